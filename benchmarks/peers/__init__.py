@@ -1,0 +1,1 @@
+"""The servers under test, one folder each; `registry.py` lists them."""

@@ -1,0 +1,63 @@
+"""The limit: `broadcaster.c`, which does nothing but `send()`. It makes its events itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...process import spawn
+from ..base import GROUPS, PUBLISH, Peer
+
+
+class Broadcaster(Peer):
+    name = "broadcaster"
+    title = "C, nothing but send() (the limit)"
+    cases = Peer.cases - {PUBLISH, GROUPS}
+
+    def command(self) -> Sequence[str | Path]:
+        return [self.desk.build / "broadcaster", "--port", str(self.port)]
+
+    def versions(self) -> dict[str, str]:
+        compiler = subprocess.run(["cc", "--version"], capture_output=True, text=True).stdout.splitlines()
+        return {"cc": compiler[0] if compiler else ""}
+
+    def missing(self) -> str | None:
+        return None if (self.desk.build / "broadcaster").exists() else "make -C benchmarks (needs a C compiler)"
+
+    def launch(self, cpu: int) -> subprocess.Popen[str]:
+        process = spawn(self.command(), cpu, log=self.desk.logs / f"{self.name}.log", pipes=True)
+        assert process.stdout is not None
+        process.stdout.readline()  # LISTENING
+        return process
+
+    def publish(
+        self,
+        count: int,
+        rate: float,
+        size: int,
+        *,
+        channel: str = "bench",
+        spread: int = 1,
+        batch: int = 1,
+    ) -> dict[str, Any]:
+        """One `send()` for each event and stream, whatever the batch: that is what the limit means."""
+        return self._ask(f"send {count} {rate} {size} 1")
+
+    def beat(self, seconds: float, interval: float) -> dict[str, Any]:
+        return self._ask(f"beat {seconds} {interval}")
+
+    def miss(self, count: int, size: int) -> tuple[str, tuple[str, ...]]:
+        self._ask(f"replay {count} {size}")
+        return self.path("bench"), ()
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer

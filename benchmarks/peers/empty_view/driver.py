@@ -1,0 +1,14 @@
+"""The yardstick of handshakes: an empty view on the same gunicorn worker."""
+
+from __future__ import annotations
+
+from ..base import HANDSHAKE, GunicornPeer
+
+
+class EmptyView(GunicornPeer):
+    name = "empty-view"
+    title = "empty Flask view, Connection: close"
+    app = "benchmarks.peers.empty_view.app:app"
+    cases = frozenset({HANDSHAKE})
+    headers = ("Connection: close",)
+    distributions = ("flask", "gunicorn", "gevent")

@@ -1,0 +1,12 @@
+"""flask-sse as its manual sets it up."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask
+from flask_sse import sse
+
+app = Flask(__name__)
+app.config["REDIS_URL"] = os.environ["BENCH_REDIS_URL"]
+app.register_blueprint(sse, url_prefix="/stream")

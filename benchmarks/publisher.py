@@ -1,0 +1,142 @@
+"""The publishing process: stamps events and sends them, on the client's core.
+
+    python -m benchmarks.publisher KIND TARGET --channel bench --count 200 --rate 20 --size 200 --batch 1
+
+`%d` in the channel becomes the event's number modulo --spread. Prints one JSON line: events, seconds, its own CPU
+seconds, and the last cursor where the kind has one. The stamp is CLOCK_MONOTONIC in nanoseconds, as loadgen
+expects it. Each kind imports its library itself: only one of them has to be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+from .http_client import Pipeline
+
+Message = tuple[str, str]  # channel and data
+Send = Callable[[list[Message]], object]
+
+
+def event_data(number: int, size: int) -> str:
+    """JSON of exactly `size` bytes (or a little more when that is too few) with the stamp in front."""
+    head = f'{{"t":{time.monotonic_ns()},"n":{number},"x":"'
+    return head + "x" * (size - len(head) - 2) + '"}'
+
+
+def announcer(url: str) -> Send:
+    from flask_sse_push import MessageAnnouncer
+
+    announcer = MessageAnnouncer.from_url(url)
+
+    def send(messages: list[Message]) -> object:
+        if len(messages) == 1:
+            channel, data = messages[0]
+            return announcer.publish(data, channel=channel)
+        return announcer.publish_many({"data": data, "channel": channel} for channel, data in messages)[-1]
+
+    return send
+
+
+def flask_sse(url: str) -> Send:
+    from flask import Flask
+    from flask_sse import sse
+
+    app = Flask(__name__)
+    app.config["REDIS_URL"] = url
+    app.app_context().push()
+
+    def send(messages: list[Message]) -> None:
+        for channel, data in messages:
+            sse.publish(data, channel=channel)
+
+    return send
+
+
+def plain_redis(url: str) -> Send:
+    import redis
+
+    client = redis.Redis.from_url(url)
+
+    def send(messages: list[Message]) -> None:
+        pipeline = client.pipeline(transaction=False)
+        for channel, data in messages:
+            pipeline.publish(channel, data)
+        pipeline.execute()
+
+    return send
+
+
+def http_post(address: str) -> Send:
+    """One POST for each event, the channel in the query: how nchan takes them. A batch is pipelined."""
+    pipeline = Pipeline(address)
+
+    def send(messages: list[Message]) -> None:
+        pipeline.post([(f"/publish?channel={channel}", data) for channel, data in messages])
+
+    return send
+
+
+def http_lines(address: str) -> Send:
+    """One POST for a whole batch, each line `channel data`: our own routes in the in-process servers."""
+    pipeline = Pipeline(address)
+
+    def send(messages: list[Message]) -> None:
+        pipeline.post([("/publish", "\n".join(f"{channel} {data}" for channel, data in messages))])
+
+    return send
+
+
+KINDS: dict[str, Callable[[str], Send]] = {
+    "announcer": announcer,
+    "flask-sse": flask_sse,
+    "redis": plain_redis,
+    "http-post": http_post,
+    "http-lines": http_lines,
+}
+
+
+def publish(send: Send, channel: str, spread: int, count: int, rate: float, size: int, batch: int) -> object:
+    """Sends all events; returns what the last `send` returned.
+
+    :param rate: events a second; 0 is as fast as they go.
+    """
+    answer: object = None
+    started = time.monotonic()
+    for first in range(0, count, batch):
+        if rate:
+            time.sleep(max(0.0, started + first / rate - time.monotonic()))
+        numbers = range(first, min(first + batch, count))
+        answer = send([(channel.replace("%d", str(n % spread)), event_data(n, size)) for n in numbers])
+    return answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.publisher")
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("target", help="redis://… or host:port")
+    parser.add_argument("--channel", default="bench")
+    parser.add_argument("--spread", type=int, default=1)
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--size", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=1)
+    options = parser.parse_args()
+    send = KINDS[options.kind](options.target)
+    started, cpu = time.monotonic(), time.process_time()
+    answer = publish(
+        send, options.channel, options.spread, options.count, options.rate, options.size, options.batch
+    )
+    report = {
+        "events": options.count,
+        "seconds": time.monotonic() - started,
+        "cpu_s": time.process_time() - cpu,
+        "cursor": answer if isinstance(answer, str) else None,
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

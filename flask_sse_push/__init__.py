@@ -1,0 +1,40 @@
+"""Server-Sent Events for Flask.
+
+from flask_sse_push import sse
+app.register_blueprint(sse, url_prefix="/stream")
+"""
+
+from __future__ import annotations
+
+from .announcer import MessageAnnouncer
+from .blueprint import SSEBlueprint
+from .errors import (
+    BrokerUnavailable,
+    ConfigError,
+    ErrorCode,
+    InvalidEvent,
+    MessageTooLarge,
+    SSEPushError,
+)
+from .signals import event_published, history_lost, stream_closed, stream_opened
+from .version import __version__
+
+#: A ready blueprint, for apps that need one.
+sse = SSEBlueprint("sse")
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConfigError",
+    "ErrorCode",
+    "InvalidEvent",
+    "MessageAnnouncer",
+    "MessageTooLarge",
+    "SSEBlueprint",
+    "SSEPushError",
+    "__version__",
+    "event_published",
+    "history_lost",
+    "sse",
+    "stream_closed",
+    "stream_opened",
+]

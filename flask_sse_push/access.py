@@ -1,0 +1,48 @@
+"""Who may listen to what: deny by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .errors import ErrorCode, Refused
+
+#: `allowed(user, channel) -> bool`, given by the app.
+Authorize = Callable[[Any, str], bool]
+
+ADVICE = "to open a channel, name it in SSE_PUSH_PUBLIC_CHANNELS or allow it in @sse.authorize"
+
+
+def user_id(user: Any) -> str | None:
+    """The id of a user object as text: flask-login's `get_id()`, an `id`, or the object itself."""
+    if user is None:
+        return None
+    get_id = getattr(user, "get_id", None)
+    found = get_id() if callable(get_id) else getattr(user, "id", user)
+    return None if found is None else str(found)
+
+
+def may_listen(user: Any, channel: str, public: Iterable[str], authorize: Authorize | None) -> bool:
+    """Whether `user` (None: nobody signed in) may listen to `channel`."""
+    if any(fnmatchcase(channel, pattern) for pattern in public):
+        return True
+    own = user_id(user)
+    if own is not None and channel == f"user:{own}":
+        return True
+    return authorize is not None and bool(authorize(user, channel))
+
+
+def check(user: Any, channels: Iterable[str], public: Iterable[str], authorize: Authorize | None) -> None:
+    """Passes when every channel is allowed.
+
+    :raises Refused: 403, the same for a forbidden channel and one that does not exist.
+    """
+    for channel in channels:
+        if not may_listen(user, channel, public, authorize):
+            raise Refused(
+                403,
+                ErrorCode.PERMISSION_DENIED,
+                f"listening to the channel {channel!r} is not allowed; {ADVICE}",
+                details={"channel": channel},
+            )

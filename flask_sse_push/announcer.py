@@ -1,0 +1,175 @@
+"""The message announcer: the publishing side. It needs no Flask app and no gevent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from . import brokers
+from .brokers.base import BROADCAST, Broker, Publication
+from .config import Settings
+from .errors import InvalidEvent, MessageTooLarge
+from .event import Dumps, checked_channels, checked_exclude, checked_once, checked_ttl, make_event
+from .wire import encode_body
+
+DEFAULT_CHANNEL = "sse"
+#: Events one batch may hold: they go to the broker in one step, which blocks it meanwhile.
+MAX_BATCH = 1000
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class MessageAnnouncer:
+    """Publishes events from any process: views, Celery tasks, cron jobs, shells.
+
+    All methods block until the broker has stored the event, at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
+    """
+
+    def __init__(self, broker: Broker, settings: Settings, dumps: Dumps = json.dumps) -> None:
+        self._broker = broker
+        self._max_message = settings.max_message
+        self._dumps = dumps
+
+    @classmethod
+    def from_url(cls, url: str, **config: Any) -> MessageAnnouncer:
+        """An announcer without any app.
+
+        :param url: the app's `SSE_PUSH_BROKER_URL`.
+        :param config: further settings by their keys, e.g. `SSE_PUSH_PREFIX="shop"`; also read from the
+            environment. They must be the same as the app's.
+        :raises ConfigError: when a setting is wrong.
+        """
+        settings = Settings.load({**config, "SSE_PUSH_BROKER_URL": url})
+        return cls(brokers.connect(settings), settings)
+
+    def publish(
+        self,
+        data: Any,
+        type: str | None = None,
+        *,
+        channel: str | Iterable[str] = DEFAULT_CHANNEL,
+        id: str | None = None,
+        retry: int | None = None,
+        exclude: str | Iterable[str] | None = None,
+        ttl: float | None = None,
+    ) -> str:
+        """Stores one event and sends it to every stream of its channels; returns its cursor.
+
+        :param data: a string goes out as it is, anything else as JSON.
+        :param type: the name browsers listen for; None is a plain `message`.
+        :param channel: one channel or several; a stream that has several of them gets the event once.
+        :param id: an idempotency id: publishing again with the same one within the history's time stores
+            nothing and returns the first cursor.
+        :param retry: sets the clients' reconnection time, in milliseconds.
+        :param exclude: connection ids or user ids that do not get the event.
+        :param ttl: seconds after which it is no longer replayed; 0 means live only.
+        :raises InvalidEvent: naming the wrong field.
+        :raises MessageTooLarge: with both sizes.
+        :raises BrokerUnavailable: it is stored zero or one times; with `id` it is safe to publish again.
+        """
+        publication = self._publication(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl)
+        return self._send([publication], id)[0]
+
+    def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
+        """Stores several events in one round trip, all or none, in order; returns their cursors.
+
+        :param events: the arguments of `publish` as mappings, e.g. `{"data": 1, "channel": "news"}`.
+        :param id: an idempotency id for all of them together.
+        :raises InvalidEvent: saying which event is wrong; then none is published.
+        """
+        batch = Batch(self)
+        for at, event in enumerate(events):
+            try:
+                batch.publish(**event)
+            except (InvalidEvent, TypeError) as error:
+                raise InvalidEvent(f"events[{at}]", str(error)) from error
+        return self._send(batch.publications, id)
+
+    @contextlib.contextmanager
+    def batch(self, *, id: str | None = None) -> Iterator[Batch]:
+        """Gathers events and publishes them together when the block ends; none if it raises."""
+        batch = Batch(self)
+        yield batch
+        batch.cursors = self._send(batch.publications, id)
+
+    def notify(
+        self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
+    ) -> str:
+        """Publishes the standard message `{type, data, timestamp, id, level}`, with `type` as event type.
+
+        :param level: debug, info, warning, error or critical.
+        """
+        if level not in LEVELS:
+            raise InvalidEvent("level", f"is {level!r}, must be one of {', '.join(LEVELS)}")
+        message = {
+            "type": type,
+            "data": data,
+            "timestamp": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "id": uuid.uuid4().hex,
+            "level": level,
+        }
+        return self.publish(message, type, channel=channel, id=message["id"])
+
+    def send_to_user(self, user_id: object, data: Any, type: str | None = None) -> str:
+        """Publishes to the channel `user:<user_id>`, which only that user may listen to."""
+        return self.publish(data, type, channel=f"user:{user_id}")
+
+    def broadcast(self, data: Any, type: str | None = None) -> str:
+        """Publishes to every open stream, whatever its channels."""
+        publication = self._publication(data, type)
+        return self._send([publication._replace(channels=(BROADCAST,))], None)[0]
+
+    def close(self) -> None:
+        """Lets go of the broker's connections; may be called twice."""
+        self._broker.close()
+
+    def _publication(
+        self,
+        data: Any,
+        type: str | None = None,
+        *,
+        channel: str | Iterable[str] = DEFAULT_CHANNEL,
+        retry: int | None = None,
+        exclude: str | Iterable[str] | None = None,
+        ttl: float | None = None,
+    ) -> Publication:
+        event = make_event(data, type, retry=retry, dumps=self._dumps)
+        size = len(event.data.encode())
+        if size > self._max_message:
+            raise MessageTooLarge(size, self._max_message)
+        return Publication(
+            encode_body(event), checked_channels(channel), checked_exclude(exclude), checked_ttl(ttl)
+        )
+
+    def _send(self, publications: list[Publication], id: str | None) -> list[str]:
+        once = None if id is None else checked_once(id)
+        return [str(cursor) for cursor in self._broker.publish(publications, once)]
+
+
+class Batch:
+    """Events that wait to be published together. `cursors` is filled when they are."""
+
+    def __init__(self, announcer: MessageAnnouncer) -> None:
+        self._announcer = announcer
+        self.publications: list[Publication] = []
+        self.cursors: list[str] = []
+
+    def publish(
+        self,
+        data: Any,
+        type: str | None = None,
+        *,
+        channel: str | Iterable[str] = DEFAULT_CHANNEL,
+        retry: int | None = None,
+        exclude: str | Iterable[str] | None = None,
+        ttl: float | None = None,
+    ) -> None:
+        """Adds an event; the arguments are those of `MessageAnnouncer.publish`. Does not block."""
+        if len(self.publications) >= MAX_BATCH:
+            raise InvalidEvent("batch", f"holds {MAX_BATCH} events already; publish in several batches")
+        self.publications.append(
+            self._announcer._publication(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl)
+        )

@@ -1,0 +1,196 @@
+"""The Flask blueprint: the routes, and the helpers an app calls."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
+
+from . import access, query, signals
+from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
+from .brokers.base import BROADCAST
+from .cli import add_commands
+from .config import Settings
+from .errors import ErrorCode, Refused, error_body
+from .resume import Resume
+from .runtime import Runtime
+from .transports import generator
+from .wire import HEADERS, jittered_ms
+
+F = TypeVar("F")
+
+EXTENSION = "sse_push"
+
+
+class SSEBlueprint(Blueprint):
+    """Pushes events to browsers. Registered on an app, it serves `GET <prefix>` and publishes.
+
+    One blueprint may be registered on several apps, and several on one app: each pair has its own state.
+    """
+
+    def __init__(self, name: str = "sse", import_name: str = __name__, **options: Any) -> None:
+        options.setdefault("static_folder", str(Path(__file__).parent / "static"))
+        options.setdefault("static_url_path", "/client")
+        options.setdefault("cli_group", name)
+        super().__init__(name, import_name, **options)
+        self._authorize: access.Authorize | None = None
+        self._identify: Any = None
+        self.add_url_rule("", "stream", self._stream, methods=["GET"])
+        self.add_url_rule("/", "stream_slash", self._stream, methods=["GET"])
+        self.register_error_handler(Refused, _refusal)
+        add_commands(self)
+
+    # -- registration ------------------------------------------------------------------------------------
+
+    def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]
+        """Flask's hook for `app.register_blueprint`. Reads the settings; opens nothing.
+
+        :raises ConfigError: naming the wrong key.
+        """
+        states = app.extensions.setdefault(EXTENSION, {})
+        if self not in states:
+            states[self] = Runtime(Settings.load(app.config), app.json.dumps)
+        super().register(app, options)
+
+    def init_app(self, app: Flask) -> None:
+        """Registers the blueprint under `SSE_PUSH_URL_PREFIX` (`/stream`)."""
+        app.register_blueprint(self, url_prefix=Settings.load(app.config).url_prefix)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the current app runs this blueprint on.
+
+        :raises RuntimeError: without an app context, or when the blueprint is not registered.
+        """
+        if not current_app:
+            raise RuntimeError(
+                f"{self.name}: no app context here; use `with app.app_context():`, or in a process without "
+                "the app MessageAnnouncer.from_url(...)"
+            )
+        try:
+            return current_app.extensions[EXTENSION][self]  # type: ignore[no-any-return]
+        except KeyError:
+            raise RuntimeError(
+                f"{self.name}: not registered on {current_app.name!r}; "
+                f"call app.register_blueprint({self.name}, url_prefix='/stream')"
+            ) from None
+
+    # -- decorators --------------------------------------------------------------------------------------
+
+    def authorize(self, allowed: F) -> F:
+        """Registers `allowed(user, channel) -> bool`, asked for every channel that is not public."""
+        self._authorize = allowed  # type: ignore[assignment]
+        return allowed
+
+    def identify(self, who: F) -> F:
+        """Registers `who(request) -> user | None`. Without one, flask-login's `current_user` is taken."""
+        self._identify = who
+        return who
+
+    # -- publishing --------------------------------------------------------------------------------------
+
+    @property
+    def announcer(self) -> MessageAnnouncer:
+        """The announcer of the current app."""
+        return self.runtime.announcer
+
+    def publish(
+        self,
+        data: Any,
+        type: str | None = None,
+        *,
+        channel: str | Iterable[str] = DEFAULT_CHANNEL,
+        id: str | None = None,
+        retry: int | None = None,
+        exclude: str | Iterable[str] | None = None,
+        ttl: float | None = None,
+    ) -> str:
+        """Sends one event; see `MessageAnnouncer.publish`. Needs an app context."""
+        cursor = self.announcer.publish(
+            data, type, channel=channel, id=id, retry=retry, exclude=exclude, ttl=ttl
+        )
+        signals.event_published.send(
+            current_app._get_current_object(),  # type: ignore[attr-defined]
+            channel=channel,
+            type=type,
+            cursor=cursor,
+        )
+        return cursor
+
+    def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
+        """Sends several events, all or none; see `MessageAnnouncer.publish_many`."""
+        return self.announcer.publish_many(events, id=id)
+
+    def batch(self, *, id: str | None = None) -> AbstractContextManager[Batch]:
+        """Gathers events and sends them together; see `MessageAnnouncer.batch`."""
+        return self.announcer.batch(id=id)
+
+    def notify(
+        self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
+    ) -> str:
+        """Sends the standard message; see `MessageAnnouncer.notify`."""
+        return self.announcer.notify(type, data, level=level, channel=channel)
+
+    def send_to_user(self, user_id: object, data: Any, type: str | None = None) -> str:
+        """Sends to the channel `user:<user_id>`; see `MessageAnnouncer.send_to_user`."""
+        return self.announcer.send_to_user(user_id, data, type)
+
+    def broadcast(self, data: Any, type: str | None = None) -> str:
+        """Sends to every open stream; see `MessageAnnouncer.broadcast`."""
+        return self.announcer.broadcast(data, type)
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of this worker process: streams, channels, the state of its link to the broker."""
+        return self.runtime.hub.stats()
+
+    # -- the stream --------------------------------------------------------------------------------------
+
+    def _stream(self) -> Response:
+        runtime = self.runtime
+        settings = runtime.settings
+        user = self._user()
+        channels = query.channels(request.args, settings.max_channels)
+        access.check(user, channels, settings.public_channels, self._authorize)
+        resume = Resume((*channels, BROADCAST), query.start(request.args, request.headers))
+        hub = runtime.hub
+        if hub.draining or len(hub) >= settings.max_streams:
+            raise Refused(
+                503,
+                ErrorCode.SERVICE_UNAVAILABLE,
+                "this worker is stopping" if hub.draining else "this worker has no room for another stream",
+                retry_after=jittered_ms(settings.retry) / 1000,
+            )
+        sink = generator.GeneratorSink(
+            secrets.token_urlsafe(9),
+            access.user_id(user),
+            channels,
+            settings,
+            generator.client_socket(request.environ),
+        )
+        body = generator.stream(hub, sink, resume, settings)
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        response = Response(signals.announced(body, app, sink), headers=HEADERS)
+        response.vary.add("Cookie")
+        return response
+
+    def _user(self) -> Any:
+        if self._identify is not None:
+            return self._identify(request)
+        if hasattr(current_app, "login_manager"):
+            from flask_login import current_user
+
+            return current_user._get_current_object() if current_user.is_authenticated else None
+        return None
+
+
+def _refusal(refused: Refused) -> Response:
+    response = jsonify(error_body(refused.code, refused.message, refused.details))
+    response.status_code = refused.status
+    response.headers["Cache-Control"] = "no-store"
+    if refused.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(refused.retry_after)))
+    return response

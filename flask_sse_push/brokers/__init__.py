@@ -1,0 +1,52 @@
+"""Brokers by URL: memory://, redis://, rediss://, unix://, valkey://, valkeys://, embedded://."""
+
+from __future__ import annotations
+
+import re
+
+from ..config import Settings
+from ..errors import ConfigError
+from .base import Bounds, Broker
+
+#: Valkey speaks Redis's protocol; redis-py knows only Redis's own scheme names.
+_SAME_AS = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
+SCHEMES = ("memory", *_SAME_AS, "embedded")
+
+
+def connect(settings: Settings) -> Broker:
+    """The broker that `settings` name. Opens no connection, but `embedded://` may start a server.
+
+    :raises ConfigError: for an unknown scheme or a URL that cannot be read.
+    :raises BrokerUnavailable: when `embedded://` cannot start.
+    """
+    url = settings.broker_url
+    scheme, _, rest = url.partition("://")
+    bounds = Bounds(settings.history_size, settings.history_ttl)
+    if scheme == "memory":
+        from .memory import MemoryBroker
+
+        return MemoryBroker(bounds)
+    if scheme == "embedded":
+        from . import embedded
+
+        url = embedded.ensure()
+    elif scheme in _SAME_AS:
+        url = f"{_SAME_AS[scheme]}://{rest}"
+    else:
+        expected = "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES)
+        raise ConfigError("SSE_PUSH_BROKER_URL", _without_secret(settings.broker_url), expected)
+    from . import redis
+
+    try:
+        return redis.connect(url, bounds=bounds, prefix=settings.prefix, timeout=settings.publish_timeout)
+    except ValueError as error:
+        shown = _without_secret(settings.broker_url)
+        raise ConfigError("SSE_PUSH_BROKER_URL", shown, f"readable: {error}") from error
+
+
+def _without_secret(url: str) -> str:
+    """The URL as it may stand in a log: without user and password."""
+    return re.sub("//[^/]*@", "//***@", url)
+
+
+__all__ = ["SCHEMES", "Broker", "connect"]

@@ -1,0 +1,55 @@
+-- Reads what several channels had after one position each, at one moment, and marks that moment.
+--
+-- KEYS  1 state, 2 heads: as in publish.lua
+--       3.. lists of the channels, in the order of ARGV
+-- ARGV  1 fresh epoch, used when the state is missing or damaged
+--       2 pub/sub channel that is told of the moment, as "<epoch> <last>"
+--       3.. for each channel: its name, the position after which entries are wanted
+-- Returns {epoch, last, horizon, then for each channel: head or "0", list of entries}.
+-- The entries are the end of the list from the newest one at or before the position on, oldest first.
+-- Costs O(missed): it walks from the end in steps that double.
+
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'last', 'horizon')
+local epoch, last, horizon = state[1], tonumber(state[2]), tonumber(state[3])
+if not (epoch and last and horizon and redis.call('ZSCORE', KEYS[2], '')) then
+  epoch, last, horizon = ARGV[1], 0, 0
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'horizon', 0)
+  redis.call('ZADD', KEYS[2], '+inf', '')
+end
+
+local time = redis.call('TIME')
+last = math.max(last + 1, time[1] * 1000000 + time[2])
+local last_text = string.format('%.0f', last)
+redis.call('HSET', KEYS[1], 'last', last_text)
+redis.call('PUBLISH', ARGV[2], epoch .. ' ' .. last_text)
+
+local function id_of(entry)
+  return tonumber(string.match(entry, '^%S+ (%d+) ')) or 0
+end
+
+local answer = {epoch, last_text, string.format('%.0f', horizon)}
+for i = 3, #KEYS do
+  local after = tonumber(ARGV[2 * i - 2])
+  local head = redis.call('ZSCORE', KEYS[2], ARGV[2 * i - 3])
+  local entries = {}
+  if head and tonumber(head) > after then
+    local step, stop, parts = 16, -1, {}
+    while true do
+      local part = redis.call('LRANGE', KEYS[i], stop - step + 1, stop)
+      if #part == 0 then break end
+      table.insert(parts, 1, part)
+      if #part < step or id_of(part[1]) <= after then break end
+      stop, step = stop - step, step * 2
+    end
+    for _, part in ipairs(parts) do
+      for at, entry in ipairs(part) do
+        local next_one = part[at + 1]
+        if not (next_one and id_of(next_one) <= after) then entries[#entries + 1] = entry end
+      end
+    end
+  end
+  table.insert(answer, head and string.format('%.0f', tonumber(head)) or '0')
+  table.insert(answer, entries)
+end
+return answer

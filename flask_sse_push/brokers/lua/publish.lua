@@ -1,0 +1,66 @@
+-- Stores events in the lists of their channels and announces them: all or nothing.
+--
+-- KEYS  1 state    hash   epoch, last (highest position taken), horizon
+--       2 heads    zset   channel -> id of its newest event; "" is always there, with score +inf
+--       3 once     string the answer to an earlier call with the same idempotency id
+--       4.. lists  list   one for each channel named in ARGV, oldest entry first
+-- ARGV  1 fresh epoch, used when the state is missing or damaged
+--       2 pub/sub channel of live events, without the channel's name
+--       3 entries kept in a list
+--       4 ms that a list outlives its last entry
+--       5 ms that the answer is remembered under `once`
+--       6 number n of channels; then n channel names in the order of their lists
+--       then for each event: meta, body, number m of its channels, m indexes into the names
+-- Returns {epoch, id of the first event}; the others follow it one by one.
+
+local answered = redis.call('HMGET', KEYS[3], 'epoch', 'first')
+if answered[1] then
+  return answered
+end
+
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'last', 'horizon')
+local epoch, last, horizon = state[1], tonumber(state[2]), tonumber(state[3])
+if not (epoch and last and horizon and redis.call('ZSCORE', KEYS[2], '')) then
+  epoch, last, horizon = ARGV[1], 0, 0
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+  redis.call('ZADD', KEYS[2], '+inf', '')
+end
+
+local time = redis.call('TIME')
+local first = math.max(last + 1, time[1] * 1000000 + time[2])
+local id = first - 1
+
+local names = tonumber(ARGV[6])
+local at = 7 + names
+while ARGV[at] do
+  id = id + 1
+  local id_text = string.format('%.0f', id)
+  local meta, body, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  for k = at + 3, at + 2 + count do
+    local index = tonumber(ARGV[k])
+    local channel, list = ARGV[6 + index], KEYS[3 + index]
+    local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or 0)
+    if prev == 0 then
+      redis.call('DEL', list) -- left from an earlier epoch: no head vouches for it
+    end
+    local entry = epoch .. ' ' .. id_text .. ' ' .. string.format('%.0f', prev) .. ' ' .. meta .. '\n' .. body
+    redis.call('RPUSH', list, entry)
+    redis.call('LTRIM', list, -tonumber(ARGV[3]), -1)
+    redis.call('PEXPIRE', list, ARGV[4])
+    redis.call('ZADD', KEYS[2], id_text, channel)
+    redis.call('PUBLISH', ARGV[2] .. channel, entry)
+  end
+  at = at + 3 + count
+end
+
+-- Channels quiet for longer than their list lives leave the heads; the horizon says up to where.
+local quiet = math.floor(id - ARGV[4] * 1000)
+if quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', quiet)) > 0 then
+  horizon = quiet
+end
+redis.call('HSET', KEYS[1], 'last', string.format('%.0f', id), 'horizon', string.format('%.0f', horizon))
+local first_text = string.format('%.0f', first)
+redis.call('HSET', KEYS[3], 'epoch', epoch, 'first', first_text)
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
+return {epoch, first_text}

@@ -1,0 +1,210 @@
+"""The broker on Redis or Valkey: lists hold the history, one script stores and announces.
+
+Keys, all under one hash tag: `{prefix:0}:state`, `{prefix:0}:heads`, `{prefix:0}:list:<channel>`,
+`{prefix:0}:once:<idempotency id>`. Pub/sub: `{prefix:0}:live:<channel>`, `{prefix:0}:inbox:<worker>`.
+The scripts in `lua/` say what each holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+
+from ..cursor import Cursor
+from ..errors import BrokerUnavailable
+from .base import Bounds, Broker, Echo, Entry, Heard, History, Joined, Link, Past, Publication, Signal, past
+
+T = TypeVar("T")
+
+#: Connections one process opens for commands; callers beyond wait their turn.
+MAX_CONNECTIONS = 20
+#: Seconds an answer is remembered for a publish without an id of the caller: it must only outlive a retry.
+RETRY_MEMORY = 10.0
+#: Tries of one call within its time. The second is for a connection that had died unnoticed.
+TRIES = 2
+#: Each try may wait for a free connection, connect and read: none of it longer than this share of the time.
+SHARE = 1 / 4
+
+
+def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBroker:
+    """The broker at a redis://, rediss:// or unix:// URL. Opens nothing yet.
+
+    :raises ValueError: for a URL that redis-py cannot read.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout * SHARE,
+        socket_timeout=timeout * SHARE,
+        socket_connect_timeout=timeout * SHARE,
+        # redis-py would run a script again after a lost reply, and say nothing.
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        health_check_interval=0,
+        protocol=2,
+        client_name="flask-sse-push",
+    )
+    return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout)
+
+
+def _script(name: str) -> str:
+    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+class RedisBroker(Broker):
+    """Commands by a small pool of connections; each link is a connection of its own."""
+
+    def __init__(self, client: redis.Redis, bounds: Bounds, prefix: str, timeout: float) -> None:
+        self._client = client
+        self._bounds = bounds
+        self._timeout = timeout
+        self._base = "{" + prefix + ":0}:"
+        self._live = self._base + "live:"
+        self._publish = client.register_script(_script("publish"))
+        self._history = client.register_script(_script("history"))
+
+    def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
+        if not publications:
+            return []
+        remembered = self._bounds.ttl if once else RETRY_MEMORY
+        once = once or "~" + secrets.token_hex(8)  # ~ keeps ours apart from the callers' ids
+        channels = list(dict.fromkeys(name for each in publications for name in each.channels))
+        place = {name: at for at, name in enumerate(channels, 1)}
+        keys = [*self._state_keys(), f"{self._base}once:{once}", *map(self._list_key, channels)]
+        args: list[Any] = [secrets.token_hex(4), self._live, self._bounds.size]
+        args += [_ms(self._bounds.ttl), _ms(remembered), len(channels), *channels]
+        for each in publications:
+            args += [each.meta(), each.body, len(each.channels), *(place[name] for name in each.channels)]
+        epoch, first = self._call(lambda: self._publish(keys=keys, args=args))
+        return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
+
+    def history(self, after: Mapping[str, int], inbox: str) -> History:
+        keys = [*self._state_keys(), *map(self._list_key, after)]
+        args: list[Any] = [secrets.token_hex(4), self._inbox(inbox)]
+        for name, position in after.items():
+            args += [name, position]
+        epoch, last, horizon, *rest = self._call(lambda: self._history(keys=keys, args=args))
+        answers = zip(after.items(), rest[::2], rest[1::2], strict=True)
+        channels = {name: _past(at, entries, head, horizon) for (name, at), head, entries in answers}
+        return History(epoch.decode(), int(last), channels)
+
+    def link(self, inbox: str) -> Link:
+        with _translated():
+            connection: Any = self._client.connection_pool.make_connection()
+            connection.connect()
+        link = RedisLink(connection, self._live, self._inbox(inbox), self._timeout)
+        link.open()
+        return link
+
+    def wake(self, inbox: str) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            self._client.publish(self._inbox(inbox), b"")
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _state_keys(self) -> tuple[str, str]:
+        return self._base + "state", self._base + "heads"
+
+    def _list_key(self, channel: str) -> str:
+        return f"{self._base}list:{channel}"
+
+    def _inbox(self, inbox: str) -> str:
+        return f"{self._base}inbox:{inbox}"
+
+    def _call(self, command: Callable[[], T]) -> T:
+        """Runs an idempotent command, again when a connection failed and time is left."""
+        last_start = time.monotonic() + self._timeout / TRIES
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with _translated():
+                    return command()
+            except BrokerUnavailable as error:
+                final = isinstance(error.__cause__, AuthenticationError)
+                if final or not tries_left or time.monotonic() > last_start:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+
+class RedisLink(Link):
+    """A subscribed connection.
+
+    redis-py's own PubSub reconnects in silence and loses what came meanwhile; a bare connection raises.
+    """
+
+    def __init__(self, connection: Any, live: str, inbox: str, timeout: float) -> None:
+        self._connection = connection
+        self._live = live
+        self._strip = len(live)
+        self._inbox = inbox.encode()
+        self._timeout = timeout
+
+    def open(self) -> None:
+        """Listens to the link's own inbox. Raises BrokerUnavailable."""
+        self._send("SUBSCRIBE", self._inbox)
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        self._send("SUBSCRIBE", *(self._live + name for name in channels))
+
+    def unsubscribe(self, channels: Sequence[str]) -> None:
+        self._send("UNSUBSCRIBE", *(self._live + name for name in channels))
+
+    def _send(self, *command: str | bytes) -> None:
+        with _translated():
+            self._connection.send_command(*command, check_health=False)
+
+    def read(self, timeout: float) -> list[Signal]:
+        signals: list[Signal] = []
+        with _translated():
+            ready = self._connection.can_read(timeout)
+            while ready:
+                # The time is for the rest of a reply whose beginning is here already.
+                reply = self._connection.read_response(timeout=self._timeout)
+                signal = self._signal(reply)
+                if signal is not None:
+                    signals.append(signal)
+                ready = self._connection.can_read(0)
+        return signals
+
+    def _signal(self, reply: list[Any]) -> Signal | None:
+        kind, name, content = reply
+        if kind == b"message":
+            if name != self._inbox:
+                return Heard(name.decode()[self._strip :], content)
+            if content:
+                epoch, last = content.split(b" ")
+                return Echo(epoch.decode(), int(last))
+        elif kind == b"subscribe" and name != self._inbox:
+            return Joined(name.decode()[self._strip :])
+        return None
+
+    def close(self) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            self._connection.disconnect()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The one seam where redis-py's errors become ours."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise BrokerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
+
+
+def _past(after: int, stored: list[bytes], head: bytes, horizon: bytes) -> Past:
+    return past(after, [Entry.parse(entry) for entry in stored], int(head), int(horizon))
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

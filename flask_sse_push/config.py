@@ -1,0 +1,137 @@
+"""Settings: every key, its default with unit and reason, and how a value is read and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import ConfigError
+
+#: All keys begin so, in `app.config` and in the environment.
+KEY_PREFIX = "SSE_PUSH_"
+
+Reader = Callable[[str, Any], Any]
+
+
+def _number(lowest: float, highest: float, unit: str) -> Reader:
+    def read(key: str, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if isinstance(value, bool) or not lowest <= number <= highest:
+            raise ConfigError(key, value, f"a number of {unit} from {lowest:g} to {highest:g}")
+        return number
+
+    return read
+
+
+def _whole(lowest: int, highest: int, unit: str) -> Reader:
+    def read(key: str, value: Any) -> int:
+        number = int(value) if re.fullmatch(r"\d{1,15}", str(value)) else -1
+        if isinstance(value, bool) or not lowest <= number <= highest:
+            raise ConfigError(key, value, f"a whole number of {unit} from {lowest} to {highest}")
+        return number
+
+    return read
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",") if name.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) for v in value):
+        raise ConfigError(key, value, "a list of names, or one string with commas")
+    return tuple(value)
+
+
+def _matching(pattern: str, expected: str) -> Reader:
+    def read(key: str, value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ConfigError(key, value, expected)
+        return value
+
+    return read
+
+
+def _setting(default: Any, read: Reader) -> Any:
+    return field(default=default, metadata={"read": read})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one registered blueprint works with. Times are seconds, sizes are bytes."""
+
+    #: Where events are kept and announced. `memory://` serves one process only.
+    broker_url: str = _setting(
+        "memory://", _matching(r"[a-z+]+://.*", "a URL such as redis://localhost:6379/0")
+    )
+    #: Begins every key and pub/sub channel in Redis, so that several apps can share a database.
+    prefix: str = _setting("sse", _matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
+    #: Path for `sse.init_app(app)`.
+    url_prefix: str = _setting("/stream", _matching(r"(/[^/\s]+)+", "a path such as /stream"))
+    #: Channels (fnmatch patterns) that anyone may listen to; all others ask `@sse.authorize`.
+    public_channels: tuple[str, ...] = _setting(("sse",), _names)
+    #: Events kept for each channel: what a client can miss and still get back.
+    history_size: int = _setting(1000, _whole(1, 100_000, "events"))
+    #: Seconds that events are kept after the channel's last one.
+    history_ttl: float = _setting(3600.0, _number(1, 10**8, "seconds"))
+    #: Bytes of one event's text: bigger ones slow every stream of the worker.
+    max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
+    #: Channels one stream may ask for.
+    max_channels: int = _setting(50, _whole(1, 1000, "channels"))
+    #: Streams one worker holds; more get 503. Below gunicorn's worker_connections (1,000), so that pages
+    #: still answer when it is reached.
+    max_streams: int = _setting(900, _whole(1, 1_000_000, "streams"))
+    #: Bytes waiting for one slow client before its stream is closed; it resumes from its cursor.
+    max_buffer: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
+    #: Seconds a client may take nothing at all before its connection is cut.
+    write_timeout: float = _setting(10.0, _number(0.1, 3600, "seconds"))
+    #: Seconds of silence before a heartbeat. Proxies close quiet connections after 30 to 60.
+    heartbeat: float = _setting(15.0, _number(0.05, 3600, "seconds"))
+    #: Seconds a client waits before it reconnects, on average: each gets 50 to 150 %.
+    retry: float = _setting(2.0, _number(0.01, 3600, "seconds"))
+    #: Seconds until a publish gives up with BrokerUnavailable.
+    publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
+    #: Seconds between probes that prove a worker still hears the broker.
+    probe: float = _setting(5.0, _number(0.05, 600, "seconds"))
+    #: Seconds a channel stays subscribed after its last local stream left: page reloads come back.
+    linger: float = _setting(30.0, _number(0, 3600, "seconds"))
+    #: Seconds over which a stopping worker sends its streams away.
+    drain: float = _setting(0.5, _number(0, 600, "seconds"))
+    #: Bytes of recent events one worker keeps in memory for one channel.
+    replica_bytes: int = _setting(4_000_000, _whole(1000, 10**10, "bytes"))
+
+    @classmethod
+    def key(cls, name: str) -> str:
+        """The configuration key of the field `name`."""
+        return KEY_PREFIX + name.upper()
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from an app's config, then the environment, then the defaults.
+
+        Without a broker URL of its own it takes `REDIS_URL` from either, as flask-sse does.
+
+        :raises ConfigError: for a wrong value, and for a key with the prefix that does not exist.
+        """
+        environ = os.environ if environ is None else environ
+        _refuse_unknown(cls, config)
+        values: dict[str, Any] = {}
+        for spec in fields(cls):
+            key = cls.key(spec.name)
+            value = config.get(key, environ.get(key))
+            if value is None and spec.name == "broker_url":
+                value = config.get("REDIS_URL", environ.get("REDIS_URL"))
+            if value is not None:
+                values[spec.name] = spec.metadata["read"](key, value)
+        return cls(**values)
+
+
+def _refuse_unknown(settings: type[Settings], config: Mapping[str, Any]) -> None:
+    known = {settings.key(spec.name) for spec in fields(settings)}
+    for key in config:
+        if key.startswith(KEY_PREFIX) and key not in known:
+            raise ConfigError(key, config[key], "one of the known keys: " + ", ".join(sorted(known)))

@@ -1,0 +1,121 @@
+"""Ending streams in good order when a worker stops: a deploy cuts nothing, and clients come back spread.
+
+gunicorn tells a worker to stop by setting `worker.alive` to False (on SIGTERM, SIGHUP and after
+`max_requests`); the hub looks at it several times a second. SIGINT and SIGQUIT make gunicorn's worker exit
+at once; `watch` puts the end of the streams before that.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from .sink import Sink
+from .wire import control, jittered_ms
+
+#: Seconds that a quick stop (SIGINT, SIGQUIT) waits for streams to end.
+LONGEST_WAIT = 10.0
+
+
+class Drain:
+    """Which streams to end next. Times are monotonic seconds.
+
+    :param window: seconds over which the streams are sent away.
+    :param retry: seconds after which clients come back, on average.
+    """
+
+    def __init__(self, window: float, retry: float, stopping: Callable[[], bool]) -> None:
+        self._window = window
+        self._retry = retry
+        self._stopping = stopping
+        self._began: float | None = None
+        self._total = 0
+
+    def wanted(self) -> bool:
+        """Whether the worker is to stop. Once true it stays so."""
+        return self._began is not None or self._stopping()
+
+    def due(self, sinks: Sequence[Sink], now: float) -> Sequence[Sink]:
+        """The share of the open `sinks` that must go by now."""
+        if not self.wanted():
+            return ()
+        if self._began is None:
+            self._began, self._total = now, len(sinks)
+        left = 1 - (now - self._began) / self._window if self._window else 0
+        return sinks[: max(0, len(sinks) - int(self._total * left))] if left > 0 else sinks
+
+    def frame(self) -> bytes:
+        """The last words to a stream that is sent away."""
+        return close_frame("drain", reconnect=True, retry=self._retry)
+
+
+def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
+    """`sse.close`, with a reconnection time of its own for each client; `retry` is seconds on average."""
+    retry_ms = jittered_ms(retry)
+    data = {"reason": reason, "reconnect": reconnect, "retry": retry_ms}
+    return control("sse.close", data, retry_ms=retry_ms)
+
+
+_workers: list[Any] = []  # the gunicorn worker of this process, once known
+
+
+def watch(worker: Any) -> None:
+    """gunicorn's `post_worker_init` hook: lets this worker's streams end before the worker does.
+
+    Gevent workers are found without it; put `from flask_sse_push.drain import watch as post_worker_init`
+    into gunicorn.conf.py for gthread workers.
+    """
+    _workers[:] = [worker]
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            previous = signal.getsignal(number)
+            if callable(previous) and not isinstance(previous, _QuickStop):
+                signal.signal(number, _QuickStop(previous, worker))
+
+
+def find_worker() -> None:
+    """Watches the gunicorn worker that runs this process, when there is one and nobody did before."""
+    if not _workers:
+        handler = signal.getsignal(signal.SIGTERM)
+        worker = getattr(handler, "__self__", None)  # gunicorn installs the worker's bound method
+        if hasattr(worker, "alive") and hasattr(worker, "ppid"):
+            watch(worker)
+
+
+def worker_stops() -> bool:
+    """Whether gunicorn wants this process to end."""
+    return bool(_workers) and not _workers[0].alive
+
+
+#: Returns the number of streams still open in this process; the runtime adds itself.
+open_streams: list[Callable[[], int]] = []
+
+
+class _QuickStop:
+    """A signal handler that lets streams end before it calls the one it replaced."""
+
+    def __init__(self, previous: Callable[[int, FrameType | None], Any], worker: Any) -> None:
+        self._previous = previous
+        self._worker = worker
+        self._waiting = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._waiting or not any(count() for count in open_streams):
+            self._previous(number, frame)
+        else:
+            self._waiting = True
+            self._worker.alive = False
+            # Thread.start() would wait, which gevent's loop, where handlers run, must not.
+            _thread.start_new_thread(self._raise_again, (number,))
+
+    def _raise_again(self, number: int) -> None:
+        deadline = time.monotonic() + LONGEST_WAIT
+        while time.monotonic() < deadline and any(count() for count in open_streams):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)

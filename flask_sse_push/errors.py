@@ -1,0 +1,114 @@
+"""The error tree and the numbered codes.
+
+SSEPushError
+├── ConfigError         a setting is wrong: names key, value and what was expected
+├── InvalidEvent        an event, channel or option that cannot go on the wire
+│   └── MessageTooLarge an event over SSE_PUSH_MAX_MESSAGE
+├── BrokerUnavailable   Redis did not answer in time
+└── Refused             a stream was not granted: becomes the HTTP answer
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import IntEnum
+from typing import Any
+
+
+class SSEPushError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(SSEPushError):
+    """A setting has a value that cannot work."""
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__(f"{key} is {value!r}, but must be {expected}")
+        self.key = key
+        self.value = value
+        self.expected = expected
+
+
+class InvalidEvent(SSEPushError, ValueError):
+    """A field of an event is outside its grammar; nothing was published."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class MessageTooLarge(InvalidEvent):
+    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published."""
+
+    def __init__(self, size: int, max_bytes: int) -> None:
+        super().__init__(
+            "data",
+            f"the event has {size} bytes, SSE_PUSH_MAX_MESSAGE allows {max_bytes}; "
+            "publish a reference and let the page fetch the rest, or raise the limit",
+        )
+        self.size = size
+        self.max_bytes = max_bytes
+
+
+class BrokerUnavailable(SSEPushError):
+    """The broker did not answer in time. A publish that raised this is stored zero or one times."""
+
+
+class ErrorCode(IntEnum):
+    """The numbered codes used in HTTP refusals and in `sse.error` events."""
+
+    CONNECTION_FAILED = 1001
+    CONNECTION_TIMEOUT = 1002
+    CONNECTION_CLOSED = 1003
+    AUTH_REQUIRED = 1101
+    AUTH_FAILED = 1102
+    AUTH_EXPIRED = 1103
+    PERMISSION_DENIED = 1201
+    RATE_LIMIT_EXCEEDED = 1202
+    SERVICE_UNAVAILABLE = 1203
+    INVALID_FORMAT = 1301
+    DATA_NOT_FOUND = 1302
+    DATA_CONFLICT = 1303
+
+    @property
+    def retry(self) -> bool:
+        """Whether the same request may succeed later without a change by the client."""
+        return self in RETRYABLE
+
+
+RETRYABLE = frozenset(
+    {ErrorCode.CONNECTION_TIMEOUT, ErrorCode.RATE_LIMIT_EXCEEDED, ErrorCode.SERVICE_UNAVAILABLE}
+)
+
+
+def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The shape of every error a client sees, in a refusal's JSON and in `sse.error`."""
+    return {
+        "code": int(code),
+        "name": code.name,
+        "message": message,
+        "details": details or {},
+        "retry": code.retry,
+        "timestamp": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+    }
+
+
+class Refused(SSEPushError):
+    """A request for a stream was turned down before it began."""
+
+    def __init__(
+        self,
+        status: int,
+        code: ErrorCode,
+        message: str,
+        *,
+        details: dict[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+        self.retry_after = retry_after

@@ -1,0 +1,112 @@
+"""The hand of a worker: the one thread that asks the broker for history, many channels in one call."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from .brokers.base import Broker, History
+from .errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: Channels in one history call: what keeps the broker busy for about a millisecond.
+MAX_AT_ONCE = 500
+#: Seconds before a failed call is tried again.
+PAUSE = 0.2
+
+
+class Ask:
+    """A wish for a channel's history after some position, and who waits for it."""
+
+    __slots__ = ("after", "waiters")
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.waiters: set[threading.Event] = set()
+
+    def widen(self, after: int, waiters: Iterable[threading.Event]) -> None:
+        """Makes it serve others too."""
+        self.after = min(self.after, after)
+        self.waiters |= set(waiters)
+
+    def met(self) -> None:
+        """Tells all who wait."""
+        for waiter in self.waiters:
+            waiter.set()
+        self.waiters.clear()
+
+
+class Answer(NamedTuple):
+    """A history, with the asks it meets. `generation` tells on which link's watch it was asked."""
+
+    generation: int
+    asks: dict[str, Ask]
+    history: History
+
+
+class Fetcher:
+    """Gathers asks while a call is under way and puts them all into the next one.
+
+    When nothing is asked for, it sends a probe each interval, so that the link proves itself.
+
+    :param deliver: gets each answer; may block.
+    """
+
+    def __init__(self, broker: Broker, inbox: str, deliver: Callable[[Answer], None], probe: float) -> None:
+        self._broker = broker
+        self._inbox = inbox
+        self._deliver = deliver
+        self._probe = probe
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._queued: dict[str, Ask] = {}
+        self._closed = False
+        self.generation = 0
+        self.calls = 0
+
+    def submit(self, channel: str, ask: Ask) -> None:
+        """Queues a wish, or widens the one that is queued for the channel already. Does not block."""
+        with self._lock:
+            queued = self._queued.setdefault(channel, ask)
+            if queued is not ask:
+                queued.widen(ask.after, ask.waiters)
+        self._wake.set()
+
+    def run(self) -> None:
+        """Asks until closed. Meant to be a thread's body."""
+        while not self._closed:
+            self._wake.wait(self._probe)
+            self._wake.clear()
+            if not self._closed:
+                self._fetch()
+
+    def _fetch(self) -> None:
+        generation = self.generation
+        asks = self._next_asks()
+        try:
+            self.calls += 1
+            history = self._broker.history({name: ask.after for name, ask in asks.items()}, self._inbox)
+        except BrokerUnavailable as error:
+            logger.debug("history is not to be had now: %s", error)
+            for name, ask in asks.items():
+                self.submit(name, ask)
+            time.sleep(PAUSE)
+            return
+        self._deliver(Answer(generation, asks, history))
+
+    def _next_asks(self) -> dict[str, Ask]:
+        with self._lock:
+            names = list(self._queued)[:MAX_AT_ONCE]
+            asks = {name: self._queued.pop(name) for name in names}
+            if self._queued:
+                self._wake.set()
+            return asks
+
+    def close(self) -> None:
+        """Lets `run` return soon."""
+        self._closed = True
+        self._wake.set()

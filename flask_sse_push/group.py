@@ -1,0 +1,83 @@
+"""Streams that get the same bytes: an event is put together once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .brokers.base import Entry
+from .cursor import Cursor
+from .sink import Sink
+from .wire import control
+
+
+class Group:
+    """The sinks that joined one set of channels."""
+
+    __slots__ = ("channels", "last", "pending", "sinks", "touched")
+
+    def __init__(self, channels: frozenset[str]) -> None:
+        self.channels = channels
+        self.sinks: list[Sink] = []
+        self.last = 0  # id of the newest entry put together for the group
+        self.pending: list[Entry] = []  # entries of the dispatch under way
+        self.touched = 0.0  # monotonic time of the last chunk
+
+    def add(self, sink: Sink) -> None:
+        """Lets `sink` take part from the next chunk on."""
+        sink.group = self
+        sink.place = len(self.sinks)
+        self.sinks.append(sink)
+
+    def remove(self, sink: Sink) -> None:
+        """Takes `sink` out at the cost of one swap, however many there are."""
+        last = self.sinks.pop()
+        if last is not sink:
+            self.sinks[sink.place] = last
+            last.place = sink.place
+        sink.group = None
+
+    def offer(self, entry: Entry) -> bool:
+        """Notes an entry for the chunk being made; returns whether it is the first one.
+
+        An event in several of the group's channels comes once for each, with the same id: one is kept.
+        """
+        if entry.id <= self.last:
+            return False
+        self.last = entry.id
+        self.pending.append(entry)
+        return len(self.pending) == 1
+
+    def delivery(self, now: float, notice: bytes = b"") -> Delivery:
+        """What is pending, as one chunk for the sinks of this moment; `notice` goes first."""
+        entries, self.pending = self.pending, []
+        self.touched = now
+        chunk = notice + b"".join([entry.frame for entry in entries])
+        limited = entries if any(entry.exclude for entry in entries) else ()
+        return Delivery(tuple(self.sinks), chunk, limited, notice)
+
+
+class Delivery(NamedTuple):
+    """One chunk on its way to the sinks that were in the group when it was made."""
+
+    sinks: tuple[Sink, ...]
+    chunk: bytes
+    limited: Iterable[Entry]  # the entries again, when some are not for everybody
+    notice: bytes
+
+    def chunk_for(self, sink: Sink) -> bytes:
+        """The chunk without what `sink` is excluded from."""
+        return self.notice + frames_for(sink, self.limited)
+
+
+def frames_for(sink: Sink, entries: Iterable[Entry]) -> bytes:
+    """The frames of `entries`. One that is not for `sink` becomes a heartbeat: its cursor moves on."""
+    return b"".join(
+        heartbeat(Cursor(entry.epoch, entry.id)) if sink.is_excluded(entry.exclude) else entry.frame
+        for entry in entries
+    )
+
+
+def heartbeat(cursor: Cursor) -> bytes:
+    """An event, not a comment: page script sees it, and Firefox takes an id only with data."""
+    return control("sse.heartbeat", {}, str(cursor))

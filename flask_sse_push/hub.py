@@ -1,0 +1,301 @@
+"""The hub: what one worker process knows of its channels, and the thread that hands events to its streams.
+
+Three threads (greenlets on a gevent worker) serve all streams: the reader hears, the fetcher asks, and the
+dispatcher, here, is the only one that writes to sinks. All state is under one lock, which is never held
+during I/O.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .brokers.base import Broker
+from .config import Settings
+from .cursor import Cursor
+from .drain import Drain, open_streams
+from .fetcher import Fetcher
+from .group import Delivery, Group, frames_for, heartbeat
+from .heartbeat import HeartbeatWheel, silent_since
+from .reader import Reader
+from .resume import Opening, Reset, Resume, reset_of
+from .sink import Sink
+from .timeline import Dispatch, Item, Timeline
+from .wire import control
+
+logger = logging.getLogger(__name__)
+
+#: Reads that wait for the dispatcher; when it is full, the reader stops reading.
+MAX_INBOX = 1000
+#: Sinks served before other threads get a turn.
+MAX_RUN = 500
+
+
+class Hub:
+    """All streams of one worker. Starts its threads with the first stream; `close` may be called twice."""
+
+    def __init__(
+        self, broker: Broker, settings: Settings, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._settings = settings
+        self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
+        name = secrets.token_hex(6)
+        self._reader = Reader(broker, name, self._inbox.put, silence=2 * settings.probe)
+        self._fetcher = Fetcher(broker, name, self._inbox.put, settings.probe)
+        self._lock = threading.Lock()
+        self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
+        self._groups: dict[frozenset[str], Group] = {}
+        self._sinks: dict[str, Sink] = {}
+        self._wheel = HeartbeatWheel(settings.heartbeat)
+        self._beat = (Cursor("", -1), b"")
+        self._drain = Drain(settings.drain, settings.retry, stopping)
+        self._idle: dict[str, float] = {}  # channels without streams, since when
+        self._started = False
+        self._closed = False
+
+    # -- streams: called from their own threads --------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """Whether the worker is about to stop and takes no more streams."""
+        return self._drain.wanted()
+
+    def __len__(self) -> int:
+        return len(self._sinks)
+
+    def open(self, sink: Sink, resume: Resume) -> None:
+        """Counts a stream as open; `leave` must follow."""
+        now = time.monotonic()
+        with self._lock:
+            self._start()
+            sink.touched = now
+            self._sinks[sink.connection] = sink
+            self._wheel.add(sink, now)
+            for name in resume.channels:
+                self._idle.pop(name, None)
+                if self._timeline.enter(name):
+                    self._reader.subscribe([name])
+
+    def leave(self, sink: Sink, resume: Resume) -> None:
+        """Forgets a stream."""
+        now = time.monotonic()
+        with self._lock:
+            if self._sinks.pop(sink.connection, None) is None:
+                return
+            group = sink.group
+            if group is not None:
+                group.remove(sink)
+                if not group.sinks:
+                    self._drop(group)
+            for name in resume.channels:
+                if not self._timeline.exit(name):
+                    self._idle[name] = now
+
+    def follow(self, sink: Sink, resume: Resume, timeout: float) -> bytes | None:
+        """The next frames that the stream missed; None once it has joined its group.
+
+        The look for missed events and the join are one step under the lock: nothing fits in between.
+
+        :returns: b"" when the broker could not be asked within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if not self._timeline.blocks(resume):
+                    return self._advance(sink, resume)
+            self._reader.poke()
+            if not resume.wait(deadline - time.monotonic()):
+                return b""
+
+    def _advance(self, sink: Sink, resume: Resume) -> bytes | None:
+        replicas, moment = self._timeline.replicas, self._timeline.moment()
+        notices = b""
+        if resume.at is None:
+            opening, reset = resume.begin(replicas, moment)
+            notices = self._open_frame(sink, opening)
+        else:
+            reset = resume.reset(replicas, moment)
+        if reset is not None:
+            notices += reset_frame(reset)
+        missed = notices + frames_for(sink, resume.take(replicas, moment))
+        if not missed:
+            self._join(sink, resume)
+            return None
+        return missed
+
+    def _open_frame(self, sink: Sink, opening: Opening) -> bytes:
+        data = {
+            "connection": sink.connection,
+            "channels": list(sink.channels),
+            "resumed": opening.resumed,
+            "heartbeat": self._settings.heartbeat,
+        }
+        return control("sse.open", data, opening.cursor)
+
+    def _join(self, sink: Sink, resume: Resume) -> None:
+        channels = frozenset(resume.channels)
+        group = self._groups.get(channels)
+        if group is None:
+            group = self._groups[channels] = Group(channels)
+            group.last = resume.at or 0
+            for name in channels:
+                self._timeline.replicas[name].groups.append(group)
+        sink.touched = time.monotonic()
+        group.add(sink)
+
+    def _drop(self, group: Group) -> None:
+        del self._groups[group.channels]
+        for name in group.channels:
+            self._timeline.replicas[name].groups.remove(group)
+
+    # -- the dispatcher ---------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        open_streams.append(self.__len__)
+        for name, body in (("reader", self._reader.run), ("fetcher", self._fetcher.run), ("hub", self._run)):
+            # Thread.start() waits for its thread, under our lock: the raw call does not switch.
+            _thread.start_new_thread(_named, (f"flask-sse-push-{name}", body))
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                items = self._arrived()
+                if items:
+                    self._deliver(self._dispatch(items))
+                self._tick(time.monotonic())
+            except Exception:
+                # A defect must not leave the worker deaf: what is missing is read again.
+                logger.exception("the dispatcher failed; reading all channels again")
+                with self._lock:
+                    self._timeline.distrust(link_up=True)
+
+    def _arrived(self) -> list[Item]:
+        """Everything that waits; the busier the worker, the more goes into one chunk."""
+        items: list[Item] = []
+        try:
+            items.append(self._inbox.get(timeout=self._wheel.slot))
+            while len(items) < MAX_INBOX:
+                items.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return items
+
+    def _dispatch(self, items: list[Item]) -> list[Delivery]:
+        with self._lock:
+            dispatch = self._timeline.take(items)
+            notices = self._reset_notices(dispatch) if dispatch.new_epoch or dispatch.lost else {}
+            touched = list(notices)
+            for replica, entry in dispatch.entries:
+                for group in replica.groups:
+                    if group.offer(entry) and group not in notices:
+                        touched.append(group)
+            now = time.monotonic()
+            return [group.delivery(now, notices.get(group, b"")) for group in touched]
+
+    def _reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
+        """What each group must be told of lost events."""
+        moment = self._timeline.moment()
+        cursor = Cursor(moment.epoch, moment.base)
+        notices = {}
+        for group in self._groups.values():
+            if dispatch.new_epoch:
+                group.last = moment.base
+                notices[group] = reset_frame(reset_of(list(group.channels), group.channels, "epoch", cursor))
+            else:
+                lost = [name for name in dispatch.lost if name in group.channels]
+                if lost:
+                    notices[group] = reset_frame(reset_of(lost, group.channels, "history", None))
+        return notices
+
+    def _deliver(self, deliveries: list[Delivery]) -> None:
+        """Writes chunks out, without the lock: a sink that leaves meanwhile ignores what comes."""
+        served = 0
+        for delivery in deliveries:
+            chunk = delivery.chunk
+            for sink in delivery.sinks:
+                sink.write(delivery.chunk_for(sink) if delivery.limited else chunk)
+            served += len(delivery.sinks)
+            if served >= MAX_RUN:
+                served = 0
+                time.sleep(0)
+
+    def _tick(self, now: float) -> None:
+        if self._sinks or self._idle:
+            with self._lock:
+                leaving = self._drain.due(list(self._sinks.values()), now) if self._drain.wanted() else ()
+                due = self._wheel.turn(now)
+                self._forget_idle(now)
+            for sink in leaving:
+                sink.end(self._drain.frame())
+            for sink in due:
+                self._look_after(sink, now)
+
+    def _look_after(self, sink: Sink, now: float) -> None:
+        if self._sinks.get(sink.connection) is not sink:
+            return
+        if sink.is_stuck(now):
+            logger.info("cutting stream %s: its client takes nothing", sink.connection)
+            sink.cut()
+        elif sink.group is not None and self._wheel.silent_for(sink, now):
+            sink.touched = now
+            sink.write(self._heartbeat(sink.group))
+        with self._lock:
+            self._wheel.add(sink, silent_since(sink) if sink.group else now)
+
+    def _heartbeat(self, group: Group) -> bytes:
+        """The current cursor: how far the worker has provably seen. Made once for all streams."""
+        moment = self._timeline.moment()
+        cursor = Cursor(moment.epoch, max(moment.position, group.last))
+        if self._beat[0] != cursor:
+            self._beat = (cursor, heartbeat(cursor))
+        return self._beat[1]
+
+    def _forget_idle(self, now: float) -> None:
+        gone = [name for name, since in self._idle.items() if now - since >= self._settings.linger]
+        for name in gone:
+            del self._idle[name]
+            self._timeline.forget(name)
+        if gone:
+            self._reader.unsubscribe(gone)
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of this worker: counts, and seconds since the broker was last heard."""
+        heard = self._reader.heard_at
+        return {
+            "streams": len(self._sinks),
+            "groups": len(self._groups),
+            "channels": len(self._timeline.replicas),
+            "connected": self._reader.connected,
+            "heard_ago": round(time.monotonic() - heard, 3) if heard else None,
+            "reconnects": max(0, self._reader.reconnects),
+            "history_calls": self._fetcher.calls,
+        }
+
+    def close(self) -> None:
+        """Ends all streams and threads."""
+        self._closed = True
+        self._reader.close()
+        self._fetcher.close()
+        for sink in list(self._sinks.values()):
+            sink.end(self._drain.frame())
+        if self.__len__ in open_streams:
+            open_streams.remove(self.__len__)
+
+
+def _named(name: str, body: Callable[[], None]) -> None:
+    threading.current_thread().name = name
+    body()
+
+
+def reset_frame(reset: Reset) -> bytes:
+    """`sse.reset`: these channels lost events, fetch their state anew."""
+    return control("sse.reset", {"channels": reset.channels, "reason": reset.reason}, reset.cursor)

@@ -1,0 +1,52 @@
+"""What a client asked for: channels and where to begin, read from the request's parts."""
+
+from __future__ import annotations
+
+from werkzeug.datastructures import Headers, MultiDict
+
+from .cursor import MAX_LENGTH
+from .errors import ErrorCode, InvalidEvent, Refused
+from .event import checked_channel
+from .resume import Start
+
+DEFAULT_CHANNEL = "sse"
+#: Stands for a cursor that is too long to be one: it is kept short, and answered like any unknown one.
+_TOO_LONG = "?"
+
+
+def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
+    """The channels of `?channels=a,b` and `?channel=c`, without repeats; `sse` when none is named.
+
+    :raises Refused: 400, for a name outside the grammar or too many of them.
+    """
+    names = [name for value in args.getlist("channels") for name in value.split(",") if name]
+    names += [value for value in args.getlist("channel") if value]
+    unique = tuple(dict.fromkeys(names)) or (DEFAULT_CHANNEL,)
+    if len(unique) > most:
+        raise _bad(f"{len(unique)} channels were asked for, at most {most} are allowed on one stream")
+    try:
+        return tuple(checked_channel(name) for name in unique)
+    except InvalidEvent as error:
+        raise _bad(f"channel {error.problem}") from error
+
+
+def start(args: MultiDict[str, str], headers: Headers) -> Start:
+    """Where to begin: the cursor of the header, else of the query, else the newest `?last=N` events.
+
+    A cursor of any kind is accepted here: one that cannot be resumed from gets an `sse.reset`.
+
+    :raises Refused: 400, for a `last` that is not a number.
+    """
+    cursor = headers.get("Last-Event-ID") or args.get("last_event_id") or args.get("lastEventId")
+    if cursor:
+        return Start(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
+    last = args.get("last")
+    if last is None:
+        return Start()
+    if not (last.isascii() and last.isdigit() and len(last) < 10):
+        raise _bad(f"last is {last[:40]!r}, must be a number of events")
+    return Start(newest=int(last))
+
+
+def _bad(message: str) -> Refused:
+    return Refused(400, ErrorCode.INVALID_FORMAT, message)

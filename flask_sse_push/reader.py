@@ -1,0 +1,126 @@
+"""The ear of a worker: the one thread that owns the link to the broker, and renews it when it breaks."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from .brokers.base import Broker, Link, Signal
+from .errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: Channels in one SUBSCRIBE.
+MAX_AT_ONCE = 500
+#: Seconds a read waits at most, so that closing and silence are noticed.
+READ_TIMEOUT = 0.5
+#: Seconds between tries to connect, doubled each time; the first is short, for a restart of the broker.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+
+
+class Reader:
+    """Keeps a link alive and passes on what it hears.
+
+    :param deliver: gets the signals of one read; None when the link is lost. May block.
+    :param silence: seconds without any signal after which the link counts as dead.
+    """
+
+    def __init__(
+        self, broker: Broker, inbox: str, deliver: Callable[[list[Signal] | None], None], silence: float
+    ) -> None:
+        self._broker = broker
+        self._inbox = inbox
+        self._deliver = deliver
+        self._silence = silence
+        self._lock = threading.Lock()
+        self._wanted: dict[str, None] = {}
+        self._changes: dict[str, bool] = {}  # True: subscribe, False: unsubscribe
+        self._closed = False
+        self.connected = False
+        self.heard_at = 0.0  # monotonic time of the last signal
+        self.reconnects = -1  # the first connection is none
+
+    def subscribe(self, channels: Iterable[str]) -> None:
+        """Asks for channels from now on, on every link. Does not block; `poke` hastens it."""
+        with self._lock:
+            for name in channels:
+                self._wanted[name] = None
+                self._changes[name] = True
+
+    def unsubscribe(self, channels: Iterable[str]) -> None:
+        """Lets channels go. Does not block."""
+        with self._lock:
+            for name in channels:
+                self._wanted.pop(name, None)
+                self._changes[name] = False
+
+    def poke(self) -> None:
+        """Makes the reader look at the changes now. Costs a round trip to the broker; never raises."""
+        if self.connected and self._changes:
+            self._broker.wake(self._inbox)
+
+    def run(self) -> None:
+        """Reads until closed. Meant to be a thread's body."""
+        pause = FIRST_PAUSE
+        while not self._closed:
+            try:
+                link = self._connect()
+            except BrokerUnavailable as error:
+                if pause == FIRST_PAUSE:
+                    logger.warning("cannot reach the broker, trying again: %s", error)
+                time.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause = FIRST_PAUSE
+            try:
+                self._read(link)
+            except BrokerUnavailable as error:
+                logger.warning("the link to the broker broke, connecting anew: %s", error)
+            finally:
+                self.connected = False
+                link.close()
+            self._deliver(None)
+
+    def _connect(self) -> Link:
+        link = self._broker.link(self._inbox)
+        with self._lock:
+            self._changes.clear()
+            wanted = list(self._wanted)
+        try:
+            for at in range(0, len(wanted), MAX_AT_ONCE):
+                link.subscribe(wanted[at : at + MAX_AT_ONCE])
+        except BrokerUnavailable:
+            link.close()
+            raise
+        self.reconnects += 1
+        self.heard_at = time.monotonic()
+        self.connected = True
+        return link
+
+    def _read(self, link: Link) -> None:
+        while not self._closed:
+            self._apply_changes(link)
+            signals = link.read(READ_TIMEOUT)
+            now = time.monotonic()
+            if signals:
+                self.heard_at = now
+                self._deliver(signals)
+            elif now - self.heard_at > self._silence:
+                raise BrokerUnavailable(f"no probe came back for {now - self.heard_at:.1f} seconds")
+
+    def _apply_changes(self, link: Link) -> None:
+        if not self._changes:
+            return
+        with self._lock:
+            changes, self._changes = self._changes, {}
+        for change, act in ((False, link.unsubscribe), (True, link.subscribe)):
+            names = [name for name, wanted in changes.items() if wanted is change]
+            for at in range(0, len(names), MAX_AT_ONCE):
+                act(names[at : at + MAX_AT_ONCE])
+
+    def close(self) -> None:
+        """Lets `run` return soon."""
+        self._closed = True

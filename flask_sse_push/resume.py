@@ -1,0 +1,193 @@
+"""The way of one stream from its cursor to the live position.
+
+Pure: it works on replicas that are at hand and says what is missing. The hub calls it under its lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from . import cursor
+from .brokers.base import BROADCAST, Entry
+from .cursor import EARLIEST, LOST, Cursor
+from .replica import NOW, Reach, Replica
+
+#: Bytes of missed events handed over in one piece: what a slow client may hold in memory while it catches up.
+MAX_PIECE = 65_536
+
+
+class Start(NamedTuple):
+    """Where a client asked to begin: after a cursor, with the newest events, or, with neither, live."""
+
+    cursor: str | None = None
+    newest: int | None = None
+
+
+class Moment(NamedTuple):
+    """Where the worker stands: up to `position` nothing is missing, up to `seen` some events are here."""
+
+    epoch: str
+    position: int
+    seen: int
+    base: int = 0  # where the worker's knowledge of the epoch begins
+
+
+class Opening(NamedTuple):
+    """How a stream begins: the cursor of its `sse.open`, and whether nothing was missed."""
+
+    cursor: str
+    resumed: bool
+
+
+class Reset(NamedTuple):
+    """Channels whose missed events are gone. `cursor` is set when that is all there is to say."""
+
+    channels: list[str]
+    reason: str
+    cursor: str | None
+
+
+class Resume:
+    """Serves what one client missed, at its own pace."""
+
+    def __init__(self, channels: tuple[str, ...], start: Start) -> None:
+        self.channels = channels  # BROADCAST included
+        self._start = start
+        self._asked = cursor.parse(start.cursor) if start.cursor else None
+        self._earliest = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
+        self._at: int | None = None  # everything up to here was served
+        self._settled = False
+        self._waiter: threading.Event | None = None  # made only for a stream that must wait
+        self._epoch = ""
+        self._from: dict[str, int] = {}  # channels that begin later than `_at`
+
+    def waiter(self) -> threading.Event:
+        """What is set when something this stream waits for is here."""
+        if self._waiter is None:
+            self._waiter = threading.Event()
+        return self._waiter
+
+    def wait(self, timeout: float) -> bool:
+        """Blocks until something has come, at most `timeout` seconds; returns whether it has."""
+        arrived = self.waiter().wait(max(0.0, timeout))
+        self.waiter().clear()
+        return arrived
+
+    @property
+    def at(self) -> int | None:
+        """The position up to which everything was served; None before it has begun."""
+        return self._at
+
+    def is_ahead(self, moment: Moment) -> bool:
+        """Whether the client may know more than this worker: then the worker must look again."""
+        if self._at is not None:
+            return self._at > moment.position
+        known = self._asked
+        return known is not None and (known.epoch != moment.epoch or known.id > moment.position)
+
+    def must_settle(self, moment: Moment) -> bool:
+        """Whether the worker must first reach a moment after the client's arrival.
+
+        Before it has begun once is enough: a client still ahead then has a cursor that nobody gave it.
+        """
+        if not self.is_ahead(moment) or (self._settled and self._at is None):
+            return False
+        self._settled = True
+        return self._at is None or moment.epoch == self._epoch
+
+    def needs(self, replicas: Mapping[str, Replica], moment: Moment | None) -> dict[str, int]:
+        """Channels whose replicas do not reach back far enough, each with the position needed."""
+        if self._at is not None:
+            same = moment is not None and moment.epoch == self._epoch
+            wanted = {name: self._after(name) if same else NOW for name in self.channels}
+        elif self._earliest:
+            return {name: 0 for name in self.channels if not replicas[name].whole}
+        elif self._asked and not (moment and self.is_ahead(moment)):
+            wanted = dict.fromkeys(self.channels, self._asked.id)
+        else:
+            wanted = dict.fromkeys(self.channels, NOW)
+        return {name: at for name, at in wanted.items() if replicas[name].reach(at) is Reach.ABSENT}
+
+    def _after(self, name: str) -> int:
+        assert self._at is not None
+        return max(self._at, self._from.get(name, 0))
+
+    def begin(self, replicas: Mapping[str, Replica], moment: Moment) -> tuple[Opening, Reset | None]:
+        """Fixes the position to start from, once nothing is needed and the worker is not behind."""
+        self._epoch = moment.epoch
+        if self._earliest:
+            return self._begin_with_kept(replicas, moment), None
+        if not self._start.cursor:
+            self._at = moment.position
+            return Opening(str(Cursor(moment.epoch, self._at)), False), None
+        if self._asked is None or self.is_ahead(moment):
+            reason = "epoch" if self._asked and self._asked.epoch != moment.epoch else "cursor"
+            return Opening(LOST, False), self._lose(list(self.channels), reason, moment)
+        self._at = self._asked.id
+        reset = self.reset(replicas, moment)
+        everything = reset is not None and reset.cursor is not None
+        return Opening(LOST if everything else str(self._asked), reset is None), reset
+
+    def _begin_with_kept(self, replicas: Mapping[str, Replica], moment: Moment) -> Opening:
+        self._at = 0
+        self._from = {name: replicas[name].floor for name in self.channels}
+        kept = self._missed(replicas, moment)
+        newest = self._start.newest
+        if newest == 0:
+            self._at, self._from = moment.position, {}
+        elif self._start.cursor or newest is None or len(kept) <= newest:
+            return Opening(EARLIEST, False)
+        else:
+            self._at = kept[-newest - 1].id
+        return Opening(str(Cursor(moment.epoch, self._at)), False)
+
+    def reset(self, replicas: Mapping[str, Replica], moment: Moment) -> Reset | None:
+        """Gives up on channels whose missed events are gone; they go on from here."""
+        if moment.epoch != self._epoch:
+            self._epoch, self._from = moment.epoch, {}
+            return self._lose(list(self.channels), "epoch", moment)
+        lost = [name for name in self.channels if replicas[name].reach(self._after(name)) is Reach.LOST]
+        return self._lose(lost, "history", moment) if lost else None
+
+    def _lose(self, lost: list[str], reason: str, moment: Moment) -> Reset:
+        if len(lost) == len(self.channels):
+            self._at, self._from = moment.position, {}
+            return reset_of(lost, self.channels, reason, Cursor(moment.epoch, moment.position))
+        for name in lost:
+            self._from[name] = moment.position
+        return reset_of(lost, self.channels, reason, None)
+
+    def take(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:
+        """The next missed entries in order, a bounded piece; nothing when the stream may join."""
+        missed = self._missed(replicas, moment)
+        piece: list[Entry] = []
+        size = 0
+        for entry in missed:
+            if 0 < entry.expires <= moment.seen:
+                continue
+            if piece and size + len(entry.frame) > MAX_PIECE:
+                break
+            size += len(entry.frame)
+            piece.append(entry)
+        if missed:
+            self._at = (piece or missed)[-1].id
+        return piece
+
+    def _missed(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:
+        """Entries of all channels by id; one that is in several of them once."""
+        found = {}
+        for name in self.channels:
+            for entry in replicas[name].since(self._after(name), moment.seen):
+                found[entry.id] = entry
+        return [found[id] for id in sorted(found)]
+
+
+def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: Cursor | None) -> Reset:
+    """A reset as clients read it. Broadcasts have no channel name; `*` stands for them when need be."""
+    named = [name for name in lost if name != BROADCAST]
+    all_named = len(named) == sum(name != BROADCAST for name in channels)
+    if BROADCAST in lost and not all_named:
+        named.append(BROADCAST)
+    return Reset(named, reason, str(cursor) if cursor else None)

@@ -1,0 +1,62 @@
+"""What one registered blueprint runs on in one process: broker, announcer and hub, made on first use.
+
+Everything is made anew after a fork, so `--preload` and publishing from the master are safe.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import brokers, drain
+from .announcer import MessageAnnouncer
+from .brokers.base import Broker
+from .config import Settings
+from .event import Dumps
+from .hub import Hub
+
+
+class Runtime:
+    """The parts of this process. Making it opens nothing."""
+
+    def __init__(self, settings: Settings, dumps: Dumps) -> None:
+        self.settings = settings
+        self._dumps = dumps
+        self._parts: dict[int, dict[str, Any]] = {}  # by pid
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of this process."""
+        return self._part("broker")  # type: ignore[no-any-return]
+
+    @property
+    def announcer(self) -> MessageAnnouncer:
+        """The publishing side of this process."""
+        return self._part("announcer")  # type: ignore[no-any-return]
+
+    @property
+    def hub(self) -> Hub:
+        """The streams of this process. Its threads start with the first stream."""
+        return self._part("hub")  # type: ignore[no-any-return]
+
+    def _part(self, name: str) -> Any:
+        parts = self._parts.get(os.getpid())
+        if parts is None:
+            parts = self._parts.setdefault(os.getpid(), {})
+        return parts.get(name) or parts.setdefault(name, self._make(name))
+
+    def _make(self, name: str) -> Any:
+        """Makes a part. Two threads may do so at once: `setdefault` keeps one, the other was never used."""
+        if name == "broker":
+            return brokers.connect(self.settings)
+        if name == "announcer":
+            return MessageAnnouncer(self.broker, self.settings, self._dumps)
+        drain.find_worker()
+        return Hub(self.broker, self.settings, drain.worker_stops)
+
+    def close(self) -> None:
+        """Ends this process's streams and connections; may be called twice."""
+        parts = self._parts.pop(os.getpid(), {})
+        for name in ("hub", "broker"):
+            if name in parts:
+                parts[name].close()

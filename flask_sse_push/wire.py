@@ -1,0 +1,60 @@
+"""The event stream format (WHATWG HTML, section 9.2) and the response headers it travels with."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .event import Event
+
+#: No proxy may store, change or hold back the stream; nosniff keeps old browsers from guessing a type.
+HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-store, no-transform, private",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+}
+
+# Only these end a line (9.2.5, grammar `end-of-line`). str.splitlines() would cut at U+2028 and others too.
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+def encode_body(event: Event) -> bytes:
+    """Everything of an event but its `id:` line, the closing blank line included."""
+    lines = []
+    if event.type is not None:
+        lines.append(f"event: {event.type}\n")
+    if event.retry_ms is not None:
+        lines.append(f"retry: {event.retry_ms}\n")
+    lines.extend(f"data: {line}\n" for line in _LINE_END.split(event.data))
+    lines.append("\n")
+    return "".join(lines).encode()
+
+
+def frame(cursor: str, body: bytes) -> bytes:
+    """One event as it goes to the client. `cursor` must be ASCII without line ends."""
+    return b"id: %b\n%b" % (cursor.encode("ascii"), body)
+
+
+def control(type: str, data: Any, cursor: str | None = None, retry_ms: int | None = None) -> bytes:
+    """One of the protocol's own events, such as `sse.open`. JSON holds no raw line end."""
+    body = encode_body(Event(json.dumps(data, separators=(",", ":")), type, retry_ms))
+    return body if cursor is None else frame(cursor, body)
+
+
+def comment(text: str) -> bytes:
+    """A line that clients skip. Line ends in `text` start a new comment line."""
+    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode() + b"\n"
+
+
+def retry_line(retry_ms: int) -> bytes:
+    """Sets the client's reconnection time, in milliseconds."""
+    return b"retry: %d\n\n" % retry_ms
+
+
+def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:
+    """A reconnection time around `seconds`, in milliseconds: 50 to 150 %, so that clients spread out."""
+    return round(seconds * (0.5 + (chance or random).random()) * 1000)

@@ -1,0 +1,1 @@
+"""Flask apps that tests run under real servers."""

@@ -1,0 +1,30 @@
+"""An app with the blueprint, all channels open, and a page to publish and look inside."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Flask, request
+
+from flask_sse_push import sse
+
+app = Flask(__name__)
+app.config["SSE_PUSH_PUBLIC_CHANNELS"] = os.environ.get("SSE_PUSH_PUBLIC_CHANNELS", "*")
+app.register_blueprint(sse, url_prefix="/stream")
+
+
+@app.get("/")
+def page() -> str:
+    return "hello"
+
+
+@app.get("/stats")
+def stats() -> dict[str, Any]:
+    return {"pid": os.getpid(), **sse.stats()}
+
+
+@app.post("/publish")
+def publish() -> str:
+    body = request.get_json()
+    return sse.publish(body.pop("data"), **body)

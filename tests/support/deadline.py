@@ -1,0 +1,20 @@
+"""Waiting on conditions, never on the clock alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], seconds: float = 10.0, every: float = 0.02) -> T:
+    """The first true value of `condition`; fails with its last value when `seconds` are over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"still {value!r} after {seconds} seconds"
+        time.sleep(every)

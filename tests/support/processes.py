@@ -1,0 +1,129 @@
+"""Real servers for tests: gunicorn with an app of ours, Debian's redis-server, ports that are free."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from .deadline import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def need(program: str) -> str:
+    """The path of an installed program. Without it the test is skipped at the desk and fails in CI."""
+    path = shutil.which(program)
+    if path is None:
+        message = f"{program} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens on the local port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Gunicorn:
+    """A running gunicorn master."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def worker_pids(self) -> list[int]:
+        """Pids of the workers alive now."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 35.0) -> int:
+        """Sends a signal and waits for the end; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextlib.contextmanager
+def gunicorn(
+    app: str,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    workers: int = 1,
+    worker_class: str = "gevent",
+    log: Path,
+    port: int | None = None,
+) -> Iterator[Gunicorn]:
+    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "gunicorn", app, "-k", worker_class, "-w", str(workers)]
+    command += ["-b", f"127.0.0.1:{port}", "--log-level", "debug", "--capture-output", *options]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=output, stderr=output
+        )
+    server = Gunicorn(process, port, log)
+    try:
+        eventually(lambda: process.poll() is not None or accepts(port), 20)
+        assert process.poll() is None, log.read_text()
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(35)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterator[str]:
+    """Debian's redis-server; yields its URL."""
+    program = need("redis-server")
+    port = port or free_port()
+    command = [program, "--port", str(port), "--dir", str(folder), "--save", "", "--bind", "127.0.0.1"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        wait_for_redis(url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for_redis(url: str) -> None:
+    """Returns when the server answers a ping."""
+
+    def answers() -> bool:
+        with contextlib.suppress(redis.RedisError, OSError), redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+        return False
+
+    eventually(answers, 15)

@@ -1,0 +1,182 @@
+"""A small SSE client over a plain socket, for tests that look at bytes, cuts and time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass
+class Received:
+    """One event as it came: its fields, and when."""
+
+    type: str = "message"
+    data: str = ""
+    id: str | None = None
+    retry: int | None = None
+    at: float = field(default_factory=time.monotonic)
+
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+class Stream:
+    """One GET on a URL, read event by event.
+
+    `cursor` is the last event id, as a browser would keep it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        cursor: str | None = None,
+        headers: dict[str, str] | None = None,
+        method: str = "GET",
+        timeout: float = 10.0,
+        version: str = "1.1",
+        receive_buffer: int | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        self.cursor = cursor
+        self._buffer = b""
+        self._socket = socket.socket()
+        if receive_buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.settimeout(timeout)
+        self._socket.connect((parts.hostname or "127.0.0.1", parts.port or 80))
+        lines = [f"{method} {parts.path}{'?' + parts.query if parts.query else ''} HTTP/{version}"]
+        lines += ["Host: test", "Accept: text/event-stream"]
+        if cursor is not None:
+            lines.append(f"Last-Event-ID: {cursor}")
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        self.status = int(head[0].split()[1])
+        self.headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:]) if name
+        }
+        self._chunked = self.headers.get("transfer-encoding") == "chunked"
+        self._text = b""
+        self.complete = False  # whether the body came to its proper end
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _more(self) -> None:
+        data = self._socket.recv(65536)
+        if not data:
+            raise EOFError("the server closed the connection")
+        self._buffer += data
+
+    def _until(self, end: bytes) -> bytes:
+        while end not in self._buffer:
+            self._more()
+        part, _, self._buffer = self._buffer.partition(end)
+        return part
+
+    def _exactly(self, length: int) -> bytes:
+        while len(self._buffer) < length:
+            self._more()
+        part, self._buffer = self._buffer[:length], self._buffer[length:]
+        return part
+
+    def chunk(self) -> bytes:
+        """The next piece of the body; b"" at its proper end."""
+        if not self._chunked:
+            length = int(self.headers.get("content-length", "-1"))
+            if length >= 0:
+                self.headers["content-length"] = "0"
+                return self._exactly(length)
+            if not self._buffer:
+                self._more()
+            data, self._buffer = self._buffer, b""
+            return data
+        size = int(self._until(b"\r\n"), 16)
+        data = self._exactly(size)
+        self._exactly(2)
+        self.complete = size == 0
+        return data
+
+    def body(self) -> bytes:
+        """All of a short body."""
+        parts = []
+        while part := self.chunk():
+            parts.append(part)
+        return b"".join(parts)
+
+    def __iter__(self) -> Iterator[Received]:
+        """Events until the body ends; raises EOFError when it is cut, TimeoutError when nothing comes."""
+        while True:
+            while b"\n\n" in self._text:
+                block, _, self._text = self._text.partition(b"\n\n")
+                event = self._event(block.decode())
+                if event is not None:
+                    yield event
+            data = self.chunk()
+            if not data:
+                return
+            self._text += data
+
+    def _event(self, block: str) -> Received | None:
+        event = Received()
+        data = []
+        for line in block.split("\n"):
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "data":
+                data.append(value)
+            elif name == "event":
+                event.type = value
+            elif name == "id":
+                event.id = self.cursor = value
+            elif name == "retry":
+                event.retry = int(value)
+        if not data:
+            return None
+        event.data = "\n".join(data)
+        return event
+
+    def next(self) -> Received:
+        """The next event of any kind."""
+        return next(iter(self))
+
+    def next_of(self, *types: str) -> Received:
+        """The next event of one of these types; others are passed over."""
+        for event in self:
+            if event.type in types:
+                return event
+        raise EOFError(f"the stream ended before {types}")
+
+    def take(self, count: int, *, control: bool = False) -> list[Received]:
+        """The next `count` events; the protocol's own are left out unless `control`."""
+        events: list[Received] = []
+        if count == 0:
+            return events
+        for event in self:
+            if control or not event.type.startswith("sse."):
+                events.append(event)
+                if len(events) == count:
+                    return events
+        raise EOFError(f"the stream ended after {len(events)} of {count} events")
+
+    def close(self) -> None:
+        """Leaves as a browser does."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Leaves with a RST, as a crashed client does."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()

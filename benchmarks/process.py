@@ -87,7 +87,8 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 def _cpu(pid: int) -> float:
     try:
-        return time.clock_gettime(~pid << 3 | 2)  # CPUCLOCK_SCHED of a process, as clock_getcpuclockid makes it
+        # The id that clock_getcpuclockid() makes; Python offers that function for threads only.
+        return time.clock_gettime(~pid << 3 | 2)
     except OSError:
         fields = _stat(pid)
         return (int(fields[11]) + int(fields[12])) / TICK

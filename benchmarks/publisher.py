@@ -2,9 +2,9 @@
 
     python -m benchmarks.publisher KIND TARGET --channel bench --count 200 --rate 20 --size 200 --batch 1
 
-`%d` in the channel becomes the event's number modulo --spread. Prints one JSON line: events, seconds, its own CPU
-seconds, and the last cursor where the kind has one. The stamp is CLOCK_MONOTONIC in nanoseconds, as loadgen
-expects it. Each kind imports its library itself: only one of them has to be there.
+`%d` in the channel becomes the event's number modulo --spread. Prints one JSON line: events, seconds, its own
+CPU seconds, and the last cursor where the kind has one. The stamp is CLOCK_MONOTONIC in nanoseconds, as
+loadgen expects it. Each kind imports its library itself: only one of them has to be there.
 """
 
 from __future__ import annotations

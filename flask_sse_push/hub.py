@@ -61,11 +61,6 @@ class Hub:
 
     # -- streams: called from their own threads --------------------------------------------------------
 
-    @property
-    def draining(self) -> bool:
-        """Whether the worker is about to stop and takes no more streams."""
-        return self._drain.wanted()
-
     def __len__(self) -> int:
         return len(self._sinks)
 

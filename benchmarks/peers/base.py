@@ -34,7 +34,7 @@ class Desk:
 
 
 class Peer:
-    """One server under test. A subclass says what is special; one object is started and stopped many times."""
+    """One server under test. A subclass says what is special; an object may be started many times."""
 
     name: str
     title: str
@@ -43,6 +43,8 @@ class Peer:
     #: Events a second in the steady case, and events in a burst: fewer where all of them would need minutes.
     rate: float = 20
     burst: int = 500
+    #: Whether events can be published to it at all.
+    publishes = True
     #: Streams it can hold at all.
     max_streams: int = 1_000_000
     #: Whether it needs a Redis, and the kind of publisher that reaches it.
@@ -149,9 +151,9 @@ class Peer:
         :param spread: number of channels that `%d` in `channel` runs through.
         """
         target = self.redis_url if self.uses_redis else f"127.0.0.1:{self.port}"
-        options = {"channel": channel, "spread": spread, "count": count, "rate": rate, "size": size, "batch": batch}
-        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        command = [self.desk.python, "-m", "benchmarks.publisher", self.publisher, target, *arguments]
+        command: list[str | Path] = [self.desk.python, "-m", "benchmarks.publisher", self.publisher, target]
+        command += ["--channel", channel, "--spread", str(spread), "--batch", str(batch)]
+        command += ["--count", str(count), "--rate", str(rate), "--size", str(size)]
         log = self.desk.logs / f"{self.name}-publisher.log"
         process = spawn(command, self.desk.client_cpu, pipes=True, log=log)
         output, _ = process.communicate()
@@ -167,11 +169,9 @@ class GunicornPeer(Peer):
     app: str
 
     def command(self) -> Sequence[str | Path]:
-        # One stream takes one of the worker's connections, so their limit must not be what is measured.
-        return [
-            self.desk.python, "-m", "gunicorn", "-k", "gevent", "-w", "1", "--worker-connections", "30000",
-            "--bind", f"127.0.0.1:{self.port}", "--log-level", "warning", self.app,
-        ]  # fmt: skip
+        config = Path(__file__).with_name("gunicorn.conf.py")
+        bind = f"127.0.0.1:{self.port}"
+        return [self.desk.python, "-m", "gunicorn", "-c", config, "--bind", bind, self.app]
 
 
 def python_versions(python: Path, names: Sequence[str]) -> dict[str, str]:

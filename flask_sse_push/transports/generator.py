@@ -99,9 +99,16 @@ class GeneratorSink(Sink):
 
     def cut(self) -> None:
         self.end(b"")
+        self._shut(socket.SHUT_RDWR)  # frees the server's blocked send at once
+
+    def hang_up(self) -> None:
+        """Lets the server close the connection after the body, instead of waiting for another request."""
+        self._shut(socket.SHUT_RD)
+
+    def _shut(self, how: int) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # frees the server's blocked send at once
+                self._socket.shutdown(how)
 
 
 def stream(hub: Hub, sink: GeneratorSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
@@ -115,6 +122,7 @@ def stream(hub: Hub, sink: GeneratorSink, resume: Resume, settings: Settings) ->
         yield from _catch_up(hub, sink, resume, settings)
         while chunk := sink.take():
             yield from sink.sending(chunk)
+        sink.hang_up()
     finally:
         hub.leave(sink, resume)
 

@@ -19,6 +19,7 @@ import redis
 from .deadline import eventually
 
 ROOT = Path(__file__).parents[2]
+NO_CONFIG = Path(__file__).with_name("empty.conf.py")
 
 
 def free_port() -> int:
@@ -60,8 +61,8 @@ class Gunicorn:
 
     def worker_pids(self) -> list[int]:
         """Pids of the workers alive now."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return sorted(int(pid) for children in tasks for pid in children.read_text().split())
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 35.0) -> int:
         """Sends a signal and waits for the end; returns the exit code."""
@@ -78,11 +79,12 @@ def gunicorn(
     worker_class: str = "gevent",
     log: Path,
     port: int | None = None,
+    config: Path = NO_CONFIG,
 ) -> Iterator[Gunicorn]:
-    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends."""
+    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends; without the project's gunicorn.conf.py."""
     port = port or free_port()
     command = [sys.executable, "-m", "gunicorn", app, "-k", worker_class, "-w", str(workers)]
-    command += ["-b", f"127.0.0.1:{port}", "--log-level", "debug", "--capture-output", *options]
+    command += ["-c", str(config), "-b", f"127.0.0.1:{port}", "--log-level", "debug", "--capture-output", *options]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=output, stderr=output
@@ -91,15 +93,25 @@ def gunicorn(
     try:
         eventually(lambda: process.poll() is not None or accepts(port), 20)
         assert process.poll() is None, log.read_text()
+        eventually(lambda: len(server.worker_pids()) == workers, 10)
         yield server
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(35)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(process, server)
+
+
+def end(process: subprocess.Popen[bytes], server: Gunicorn) -> None:
+    """Stops gunicorn. A worker that was just being born does not hear the master, so it is told again."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    for _ in range(7):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+            return
+        for pid in server.worker_pids():
+            os.kill(pid, signal.SIGTERM)
+    process.kill()
+    process.wait()
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ class Stream:
         parts = urlsplit(url)
         self.cursor = cursor
         self._buffer = b""
+        self._patience = timeout
         self._socket = socket.socket()
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -72,6 +73,10 @@ class Stream:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_socket"):
+            self._socket.close()
 
     def _more(self) -> None:
         data = self._socket.recv(65536)
@@ -152,10 +157,13 @@ class Stream:
         return next(iter(self))
 
     def next_of(self, *types: str) -> Received:
-        """The next event of one of these types; others are passed over."""
+        """The next event of one of these types; others are passed over, for a while."""
+        deadline = time.monotonic() + self._patience
         for event in self:
             if event.type in types:
                 return event
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"only {event} and the like came, no {types}")
         raise EOFError(f"the stream ended before {types}")
 
     def take(self, count: int, *, control: bool = False) -> list[Received]:

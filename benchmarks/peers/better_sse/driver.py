@@ -23,9 +23,8 @@ class BetterSSE(Peer):
 
     def versions(self) -> dict[str, str]:
         manifest = FOLDER / "node_modules" / "better-sse" / "package.json"
-        node = subprocess.run(["node", "--version"], capture_output=True, text=True) if shutil.which("node") else None
         return {
-            "node": node.stdout.strip() if node else "",
+            "node": _node_version(),
             "better-sse": json.loads(manifest.read_text())["version"] if manifest.exists() else "",
         }
 
@@ -33,3 +32,9 @@ class BetterSSE(Peer):
         if not shutil.which("node"):
             return "install Node 20 or newer, then: python -m benchmarks.setup"
         return super().missing()
+
+
+def _node_version() -> str:
+    if not shutil.which("node"):
+        return ""
+    return subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip().lstrip("v")

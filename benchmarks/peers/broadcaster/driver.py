@@ -25,7 +25,8 @@ class Broadcaster(Peer):
         return {"cc": compiler[0] if compiler else ""}
 
     def missing(self) -> str | None:
-        return None if (self.desk.build / "broadcaster").exists() else "make -C benchmarks (needs a C compiler)"
+        built = (self.desk.build / "broadcaster").exists()
+        return None if built else "make -C benchmarks (needs a C compiler)"
 
     def launch(self, cpu: int) -> subprocess.Popen[str]:
         process = spawn(self.command(), cpu, log=self.desk.logs / f"{self.name}.log", pipes=True)

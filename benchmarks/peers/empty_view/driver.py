@@ -10,5 +10,6 @@ class EmptyView(GunicornPeer):
     title = "empty Flask view, Connection: close"
     app = "benchmarks.peers.empty_view.app:app"
     cases = frozenset({HANDSHAKE})
+    publishes = False
     headers = ("Connection: close",)
     distributions = ("flask", "gunicorn", "gevent")

@@ -16,12 +16,12 @@ from flask import Flask, Response, request
 from gevent.queue import SimpleQueue
 
 app = Flask(__name__)
-queues: dict[bytes, set[SimpleQueue]] = defaultdict(set)
-reader: list[gevent.Greenlet] = []
+queues: dict[bytes, set[SimpleQueue[bytes]]] = defaultdict(set)
+reader: list[gevent.Greenlet[..., None]] = []
 
 
 def read_redis() -> None:
-    subscription = redis.Redis.from_url(os.environ["BENCH_REDIS_URL"]).pubsub()
+    subscription = redis.Redis.from_url(os.environ["BENCH_REDIS_URL"]).pubsub()  # type: ignore[no-untyped-call]
     subscription.psubscribe("*")
     for number, message in enumerate(subscription.listen()):
         if message["type"] == "pmessage":
@@ -31,7 +31,7 @@ def read_redis() -> None:
 
 
 def frames(channels: list[bytes]) -> Iterator[bytes]:
-    queue = SimpleQueue()
+    queue: SimpleQueue[bytes] = SimpleQueue()
     for channel in channels:
         queues[channel].add(queue)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..base import HEARTBEAT_INTERVAL, Peer
 
 MODULE = "ngx_nchan_module.so"
-FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules", "/etc/nginx/modules")
+FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules")
 
 
 class Nchan(Peer):

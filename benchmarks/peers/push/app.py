@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask
+
 from flask_sse_push import sse
 
 app = Flask(__name__)

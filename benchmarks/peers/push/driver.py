@@ -1,4 +1,4 @@
-"""flask_sse_push itself, with each of its two transports. Taken from this checkout, not from an installed copy."""
+"""flask_sse_push itself, with each of its two transports, from this checkout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from ...process import ROOT
 from ..base import HEARTBEAT_INTERVAL, GunicornPeer
 
-READY = "from flask_sse_push import MessageAnnouncer, sse; from flask_sse_push.version import __version__ as v; print(v)"
+READY = """
+from flask_sse_push import MessageAnnouncer, sse
+from flask_sse_push.version import __version__
+print(__version__)
+"""
 
 
 class Push(GunicornPeer):

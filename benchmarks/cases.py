@@ -1,0 +1,298 @@
+"""The cases. Each takes a fresh, running peer and the sizes, and returns figures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .client import Client
+from .peers import base
+from .peers.base import HEARTBEAT_INTERVAL, Peer
+from .peers.broadcaster.driver import Broadcaster
+from .process import cpu_seconds, open_files, rss_kb
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How big the cases are. `small()` is a smoke test: its figures mean little."""
+
+    event: int = 200  # bytes of data
+    steady_streams: int = 1000
+    steady_seconds: float = 10
+    burst_rounds: int = 3
+    idle_streams: int = 8000
+    storm_streams: int = 5000
+    storm_missed: int = 100
+    heartbeat_streams: int = 15000
+    heartbeat_seconds: float = 2 * HEARTBEAT_INTERVAL
+    groups: int = 5000
+    groups_events: int = 20  # common events, 4 a second
+    groups_own: int = 4  # events for each user
+    publish_single: int = 2000
+    publish_many: int = 20000
+    churned: int = 600
+    churn_idle: int = 5000
+
+    @classmethod
+    def small(cls) -> Sizes:
+        return cls(
+            steady_seconds=3, burst_rounds=1, idle_streams=2000, storm_streams=1000, heartbeat_streams=2000,
+            heartbeat_seconds=HEARTBEAT_INTERVAL, groups=1000, groups_events=8, groups_own=2,
+            publish_single=500, publish_many=5000, churned=200, churn_idle=1000,
+        )  # fmt: skip
+
+
+class CPU:
+    """The CPU time a peer takes from now on."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._pids = peer.pids()
+        self._from = cpu_seconds(self._pids)
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        return cpu_seconds(self._pids) - self._from
+
+    def share(self) -> float:
+        return self.seconds() / (time.monotonic() - self._since)
+
+
+def settle(seconds: float = 0.5) -> None:
+    """Lets late work, such as subscribing or noticing a departure, come to its end."""
+    time.sleep(seconds)
+
+
+def warm_up(peer: Peer, channel: str = "bench") -> None:
+    """The first streams pay for imports, the Redis reader and the caches; those are not measured."""
+    with Client(peer, 50, path=peer.path(channel)) as client:
+        client.finish()
+    forget_departed(peer, channel)
+
+
+def forget_departed(peer: Peer, channel: str = "bench") -> None:
+    """A generator notices only at its second failing write that its client is gone: gives it some to make."""
+    if peer.publishes:
+        peer.publish(4, 8, 200, channel=channel)
+    settle()
+
+
+def steady(peer: Peer, sizes: Sizes) -> Figures:
+    """One channel, a steady rate of events: CPU for each event and stream, and latency."""
+    count = int(peer.rate * sizes.steady_seconds)
+    return fan_out(peer, sizes.steady_streams, peer.path("bench"), count, peer.rate, sizes)
+
+
+def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes: Sizes) -> Figures:
+    # Once for the caches, the allocator and Node's compiler; then once to be measured.
+    with Client(peer, streams, path=path, events=int(rate)) as client:
+        peer.publish(int(rate), rate, sizes.event)
+        client.wait()
+    forget_departed(peer)
+    with Client(peer, streams, path=path, events=count) as client:
+        settle()
+        cpu = CPU(peer)
+        peer.publish(count, rate, sizes.event)
+        report = client.wait()
+        return {
+            "rate": rate,
+            "streams": report["opened"],
+            "events": report["events"],
+            "incomplete": report["streams"] - report["complete"],
+            "cpu_us": cpu.seconds() * 1e6 / max(1, report["events"]),
+            "p50_ms": report["p50_ms"],
+            "p99_ms": report["p99_ms"],
+        }
+
+
+def burst(peer: Peer, sizes: Sizes) -> Figures:
+    """Many events at once, as fast as the publisher can: deliveries a second, from first to last."""
+    rounds = [_one_burst(peer, sizes) for _ in range(sizes.burst_rounds)]
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def _one_burst(peer: Peer, sizes: Sizes) -> Figures:
+    forget_departed(peer)  # those of the round before
+    with Client(peer, sizes.steady_streams, events=peer.burst) as client:
+        settle()
+        cpu = CPU(peer)
+        peer.publish(peer.burst, 0, sizes.event, batch=peer.burst)
+        report = client.wait()
+        return {
+            "events": peer.burst,
+            "incomplete": report["streams"] - report["complete"],
+            "deliveries_per_s": report["deliveries_per_s"],
+            # From the publisher's first stamp: also what the publishing itself took.
+            "deliveries_per_s_from_publish": report["events"] / max(1e-9, report["since_stamp_s"]),
+            "cpu_us": cpu.seconds() * 1e6 / max(1, report["events"]),
+            "p99_ms": report["p99_ms"],
+            "client_busy": report["delivery_cpu_s"] / max(1e-9, report["delivery_s"]),
+        }
+
+
+def idle(peer: Peer, sizes: Sizes) -> Figures:
+    """Resident memory of the server for each stream that is just open. The kernel's buffers are not in it."""
+    warm_up(peer)
+    streams = min(sizes.idle_streams, peer.max_streams)
+    before = rss_kb(peer.pids())
+    with Client(peer, streams):
+        settle(3)
+        return {"streams": streams, "kb_per_stream": (rss_kb(peer.pids()) - before) / streams}
+
+
+def handshake(peer: Peer, sizes: Sizes) -> Figures:
+    """From connect to the first body byte, 200 at a time."""
+    warm_up(peer)
+    streams = min(sizes.idle_streams, peer.max_streams)
+    cpu = CPU(peer)
+    with Client(peer, streams) as client:
+        return {
+            "streams": streams,
+            "seconds": client.connect_seconds,
+            "cpu_us": cpu.seconds() * 1e6 / streams,
+        }
+
+
+def storm(peer: Peer, sizes: Sizes) -> Figures:
+    """All clients come back at once, each with events missed: seconds until every one is whole.
+
+    The worker has not seen the channel before, as after a restart.
+    """
+    warm_up(peer, "other")
+    path, headers = peer.miss(sizes.storm_missed, sizes.event)
+    calls = peer.redis.calls() if peer.redis else None
+    cpu = CPU(peer)
+    with Client(peer, sizes.storm_streams, path=path, headers=headers, events=sizes.storm_missed) as client:
+        report = client.wait()
+        figures: Figures = {
+            "streams": report["opened"],
+            "missed": sizes.storm_missed,
+            "incomplete": report["streams"] - report["complete"],
+            "seconds": report["all_complete_s"],
+            "cpu_us_per_stream": cpu.seconds() * 1e6 / report["streams"],
+        }
+    if peer.redis and calls is not None:
+        done = peer.redis.calls() - calls
+        figures["redis_commands"] = {name: n for name, n in sorted(done.items()) if name != "info"}
+    return figures
+
+
+def heartbeat(peer: Peer, sizes: Sizes) -> Figures:
+    """Streams with nothing but heartbeats: the server's share of one core."""
+    with Client(peer, sizes.heartbeat_streams, timeout=120) as client:
+        settle(3)
+        cpu = CPU(peer)
+        if isinstance(peer, Broadcaster):
+            peer.beat(sizes.heartbeat_seconds, HEARTBEAT_INTERVAL)
+        else:
+            time.sleep(sizes.heartbeat_seconds)
+        share = cpu.share()
+        report = client.finish()
+        return {
+            "streams": report["opened"],
+            "lost": report["closed_by_server"],
+            "cpu_percent": share * 100,
+            "bytes_per_stream": report["bytes"] / report["streams"],
+        }
+
+
+def groups(peer: Peer, sizes: Sizes) -> Figures:
+    """Each user with an own channel beside a common one, compared with the same crowd on one channel."""
+    count, users = sizes.groups_events, sizes.groups
+    crowd = fan_out(peer, users, peer.path("bench"), count, 4, sizes)
+    common = fan_out(peer, users, peer.path("u.%d,bench"), count, 4, sizes)
+    forget_departed(peer)
+    with Client(peer, users, path=peer.path("u.%d,bench"), events=sizes.groups_own) as client:
+        settle()
+        cpu = CPU(peer)
+        total = users * sizes.groups_own
+        peer.publish(total, users / 2, sizes.event, channel="u.%d", spread=users, batch=50)
+        report = client.wait()
+        return {
+            "streams": users,
+            "incomplete": crowd["incomplete"] + common["incomplete"] + report["streams"] - report["complete"],
+            "crowd_cpu_us": crowd["cpu_us"],
+            "common_cpu_us": common["cpu_us"],
+            "common_vs_crowd": common["cpu_us"] / crowd["cpu_us"],
+            "own_cpu_us": cpu.seconds() * 1e6 / max(1, report["events"]),
+            "common_p99_ms": common["p99_ms"],
+            "own_p99_ms": report["p99_ms"],
+        }
+
+
+def publish(peer: Peer, sizes: Sizes) -> Figures:
+    """Events a second that one publishing process gets rid of, with nobody listening."""
+    single = peer.publish(sizes.publish_single, 0, sizes.event)
+    many = peer.publish(sizes.publish_many, 0, sizes.event, batch=100)
+    return {
+        "single_per_s": single["events"] / single["seconds"],
+        "many_per_s": many["events"] / many["seconds"],
+        "single_client_cpu_us": single["cpu_s"] * 1e6 / single["events"],
+        "many_client_cpu_us": many["cpu_s"] * 1e6 / many["events"],
+    }
+
+
+def departure(peer: Peer, sizes: Sizes) -> Figures:
+    """Streams that come and go among few and among many idle ones, then nearly all leave at once."""
+    warm_up(peer)
+    few = _churn(peer, 10, sizes)
+    many = _churn(peer, sizes.churn_idle, sizes, leave=True)
+    return {
+        "few_us": few["us"],
+        "many_us": many["us"],
+        "many_vs_few": many["us"] / few["us"],
+        "batch_few_us": few["batch_us"],
+        "batch_many_us": many["batch_us"],
+        "leave_us": many["leave_us"],
+        "left_open": many["left_open"],
+    }
+
+
+def _churn(peer: Peer, idle_streams: int, sizes: Sizes, leave: bool = False) -> Figures:
+    """CPU for each stream that connects and departs, one after another and 50 at a time."""
+    forget_departed(peer)
+    figures: Figures = {}
+    with Client(peer, idle_streams) as client:
+        settle()
+        for name, batch in (("us", 1), ("batch_us", 50)):
+            cpu = CPU(peer)
+            client.command(f"churn {sizes.churned} {batch}")
+            settle()
+            figures[name] = cpu.seconds() * 1e6 / sizes.churned
+        if leave:
+            figures.update(_leave(peer, client, idle_streams - 10))
+    return figures
+
+
+def _leave(peer: Peer, client: Client, streams: int) -> Figures:
+    """CPU for each of many streams that go at once, and for noticing it. The events which that needs cost
+    next to nothing for the few streams that stay."""
+    files = open_files(peer.pids())
+    quiet = CPU(peer)
+    settle(2)
+    background = quiet.share()
+    cpu, started = CPU(peer), time.monotonic()
+    client.command(f"close {streams}")
+    forget_departed(peer)
+    busy = cpu.seconds() - background * (time.monotonic() - started)
+    closed = files - open_files(peer.pids())
+    return {"leave_us": busy * 1e6 / streams, "left_open": max(0, streams - closed)}
+
+
+Case = Callable[[Peer, Sizes], Figures]
+
+CASES: dict[str, Case] = {
+    base.STEADY: steady,
+    base.BURST: burst,
+    base.IDLE: idle,
+    base.HANDSHAKE: handshake,
+    base.STORM: storm,
+    base.HEARTBEAT: heartbeat,
+    base.GROUPS: groups,
+    base.PUBLISH: publish,
+    base.DEPARTURE: departure,
+}

@@ -1,0 +1,218 @@
+"""A run's figures as JSON and as Markdown tables, each beside its ratio to the C broadcaster and to nchan."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+REFERENCES = {"broadcaster": "vs C", "nchan": "vs nchan"}
+
+
+@dataclass(frozen=True)
+class Column:
+    key: str
+    heading: str
+    digits: int = 1
+    ratios: bool = False
+
+
+#: Title and columns of each case; `ratios` adds the two ratio columns.
+TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
+    "steady": (
+        "Steady fan-out: {steady_streams} streams, 20 events/s of {event} bytes for {steady_seconds:g} s",
+        (
+            Column("cpu_us", "CPU µs per event and stream", 2, ratios=True),
+            Column("p50_ms", "p50 ms"),
+            Column("p99_ms", "p99 ms", ratios=True),
+            Column("rate", "events/s", 0),
+        ),
+    ),
+    "burst": (
+        "Burst: {steady_streams} streams, 500 events of {event} bytes at once",
+        (
+            Column("deliveries_per_s", "deliveries/s from the first delivery on", 0, ratios=True),
+            Column("deliveries_per_s_from_publish", "from the first publish on", 0, ratios=True),
+            Column("cpu_us", "CPU µs per delivery", 2),
+            Column("p99_ms", "p99 ms", 0),
+            Column("events", "events", 0),
+            Column("client_busy", "client busy", 2),
+        ),
+    ),
+    "idle": (
+        "Idle memory: {idle_streams} open streams",
+        (Column("kb_per_stream", "kB resident per stream", 2, ratios=True), Column("streams", "streams", 0)),
+    ),
+    "handshake": (
+        "Handshakes: {idle_streams} streams opened, 200 at a time",
+        (
+            Column("cpu_us", "CPU µs per handshake", 0, ratios=True),
+            Column("vs_empty_view", "vs empty view", 2),
+            Column("seconds", "seconds for all", 2),
+        ),
+    ),
+    "storm": (
+        "Reconnect storm: {storm_streams} streams with {storm_missed} missed events each, to a new worker",
+        (
+            Column("seconds", "seconds until all are whole", 2, ratios=True),
+            Column("cpu_us_per_stream", "CPU µs per stream", 0),
+            Column("incomplete", "streams not whole", 0),
+            Column("redis_commands", "Redis commands (those in scripts counted too)"),
+        ),
+    ),
+    "heartbeat": (
+        "Heartbeats: {heartbeat_streams} idle streams, one heartbeat in 15 s each",
+        (
+            Column("cpu_percent", "CPU % of one core", 2, ratios=True),
+            Column("lost", "streams lost", 0),
+            Column("bytes_per_stream", "bytes received per stream", 0),
+        ),
+    ),
+    "groups": (
+        "Many groups: {groups} users with a channel each beside a common one",
+        (
+            Column("crowd_cpu_us", "all on one channel: CPU µs per event and stream", 2),
+            Column("common_cpu_us", "common event: CPU µs per event and stream", 2, ratios=True),
+            Column("common_vs_crowd", "common / one channel", 2),
+            Column("own_cpu_us", "event to one user: CPU µs", 1, ratios=True),
+            Column("incomplete", "streams not whole", 0),
+        ),
+    ),
+    "publish": (
+        "Publishing: one process, nobody listening",
+        (
+            Column("single_per_s", "one by one, events/s", 0, ratios=True),
+            Column("many_per_s", "100 at a time, events/s", 0, ratios=True),
+        ),
+    ),
+    "departure": (
+        "Come and go: {churned} streams among 10 and among {churn_idle} idle ones; then nearly all leave",
+        (
+            Column("few_us", "CPU µs to come and go, among few", 0),
+            Column("many_us", "among many", 0),
+            Column("many_vs_few", "many / few", 2),
+            Column("batch_few_us", "50 at a time, among few", 0),
+            Column("batch_many_us", "50 at a time, among many", 0),
+            Column("leave_us", "CPU µs per leaving stream", 1, ratios=True),
+            Column("left_open", "sockets left behind", 0),
+        ),
+    ),
+}
+
+Results = dict[str, dict[str, dict[str, Any]]]  # case, peer, figure
+
+
+def median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One set of figures from several rounds: the median of each number, the last of anything else."""
+    last = rounds[-1]
+    return {
+        key: statistics.median(one[key] for one in rounds) if isinstance(value, (int, float)) else value
+        for key, value in last.items()
+    }
+
+
+def add_ratios(results: Results) -> None:
+    """Writes `<figure>_vs_<reference>` into the figures wherever the reference ran in the same case."""
+    for case, peers in results.items():
+        for column in TABLES[case][1]:
+            for reference in REFERENCES:
+                base = peers.get(reference, {}).get(column.key)
+                if column.ratios and base:
+                    for figures in peers.values():
+                        if column.key in figures:
+                            figures[f"{column.key}_vs_{reference}"] = figures[column.key] / base
+    empty = results.get("handshake", {}).get("empty-view", {}).get("cpu_us")
+    for figures in results.get("handshake", {}).values():
+        if empty:
+            figures["vs_empty_view"] = figures["cpu_us"] / empty
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on besides the versions; nothing that names the machine."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "cores": len(models) or None,
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def document(
+    results: Results,
+    *,
+    titles: Mapping[str, str],
+    versions: Mapping[str, Mapping[str, str]],
+    skipped: Mapping[str, str],
+    errors: Mapping[str, str],
+    sizes: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "sizes": dict(sizes),
+        "titles": dict(titles),
+        "versions": {name: dict(parts) for name, parts in versions.items()},
+        "skipped": dict(skipped),
+        "errors": dict(errors),
+        "results": results,
+    }
+
+
+def markdown(run: Mapping[str, Any]) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Measured on {run['date']} by `python -m benchmarks.run`: one server after another on one machine, "
+        "the server on one core, publisher, Redis and clients on another. What each case does is told in "
+        "`benchmarks/README.md`. Absolute figures depend on the machine; compare ratios.",
+        "",
+    ]
+    for case, peers in run["results"].items():
+        title, columns = TABLES[case]
+        lines += [f"## {title.format(**run['sizes'])}", "", *_table(columns, peers, run["titles"]), ""]
+    lines += ["## Versions", "", "| what | version |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in run["machine"].items()]
+    for name, parts in run["versions"].items():
+        lines.append(f"| {run['titles'].get(name, name)} | {', '.join(' '.join(p) for p in parts.items())} |")
+    for heading, notes in (("Not run", run["skipped"]), ("Failed", run["errors"])):
+        if notes:
+            lines += ["", f"## {heading}", "", *(f"- {name}: {why}" for name, why in notes.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _table(
+    columns: Sequence[Column], peers: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]
+) -> list[str]:
+    shown: list[tuple[str, str, int]] = []
+    for column in columns:
+        wanted = [(column.key, column.heading, column.digits)]
+        if column.ratios:
+            wanted += [(f"{column.key}_vs_{name}", sign, 2) for name, sign in REFERENCES.items()]
+        shown += [one for one in wanted if any(one[0] in figures for figures in peers.values())]
+    headings = " | ".join(heading for _, heading, _ in shown)
+    lines = [f"| server | {headings} |", "|---|" + "---|" * len(shown)]
+    for name, figures in peers.items():
+        cells = [_cell(figures.get(key), digits) for key, _, digits in shown]
+        lines.append(f"| {titles[name]} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {number}" for name, number in value.items()) or "none"
+    return f"{value:,.{digits}f}"
+
+
+def write(run: Mapping[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "benchmarks.json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+    (out / "benchmarks.md").write_text(markdown(run))

@@ -1,0 +1,158 @@
+"""Runs the benchmark: `python -m benchmarks.run [--cases …] [--peers …] [--quick]`. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .cases import CASES, Sizes
+from .peers.base import Desk, Peer
+from .peers.registry import PEERS
+from .process import ROOT, free_port, raise_file_limit
+from .setup import PYTHON
+
+HERE = ROOT / "benchmarks"
+#: Descriptors that a server or the client needs besides its streams.
+SPARE_FILES = 300
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    files = raise_file_limit()
+    os.sched_setaffinity(0, {options.client_cpu})
+    build = Path(os.environ.get("BUILD", HERE / "build"))
+    subprocess.run(["make", "-s", "-C", str(HERE), f"BUILD={build}"], check=True)
+    logs = Path(options.logs or tempfile.mkdtemp(prefix="bench-logs-"))
+    logs.mkdir(parents=True, exist_ok=True)
+    print(f"logs of the servers: {logs}")
+    desk = Desk(options.python, build, logs, options.server_cpu, options.client_cpu)
+    peers, skipped = installed([cls(desk) for cls in PEERS if cls.name in options.peers])
+    sizes = fitting(Sizes.small() if options.quick else Sizes(), files)
+    results, errors = run(peers, options.cases, sizes, options.repeat)
+    report.add_ratios(results)
+    ran = [peer for peer in peers if any(peer.name in found for found in results.values())]
+    document = report.document(
+        results,
+        titles={cls.name: cls.title for cls in PEERS},
+        versions={peer.name: peer.versions() for peer in ran},
+        skipped=skipped,
+        errors=errors,
+        sizes={**asdict(sizes), "repeat": options.repeat, "quick": options.quick},
+    )
+    report.write(document, options.out)
+    print(report.markdown(document))
+    draw(options.python, options.out)
+    return 1 if errors else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [cls.name for cls in PEERS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
+    parser.add_argument("--cases", type=_list_of(CASES), default=list(CASES), help=f"of {','.join(CASES)}")
+    parser.add_argument("--peers", type=_list_of(names), default=names, help=f"of {','.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test, not a measurement")
+    parser.add_argument("--repeat", type=int, default=1, help="rounds; the tables show medians (default 1)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for the tables and charts")
+    parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
+    parser.add_argument(
+        "--python",
+        type=Path,
+        default=PYTHON if PYTHON.exists() else Path(sys.executable),
+        help="interpreter of the Python servers (default: the venv of benchmarks.setup, else this one)",
+    )
+    parser.add_argument("--server-cpu", type=int, default=0)
+    parser.add_argument("--client-cpu", type=int, default=1)
+    return parser.parse_args(arguments)
+
+
+def _list_of(known: Sequence[str] | dict[str, Any]) -> Any:
+    def read(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+        return names
+
+    return read
+
+
+def installed(peers: Sequence[Peer]) -> tuple[list[Peer], dict[str, str]]:
+    found: list[Peer] = []
+    skipped: dict[str, str] = {}
+    for peer in peers:
+        how = peer.missing()
+        if how is None:
+            found.append(peer)
+        else:
+            skipped[peer.name] = how
+            print(f"skipped {peer.name}: {how}")
+    return found, skipped
+
+
+def fitting(sizes: Sizes, files: int) -> Sizes:
+    """The sizes, cut to what the limit of open files allows."""
+    most = files - SPARE_FILES
+    names = ("steady_streams", "idle_streams", "storm_streams", "heartbeat_streams", "groups", "churn_idle")
+    too_big = {name: most for name in names if getattr(sizes, name) > most}
+    for name in too_big:
+        print(f"{name} cut to {most}: a process may open {files} files")
+    return Sizes(**{**asdict(sizes), **too_big})
+
+
+def run(
+    peers: Sequence[Peer], cases: Sequence[str], sizes: Sizes, repeat: int
+) -> tuple[report.Results, dict[str, str]]:
+    """Every case with every server, one after another; rounds are interleaved, so that a slow minute of the
+    machine does not hit all rounds of one server."""
+    results: report.Results = {}
+    errors: dict[str, str] = {}
+    for case in cases:
+        rounds: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(repeat):
+            for peer in (peer for peer in peers if case in peer.cases):
+                try:
+                    with started(peer):
+                        figures = CASES[case](peer, sizes)
+                except Exception as error:
+                    errors[f"{peer.name}, {case}"] = f"{type(error).__name__}: {error}"
+                    print(f"{case:10} {peer.name:15} FAILED {error}", flush=True)
+                else:
+                    rounds.setdefault(peer.name, []).append(figures)
+                    print(f"{case:10} {peer.name:15} {shown(figures)}", flush=True)
+        if rounds:
+            results[case] = {name: report.median(found) for name, found in rounds.items()}
+    return results, errors
+
+
+@contextmanager
+def started(peer: Peer) -> Iterator[None]:
+    try:
+        peer.start(free_port(), peer.desk.server_cpu)
+        yield
+    finally:
+        peer.stop()
+
+
+def shown(figures: dict[str, Any]) -> str:
+    return "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in figures.items())
+
+
+def draw(python: Path, out: Path) -> None:
+    command = [str(python), "-m", "benchmarks.chart", str(out.resolve())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["?"])[-1]
+        print(f"no chart: {reason} (python -m benchmarks.setup installs matplotlib)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

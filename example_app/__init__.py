@@ -1,0 +1,59 @@
+"""The example: an ordinary Flask app with a login, to which live events were added.
+
+flask --app example_app run --debug     one process, at the desk
+make demo                               gunicorn with a worker for each core
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+
+from flask import Flask, redirect, url_for
+from werkzeug import Response
+
+from flask_sse_push import sse
+
+from . import live, security, signin
+
+#: One folder a page. A new page is a new folder and its name here.
+PAGES = (live.page,)
+
+#: Open to everybody; for all other channels `may_listen` is asked.
+PUBLIC_CHANNELS = ("news", "ticks")
+#: Open to everybody who has signed in.
+MEMBER_CHANNELS = ("chat",)
+
+
+def create_app(config: dict[str, Any] | None = None) -> Flask:
+    """The app. Settings come from `config`, else from the environment, else from here."""
+    app = Flask(__name__)
+    # Workers must agree on the key, and do when the master has put one into the environment.
+    app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or secrets.token_hex()
+    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    app.config["SSE_PUSH_PUBLIC_CHANNELS"] = PUBLIC_CHANNELS
+    if not (os.environ.get("SSE_PUSH_BROKER_URL") or os.environ.get("REDIS_URL")):
+        # Joins the server that the demo runs, so that `flask sse publish` in another terminal reaches it.
+        app.config["SSE_PUSH_BROKER_URL"] = "embedded://"
+    app.config.update(config or {})
+
+    security.protect(app)
+    signin.login_manager.init_app(app)
+    app.register_blueprint(signin.page)
+    for page in PAGES:
+        app.register_blueprint(page)
+    app.register_blueprint(sse, url_prefix="/stream")
+    app.context_processor(lambda: {"pages": PAGES})
+    app.add_url_rule("/", "home", _home)
+    return app
+
+
+@sse.authorize
+def may_listen(user: signin.User | None, channel: str) -> bool:
+    """Who may listen to what is not public. `user:<id>` needs no rule: it is open to that user alone."""
+    return user is not None and channel in MEMBER_CHANNELS
+
+
+def _home() -> Response:
+    return redirect(url_for("live.show"))

@@ -1,0 +1,163 @@
+"""Clients that misbehave, leave, or never read: what a worker holds afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from tests.support.deadline import eventually
+from tests.support.processes import Gunicorn
+from tests.support.stream import Stream
+
+from .conftest import Serve
+
+
+def open_streams(server: Gunicorn, http: httpx.Client) -> int:
+    return int(http.get(f"{server.url}/stats").json()["streams"])
+
+
+def test_head_requests_count_no_stream(serve: Serve, http: httpx.Client) -> None:
+    server = serve()
+    for _ in range(100):
+        answer = http.head(f"{server.url}/stream")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert open_streams(server, http) == 0
+
+
+def test_100_connections_reset_at_once_leave_no_stream_open(serve: Serve, http: httpx.Client) -> None:
+    server = serve(heartbeat=0.5)
+    streams = [Stream(f"{server.url}/stream") for _ in range(100)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    assert open_streams(server, http) == 100
+    for stream in streams:
+        stream.reset()
+    eventually(lambda: open_streams(server, http) == 0, 5)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_clients_that_leave_politely_are_gone_after_two_heartbeats(serve: Serve, http: httpx.Client) -> None:
+    server = serve(heartbeat=0.5)
+    for _ in range(20):
+        with Stream(f"{server.url}/stream") as stream:
+            stream.next_of("sse.open")
+    eventually(lambda: open_streams(server, http) == 0, 5)
+
+
+def test_heartbeats_come_after_silence_and_carry_a_fresh_cursor(serve: Serve, empty_valkey: str) -> None:
+    server = serve(heartbeat=1, probe=0.2)
+    with Stream(f"{server.url}/stream?channels=a") as stream:
+        opened = stream.next_of("sse.open")
+        assert opened.json()["heartbeat"] == 1.0
+        first, second = stream.next(), stream.next()
+        assert first.type == second.type == "sse.heartbeat"
+        assert first.data == "{}"
+        assert 0.7 < first.at - opened.at < 1.6
+        assert 0.7 < second.at - first.at < 1.6
+        assert opened.id
+        assert first.id
+        assert second.id
+        assert opened.id < first.id < second.id
+        cursor = second.id
+    MessageAnnouncer.from_url(empty_valkey).publish("missed", channel="a")
+    with Stream(f"{server.url}/stream?channels=a", cursor=cursor) as stream:
+        assert stream.next().json()["resumed"] is True
+        assert stream.next().data == "missed"
+
+
+def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> None:
+    server = serve(heartbeat=1)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    with Stream(f"{server.url}/stream?channels=a") as stream:
+        stream.next_of("sse.open")
+        until = time.monotonic() + 2.5
+        types = []
+        while time.monotonic() < until:
+            announcer.publish("tick", channel="a")
+            types.append(stream.next().type)
+            time.sleep(0.3)
+        assert set(types) == {"message"}
+
+
+@pytest.mark.timeout(60)
+def test_a_client_that_never_reads_is_cut_and_holds_nobody_else(
+    serve: Serve, http: httpx.Client, empty_valkey: str
+) -> None:
+    server = serve(heartbeat=1, write_timeout=2, max_buffer=200_000)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    start = announcer.publish("start", channel="a")
+    stuck = [Stream(f"{server.url}/stream?channels=a", receive_buffer=4096) for _ in range(3)]
+    quick = Stream(f"{server.url}/stream?channels=a", cursor=start)
+    for stream in [*stuck, quick]:
+        stream.next_of("sse.open")
+    latencies: list[float] = []
+    done = threading.Event()
+
+    def read() -> None:
+        for event in quick.take(600):
+            latencies.append(event.at - float(event.json()["at"]))
+        done.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(600):
+        announcer.publish({"at": time.monotonic(), "pad": "x" * 8000}, channel="a")
+    reader.join(30)
+    assert done.is_set()
+    eventually(lambda: open_streams(server, http) == 1, 15)
+    assert sorted(latencies)[len(latencies) // 2] < 1.0
+    text = server.log.read_text()
+    assert "Traceback" not in text or text.count("Traceback") <= len(stuck)
+
+
+def test_a_slow_client_is_told_before_it_is_closed_and_resumes(serve: Serve, empty_valkey: str) -> None:
+    server = serve(max_buffer=50_000, write_timeout=20)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    slow = Stream(f"{server.url}/stream?channels=a", receive_buffer=4096)
+    slow.next_of("sse.open")
+    for n in range(900):
+        announcer.publish({"n": n, "pad": "x" * 5000}, channel="a")
+    got = []
+    for event in slow:  # now it reads, to the proper end
+        if event.type == "message":
+            got.append(event.json()["n"])
+        else:
+            last = event
+    assert last.type == "sse.close"
+    assert last.json()["reason"] == "slow"
+    assert slow.complete
+    while len(got) < 900:
+        with Stream(f"{server.url}/stream?channels=a", cursor=slow.cursor) as again:
+            assert again.next().json()["resumed"] is True
+            got += [event.json()["n"] for event in again.take(900 - len(got))]
+    assert got == list(range(900))
+
+
+def test_http_1_0_gets_an_unchunked_stream(serve: Serve, empty_valkey: str) -> None:
+    server = serve()
+    with Stream(f"{server.url}/stream?channels=a", version="1.0") as stream:
+        assert stream.status == 200
+        assert "transfer-encoding" not in stream.headers
+        stream.next_of("sse.open")
+        MessageAnnouncer.from_url(empty_valkey).publish("hi", channel="a")
+        assert stream.next().data == "hi"
+
+
+def test_the_worker_refuses_streams_beyond_its_cap_and_pages_still_answer(
+    serve: Serve, http: httpx.Client
+) -> None:
+    server = serve(max_streams=5)
+    streams = [Stream(f"{server.url}/stream") for _ in range(5)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    answer = http.get(f"{server.url}/stream")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["code"] == 1203
+    assert answer.json()["retry"] is True
+    assert http.get(f"{server.url}/").text == "hello"

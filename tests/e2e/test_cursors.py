@@ -1,0 +1,185 @@
+"""Cursors that cannot be resumed from: the client is told, and nothing is left behind."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+import redis
+
+from flask_sse_push import MessageAnnouncer
+from flask_sse_push.cursor import Cursor, parse
+from tests.support.deadline import eventually
+from tests.support.processes import Gunicorn
+from tests.support.stream import Stream
+
+from .conftest import Serve
+
+HOSTILE = [
+    "malformed",
+    "-1",
+    "9" * 40,
+    "0-0",
+    "abcd1234-zzzzzzzzzz",
+    "٣-٣",
+    "ünï-códe",
+    "a b; c",
+    "x" * 5000,
+    "aaaaaaaa-" + "z" * 11,
+    "lost",
+]
+
+
+def resident_kb(pid: int) -> int:
+    """Memory of a process, in kB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def assert_reset(stream: Stream, channels: list[str]) -> None:
+    assert stream.status == 200
+    opened = stream.next()
+    assert opened.type == "sse.open"
+    assert opened.json()["resumed"] is False
+    reset = stream.next()
+    assert reset.type == "sse.reset"
+    assert reset.json()["channels"] == channels
+    assert parse(stream.cursor or "") is not None
+
+
+CONTROLS = ["%00", "a%00b", "%0A%0Ddata:x", "%1B%7F%80", "%FF%FE"]
+
+
+def test_odd_cursors_get_a_reset_by_header_and_by_query(serve: Serve) -> None:
+    server = serve()
+    for cursor in HOSTILE:
+        header = cursor.encode("utf-8").decode("latin-1")
+        with Stream(f"{server.url}/stream?channels=a,b", cursor=header) as stream:
+            assert_reset(stream, ["a", "b"])
+    # gunicorn itself refuses a request line over 4,094 bytes
+    for quoted in [*CONTROLS, *(quote(cursor[:3000]) for cursor in HOSTILE)]:
+        for name in ("last_event_id", "lastEventId"):
+            with Stream(f"{server.url}/stream?channels=a,b&{name}={quoted}") as stream:
+                assert_reset(stream, ["a", "b"])
+
+
+def test_a_cursor_from_another_epoch_or_the_future_gets_a_reset_and_the_stream_goes_on(
+    serve: Serve, empty_valkey: str
+) -> None:
+    server = serve()
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    now = parse(announcer.publish("first", channel="a"))
+    assert now is not None
+    for odd in (Cursor("0" * 8, now.id), Cursor(now.epoch, now.id + 10**13)):
+        with Stream(f"{server.url}/stream?channels=a", cursor=str(odd)) as stream:
+            assert_reset(stream, ["a"])
+            announcer.publish("next", channel="a")
+            assert stream.next_of("message").data == "next"
+
+
+def test_a_cursor_older_than_the_history_resets_only_the_channel_that_lost_events(
+    serve: Serve, empty_valkey: str
+) -> None:
+    server = serve(history_size=10)
+    announcer = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_HISTORY_SIZE=10)
+    cursor = announcer.publish("start", channel=["busy", "calm"])
+    announcer.publish("kept", channel="calm")
+    for n in range(12):
+        announcer.publish(n, channel="busy")
+    with Stream(f"{server.url}/stream?channels=busy,calm", cursor=cursor) as stream:
+        opened = stream.next()
+        assert opened.json()["resumed"] is False
+        reset = stream.next()
+        assert reset.json() == {"channels": ["busy"], "reason": "history"}
+        assert stream.next().data == "kept"
+        announcer.publish("live", channel="busy")
+        assert stream.next().data == "live"
+
+
+@pytest.mark.parametrize(("missed", "complete"), [(9, True), (10, True), (11, False)])
+def test_the_history_size_is_exact(serve: Serve, empty_valkey: str, missed: int, complete: bool) -> None:
+    server = serve(history_size=10)
+    announcer = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_HISTORY_SIZE=10)
+    cursor = announcer.publish("seen", channel="a")
+    for n in range(missed):
+        announcer.publish(n, channel="a")
+    with Stream(f"{server.url}/stream?channels=a", cursor=cursor) as stream:
+        assert stream.next().json()["resumed"] is complete
+        if complete:
+            assert [event.json() for event in stream.take(missed)] == list(range(missed))
+        else:
+            assert stream.next().type == "sse.reset"
+
+
+def test_flushall_resets_every_client_and_none_stays_stuck(
+    serve: Serve, http: httpx.Client, empty_valkey: str
+) -> None:
+    server = serve(workers=2, probe=0.5, heartbeat=1)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    announcer.publish("before", channel="a")
+    streams = [Stream(f"{server.url}/stream?channels=a,other") for _ in range(20)]
+    cursors = [stream.next().id for stream in streams]
+    with redis.Redis.from_url(empty_valkey) as client:
+        client.flushall()
+    announcer.publish("after", channel="a")
+    for stream in streams:
+        reset = stream.next_of("sse.reset")
+        assert set(reset.json()["channels"]) == {"a", "other"}
+        assert reset.json()["reason"] == "epoch"
+    announcer.publish("later", channel="a")
+    for stream in streams:
+        assert next(event for event in stream if event.data == "later")
+        stream.close()
+    for cursor in cursors:
+        with Stream(f"{server.url}/stream?channels=a", cursor=cursor) as stream:
+            assert_reset(stream, ["a"])
+            announcer.publish("live", channel="a")
+            assert stream.next_of("message").data == "live"
+
+
+@pytest.mark.timeout(180)
+def test_ten_thousand_hostile_cursors_leave_nothing_behind(serve: Serve, http: httpx.Client) -> None:
+    server = serve(
+        "tests.apps.plain:app", "--worker-connections", "4000", max_streams=3000, heartbeat=0.5, retry=0.01
+    )
+    pid = server.worker_pids()[0]
+    storm(server, 1000)
+    eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 20)
+    before = resident_kb(pid)
+    storm(server, 10_000)
+    eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 20)
+    stats = http.get(f"{server.url}/stats").json()
+    grown = resident_kb(pid) - before
+    print(f"grown by {grown} kB, {stats}")
+    assert grown < 3000
+    assert stats["groups"] == 0
+    assert stats["history_calls"] < 10_000, "waiting clients must share the broker's answers"
+    assert "Traceback" not in server.log.read_text()
+
+
+def storm(server: Gunicorn, count: int) -> None:
+    """Opens streams with bad cursors from several threads and leaves each at once."""
+    failures: list[object] = []
+
+    def visit(numbers: range) -> None:
+        chance = random.Random(numbers.start)
+        for _ in numbers:
+            odd = chance.choice([*HOSTILE[:5], str(Cursor(f"{chance.randrange(10**8):08}", 10**15))])
+            try:
+                with Stream(f"{server.url}/stream?channels=a", cursor=odd) as stream:
+                    assert_reset(stream, ["a"])
+                    stream.reset()
+            except Exception as error:
+                failures.append((odd, error))
+                return
+
+    threads = [threading.Thread(target=visit, args=(range(at, count, 8),)) for at in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

@@ -1,0 +1,138 @@
+"""Workers that stop: streams end in good order, and clients resume without loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from tests.support.deadline import eventually
+from tests.support.processes import Gunicorn
+from tests.support.stream import Stream
+
+from .conftest import Serve
+
+Stop = Callable[[Gunicorn], None]
+
+STOPS: dict[str, Stop] = {
+    "SIGTERM": lambda server: server.process.send_signal(signal.SIGTERM),
+    "SIGINT": lambda server: server.process.send_signal(signal.SIGINT),
+    "SIGQUIT": lambda server: server.process.send_signal(signal.SIGQUIT),
+    "SIGHUP": lambda server: server.process.send_signal(signal.SIGHUP),
+    "SIGTERM to one worker": lambda server: os.kill(server.worker_pids()[0], signal.SIGTERM),
+    "max_requests": lambda server: httpx.get(f"{server.url}/", trust_env=False).close(),
+}
+
+
+def gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}")
+
+
+def listen_to_the_end(streams: list[Stream]) -> list[str]:
+    """The reasons of the `sse.close` events; fails when a body was cut."""
+    reasons: list[str] = []
+
+    def listen(stream: Stream) -> None:
+        last = list(stream)[-1]
+        assert last.type == "sse.close"
+        assert last.retry == last.json()["retry"] > 0
+        assert last.json()["reconnect"] is True
+        reasons.append(last.json()["reason"])
+
+    threads = [threading.Thread(target=listen, args=(stream,)) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return reasons
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
+    serve: Serve, how: str, empty_valkey: str
+) -> None:
+    options = ["--max-requests", "201"] if how == "max_requests" else []
+    server = serve("tests.apps.plain:app", *options)
+    worker = server.worker_pids()[0]
+    streams = [Stream(f"{server.url}/stream?channels=a") for _ in range(200)]
+    assert [stream.next().type for stream in streams] == ["sse.open"] * 200
+    began = time.monotonic()
+    STOPS[how](server)
+    reasons = listen_to_the_end(streams)
+    eventually(lambda: gone(worker), 10)
+    took = time.monotonic() - began
+    print(f"{how}: the worker was gone after {took:.2f} s")
+    assert reasons == ["drain"] * 200
+    assert all(stream.complete for stream in streams)
+    assert took < 2.5 if how == "max_requests" else took < 2.0
+    text = server.log.read_text()
+    assert "SIGKILL" not in text
+    assert "Traceback" not in text
+    assert "[ERROR]" not in text
+    assert "graceful timeout" not in text
+
+
+def test_clients_resume_without_loss_after_a_reload(serve: Serve, empty_valkey: str) -> None:
+    server = serve(workers=2)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    streams = [Stream(f"{server.url}/stream?channels=a") for _ in range(20)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    for n in range(5):
+        announcer.publish(n, channel="a")
+    server.process.send_signal(signal.SIGHUP)
+    for n in range(5, 10):
+        announcer.publish(n, channel="a")
+    for stream in streams:
+        got = [event.json() for event in stream if event.type == "message"]  # until the server ends it
+        announcer.publish(10, channel="b")
+        with Stream(f"{server.url}/stream?channels=a", cursor=stream.cursor) as again:
+            assert again.next().json()["resumed"] is True
+            got += [event.json() for event in again.take(10 - len(got))]
+        assert got == list(range(10))
+
+
+def test_a_stream_that_reaches_a_stopping_worker_is_sent_on_to_the_next(
+    serve: Serve, empty_valkey: str
+) -> None:
+    """Not refused: a browser's EventSource gives up for good on any status but 200."""
+    server = serve()
+    cursor = MessageAnnouncer.from_url(empty_valkey).publish("seen", channel="a")
+    first = Stream(f"{server.url}/stream?channels=a")
+    first.next_of("sse.open")
+    os.kill(server.worker_pids()[0], signal.SIGTERM)
+    with Stream(f"{server.url}/stream?channels=a", cursor=cursor) as late:
+        assert late.status == 200
+        assert late.next_of("sse.close").json()["reconnect"] is True
+        assert late.cursor is not None
+        assert late.cursor >= cursor
+
+
+def test_streams_leave_spread_over_the_window(serve: Serve) -> None:
+    server = serve(drain=2.0)
+    streams = [Stream(f"{server.url}/stream") for _ in range(40)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    server.process.send_signal(signal.SIGTERM)
+    ends: list[float] = []
+    retries: set[int] = set()
+
+    def listen(stream: Stream) -> None:
+        closing = stream.next_of("sse.close")
+        ends.append(closing.at)
+        retries.add(closing.json()["retry"])
+
+    threads = [threading.Thread(target=listen, args=(stream,)) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(ends) == 40
+    assert max(ends) - min(ends) > 1.0
+    assert len(retries) > 30

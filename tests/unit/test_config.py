@@ -1,0 +1,221 @@
+"""Settings: where values come from, what each key accepts, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from flask_sse_push.config import KEY_PREFIX, Settings
+from flask_sse_push.errors import ConfigError
+
+NAMES = [spec.name for spec in fields(Settings)]
+
+WHOLE = {
+    "history_size": (1, 100_000, "events"),
+    "max_message": (1, 100_000_000, "bytes"),
+    "max_channels": (1, 1000, "channels"),
+    "max_streams": (1, 1_000_000, "streams"),
+    "max_buffer": (1000, 10**9, "bytes"),
+    "replica_bytes": (1000, 10**10, "bytes"),
+}
+SECONDS = {
+    "history_ttl": (1, 10**8),
+    "write_timeout": (0.1, 3600),
+    "heartbeat": (0.05, 3600),
+    "retry": (0.01, 3600),
+    "publish_timeout": (0.05, 600),
+    "probe": (0.05, 600),
+    "linger": (0, 3600),
+    "drain": (0, 600),
+}
+TEXT: dict[str, tuple[list[str], list[Any]]] = {
+    "broker_url": (
+        [
+            "memory://",
+            "redis://localhost:6379/0",
+            "rediss://u:p@h",
+            "redis+sentinel://a,b/x",
+            "unix:///run/x",
+        ],
+        ["", "localhost:6379", "://x", "Redis://x", "redis://a\nb", 5, True],
+    ),
+    "prefix": (["sse", "a.b_c-D9", "x" * 64], ["", "a:b", "{x}", "a b", "x" * 65, "sse\n", 5]),
+    "url_prefix": (["/stream", "/a/b.c", "/ä"], ["", "/", "stream", "/a/", "//", "/a b", "/a\n", 5]),
+}
+
+
+def load(**values: Any) -> Settings:
+    """Settings from these fields alone."""
+    return Settings.load({Settings.key(name): value for name, value in values.items()}, {})
+
+
+def refusal(name: str, value: Any) -> ConfigError:
+    """The error for a wrong value, which must name key, value and what was expected."""
+    with pytest.raises(ConfigError) as caught:
+        load(**{name: value})
+    error = caught.value
+    assert (error.key, error.value) == (Settings.key(name), value)
+    assert str(error) == f"{error.key} is {value!r}, but must be {error.expected}"
+    return error
+
+
+# -- where values come from ---------------------------------------------------------------------------------
+
+
+def test_without_any_value_the_defaults_hold() -> None:
+    assert Settings.load({}, {}) == Settings()
+
+
+def test_a_key_is_the_fields_name_with_the_prefix() -> None:
+    assert Settings.key("max_streams") == "SSE_PUSH_MAX_STREAMS"
+    assert KEY_PREFIX == "SSE_PUSH_"
+
+
+def test_the_config_goes_before_the_environment() -> None:
+    config = {"SSE_PUSH_RETRY": 5, "DEBUG": True}
+    environ = {"SSE_PUSH_RETRY": "7", "SSE_PUSH_DRAIN": "3", "PATH": "/bin"}
+    settings = Settings.load(config, environ)
+    assert (settings.retry, settings.drain) == (5.0, 3.0)
+
+
+def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_PUSH_HISTORY_SIZE", "42")
+    assert Settings.load({}).history_size == 42
+
+
+@pytest.mark.parametrize(
+    ("config", "environ", "url"),
+    [
+        ({}, {}, "memory://"),
+        ({}, {"REDIS_URL": "redis://d"}, "redis://d"),
+        ({"REDIS_URL": "redis://c"}, {"REDIS_URL": "redis://d"}, "redis://c"),
+        ({"REDIS_URL": "redis://c"}, {"SSE_PUSH_BROKER_URL": "redis://b"}, "redis://b"),
+        (
+            {"SSE_PUSH_BROKER_URL": "redis://a", "REDIS_URL": "redis://c"},
+            {"SSE_PUSH_BROKER_URL": "redis://b"},
+            "redis://a",
+        ),
+    ],
+)
+def test_the_broker_url_falls_back_to_redis_url(
+    config: dict[str, str], environ: dict[str, str], url: str
+) -> None:
+    assert Settings.load(config, environ).broker_url == url
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_set_to_none_keeps_its_default(name: str) -> None:
+    assert load(**{name: None}) == Settings()
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().retry = 5  # type: ignore[misc]
+
+
+def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^SSE_PUSH_HISTROY_SIZE is 5, but must be one of the known"
+    ) as caught:
+        Settings.load({"SSE_PUSH_HISTROY_SIZE": 5}, {})
+    for name in NAMES:
+        assert Settings.key(name) in caught.value.expected
+
+
+# -- what each key accepts ----------------------------------------------------------------------------------
+
+
+def test_every_setting_is_tested_here() -> None:
+    assert {*WHOLE, *SECONDS, *TEXT, "public_channels"} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_default_would_be_accepted(name: str) -> None:
+    default = getattr(Settings(), name)
+    settings = load(**{name: default})
+    assert settings == Settings()
+    assert type(getattr(settings, name)) is type(default)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_number_is_read_as_number_or_text(name: str) -> None:
+    lowest, highest, _ = WHOLE[name]
+    for value in (lowest, highest, str(lowest), str(highest)):
+        assert getattr(load(**{name: value}), name) == int(value)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_no_whole_number_in_range_is_refused(name: str) -> None:
+    lowest, highest, unit = WHOLE[name]
+    for value in (
+        lowest - 1,
+        highest + 1,
+        -1,
+        10**16,
+        1.5,
+        1000.0,
+        "",
+        "x",
+        "1e3",
+        " 1",
+        "-5",
+        True,
+        [],
+        b"1000",
+    ):
+        expected = f"a whole number of {unit} from {lowest} to {highest}"
+        assert refusal(name, value).expected == expected
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_seconds_are_read_as_number_or_text(name: str) -> None:
+    for value in (*SECONDS[name], *map(str, SECONDS[name])):
+        read = getattr(load(**{name: value}), name)
+        assert read == float(value)
+        assert isinstance(read, float)
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_what_is_no_number_of_seconds_in_range_is_refused(name: str) -> None:
+    lowest, highest = SECONDS[name]
+    for value in (lowest - 0.001, highest + 1, float("inf"), "-inf", "nan", "", "x", "5s", True, [], {}):
+        assert refusal(name, value).expected == f"a number of seconds from {lowest:g} to {highest:g}"
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in TEXT for value in TEXT[name][0]])
+def test_text_in_its_grammar_is_accepted(name: str, value: str) -> None:
+    assert getattr(load(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in TEXT for value in TEXT[name][1]])
+def test_text_outside_its_grammar_is_refused_with_an_example(name: str, value: Any) -> None:
+    expected = {
+        "broker_url": "a URL such as redis://localhost:6379/0",
+        "prefix": "1 to 64 of A-Z a-z 0-9 _ . -",
+        "url_prefix": "a path such as /stream",
+    }
+    assert refusal(name, value).expected == expected[name]
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("", ()),
+        ("news", ("news",)),
+        (" news , user:*,,", ("news", "user:*")),
+        (["a", "b"], ("a", "b")),
+        (("a",), ("a",)),
+        ({"a"}, ("a",)),
+        (frozenset({"a"}), ("a",)),
+        ([], ()),
+    ],
+)
+def test_names_are_a_collection_or_one_string_with_commas(value: Any, names: tuple[str, ...]) -> None:
+    assert load(public_channels=value).public_channels == names
+
+
+@pytest.mark.parametrize("value", [5, True, {"a": 1}, ["a", 5], b"a"])
+def test_what_is_no_list_of_names_is_refused(value: Any) -> None:
+    assert refusal("public_channels", value).expected == "a list of names, or one string with commas"

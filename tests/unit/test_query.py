@@ -1,0 +1,107 @@
+"""What a request asks for: its channels, and where its stream begins."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.datastructures import Headers, MultiDict
+
+from flask_sse_push.cursor import MAX_LENGTH, parse
+from flask_sse_push.errors import ErrorCode, InvalidEvent, Refused
+from flask_sse_push.query import channels, start
+from flask_sse_push.resume import Start
+
+Pairs = list[tuple[str, str]]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "names"),
+    [
+        ([], ("sse",)),
+        ([("channels", "")], ("sse",)),
+        ([("channels", ",,")], ("sse",)),
+        ([("channel", "")], ("sse",)),
+        ([("channels", "a")], ("a",)),
+        ([("channels", "b,a")], ("b", "a")),
+        ([("channels", "a,,b,")], ("a", "b")),
+        ([("channels", "a,b"), ("channels", "c,a")], ("a", "b", "c")),
+        ([("channel", "x")], ("x",)),
+        ([("channel", "x"), ("channel", "y"), ("channel", "x")], ("x", "y")),
+        ([("channel", "x"), ("channels", "a,x")], ("a", "x")),
+        ([("channels", "user:7,a/b.c@d")], ("user:7", "a/b.c@d")),
+    ],
+)
+def test_channels_are_listed_or_repeated(pairs: Pairs, names: tuple[str, ...]) -> None:
+    assert channels(MultiDict(pairs), 10) == names
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("channels", "a,b c")], r"channel has the forbidden character U\+0020 at 1; allowed are"),
+        ([("channel", "a,b")], r"channel has the forbidden character U\+002C at 1"),
+        ([("channels", "*")], r"channel has the forbidden character U\+002A at 0"),
+        ([("channels", "a\nb")], r"channel has the forbidden character U\+000A at 1"),
+        ([("channels", "a\0")], r"channel has the forbidden character U\+0000 at 1"),
+        ([("channel", "x" * 201)], "channel has 201 characters, must have 1 to 200"),
+    ],
+)
+def test_a_name_outside_the_grammar_is_a_bad_request(pairs: Pairs, message: str) -> None:
+    with pytest.raises(Refused, match=f"^{message}") as caught:
+        channels(MultiDict(pairs), 10)
+    assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
+    assert isinstance(caught.value.__cause__, InvalidEvent)
+
+
+def test_as_many_channels_as_allowed_are_counted_without_repeats() -> None:
+    assert channels(MultiDict([("channels", "a,b,a,b")]), 2) == ("a", "b")
+    with pytest.raises(
+        Refused, match=r"^3 channels were asked for, at most 2 are allowed on one stream$"
+    ) as caught:
+        channels(MultiDict([("channels", "a,b,c")]), 2)
+    assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("header", "pairs", "expected"),
+    [
+        (None, [], Start()),
+        ("ab-1", [], Start("ab-1")),
+        ("ab-1", [("last_event_id", "ab-2"), ("last", "3")], Start("ab-1")),
+        ("", [("last_event_id", "ab-2")], Start("ab-2")),
+        (None, [("last_event_id", "ab-2"), ("lastEventId", "ab-3")], Start("ab-2")),
+        (None, [("last_event_id", ""), ("lastEventId", "ab-3")], Start("ab-3")),
+        (None, [("lastEventId", "ab-3"), ("last", "5")], Start("ab-3")),
+        (None, [("lastEventId", "earliest")], Start("earliest")),
+        (None, [("last_event_id", "")], Start()),
+        (None, [("last", "5")], Start(newest=5)),
+        (None, [("last", "0")], Start(newest=0)),
+        (None, [("last", "999999999")], Start(newest=999_999_999)),
+        (None, [("last_event_id", "a\0\x1b\n")], Start("a\0\x1b\n")),
+        ("x" * MAX_LENGTH, [], Start("x" * MAX_LENGTH)),
+    ],
+)
+def test_a_stream_begins_at_a_cursor_or_with_the_newest_or_live(
+    header: str | None, pairs: Pairs, expected: Start
+) -> None:
+    headers = Headers() if header is None else Headers({"Last-Event-ID": header})
+    assert start(MultiDict(pairs), headers) == expected
+
+
+@pytest.mark.parametrize("length", [MAX_LENGTH + 1, 5000])
+def test_a_cursor_that_is_too_long_is_kept_short_and_is_no_cursor(length: int) -> None:
+    for asked in (
+        start(MultiDict(), Headers({"Last-Event-ID": "a" * length})),
+        start(MultiDict({"last_event_id": "a" * length}), Headers()),
+    ):
+        assert asked.cursor is not None
+        assert len(asked.cursor) < 10
+        assert parse(asked.cursor) is None
+        assert asked.newest is None
+
+
+@pytest.mark.parametrize("last", ["", "x", "-1", "1.5", " 5", "5\n", "\u0665", "²", "1" * 10, "9" * 5000])
+def test_a_last_that_is_no_number_is_a_bad_request(last: str) -> None:
+    with pytest.raises(Refused, match=r"^last is '.*', must be a number of events$") as caught:
+        start(MultiDict({"last": last}), Headers())
+    assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
+    assert len(caught.value.message) < 100

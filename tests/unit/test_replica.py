@@ -1,0 +1,317 @@
+"""One channel's tail as a worker knows it: what it can serve, and how it takes over what was read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flask_sse_push.brokers.base import Entry, Past, past
+from flask_sse_push.cursor import MAX_ID
+from flask_sse_push.replica import NOW, UNREAD, Reach, Replica
+
+BODY = b"data: x\n\n"
+SIZE = len(Entry("ab", 10, 0, BODY).frame)
+
+
+def chain(*ids: int, prev: int = 0) -> list[Entry]:
+    """Entries with these ids, each naming the one before it."""
+    return [Entry("ab", id, before, BODY) for before, id in zip((prev, *ids), ids, strict=False)]
+
+
+def ids(entries: list[Entry]) -> list[int]:
+    return [entry.id for entry in entries]
+
+
+def replica_after(floor: int, *entry_ids: int) -> Replica:
+    """A replica that read everything after `floor`."""
+    replica = Replica(100)
+    head = entry_ids[-1] if entry_ids else floor
+    replica.adopt(Past(floor, chain(*entry_ids, prev=floor), head), asked=floor, last=MAX_ID, known=0)
+    return replica
+
+
+def state(replica: Replica) -> tuple[list[int], int, int, int]:
+    """Its entries, floor, gone and head; its size must agree."""
+    assert replica.size == sum(len(entry.frame) for entry in replica.entries)
+    return ids(replica.entries), replica.floor, replica.gone, replica.head
+
+
+# -- what it can serve --------------------------------------------------------------------------------------
+
+
+def test_a_new_replica_has_read_nothing_and_must_ask_for_every_position() -> None:
+    replica = Replica(100)
+    assert replica.floor == UNREAD
+    assert [replica.reach(at) for at in (0, 100, NOW)] == [Reach.ABSENT] * 3
+    assert not replica.whole
+    assert not replica.live
+    assert replica.since(0, NOW) == []
+
+
+def test_a_position_is_here_absent_or_lost() -> None:
+    replica = replica_after(50, 60)
+    replica.gone = 20
+    reached = {at: replica.reach(at) for at in (0, 19, 20, 49, 50, 60, NOW)}
+    assert reached == {
+        0: Reach.LOST,
+        19: Reach.LOST,
+        20: Reach.ABSENT,
+        49: Reach.ABSENT,
+        50: Reach.READY,
+        60: Reach.READY,
+        NOW: Reach.READY,
+    }
+
+
+def test_what_is_here_is_served_even_when_the_broker_has_it_no_longer() -> None:
+    replica = replica_after(50, 60, 70)
+    replica.gone = 65
+    assert replica.reach(50) is Reach.READY
+    assert replica.reach(49) is Reach.LOST
+
+
+@pytest.mark.parametrize(
+    ("floor", "gone", "whole"), [(50, 0, False), (50, 50, True), (50, 60, True), (0, 0, True)]
+)
+def test_a_replica_is_whole_when_the_broker_keeps_nothing_more(floor: int, gone: int, whole: bool) -> None:
+    replica = replica_after(floor)
+    replica.gone = gone
+    assert replica.whole is whole
+
+
+@pytest.mark.parametrize(
+    ("after", "until", "found"),
+    [
+        (0, NOW, [10, 20, 30]),
+        (9, 10, [10]),
+        (10, 30, [20, 30]),
+        (10, 29, [20]),
+        (15, 19, []),
+        (20, 20, []),
+        (30, NOW, []),
+        (31, NOW, []),
+    ],
+)
+def test_entries_are_found_after_one_position_up_to_another(after: int, until: int, found: list[int]) -> None:
+    assert ids(replica_after(0, 10, 20, 30).since(after, until)) == found
+
+
+# -- live events --------------------------------------------------------------------------------------------
+
+
+def test_the_next_event_is_appended_and_becomes_the_head() -> None:
+    replica = replica_after(50, 60)
+    replica.append(chain(70, prev=60)[0])
+    assert state(replica) == ([60, 70], 50, 0, 70)
+
+
+@pytest.mark.parametrize(("prev", "hole"), [(0, False), (59, False), (60, False), (61, True)])
+def test_an_event_whose_predecessor_was_never_seen_shows_a_hole(prev: int, hole: bool) -> None:
+    assert replica_after(50, 60).misses(Entry("ab", 70, prev, BODY)) is hole
+
+
+def test_the_tail_keeps_the_newest_of_what_waits() -> None:
+    replica = Replica(2)
+    replica.tail.extend(chain(1, 2, 3))
+    assert ids(list(replica.tail)) == [2, 3]
+
+
+# -- what was read ------------------------------------------------------------------------------------------
+
+
+def test_a_first_reading_of_the_head_begins_at_the_moment_of_the_reading() -> None:
+    replica = Replica(100)
+    assert replica.adopt(Past(NOW, [], 60), asked=NOW, last=80, known=0) == 80
+    assert state(replica) == ([], 80, 0, 60)
+    assert replica.reach(79) is Reach.ABSENT
+
+
+def test_a_first_reading_after_a_position_is_complete_from_there() -> None:
+    replica = Replica(100)
+    assert replica.adopt(Past(50, chain(60, 70, prev=40), 70), asked=50, last=80, known=0) == 50
+    assert state(replica) == ([60, 70], 50, 0, 70)
+
+
+def test_a_reading_that_starts_later_than_asked_says_what_is_gone() -> None:
+    replica = Replica(100)
+    assert replica.adopt(Past(55, chain(60, 70, prev=55), 70), asked=10, last=80, known=0) == 55
+    assert state(replica) == ([60, 70], 55, 55, 70)
+    assert replica.reach(54) is Reach.LOST
+    assert replica.whole
+
+
+def test_what_is_gone_never_comes_back() -> None:
+    replica = replica_after(55, 60)
+    replica.gone = 50
+    replica.adopt(Past(30, [], 60), asked=20, last=80, known=MAX_ID)
+    assert replica.gone == 50
+
+
+def test_an_older_part_is_put_before_what_is_here() -> None:
+    replica = replica_after(50, 60)
+    assert replica.adopt(Past(10, chain(20, 50, 60), 60), asked=10, last=80, known=MAX_ID) == 10
+    assert state(replica) == ([20, 50, 60], 10, 0, 60)
+
+
+def test_an_older_part_and_newer_events_come_in_one_reading() -> None:
+    replica = replica_after(50, 60)
+    replica.adopt(Past(10, chain(20, 60, 70), 70), asked=10, last=80, known=MAX_ID)
+    assert state(replica) == ([20, 60, 70], 10, 0, 70)
+
+
+def test_an_older_part_that_is_partly_gone_reaches_as_far_as_it_can() -> None:
+    replica = replica_after(50, 60)
+    assert replica.adopt(Past(30, chain(40, 60, prev=30), 60), asked=10, last=80, known=MAX_ID) == 30
+    assert state(replica) == ([40, 60], 30, 30, 60)
+
+
+def test_a_reading_that_brings_nothing_older_only_adds_what_is_new() -> None:
+    replica = replica_after(10, 20, 30)
+    replica.adopt(Past(20, chain(30, 40, prev=20), 40), asked=20, last=50, known=30)
+    assert state(replica) == ([20, 30, 40], 10, 0, 40)
+
+
+def test_a_reading_from_before_the_floor_is_of_no_use() -> None:
+    # Read at 35; since then 40 and 50 came, and all up to 40 was trimmed: 40 is missing in what was read.
+    replica = replica_after(40, 50)
+    assert replica.adopt(Past(10, chain(20, 30), 30), asked=10, last=35, known=MAX_ID) == 10
+    assert state(replica) == ([50], 40, 0, 50)
+    assert replica.reach(10) is Reach.ABSENT
+
+
+def test_a_reading_of_exactly_the_trimmed_part_joins_up() -> None:
+    replica = replica_after(30, 40)
+    replica.adopt(Past(10, chain(20, 30), 30), asked=10, last=30, known=MAX_ID)
+    assert state(replica) == ([20, 30, 40], 10, 0, 40)
+
+
+def test_events_lost_after_the_known_position_begin_the_replica_anew() -> None:
+    replica = replica_after(10, 20, 30)
+    assert replica.adopt(Past(60, chain(70, prev=60), 70), asked=30, last=80, known=30) == 60
+    assert state(replica) == ([70], 60, 60, 70)
+
+
+def test_events_lost_without_any_left_begin_the_replica_anew_too() -> None:
+    replica = replica_after(10, 20, 30)
+    assert replica.adopt(Past(60, [], 60), asked=30, last=80, known=30) == 60
+    assert state(replica) == ([], 60, 60, 60)
+
+
+def test_a_start_at_the_known_position_is_no_loss() -> None:
+    replica = replica_after(10, 20, 30)
+    assert replica.adopt(Past(30, chain(40, prev=30), 40), asked=30, last=80, known=30) == 30
+    assert state(replica) == ([20, 30, 40], 10, 0, 40)
+
+
+def test_the_head_never_goes_back() -> None:
+    replica = replica_after(10, 20, 30)
+    replica.adopt(Past(NOW, [], 20), asked=NOW, last=25, known=MAX_ID)
+    assert replica.head == 30
+
+
+def test_another_epoch_begins_with_nothing() -> None:
+    replica = replica_after(10, 20, 30)
+    replica.gone = 5
+    replica.restart()
+    assert state(replica) == ([], UNREAD, 0, 0)
+    replica.adopt(Past(7, chain(8, prev=7), 8), asked=7, last=9, known=0)
+    assert state(replica) == ([8], 7, 0, 8)
+
+
+# -- bounds -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("max_entries", "max_bytes", "kept", "floor"),
+    [
+        (3, 3 * SIZE, [10, 20, 30], 5),
+        (2, 3 * SIZE, [20, 30], 10),
+        (3, 3 * SIZE - 1, [20, 30], 10),
+        (2, SIZE, [30], 20),
+        (1, 9 * SIZE, [30], 20),
+        (3, SIZE - 1, [], 30),
+        (0, 0, [], 30),
+    ],
+)
+def test_trimming_drops_the_oldest_until_both_bounds_hold(
+    max_entries: int, max_bytes: int, kept: list[int], floor: int
+) -> None:
+    replica = replica_after(5, 10, 20, 30)
+    replica.trim(max_entries, max_bytes)
+    assert state(replica) == (kept, floor, 0, 30)
+    assert replica.reach(floor) is Reach.READY
+    assert floor == 5 or replica.reach(floor - 1) is Reach.ABSENT
+
+
+def test_an_empty_replica_has_nothing_to_trim() -> None:
+    replica = replica_after(5)
+    replica.trim(0, 0)
+    assert state(replica) == ([], 5, 0, 5)
+
+
+# -- all together -------------------------------------------------------------------------------------------
+
+STEPS = st.one_of(
+    st.tuples(st.just("publish"), st.integers(1, 3)),
+    st.tuples(st.just("cut"), st.integers(1, 3)),
+    st.tuples(st.just("trim"), st.integers(0, 5)),
+    st.tuples(st.just("ask"), st.one_of(st.just(NOW), st.integers(0, 80))),
+    st.tuples(st.just("answer"), st.integers(0, 2)),
+)
+
+
+class Channel:
+    """The broker's list of one channel, and a replica that is live and reads now and then."""
+
+    def __init__(self) -> None:
+        self.published: list[Entry] = []
+        self.kept: list[Entry] = []
+        self.last = 10
+        self.answers: list[tuple[int, int, Past]] = []  # asked, read at, what was there
+        self.replica = Replica(100)
+        self.ask(NOW)
+        self.answer(0)
+
+    def publish(self, step: int) -> None:
+        self.last += step
+        entry = Entry("ab", self.last, self.published[-1].id if self.published else 0, BODY)
+        self.published.append(entry)
+        self.kept.append(entry)
+        assert not self.replica.misses(entry)
+        self.replica.append(entry)
+
+    def cut(self, count: int) -> None:
+        del self.kept[:count]
+
+    def trim(self, count: int) -> None:
+        self.replica.trim(count, MAX_ID)
+
+    def ask(self, after: int) -> None:
+        self.last += 1
+        head = self.published[-1].id if self.published else 0
+        self.answers.append((after, self.last, past(after, list(self.kept), head, 0)))
+
+    def answer(self, which: int) -> None:
+        """An answer may come late: events that followed it are in the replica already."""
+        if which < len(self.answers):
+            asked, last, found = self.answers.pop(which)
+            self.replica.adopt(found, asked=asked, last=last, known=MAX_ID)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_a_replica_is_complete_after_its_floor_and_knows_what_is_lost(steps: list[tuple[str, Any]]) -> None:
+    channel = Channel()
+    for name, argument in steps:
+        getattr(channel, name)(argument)
+        replica, all_ids, kept_ids = channel.replica, ids(channel.published), ids(channel.kept)
+        entry_ids, floor, gone, head = state(replica)
+        assert entry_ids == [id for id in all_ids if id > floor]
+        assert head == max(all_ids, default=0)
+        assert not any(id <= gone for id in kept_ids)
+        for at in range(channel.last + 1):
+            if replica.reach(at) is Reach.LOST:
+                assert any(id > at for id in all_ids if id not in kept_ids)

@@ -1,0 +1,600 @@
+"""The way of one stream from its cursor to the live position, step by step and against a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flask_sse_push.brokers.base import BROADCAST, Entry, Past, past
+from flask_sse_push.cursor import EARLIEST, LOST, MAX_ID, Cursor
+from flask_sse_push.replica import NOW, UNREAD, Replica
+from flask_sse_push.resume import MAX_PIECE, Moment, Opening, Reset, Resume, Start, reset_of
+
+EPOCH = "ab"
+SMALL, BIG = b"data: x\n\n", b"data: " + b"x" * 30_000 + b"\n\n"
+
+
+def at(id: int, epoch: str = EPOCH) -> Start:
+    """A client that has seen everything up to `id`."""
+    return Start(str(Cursor(epoch, id)))
+
+
+def moment(position: int, seen: int | None = None, epoch: str = EPOCH) -> Moment:
+    return Moment(epoch, position, position if seen is None else seen)
+
+
+def entries(*ids: int, prev: int = 0, body: bytes = SMALL) -> list[Entry]:
+    """One channel's entries, each naming the one before it."""
+    return [Entry(EPOCH, id, before, body) for before, id in zip((prev, *ids), ids, strict=False)]
+
+
+def replica(floor: int, *found: Entry, gone: int = 0) -> Replica:
+    """A replica that is complete after `floor`; up to `gone` the broker has nothing more."""
+    made = Replica(100)
+    head = found[-1].id if found else 0
+    made.adopt(Past(floor, list(found), head), asked=floor, last=MAX_ID, known=0)
+    made.gone = gone
+    return made
+
+
+def ids(found: list[Entry]) -> list[int]:
+    return [entry.id for entry in found]
+
+
+# -- what must be read first --------------------------------------------------------------------------------
+
+
+def test_a_live_stream_needs_the_heads_of_its_channels() -> None:
+    replicas = {"a": Replica(100), "b": replica(50)}
+    for resume in (Resume(("a", "b"), Start()), Resume(("a", "b"), Start("odd"))):
+        assert resume.needs(replicas, None) == {"a": NOW}
+        assert resume.needs(replicas, moment(90)) == {"a": NOW}
+
+
+def test_a_cursor_needs_the_channels_that_do_not_reach_back_to_it() -> None:
+    replicas = {"new": Replica(100), "far": replica(60), "near": replica(50), "lost": replica(60, gone=51)}
+    resume = Resume(("new", "far", "near", "lost"), at(50))
+    assert resume.needs(replicas, moment(90)) == {"new": 50, "far": 50}
+
+
+def test_before_the_worker_knows_anything_a_cursor_is_taken_as_it_is() -> None:
+    assert Resume(("a",), at(50)).needs({"a": Replica(100)}, None) == {"a": 50}
+
+
+@pytest.mark.parametrize("start", [at(91), at(50, epoch="cd")])
+def test_a_cursor_from_elsewhere_needs_no_more_than_a_live_stream(start: Start) -> None:
+    replicas = {"a": Replica(100), "b": replica(60)}
+    assert Resume(("a", "b"), start).needs(replicas, moment(90)) == {"a": NOW}
+
+
+@pytest.mark.parametrize("start", [Start(EARLIEST), Start(newest=5), Start(newest=0), Start("", newest=5)])
+def test_kept_history_is_needed_whole(start: Start) -> None:
+    replicas = {
+        "new": Replica(100),
+        "part": replica(60, gone=50),
+        "whole": replica(50, gone=50),
+        "all": replica(0),
+    }
+    resume = Resume(tuple(replicas), start)
+    assert resume.needs(replicas, None) == {"new": 0, "part": 0}
+    assert resume.needs(replicas, moment(90)) == {"new": 0, "part": 0}
+
+
+def test_a_cursor_goes_before_the_newest() -> None:
+    resume = Resume(("a",), Start(str(Cursor(EPOCH, 50)), newest=5))
+    assert resume.needs({"a": Replica(100)}, moment(90)) == {"a": 50}
+
+
+def test_a_stream_under_way_needs_what_was_trimmed_before_it_came_by() -> None:
+    replicas = {"a": replica(0, *entries(10, 20, 30)), "b": replica(0)}
+    resume = Resume(("a", "b"), at(5))
+    resume.begin(replicas, moment(40))
+    assert resume.needs(replicas, moment(40)) == {}
+    replicas["a"].trim(1, MAX_ID)
+    assert resume.needs(replicas, moment(40)) == {"a": 5}
+
+
+def test_a_stream_under_way_needs_heads_only_when_the_epoch_changed() -> None:
+    replicas = {"a": replica(0), "b": replica(0)}
+    resume = Resume(("a", "b"), at(5))
+    resume.begin(replicas, moment(40))
+    replicas["a"].restart()
+    assert resume.needs(replicas, moment(3, epoch="cd")) == {"a": NOW}
+    assert resume.needs(replicas, None) == {"a": NOW}
+
+
+def test_a_channel_that_was_reset_needs_nothing_from_before_the_reset() -> None:
+    replicas = {"a": replica(60, gone=60), "b": replica(0)}
+    resume = Resume(("a", "b"), at(5))
+    resume.begin(replicas, moment(90))
+    replicas["a"].floor = 95
+    assert resume.needs(replicas, moment(99)) == {"a": 90}
+
+
+# -- clients that are ahead of the worker -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "ahead"),
+    [
+        (Start(), False),
+        (Start("odd"), False),
+        (Start(EARLIEST), False),
+        (Start(newest=5), False),
+        (at(89), False),
+        (at(90), False),
+        (at(91), True),
+        (at(5, epoch="cd"), True),
+    ],
+)
+def test_a_client_is_ahead_when_it_may_know_more_than_the_worker(start: Start, ahead: bool) -> None:
+    resume = Resume(("a",), start)
+    assert resume.is_ahead(moment(90)) is ahead
+    assert resume.must_settle(moment(90)) is ahead
+
+
+def test_before_it_began_one_later_moment_is_enough() -> None:
+    resume = Resume(("a",), at(91))
+    assert resume.must_settle(moment(90))
+    assert not resume.must_settle(moment(90))
+    assert resume.is_ahead(moment(90))
+
+
+def test_a_client_that_is_no_longer_ahead_need_not_settle() -> None:
+    resume = Resume(("a",), at(91))
+    assert resume.must_settle(moment(90))
+    assert not resume.must_settle(moment(95))
+    opening, reset = resume.begin({"a": replica(50)}, moment(95))
+    assert opening.resumed
+    assert reset is None
+
+
+def test_a_stream_that_took_a_half_heard_event_waits_for_the_rest_each_time() -> None:
+    replicas = {"a": replica(0, *entries(91))}
+    resume = Resume(("a",), Start())
+    resume.begin(replicas, moment(90, 91))
+    assert ids(resume.take(replicas, moment(90, 91))) == [91]
+    assert resume.must_settle(moment(90, 91))
+    assert resume.must_settle(moment(90, 91))
+    assert not resume.must_settle(moment(91))
+
+
+def test_a_stream_under_way_does_not_wait_for_another_epoch_to_reach_its_number() -> None:
+    replicas = {"a": replica(0)}
+    resume = Resume(("a",), at(50))
+    resume.begin(replicas, moment(60))
+    assert resume.is_ahead(moment(3, epoch="cd"))
+    assert not resume.must_settle(moment(3, epoch="cd"))
+
+
+# -- how a stream begins ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_served_before_a_stream_began() -> None:
+    assert Resume(("a",), at(5)).at is None
+
+
+def test_a_live_stream_begins_at_the_workers_position() -> None:
+    replicas = {"a": replica(0, *entries(10, 20))}
+    resume = Resume(("a",), Start())
+    assert resume.begin(replicas, moment(90)) == (Opening("ab-2i", False), None)
+    assert resume.at == 90
+    assert resume.take(replicas, moment(90)) == []
+
+
+def test_a_cursor_that_is_complete_resumes_where_it_was() -> None:
+    replicas = {"a": replica(5, *entries(10, 30)), "b": replica(10, *entries(20))}
+    resume = Resume(("a", "b"), at(10))
+    assert resume.begin(replicas, moment(90)) == (Opening(str(Cursor(EPOCH, 10)), True), None)
+    assert ids(resume.take(replicas, moment(90))) == [20, 30]
+    assert resume.at == 30
+    assert resume.take(replicas, moment(90)) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (Start("odd"), "cursor"),
+        (Start("?"), "cursor"),
+        (Start(LOST), "cursor"),
+        (Start("ab-01"), "cursor"),
+        (at(91), "cursor"),
+        (at(MAX_ID), "cursor"),
+        (at(5, epoch="cd"), "epoch"),
+        (at(91, epoch="cd"), "epoch"),
+    ],
+)
+def test_a_cursor_that_means_nothing_here_resets_all_channels(start: Start, reason: str) -> None:
+    replicas = {"a": replica(0, *entries(10)), "b": replica(0), BROADCAST: replica(0)}
+    resume = Resume(("a", "b", BROADCAST), start)
+    opening, reset = resume.begin(replicas, moment(90))
+    assert opening == Opening(LOST, False)
+    assert reset == Reset(["a", "b"], reason, "ab-2i")
+    assert resume.at == 90
+    assert resume.take(replicas, moment(90)) == []
+
+
+def test_when_all_channels_lost_events_the_stream_goes_on_from_the_position() -> None:
+    replicas = {"a": replica(20, *entries(30, prev=20), gone=20), "b": replica(40, gone=40)}
+    resume = Resume(("a", "b"), at(10))
+    opening, reset = resume.begin(replicas, moment(90))
+    assert opening == Opening(LOST, False)
+    assert reset == Reset(["a", "b"], "history", "ab-2i")
+    assert resume.take(replicas, moment(90)) == []
+
+
+def test_when_some_channels_lost_events_the_others_are_served() -> None:
+    replicas = {"a": replica(20, *entries(30, 70, prev=20), gone=20), "b": replica(0, *entries(5, 50))}
+    resume = Resume(("a", "b"), at(10))
+    opening, reset = resume.begin(replicas, moment(60))
+    assert opening == Opening("ab-a", False)
+    assert reset == Reset(["a"], "history", None)
+    assert ids(resume.take(replicas, moment(80))) == [50, 70]
+
+
+def test_events_of_a_reset_channel_after_the_position_are_served() -> None:
+    replicas = {"a": replica(20, *entries(61, prev=20), gone=20)}
+    resume = Resume(("a",), at(10))
+    _, reset = resume.begin(replicas, moment(60, 61))
+    assert reset == Reset(["a"], "history", str(Cursor(EPOCH, 60)))
+    assert ids(resume.take(replicas, moment(60, 61))) == [61]
+
+
+def test_all_kept_history_begins_with_the_oldest_entry() -> None:
+    replicas = {"a": replica(20, *entries(30, 50, prev=20), gone=20), "b": replica(0, *entries(40))}
+    resume = Resume(("a", "b"), Start(EARLIEST))
+    assert resume.begin(replicas, moment(90)) == (Opening(EARLIEST, False), None)
+    assert ids(resume.take(replicas, moment(90))) == [30, 40, 50]
+
+
+def test_all_kept_history_takes_nothing_from_below_a_channels_floor() -> None:
+    half = Replica(100)
+    half.entries, half.floor, half.gone = entries(10, 30), 20, 20
+    resume = Resume(("a",), Start(EARLIEST))
+    resume.begin({"a": half}, moment(90))
+    assert ids(resume.take({"a": half}, moment(90))) == [30]
+
+
+@pytest.mark.parametrize(
+    ("newest", "cursor", "served"),
+    [
+        (0, "ab-2i", []),
+        (1, str(Cursor(EPOCH, 40)), [50]),
+        (2, str(Cursor(EPOCH, 30)), [40, 50]),
+        (3, EARLIEST, [30, 40, 50]),
+        (4, EARLIEST, [30, 40, 50]),
+    ],
+)
+def test_the_newest_events_are_counted_over_all_channels(newest: int, cursor: str, served: list[int]) -> None:
+    replicas = {"a": replica(20, *entries(30, 50, prev=20), gone=20), "b": replica(0, *entries(40, 50))}
+    resume = Resume(("a", "b"), Start(newest=newest))
+    assert resume.begin(replicas, moment(90)) == (Opening(cursor, False), None)
+    assert ids(resume.take(replicas, moment(90))) == served
+
+
+# -- resets on the way --------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_is_complete_is_not_reset() -> None:
+    replicas = {"a": replica(0)}
+    resume = Resume(("a",), at(5))
+    resume.begin(replicas, moment(60))
+    assert resume.reset(replicas, moment(60)) is None
+
+
+def test_a_new_epoch_resets_all_channels_and_goes_on_from_its_position() -> None:
+    replicas = {"a": replica(20, gone=20), "b": replica(0)}
+    resume = Resume(("a", "b"), at(10))
+    resume.begin(replicas, moment(60))
+    for each in replicas.values():
+        each.restart()
+        each.adopt(Past(3, entries(4), 4), asked=3, last=5, known=0)
+    later = moment(3, 4, epoch="cd")
+    assert resume.reset(replicas, later) == Reset(["a", "b"], "epoch", "cd-3")
+    assert resume.reset(replicas, later) is None
+    assert ids(resume.take(replicas, later)) == [4]
+
+
+def test_a_channel_that_falls_behind_while_it_catches_up_is_reset_once() -> None:
+    replicas = {"a": replica(0, *entries(10, 20)), "b": replica(0, *entries(30, body=BIG))}
+    resume = Resume(("a", "b"), at(5))
+    resume.begin(replicas, moment(40))
+    replicas["a"].floor = replicas["a"].gone = 20
+    assert resume.reset(replicas, moment(50)) == Reset(["a"], "history", None)
+    assert resume.reset(replicas, moment(50)) is None
+    assert ids(resume.take(replicas, moment(50))) == [30]
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        (["a"], ["a"]),
+        (["a", "b"], ["a", "b"]),
+        (["a", "b", "*"], ["a", "b"]),
+        (["*"], ["*"]),
+        (["a", "*"], ["a", "*"]),
+    ],
+)
+def test_lost_broadcasts_are_a_star_unless_all_channels_are_named(lost: list[str], named: list[str]) -> None:
+    assert reset_of(lost, ("a", "b", BROADCAST), "why", None) == Reset(named, "why", None)
+
+
+# -- pieces -------------------------------------------------------------------------------------------------
+
+
+def test_missed_events_come_in_pieces_of_a_bounded_size() -> None:
+    replicas = {"a": replica(0, *entries(1, 2, 3, 4, 5, body=BIG))}
+    resume = Resume(("a",), at(0))
+    resume.begin(replicas, moment(9))
+    pieces = [ids(resume.take(replicas, moment(9))) for _ in range(4)]
+    assert pieces == [[1, 2], [3, 4], [5], []]
+
+
+def test_an_event_bigger_than_a_piece_comes_alone() -> None:
+    huge = Entry(EPOCH, 2, 1, b"data: " + b"x" * MAX_PIECE + b"\n\n")
+    replicas = {"a": replica(0, *entries(1), huge, *entries(3, prev=2))}
+    resume = Resume(("a",), at(0))
+    resume.begin(replicas, moment(9))
+    assert [ids(resume.take(replicas, moment(9))) for _ in range(4)] == [[1], [2], [3], []]
+
+
+def test_an_event_in_several_channels_comes_once() -> None:
+    replicas = {"a": replica(0, *entries(1, 2)), "b": replica(0, *entries(2, 3))}
+    resume = Resume(("a", "b"), at(0))
+    resume.begin(replicas, moment(9))
+    assert ids(resume.take(replicas, moment(9))) == [1, 2, 3]
+
+
+def expiring(id: int, expires: int) -> Entry:
+    return Entry(EPOCH, id, 0, SMALL, expires=expires)
+
+
+def test_an_event_is_not_replayed_once_its_time_is_over() -> None:
+    replicas = {"a": replica(0, expiring(1, 50), expiring(2, 51), expiring(3, 0), expiring(4, 49))}
+    resume = Resume(("a",), at(0))
+    resume.begin(replicas, moment(50))
+    assert ids(resume.take(replicas, moment(50))) == [2, 3]
+    assert resume.take(replicas, moment(50)) == []
+    assert resume.at == 4
+
+
+# -- waiting ------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_ends_when_something_came_and_is_ready_for_the_next() -> None:
+    resume = Resume(("a",), Start())
+    assert resume.wait(0) is False
+    assert resume.wait(-1) is False
+    resume.waiter().set()
+    assert resume.wait(0) is True
+    assert resume.wait(0) is False
+
+
+# -- against a model ----------------------------------------------------------------------------------------
+
+NAMES = ("a", "b", "c", BROADCAST)
+FIRST = 100  # the position at which the histories begin
+
+_channel = st.integers(0, len(NAMES) - 1)
+_publish = st.tuples(
+    st.just("publish"),
+    st.sets(_channel, min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+)
+_cut = st.tuples(st.just("cut"), _channel, st.integers(1, 20))
+_trim = st.tuples(st.just("trim"), _channel, st.integers(0, 4))
+_read = st.tuples(st.just("read"), _channel, st.one_of(st.just(NOW), st.integers(FIRST - 5, FIRST + 80)))
+_forget = st.tuples(st.just("forget"), st.integers(0, 40))
+STEPS = st.lists(st.one_of(_publish, _publish, _publish, _cut, _trim, _read), max_size=40)
+FORGETFUL = st.lists(st.one_of(_publish, _publish, _publish, _cut, _trim, _read, _forget), max_size=40)
+ASKED = st.lists(st.sampled_from(NAMES[:-1]), unique=True).map(lambda names: (*names, BROADCAST))
+
+
+class World:
+    """A broker's lists and one worker's replicas of them, moved by hand."""
+
+    def __init__(self, steps: list[tuple[Any, ...]]) -> None:
+        self.last = FIRST
+        self.horizon = 0
+        self.published: dict[str, list[Entry]] = {name: [] for name in NAMES}
+        self.kept: dict[str, list[Entry]] = {name: [] for name in NAMES}
+        self.heads: dict[str, int] = {}
+        self.replicas = {name: Replica(1000) for name in NAMES}
+        self.run(steps)
+
+    def run(self, steps: list[tuple[Any, ...]]) -> None:
+        for name, *arguments in steps:
+            getattr(self, name)(*arguments)
+
+    def moment(self) -> Moment:
+        return Moment(EPOCH, self.last, self.last)
+
+    def publish(self, channels: set[int], step: int, big: bool, expires: bool) -> None:
+        self.last += step
+        until = self.last + 10 if expires else 0
+        for name in (NAMES[at] for at in channels):
+            body = BIG if big else SMALL
+            entry = Entry(
+                EPOCH, self.last, self.heads.get(name, 0), body, frozenset(), until, len(channels) > 1
+            )
+            self.published[name].append(entry)
+            self.kept[name].append(entry)
+            self.heads[name] = self.last
+            if self.replicas[name].floor != UNREAD:
+                assert not self.replicas[name].misses(entry)
+                self.replicas[name].append(entry)
+
+    def cut(self, channel: int, count: int) -> None:
+        """The broker's bound, or all of a list that was not used for its time to live."""
+        del self.kept[NAMES[channel]][:count]
+
+    def trim(self, channel: int, count: int) -> None:
+        """The worker's bound."""
+        if self.replicas[NAMES[channel]].floor != UNREAD:
+            self.replicas[NAMES[channel]].trim(count, MAX_ID)
+
+    def forget(self, age: int) -> None:
+        """Channels quiet for too long leave the broker's record."""
+        self.horizon = max(self.horizon, self.last - age)
+        for name, head in list(self.heads.items()):
+            if head <= self.horizon:
+                del self.heads[name]
+                self.kept[name].clear()
+
+    def read(self, channel: int, after: int) -> None:
+        self.answer(NAMES[channel], after)
+
+    def answer(self, name: str, after: int) -> None:
+        self.last += 1  # a reading takes a position
+        kept = self.kept[name]
+        older = [entry for entry in kept if entry.id <= after][-1:]
+        newer = [entry for entry in kept if entry.id > after]
+        found = past(after, older + newer, self.heads.get(name, 0), self.horizon)
+        self.replicas[name].adopt(found, asked=after, last=self.last, known=MAX_ID)
+
+    def settle(self, resume: Resume) -> None:
+        """Reads all that is needed, as the worker does; a second round needs nothing."""
+        for name, after in resume.needs(self.replicas, self.moment()).items():
+            self.answer(name, after)
+        assert resume.needs(self.replicas, self.moment()) == {}
+
+    def is_complete(self, name: str, after: int) -> bool:
+        """Whether the worker, or else the broker, has every event after the position.
+
+        Not the two together: the worker's floor alone does not tell what stood before it.
+        """
+        missing = set(ids(self.published[name])) - set(ids(self.kept[name]))
+        return self.replicas[name].floor <= after or all(id <= after for id in missing)
+
+    def assert_reset_is_right(self, name: str, after: int, *, was_reset: bool) -> None:
+        if not self.is_complete(name, after):
+            assert was_reset, f"{name} lost an event after {after} and was not reset"
+        # A position older than the broker's record of quiet channels may be reset without need.
+        elif after >= self.horizon:
+            assert not was_reset, f"{name} lost nothing after {after} and was reset"
+
+
+def names_of(reset: Reset | None, channels: tuple[str, ...]) -> set[str]:
+    """The channels a reset means: with a cursor all of them."""
+    if reset is None:
+        return set()
+    return set(channels) if reset.cursor else set(reset.channels)
+
+
+class Client:
+    """One stream that catches up, and the model of what it is entitled to."""
+
+    def __init__(self, world: World, channels: tuple[str, ...], start: int) -> None:
+        self.world = world
+        self.channels = channels
+        self.resume = Resume(channels, at(start))
+        self.served: list[int] = []
+        self.after = dict.fromkeys(channels, start)
+        self.skipped: dict[str, list[tuple[int, int]]] = {name: [] for name in channels}
+        self.start = start
+
+    def begin(self) -> None:
+        self.world.settle(self.resume)
+        opening, reset = self.resume.begin(self.world.replicas, self.world.moment())
+        self._note(reset)
+        lost = names_of(reset, self.channels)
+        assert opening.resumed is not lost
+        assert opening.resumed is (reset is None)
+        assert opening.cursor == (LOST if lost == set(self.channels) else str(Cursor(EPOCH, self.start)))
+
+    def step(self) -> bool:
+        """Takes one piece; returns whether there was one."""
+        self.world.settle(self.resume)
+        self._note(self.resume.reset(self.world.replicas, self.world.moment()))
+        piece = self.resume.take(self.world.replicas, self.world.moment())
+        assert len(piece) == 1 or sum(len(entry.frame) for entry in piece) <= MAX_PIECE
+        self.served += ids(piece)
+        return bool(piece)
+
+    def _note(self, reset: Reset | None) -> None:
+        lost = names_of(reset, self.channels)
+        for name in self.channels:
+            done = max([self.after[name], *self.served])
+            self.world.assert_reset_is_right(name, done, was_reset=name in lost)
+            if name in lost:
+                self.skipped[name].append((done, self.world.last))
+                self.after[name] = self.world.last
+
+    def assert_served_what_it_was_entitled_to(self) -> None:
+        entitled = {
+            entry.id: entry
+            for name in self.channels
+            for entry in self.world.published[name]
+            if entry.id > self.start and not any(low < entry.id <= high for low, high in self.skipped[name])
+        }
+        now = self.world.last
+        lasting = {id for id, entry in entitled.items() if not 0 < entry.expires <= now}
+        assert self.served == sorted(set(self.served))
+        assert lasting <= set(self.served) <= set(entitled)
+
+
+@pytest.mark.parametrize("steps", [STEPS, FORGETFUL], ids=["all channels known", "quiet channels forgotten"])
+def test_a_stream_gets_exactly_what_it_missed_or_is_told(
+    steps: st.SearchStrategy[list[tuple[Any, ...]]],
+) -> None:
+    @settings(max_examples=400, deadline=None)
+    @given(steps, ASKED, st.floats(0, 1))
+    def check(done: list[tuple[Any, ...]], channels: tuple[str, ...], where: float) -> None:
+        world = World(done)
+        client = Client(world, channels, FIRST - 5 + round(where * (world.last - FIRST + 5)))
+        client.begin()
+        while client.step():
+            pass
+        client.assert_served_what_it_was_entitled_to()
+
+    check()
+
+
+@pytest.mark.parametrize("steps", [STEPS, FORGETFUL], ids=["all channels known", "quiet channels forgotten"])
+def test_the_same_holds_while_events_come_and_go_between_the_pieces(
+    steps: st.SearchStrategy[list[tuple[Any, ...]]],
+) -> None:
+    @settings(max_examples=300, deadline=None)
+    @given(steps, ASKED, st.floats(0, 1), st.lists(steps, max_size=6))
+    def check(
+        done: list[tuple[Any, ...]],
+        channels: tuple[str, ...],
+        where: float,
+        meanwhile: list[list[tuple[Any, ...]]],
+    ) -> None:
+        world = World(done)
+        client = Client(world, channels, FIRST - 5 + round(where * (world.last - FIRST + 5)))
+        client.begin()
+        for more in meanwhile:
+            client.step()
+            world.run(more)
+        while client.step():
+            pass
+        client.assert_served_what_it_was_entitled_to()
+
+    check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS, ASKED, st.one_of(st.none(), st.integers(0, 12)))
+def test_kept_history_is_served_whole_or_its_newest_part(
+    done: list[tuple[Any, ...]], channels: tuple[str, ...], newest: int | None
+) -> None:
+    world = World([step for step in done if step[0] != "publish" or not step[-1]])
+    resume = Resume(channels, Start(EARLIEST) if newest is None else Start(newest=newest))
+    world.settle(resume)
+    opening, reset = resume.begin(world.replicas, world.moment())
+    assert reset is None
+    assert not opening.resumed
+    served: list[int] = []
+    while piece := resume.take(world.replicas, world.moment()):
+        served += ids(piece)
+    # The worker may still have what the broker has let go meanwhile.
+    have = {id for name in channels for id in ids(world.replicas[name].entries)}
+    assert {id for name in channels for id in ids(world.kept[name])} <= have
+    assert served == sorted(have)[-newest if newest else 0 :] if newest != 0 else served == []

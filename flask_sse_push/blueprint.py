@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ class SSEBlueprint(Blueprint):
         """
         states = app.extensions.setdefault(EXTENSION, {})
         if self not in states:
-            states[self] = Runtime(Settings.load(app.config), app.json.dumps)
+            states[self] = Runtime(Settings.load(app.config), app.json.dumps, partial(signals.tell_lost, app))
         super().register(app, options)
 
     def init_app(self, app: Flask) -> None:

@@ -13,6 +13,9 @@ from .errors import ConfigError
 #: All keys begin so, in `app.config` and in the environment.
 KEY_PREFIX = "SSE_PUSH_"
 
+#: Where flask-sse looks for its URL.
+REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
+
 Reader = Callable[[str, Any], Any]
 
 
@@ -113,7 +116,7 @@ class Settings:
     def load(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
         """Settings from an app's config, then the environment, then the defaults.
 
-        Without a broker URL of its own it takes `REDIS_URL` from either, as flask-sse does.
+        Without a broker URL of its own it takes `SSE_REDIS_URL` or `REDIS_URL`, as flask-sse does.
 
         :raises ConfigError: for a wrong value, and for a key with the prefix that does not exist.
         """
@@ -124,7 +127,9 @@ class Settings:
             key = cls.key(spec.name)
             value = config.get(key, environ.get(key))
             if value is None and spec.name == "broker_url":
-                value = config.get("REDIS_URL", environ.get("REDIS_URL"))
+                value = next(
+                    (found for name in REDIS_KEYS if (found := config.get(name) or environ.get(name))), None
+                )
             if value is not None:
                 values[spec.name] = spec.metadata["read"](key, value)
         return cls(**values)

@@ -93,6 +93,11 @@ def worker_stops() -> bool:
     return bool(_workers) and not _workers[0].alive
 
 
+def worker_count() -> int:
+    """How many workers gunicorn runs beside this one, itself included; 1 outside gunicorn."""
+    return int(_workers[0].cfg.workers) if _workers else 1
+
+
 #: Returns the number of streams still open in this process; the runtime adds itself.
 open_streams: list[Callable[[], int]] = []
 

@@ -41,9 +41,14 @@ class Hub:
     """All streams of one worker. Starts its threads with the first stream; `close` may be called twice."""
 
     def __init__(
-        self, broker: Broker, settings: Settings, stopping: Callable[[], bool] = lambda: False
+        self,
+        broker: Broker,
+        settings: Settings,
+        stopping: Callable[[], bool] = lambda: False,
+        on_lost: Callable[[Sink], None] = lambda sink: None,
     ) -> None:
         self._settings = settings
+        self._on_lost = on_lost
         self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
         name = secrets.token_hex(6)
         self._reader = Reader(broker, name, self._inbox.put, silence=2 * settings.probe)
@@ -118,6 +123,7 @@ class Hub:
             reset = resume.reset(replicas, moment)
         if reset is not None:
             notices += reset_frame(reset)
+            self._on_lost(sink)
         missed = notices + frames_for(sink, resume.take(replicas, moment))
         if not missed:
             self._join(sink, resume)
@@ -216,6 +222,9 @@ class Hub:
         served = 0
         for delivery in deliveries:
             chunk = delivery.chunk
+            if delivery.notice:
+                for sink in delivery.sinks:
+                    self._on_lost(sink)
             for sink in delivery.sinks:
                 sink.write(delivery.chunk_for(sink) if delivery.limited else chunk)
             served += len(delivery.sinks)

@@ -5,7 +5,9 @@ Everything is made anew after a fork, so `--preload` and publishing from the mas
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from . import brokers, drain
@@ -14,14 +16,19 @@ from .brokers.base import Broker
 from .config import Settings
 from .event import Dumps
 from .hub import Hub
+from .sink import Sink
+
+
+logger = logging.getLogger(__name__)
 
 
 class Runtime:
     """The parts of this process. Making it opens nothing."""
 
-    def __init__(self, settings: Settings, dumps: Dumps) -> None:
+    def __init__(self, settings: Settings, dumps: Dumps, on_lost: Callable[[Sink], None]) -> None:
         self.settings = settings
         self._dumps = dumps
+        self._on_lost = on_lost
         self._parts: dict[int, dict[str, Any]] = {}  # by pid
 
     @property
@@ -52,7 +59,13 @@ class Runtime:
         if name == "announcer":
             return MessageAnnouncer(self.broker, self.settings, self._dumps)
         drain.find_worker()
-        return Hub(self.broker, self.settings, drain.worker_stops)
+        if self.settings.broker_url.startswith("memory:") and drain.worker_count() > 1:
+            logger.error(
+                "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
+                "streams miss what another worker publishes; set it to a Redis URL",
+                drain.worker_count(),
+            )
+        return Hub(self.broker, self.settings, drain.worker_stops, self._on_lost)
 
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""

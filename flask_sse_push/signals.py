@@ -24,13 +24,18 @@ event_published = _signals.signal("event-published")
 
 def announced(body: Iterator[bytes], app: Flask, sink: Sink) -> Iterator[bytes]:
     """`body`, with the signals of its beginning and its end. Not a step more than `body` itself."""
-    told: dict[str, Any] = {
-        "connection": sink.connection,
-        "user_id": sink.user_id,
-        "channels": sink.channels,
-    }
-    stream_opened.send(app, **told)
+    stream_opened.send(app, **_facts(sink))
     try:
         yield from body
     finally:
-        stream_closed.send(app, **told)
+        stream_closed.send(app, **_facts(sink))
+
+
+def tell_lost(app: Flask, sink: Sink) -> None:
+    """Sends `history_lost`, when somebody listens."""
+    if history_lost.receivers:
+        history_lost.send(app, **_facts(sink))
+
+
+def _facts(sink: Sink) -> dict[str, Any]:
+    return {"connection": sink.connection, "user_id": sink.user_id, "channels": sink.channels}

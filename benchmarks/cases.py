@@ -177,7 +177,7 @@ def storm(peer: Peer, sizes: Sizes) -> Figures:
         }
     if peer.redis and calls is not None:
         done = peer.redis.calls() - calls
-        figures["redis_commands"] = {name: n for name, n in sorted(done.items()) if name != "info"}
+        figures["redis_commands"] = {name: done[name] for name in sorted(done) if name != "info"}
     return figures
 
 

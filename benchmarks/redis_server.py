@@ -24,6 +24,12 @@ def find_binary(python: Path) -> Path | None:
     return Path(name) if name else None
 
 
+def version_of(binary: Path) -> dict[str, str]:
+    """`{"valkey": "9.1.2"}`, from the line `Valkey server v=9.1.2 …`."""
+    words = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.split()
+    return {words[0].lower(): words[2].removeprefix("v=")} if len(words) > 2 else {}
+
+
 class RedisServer:
     def __init__(self, binary: Path, cpu: int, log: Path) -> None:
         self.port = free_port()
@@ -53,7 +59,7 @@ class RedisServer:
         for line in self.command("INFO", "commandstats").splitlines():
             if line.startswith("cmdstat_"):
                 name, _, figures = line[8:].partition(":calls=")
-                counts[name] = int(figures.split(",")[0])
+                counts[name.replace("|", " ")] = int(figures.split(",")[0])
         return counts
 
     def stop(self) -> None:

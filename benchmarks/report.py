@@ -11,7 +11,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from .goals import table
+
 REFERENCES = {"broadcaster": "vs C", "nchan": "vs nchan"}
+BOTH = tuple(REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -19,25 +22,25 @@ class Column:
     key: str
     heading: str
     digits: int = 1
-    ratios: bool = False
+    ratios: tuple[str, ...] = ()
 
 
-#: Title and columns of each case; `ratios` adds the two ratio columns.
+#: Title and columns of each case; `ratios` adds a column for the ratio to each of these servers.
 TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     "steady": (
         "Steady fan-out: {steady_streams} streams, 20 events/s of {event} bytes for {steady_seconds:g} s",
         (
-            Column("cpu_us", "CPU µs per event and stream", 2, ratios=True),
+            Column("cpu_us", "CPU µs per event and stream", 2, ratios=BOTH),
             Column("p50_ms", "p50 ms"),
-            Column("p99_ms", "p99 ms", ratios=True),
+            Column("p99_ms", "p99 ms", ratios=BOTH),
             Column("rate", "events/s", 0),
         ),
     ),
     "burst": (
         "Burst: {steady_streams} streams, 500 events of {event} bytes at once",
         (
-            Column("deliveries_per_s", "deliveries/s from the first delivery on", 0, ratios=True),
-            Column("deliveries_per_s_from_publish", "from the first publish on", 0, ratios=True),
+            Column("deliveries_per_s", "deliveries/s from the first delivery on", 0, ratios=BOTH),
+            Column("deliveries_per_s_from_publish", "from the first publish on", 0, ratios=BOTH),
             Column("cpu_us", "CPU µs per delivery", 2),
             Column("p99_ms", "p99 ms", 0),
             Column("events", "events", 0),
@@ -46,12 +49,15 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     ),
     "idle": (
         "Idle memory: {idle_streams} open streams",
-        (Column("kb_per_stream", "kB resident per stream", 2, ratios=True), Column("streams", "streams", 0)),
+        (
+            Column("kb_per_stream", "kB resident per stream", 2, ratios=("nchan",)),
+            Column("streams", "streams", 0),
+        ),
     ),
     "handshake": (
         "Handshakes: {idle_streams} streams opened, 200 at a time",
         (
-            Column("cpu_us", "CPU µs per handshake", 0, ratios=True),
+            Column("cpu_us", "CPU µs per handshake", 0, ratios=BOTH),
             Column("vs_empty_view", "vs empty view", 2),
             Column("seconds", "seconds for all", 2),
         ),
@@ -59,7 +65,7 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     "storm": (
         "Reconnect storm: {storm_streams} streams with {storm_missed} missed events each, to a new worker",
         (
-            Column("seconds", "seconds until all are whole", 2, ratios=True),
+            Column("seconds", "seconds until all are whole", 2, ratios=BOTH),
             Column("cpu_us_per_stream", "CPU µs per stream", 0),
             Column("incomplete", "streams not whole", 0),
             Column("redis_commands", "Redis commands (those in scripts counted too)"),
@@ -68,7 +74,7 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     "heartbeat": (
         "Heartbeats: {heartbeat_streams} idle streams, one heartbeat in 15 s each",
         (
-            Column("cpu_percent", "CPU % of one core", 2, ratios=True),
+            Column("cpu_percent", "CPU % of one core", 2, ratios=BOTH),
             Column("lost", "streams lost", 0),
             Column("bytes_per_stream", "bytes received per stream", 0),
         ),
@@ -77,17 +83,17 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
         "Many groups: {groups} users with a channel each beside a common one",
         (
             Column("crowd_cpu_us", "all on one channel: CPU µs per event and stream", 2),
-            Column("common_cpu_us", "common event: CPU µs per event and stream", 2, ratios=True),
+            Column("common_cpu_us", "common event: CPU µs per event and stream", 2, ratios=BOTH),
             Column("common_vs_crowd", "common / one channel", 2),
-            Column("own_cpu_us", "event to one user: CPU µs", 1, ratios=True),
+            Column("own_cpu_us", "event to one user: CPU µs", 1, ratios=BOTH),
             Column("incomplete", "streams not whole", 0),
         ),
     ),
     "publish": (
         "Publishing: one process, nobody listening",
         (
-            Column("single_per_s", "one by one, events/s", 0, ratios=True),
-            Column("many_per_s", "100 at a time, events/s", 0, ratios=True),
+            Column("single_per_s", "one by one, events/s", 0, ratios=BOTH),
+            Column("many_per_s", "100 at a time, events/s", 0, ratios=BOTH),
         ),
     ),
     "departure": (
@@ -98,7 +104,7 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("many_vs_few", "many / few", 2),
             Column("batch_few_us", "50 at a time, among few", 0),
             Column("batch_many_us", "50 at a time, among many", 0),
-            Column("leave_us", "CPU µs per leaving stream", 1, ratios=True),
+            Column("leave_us", "CPU µs per leaving stream", 1, ratios=BOTH),
             Column("left_open", "sockets left behind", 0),
         ),
     ),
@@ -120,9 +126,9 @@ def add_ratios(results: Results) -> None:
     """Writes `<figure>_vs_<reference>` into the figures wherever the reference ran in the same case."""
     for case, peers in results.items():
         for column in TABLES[case][1]:
-            for reference in REFERENCES:
+            for reference in column.ratios:
                 base = peers.get(reference, {}).get(column.key)
-                if column.ratios and base:
+                if base:
                     for figures in peers.values():
                         if column.key in figures:
                             figures[f"{column.key}_vs_{reference}"] = figures[column.key] / base
@@ -140,7 +146,6 @@ def machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.machine(),
         "cores": len(models) or None,
         "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
     }
 
 
@@ -177,6 +182,8 @@ def markdown(run: Mapping[str, Any]) -> str:
     for case, peers in run["results"].items():
         title, columns = TABLES[case]
         lines += [f"## {title.format(**run['sizes'])}", "", *_table(columns, peers, run["titles"]), ""]
+    goals = table(run["results"])
+    lines += ["## Goals", "", *goals, ""] if goals else []
     lines += ["## Versions", "", "| what | version |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in run["machine"].items()]
     for name, parts in run["versions"].items():
@@ -193,8 +200,7 @@ def _table(
     shown: list[tuple[str, str, int]] = []
     for column in columns:
         wanted = [(column.key, column.heading, column.digits)]
-        if column.ratios:
-            wanted += [(f"{column.key}_vs_{name}", sign, 2) for name, sign in REFERENCES.items()]
+        wanted += [(f"{column.key}_vs_{name}", REFERENCES[name], 2) for name in column.ratios]
         shown += [one for one in wanted if any(one[0] in figures for figures in peers.values())]
     headings = " | ".join(heading for _, heading, _ in shown)
     lines = [f"| server | {headings} |", "|---|" + "---|" * len(shown)]

@@ -15,7 +15,7 @@ from werkzeug import Response
 
 from flask_sse_push import sse
 
-from . import live, security, signin
+from . import broker, live, security, signin
 
 #: One folder a page. A new page is a new folder and its name here.
 PAGES = (live.page,)
@@ -33,9 +33,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or secrets.token_hex()
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.config["SSE_PUSH_PUBLIC_CHANNELS"] = PUBLIC_CHANNELS
-    if not (os.environ.get("SSE_PUSH_BROKER_URL") or os.environ.get("REDIS_URL")):
-        # Joins the server that the demo runs, so that `flask sse publish` in another terminal reaches it.
-        app.config["SSE_PUSH_BROKER_URL"] = "embedded://"
+    app.config["SSE_PUSH_BROKER_URL"] = broker.url()
     app.config.update(config or {})
 
     security.protect(app)

@@ -10,11 +10,12 @@ import logging
 import os
 import random
 import signal
-import sys
-import threading
 import time
+from typing import Any
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
+
+from . import broker
 
 CHANNEL = "ticks"
 #: Seconds between ticks.
@@ -22,18 +23,17 @@ INTERVAL = 1.0
 #: Seconds a tick is worth being replayed; after that only its successors matter.
 TTL = 60.0
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 logger = logging.getLogger("ticker")
 
 
-def run(announcer: MessageAnnouncer, stop: threading.Event, parent: int | None) -> None:
-    """Publishes until `stop` is set, or the process `parent` is gone."""
+def run(announcer: MessageAnnouncer, parent: int | None) -> None:
+    """Publishes until the process `parent` is gone; for ever without one."""
     value = 50.0
     number = 0
     due = time.monotonic()
-    while not stop.wait(max(0.0, due - time.monotonic())):
-        if parent is not None and os.getppid() != parent:
-            logger.info("the parent process is gone")
-            return
+    while parent is None or os.getppid() == parent:
         due += INTERVAL
         number += 1
         value += random.uniform(-1, 1)
@@ -42,25 +42,29 @@ def run(announcer: MessageAnnouncer, stop: threading.Event, parent: int | None) 
             announcer.publish(tick, "tick", channel=CHANNEL, ttl=TTL)
         except BrokerUnavailable as error:
             logger.warning("tick %d was not published: %s", number, error)
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs until SIGINT, SIGTERM or the end of the parent; returns the exit code."""
+def main(arguments: list[str] | None = None) -> None:
+    """Runs until SIGINT, SIGTERM or the end of the parent."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parent", type=int, metavar="PID", help="end when this parent process does")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    url = os.environ.get("SSE_PUSH_BROKER_URL") or os.environ.get("REDIS_URL") or "embedded://"
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    announcer = MessageAnnouncer.from_url(url)
+    for number in STOPS:
+        signal.signal(number, _stop)
+    announcer = MessageAnnouncer.from_url(broker.url())
     try:
-        run(announcer, stop, options.parent)
+        run(announcer, options.parent)
     finally:
         announcer.close()
-    return 0
+
+
+def _stop(*_: Any) -> None:
+    for number in STOPS:  # a Ctrl-C is often followed by the parent's SIGTERM: once is enough
+        signal.signal(number, signal.SIG_IGN)
+    raise SystemExit
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from .config import Settings
 from .errors import ErrorCode, Refused, error_body
 from .resume import Resume
 from .runtime import Runtime
-from .transports import generator
+from .transports import stream
 from .wire import HEADERS, jittered_ms
 
 F = TypeVar("F")
@@ -54,7 +53,7 @@ class SSEBlueprint(Blueprint):
         """
         states = app.extensions.setdefault(EXTENSION, {})
         if self not in states:
-            states[self] = Runtime(Settings.load(app.config), app.json.dumps, partial(signals.tell_lost, app))
+            states[self] = Runtime(Settings.load(app.config), app.json.dumps, signals.StreamSignals(app))
         super().register(app, options)
 
     def init_app(self, app: Flask) -> None:
@@ -158,23 +157,17 @@ class SSEBlueprint(Blueprint):
         access.check(user, channels, settings.public_channels, self._authorize)
         resume = Resume((*channels, BROADCAST), query.start(request.args, request.headers))
         hub = runtime.hub
-        if len(hub) >= settings.max_streams:
+        sink = runtime.transports.sink(
+            request.environ, secrets.token_urlsafe(9), access.user_id(user), channels
+        )
+        if len(hub) >= runtime.places(sink):
             raise Refused(
                 503,
                 ErrorCode.SERVICE_UNAVAILABLE,
                 "this worker has no room for another stream",
                 retry_after=jittered_ms(settings.retry) / 1000,
             )
-        sink = generator.GeneratorSink(
-            secrets.token_urlsafe(9),
-            access.user_id(user),
-            channels,
-            settings,
-            generator.client_socket(request.environ),
-        )
-        body = generator.stream(hub, sink, resume, settings)
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        response = Response(signals.announced(body, app, sink), headers=HEADERS)
+        response = Response(stream(hub, sink, resume, settings), headers=HEADERS)
         response.vary.add("Cookie")
         return response
 

@@ -67,6 +67,8 @@ def _setting(default: Any, read: Reader) -> Any:
 class Settings:
     """What one registered blueprint works with. Times are seconds, sizes are bytes."""
 
+    #: How streams reach their sockets: `hijack` (gunicorn's gevent worker only), `generator`, or by itself.
+    transport: str = _setting("auto", _matching("auto|generator|hijack", "auto, generator or hijack"))
     #: Where events are kept and announced. `memory://` serves one process only.
     broker_url: str = _setting(
         "memory://", _matching(r"[a-z+]+://.*", "a URL such as redis://localhost:6379/0")
@@ -85,9 +87,9 @@ class Settings:
     max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
     #: Channels one stream may ask for.
     max_channels: int = _setting(50, _whole(1, 1000, "channels"))
-    #: Streams one worker holds; more get 503. Below gunicorn's worker_connections (1,000), so that pages
-    #: still answer when it is reached.
-    max_streams: int = _setting(900, _whole(1, 1_000_000, "streams"))
+    #: Streams one worker holds; more get 503. Streams by generator also stop at 90 % of gunicorn's
+    #: worker_connections, and all of them below the limit of open files, so that pages still answer.
+    max_streams: int = _setting(20_000, _whole(1, 1_000_000, "streams"))
     #: Bytes waiting for one slow client before its stream is closed; it resumes from its cursor.
     max_buffer: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
     #: Seconds a client may take nothing at all before its connection is cut.

@@ -8,6 +8,7 @@ at once; `watch` puts the end of the streams before that.
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import os
 import signal
@@ -16,11 +17,12 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+from . import worker as gunicorn_worker
 from .sink import Sink
 from .wire import control, jittered_ms
 
-#: Seconds that a quick stop (SIGINT, SIGQUIT) waits for streams to end.
-LONGEST_WAIT = 10.0
+#: Seconds that a process waits for its streams to end. gunicorn kills it after `graceful_timeout`, 30.
+LONGEST_WAIT = 20.0
 
 
 class Drain:
@@ -62,16 +64,16 @@ def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
     return control("sse.close", data, retry_ms=retry_ms)
 
 
-_workers: list[Any] = []  # the gunicorn worker of this process, once known
-
-
 def watch(worker: Any) -> None:
     """gunicorn's `post_worker_init` hook: lets this worker's streams end before the worker does.
 
     Gevent workers are found without it; put `from flask_sse_push.drain import watch as post_worker_init`
     into gunicorn.conf.py for gthread workers.
     """
-    _workers[:] = [worker]
+    gunicorn_worker.remember(worker)
+    if _wait_for_streams not in _at_exit:
+        _at_exit.append(_wait_for_streams)
+        atexit.register(_wait_for_streams)
     with contextlib.suppress(ValueError):  # not in the main thread, where signals are handled
         for number in (signal.SIGINT, signal.SIGQUIT):
             previous = signal.getsignal(number)
@@ -81,25 +83,23 @@ def watch(worker: Any) -> None:
 
 def find_worker() -> None:
     """Watches the gunicorn worker that runs this process, when there is one and nobody did before."""
-    if not _workers:
-        handler = signal.getsignal(signal.SIGTERM)
-        worker = getattr(handler, "__self__", None)  # gunicorn installs the worker's bound method
-        if hasattr(worker, "alive") and hasattr(worker, "ppid"):
-            watch(worker)
-
-
-def worker_stops() -> bool:
-    """Whether gunicorn wants this process to end."""
-    return bool(_workers) and not _workers[0].alive
-
-
-def worker_count() -> int:
-    """How many workers gunicorn runs beside this one, itself included; 1 outside gunicorn."""
-    return int(_workers[0].cfg.workers) if _workers else 1
+    found = gunicorn_worker.find()
+    if found is not None:
+        watch(found)
 
 
 #: Returns the number of streams still open in this process; the runtime adds itself.
 open_streams: list[Callable[[], int]] = []
+
+
+_at_exit: list[Callable[[], None]] = []
+
+
+def _wait_for_streams() -> None:
+    """Holds the process until its streams have ended: gunicorn knows nothing of those that were hijacked."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < deadline and any(count() for count in open_streams):
+        time.sleep(0.02)
 
 
 class _QuickStop:
@@ -120,7 +120,5 @@ class _QuickStop:
             _thread.start_new_thread(self._raise_again, (number,))
 
     def _raise_again(self, number: int) -> None:
-        deadline = time.monotonic() + LONGEST_WAIT
-        while time.monotonic() < deadline and any(count() for count in open_streams):
-            time.sleep(0.05)
+        _wait_for_streams()
         os.kill(os.getpid(), number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .brokers.base import Entry
@@ -12,12 +12,13 @@ from .wire import control
 
 
 class Group:
-    """The sinks that joined one set of channels."""
+    """The sinks of one kind that joined one set of channels."""
 
-    __slots__ = ("channels", "last", "pending", "sinks", "touched")
+    __slots__ = ("channels", "kind", "last", "pending", "sinks", "touched")
 
-    def __init__(self, channels: frozenset[str]) -> None:
+    def __init__(self, channels: tuple[str, ...], kind: type[Sink]) -> None:
         self.channels = channels
+        self.kind = kind
         self.sinks: list[Sink] = []
         self.last = 0  # id of the newest entry put together for the group
         self.pending: list[Entry] = []  # entries of the dispatch under way
@@ -26,6 +27,7 @@ class Group:
     def add(self, sink: Sink) -> None:
         """Lets `sink` take part from the next chunk on."""
         sink.group = self
+        sink.subscribed = self.channels  # one tuple for all of them
         sink.place = len(self.sinks)
         self.sinks.append(sink)
 
@@ -52,22 +54,27 @@ class Group:
         """What is pending, as one chunk for the sinks of this moment; `notice` goes first."""
         entries, self.pending = self.pending, []
         self.touched = now
-        chunk = notice + b"".join([entry.frame for entry in entries])
+        frames = notice + b"".join([entry.frame for entry in entries])
         limited = entries if any(entry.exclude for entry in entries) else ()
-        return Delivery(tuple(self.sinks), chunk, limited, notice)
+        return Delivery(self.kind, tuple(self.sinks), self.kind.framed(frames), limited, notice)
 
 
 class Delivery(NamedTuple):
     """One chunk on its way to the sinks that were in the group when it was made."""
 
+    kind: type[Sink]
     sinks: tuple[Sink, ...]
     chunk: bytes
-    limited: Iterable[Entry]  # the entries again, when some are not for everybody
+    limited: Sequence[Entry]  # the entries again, when some are not for everybody
     notice: bytes
 
-    def chunk_for(self, sink: Sink) -> bytes:
-        """The chunk without what `sink` is excluded from."""
-        return self.notice + frames_for(sink, self.limited)
+    def write(self, sinks: Sequence[Sink]) -> None:
+        """Writes the chunk to some of the sinks; without the events that one is excluded from."""
+        if not self.limited:
+            self.kind.write_all(sinks, self.chunk)
+            return
+        for sink in sinks:
+            sink.write(self.kind.framed(self.notice + frames_for(sink, self.limited)))
 
 
 def frames_for(sink: Sink, entries: Iterable[Entry]) -> bytes:

@@ -37,6 +37,19 @@ MAX_INBOX = 1000
 MAX_RUN = 500
 
 
+class Observer:
+    """Is told what happens to streams. Called by any thread; must not block."""
+
+    def opened(self, sink: Sink) -> None:
+        """A stream began."""
+
+    def closed(self, sink: Sink) -> None:
+        """A stream ended."""
+
+    def lost(self, sink: Sink) -> None:
+        """Events were lost for a stream: it is being told `sse.reset`."""
+
+
 class Hub:
     """All streams of one worker. Starts its threads with the first stream; `close` may be called twice."""
 
@@ -45,20 +58,20 @@ class Hub:
         broker: Broker,
         settings: Settings,
         stopping: Callable[[], bool] = lambda: False,
-        on_lost: Callable[[Sink], None] = lambda sink: None,
+        observer: Observer | None = None,
     ) -> None:
         self._settings = settings
-        self._on_lost = on_lost
+        self._observer = observer or Observer()
         self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
         name = secrets.token_hex(6)
         self._reader = Reader(broker, name, self._inbox.put, silence=2 * settings.probe)
         self._fetcher = Fetcher(broker, name, self._inbox.put, settings.probe)
         self._lock = threading.Lock()
         self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
-        self._groups: dict[frozenset[str], Group] = {}
+        self._groups: dict[tuple[type[Sink], frozenset[str]], Group] = {}
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
-        self._beat = (Cursor("", -1), b"")
+        self._beats: tuple[Cursor, dict[type[Sink], bytes]] = (Cursor("", -1), {})
         self._drain = Drain(settings.drain, settings.retry, stopping)
         self._idle: dict[str, float] = {}  # channels without streams, since when
         self._started = False
@@ -69,7 +82,7 @@ class Hub:
     def __len__(self) -> int:
         return len(self._sinks)
 
-    def open(self, sink: Sink, resume: Resume) -> None:
+    def open(self, sink: Sink) -> None:
         """Counts a stream as open; `leave` must follow."""
         now = time.monotonic()
         with self._lock:
@@ -77,12 +90,13 @@ class Hub:
             sink.touched = now
             self._sinks[sink.connection] = sink
             self._wheel.add(sink, now)
-            for name in resume.channels:
+            for name in sink.subscribed:
                 self._idle.pop(name, None)
                 if self._timeline.enter(name):
                     self._reader.subscribe([name])
+        self._observer.opened(sink)
 
-    def leave(self, sink: Sink, resume: Resume) -> None:
+    def leave(self, sink: Sink) -> None:
         """Forgets a stream."""
         now = time.monotonic()
         with self._lock:
@@ -93,9 +107,10 @@ class Hub:
                 group.remove(sink)
                 if not group.sinks:
                     self._drop(group)
-            for name in resume.channels:
+            for name in sink.subscribed:
                 if not self._timeline.exit(name):
                     self._idle[name] = now
+        self._observer.closed(sink)
 
     def follow(self, sink: Sink, resume: Resume, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once it has joined its group.
@@ -123,9 +138,10 @@ class Hub:
             reset = resume.reset(replicas, moment)
         if reset is not None:
             notices += reset_frame(reset)
-            self._on_lost(sink)
+            self._observer.lost(sink)
         missed = notices + frames_for(sink, resume.take(replicas, moment))
         if not missed:
+            sink.join()
             self._join(sink, resume)
             return None
         return missed
@@ -140,18 +156,18 @@ class Hub:
         return control("sse.open", data, opening.cursor)
 
     def _join(self, sink: Sink, resume: Resume) -> None:
-        channels = frozenset(resume.channels)
-        group = self._groups.get(channels)
+        key = type(sink), frozenset(resume.channels)
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[channels] = Group(channels)
+            group = self._groups[key] = Group(sink.subscribed, type(sink))
             group.last = resume.at or 0
-            for name in channels:
+            for name in group.channels:
                 self._timeline.replicas[name].groups.append(group)
         sink.touched = time.monotonic()
         group.add(sink)
 
     def _drop(self, group: Group) -> None:
-        del self._groups[group.channels]
+        del self._groups[group.kind, frozenset(group.channels)]
         for name in group.channels:
             self._timeline.replicas[name].groups.remove(group)
 
@@ -221,16 +237,16 @@ class Hub:
         """Writes chunks out, without the lock: a sink that leaves meanwhile ignores what comes."""
         served = 0
         for delivery in deliveries:
-            chunk = delivery.chunk
             if delivery.notice:
                 for sink in delivery.sinks:
-                    self._on_lost(sink)
-            for sink in delivery.sinks:
-                sink.write(delivery.chunk_for(sink) if delivery.limited else chunk)
-            served += len(delivery.sinks)
-            if served >= MAX_RUN:
-                served = 0
-                time.sleep(0)
+                    self._observer.lost(sink)
+            for at in range(0, len(delivery.sinks), MAX_RUN):
+                run = delivery.sinks[at : at + MAX_RUN]
+                delivery.write(run)
+                served += len(run)
+                if served >= MAX_RUN:
+                    served = 0
+                    time.sleep(0)
 
     def _tick(self, now: float) -> None:
         if self._sinks or self._idle:
@@ -240,28 +256,32 @@ class Hub:
                 self._forget_idle(now)
             for sink in leaving:
                 sink.end(self._drain.frame())
+            due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
             for sink in due:
                 self._look_after(sink, now)
+            with self._lock:
+                for sink in due:
+                    self._wheel.add(sink, silent_since(sink) if sink.group else now)
 
     def _look_after(self, sink: Sink, now: float) -> None:
-        if self._sinks.get(sink.connection) is not sink:
-            return
+        group = sink.group
         if sink.is_stuck(now):
             logger.info("cutting stream %s: its client takes nothing", sink.connection)
             sink.cut()
-        elif sink.group is not None and self._wheel.silent_for(sink, now):
+        elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
-            sink.write(self._heartbeat(sink.group))
-        with self._lock:
-            self._wheel.add(sink, silent_since(sink) if sink.group else now)
+            sink.write(self._heartbeat(group))
 
     def _heartbeat(self, group: Group) -> bytes:
-        """The current cursor: how far the worker has provably seen. Made once for all streams."""
+        """The current cursor: how far the worker has provably seen. Made once for all streams of a kind."""
         moment = self._timeline.moment()
         cursor = Cursor(moment.epoch, max(moment.position, group.last))
-        if self._beat[0] != cursor:
-            self._beat = (cursor, heartbeat(cursor))
-        return self._beat[1]
+        if self._beats[0] != cursor:
+            self._beats = (cursor, {})
+        made = self._beats[1]
+        if group.kind not in made:
+            made[group.kind] = group.kind.framed(heartbeat(cursor))
+        return made[group.kind]
 
     def _forget_idle(self, now: float) -> None:
         gone = [name for name, since in self._idle.items() if now - since >= self._settings.linger]

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
-from . import brokers, drain
+from . import brokers, drain, worker
 from .announcer import MessageAnnouncer
 from .brokers.base import Broker
 from .config import Settings
 from .event import Dumps
-from .hub import Hub
+from .hub import Hub, Observer
 from .sink import Sink
-
+from .transports import Transports
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +24,10 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """The parts of this process. Making it opens nothing."""
 
-    def __init__(self, settings: Settings, dumps: Dumps, on_lost: Callable[[Sink], None]) -> None:
+    def __init__(self, settings: Settings, dumps: Dumps, observer: Observer) -> None:
         self.settings = settings
         self._dumps = dumps
-        self._on_lost = on_lost
+        self._observer = observer
         self._parts: dict[int, dict[str, Any]] = {}  # by pid
 
     @property
@@ -46,6 +45,18 @@ class Runtime:
         """The streams of this process. Its threads start with the first stream."""
         return self._part("hub")  # type: ignore[no-any-return]
 
+    @property
+    def transports(self) -> Transports:
+        """What brings this process's streams to their sockets."""
+        return self._part("transports")  # type: ignore[no-any-return]
+
+    def places(self, sink: Sink) -> int:
+        """How many streams this worker may hold when they are like `sink`."""
+        places = min(self.settings.max_streams, worker.file_places())
+        if sink.holds_request:
+            places = min(places, worker.request_places() or places)
+        return places
+
     def _part(self, name: str) -> Any:
         parts = self._parts.get(os.getpid())
         if parts is None:
@@ -58,14 +69,16 @@ class Runtime:
             return brokers.connect(self.settings)
         if name == "announcer":
             return MessageAnnouncer(self.broker, self.settings, self._dumps)
+        if name == "transports":
+            return Transports(self.settings, self.hub.leave)
         drain.find_worker()
-        if self.settings.broker_url.startswith("memory:") and drain.worker_count() > 1:
+        if self.settings.broker_url.startswith("memory:") and worker.count() > 1:
             logger.error(
                 "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
                 "streams miss what another worker publishes; set it to a Redis URL",
-                drain.worker_count(),
+                worker.count(),
             )
-        return Hub(self.broker, self.settings, drain.worker_stops, self._on_lost)
+        return Hub(self.broker, self.settings, worker.stops, self._observer)
 
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from blinker import Namespace
+from blinker import NamedSignal, Namespace
 from flask import Flask
 
+from .hub import Observer
 from .sink import Sink
 
 _signals = Namespace()
@@ -22,20 +22,26 @@ history_lost = _signals.signal("history-lost")
 event_published = _signals.signal("event-published")
 
 
-def announced(body: Iterator[bytes], app: Flask, sink: Sink) -> Iterator[bytes]:
-    """`body`, with the signals of its beginning and its end. Not a step more than `body` itself."""
-    stream_opened.send(app, **_facts(sink))
-    try:
-        yield from body
-    finally:
-        stream_closed.send(app, **_facts(sink))
+class StreamSignals(Observer):
+    """Sends the signals of one app's streams, where somebody listens."""
 
+    def __init__(self, app: Flask) -> None:
+        self._app = app
 
-def tell_lost(app: Flask, sink: Sink) -> None:
-    """Sends `history_lost`, when somebody listens."""
-    if history_lost.receivers:
-        history_lost.send(app, **_facts(sink))
+    def opened(self, sink: Sink) -> None:
+        self._send(stream_opened, sink)
 
+    def closed(self, sink: Sink) -> None:
+        self._send(stream_closed, sink)
 
-def _facts(sink: Sink) -> dict[str, Any]:
-    return {"connection": sink.connection, "user_id": sink.user_id, "channels": sink.channels}
+    def lost(self, sink: Sink) -> None:
+        self._send(history_lost, sink)
+
+    def _send(self, signal: NamedSignal, sink: Sink) -> None:
+        if signal.receivers:
+            facts: dict[str, Any] = {
+                "connection": sink.connection,
+                "user_id": sink.user_id,
+                "channels": sink.channels,
+            }
+            signal.send(self._app, **facts)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from .brokers.base import BROADCAST
 
 if TYPE_CHECKING:
     from .group import Group
@@ -12,27 +15,49 @@ if TYPE_CHECKING:
 class Sink(ABC):
     """One open stream. `write` is called by the hub's dispatching thread alone, and never blocks."""
 
-    __slots__ = ("channels", "connection", "group", "place", "touched", "user_id")
+    __slots__ = ("connection", "group", "place", "subscribed", "touched", "user_id")
 
     def __init__(self, connection: str, user_id: str | None, channels: tuple[str, ...]) -> None:
         self.connection = connection
         self.user_id = user_id
-        self.channels = channels
+        self.subscribed = (*channels, BROADCAST)
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.place = 0  # where it stands in its group
         self.touched = 0.0  # monotonic time of the last chunk that went to this sink alone
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels the client asked for."""
+        return tuple(name for name in self.subscribed if name != BROADCAST)
 
     def is_excluded(self, exclude: frozenset[str]) -> bool:
         """Whether an event is kept from this stream, by its connection id or its user's id."""
         return bool(exclude) and (self.connection in exclude or self.user_id in exclude)
 
+    #: Whether a stream of this kind holds a place for a request all the time.
+    holds_request = True
+
+    @staticmethod
+    def framed(frames: bytes) -> bytes:
+        """`frames` as sinks of this kind take them: made once for all of a group."""
+        return frames
+
+    @classmethod
+    def write_all(cls, sinks: Iterable[Sink], chunk: bytes) -> None:
+        """Writes one framed chunk to many sinks of this kind."""
+        for sink in sinks:
+            sink.write(chunk)
+
+    def join(self) -> None:  # noqa: B027 (most kinds have nothing to do)
+        """Called in the step in which the stream joins its group; must not switch to another thread."""
+
     @abstractmethod
     def write(self, chunk: bytes) -> None:
-        """Takes whole frames. Does nothing when the stream has ended."""
+        """Takes a framed chunk. Does nothing when the stream has ended."""
 
     @abstractmethod
     def end(self, frame: bytes) -> None:
-        """Ends the stream in good order after `frame`. Does nothing when it has ended."""
+        """Ends the stream in good order after `frame`, not framed. Does nothing when it has ended."""
 
     @abstractmethod
     def is_stuck(self, now: float) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..process import kill, spawn, tree, wait_for_port
 from ..redis_server import INSTALL as INSTALL_REDIS
-from ..redis_server import RedisServer, find_binary
+from ..redis_server import RedisServer, find_binary, version_of
 
 STEADY, BURST, IDLE, HANDSHAKE, STORM, HEARTBEAT, GROUPS, PUBLISH, DEPARTURE = CASES = (
     "steady", "burst", "idle", "handshake", "storm", "heartbeat", "groups", "publish", "departure",
@@ -84,7 +84,9 @@ class Peer:
 
     def versions(self) -> dict[str, str]:
         """Name and version of each part; an empty version means that it is not installed."""
-        return python_versions(self.desk.python, self.distributions)
+        versions = python_versions(self.desk.python, self.distributions)
+        binary = find_binary(self.desk.python) if self.uses_redis else None
+        return {**versions, **version_of(binary)} if binary else versions
 
     def nudge(self) -> None:
         """Called while streams open: a server that says nothing before its first event must say something."""
@@ -180,7 +182,8 @@ def python_versions(python: Path, names: Sequence[str]) -> dict[str, str]:
         "def v(n):\n"
         "    try: return m.version(n)\n"
         "    except m.PackageNotFoundError: return ''\n"
-        "print(json.dumps({n: v(n) for n in sys.argv[1:]}))"
+        "found = {n: v(n) for n in sys.argv[1:]}\n"
+        "print(json.dumps({**found, 'python': '.'.join(map(str, sys.version_info[:3]))} if found else {}))"
     )
     found = subprocess.run([str(python), "-c", code, *names], capture_output=True, text=True, check=True)
     versions: dict[str, str] = json.loads(found.stdout)

@@ -91,6 +91,9 @@ def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch: 
         ({}, {}, "memory://"),
         ({}, {"REDIS_URL": "redis://d"}, "redis://d"),
         ({"REDIS_URL": "redis://c"}, {"REDIS_URL": "redis://d"}, "redis://c"),
+        ({"SSE_REDIS_URL": "redis://s", "REDIS_URL": "redis://c"}, {}, "redis://s"),
+        ({"REDIS_URL": "redis://c"}, {"SSE_REDIS_URL": "redis://s"}, "redis://s"),
+        ({"SSE_REDIS_URL": None, "REDIS_URL": ""}, {"REDIS_URL": "redis://d"}, "redis://d"),
         ({"REDIS_URL": "redis://c"}, {"SSE_PUSH_BROKER_URL": "redis://b"}, "redis://b"),
         (
             {"SSE_PUSH_BROKER_URL": "redis://a", "REDIS_URL": "redis://c"},
@@ -99,7 +102,7 @@ def test_the_environment_of_the_process_is_read_when_none_is_given(monkeypatch: 
         ),
     ],
 )
-def test_the_broker_url_falls_back_to_redis_url(
+def test_the_broker_url_falls_back_to_those_of_flask_sse(
     config: dict[str, str], environ: dict[str, str], url: str
 ) -> None:
     assert Settings.load(config, environ).broker_url == url
@@ -149,29 +152,16 @@ def test_a_whole_number_is_read_as_number_or_text(name: str) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_is_no_whole_number_in_range_is_refused(name: str) -> None:
     lowest, highest, unit = WHOLE[name]
-    for value in (
-        lowest - 1,
-        highest + 1,
-        -1,
-        10**16,
-        1.5,
-        1000.0,
-        "",
-        "x",
-        "1e3",
-        " 1",
-        "-5",
-        True,
-        [],
-        b"1000",
-    ):
+    odd: list[Any] = ["", "x", "1e3", " 1", "-5", 1.5, 1000.0, True, [], b"1000"]
+    for value in [lowest - 1, highest + 1, -1, 10**16, *odd]:
         expected = f"a whole number of {unit} from {lowest} to {highest}"
         assert refusal(name, value).expected == expected
 
 
 @pytest.mark.parametrize("name", SECONDS)
 def test_seconds_are_read_as_number_or_text(name: str) -> None:
-    for value in (*SECONDS[name], *map(str, SECONDS[name])):
+    numbers: tuple[float, float] = SECONDS[name]
+    for value in (*numbers, str(numbers[0]), str(numbers[1])):
         read = getattr(load(**{name: value}), name)
         assert read == float(value)
         assert isinstance(read, float)
@@ -180,7 +170,8 @@ def test_seconds_are_read_as_number_or_text(name: str) -> None:
 @pytest.mark.parametrize("name", SECONDS)
 def test_what_is_no_number_of_seconds_in_range_is_refused(name: str) -> None:
     lowest, highest = SECONDS[name]
-    for value in (lowest - 0.001, highest + 1, float("inf"), "-inf", "nan", "", "x", "5s", True, [], {}):
+    odd: list[Any] = ["", "x", "5s", "nan", "-inf", float("inf"), True, [], {}]
+    for value in [lowest - 0.001, highest + 1, *odd]:
         assert refusal(name, value).expected == f"a number of seconds from {lowest:g} to {highest:g}"
 
 

@@ -45,7 +45,7 @@ class Seen(NamedTuple):
 
     type: str
     data: str
-    id: str
+    id: str | None
     retry_ms: int | None
 
 

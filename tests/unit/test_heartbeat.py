@@ -77,7 +77,7 @@ def test_silence_is_counted_from_the_last_chunk_to_the_stream_or_its_group() -> 
     sink = new_sink()
     sink.touched = 5.0
     assert silent_since(sink) == 5.0
-    group = Group(frozenset({"sse"}))
+    group = Group(("sse",), GeneratorSink)
     group.add(sink)
     group.touched = 9.0
     assert silent_since(sink) == 9.0

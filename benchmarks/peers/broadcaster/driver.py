@@ -21,8 +21,8 @@ class Broadcaster(Peer):
         return [self.desk.build / "broadcaster", "--port", str(self.port)]
 
     def versions(self) -> dict[str, str]:
-        compiler = subprocess.run(["cc", "--version"], capture_output=True, text=True).stdout.splitlines()
-        return {"cc": compiler[0] if compiler else ""}
+        first, *_ = subprocess.run(["cc", "--version"], capture_output=True, text=True).stdout.splitlines()
+        return {"C compiler": first.split()[-1]}
 
     def missing(self) -> str | None:
         built = (self.desk.build / "broadcaster").exists()

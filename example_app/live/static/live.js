@@ -72,7 +72,7 @@ function showEvent({ type, data }) {
   item.append(
     piece("span", "badge", type),
     piece("span", "from", own ? (data.from ?? "") : ""),
-    clock(own && data.at ? new Date(data.at) : new Date()),
+    own && data.at ? clock(new Date(data.at)) : "",
     piece("p", own ? "text" : "text mono", own ? data.text : asText(data)),
   );
   putOnTop(byId("feed"), item, SHOWN_EVENTS);

@@ -1,0 +1,120 @@
+"""What both transports share: one generator, which serves a stream until it has joined its group."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import Settings
+from ..errors import ErrorCode, error_body
+from ..hub import Hub
+from ..resume import Resume
+from ..sink import Sink
+from ..wire import comment, control, jittered_ms, retry_line
+
+#: Seconds until a stream that waits for a silent broker is told so.
+PATIENCE = 2.0
+
+
+class StreamSink(Sink):
+    """A stream that a generator serves while it catches up."""
+
+    __slots__ = ("_client", "_last", "_settings", "_writing")
+
+    def __init__(
+        self,
+        connection: str,
+        user_id: str | None,
+        channels: tuple[str, ...],
+        settings: Settings,
+        client: Any = None,
+    ) -> None:
+        super().__init__(connection, user_id, channels)
+        self._settings = settings
+        self._client = client  # the socket, where the server shows it
+        self._last: bytes | None = None  # the frame that ends the stream
+        self._writing: float | None = None  # since when the server has been sending a chunk
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but the last frame will follow."""
+        return self._last is not None
+
+    @property
+    def hijacked(self) -> bool:
+        """Whether the connection is ours now and the response is over."""
+        return False
+
+    def end(self, frame: bytes) -> None:
+        if self._last is None:
+            self._last = frame
+
+    def take(self) -> bytes:
+        """The next chunk to send; b"" when the stream has ended and all was taken. May block."""
+        last, self._last = self._last, b""
+        return last or b""
+
+    def sending(self, chunk: bytes) -> Iterator[bytes]:
+        """Yields `chunk`, and knows meanwhile that the client is being waited for."""
+        self._writing = time.monotonic()
+        yield chunk
+        self._writing = None
+
+    def is_stuck(self, now: float) -> bool:
+        return self._writing is not None and now - self._writing > self._settings.write_timeout
+
+    def cut(self) -> None:
+        self.end(b"")
+        self._shut(socket.SHUT_RDWR)  # frees the server's blocked send at once
+
+    def hang_up(self) -> None:
+        """Lets the server close the connection after the body, instead of waiting for another request."""
+        self._shut(socket.SHUT_RD)
+
+    def _shut(self, how: int) -> None:
+        if self._client is not None:
+            with contextlib.suppress(OSError):
+                self._client.shutdown(how)
+
+
+def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
+    """The response body: the opening, what was missed, then live frames until the stream ends.
+
+    A hijacking sink takes the connection over when it joins, and the body simply ends. Nothing is registered
+    before the first step, so a body that never starts (HEAD) leaves nothing behind.
+    """
+    hub.open(sink)
+    try:
+        at_hand = hub.follow(sink, resume, 0) or b""
+        yield from sink.sending(retry_line(jittered_ms(settings.retry)) + at_hand)
+        yield from _catch_up(hub, sink, resume, settings)
+        if not sink.hijacked:
+            while chunk := sink.take():
+                yield from sink.sending(chunk)
+            sink.hang_up()
+    finally:
+        if not sink.hijacked:
+            hub.leave(sink)
+
+
+def _catch_up(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
+    patience = PATIENCE
+    told = False
+    while not sink.ended:
+        frames = hub.follow(sink, resume, patience)
+        if frames is None:
+            return
+        if not frames:
+            frames = _waiting(told)
+            told, patience = True, settings.heartbeat
+        yield from sink.sending(frames)
+
+
+def _waiting(told: bool) -> bytes:
+    if told:
+        return comment("waiting for the broker")
+    message = "the broker does not answer; the stream begins as soon as it does"
+    return control("sse.error", error_body(ErrorCode.SERVICE_UNAVAILABLE, message))

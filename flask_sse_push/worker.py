@@ -1,0 +1,55 @@
+"""What is known of the gunicorn worker that runs this process, when there is one."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from typing import Any
+
+#: Share of a worker's places for requests that streams may take: the rest is for pages.
+SHARE = 0.9
+#: Descriptors a worker needs beside its streams: listener, Redis, logs, files of pages.
+SPARE_FILES = 100
+
+_found: list[Any] = []
+
+
+def remember(worker: Any) -> None:
+    """Takes `worker` for the one that runs this process."""
+    _found[:] = [worker]
+
+
+def find() -> Any:
+    """The gunicorn worker, or None. gunicorn's handler of SIGTERM is the worker's bound method."""
+    if not _found:
+        worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+        if hasattr(worker, "alive") and hasattr(worker, "cfg"):
+            _found.append(worker)
+    return _found[0] if _found else None
+
+
+def stops() -> bool:
+    """Whether gunicorn wants this process to end: on SIGTERM, SIGHUP and after `max_requests`."""
+    return bool(_found) and not _found[0].alive
+
+
+def count() -> int:
+    """How many workers gunicorn runs, this one included; 1 outside gunicorn."""
+    worker = find()
+    return int(worker.cfg.workers) if worker else 1
+
+
+def request_places() -> int | None:
+    """Streams that may each hold a place for a request; None where that is not bounded."""
+    worker = find()
+    if worker is None:
+        return None
+    gthread = type(worker).__name__ == "ThreadWorker"
+    places = worker.cfg.threads if gthread else worker.cfg.worker_connections
+    return max(1, int(places * SHARE))
+
+
+def file_places() -> int:
+    """Streams that the limit of open files leaves room for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000

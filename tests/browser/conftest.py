@@ -1,0 +1,218 @@
+"""A real Chromium, pages that report what went wrong in them, and the example app under gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from example_app.signin import DEMO_PASSWORDS
+from flask_sse_push import MessageAnnouncer
+from tests.support.processes import ROOT, Gunicorn, gunicorn, need
+
+#: Nothing leaves the machine, and no sandbox, which needs rights that containers lack.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+#: Milliseconds that a page may take for anything.
+PATIENCE = 15_000
+
+#: What Chromium writes into the console when a server goes away or refuses, besides what the page writes.
+NETWORK_ERRORS = ("Failed to load resource", "net::ERR_", "EventSource's response has")
+
+prefixes = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for the whole run."""
+    path = need("chromium")
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A browser window of its own, with its own cookies. `problems` holds what its console was told."""
+
+    def __init__(self, browser: Browser, width: int = 1280, height: int = 860) -> None:
+        self._context = browser.new_context(viewport={"width": width, "height": height})
+        self._context.set_default_timeout(PATIENCE)
+        self.problems: list[str] = []
+        self.page: Page = self._context.new_page()
+        self.page.on("console", lambda told: told.type == "error" and self.problems.append(told.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", self._note_request)
+        self.hosts: set[str] = set()
+
+    def _note_request(self, request: object) -> None:
+        url = getattr(request, "url", "")
+        self.hosts.add(url.split("/")[2] if "//" in url else url)
+
+    def sign_in(self, url: str, name: str) -> Page:
+        """Opens the app and signs in with the keyboard; returns the page once its stream is open."""
+        page = self.page
+        page.goto(url)
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Name").press("Tab")
+        page.keyboard.type(DEMO_PASSWORDS[name])
+        page.keyboard.press("Enter")
+        expect(page.locator("#state")).to_have_attribute("data-state", "open")
+        return page
+
+    def texts(self) -> list[str]:
+        """The texts of the events that the page shows, oldest first."""
+        return list(reversed(self.page.locator("#feed .text").all_text_contents()))
+
+    def forgive_network_errors(self) -> None:
+        """For tests that take the server away."""
+        self.problems = [text for text in self.problems if not any(sign in text for sign in NETWORK_ERRORS)]
+
+    def sign_out_silently(self) -> None:
+        """Loses the session, as when it ran out."""
+        self._context.clear_cookies()
+
+    def close(self) -> None:
+        self._context.close()
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Visit]:
+    """Makes visitors; at the end none of their consoles may have been told of an error."""
+    visitors: list[Visitor] = []
+
+    def make(width: int = 1280, height: int = 860) -> Visitor:
+        visitors.append(Visitor(chromium, width, height))
+        return visitors[-1]
+
+    yield make
+    for visitor in visitors:
+        visitor.close()
+    assert [visitor.problems for visitor in visitors] == [[] for _ in visitors]
+
+
+class Site:
+    """The example app on two gevent workers; it can go away and come back at the same address."""
+
+    def __init__(self, broker_url: str, log: Path) -> None:
+        self.env = {
+            "SSE_PUSH_BROKER_URL": broker_url,
+            "SSE_PUSH_PREFIX": f"browser{next(prefixes)}",
+            "SSE_PUSH_RETRY": "0.3",
+            "SECRET_KEY": "the workers and the starts of a test share it",
+        }
+        self._log = log
+        self._running = ExitStack()
+        self.server: Gunicorn
+        self.start()
+        self.announcer = MessageAnnouncer.from_url(broker_url, SSE_PUSH_PREFIX=self.env["SSE_PUSH_PREFIX"])
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def start(self) -> None:
+        """Starts gunicorn, again at the same port."""
+        port = self.server.port if hasattr(self, "server") else None
+        app = "example_app:create_app()"
+        running = gunicorn(app, env=self.env, workers=2, log=self._log, port=port)
+        self.server = self._running.enter_context(running)
+
+    def stop(self) -> None:
+        """Stops gunicorn, as at the beginning of a deploy."""
+        self._running.close()
+
+    def run(self, *arguments: str) -> str:
+        """Runs `flask --app example_app …` as in another terminal; returns what it printed."""
+        command = [sys.executable, "-m", "flask", "--app", "example_app", *arguments]
+        result = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=30
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    @contextlib.contextmanager
+    def ticker(self) -> Iterator[None]:
+        """Runs the ticker process until the block ends."""
+        command = [sys.executable, "-m", "example_app.ticker"]
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.env})
+        try:
+            yield
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+
+    def close(self) -> None:
+        self.announcer.close()
+        self.stop()
+
+
+@pytest.fixture
+def site(valkey_url: str, log: Path) -> Iterator[Site]:
+    """The example app on a real Valkey."""
+    site = Site(valkey_url, log)
+    yield site
+    site.close()
+    assert "Traceback" not in log.read_text()
+
+
+class Counting:
+    """Publishes 0, 1, 2, … to a channel while the block runs; `count` is how many it became."""
+
+    def __init__(self, announcer: MessageAnnouncer, channel: str, every: float = 0.02) -> None:
+        self._announcer = announcer
+        self._channel = channel
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.count = 0
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            self._announcer.publish(str(self.count), channel=self._channel)
+            self.count += 1
+
+    def __enter__(self) -> Counting:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def numbers(self) -> list[str]:
+        """What every page must have shown in the end."""
+        return [str(number) for number in range(self.count)]
+
+
+def eventually_on(page: Page, condition: Callable[[], bool], seconds: float = PATIENCE / 1000) -> None:
+    """Waits for a condition while the page's events go on being heard here."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds} seconds"
+        page.wait_for_timeout(20)

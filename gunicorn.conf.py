@@ -13,12 +13,13 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
-# A stream costs a greenlet on a gevent worker; on a sync worker it would cost the whole worker.
+# A gevent worker holds thousands of streams; a sync worker would be busy with its first one for ever.
 worker_class = "gevent"
 workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
 
-# A stream is a connection. Keep this above SSE_PUSH_MAX_STREAMS (900): the rest is for pages. Over it, new
-# clients would wait in the kernel's queue without an answer.
+# Requests under way at once. Streams over plain HTTP are taken over from gunicorn and need no place here;
+# those that cannot be (TLS) stop at nine tenths of it: the rest is for pages. Every stream is an open file,
+# so raise the limit of the service too (`ulimit -n`, systemd's LimitNOFILE).
 worker_connections = 1000
 
 # Seconds a worker may take to stop. Streams are sent away in the first one; the rest is for other requests.

@@ -167,18 +167,16 @@ class SSEBlueprint(Blueprint):
                 "this worker has no room for another stream",
                 retry_after=jittered_ms(settings.retry) / 1000,
             )
-        response = Response(stream(hub, sink, resume, settings), headers=HEADERS)
-        response.vary.add("Cookie")
-        return response
+        return Response(stream(hub, sink, resume, settings), headers=HEADERS)
 
     def _user(self) -> Any:
         if self._identify is not None:
             return self._identify(request)
-        if hasattr(current_app, "login_manager"):
-            from flask_login import current_user
+        if "login_manager" not in vars(current_app._get_current_object()):  # type: ignore[attr-defined]
+            return None
+        from flask_login import current_user
 
-            return current_user._get_current_object() if current_user.is_authenticated else None
-        return None
+        return current_user._get_current_object() if current_user.is_authenticated else None
 
 
 def _refusal(refused: Refused) -> Response:

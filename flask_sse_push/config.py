@@ -23,7 +23,7 @@ def _number(lowest: float, highest: float, unit: str) -> Reader:
     def read(key: str, value: Any) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if isinstance(value, bool) or not lowest <= number <= highest:
             raise ConfigError(key, value, f"a number of {unit} from {lowest:g} to {highest:g}")
@@ -34,7 +34,7 @@ def _number(lowest: float, highest: float, unit: str) -> Reader:
 
 def _whole(lowest: int, highest: int, unit: str) -> Reader:
     def read(key: str, value: Any) -> int:
-        number = int(value) if re.fullmatch(r"\d{1,15}", str(value)) else -1
+        number = int(value) if re.fullmatch(r"[0-9]{1,15}", str(value)) else -1
         if isinstance(value, bool) or not lowest <= number <= highest:
             raise ConfigError(key, value, f"a whole number of {unit} from {lowest} to {highest}")
         return number
@@ -59,6 +59,18 @@ def _matching(pattern: str, expected: str) -> Reader:
     return read
 
 
+def _url(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z+]+://.*", value):
+        shown = without_secret(value) if isinstance(value, str) else value
+        raise ConfigError(key, shown, "a URL such as redis://localhost:6379/0")
+    return value
+
+
+def without_secret(url: str) -> str:
+    """The URL as it may stand in a log: without user and password."""
+    return re.sub("//[^/]*@", "//***@", url)
+
+
 def _setting(default: Any, read: Reader) -> Any:
     return field(default=default, metadata={"read": read})
 
@@ -70,9 +82,7 @@ class Settings:
     #: How streams reach their sockets: `hijack` (gunicorn's gevent worker only), `generator`, or by itself.
     transport: str = _setting("auto", _matching("auto|generator|hijack", "auto, generator or hijack"))
     #: Where events are kept and announced. `memory://` serves one process only.
-    broker_url: str = _setting(
-        "memory://", _matching(r"[a-z+]+://.*", "a URL such as redis://localhost:6379/0")
-    )
+    broker_url: str = _setting("memory://", _url)
     #: Begins every key and pub/sub channel in Redis, so that several apps can share a database.
     prefix: str = _setting("sse", _matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
     #: Path for `sse.init_app(app)`.
@@ -106,8 +116,9 @@ class Settings:
     linger: float = _setting(30.0, _number(0, 3600, "seconds"))
     #: Seconds over which a stopping worker sends its streams away.
     drain: float = _setting(0.5, _number(0, 600, "seconds"))
-    #: Bytes of recent events one worker keeps in memory for one channel.
-    replica_bytes: int = _setting(4_000_000, _whole(1000, 10**10, "bytes"))
+    #: Bytes of recent events one worker keeps in memory for one channel; less than the history may have makes
+    #: clients far behind ask Redis again and again.
+    replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
 
     @classmethod
     def key(cls, name: str) -> str:
@@ -127,14 +138,21 @@ class Settings:
         values: dict[str, Any] = {}
         for spec in fields(cls):
             key = cls.key(spec.name)
-            value = config.get(key, environ.get(key))
-            if value is None and spec.name == "broker_url":
-                value = next(
-                    (found for name in REDIS_KEYS if (found := config.get(name) or environ.get(name))), None
-                )
-            if value is not None:
-                values[spec.name] = spec.metadata["read"](key, value)
+            for name in (key, *REDIS_KEYS) if spec.name == "broker_url" else (key,):
+                value = _found(name, config, environ)
+                if value is not None:
+                    values[spec.name] = spec.metadata["read"](name, value)
+                    break
         return cls(**values)
+
+
+def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+    """The value in the config, else in the environment; flask-sse's keys may be there and empty."""
+    for source in (config, environ):
+        value = source.get(name)
+        if value is not None and not (value == "" and name in REDIS_KEYS):
+            return value
+    return None
 
 
 def _refuse_unknown(settings: type[Settings], config: Mapping[str, Any]) -> None:

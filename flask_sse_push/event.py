@@ -53,12 +53,17 @@ def _data_text(data: Any, dumps: Dumps) -> str:
     if not isinstance(data, str):
         try:
             data = dumps(data)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidEvent("data", f"cannot be written as JSON: {error}") from error
     found = _SURROGATE.search(data)
     if found:
         raise InvalidEvent("data", f"has a lone surrogate {_shown(found[0])} at {found.start()}; not UTF-8")
-    return str(data)
+    return _plain(data)
+
+
+def _plain(text: str) -> str:
+    """The characters of `text`, and nothing of a subclass: an enum's `format` would write its name."""
+    return str.__str__(text)
 
 
 def _checked_type(type: str | None) -> str | None:
@@ -73,7 +78,7 @@ def _checked_type(type: str | None) -> str | None:
         raise InvalidEvent("type", f"{type!r} begins with {RESERVED!r}, which is kept for the protocol")
     if not 0 < len(type) <= MAX_TYPE:
         raise InvalidEvent("type", f"has {len(type)} characters, must have 1 to {MAX_TYPE}")
-    return type
+    return _plain(type)
 
 
 def _checked_retry(retry: int | None) -> int | None:
@@ -90,12 +95,14 @@ def checked_channel(name: str) -> str:
     :raises InvalidEvent: naming the first character that is not allowed.
     """
     if isinstance(name, str) and _CHANNEL.fullmatch(name):
-        return name
+        return _plain(name)
     raise InvalidEvent("channel", _name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200))
 
 
 def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
     """One name or several as a tuple without repeats, in the order given."""
+    if not isinstance(channel, Iterable):
+        raise InvalidEvent("channel", f"is {channel!r}, must be a name or several")
     names = (channel,) if isinstance(channel, str) else tuple(channel)
     if not 0 < len(names) <= MAX_CHANNELS:
         raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {MAX_CHANNELS}")
@@ -105,7 +112,7 @@ def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
 def checked_once(id: str) -> str:
     """`id`, when it is an idempotency id."""
     if isinstance(id, str) and _ONCE.fullmatch(id):
-        return id
+        return _plain(id)
     raise InvalidEvent("id", _name_problem(id, "A-Z a-z 0-9 . _ : -", r"[A-Za-z0-9._:-]", 128))
 
 

@@ -41,10 +41,15 @@ class Ask:
 
 
 class Answer(NamedTuple):
-    """A history, with the asks it meets. `generation` tells on which link's watch it was asked."""
+    """A history, with the asks it meets.
+
+    `generation` tells on which link's watch it was asked. `after` holds the positions as they were asked: an
+    ask may have been widened since.
+    """
 
     generation: int
     asks: dict[str, Ask]
+    after: dict[str, int]
     history: History
 
 
@@ -87,16 +92,17 @@ class Fetcher:
     def _fetch(self) -> None:
         generation = self.generation
         asks = self._next_asks()
+        after = {name: ask.after for name, ask in asks.items()}
         try:
             self.calls += 1
-            history = self._broker.history({name: ask.after for name, ask in asks.items()}, self._inbox)
+            history = self._broker.history(after, self._inbox)
         except BrokerUnavailable as error:
             logger.debug("history is not to be had now: %s", error)
             for name, ask in asks.items():
                 self.submit(name, ask)
             time.sleep(PAUSE)
             return
-        self._deliver(Answer(generation, asks, history))
+        self._deliver(Answer(generation, asks, after, history))
 
     def _next_asks(self) -> dict[str, Ask]:
         with self._lock:

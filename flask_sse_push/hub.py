@@ -122,6 +122,9 @@ class Hub:
         deadline = time.monotonic() + timeout
         while True:
             with self._lock:
+                if self._timeline.ready and resume.is_served(self._timeline.moment()):
+                    self._join(sink, resume)
+                    return None
                 if not self._timeline.blocks(resume):
                     return self._advance(sink, resume)
             self._reader.poke()
@@ -141,7 +144,6 @@ class Hub:
             self._observer.lost(sink)
         missed = notices + frames_for(sink, resume.take(replicas, moment))
         if not missed:
-            sink.join()
             self._join(sink, resume)
             return None
         return missed
@@ -156,6 +158,7 @@ class Hub:
         return control("sse.open", data, opening.cursor)
 
     def _join(self, sink: Sink, resume: Resume) -> None:
+        sink.join()
         key = type(sink), frozenset(resume.channels)
         group = self._groups.get(key)
         if group is None:

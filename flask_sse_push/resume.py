@@ -59,9 +59,14 @@ class Resume:
         self._earliest = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
         self._at: int | None = None  # everything up to here was served
         self._settled = False
+        self._served: Moment | None = None  # everything up to this moment was served
         self._waiter: threading.Event | None = None  # made only for a stream that must wait
         self._epoch = ""
         self._from: dict[str, int] = {}  # channels that begin later than `_at`
+
+    def is_served(self, moment: Moment) -> bool:
+        """Whether nothing can be missing, because nothing has come since everything was served."""
+        return moment == self._served and self._at is not None and self._at <= moment.position
 
     def waiter(self) -> threading.Event:
         """What is set when something this stream waits for is here."""
@@ -133,7 +138,7 @@ class Resume:
     def _begin_with_kept(self, replicas: Mapping[str, Replica], moment: Moment) -> Opening:
         self._at = 0
         self._from = {name: replicas[name].floor for name in self.channels}
-        kept = self._missed(replicas, moment)
+        kept = [entry for entry in self._missed(replicas, moment) if not entry.is_expired(moment.seen)]
         newest = self._start.newest
         if newest == 0:
             self._at, self._from = moment.position, {}
@@ -165,7 +170,7 @@ class Resume:
         piece: list[Entry] = []
         size = 0
         for entry in missed:
-            if 0 < entry.expires <= moment.seen:
+            if entry.is_expired(moment.seen):
                 continue
             if piece and size + len(entry.frame) > MAX_PIECE:
                 break
@@ -173,6 +178,8 @@ class Resume:
             piece.append(entry)
         if missed:
             self._at = (piece or missed)[-1].id
+        if not missed or self._at == missed[-1].id:
+            self._served = moment
         return piece
 
     def _missed(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:

@@ -61,7 +61,9 @@ class Runtime:
         parts = self._parts.get(os.getpid())
         if parts is None:
             parts = self._parts.setdefault(os.getpid(), {})
-        return parts.get(name) or parts.setdefault(name, self._make(name))
+        if name not in parts:
+            parts.setdefault(name, self._make(name))
+        return parts[name]
 
     def _make(self, name: str) -> Any:
         """Makes a part. Two threads may do so at once: `setdefault` keeps one, the other was never used."""

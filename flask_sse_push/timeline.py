@@ -255,7 +255,9 @@ class Timeline:
             if replica is not None:
                 joins = self._joining.get(name) is ask
                 known = self._position if joins else MAX_ID
-                start = replica.adopt(history.channels[name], asked=ask.after, last=history.last, known=known)
+                start = replica.adopt(
+                    history.channels[name], asked=answer.after[name], last=history.last, known=known
+                )
                 if joins:
                     self._go_live(name, replica, lost=start > known)
             ask.met()

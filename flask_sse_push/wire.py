@@ -16,6 +16,7 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache, no-store, no-transform, private",
     "X-Accel-Buffering": "no",
     "X-Content-Type-Options": "nosniff",
+    "Vary": "Cookie",
 }
 
 # Only these end a line (9.2.5, grammar `end-of-line`). str.splitlines() would cut at U+2028 and others too.
@@ -39,20 +40,25 @@ def frame(cursor: str, body: bytes) -> bytes:
     return b"id: %b\n%b" % (cursor.encode("ascii"), body)
 
 
+# json.dumps would make an encoder for each call.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def control(type: str, data: Any, cursor: str | None = None, retry_ms: int | None = None) -> bytes:
     """One of the protocol's own events, such as `sse.open`. JSON holds no raw line end."""
-    body = encode_body(Event(json.dumps(data, separators=(",", ":")), type, retry_ms))
+    retry = "" if retry_ms is None else f"retry: {retry_ms}\n"
+    body = f"event: {type}\n{retry}data: {_compact(data)}\n\n".encode()
     return body if cursor is None else frame(cursor, body)
 
 
 def comment(text: str) -> bytes:
-    """A line that clients skip. Line ends in `text` start a new comment line."""
-    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode() + b"\n"
+    """A line that clients skip, part of the next block: some give out a block of comments as an event."""
+    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode()
 
 
 def retry_line(retry_ms: int) -> bytes:
-    """Sets the client's reconnection time, in milliseconds."""
-    return b"retry: %d\n\n" % retry_ms
+    """Sets the client's reconnection time, in milliseconds. Part of the next block, for the same reason."""
+    return b"retry: %d\n" % retry_ms
 
 
 def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:

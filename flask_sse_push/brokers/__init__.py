@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from ..config import Settings
+from ..config import Settings, without_secret
 from ..errors import ConfigError
 from .base import Bounds, Broker
 
@@ -34,19 +32,14 @@ def connect(settings: Settings) -> Broker:
         url = f"{_SAME_AS[scheme]}://{rest}"
     else:
         expected = "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES)
-        raise ConfigError("SSE_PUSH_BROKER_URL", _without_secret(settings.broker_url), expected)
+        raise ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
     from . import redis
 
     try:
         return redis.connect(url, bounds=bounds, prefix=settings.prefix, timeout=settings.publish_timeout)
     except ValueError as error:
-        shown = _without_secret(settings.broker_url)
+        shown = without_secret(settings.broker_url)
         raise ConfigError("SSE_PUSH_BROKER_URL", shown, f"readable: {error}") from error
-
-
-def _without_secret(url: str) -> str:
-    """The URL as it may stand in a log: without user and password."""
-    return re.sub("//[^/]*@", "//***@", url)
 
 
 __all__ = ["SCHEMES", "Broker", "connect"]

@@ -60,6 +60,10 @@ class Entry:
         self.expires = expires  # position from which on it is no longer replayed; 0: never
         self.shared = shared  # other channels announce the same id too
 
+    def is_expired(self, position: int) -> bool:
+        """Whether the event is not to be replayed any more at `position`."""
+        return 0 < self.expires <= position
+
     @classmethod
     def parse(cls, stored: bytes) -> Entry:
         """An entry from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
@@ -109,7 +113,8 @@ def past(after: int, entries: list[Entry], head: int, horizon: int) -> Past:
     if not entries:
         return Past(max(after, head or horizon), [], head)
     newest, oldest = entries[-1].id, entries[0]
-    start = after if oldest.id <= after else max(after, oldest.prev or horizon)
+    before = oldest.prev or min(horizon, oldest.id - 1)
+    start = after if oldest.id <= after else max(after, before)
     if newest != head:  # the list was cut from outside: what its end says is not to be trusted
         start = max(start, head)
     return Past(start, [entry for entry in entries if entry.id > start], head)

@@ -188,10 +188,12 @@ export class PushClient extends EventTarget {
   #wait(reason, delay) {
     if (Date.now() - this.#openedAt > STEADY) this.#failures = 0;
     this.#openedAt = Infinity;
-    const { minDelay, maxDelay } = this.#options;
-    // Full jitter: clients that lost the same server come back spread over the whole time.
-    delay ??= Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#failures);
-    this.#failures += 1;
+    if (delay === undefined) {
+      const { minDelay, maxDelay } = this.#options;
+      // Full jitter: clients that lost the same server come back spread over the whole time.
+      delay = Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#failures);
+      this.#failures += 1;
+    }
     this.#end("waiting", { reason, delay });
     this.#retry = setTimeout(this.#connect, delay);
   }

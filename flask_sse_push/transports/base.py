@@ -88,7 +88,7 @@ def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> It
     """
     hub.open(sink)
     try:
-        at_hand = hub.follow(sink, resume, 0) or b""
+        at_hand = hub.follow(sink, resume, 0) or comment("looking up what was missed")
         yield from sink.sending(retry_line(jittered_ms(settings.retry)) + at_hand)
         yield from _catch_up(hub, sink, resume, settings)
         if not sink.hijacked:

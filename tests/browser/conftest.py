@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from example_app.signin import DEMO_PASSWORDS
 from flask_sse_push import MessageAnnouncer
@@ -60,14 +61,14 @@ class Visitor:
         self._context.set_default_timeout(PATIENCE)
         self.problems: list[str] = []
         self.page: Page = self._context.new_page()
-        self.page.on("console", lambda told: told.type == "error" and self.problems.append(told.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", self._note_request)
         self.hosts: set[str] = set()
+        self.page.on("console", self._note_console)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
 
-    def _note_request(self, request: object) -> None:
-        url = getattr(request, "url", "")
-        self.hosts.add(url.split("/")[2] if "//" in url else url)
+    def _note_console(self, told: ConsoleMessage) -> None:
+        if told.type == "error":
+            self.problems.append(told.text)
 
     def sign_in(self, url: str, name: str) -> Page:
         """Opens the app and signs in with the keyboard; returns the page once its stream is open."""
@@ -170,13 +171,28 @@ class Site:
         self.stop()
 
 
+@contextlib.contextmanager
+def running_site(broker_url: str, log: Path) -> Iterator[Site]:
+    site = Site(broker_url, log)
+    try:
+        yield site
+    finally:
+        site.close()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="session")
+def calm_site(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The example app on a real Valkey, for all tests that do no harm to it."""
+    with running_site(valkey_url, tmp_path_factory.mktemp("calm") / "server.log") as site:
+        yield site
+
+
 @pytest.fixture
 def site(valkey_url: str, log: Path) -> Iterator[Site]:
-    """The example app on a real Valkey."""
-    site = Site(valkey_url, log)
-    yield site
-    site.close()
-    assert "Traceback" not in log.read_text()
+    """An example app of the test's own, to be treated badly."""
+    with running_site(valkey_url, log) as site:
+        yield site
 
 
 class Counting:

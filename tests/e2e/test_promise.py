@@ -21,7 +21,9 @@ CHANNELS = [f"room:{n}" for n in range(40)]
 class Publisher(threading.Thread):
     """Publishes at a steady rate and keeps the ledger."""
 
-    def __init__(self, url: str, ledger: Ledger, *, rate: float, seconds: float, chance: random.Random) -> None:
+    def __init__(
+        self, url: str, ledger: Ledger, *, rate: float, seconds: float, chance: random.Random
+    ) -> None:
         super().__init__(daemon=True)
         self._announcer = MessageAnnouncer.from_url(url)
         self._ledger = ledger

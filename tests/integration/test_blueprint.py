@@ -342,7 +342,10 @@ def test_two_apps_and_two_blueprints_share_nothing(make_app: MakeApp) -> None:
         apps.append(app)
     other = SSEBlueprint("other")
     apps[0].register_blueprint(other, url_prefix="/other")
-    with listening(apps[0].test_client(), "/events") as one, listening(apps[1].test_client(), "/events") as two:
+    with (
+        listening(apps[0].test_client(), "/events") as one,
+        listening(apps[1].test_client(), "/events") as two,
+    ):
         with listening(apps[0].test_client(), "/other") as three:
             for reader in (one, two, three):
                 reader.next()

@@ -84,7 +84,16 @@ def gunicorn(
     """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends; without the project's gunicorn.conf.py."""
     port = port or free_port()
     command = [sys.executable, "-m", "gunicorn", app, "-k", worker_class, "-w", str(workers)]
-    command += ["-c", str(config), "-b", f"127.0.0.1:{port}", "--log-level", "debug", "--capture-output", *options]
+    command += [
+        "-c",
+        str(config),
+        "-b",
+        f"127.0.0.1:{port}",
+        "--log-level",
+        "debug",
+        "--capture-output",
+        *options,
+    ]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=output, stderr=output

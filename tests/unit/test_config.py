@@ -31,6 +31,7 @@ SECONDS = {
     "drain": (0, 600),
 }
 TEXT: dict[str, tuple[list[str], list[Any]]] = {
+    "transport": (["auto", "generator", "hijack"], ["", "Auto", "auto ", "auto\n", "socket", 5]),
     "broker_url": (
         [
             "memory://",
@@ -183,6 +184,7 @@ def test_text_in_its_grammar_is_accepted(name: str, value: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in TEXT for value in TEXT[name][1]])
 def test_text_outside_its_grammar_is_refused_with_an_example(name: str, value: Any) -> None:
     expected = {
+        "transport": "auto, generator or hijack",
         "broker_url": "a URL such as redis://localhost:6379/0",
         "prefix": "1 to 64 of A-Z a-z 0-9 _ . -",
         "url_prefix": "a path such as /stream",

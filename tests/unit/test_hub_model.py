@@ -10,28 +10,22 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import pytest
 from greenlet import getcurrent, greenlet
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from flask_sse_push import fetcher, hub, reader, resume
-from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST, Bounds, Broker, Link, Publication, Signal
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.cursor import EARLIEST, LOST, Cursor, parse
 from flask_sse_push.errors import BrokerUnavailable
+from flask_sse_push.event import Event
 from flask_sse_push.group import Delivery
 from flask_sse_push.hub import Hub
 from flask_sse_push.resume import Resume, Start
 from flask_sse_push.sink import Sink
 from flask_sse_push.wire import encode_body
-from flask_sse_push.event import Event
 
 NAMES = ("a", "b", "c", "d")
 #: Small bounds, so that trimming, splitting and catching up in pieces happen all the time.
@@ -502,7 +496,7 @@ class Client:
         self.joined = False
         self.sink = TestSink(self.name, channels, judge)
         self.resume = Resume((*channels, BROADCAST), start)
-        worker.hub.open(self.sink, self.resume)
+        worker.hub.open(self.sink)
 
     def follow(self) -> bool:
         """Takes one piece of what was missed; returns whether there was one."""
@@ -518,7 +512,7 @@ class Client:
         """Goes, without having read the last `unread` frames."""
         if self.worker is not None:
             self.sink.left = True
-            self.worker.hub.leave(self.sink, self.resume)
+            self.worker.hub.leave(self.sink)
             self.cursor = self.sink.cursors[max(0, len(self.sink.cursors) - 1 - unread)]
             self.worker = None
 

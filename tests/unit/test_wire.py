@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 
+import httpx
 import pytest
+from httpx_sse import EventSource
 
 from flask_sse_push.event import Event
 from flask_sse_push.wire import HEADERS, comment, control, encode_body, frame, jittered_ms, retry_line
@@ -46,6 +48,9 @@ def test_each_of_the_three_line_ends_starts_a_new_data_line(end: str) -> None:
     assert encode_body(Event(f"a{end}b{end}")) == b"data: a\ndata: b\ndata: \n\n"
 
 
+EVENT_STREAM = {"content-type": "text/event-stream"}
+
+
 def test_line_ends_in_a_row_are_told_apart() -> None:
     assert encode_body(Event("a\r\r\n\nb")) == b"data: a\ndata: \ndata: \ndata: b\n\n"
 
@@ -79,14 +84,17 @@ def test_a_control_event_cannot_be_broken_by_its_data() -> None:
 
 @pytest.mark.parametrize(
     ("text", "lines"),
-    [("hello", b": hello\n\n"), ("", b": \n\n"), ("a\r\ndata: b\rid: c", b": a\n: data: b\n: id: c\n\n")],
+    [("hello", b": hello\n"), ("", b": \n"), ("a\r\ndata: b\rid: c", b": a\n: data: b\n: id: c\n")],
 )
 def test_every_line_of_a_comment_is_a_comment(text: str, lines: bytes) -> None:
     assert comment(text) == lines
 
 
-def test_a_retry_line_stands_alone() -> None:
-    assert retry_line(2500) == b"retry: 2500\n\n"
+def test_retry_and_comments_belong_to_the_next_block_which_no_decoder_takes_for_another_event() -> None:
+    assert retry_line(2500) == b"retry: 2500\n"
+    text = (retry_line(2500) + comment("x") + control("sse.open", {}, "ab-1")).decode()
+    events = list(EventSource(httpx.Response(200, headers=EVENT_STREAM, text=text)).iter_sse())
+    assert [(event.event, event.id, event.retry) for event in events] == [("sse.open", "ab-1", 2500)]
 
 
 @pytest.mark.parametrize(("chance", "retry_ms"), [(0.0, 1000), (0.5, 2000), (0.9999999, 3000)])
@@ -106,4 +114,5 @@ def test_the_headers_are_the_protocols() -> None:
         "Cache-Control": "no-cache, no-store, no-transform, private",
         "X-Accel-Buffering": "no",
         "X-Content-Type-Options": "nosniff",
+        "Vary": "Cookie",
     }

@@ -1,0 +1,106 @@
+"""The live page when things break: it comes back by itself, and shows every event once, in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import redis
+from playwright.sync_api import expect
+
+from tests.support.deadline import eventually
+from tests.support.processes import accepts
+
+from .conftest import Counting, Site, Visit, eventually_on
+
+#: More events than that, and the page would drop the oldest.
+SHOWN_EVENTS = 200
+
+
+def test_killed_workers_cost_the_page_nothing(site: Site, visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.sign_in(site.url, "ada")
+    with Counting(site.announcer, "news", every=0.05) as counting:
+        for kills in (1, 2):
+            seen = len(visitor.texts())
+            eventually_on(page, lambda seen=seen: len(visitor.texts()) > seen + 5)  # type: ignore[misc]
+            for pid in site.server.worker_pids():
+                os.kill(pid, signal.SIGKILL)
+            expect(page.locator("#reconnects")).to_have_text(str(kills))
+            expect(page.locator("#state")).to_have_attribute("data-state", "resumed")
+    assert counting.count < SHOWN_EVENTS
+    eventually_on(page, lambda: len(visitor.texts()) >= counting.count)
+    assert visitor.texts() == counting.numbers()
+    visitor.forgive_network_errors()
+
+
+class BadGateway(BaseHTTPRequestHandler):
+    """Answers as a proxy does whose app is gone."""
+
+    def do_GET(self) -> None:
+        self.send_response(502)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def bad_gateway(port: int) -> Iterator[None]:
+    """A server that answers everything with 502."""
+    eventually(lambda: not accepts(port))
+    with HTTPServer(("127.0.0.1", port), BadGateway) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_outage_with_502s_costs_the_page_nothing(site: Site, visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.sign_in(site.url, "ada")
+    site.announcer.publish("before", channel="news")
+    expect(page.locator("#feed .text")).to_have_text("before")
+    site.stop()
+    expect(page.locator("#log")).to_contain_text("said goodbye")
+    with bad_gateway(site.server.port):
+        expect(page.locator("#log")).to_contain_text("the server refused the stream")
+        expect(page.locator("#state")).to_have_attribute("data-state", "waiting")
+    site.announcer.publish("meanwhile", channel="news")
+    site.start()
+    expect(page.locator("#state")).to_have_attribute("data-state", "resumed", timeout=30_000)
+    site.announcer.publish("after", channel="news")
+    eventually_on(page, lambda: len(visitor.texts()) >= 3)
+    assert visitor.texts() == ["before", "meanwhile", "after"]
+    visitor.forgive_network_errors()
+
+
+def test_a_flush_of_the_broker_is_shown_as_a_reset(site: Site, visit: Visit, valkey_url: str) -> None:
+    page = visit().sign_in(site.url, "ada")
+    site.announcer.publish("before", channel="news")
+    expect(page.locator("#feed .text")).to_have_text("before")
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    site.announcer.publish("after", channel="news")
+    expect(page.locator("#state")).to_have_attribute("data-state", "reset")
+    expect(page.locator("#state")).to_have_text("Live, history lost")
+    expect(page.locator("#log")).to_contain_text("reset (epoch)")
+    site.announcer.publish("and on", channel="news")
+    expect(page.locator("#feed .text").first).to_have_text("and on")
+
+
+def test_a_page_whose_session_ended_leads_to_the_sign_in(site: Site, visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.sign_in(site.url, "ada")
+    visitor.sign_out_silently()
+    os.kill(site.server.process.pid, signal.SIGHUP)
+    page.wait_for_url("**/signin?*")
+    visitor.forgive_network_errors()

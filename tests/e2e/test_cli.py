@@ -1,0 +1,142 @@
+"""`flask sse publish` as it is typed into a terminal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.support.processes import ROOT, Gunicorn, free_port
+from tests.support.stream import Received, Stream
+
+from .conftest import Serve
+
+
+@pytest.fixture
+def server(serve: Serve) -> Gunicorn:
+    """An app that shows what was published."""
+    return serve()
+
+
+def flask(*arguments: str, broker: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs `flask --app tests.apps.plain …`."""
+    command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", *arguments]
+    environ = {**os.environ, "SSE_PUSH_BROKER_URL": broker, **env}
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
+
+
+def kept(server: Gunicorn, channel: str) -> list[Received]:
+    """The events of a channel's history; one marks the end."""
+    with Stream(f"{server.url}/stream?channels={channel},end&last_event_id=earliest") as stream:
+        events: list[Received] = []
+        for event in stream:
+            if event.data == "end":
+                return events
+            if not event.type.startswith("sse."):
+                events.append(event)
+    raise AssertionError("the mark did not come")
+
+
+def test_json_and_text_arrive_with_type_and_cursor(server: Gunicorn, empty_valkey: str) -> None:
+    printed = [
+        flask("sse", "publish", "news", *arguments, broker=empty_valkey).stdout.strip()
+        for arguments in (
+            ['{"hello": [1, "ü"]}'],
+            ["plain text"],
+            ["two\nlines", "--type", "note"],
+            ["--type", "count", "5"],
+        )
+    ]
+    flask("sse", "publish", "end", "end", broker=empty_valkey)
+    events = kept(server, "news")
+    assert events[0].json() == {"hello": [1, "ü"]}
+    assert [(event.type, event.data) for event in events[1:]] == [
+        ("message", "plain text"),
+        ("note", "two\nlines"),
+        ("count", "5"),
+    ]
+    assert [event.id for event in events] == printed
+
+
+def test_the_same_id_publishes_once(server: Gunicorn, empty_valkey: str) -> None:
+    runs = [
+        flask("sse", "publish", "news", text, "--id", "deploy-7", broker=empty_valkey)
+        for text in ("first", "second")
+    ]
+    flask("sse", "publish", "end", "end", broker=empty_valkey)
+    assert [run.returncode for run in runs] == [0, 0]
+    assert runs[0].stdout == runs[1].stdout != ""
+    assert [event.data for event in kept(server, "news")] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["bad channel", "x"], "channel: has the forbidden character U+0020 at 3"),
+        (["news", "x", "--type", "sse.open"], "type: 'sse.open' begins with 'sse.'"),
+        (["news", "x", "--id", "no spaces"], "id: has the forbidden character U+0020"),
+        (["news", "x" * 10_001], "SSE_PUSH_MAX_MESSAGE allows 10000"),
+    ],
+)
+def test_what_cannot_be_published_is_named(arguments: list[str], complaint: str, empty_valkey: str) -> None:
+    result = flask("sse", "publish", *arguments, broker=empty_valkey)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
+    with redis.Redis.from_url(empty_valkey) as client:
+        assert client.keys("*") == []
+
+
+def test_memory_is_refused_with_the_remedy() -> None:
+    result = flask("sse", "publish", "news", "x", broker="memory://")
+    assert result.returncode == 1
+    assert "memory://, which no other process can reach" in result.stderr
+    assert "set it to a Redis URL" in result.stderr
+
+
+def test_a_broker_that_is_not_there_is_named_soon() -> None:
+    port = free_port()
+    result = flask(
+        "sse", "publish", "news", "x", broker=f"redis://127.0.0.1:{port}/0", SSE_PUSH_PUBLISH_TIMEOUT="0.5"
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert str(port) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+#: Holds the embedded server until its input ends.
+HOLDER = "from flask_sse_push.brokers import embedded; print(embedded.ensure(), flush=True); input()"
+
+
+def test_the_embedded_server_is_joined_and_outlives_the_command() -> None:
+    with tempfile.TemporaryDirectory(prefix="cli") as folder:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": folder},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        url = holder.stdout.readline().strip()
+        first, second = (
+            flask("sse", "publish", "news", "x", broker="embedded://", TMPDIR=folder) for _ in range(2)
+        )
+        assert (first.returncode, second.returncode) == (0, 0)
+        # One epoch: it was the same server, with the same memory.
+        assert first.stdout.partition("-")[0] == second.stdout.partition("-")[0]
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+        holder.communicate("\n", timeout=20)
+        assert holder.returncode == 0
+        assert not Path(url.removeprefix("unix://")).exists()

@@ -57,7 +57,8 @@ def post_worker_init(worker: Any) -> None:
 def when_ready(server: Any) -> None:
     """Starts a process that publishes on its own, and says where to look."""
     command = [sys.executable, "-m", "example_app.ticker", "--parent", str(os.getpid())]
-    server.ticker = subprocess.Popen(command)
+    # A session of its own keeps Ctrl-C from it: the master ends it, after the workers.
+    server.ticker = subprocess.Popen(command, start_new_session=True)
     addresses = " ".join(str(listener) for listener in server.LISTENERS)
     print(f"Open {addresses} in a browser. Ctrl-C ends the demo.", flush=True)
 

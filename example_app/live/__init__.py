@@ -34,7 +34,7 @@ def publish() -> dict[str, str]:
     """
     body = _json_body()
     channel, text = body.get("channel"), body.get("text")
-    if channel not in _targets():
+    if not isinstance(channel, str) or channel not in _targets():
         abort(403, f"publishing to {channel!r} is not allowed")
     if not isinstance(text, str) or not text.strip():
         abort(400, "text is missing")

@@ -7,6 +7,7 @@ One epoll watches all of them for clients that leave and for slow ones that can 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -280,7 +281,7 @@ def rehearse() -> bool:
     finally:
         for each in (ours, theirs, dead):
             each.close()
-        if fd != DETOUR:
+        with contextlib.suppress(OSError):
             _close(fd)
     return False
 

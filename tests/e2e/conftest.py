@@ -32,6 +32,13 @@ def serve(empty_valkey: str, log: Path) -> Iterator[Serve]:
         yield start
 
 
+@pytest.fixture(params=["generator", "hijack"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test once for each transport."""
+    monkeypatch.setenv("SSE_PUSH_TRANSPORT", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
 def http() -> Iterator[httpx.Client]:
     """An HTTP client for pages and for publishing."""

@@ -15,6 +15,8 @@ from tests.support.stream import Stream
 
 from .conftest import Serve
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 def open_streams(server: Gunicorn, http: httpx.Client) -> int:
     return int(http.get(f"{server.url}/stats").json()["streams"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -27,14 +28,14 @@ LONGEST_END = 3.0
 
 @dataclass
 class Demo:
-    """All processes of a demo: a group of their own, as a shell makes for what it starts."""
+    """All processes of a demo: a group as a shell makes one, and the ticker, which has its own."""
 
     process: subprocess.Popen[bytes]
     url: str
     log: Path
 
     def members(self) -> dict[int, str]:
-        """The command lines of the group's living processes."""
+        """The command lines of those that live."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -42,7 +43,8 @@ class Demo:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:  # it ended meanwhile
                 continue
-            if int(group) == self.process.pid and state != "Z":
+            ours = int(group) == self.process.pid or f"--parent {self.process.pid} " in line
+            if ours and state != "Z":
                 found[int(folder.name)] = line
         return found
 
@@ -50,16 +52,17 @@ class Demo:
         """Pids of those whose command line has `part`."""
         return [pid for pid, line in self.members().items() if part in line]
 
-    def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the whole group, as a terminal does."""
-        os.killpg(self.process.pid, number)
+    def press_ctrl_c(self) -> None:
+        """Sends SIGINT to the whole group, as a terminal does."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
-    def sign_in(self, name: str) -> httpx.Client:
+    @contextlib.contextmanager
+    def sign_in(self, name: str) -> Iterator[httpx.Client]:
         """An HTTP client with a session."""
-        client = httpx.Client(base_url=self.url, trust_env=False, follow_redirects=True, timeout=10)
-        form = {"name": name, "password": DEMO_PASSWORDS[name]}
-        assert client.post("/signin", data=form).url.path == "/live/"
-        return client
+        with httpx.Client(base_url=self.url, trust_env=False, follow_redirects=True, timeout=10) as client:
+            form = {"name": name, "password": DEMO_PASSWORDS[name]}
+            assert client.post("/signin", data=form).url.path == "/live/"
+            yield client
 
     def stream(self, channels: str, client: httpx.Client | None = None) -> Stream:
         """An open stream; with the cookies of a client."""
@@ -97,8 +100,9 @@ def demo(log: Path) -> Iterator[Callable[..., Demo]]:
 
         yield start
         for demo in started:
-            if demo.members():
-                demo.signal(signal.SIGKILL)
+            for pid in demo.members():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             demo.process.wait(10)
 
 
@@ -167,7 +171,7 @@ def test_ctrl_c_ends_everything_within_three_seconds(demo: Callable[..., Demo]) 
     assert running.running("example_app.ticker")
     assert running.running("valkey-server")
     began = time.monotonic()
-    running.signal(signal.SIGINT)
+    running.press_ctrl_c()
     assert [list(stream)[-1].type for stream in streams] == ["sse.close"] * 20
     assert all(stream.complete for stream in streams)
     for stream in streams:
@@ -183,10 +187,12 @@ def test_ctrl_c_ends_everything_within_three_seconds(demo: Callable[..., Demo]) 
 def test_a_reload_keeps_broker_ticker_and_sessions(demo: Callable[..., Demo]) -> None:
     running = demo()
     before = running.running("valkey-server") + running.running("example_app.ticker")
+    workers = set(running.running("example_app:create_app()"))
     with running.sign_in("ada") as ada, running.stream("ticks") as stream:
         stream.next_of("tick")
         os.kill(running.process.pid, signal.SIGHUP)
         assert list(stream)[-1].type == "sse.close"
+        eventually(lambda: workers & set(running.members()) == {running.process.pid})
         with running.stream("ticks,chat", ada) as again:
             assert again.next_of("tick").json()["number"] > 1
     assert running.running("valkey-server") + running.running("example_app.ticker") == before
@@ -197,7 +203,7 @@ def test_the_ticker_and_the_workers_end_when_the_master_is_killed(demo: Callable
     running = demo()
     os.kill(running.process.pid, signal.SIGKILL)
     running.process.wait(10)
-    eventually(lambda: not running.running("python"), 10)
+    eventually(lambda: len(running.members()) == len(running.running("valkey-server")), 10)
 
 
 def test_it_takes_the_broker_that_the_environment_names(demo: Callable[..., Demo], empty_valkey: str) -> None:

@@ -18,6 +18,8 @@ from tests.support.stream import Stream
 
 from .conftest import Serve
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Stop = Callable[[Gunicorn], None]
 
 STOPS: dict[str, Stop] = {

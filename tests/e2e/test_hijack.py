@@ -1,0 +1,112 @@
+"""What taking the socket over changes, and what it must not change."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import gunicorn
+import httpx
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from tests.support.deadline import eventually
+from tests.support.stream import Stream
+
+from .conftest import Serve
+
+
+@pytest.fixture(autouse=True)
+def hijack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forced, so that a silent fallback would be an error."""
+    monkeypatch.setenv("SSE_PUSH_TRANSPORT", "hijack")
+
+
+def raw_socket(stream: Stream) -> socket.socket:
+    return stream._socket
+
+
+def chatter(stream: Stream, size: int) -> None:
+    """Sends far too much, then listens."""
+    raw_socket(stream).sendall(b"x" * size)
+    stream.next()
+
+
+def test_streams_take_no_place_of_worker_connections(
+    serve: Serve, http: httpx.Client, empty_valkey: str
+) -> None:
+    print(f"gunicorn {gunicorn.__version__}")
+    server = serve("tests.apps.plain:app", "--worker-connections", "5")
+    streams = [Stream(f"{server.url}/stream?channels=a") for _ in range(100)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    assert http.get(f"{server.url}/").text == "hello"
+    assert http.get(f"{server.url}/stats").json()["streams"] == 100
+    MessageAnnouncer.from_url(empty_valkey).publish("all of you", channel="a")
+    assert {stream.next().data for stream in streams} == {"all of you"}
+    text = server.log.read_text()
+    assert "Ignoring EPIPE" in text
+    assert "Traceback" not in text
+
+
+def test_status_line_headers_and_cookies_are_the_apps(serve: Serve) -> None:
+    server = serve("tests.apps.decorated:app")
+    with Stream(f"{server.url}/stream") as stream:
+        assert stream.status == 200
+        assert stream.headers["x-app"] == "shop"
+        assert stream.headers["set-cookie"].startswith("seen=yes")
+        assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert stream.headers["transfer-encoding"] == "chunked"
+        stream.next_of("sse.open")
+
+
+def test_a_departed_client_is_seen_at_once(serve: Serve, http: httpx.Client) -> None:
+    server = serve(heartbeat=30)
+    streams = [Stream(f"{server.url}/stream") for _ in range(50)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    began = time.monotonic()
+    for stream in streams[:25]:
+        stream.close()
+    for stream in streams[25:]:
+        stream.reset()
+    eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 5)
+    assert time.monotonic() - began < 1.0
+
+
+def test_what_a_client_sends_is_ignored_within_a_bound(
+    serve: Serve, http: httpx.Client, empty_valkey: str
+) -> None:
+    server = serve()
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    with Stream(f"{server.url}/stream?channels=a") as stream:
+        stream.next_of("sse.open")
+        raw_socket(stream).sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        announcer.publish("still here", channel="a")
+        assert stream.next().data == "still here"
+        with pytest.raises((EOFError, OSError)):
+            chatter(stream, 1_000_000)
+    eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 5)
+
+
+def test_missed_events_come_before_the_socket_is_taken_and_live_ones_after(
+    serve: Serve, empty_valkey: str
+) -> None:
+    server = serve()
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    cursor = announcer.publish("seen", channel="a")
+    announcer.publish_many([{"data": {"n": n, "pad": "x" * 5000}, "channel": "a"} for n in range(500)])
+    with Stream(f"{server.url}/stream?channels=a", cursor=cursor, receive_buffer=4096) as stream:
+        stream.next_of("sse.open")
+        for n in range(500, 520):
+            announcer.publish({"n": n}, channel="a")
+        assert [event.json()["n"] for event in stream.take(520)] == list(range(520))
+
+
+def test_another_server_says_why_it_cannot(empty_valkey: str, log: Path) -> None:
+    from .test_servers import flask_run
+
+    with flask_run(empty_valkey, log) as url:
+        assert httpx.get(f"{url}/stream", trust_env=False).status_code == 500
+    assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()

@@ -1,9 +1,12 @@
-"""When each stream is due for a heartbeat: a wheel of time slots, so that beats spread by themselves."""
+"""Heartbeats: when each stream is due for one, spread by a wheel of time slots, and what it says."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
+from .cursor import Cursor
+from .group import Group, heartbeat
+from .resume import Moment
 from .sink import Sink
 
 
@@ -37,6 +40,23 @@ class HeartbeatWheel:
     def silent_for(self, sink: Sink, now: float) -> bool:
         """Whether nothing has gone to `sink` for the interval, within the wheel's precision."""
         return now - silent_since(sink) >= self._interval - self.slot
+
+
+class Heartbeats:
+    """The heartbeat of the moment, made once for all streams of a kind."""
+
+    def __init__(self) -> None:
+        self._cursor: Cursor | None = None
+        self._chunks: dict[type[Sink], bytes] = {}
+
+    def chunk(self, group: Group, moment: Moment) -> bytes:
+        """A heartbeat with the current cursor: how far the worker has provably seen."""
+        cursor = Cursor(moment.epoch, max(moment.position, group.last))
+        if cursor != self._cursor:
+            self._cursor, self._chunks = cursor, {}
+        if group.kind not in self._chunks:
+            self._chunks[group.kind] = group.kind.framed(heartbeat(cursor))
+        return self._chunks[group.kind]
 
 
 def silent_since(sink: Sink) -> float:

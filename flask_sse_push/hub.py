@@ -19,12 +19,13 @@ from typing import Any
 from .brokers.base import Broker
 from .config import Settings
 from .cursor import Cursor
-from .drain import Drain, open_streams
+from .drain import Drain, close_frame, open_streams
 from .fetcher import Fetcher
-from .group import Delivery, Group, frames_for, heartbeat
-from .heartbeat import HeartbeatWheel, silent_since
+from .group import Delivery, Group, frames_for
+from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
+from .observer import Observer
 from .reader import Reader
-from .resume import Opening, Reset, Resume, reset_of
+from .resume import Opening, Resume, reset_frame, reset_of
 from .sink import Sink
 from .timeline import Dispatch, Item, Timeline
 from .wire import control
@@ -35,19 +36,6 @@ logger = logging.getLogger(__name__)
 MAX_INBOX = 1000
 #: Sinks served before other threads get a turn.
 MAX_RUN = 500
-
-
-class Observer:
-    """Is told what happens to streams. Called by any thread; must not block."""
-
-    def opened(self, sink: Sink) -> None:
-        """A stream began."""
-
-    def closed(self, sink: Sink) -> None:
-        """A stream ended."""
-
-    def lost(self, sink: Sink) -> None:
-        """Events were lost for a stream: it is being told `sse.reset`."""
 
 
 class Hub:
@@ -71,9 +59,8 @@ class Hub:
         self._groups: dict[tuple[type[Sink], frozenset[str]], Group] = {}
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
-        self._beats: tuple[Cursor, dict[type[Sink], bytes]] = (Cursor("", -1), {})
+        self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
-        self._idle: dict[str, float] = {}  # channels without streams, since when
         self._started = False
         self._closed = False
 
@@ -91,7 +78,6 @@ class Hub:
             self._sinks[sink.connection] = sink
             self._wheel.add(sink, now)
             for name in sink.subscribed:
-                self._idle.pop(name, None)
                 if self._timeline.enter(name):
                     self._reader.subscribe([name])
         self._observer.opened(sink)
@@ -108,8 +94,7 @@ class Hub:
                 if not group.sinks:
                     self._drop(group)
             for name in sink.subscribed:
-                if not self._timeline.exit(name):
-                    self._idle[name] = now
+                self._timeline.exit(name, now)
         self._observer.closed(sink)
 
     def follow(self, sink: Sink, resume: Resume, timeout: float) -> bytes | None:
@@ -193,10 +178,9 @@ class Hub:
                     self._deliver(self._dispatch(items))
                 self._tick(time.monotonic())
             except Exception:
-                # A defect must not leave the worker deaf: what is missing is read again.
-                logger.exception("the dispatcher failed; reading all channels again")
-                with self._lock:
-                    self._timeline.distrust(link_up=True)
+                # A defect must not lose events: who may have missed a chunk resumes from its cursor.
+                logger.exception("the dispatcher failed; sending all streams away to resume")
+                self._send_all_away("error")
 
     def _arrived(self) -> list[Item]:
         """Everything that waits; the busier the worker, the more goes into one chunk."""
@@ -252,11 +236,11 @@ class Hub:
                     time.sleep(0)
 
     def _tick(self, now: float) -> None:
-        if self._sinks or self._idle:
+        if self._sinks or self._timeline.idle:
             with self._lock:
                 leaving = self._drain.due(list(self._sinks.values()), now) if self._drain.wanted() else ()
                 due = self._wheel.turn(now)
-                self._forget_idle(now)
+                self._reader.unsubscribe(self._timeline.forget_idle(now - self._settings.linger))
             for sink in leaving:
                 sink.end(self._drain.frame())
             due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
@@ -273,26 +257,7 @@ class Hub:
             sink.cut()
         elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
-            sink.write(self._heartbeat(group))
-
-    def _heartbeat(self, group: Group) -> bytes:
-        """The current cursor: how far the worker has provably seen. Made once for all streams of a kind."""
-        moment = self._timeline.moment()
-        cursor = Cursor(moment.epoch, max(moment.position, group.last))
-        if self._beats[0] != cursor:
-            self._beats = (cursor, {})
-        made = self._beats[1]
-        if group.kind not in made:
-            made[group.kind] = group.kind.framed(heartbeat(cursor))
-        return made[group.kind]
-
-    def _forget_idle(self, now: float) -> None:
-        gone = [name for name, since in self._idle.items() if now - since >= self._settings.linger]
-        for name in gone:
-            del self._idle[name]
-            self._timeline.forget(name)
-        if gone:
-            self._reader.unsubscribe(gone)
+            sink.write(self._heartbeats.chunk(group, self._timeline.moment()))
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker: counts, and seconds since the broker was last heard."""
@@ -312,17 +277,15 @@ class Hub:
         self._closed = True
         self._reader.close()
         self._fetcher.close()
-        for sink in list(self._sinks.values()):
-            sink.end(self._drain.frame())
+        self._send_all_away("closed")
         if self.__len__ in open_streams:
             open_streams.remove(self.__len__)
+
+    def _send_all_away(self, reason: str) -> None:
+        for sink in list(self._sinks.values()):
+            sink.end(close_frame(reason, reconnect=True, retry=self._settings.retry))
 
 
 def _named(name: str, body: Callable[[], None]) -> None:
     threading.current_thread().name = name
     body()
-
-
-def reset_frame(reset: Reset) -> bytes:
-    """`sse.reset`: these channels lost events, fetch their state anew."""
-    return control("sse.reset", {"channels": reset.channels, "reason": reset.reason}, reset.cursor)

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from .brokers.base import Broker, Link, Signal
 from .errors import BrokerUnavailable
@@ -50,8 +50,10 @@ class Reader:
                 self._wanted[name] = None
                 self._changes[name] = True
 
-    def unsubscribe(self, channels: Iterable[str]) -> None:
+    def unsubscribe(self, channels: Sequence[str]) -> None:
         """Lets channels go. Does not block."""
+        if not channels:
+            return
         with self._lock:
             for name in channels:
                 self._wanted.pop(name, None)

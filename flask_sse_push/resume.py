@@ -13,6 +13,7 @@ from . import cursor
 from .brokers.base import BROADCAST, Entry
 from .cursor import EARLIEST, LOST, Cursor
 from .replica import NOW, Reach, Replica
+from .wire import control
 
 #: Bytes of missed events handed over in one piece: what a slow client may hold in memory while it catches up.
 MAX_PIECE = 65_536
@@ -198,3 +199,8 @@ def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: Cu
     if BROADCAST in lost and not all_named:
         named.append(BROADCAST)
     return Reset(named, reason, str(cursor) if cursor else None)
+
+
+def reset_frame(reset: Reset) -> bytes:
+    """`sse.reset`: these channels lost events, fetch their state anew."""
+    return control("sse.reset", {"channels": reset.channels, "reason": reset.reason}, reset.cursor)

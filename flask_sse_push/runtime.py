@@ -14,7 +14,8 @@ from .announcer import MessageAnnouncer
 from .brokers.base import Broker
 from .config import Settings
 from .event import Dumps
-from .hub import Hub, Observer
+from .hub import Hub
+from .observer import Observer
 from .sink import Sink
 from .transports import Transports
 

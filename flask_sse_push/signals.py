@@ -7,7 +7,7 @@ from typing import Any
 from blinker import NamedSignal, Namespace
 from flask import Flask
 
-from .hub import Observer
+from .observer import Observer
 from .sink import Sink
 
 _signals = Namespace()

@@ -41,6 +41,7 @@ class Timeline:
 
     def __init__(self, fetcher: Fetcher, keep: int, keep_bytes: int) -> None:
         self.replicas: dict[str, Replica] = {}
+        self.idle: dict[str, float] = {}  # channels without streams, since when (monotonic seconds)
         self._fetcher = fetcher
         self._keep = keep
         self._keep_bytes = keep_bytes
@@ -63,6 +64,7 @@ class Timeline:
 
     def enter(self, name: str) -> bool:
         """Counts a stream that uses the channel; returns whether the channel must be subscribed."""
+        self.idle.pop(name, None)
         replica = self.replicas.get(name)
         fresh = replica is None
         if replica is None:
@@ -71,18 +73,22 @@ class Timeline:
         replica.users += 1
         return fresh
 
-    def exit(self, name: str) -> int:
-        """Counts a stream that left; returns how many still use the channel."""
+    def exit(self, name: str, now: float) -> None:
+        """Counts a stream that left the channel."""
         replica = self.replicas[name]
         replica.users -= 1
-        return replica.users
+        if not replica.users:
+            self.idle[name] = now
 
-    def forget(self, name: str) -> None:
-        """Drops a channel that no stream uses."""
-        del self.replicas[name]
-        self._joining.pop(name, None)
-        self._resyncing.discard(name)
-        self._confirmed.discard(name)
+    def forget_idle(self, before: float) -> list[str]:
+        """Drops channels that no stream has used since `before`; returns them."""
+        gone = [name for name, since in self.idle.items() if since <= before]
+        for name in gone:
+            del self.idle[name], self.replicas[name]
+            self._joining.pop(name, None)
+            self._resyncing.discard(name)
+            self._confirmed.discard(name)
+        return gone
 
     # -- streams that catch up --------------------------------------------------------------------------
 

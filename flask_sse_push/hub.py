@@ -7,7 +7,6 @@ during I/O.
 
 from __future__ import annotations
 
-import _thread
 import logging
 import queue
 import secrets
@@ -71,9 +70,10 @@ class Hub:
 
     def open(self, sink: Sink) -> None:
         """Counts a stream as open; `leave` must follow."""
+        if not self._started:
+            self._start()
         now = time.monotonic()
         with self._lock:
-            self._start()
             sink.touched = now
             self._sinks[sink.connection] = sink
             self._wheel.add(sink, now)
@@ -162,13 +162,13 @@ class Hub:
     # -- the dispatcher ---------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self._started:
-            return
-        self._started = True
-        open_streams.append(self.__len__)
-        for name, body in (("reader", self._reader.run), ("fetcher", self._fetcher.run), ("hub", self._run)):
-            # Thread.start() waits for its thread, under our lock: the raw call does not switch.
-            _thread.start_new_thread(_named, (f"flask-sse-push-{name}", body))
+        with self._lock:
+            first, self._started = not self._started, True
+        if first:  # not under the lock: starting a thread may switch to another
+            open_streams.append(self.__len__)
+            bodies = {"reader": self._reader.run, "fetcher": self._fetcher.run, "hub": self._run}
+            for name, body in bodies.items():
+                threading.Thread(target=body, name=f"flask-sse-push-{name}", daemon=True).start()
 
     def _run(self) -> None:
         while not self._closed:
@@ -284,8 +284,3 @@ class Hub:
     def _send_all_away(self, reason: str) -> None:
         for sink in list(self._sinks.values()):
             sink.end(close_frame(reason, reconnect=True, retry=self._settings.retry))
-
-
-def _named(name: str, body: Callable[[], None]) -> None:
-    threading.current_thread().name = name
-    body()

@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -49,7 +50,7 @@ class Lines:
         gone, self._dead = socket.socketpair()
         gone.close()
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
-        gevent.spawn(self._attend)
+        threading.Thread(target=self._attend, name="flask-sse-push-lines", daemon=True).start()
 
     def add(self, sink: HijackSink, client: socket.socket) -> int:
         """Takes the descriptor of `client`, which gunicorn is left holding a dead one for.

@@ -9,12 +9,19 @@ A judge reads every frame of every client.
 from __future__ import annotations
 
 import json
+import random
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pytest
 from greenlet import getcurrent, greenlet
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from flask_sse_push import fetcher, hub, reader, resume
+from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST, Bounds, Broker, Link, Publication, Signal
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
@@ -25,6 +32,7 @@ from flask_sse_push.group import Delivery
 from flask_sse_push.hub import Hub
 from flask_sse_push.resume import Resume, Start
 from flask_sse_push.sink import Sink
+from flask_sse_push.timeline import Item
 from flask_sse_push.wire import encode_body
 
 NAMES = ("a", "b", "c", "d")
@@ -156,6 +164,8 @@ class Judge:
         self._who = who
         self._channels = {*channels, BROADCAST}
         self._start = start
+        given = start.cursor or ""
+        self._bogus = given in BOGUS or given.endswith(FUTURE)
         self._since: dict[str, int] = {}  # events of a channel are due from this index on
         self._unsure: set[str] = set()  # channels of which it is not known exactly from where they go on
         self._at: int | None = None  # everything before this index was settled
@@ -190,7 +200,7 @@ class Judge:
         self.open = True
         if cursor == LOST:
             assert not data["resumed"]
-            if self._start.cursor not in BOGUS and not self._start.cursor.endswith(FUTURE):
+            if self._start.cursor and not self._bogus:
                 self._place = self._truth.place(self._start.cursor)
             return
         if cursor == EARLIEST:
@@ -221,7 +231,7 @@ class Judge:
             assert whole
         else:
             assert data["reason"] == "cursor"
-            assert self._start.cursor in BOGUS or self._start.cursor.endswith(FUTURE), "a cursor refused"
+            assert self._bogus, "a good cursor was refused"
         if cursor is not None:
             assert whole
             place = self._truth.place(cursor)
@@ -407,7 +417,7 @@ class Worker:
             self._fetching.switch(lose)
 
     def dispatch(self, count: int = ALL) -> None:
-        items = []
+        items: list[Item] = []
         while not self.hub._inbox.empty() and len(items) < count:
             items.append(self.hub._inbox.get())
         # The dispatcher delivers one batch before it takes the next.
@@ -427,9 +437,8 @@ class Worker:
         """Lets the worker do all it can do now."""
         self.read(Turn())
         while True:
-            if self._fetching is None or self._fetching.dead:
-                if not self.hub._fetcher._queued:
-                    break
+            if (self._fetching is None or self._fetching.dead) and not self.hub._fetcher._queued:
+                break
             self.fetch()
             if not self.gate.reachable:
                 break
@@ -529,6 +538,16 @@ class World:
         self.clients = [Client(f"k{n}") for n in range(4)]
         self._serial = 0
 
+    def populate(self) -> None:
+        """Streams that follow already, so that trouble meets something."""
+        for client, worker, channels in (
+            (0, 0, ("a", "b")),
+            (1, 0, ("b", "c", "d")),
+            (2, 1, ("a", "b", "c")),
+        ):
+            self.open(client, worker, channels, "live")
+        self.settle()
+
     def publish(self, events: Iterable[tuple[Iterable[str], Iterable[str], float | None]]) -> None:
         publications = []
         for channels, exclude, ttl in events:
@@ -544,6 +563,36 @@ class World:
         if not self.truth.facts or self.truth.facts[-1].place[0] != len(self.truth._epochs) - 1:
             return str(Cursor(self.broker._epoch, 0))
         return str(Cursor(self.broker._epoch, self.truth.facts[-1].place[1]))
+
+    def open(self, client: int, worker: int, channels: tuple[str, ...], kind: str) -> None:
+        """A client comes, or comes again, with one kind of cursor."""
+        who = self.clients[client]
+        who.leave()
+        start = {
+            "own": Start(who.cursor),
+            "latest": Start(self.latest()),
+            "live": Start(),
+            "earliest": Start(EARLIEST),
+            "newest": Start(newest=len(channels)),
+            "bogus": Start("nonsense"),
+            "future": Start(self.broker._epoch + FUTURE),
+        }[kind]
+        who.open(self.workers[worker], self.truth, channels, start)
+
+    def follow(self, client: int, pieces: int) -> None:
+        for _ in range(pieces):
+            if not self.clients[client].follow():
+                break
+
+    def run_all(self) -> None:
+        for worker in self.workers:
+            worker.run()
+        for client in self.clients:
+            client.follow()
+
+    def tick(self, worker: int, seconds: float) -> None:
+        CLOCK.now += seconds
+        self.workers[worker].tick()
 
     def forget_all(self, clock_back: bool) -> None:
         """What FLUSHALL does: links stay."""
@@ -594,3 +643,197 @@ class World:
         for client in self.clients:
             if client.worker:
                 assert client.sink.judge.has_all(), f"{client.name} waits for an event in vain"
+
+
+# -- who decides -----------------------------------------------------------------------------------------
+
+Strategy = st.SearchStrategy[Any]
+
+channel_sets: Strategy = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True).map(tuple)
+some_events: Strategy = st.lists(
+    st.tuples(
+        channel_sets | st.just((BROADCAST,)),
+        st.just(()) | st.sampled_from([("k0",), ("uk1",)]),
+        st.sampled_from([None, None, None, 0.0, 1.0]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+clients: Strategy = st.integers(0, 3)
+workers: Strategy = st.integers(0, 1)
+few: Strategy = st.sampled_from([ALL, 0, 1, 2])
+starts: Strategy = st.sampled_from(
+    ["own", "own", "own", "latest", "live", "earliest", "newest", "bogus", "future"]
+)
+
+
+class PromiseMachine(RuleBasedStateMachine):
+    """Hypothesis as the scheduler: it finds an order of things that breaks the promise, and shortens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    @initialize(settled=st.booleans())
+    def begin(self, settled: bool) -> None:
+        if settled:
+            self.world.populate()
+
+    @rule(events=some_events)
+    def publish(self, events: list[tuple[tuple[str, ...], tuple[str, ...], float | None]]) -> None:
+        self.world.publish(events)
+
+    @rule(client=clients, worker=workers, channels=channel_sets, kind=starts)
+    def open(self, client: int, worker: int, channels: tuple[str, ...], kind: str) -> None:
+        self.world.open(client, worker, channels, kind)
+
+    @rule(client=clients, pieces=st.sampled_from([1, 9]))
+    def follow(self, client: int, pieces: int) -> None:
+        self.world.follow(client, pieces)
+
+    @rule(client=clients, unread=st.sampled_from([0, 1, 3]))
+    def leave(self, client: int, unread: int) -> None:
+        self.world.clients[client].leave(unread)
+
+    @rule(worker=workers, commands=few, signals=few)
+    def read(self, worker: int, commands: int, signals: int) -> None:
+        self.world.workers[worker].read(Turn(commands, signals))
+
+    @rule(worker=workers, signals=few, end=st.sampled_from(["cut", "deaf"]))
+    def lose_the_link(self, worker: int, signals: int, end: str) -> None:
+        self.world.workers[worker].read(Turn(ALL, signals, end))
+
+    @rule(worker=workers, lose=st.sampled_from([False, False, False, True]))
+    def fetch(self, worker: int, lose: bool) -> None:
+        self.world.workers[worker].fetch(lose=lose)
+
+    @rule(worker=workers, items=few)
+    def dispatch(self, worker: int, items: int) -> None:
+        self.world.workers[worker].dispatch(items)
+
+    @rule(worker=workers)
+    def deliver(self, worker: int) -> None:
+        self.world.workers[worker].deliver(1)
+
+    @rule(worker=workers)
+    def run(self, worker: int) -> None:
+        self.world.workers[worker].run()
+
+    @rule()
+    def run_all(self) -> None:
+        self.world.run_all()
+
+    @rule(worker=workers)
+    def probe(self, worker: int) -> None:
+        self.world.workers[worker].probe()
+
+    @rule(worker=workers, reachable=st.booleans())
+    def reach(self, worker: int, reachable: bool) -> None:
+        self.world.workers[worker].gate.reachable = reachable
+
+    @rule(worker=workers, seconds=st.sampled_from([0.5, 1.5, 3.0, 12.0]))
+    def tick(self, worker: int, seconds: float) -> None:
+        self.world.tick(worker, seconds)
+
+    @rule(micros=st.sampled_from([1, 100, 20_000_000, 70_000_000]))
+    def time_passes(self, micros: int) -> None:
+        CLOCK.micros += micros
+
+    @rule(clock_back=st.booleans())
+    def forget_all(self, clock_back: bool) -> None:
+        self.world.forget_all(clock_back)
+
+    @rule(name=st.sampled_from((*NAMES, BROADCAST)), how=st.sampled_from(["all", "newest", "oldest"]))
+    def tamper(self, name: str, how: str) -> None:
+        self.world.tamper(name, how)
+
+    @rule()
+    def settle(self) -> None:
+        self.world.settle()
+
+    def teardown(self) -> None:
+        self.world.settle()
+
+
+def walk(chance: random.Random, steps: int) -> None:
+    """The same steps by plain dice, which are quicker; the rare ones stay rare."""
+    world = World()
+    if chance.random() < 0.5:
+        world.populate()
+    pick = chance.choice
+    for _ in range(steps):
+        client, worker = pick(range(4)), world.workers[chance.randrange(2)]
+        dice = chance.random()
+        if dice < 0.18:
+            world.publish([_some_event(chance) for _ in range(pick([1, 1, 2, 3]))])
+        elif dice < 0.26:
+            names = tuple(chance.sample(NAMES, pick([1, 2, 2, 3])))
+            kinds = ["own", "own", "own", "latest", "live", "earliest", "newest", "bogus", "future"]
+            world.open(client, world.workers.index(worker), names, pick(kinds))
+        elif dice < 0.34:
+            world.follow(client, pick([1, 9]))
+        elif dice < 0.38:
+            world.clients[client].leave(pick([0, 0, 1, 3]))
+        elif dice < 0.49:
+            worker.read(Turn(pick([0, 1, ALL, ALL]), pick([0, 1, 2, 3, ALL, ALL])))
+        elif dice < 0.60:
+            worker.fetch(lose=chance.random() < 0.1)
+        elif dice < 0.69:
+            worker.dispatch(pick([1, 2, ALL]))
+        elif dice < 0.72:
+            worker.deliver(1)
+        elif dice < 0.80:
+            worker.run()
+        elif dice < 0.83:
+            world.run_all()
+        elif dice < 0.86:
+            worker.probe()
+        elif dice < 0.88:
+            worker.read(Turn(ALL, pick([0, 1, 2, ALL]), pick(["cut", "cut", "deaf"])))
+        elif dice < 0.90:
+            worker.gate.reachable = chance.random() < 0.7
+        elif dice < 0.93:
+            world.tick(world.workers.index(worker), pick([0.5, 1.5, 3.0, 12.0]))
+        elif dice < 0.98:
+            CLOCK.micros += pick([1, 3, 100, 1000, 20_000_000, 70_000_000])
+        elif dice < 0.985:
+            world.forget_all(chance.random() < 0.5)
+        elif dice < 0.99:
+            world.tamper(pick((*NAMES, BROADCAST)), pick(["all", "newest", "oldest"]))
+        else:
+            world.settle()
+    world.settle()
+
+
+def _some_event(chance: random.Random) -> tuple[list[str], list[str], float | None]:
+    names = chance.sample(NAMES, chance.choice([1, 1, 2, 3])) if chance.random() < 0.9 else [BROADCAST]
+    exclude = [f"k{chance.randrange(4)}"] if chance.random() < 0.1 else []
+    return names, exclude, chance.choice([0.0, 1.0]) if chance.random() < 0.05 else None
+
+
+@pytest.fixture(autouse=True)
+def _simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (memory, hub, reader, fetcher):
+        monkeypatch.setattr(module, "time", CLOCK)
+    monkeypatch.setattr(resume, "MAX_PIECE", PIECE)
+    for module in (fetcher, reader):
+        monkeypatch.setattr(module, "MAX_AT_ONCE", 2)
+
+
+def test_hypothesis_finds_no_way_to_break_the_promise() -> None:
+    often = settings(
+        max_examples=1000, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(PromiseMachine, settings=often)
+
+
+@pytest.mark.parametrize("steps", [50, 200])
+def test_random_walks_find_no_way_to_break_the_promise(steps: int) -> None:
+    first = random.randrange(10**9)
+    for seed in range(first, first + 60_000 // steps):
+        try:
+            walk(random.Random(seed), steps)
+        except AssertionError as error:
+            raise AssertionError(
+                f"walk(random.Random({seed}), {steps}) broke the promise: {error}"
+            ) from error

@@ -51,6 +51,12 @@ def post_worker_init(worker: Any) -> None:
     watch(worker)
 
 
+def worker_int(worker: Any) -> None:
+    """Ends a worker that was told to stop at once, and whose streams have ended."""
+    # gunicorn would wait a moment first; a worker that comes to its end meanwhile prints a traceback.
+    sys.exit(0)
+
+
 # -- the demo only ------------------------------------------------------------------------------------------
 
 

@@ -110,6 +110,9 @@ class Settings:
     retry: float = _setting(2.0, _number(0.01, 3600, "seconds"))
     #: Seconds until a publish gives up with BrokerUnavailable.
     publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
+    #: Seconds that events are gathered before they go out together: fewer, bigger chunks, but later.
+    #: With 0 they go at once, and what arrives meanwhile goes together.
+    coalesce: float = _setting(0.0, _number(0, 10, "seconds"))
     #: Seconds between probes that prove a worker still hears the broker.
     probe: float = _setting(5.0, _number(0.05, 600, "seconds"))
     #: Seconds a channel stays subscribed after its last local stream left: page reloads come back.

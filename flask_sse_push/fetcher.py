@@ -24,9 +24,9 @@ class Ask:
 
     __slots__ = ("after", "waiters")
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, *waiters: threading.Event) -> None:
         self.after = after
-        self.waiters: set[threading.Event] = set()
+        self.waiters = set(waiters)
 
     def widen(self, after: int, waiters: Iterable[threading.Event]) -> None:
         """Makes it serve others too."""
@@ -41,14 +41,14 @@ class Ask:
 
 
 class Answer(NamedTuple):
-    """A history, with the asks it meets.
+    """A history, with the asks it meets, several for one channel.
 
     `generation` tells on which link's watch it was asked. `after` holds the positions as they were asked: an
     ask may have been widened since.
     """
 
     generation: int
-    asks: dict[str, Ask]
+    asks: dict[str, list[Ask]]
     after: dict[str, int]
     history: History
 
@@ -68,18 +68,24 @@ class Fetcher:
         self._probe = probe
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._queued: dict[str, Ask] = {}
+        self._queued: dict[str, list[Ask]] = {}
         self._closed = False
         self.generation = 0
         self.calls = 0
 
     def submit(self, channel: str, ask: Ask) -> None:
-        """Queues a wish, or widens the one that is queued for the channel already. Does not block."""
+        """Queues a wish; all wishes for a channel go into one call. Does not block."""
         with self._lock:
-            queued = self._queued.setdefault(channel, ask)
-            if queued is not ask:
-                queued.widen(ask.after, ask.waiters)
+            queued = self._queued.setdefault(channel, [])
+            if ask not in queued:
+                queued.append(ask)
         self._wake.set()
+
+    def withdraw(self) -> dict[str, list[Ask]]:
+        """Takes back all wishes that wait for a call. Does not block."""
+        with self._lock:
+            queued, self._queued = self._queued, {}
+        return queued
 
     def run(self) -> None:
         """Asks until closed. Meant to be a thread's body."""
@@ -92,19 +98,20 @@ class Fetcher:
     def _fetch(self) -> None:
         generation = self.generation
         asks = self._next_asks()
-        after = {name: ask.after for name, ask in asks.items()}
+        after = {name: min(ask.after for ask in wishes) for name, wishes in asks.items()}
         try:
             self.calls += 1
             history = self._broker.history(after, self._inbox)
         except BrokerUnavailable as error:
             logger.debug("history is not to be had now: %s", error)
-            for name, ask in asks.items():
-                self.submit(name, ask)
+            for name, wishes in asks.items():
+                for ask in wishes:
+                    self.submit(name, ask)
             time.sleep(PAUSE)
             return
         self._deliver(Answer(generation, asks, after, history))
 
-    def _next_asks(self) -> dict[str, Ask]:
+    def _next_asks(self) -> dict[str, list[Ask]]:
         with self._lock:
             names = list(self._queued)[:MAX_AT_ONCE]
             asks = {name: self._queued.pop(name) for name in names}

@@ -10,6 +10,8 @@ from .cursor import Cursor
 from .sink import Sink
 from .wire import control
 
+Chunks = dict[tuple[type[Sink], bytes, tuple[int, ...]], bytes]
+
 
 class Group:
     """The sinks of one kind that joined one set of channels."""
@@ -50,13 +52,20 @@ class Group:
         self.pending.append(entry)
         return len(self.pending) == 1
 
-    def delivery(self, now: float, notice: bytes = b"") -> Delivery:
-        """What is pending, as one chunk for the sinks of this moment; `notice` goes first."""
+    def delivery(self, now: float, made: Chunks, notice: bytes = b"") -> Delivery:
+        """What is pending, as one chunk for the sinks of this moment; `notice` goes first.
+
+        :param made: chunks of this dispatch: groups that get the same events share one.
+        """
         entries, self.pending = self.pending, []
         self.touched = now
-        frames = notice + b"".join([entry.frame for entry in entries])
+        key = self.kind, notice, tuple([entry.id for entry in entries])
+        chunk = made.get(key)
+        if chunk is None:
+            frames = notice + b"".join([entry.frame for entry in entries])
+            chunk = made[key] = self.kind.framed(frames)
         limited = entries if any(entry.exclude for entry in entries) else ()
-        return Delivery(self.kind, tuple(self.sinks), self.kind.framed(frames), limited, notice)
+        return Delivery(self.kind, tuple(self.sinks), chunk, limited, notice)
 
 
 class Delivery(NamedTuple):

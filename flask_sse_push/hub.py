@@ -20,7 +20,7 @@ from .config import Settings
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
 from .fetcher import Fetcher
-from .group import Delivery, Group, frames_for
+from .group import Chunks, Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
 from .reader import Reader
@@ -187,6 +187,8 @@ class Hub:
         items: list[Item] = []
         try:
             items.append(self._inbox.get(timeout=self._wheel.slot))
+            if self._settings.coalesce:
+                time.sleep(self._settings.coalesce)
             while len(items) < MAX_INBOX:
                 items.append(self._inbox.get_nowait())
         except queue.Empty:
@@ -203,7 +205,8 @@ class Hub:
                     if group.offer(entry) and group not in notices:
                         touched.append(group)
             now = time.monotonic()
-            return [group.delivery(now, notices.get(group, b"")) for group in touched]
+            made: Chunks = {}
+            return [group.delivery(now, made, notices.get(group, b"")) for group in touched]
 
     def _reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
         """What each group must be told of lost events."""
@@ -211,13 +214,15 @@ class Hub:
         cursor = Cursor(moment.epoch, moment.base)
         notices = {}
         for group in self._groups.values():
+            lost = [name for name in dispatch.lost if name in group.channels]
+            notice = b""
             if dispatch.new_epoch:
                 group.last = moment.base
-                notices[group] = reset_frame(reset_of(list(group.channels), group.channels, "epoch", cursor))
-            else:
-                lost = [name for name in dispatch.lost if name in group.channels]
-                if lost:
-                    notices[group] = reset_frame(reset_of(lost, group.channels, "history", None))
+                notice += reset_frame(reset_of(list(group.channels), group.channels, "epoch", cursor))
+            if lost:
+                notice += reset_frame(reset_of(lost, group.channels, "history", None))
+            if notice:
+                notices[group] = notice
         return notices
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
@@ -257,7 +262,7 @@ class Hub:
             sink.cut()
         elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
-            sink.write(self._heartbeats.chunk(group, self._timeline.moment()))
+            sink.write(self._heartbeats.chunk(group, self._timeline.told()))
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker: counts, and seconds since the broker was last heard."""

@@ -75,24 +75,36 @@ class Replica:
         return entry.prev > self.head
 
     def adopt(self, past: Past, *, asked: int, last: int, known: int) -> int:
-        """Takes over what the broker had after `asked`, read at the position `last`.
+        """Takes over what the broker had after `asked`, read at the position `last`, before going live.
 
         :param known: up to here every event is in the replica, or was before it was trimmed.
         :returns: the position after which the channel is complete now; above `known` events were lost.
         """
         start = min(past.start, last)
-        if start > asked:
-            self.gone = max(self.gone, start)
         if self.floor == UNREAD or start > known:
+            self._note_gone(start, asked)
             self._replace(past.entries, start)
         else:
-            if start < self.floor <= last:
-                self._reach_back(past.entries, start)
+            self.reach_back(past, asked=asked, last=last)
             for entry in past.entries:
                 if entry.id > self.head:
                     self.append(entry)
         self.head = max(self.head, past.head)
         return start
+
+    def reach_back(self, past: Past, *, asked: int, last: int) -> None:
+        """Takes over the older part of what the broker had. The newer part comes, or came, over the link."""
+        start = min(past.start, last)
+        self._note_gone(start, asked)
+        if start < self.floor <= last:
+            older = [entry for entry in past.entries if entry.id <= self.floor]
+            self.entries[:0] = older
+            self.size += sum(len(entry.frame) for entry in older)
+            self.floor = start
+
+    def _note_gone(self, start: int, asked: int) -> None:
+        if start > asked:
+            self.gone = max(self.gone, start)
 
     def _replace(self, entries: list[Entry], start: int) -> None:
         self.entries = list(entries)
@@ -100,12 +112,6 @@ class Replica:
         self.floor = start
         if entries:
             self.head = entries[-1].id
-
-    def _reach_back(self, entries: list[Entry], start: int) -> None:
-        older = [entry for entry in entries if entry.id <= self.floor]
-        self.entries[:0] = older
-        self.size += sum(len(entry.frame) for entry in older)
-        self.floor = start
 
     def restart(self) -> None:
         """Forgets everything: another epoch began, whose history is still to be read."""

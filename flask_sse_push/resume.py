@@ -59,7 +59,7 @@ class Resume:
         self._asked = cursor.parse(start.cursor) if start.cursor else None
         self._earliest = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
         self._at: int | None = None  # everything up to here was served
-        self._settled = False
+        self._settled: threading.Event | None = None
         self._served: Moment | None = None  # everything up to this moment was served
         self._waiter: threading.Event | None = None  # made only for a stream that must wait
         self._epoch = ""
@@ -96,12 +96,18 @@ class Resume:
     def must_settle(self, moment: Moment) -> bool:
         """Whether the worker must first reach a moment after the client's arrival.
 
-        Before it has begun once is enough: a client still ahead then has a cursor that nobody gave it.
+        Before the stream has begun, once is enough: a client still ahead then has a cursor nobody gave it.
         """
-        if not self.is_ahead(moment) or (self._settled and self._at is None):
+        if not self.is_ahead(moment) or (self._at is not None and moment.epoch != self._epoch):
             return False
-        self._settled = True
-        return self._at is None or moment.epoch == self._epoch
+        return self._at is not None or self._settled is None or not self._settled.is_set()
+
+    def settling(self) -> threading.Event | None:
+        """What is to be set when that moment is reached; None when it is under way already."""
+        if self._settled is not None and not self._settled.is_set():
+            return None
+        self._settled = threading.Event()
+        return self._settled
 
     def needs(self, replicas: Mapping[str, Replica], moment: Moment | None) -> dict[str, int]:
         """Channels whose replicas do not reach back far enough, each with the position needed."""

@@ -10,7 +10,8 @@ that is still to come. The caller locks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .brokers.base import BROADCAST, Echo, Entry, Heard, Joined, Signal
@@ -57,8 +58,11 @@ class Timeline:
         self._joining: dict[str, Ask] = {}  # channels whose replica is not live yet
         self._resyncing: set[str] = set()  # those of them that streams already follow
         self._answers: list[Answer] = []  # read at a moment that the link has not reached yet
+        self._met: list[Ask] = []  # told when the position has moved: not while held
         self._lost: list[str] = []
         self._new_epoch = False
+        self._before: Moment | None = None  # the last moment of the epoch before
+        self._waiting: set[threading.Event] = set()  # of streams that begin when the new epoch has
 
     # -- channels ---------------------------------------------------------------------------------------
 
@@ -94,24 +98,33 @@ class Timeline:
 
     @property
     def ready(self) -> bool:
-        return self._epoch is not None
+        """Whether streams may begin. Not while a new epoch waits for the old ones to hear of their loss."""
+        return self._epoch is not None and not self._new_epoch
 
     def moment(self) -> Moment:
         """Where the worker stands. Only when `ready`."""
         assert self._epoch is not None
         return Moment(self._epoch, self._position, self._seen, self._base)
 
+    def told(self) -> Moment:
+        """Where streams that have begun stand: in the old epoch until they hear of the new one."""
+        return self._before if self._before and self._new_epoch else self.moment()
+
     def blocks(self, resume: Resume) -> bool:
         """Whether something must be read before `resume` can go on; it is told when that is here."""
+        if self._new_epoch:
+            self._waiting.add(resume.waiter())
+            return True
         moment = self.moment() if self.ready else None
         needs = resume.needs(self.replicas, moment)
-        if not needs and moment and resume.must_settle(moment):
-            needs = {BROADCAST: NOW}
         for name, after in needs.items():
-            ask = Ask(after)
-            ask.waiters.add(resume.waiter())
-            self._ask(name, ask)
-        return bool(needs)
+            self._ask(name, Ask(after, resume.waiter()))
+        if needs or moment is None or not resume.must_settle(moment):
+            return bool(needs)
+        settled = resume.settling()
+        if settled is not None:
+            self._ask(BROADCAST, Ask(NOW, settled, resume.waiter()))
+        return True
 
     # -- what comes in ----------------------------------------------------------------------------------
 
@@ -142,6 +155,12 @@ class Timeline:
         self._position = self._seen - 1 if self._heard_in_part and self._seen == self._heard else self._seen
         dispatch = Dispatch(fresh, self._lost, self._new_epoch)
         self._lost, self._new_epoch = [], False
+        for waiter in self._waiting:
+            waiter.set()
+        self._waiting.clear()
+        for ask in self._met:
+            ask.met()
+        self._met.clear()
         return dispatch
 
     def _since_seen(self) -> list[tuple[Replica, Entry]]:
@@ -199,8 +218,9 @@ class Timeline:
     def _note(self, epoch: str, id: int, shared: bool) -> None:
         """Follows the order on the link."""
         if epoch != self._heard_epoch:
+            known = {self._epoch, self._heard_epoch} - {None, epoch}
             self._heard_epoch, self._heard, self._heard_in_part = epoch, id, shared
-            if self._epoch not in (None, epoch):
+            if known:  # answers from an earlier epoch, those under way too, are void
                 self.distrust(link_up=True)
         elif id > self._heard:
             self._heard, self._heard_in_part = id, shared
@@ -222,9 +242,10 @@ class Timeline:
                 self._joining[name] = Ask(self._position)
                 self._resyncing.add(name)
         for answer in outdated:
-            for name, ask in answer.asks.items():
-                self._ask(name, ask)
+            self._ask_again(answer.asks)
         if not link_up:
+            # A read before the new link confirmed the channel would leave a hole after it.
+            self._ask_again(self._fetcher.withdraw())
             self._confirmed.clear()
         for name in self._confirmed & self._joining.keys():
             self._fetcher.submit(name, self._joining[name])
@@ -237,13 +258,17 @@ class Timeline:
         elif joining is not ask:
             joining.widen(ask.after, ask.waiters)
 
+    def _ask_again(self, asks: Mapping[str, list[Ask]]) -> None:
+        for name, wishes in asks.items():
+            for ask in wishes:
+                self._ask(name, ask)
+
     def _adopt_reached(self) -> None:
         """Takes over the answers whose moment the link has reached: what it brings later is newer."""
         waiting, self._answers = self._answers, []
         for answer in waiting:
             if answer.generation != self._fetcher.generation:
-                for name, ask in answer.asks.items():
-                    self._ask(name, ask)
+                self._ask_again(answer.asks)
             elif answer.history.epoch == self._heard_epoch and answer.history.last <= self._heard:
                 self._adopt(answer)
             else:
@@ -252,27 +277,30 @@ class Timeline:
     def _adopt(self, answer: Answer) -> None:
         history = answer.history
         if history.epoch != self._epoch:
-            self._enter_epoch(history.epoch, history.last)
-        for name, ask in answer.asks.items():
+            before = self.moment() if self._epoch else None
+            self._epoch = history.epoch
+            self._seen = self._position = self._base = history.last
+            if before:
+                self._begin_anew(before)
+        for name, wishes in answer.asks.items():
             if answer.generation != self._fetcher.generation:  # distrust since: its tails are gone
-                self._ask(name, ask)
-                continue
+                self._ask_again(answer.asks)
+                return
             replica = self.replicas.get(name)
             if replica is not None:
-                joins = self._joining.get(name) is ask
-                known = self._position if joins else MAX_ID
-                start = replica.adopt(
-                    history.channels[name], asked=answer.after[name], last=history.last, known=known
-                )
-                if joins:
-                    self._go_live(name, replica, lost=start > known)
-            ask.met()
+                past, asked = history.channels[name], answer.after[name]
+                if self._joining.get(name) in wishes:
+                    start = replica.adopt(past, asked=asked, last=history.last, known=self._position)
+                    self._go_live(name, replica, lost=start > self._position)
+                else:
+                    replica.reach_back(past, asked=asked, last=history.last)
+            self._met += wishes
 
     def _go_live(self, name: str, replica: Replica, *, lost: bool) -> None:
         del self._joining[name]
         if name in self._resyncing:
             self._resyncing.discard(name)
-            if lost and not self._new_epoch:
+            if lost:
                 self._lost.append(name)
         replica.live = True
         tail = list(replica.tail)
@@ -285,11 +313,16 @@ class Timeline:
                 return
             replica.append(entry)
 
-    def _enter_epoch(self, epoch: str, position: int) -> None:
-        """The broker lost its data, or this is the first answer: nothing older counts."""
-        self._new_epoch = self._epoch is not None
-        self._epoch = epoch
-        self._seen = self._position = self._base = position
+    def _begin_anew(self, before: Moment) -> None:
+        """The broker lost its data: nothing older counts, and all channels are read from here on.
+
+        Not from where they were asked: positions of the old epoch mean nothing in this one.
+        """
+        self._before = self._before if self._new_epoch else before
+        self._new_epoch = True
         self._lost.clear()
         for replica in self.replicas.values():
             replica.restart()
+        for ask in self._joining.values():
+            ask.after = self._base
+        self.distrust(link_up=True)

@@ -23,11 +23,11 @@ export function showState(client, element, tell) {
   client.on("sse.open", ({ data }) => {
     if (data.resumed) show("resumed", "Live, resumed");
     else show("open", "Live");
-    tell(data.resumed ? "resumed: what was missed follows" : `open: ${data.channels.join(", ")}`);
+    tell(data.resumed ? "resumed where it was" : `open: ${data.channels.join(", ")}`);
   });
   client.on("sse.reset", ({ data }) => {
     show("reset", "Live, history lost");
-    tell(`reset (${data.reason}): events of ${data.channels.join(", ")} are gone`);
+    tell(`reset (${data.reason}): events of ${data.channels.join(", ")} were lost`);
   });
   client.on("sse.error", ({ data }) => tell(`error ${data.code}: ${data.message}`));
 }

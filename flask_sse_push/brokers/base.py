@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
@@ -54,7 +55,9 @@ class Entry:
     ) -> None:
         self.epoch = epoch
         self.id = id
-        self.prev = prev  # id of the channel's event before this one; 0: none on record
+        # The id of the channel's event before this one; with none on record, minus the position after which
+        # there was none.
+        self.prev = prev
         self.frame = frame(str(Cursor(epoch, id)), body)
         self.exclude = exclude
         self.expires = expires  # position from which on it is no longer replayed; 0: never
@@ -113,10 +116,12 @@ def past(after: int, entries: list[Entry], head: int, horizon: int) -> Past:
     if not entries:
         return Past(max(after, head or horizon), [], head)
     newest, oldest = entries[-1].id, entries[0]
-    before = oldest.prev or min(horizon, oldest.id - 1)
-    start = after if oldest.id <= after else max(after, before)
+    start = after if oldest.id <= after else max(after, abs(oldest.prev))
     if newest != head:  # the list was cut from outside: what its end says is not to be trusted
         start = max(start, head)
+    for older, newer in pairwise(entries):
+        if newer.prev > older.id:  # so was its middle
+            start = max(start, newer.prev)
     return Past(start, [entry for entry in entries if entry.id > start], head)
 
 

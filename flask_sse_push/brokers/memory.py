@@ -63,7 +63,7 @@ class MemoryBroker(Broker):
     def _store(self, publication: Publication) -> Cursor:
         id = self._next_id()
         for name in publication.channels:
-            stored = store(self._epoch, id, self._heads.get(name, 0), publication)
+            stored = store(self._epoch, id, self._heads.get(name, -self._horizon), publication)
             self._lists.setdefault(name, deque(maxlen=self._bounds.size)).append(stored)
             self._heads[name] = id
             self._heads.move_to_end(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -105,18 +106,18 @@ def test_the_page_fits(
 ) -> None:
     visitor = visit(width, height)
     visitor.page.goto(calm_site.url)
-    visitor.page.screenshot(path=tmp_path / f"{name}-signin.png", full_page=True)
+    visitor.page.screenshot(path=tmp_path / f"{name}-signin.png", full_page=True, animations="disabled")
     page = visitor.sign_in(calm_site.url, "grace")
     with calm_site.announcer.batch() as batch:
         for number in range(100):
-            tick = {"number": number, "value": 50 + 5 * math.sin(number / 8), "at_ms": 0}
+            tick = {"number": number, "value": 50 + 5 * math.sin(number / 8), "at_ms": time.time() * 1000}
             batch.publish(tick, "tick", channel="ticks", ttl=0)
         batch.publish({"from": "Ada", "text": "The loom weaves flowers and leaves."}, "news", channel="news")
         batch.publish({"from": "Ada", "text": "long" * 60}, "chat", channel="chat")
         batch.publish({"from": "Ada", "text": f"ありがとう 👋 {name}"}, "private", channel="user:grace")
     expect(event(page, f"ありがとう 👋 {name}")).to_be_visible()
     expect(page.locator("#tick-number")).to_have_text("99")
-    page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+    page.screenshot(path=tmp_path / f"{name}.png", full_page=True, animations="disabled")
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 

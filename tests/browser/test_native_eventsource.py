@@ -26,12 +26,12 @@ def test_a_drain_costs_the_native_client_nothing(site: Site, visit: Visit) -> No
     eventually_on(page, lambda: page.evaluate("opened.length") == 1)
     with Counting(site.announcer, "news") as counting:
         eventually_on(page, lambda: page.evaluate("heard.length") > 10)
-        for reloads in (1, 2):
-            os.kill(site.server.process.pid, signal.SIGHUP)
-            eventually_on(page, lambda n=reloads: page.evaluate("farewells") >= n)  # type: ignore[misc]
-            eventually_on(page, lambda: page.evaluate("opened.length") > page.evaluate("farewells"))
+        os.kill(site.server.process.pid, signal.SIGHUP)
+        eventually_on(page, lambda: page.evaluate("farewells") > 0)
+        eventually_on(page, lambda: page.evaluate("opened.length > farewells"))
     eventually_on(page, lambda: page.evaluate("heard.length") >= counting.count)
     assert page.evaluate("heard") == counting.numbers()
+    # More than once when it came back to another worker that was about to stop, too.
     first, *later = page.evaluate("opened")
     assert first is False
     assert all(later)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,15 @@ class Demo:
         """Pids of those whose command line has `part`."""
         return [pid for pid, line in self.members().items() if part in line]
 
+    def ready_workers(self) -> int:
+        """How many have run the configuration's last hook: since then they leave Ctrl-C to the master."""
+        ignored = [
+            int(re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[0], 16)
+            for pid in self.running("example_app:create_app()")
+            if pid != self.process.pid
+        ]
+        return sum(bool(mask >> (signal.SIGINT - 1) & 1) for mask in ignored)
+
     def press_ctrl_c(self) -> None:
         """Sends SIGINT to the whole group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
@@ -59,7 +68,13 @@ class Demo:
     @contextlib.contextmanager
     def sign_in(self, name: str) -> Iterator[httpx.Client]:
         """An HTTP client with a session."""
-        with httpx.Client(base_url=self.url, trust_env=False, follow_redirects=True, timeout=10) as client:
+        with httpx.Client(
+            base_url=self.url,
+            headers={"Connection": "close"},  # a stopping worker would wait for an idle connection
+            follow_redirects=True,
+            timeout=10,
+            trust_env=False,
+        ) as client:
             form = {"name": name, "password": DEMO_PASSWORDS[name]}
             assert client.post("/signin", data=form).url.path == "/live/"
             yield client
@@ -76,55 +91,62 @@ class Demo:
             return stream.status == 200
 
 
-@pytest.fixture
-def demo(log: Path) -> Iterator[Callable[..., Demo]]:
+@contextlib.contextmanager
+def running_demo(log: Path, **env: str) -> Iterator[Demo]:
     """Runs what `make demo` runs, on a free port and with an embedded Valkey of its own."""
-    started = []
     # Short, since the path of a Unix socket must have less than 108 characters.
     with tempfile.TemporaryDirectory(prefix="demo") as folder:
-
-        def start(**env: str) -> Demo:
-            port = free_port()
-            without = {key: value for key, value in os.environ.items() if not key.endswith("REDIS_URL")}
-            environ = {**without, "TMPDIR": folder, "PORT": str(port), "WEB_CONCURRENCY": "2", **env}
-            command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "example_app:create_app()"]
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    command, cwd=ROOT, env=environ, stdout=output, stderr=output, start_new_session=True
-                )
-            demo = Demo(process, f"http://127.0.0.1:{port}", log)
-            started.append(demo)
-            eventually(lambda: "Open http" in log.read_text() or process.poll() is not None, 20)
-            eventually(lambda: log.read_text().count("Booting worker") == 2, 20)
-            return demo
-
-        yield start
-        for demo in started:
+        port = free_port()
+        without = {key: value for key, value in os.environ.items() if not key.endswith("REDIS_URL")}
+        environ = {**without, "TMPDIR": folder, "PORT": str(port), "WEB_CONCURRENCY": "2", **env}
+        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "example_app:create_app()"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environ, stdout=output, stderr=output, start_new_session=True
+            )
+        demo = Demo(process, f"http://127.0.0.1:{port}", log)
+        try:
+            eventually(lambda: demo.ready_workers() == 2 or process.poll() is not None, 30)
+            assert process.poll() is None, log.read_text()
+            yield demo
+        finally:
             for pid in demo.members():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            demo.process.wait(10)
+            process.wait(10)
 
 
-def test_it_says_where_to_look_and_events_move(demo: Callable[..., Demo]) -> None:
-    running = demo()
-    (line,) = re.findall("Open .*", running.log.read_text())
-    assert line == f"Open {running.url} in a browser. Ctrl-C ends the demo."
-    assert httpx.get(running.url, trust_env=False, follow_redirects=True).url.path == "/signin"
-    with running.stream("news,ticks") as stream:
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo for all tests that do no harm to it."""
+    with running_demo(tmp_path_factory.mktemp("demo") / "server.log") as demo:
+        yield demo
+
+
+@pytest.fixture
+def demo(log: Path) -> Iterator[Demo]:
+    """A demo of the test's own."""
+    with running_demo(log) as demo:
+        yield demo
+
+
+def test_it_says_where_to_look_and_events_move(calm: Demo) -> None:
+    (line,) = re.findall("Open .*", calm.log.read_text())
+    assert line == f"Open {calm.url} in a browser. Ctrl-C ends the demo."
+    assert httpx.get(calm.url, trust_env=False, follow_redirects=True).url.path == "/signin"
+    with calm.stream("news,ticks") as stream:
         assert stream.next().type == "sse.open"
         first, second = stream.next_of("tick").json(), stream.next_of("tick").json()
         assert second["number"] == first["number"] + 1
 
 
-def test_what_the_form_sends_arrives_and_other_channels_are_closed(demo: Callable[..., Demo]) -> None:
-    running = demo()
-    assert not running.may_listen("chat")
-    with running.sign_in("ada") as ada, running.sign_in("grace") as grace:
-        assert running.may_listen("news,chat,user:ada", ada)
-        assert not running.may_listen("user:grace", ada)
-        assert not running.may_listen("unheard-of", ada)
-        with running.stream("chat,user:grace", grace) as stream:
+def test_what_the_form_sends_arrives_and_other_channels_are_closed(calm: Demo) -> None:
+    assert not calm.may_listen("chat")
+    with calm.sign_in("ada") as ada, calm.sign_in("grace") as grace:
+        assert calm.may_listen("news,chat,user:ada", ada)
+        assert not calm.may_listen("user:grace", ada)
+        assert not calm.may_listen("unheard-of", ada)
+        with calm.stream("chat,user:grace", grace) as stream:
             assert stream.next().type == "sse.open"
             for channel in ("chat", "user:grace"):
                 sent = ada.post("/live/publish", json={"channel": channel, "text": " hello "})
@@ -134,13 +156,12 @@ def test_what_the_form_sends_arrives_and_other_channels_are_closed(demo: Callabl
                 assert (received.json()["from"], received.json()["text"]) == ("Ada", "hello")
 
 
-def test_only_its_own_pages_may_publish(demo: Callable[..., Demo]) -> None:
-    running = demo()
+def test_only_its_own_pages_may_publish(calm: Demo) -> None:
     event = {"channel": "news", "text": "hello"}
-    with running.sign_in("ada") as ada:
+    with calm.sign_in("ada") as ada:
         assert ada.post("/live/publish", json=event).status_code == 200
         assert ada.post("/live/publish", data=event).status_code == 415
-        assert ada.post("/live/publish", json=event, headers={"Origin": running.url}).status_code == 200
+        assert ada.post("/live/publish", json=event, headers={"Origin": calm.url}).status_code == 200
         for elsewhere in ("https://example.org", "null"):
             assert ada.post("/live/publish", json=event, headers={"Origin": elsewhere}).status_code == 403
         cross = {"Sec-Fetch-Site": "cross-site"}
@@ -160,55 +181,52 @@ def test_only_its_own_pages_may_publish(demo: Callable[..., Demo]) -> None:
         policy = ada.get("/live/").headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert "default-src 'none'" in policy
-    with httpx.Client(base_url=running.url, trust_env=False) as nobody:
+    with httpx.Client(base_url=calm.url, trust_env=False) as nobody:
         assert nobody.post("/live/publish", json=event).status_code in (302, 401)
 
 
-def test_ctrl_c_ends_everything_within_three_seconds(demo: Callable[..., Demo]) -> None:
-    running = demo()
-    streams = [running.stream("news") for _ in range(20)]
+def test_ctrl_c_ends_everything_within_three_seconds(demo: Demo) -> None:
+    streams = [demo.stream("news") for _ in range(20)]
     assert [stream.next().type for stream in streams] == ["sse.open"] * 20
-    assert running.running("example_app.ticker")
-    assert running.running("valkey-server")
+    assert demo.running("example_app.ticker")
+    assert demo.running("valkey-server")
     began = time.monotonic()
-    running.press_ctrl_c()
+    demo.press_ctrl_c()
     assert [list(stream)[-1].type for stream in streams] == ["sse.close"] * 20
     assert all(stream.complete for stream in streams)
     for stream in streams:
         stream.close()
-    eventually(lambda: running.process.poll() is not None and not running.members(), 20)
+    eventually(lambda: demo.process.poll() is not None and not demo.members(), 20)
     took = time.monotonic() - began
     print(f"Ctrl-C: all were gone after {took:.2f} s")
-    assert running.process.returncode == 0
+    assert demo.process.returncode == 0
     assert took < LONGEST_END
-    assert not re.search("Traceback|[Ee]rror|not published", running.log.read_text())
+    assert not re.search("Traceback|[Ee]rror|not published", demo.log.read_text())
 
 
-def test_a_reload_keeps_broker_ticker_and_sessions(demo: Callable[..., Demo]) -> None:
-    running = demo()
-    before = running.running("valkey-server") + running.running("example_app.ticker")
-    workers = set(running.running("example_app:create_app()"))
-    with running.sign_in("ada") as ada, running.stream("ticks") as stream:
+def test_a_reload_keeps_broker_ticker_and_sessions(demo: Demo) -> None:
+    before = demo.running("valkey-server") + demo.running("example_app.ticker")
+    workers = set(demo.running("example_app:create_app()"))
+    with demo.sign_in("ada") as ada, demo.stream("ticks") as stream:
         stream.next_of("tick")
-        os.kill(running.process.pid, signal.SIGHUP)
+        os.kill(demo.process.pid, signal.SIGHUP)
         assert list(stream)[-1].type == "sse.close"
-        eventually(lambda: workers & set(running.members()) == {running.process.pid})
-        with running.stream("ticks,chat", ada) as again:
+        eventually(lambda: workers & set(demo.members()) == {demo.process.pid})
+        with demo.stream("ticks,chat", ada) as again:
             assert again.next_of("tick").json()["number"] > 1
-    assert running.running("valkey-server") + running.running("example_app.ticker") == before
-    assert "Traceback" not in running.log.read_text()
+    assert demo.running("valkey-server") + demo.running("example_app.ticker") == before
+    assert "Traceback" not in demo.log.read_text()
 
 
-def test_the_ticker_and_the_workers_end_when_the_master_is_killed(demo: Callable[..., Demo]) -> None:
-    running = demo()
-    os.kill(running.process.pid, signal.SIGKILL)
-    running.process.wait(10)
-    eventually(lambda: len(running.members()) == len(running.running("valkey-server")), 10)
+def test_the_ticker_and_the_workers_end_when_the_master_is_killed(demo: Demo) -> None:
+    os.kill(demo.process.pid, signal.SIGKILL)
+    demo.process.wait(10)
+    eventually(lambda: len(demo.members()) == len(demo.running("valkey-server")), 10)
 
 
-def test_it_takes_the_broker_that_the_environment_names(demo: Callable[..., Demo], empty_valkey: str) -> None:
-    running = demo(REDIS_URL=empty_valkey)
-    with running.stream("ticks") as stream:
-        stream.next_of("tick")
-    assert running.running("example_app.ticker")
-    assert not running.running("valkey-server")
+def test_it_takes_the_broker_that_the_environment_names(log: Path, empty_valkey: str) -> None:
+    with running_demo(log, REDIS_URL=empty_valkey) as demo:
+        with demo.stream("ticks") as stream:
+            stream.next_of("tick")
+        assert demo.running("example_app.ticker")
+        assert not demo.running("valkey-server")

@@ -110,3 +110,16 @@ def test_another_server_says_why_it_cannot(empty_valkey: str, log: Path) -> None
     with flask_run(empty_valkey, log) as url:
         assert httpx.get(f"{url}/stream", trust_env=False).status_code == 500
     assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()
+
+
+def test_events_of_a_longer_window_go_out_in_one_chunk(serve: Serve, empty_valkey: str) -> None:
+    server = serve(coalesce=0.5)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    with Stream(f"{server.url}/stream?channels=a") as stream:
+        stream.next_of("sse.open")
+        for n in range(20):
+            announcer.publish(n, channel="a")
+        chunks = [stream.chunk()]
+        while sum(chunk.count(b"data: ") for chunk in chunks) < 20:
+            chunks.append(stream.chunk())
+        assert len(chunks) <= 2

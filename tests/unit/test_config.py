@@ -28,6 +28,7 @@ SECONDS = {
     "publish_timeout": (0.05, 600),
     "probe": (0.05, 600),
     "linger": (0, 3600),
+    "coalesce": (0, 10),
     "drain": (0, 600),
 }
 TEXT: dict[str, tuple[list[str], list[Any]]] = {

@@ -822,7 +822,11 @@ def _simulation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hypothesis_finds_no_way_to_break_the_promise() -> None:
     often = settings(
-        max_examples=1000, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=600,
+        stateful_step_count=50,
+        report_multiple_bugs=False,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(PromiseMachine, settings=often)
 

@@ -24,7 +24,7 @@ def test_a_wish_widened_while_its_call_is_under_way_is_not_taken_for_a_loss() ->
     link.subscribe(["a"])
     timeline.take([link.read(0)])
     asks = fetcher._next_asks()
-    after = {name: ask.after for name, ask in asks.items()}
+    after = {name: min(ask.after for ask in wishes) for name, wishes in asks.items()}
     history = broker.history(after, "w")
     timeline.enter("a")
     assert timeline.blocks(Resume(("a",), Start(str(first))))  # widens the ask that is under way
@@ -33,9 +33,15 @@ def test_a_wish_widened_while_its_call_is_under_way_is_not_taken_for_a_loss() ->
 
 
 def test_a_horizon_beyond_a_channels_first_event_takes_nothing_from_it() -> None:
-    entries = [Entry("ab", id, prev, b"data: x\n\n") for id, prev in ((100, 0), (150, 100), (250, 150))]
+    entries = [Entry("ab", id, prev, b"data: x\n\n") for id, prev in ((100, -7), (150, 100), (250, 150))]
     found = past(0, entries, 250, horizon=200)
-    assert (found.start, [entry.id for entry in found.entries]) == (99, [100, 150, 250])
+    assert (found.start, [entry.id for entry in found.entries]) == (7, [100, 150, 250])
+
+
+def test_a_hole_in_the_middle_of_a_list_is_found() -> None:
+    entries = [Entry("ab", id, prev, b"data: x\n\n") for id, prev in ((100, 90), (250, 150))]
+    found = past(95, entries, 250, horizon=0)
+    assert (found.start, [entry.id for entry in found.entries]) == (150, [250])
 
 
 class Evil(str):

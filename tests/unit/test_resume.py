@@ -139,6 +139,11 @@ def test_a_client_is_ahead_when_it_may_know_more_than_the_worker(start: Start, a
 def test_before_it_began_one_later_moment_is_enough() -> None:
     resume = Resume(("a",), at(91))
     assert resume.must_settle(moment(90))
+    settled = resume.settling()
+    assert settled is not None
+    assert resume.settling() is None, "asked for once"
+    assert resume.must_settle(moment(90)), "it was not reached yet"
+    settled.set()
     assert not resume.must_settle(moment(90))
     assert resume.is_ahead(moment(90))
 
@@ -424,7 +429,13 @@ class World:
         for name in (NAMES[at] for at in channels):
             body = BIG if big else SMALL
             entry = Entry(
-                EPOCH, self.last, self.heads.get(name, 0), body, frozenset(), until, len(channels) > 1
+                EPOCH,
+                self.last,
+                self.heads.get(name, -self.horizon),
+                body,
+                frozenset(),
+                until,
+                len(channels) > 1,
             )
             self.published[name].append(entry)
             self.kept[name].append(entry)
@@ -459,7 +470,10 @@ class World:
         older = [entry for entry in kept if entry.id <= after][-1:]
         newer = [entry for entry in kept if entry.id > after]
         found = past(after, older + newer, self.heads.get(name, 0), self.horizon)
-        self.replicas[name].adopt(found, asked=after, last=self.last, known=MAX_ID)
+        if self.replicas[name].floor == UNREAD:
+            self.replicas[name].adopt(found, asked=after, last=self.last, known=0)
+        else:
+            self.replicas[name].reach_back(found, asked=after, last=self.last)
 
     def settle(self, resume: Resume) -> None:
         """Reads all that is needed, as the worker does; a second round needs nothing."""

@@ -40,8 +40,8 @@ while ARGV[at] do
   for k = at + 3, at + 2 + count do
     local index = tonumber(ARGV[k])
     local channel, list = ARGV[6 + index], KEYS[3 + index]
-    local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or 0)
-    if prev == 0 then
+    local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or -horizon)
+    if prev <= 0 then
       redis.call('DEL', list) -- left from an earlier epoch: no head vouches for it
     end
     local entry = epoch .. ' ' .. id_text .. ' ' .. string.format('%.0f', prev) .. ' ' .. meta .. '\n' .. body

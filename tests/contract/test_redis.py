@@ -1,0 +1,563 @@
+"""What holds for Redis and Valkey when data, network or clock fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from flask_sse_push import BrokerUnavailable, ConfigError, MessageAnnouncer, brokers
+from flask_sse_push.brokers.base import (
+    BROADCAST,
+    Broker,
+    Echo,
+    Entry,
+    Heard,
+    Joined,
+    Link,
+    Past,
+    Publication,
+    Signal,
+)
+from flask_sse_push.config import Settings
+from flask_sse_push.cursor import MAX_ID, Cursor
+from tests.support.deadline import eventually
+from tests.support.processes import free_port, need, redis_server
+from tests.support.proxy import Proxy
+
+TIMEOUT = 0.8
+
+
+class Store:
+    """A broker on Redis, and a second way in, behind its back."""
+
+    def __init__(self, url: str, **settings: object) -> None:
+        self.url = url
+        self.prefix = f"test-{uuid.uuid4().hex}"
+        self.base = "{" + self.prefix + ":0}:"
+        self.client: Any = redis.Redis.from_url(url, decode_responses=True)
+        self.broker = self.another(**settings)
+
+    def another(self, **settings: object) -> Broker:
+        """A broker on the same data, as another process has it."""
+        return brokers.connect(Settings(broker_url=self.url, prefix=self.prefix, **settings))  # type: ignore[arg-type]
+
+    def publish(self, text: str, *channels: str) -> Cursor:
+        body = b"data: %b\n\n" % text.encode()
+        return self.broker.publish([Publication(body, channels or ("a",))])[0]
+
+    def past(self, after: int = 0, channel: str = "a") -> tuple[str, Past]:
+        history = self.broker.history({channel: after}, "nobody")
+        return history.epoch, history.channels[channel]
+
+    def claims(self, cursor: Cursor, channel: str = "a") -> bool:
+        """Whether the broker says that it still has everything after the cursor."""
+        epoch, past = self.past(cursor.id, channel)
+        assert all(entry.epoch == epoch for entry in past.entries), "entries of another epoch"
+        assert all(entry.id > past.start for entry in past.entries)
+        return epoch == cursor.epoch and past.start <= cursor.id
+
+    def ids(self, channel: str = "a") -> list[int]:
+        return [entry.id for entry in self.past(0, channel)[1].entries]
+
+    def texts(self, channel: str = "a") -> list[bytes]:
+        return [entry.frame.split(b"data: ")[1].strip() for entry in self.past(0, channel)[1].entries]
+
+    def names(self) -> list[str]:
+        """The keys of this prefix, without what they have in common."""
+        return sorted(key.removeprefix(self.base) for key in self.client.keys("*") if self.prefix in key)
+
+    def close(self) -> None:
+        self.broker.close()
+        self.client.close()
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Store]:
+    store = Store(redis_url)
+    yield store
+    store.close()
+
+
+def hear(link: Link, count: int) -> list[Signal]:
+    signals: list[Signal] = []
+
+    def enough() -> bool:
+        signals.extend(link.read(0.1))
+        return len(signals) >= count
+
+    eventually(enough, 5, every=0)
+    return signals
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+def test_all_keys_and_pubsub_names_share_one_hash_tag_and_the_prefix(store: Store) -> None:
+    with contextlib.closing(store.broker.link("ear")) as link, store.client.pubsub() as spy:
+        spy.psubscribe("*")
+        link.subscribe(["a", BROADCAST])
+        assert hear(link, 2) == [Joined("a"), Joined(BROADCAST)]
+        subscribed = [name for name in store.client.pubsub_channels() if store.prefix in name]
+        store.broker.publish([Publication(b"x", ("a", "b"))], "an-id")
+        store.publish("x", BROADCAST)
+        store.broker.history({"a": 0}, "ear")
+        store.broker.wake("ear")
+        assert subscribed
+        assert all(name.startswith(store.base) for name in subscribed)
+        keys = [key for key in store.client.keys("*") if store.prefix in key]
+        assert all(key.startswith(store.base) for key in keys)
+        once = [key for key in store.names() if key.startswith("once:")]
+        assert "once:an-id" in once
+        assert store.names() == sorted([*once, "heads", "state", "list:a", "list:b", f"list:{BROADCAST}"])
+        announced: list[str] = []
+
+        def all_heard() -> bool:
+            message = spy.get_message(ignore_subscribe_messages=True, timeout=0.1)
+            if message is not None and store.prefix in message["channel"]:
+                announced.append(message["channel"])
+            return len(announced) == 5
+
+        eventually(all_heard, 5, every=0)
+        assert all(name.startswith(store.base) for name in announced)
+
+
+def test_two_prefixes_know_nothing_of_each_other(redis_url: str) -> None:
+    with contextlib.closing(Store(redis_url)) as one, contextlib.closing(Store(redis_url)) as other:
+        one.publish("x")
+        assert other.past()[1] == Past(0, [], 0)
+
+
+def test_keys_expire_with_their_history(redis_url: str) -> None:
+    with contextlib.closing(Store(redis_url, history_ttl=100.0)) as store:
+        store.broker.publish([Publication(b"x", ("a",))], "an-id")
+        store.publish("y", "b")
+        for name in ("list:a", "list:b", "once:an-id"):
+            assert 99_000 < store.client.pttl(store.base + name) <= 100_000
+        unnamed = [key for key in store.names() if key.startswith("once:~")]
+        assert unnamed
+        assert all(0 < store.client.pttl(store.base + name) <= 10_000 for name in unnamed)
+
+
+def test_heads_of_quiet_channels_are_pruned(redis_url: str) -> None:
+    with contextlib.closing(Store(redis_url, history_ttl=0.5)) as store:
+        for n in range(50):
+            store.publish("x", f"user:{n}")
+        assert store.client.zcard(store.base + "heads") == 51  # and the mark that there is a record
+
+        def pruned() -> bool:
+            store.publish("x", "busy")
+            return int(store.client.zcard(store.base + "heads")) == 2
+
+        eventually(pruned, 5, every=0.1)
+        assert [key for key in store.names() if key.startswith("list:")] == ["list:busy"]
+
+
+def test_history_costs_what_was_missed_not_what_is_kept(store: Store) -> None:
+    body = Publication(b"data: x\n\n", ("a",))
+    for _ in range(10):
+        store.broker.publish([body] * 100)
+    newest = store.publish("x").id
+
+    def entries_read(after: int) -> int:
+        before = store.client.info("commandstats").get("cmdstat_lrange", {"calls": 0})["calls"]
+        store.past(after)
+        return int(store.client.info("commandstats").get("cmdstat_lrange", {"calls": 0})["calls"]) - int(
+            before
+        )
+
+    assert entries_read(newest) == 0
+    ids = store.ids()
+    assert entries_read(ids[-10]) == 1
+    assert entries_read(ids[-100]) <= 4
+    assert entries_read(0) <= 8
+
+
+# -- data loss -----------------------------------------------------------------------------------------------
+
+Harm = Callable[[Store], object]
+
+#: Each takes events of channel a away, or the record of them.
+LOSSES: dict[str, Harm] = {
+    "everything flushed": lambda store: [store.client.delete(store.base + key) for key in store.names()],
+    "state deleted": lambda store: store.client.delete(store.base + "state"),
+    "heads deleted": lambda store: store.client.delete(store.base + "heads"),
+    "list deleted": lambda store: store.client.delete(store.base + "list:a"),
+    "newest taken": lambda store: store.client.rpop(store.base + "list:a"),
+    "all but oldest taken": lambda store: store.client.ltrim(store.base + "list:a", 0, 0),
+    "epoch deleted": lambda store: store.client.hdel(store.base + "state", "epoch"),
+    "last deleted": lambda store: store.client.hdel(store.base + "state", "last"),
+    "state of rubbish": lambda store: store.client.hset(store.base + "state", "last", "rubbish"),
+}
+
+
+@pytest.mark.parametrize("then", ["at once", "after a publish", "after others published"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_is_never_passed_off_as_complete(store: Store, loss: str, then: str) -> None:
+    published = [store.publish(str(n)) for n in range(6)]
+    position = store.broker.probe("ear")
+    assert store.claims(published[2])
+    LOSSES[loss](store)
+    if then == "after a publish":
+        store.publish("new")
+    elif then == "after others published":
+        store.publish("new", "b")
+    for cursor in published[:-1]:
+        assert not store.claims(cursor)
+    assert store.broker.probe("ear") > position or store.broker.probe("ear").epoch != position.epoch
+
+
+def test_a_list_trimmed_from_outside_still_serves_what_is_left(store: Store) -> None:
+    published = [store.publish(str(n)) for n in range(6)]
+    store.client.ltrim(store.base + "list:a", 3, -1)
+    assert not store.claims(published[1])
+    assert store.claims(published[2])
+    assert store.ids() == [cursor.id for cursor in published[3:]]
+
+
+def test_a_flush_while_streams_listen_is_seen_in_the_next_event(store: Store) -> None:
+    with contextlib.closing(store.broker.link("ear")) as link:
+        link.subscribe(["a"])
+        hear(link, 1)
+        old = store.publish("old")
+        LOSSES["everything flushed"](store)
+        new = store.publish("new")
+        assert new.epoch != old.epoch
+        epochs = [Entry.parse(signal.stored).epoch for signal in hear(link, 2) if isinstance(signal, Heard)]
+        assert epochs == [old.epoch, new.epoch]
+        moment = store.broker.probe("ear")
+        assert hear(link, 1) == [Echo(new.epoch, moment.id)]
+
+
+def test_a_new_epoch_serves_no_entry_of_the_old_one(store: Store) -> None:
+    for n in range(5):
+        store.publish(f"old {n}", "a", "b")
+    store.client.delete(store.base + "state")
+    new = store.publish("new", "a")
+    assert store.texts("a") == [b"new"]
+    assert store.texts("b") == []
+    assert store.past(0, "a")[1].head == new.id
+    store.publish("newer", "b")
+    assert store.texts("b") == [b"newer"]
+
+
+def test_every_loss_makes_another_epoch(store: Store) -> None:
+    epochs = set()
+    for _ in range(20):
+        epochs.add(store.publish("x").epoch)
+        store.client.delete(store.base + "state")
+    assert len(epochs) == 20
+
+
+@pytest.mark.parametrize(
+    "last", ["", "-5", "1.5", "1e300", "inf", "nan", "0x10", str(2**53), "9" * 30, "rubbish"]
+)
+def test_rubbish_in_the_state_breaks_nothing(store: Store, last: str) -> None:
+    old = [store.publish(str(n)) for n in range(3)]
+    store.client.hset(store.base + "state", "last", last)
+    new = [store.publish(str(n)) for n in range(3)]
+    assert len({cursor.id for cursor in new}) == 3
+    assert all(0 < cursor.id <= MAX_ID for cursor in new)
+    assert [entry.id for entry in store.past(new[0].id)[1].entries] == [cursor.id for cursor in new[1:]]
+    assert not store.claims(old[0]) or set(store.ids()) >= {cursor.id for cursor in (*old[1:], *new)}
+
+
+@pytest.mark.parametrize("epoch", ["", "two words", "x" * 1000, "é"])
+def test_a_rubbish_epoch_breaks_nothing(store: Store, epoch: str) -> None:
+    store.publish("old")
+    store.client.hset(store.base + "state", "epoch", epoch)
+    new = store.publish("new")
+    assert new.epoch.isascii()
+    assert new.epoch.isalnum()
+    assert store.texts() == [b"new"]
+
+
+@pytest.mark.parametrize("junk", ["junk", "ab x 0 -\nbody", "\0\xff"])
+@pytest.mark.parametrize("end", ["rpush", "lpush"])
+def test_foreign_entries_in_a_list_are_not_passed_off_as_events(store: Store, junk: str, end: str) -> None:
+    published = [store.publish(str(n)) for n in range(3)]
+    getattr(store.client, end)(store.base + "list:a", junk)
+    assert set(store.ids()) <= {cursor.id for cursor in published}
+    newer = store.publish("new")
+    assert newer.id in store.ids()
+    assert all(not store.claims(c) or newer.id in store.ids() for c in published)
+
+
+# -- the clock -----------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_went_back_does_not_take_the_ids_with_it(store: Store) -> None:
+    before = [store.publish(str(n)) for n in range(3)]
+    ahead = before[-1].id + 3600 * 1_000_000  # as if the clock had been an hour ahead until now
+    store.client.hset(store.base + "state", "last", ahead)
+    after = [store.publish(str(n)) for n in range(3)]
+    assert [cursor.id for cursor in after] == [ahead + 1, ahead + 2, ahead + 3]
+    assert store.ids() == [cursor.id for cursor in (*before, *after)]
+    assert all(store.claims(cursor) for cursor in (*before, *after))
+    assert store.broker.probe("ear").id > ahead + 3
+
+
+def test_a_clock_that_went_forward_loses_nothing_silently(redis_url: str) -> None:
+    with contextlib.closing(Store(redis_url, history_ttl=60.0)) as store:
+        before = [store.publish(str(n)) for n in range(3)]
+        store.client.hset(store.base + "state", "last", before[-1].id + 3600 * 1_000_000)
+        after = [store.publish(str(n), "b") for n in range(3)]  # prunes the head of channel a
+        assert after[0].id > before[-1].id + 3600 * 1_000_000
+        for cursor in before[:-1]:
+            assert not store.claims(cursor) or set(store.ids()) >= {c.id for c in before if c > cursor}
+        assert all(store.claims(cursor, "b") for cursor in after)
+
+
+# -- the network ---------------------------------------------------------------------------------------------
+
+
+def port_of(url: str) -> int:
+    return int(url.rsplit(":", 1)[1].split("/")[0])
+
+
+@pytest.fixture
+def proxied(redis_url: str) -> Iterator[tuple[Proxy, Store]]:
+    """A store whose broker reaches its Redis through a proxy."""
+    with Proxy(port_of(redis_url)) as proxy, contextlib.closing(Store(redis_url)) as store:
+        store.broker.close()
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        store.broker = brokers.connect(Settings(broker_url=url, prefix=store.prefix, publish_timeout=TIMEOUT))
+        yield proxy, store
+
+
+def unavailable(publish: Callable[[], object], limit: float = TIMEOUT) -> BrokerUnavailable:
+    """The error of a publish that must fail within its time."""
+    start = time.monotonic()
+    with pytest.raises(BrokerUnavailable) as caught:
+        publish()
+    assert time.monotonic() - start < 1.1 * limit
+    return caught.value
+
+
+def test_a_lost_reply_does_not_store_twice(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    seed = random.randrange(10**9)
+    chance = random.Random(seed)
+    returned = [store.publish("first")]
+    for n in range(200):
+        if chance.random() < 0.1:
+            proxy.replies.drop_next()
+        returned.append(store.publish(str(n)))
+    assert proxy.replies.dropped > 5, f"seed {seed}"
+    assert store.texts() == [b"first", *(str(n).encode() for n in range(200))]
+    assert store.ids() == [cursor.id for cursor in returned]
+
+
+def test_two_lost_replies_are_told_and_still_do_not_store_twice(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    store.publish("before")
+    proxy.replies.drop_next(20)  # the handshakes of new connections too
+    unavailable(lambda: store.broker.publish([Publication(b"data: x\n\n", ("a", "b"))], "an-id"))
+    proxy.replies.drop_no_more()
+    again = store.broker.publish([Publication(b"data: x\n\n", ("a", "b"))], "an-id")
+    assert store.ids("b") == [again[0].id]
+    assert store.texts() == [b"before", b"x"]
+
+
+def test_a_connection_that_died_unnoticed_costs_nothing(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    store.publish("before")
+    for n in range(10):
+        proxy.cut()
+        store.publish(str(n))
+    assert store.texts() == [b"before", *(b"%d" % n for n in range(10))]
+
+
+def test_a_frozen_network_is_told_in_time_and_works_again(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    store.publish("before", "a", "b")
+    proxy.requests.freeze()
+    unavailable(lambda: store.publish("lost", "a", "b"))
+    proxy.requests.thaw()
+    store.publish("after", "a", "b")
+    assert store.ids("a") == store.ids("b")
+    assert store.texts().count(b"lost") <= 1
+    assert store.texts()[-1] == b"after"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.24, 0.3, 0.5, 1.2])
+def test_a_slow_network_is_told_in_time(proxied: tuple[Proxy, Store], share: float) -> None:
+    proxy, store = proxied
+    proxy.replies.delay = share * TIMEOUT
+    start = time.monotonic()
+    with contextlib.suppress(BrokerUnavailable):
+        store.publish("slow", "a", "b")
+    assert time.monotonic() - start < 1.1 * TIMEOUT
+    proxy.replies.delay = 0
+    store.publish("after", "a", "b")
+    assert store.ids("a") == store.ids("b")
+    assert store.texts().count(b"slow") <= 1
+
+
+def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store]) -> None:
+    proxy, store = proxied
+    with contextlib.closing(store.broker.link("ear")) as link:
+        link.subscribe(["a"])
+        assert hear(link, 1) == [Joined("a")]
+        proxy.cut()
+
+        def broken() -> bool:
+            try:
+                link.read(0.1)
+            except BrokerUnavailable:
+                return True
+            return False
+
+        assert eventually(broken, 5)
+    with contextlib.closing(store.broker.link("ear")) as link:
+        link.subscribe(["a"])
+        store.publish("x")
+        assert {type(signal) for signal in hear(link, 2)} == {Joined, Heard}
+
+
+def test_a_closed_port_is_told_at_once_and_a_server_there_is_found_later(tmp_path: Path) -> None:
+    port = free_port()
+    announcer = MessageAnnouncer.from_url(f"redis://127.0.0.1:{port}/0", SSE_PUSH_PUBLISH_TIMEOUT=TIMEOUT)
+    error = unavailable(lambda: announcer.publish("x"))
+    assert "refused" in str(error)
+    with redis_server(tmp_path, port=port):
+        announcer.publish("y")
+    unavailable(lambda: announcer.publish("z"))
+    announcer.close()
+
+
+def test_a_stopped_server_is_told_in_time_and_nothing_is_half_stored(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as url, contextlib.closing(Store(url, publish_timeout=TIMEOUT)) as store:
+        store.publish("before", "a", "b")
+        pid = int(store.client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                unavailable(lambda: store.publish("lost", "a", "b"))
+            unavailable(lambda: store.broker.history({"a": 0}, "ear"))
+            store.broker.wake("ear")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        store.publish("after", "a", "b")
+        assert store.ids("a") == store.ids("b")
+        assert store.texts().count(b"lost") <= 3
+        assert (store.texts()[0], store.texts()[-1]) == (b"before", b"after")
+
+
+def test_a_full_server_stores_all_or_nothing(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as url, contextlib.closing(Store(url)) as store:
+        store.publish("before", "a", "b")
+        store.client.config_set("maxmemory", 1)
+        error = unavailable(lambda: store.publish("x", "a", "b"), 2.0)
+        assert "maxmemory" in str(error)
+        store.client.config_set("maxmemory", 0)
+        store.publish("after", "a", "b")
+        assert store.texts("a") == store.texts("b") == [b"before", b"after"]
+
+
+# -- URLs ----------------------------------------------------------------------------------------------------
+
+
+def told(error: BaseException) -> str:
+    """Everything that a log shows of an error: its text, and those of its causes."""
+    texts = []
+    found: BaseException | None = error
+    while found is not None:
+        texts += [str(found), repr(found)]
+        found = found.__cause__ or found.__context__
+    return "\n".join(texts)
+
+
+def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--protected-mode", "no") as url:
+        with redis.Redis.from_url(url) as client:
+            client.config_set("requirepass", "right")
+        port = port_of(url)
+        good = MessageAnnouncer.from_url(f"redis://:right@127.0.0.1:{port}/0")
+        good.publish("x")
+        good.close()
+        for credentials in (":hunter2@", "someone:hunter2@", ""):
+            announcer = MessageAnnouncer.from_url(f"redis://{credentials}127.0.0.1:{port}/0")
+            error = unavailable(lambda announcer=announcer: announcer.publish("x"), 2.0)  # type: ignore[misc]
+            assert "hunter2" not in told(error)
+            assert any(word in str(error).lower() for word in ("auth", "password"))
+            announcer.close()
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun/ter2", "hun@ter2", "hun#ter2", "hun%ter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:{}@localhost:notaport/0",
+        "redis://me:{}@localhost:6379/notadatabase",
+        "redis://me:{}@localhost:99999/0",
+        "mysql://me:{}@localhost/0",
+        "REDIS://me:{}@localhost/0",
+        "redis:/me:{}@localhost/0",
+    ],
+)
+def test_a_wrong_url_is_named_without_its_password(url: str, password: str) -> None:
+    with pytest.raises((ConfigError, BrokerUnavailable)) as caught:
+        MessageAnnouncer.from_url(url.format(password)).publish("x")
+    shown = told(caught.value)
+    assert not any(part in shown for part in (password, "hun", "ter2"))
+
+
+@pytest.mark.parametrize("url", ["redis://localhost:notaport/0", "nonsense://x", "redis:x"])
+def test_a_wrong_url_names_its_key_and_itself(url: str) -> None:
+    with pytest.raises(ConfigError, match="SSE_PUSH_BROKER_URL") as caught:
+        MessageAnnouncer.from_url(url)
+    assert url in str(caught.value)
+
+
+def test_unix_sockets_and_valkeys_own_scheme_work(tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    with redis_server(tmp_path, "--unixsocket", str(socket)) as url:
+        urls = [url, url.replace("redis://", "valkey://"), f"unix://{socket}", f"unix://{socket}?db=0"]
+        for n, each in enumerate(urls):
+            announcer = MessageAnnouncer.from_url(each)
+            announcer.publish(n)
+            announcer.close()
+        with contextlib.closing(brokers.connect(Settings(broker_url=f"unix://{socket}"))) as broker:
+            assert len(broker.history({"sse": 0}, "ear").channels["sse"].entries) == 4
+            with contextlib.closing(broker.link("ear")) as link:
+                link.subscribe(["sse"])
+                assert hear(link, 1) == [Joined("sse")]
+
+
+def test_tls_works_and_an_unknown_certificate_is_refused(tmp_path: Path) -> None:
+    key, certificate, port = tmp_path / "key.pem", tmp_path / "certificate.pem", free_port()
+    command = [
+        need("openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    options = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    with redis_server(tmp_path, *options, "--tls-auth-clients", "no"):
+        for scheme in ("rediss", "valkeys"):
+            url = f"{scheme}://127.0.0.1:{port}/0"
+            announcer = MessageAnnouncer.from_url(f"{url}?ssl_ca_certs={certificate}")
+            announcer.publish("x")
+            announcer.close()
+            stranger = MessageAnnouncer.from_url(url)
+            error = unavailable(lambda stranger=stranger: stranger.publish("x"), 2.0)  # type: ignore[misc]
+            assert "certificate" in str(error).lower()
+            stranger.close()

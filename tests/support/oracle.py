@@ -1,4 +1,4 @@
-"""Was anything lost, doubled or out of order? Judged from a ledger of what was published and logs of clients."""
+"""Was anything lost, doubled or out of order? Judged from a ledger of publications and logs of clients."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def gunicorn(
     port: int | None = None,
     config: Path = NO_CONFIG,
 ) -> Iterator[Gunicorn]:
-    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends; without the project's gunicorn.conf.py."""
+    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends, without the project's configuration."""
     port = port or free_port()
     command = [sys.executable, "-m", "gunicorn", app, "-k", worker_class, "-w", str(workers)]
     command += [

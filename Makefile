@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest lint format clean
+.PHONY: demo test test-oldest bench lint format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -22,6 +22,11 @@ test: $(VENV)/test
 # The lowest versions that setup.cfg admits.
 test-oldest: $(OLDEST)/test
 	$(OLDEST)/bin/python -W default -m pytest tests/unit tests/contract tests/integration -q -p no:cacheprovider
+
+# All servers side by side on a quiet machine with two cores: about 20 minutes. Writes docs/benchmarks.*
+bench:
+	$(PYTHON) -m benchmarks.setup
+	$(PYTHON) -m benchmarks.run
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -101,7 +101,7 @@ class RedisBroker(Broker):
         with _translated():
             connection: Any = self._client.connection_pool.make_connection()
             connection.connect()
-        link = RedisLink(connection, self._live, self._inbox(inbox), self._timeout)
+        link = RedisLink(connection, self._live, self._inbox(inbox))
         link.open()
         return link
 
@@ -142,12 +142,11 @@ class RedisLink(Link):
     redis-py's own PubSub reconnects in silence and loses what came meanwhile; a bare connection raises.
     """
 
-    def __init__(self, connection: Any, live: str, inbox: str, timeout: float) -> None:
+    def __init__(self, connection: Any, live: str, inbox: str) -> None:
         self._connection = connection
         self._live = live
         self._strip = len(live)
         self._inbox = inbox.encode()
-        self._timeout = timeout
 
     def open(self) -> None:
         """Listens to the link's own inbox. Raises BrokerUnavailable."""
@@ -168,8 +167,8 @@ class RedisLink(Link):
         with _translated():
             ready = self._connection.can_read(timeout)
             while ready:
-                # The time is for the rest of a reply whose beginning is here already.
-                reply = self._connection.read_response(timeout=self._timeout)
+                # Its beginning is here already; for the rest the connection's own timeout counts.
+                reply = self._connection.read_response()
                 signal = self._signal(reply)
                 if signal is not None:
                     signals.append(signal)

@@ -183,7 +183,7 @@ def running_site(broker_url: str, log: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def calm_site(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The example app on a real Valkey, for all tests that do no harm to it."""
+    """The example app on a real Valkey, for all tests of a module that do no lasting harm to it."""
     with running_site(valkey_url, tmp_path_factory.mktemp("calm") / "server.log") as site:
         yield site
 

@@ -203,10 +203,9 @@ def test_off_takes_a_handler_back(script: Script, start: Started) -> None:
 
 
 def test_a_type_may_be_listened_to_later(script: Script, start: Started) -> None:
-    script.then(opening() + Script.END, opening(id="e-1", resumed=True) + event(1, "late", "e-2"))
-    page = start()
-    page.evaluate(f"() => {{ client.{note('late')} }}")
-    eventually_on(page, lambda: page.evaluate("told.some(({ type }) => type === 'late')"))
+    script.then(opening() + event(1, "late", "e-2"))
+    page = start(f'on("sse.open", () => client.{note("late")})')
+    assert told(page, 2)[1] == {"type": "late", "data": 1, "lastEventId": "e-2"}
 
 
 def test_it_comes_back_after_its_cursor_whatever_happens(script: Script, start: Started) -> None:

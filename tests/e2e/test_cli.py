@@ -18,12 +18,6 @@ from tests.support.stream import Received, Stream
 from .conftest import Serve
 
 
-@pytest.fixture
-def server(serve: Serve) -> Gunicorn:
-    """An app that shows what was published."""
-    return serve()
-
-
 def flask(*arguments: str, broker: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs `flask --app tests.apps.plain …`."""
     command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", *arguments]
@@ -44,34 +38,27 @@ def kept(server: Gunicorn, channel: str) -> list[Received]:
     raise AssertionError("the mark did not come")
 
 
-def test_json_and_text_arrive_with_type_and_cursor(server: Gunicorn, empty_valkey: str) -> None:
-    printed = [
-        flask("sse", "publish", "news", *arguments, broker=empty_valkey).stdout.strip()
-        for arguments in (
-            ['{"hello": [1, "ü"]}'],
-            ["plain text"],
-            ["two\nlines", "--type", "note"],
-            ["--type", "count", "5"],
-        )
+def test_what_is_published_arrives_with_type_and_cursor_and_once(serve: Serve, empty_valkey: str) -> None:
+    server = serve()
+    typed = [
+        ['{"hello": [1, "ü"]}'],
+        ["plain text"],
+        ["two\nlines", "--type", "note"],
+        ["5", "--id", "deploy-7"],
+        ["not again", "--id", "deploy-7"],
     ]
+    runs = [flask("sse", "publish", "news", *arguments, broker=empty_valkey) for arguments in typed]
+    assert [run.returncode for run in runs] == [0] * 5
+    printed = [run.stdout.strip() for run in runs]
     events = kept(server, "news")
     assert events[0].json() == {"hello": [1, "ü"]}
     assert [(event.type, event.data) for event in events[1:]] == [
         ("message", "plain text"),
         ("note", "two\nlines"),
-        ("count", "5"),
+        ("message", "5"),
     ]
-    assert [event.id for event in events] == printed
-
-
-def test_the_same_id_publishes_once(server: Gunicorn, empty_valkey: str) -> None:
-    runs = [
-        flask("sse", "publish", "news", text, "--id", "deploy-7", broker=empty_valkey)
-        for text in ("first", "second")
-    ]
-    assert [run.returncode for run in runs] == [0, 0]
-    assert runs[0].stdout == runs[1].stdout != ""
-    assert [event.data for event in kept(server, "news")] == ["first"]
+    assert [event.id for event in events] == printed[:4]
+    assert printed[4] == printed[3]
 
 
 @pytest.mark.parametrize(

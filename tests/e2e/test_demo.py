@@ -218,15 +218,12 @@ def test_a_reload_keeps_broker_ticker_and_sessions(demo: Demo) -> None:
     assert "Traceback" not in demo.log.read_text()
 
 
-def test_the_ticker_and_the_workers_end_when_the_master_is_killed(demo: Demo) -> None:
-    os.kill(demo.process.pid, signal.SIGKILL)
-    demo.process.wait(10)
-    eventually(lambda: len(demo.members()) == len(demo.running("valkey-server")), 10)
-
-
-def test_it_takes_the_broker_that_the_environment_names(log: Path, empty_valkey: str) -> None:
+def test_with_a_broker_of_ours_nothing_outlives_a_killed_master(log: Path, empty_valkey: str) -> None:
     with running_demo(log, REDIS_URL=empty_valkey) as demo:
         with demo.stream("ticks") as stream:
             stream.next_of("tick")
         assert demo.running("example_app.ticker")
         assert not demo.running("valkey-server")
+        os.kill(demo.process.pid, signal.SIGKILL)
+        demo.process.wait(10)
+        eventually(lambda: not demo.members(), 10)

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+# With coverage, in the workers too; it would bend what the other tests say of time and memory.
+MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/e2e/test_broker_trouble.py
 
 .PHONY: demo test test-oldest bench lint format clean
 
@@ -15,13 +17,15 @@ test: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -q $(MEASURED) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+	$(BIN)/python -m pytest -q tests/e2e tests/browser $(MEASURED:%=--deselect=%) $(ARGS)
 
 # The lowest versions that setup.cfg admits.
 test-oldest: $(OLDEST)/test
-	$(OLDEST)/bin/python -W default -m pytest tests/unit tests/contract tests/integration -q -p no:cacheprovider
+	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/contract tests/integration \
+		tests/unit/test_hub_model.py tests/e2e/test_hijack.py
 
 # All servers side by side on a quiet machine with two cores: about 20 minutes. Writes docs/benchmarks.*
 bench:

@@ -118,7 +118,7 @@ def test_it_is_there_at_once(start: Start) -> None:
     began = time.monotonic()
     starter = start()
     assert starter.url()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     starter.end()
 
 

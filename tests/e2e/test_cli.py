@@ -127,3 +127,11 @@ def test_the_embedded_server_is_joined_and_outlives_the_command() -> None:
         holder.communicate("\n", timeout=20)
         assert holder.returncode == 0
         assert not Path(url.removeprefix("unix://")).exists()
+
+
+def test_a_command_that_must_start_the_embedded_server_says_so() -> None:
+    with tempfile.TemporaryDirectory(prefix="cli") as folder:
+        result = flask("sse", "publish", "news", "x", broker="embedded://", TMPDIR=folder)
+    assert result.returncode == 0
+    assert "No embedded server was running" in result.stderr
+    assert "Start the app first" in result.stderr

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .brokers import embedded
 from .errors import SSEPushError
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def add_commands(blueprint: SSEBlueprint) -> None:
             click.echo(blueprint.publish(_json_or_text(data), type_, channel=channel, id=id_))
         except SSEPushError as error:
             raise click.ClickException(str(error)) from error
+        if embedded.is_own():
+            click.echo(
+                "No embedded server was running: one was started for this command and ends with it, "
+                "so nobody hears this event. Start the app first.",
+                err=True,
+            )
 
 
 def _json_or_text(data: str) -> object:

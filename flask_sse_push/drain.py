@@ -78,7 +78,7 @@ def watch(worker: Any) -> None:
         for number in (signal.SIGINT, signal.SIGQUIT):
             previous = signal.getsignal(number)
             if callable(previous) and not isinstance(previous, _QuickStop):
-                signal.signal(number, _QuickStop(previous, worker))
+                signal.signal(number, _QuickStop(previous))
 
 
 def find_worker() -> None:
@@ -105,9 +105,8 @@ def _wait_for_streams() -> None:
 class _QuickStop:
     """A signal handler that lets streams end before it calls the one it replaced."""
 
-    def __init__(self, previous: Callable[[int, FrameType | None], Any], worker: Any) -> None:
+    def __init__(self, previous: Callable[[int, FrameType | None], Any]) -> None:
         self._previous = previous
-        self._worker = worker
         self._waiting = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -115,7 +114,8 @@ class _QuickStop:
             self._previous(number, frame)
         else:
             self._waiting = True
-            self._worker.alive = False
+            # Not `worker.alive = False`: the worker would end by itself, and the signal meet its last steps.
+            gunicorn_worker.leave()
             # Thread.start() would wait, which gevent's loop, where handlers run, must not.
             _thread.start_new_thread(self._raise_again, (number,))
 

@@ -93,7 +93,11 @@ class Fetcher:
             self._wake.wait(self._probe)
             self._wake.clear()
             if not self._closed:
-                self._fetch()
+                try:
+                    self._fetch()
+                except Exception:
+                    logger.exception("asking the broker failed")  # who waits asks again with the next link
+                    time.sleep(PAUSE)
 
     def _fetch(self) -> None:
         generation = self.generation

@@ -81,6 +81,9 @@ class Reader:
                 self._read(link)
             except BrokerUnavailable as error:
                 logger.warning("the link to the broker broke, connecting anew: %s", error)
+            except Exception:
+                logger.exception("reading from the broker failed, connecting anew")  # never deaf for good
+                time.sleep(LONGEST_PAUSE)
             finally:
                 self.connected = False
                 link.close()

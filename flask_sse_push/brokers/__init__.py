@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ..config import Settings, without_secret
 from ..errors import ConfigError
 from .base import Bounds, Broker
@@ -35,11 +37,12 @@ def connect(settings: Settings) -> Broker:
         raise ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
     from . import redis
 
-    try:
+    with contextlib.suppress(ValueError):  # not chained: its text quotes the URL, perhaps the password in it
         return redis.connect(url, bounds=bounds, prefix=settings.prefix, timeout=settings.publish_timeout)
-    except ValueError as error:
-        shown = without_secret(settings.broker_url)
-        raise ConfigError("SSE_PUSH_BROKER_URL", shown, f"readable: {error}") from error
+    expected = (
+        "scheme://user:password@host:port/database, with / # ? @ % in the password as %2F %23 %3F %40 %25"
+    )
+    raise ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
 
 
 __all__ = ["SCHEMES", "Broker", "connect"]

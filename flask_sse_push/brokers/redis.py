@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from ..cursor import Cursor
 from ..errors import BrokerUnavailable
-from .base import Bounds, Broker, Echo, Entry, Heard, History, Joined, Link, Past, Publication, Signal, past
+from .base import Bounds, Broker, Echo, Entry, Heard, History, Joined, Link, Publication, Signal, past
 
 T = TypeVar("T")
 
@@ -57,7 +57,8 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBr
 
 
 def _script(name: str) -> str:
-    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
+    folder = resources.files(__package__) / "lua"
+    return "".join((folder / f"{part}.lua").read_text("utf-8") for part in ("state", name))
 
 
 class RedisBroker(Broker):
@@ -94,8 +95,12 @@ class RedisBroker(Broker):
             args += [name, position]
         epoch, last, horizon, *rest = self._call(lambda: self._history(keys=keys, args=args))
         answers = zip(after.items(), rest[::2], rest[1::2], strict=True)
-        channels = {name: _past(at, entries, head, horizon) for (name, at), head, entries in answers}
-        return History(epoch.decode(), int(last), channels)
+        epoch = epoch.decode()
+        channels = {
+            name: past(at, _entries(epoch, stored), int(head), int(horizon))
+            for (name, at), head, stored in answers
+        }
+        return History(epoch, int(last), channels)
 
     def link(self, inbox: str) -> Link:
         with _translated():
@@ -201,8 +206,16 @@ def _translated() -> Iterator[None]:
         raise BrokerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
 
 
-def _past(after: int, stored: list[bytes], head: bytes, horizon: bytes) -> Past:
-    return past(after, [Entry.parse(entry) for entry in stored], int(head), int(horizon))
+def _entries(epoch: str, stored: Sequence[bytes]) -> list[Entry]:
+    """The entries of this epoch. What a foreign hand put between them is left out: the `prev` chain tells
+    whether something of ours is missing there."""
+    entries = []
+    for each in stored:
+        with contextlib.suppress(ValueError):
+            entry = Entry.parse(each)
+            if entry.epoch == epoch:
+                entries.append(entry)
+    return entries
 
 
 def _ms(seconds: float) -> int:

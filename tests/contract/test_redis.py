@@ -30,7 +30,7 @@ from flask_sse_push.brokers.base import (
     Signal,
 )
 from flask_sse_push.config import Settings
-from flask_sse_push.cursor import Cursor
+from flask_sse_push.cursor import MAX_ID, Cursor
 from tests.support.deadline import eventually
 from tests.support.processes import free_port, need, redis_server
 from tests.support.proxy import Proxy
@@ -259,6 +259,40 @@ def test_every_loss_makes_another_epoch(store: Store) -> None:
     assert len(epochs) == 20
 
 
+@pytest.mark.parametrize(
+    "last", ["", "-5", "1.5", "1e300", "inf", "nan", "0x10", str(2**53), "9" * 30, "rubbish"]
+)
+def test_rubbish_in_the_state_breaks_nothing(store: Store, last: str) -> None:
+    old = [store.publish(str(n)) for n in range(3)]
+    store.client.hset(store.base + "state", "last", last)
+    new = [store.publish(str(n)) for n in range(3)]
+    assert len({cursor.id for cursor in new}) == 3
+    assert all(0 < cursor.id <= MAX_ID for cursor in new)
+    assert [entry.id for entry in store.past(new[0].id)[1].entries] == [cursor.id for cursor in new[1:]]
+    assert not store.claims(old[0]) or set(store.ids()) >= {cursor.id for cursor in (*old[1:], *new)}
+
+
+@pytest.mark.parametrize("epoch", ["", "two words", "x" * 1000, "é"])
+def test_a_rubbish_epoch_breaks_nothing(store: Store, epoch: str) -> None:
+    store.publish("old")
+    store.client.hset(store.base + "state", "epoch", epoch)
+    new = store.publish("new")
+    assert new.epoch.isascii()
+    assert new.epoch.isalnum()
+    assert store.texts() == [b"new"]
+
+
+@pytest.mark.parametrize("junk", ["junk", "ab x 0 -\nbody", "\0\xff"])
+@pytest.mark.parametrize("end", ["rpush", "lpush"])
+def test_foreign_entries_in_a_list_are_not_passed_off_as_events(store: Store, junk: str, end: str) -> None:
+    published = [store.publish(str(n)) for n in range(3)]
+    getattr(store.client, end)(store.base + "list:a", junk)
+    assert set(store.ids()) <= {cursor.id for cursor in published}
+    newer = store.publish("new")
+    assert newer.id in store.ids()
+    assert all(not store.claims(c) or newer.id in store.ids() for c in published)
+
+
 # -- the clock -----------------------------------------------------------------------------------------------
 
 
@@ -458,6 +492,25 @@ def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path) -> None:
             assert "hunter2" not in told(error)
             assert any(word in str(error).lower() for word in ("auth", "password"))
             announcer.close()
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun/ter2", "hun@ter2", "hun#ter2", "hun%ter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:{}@localhost:notaport/0",
+        "redis://me:{}@localhost:6379/notadatabase",
+        "redis://me:{}@localhost:99999/0",
+        "mysql://me:{}@localhost/0",
+        "REDIS://me:{}@localhost/0",
+        "redis:/me:{}@localhost/0",
+    ],
+)
+def test_a_wrong_url_is_named_without_its_password(url: str, password: str) -> None:
+    with pytest.raises((ConfigError, BrokerUnavailable)) as caught:
+        MessageAnnouncer.from_url(url.format(password)).publish("x")
+    shown = told(caught.value)
+    assert not any(part in shown for part in (password, "hun", "ter2"))
 
 
 @pytest.mark.parametrize("url", ["redis://localhost:notaport/0", "nonsense://x", "redis:x"])

@@ -85,7 +85,14 @@ def metadata(wheel: Path) -> Message:
 
 
 @pytest.mark.parametrize(
-    "path", ["py.typed", "static/push-client.js", "brokers/lua/publish.lua", "brokers/lua/history.lua"]
+    "path",
+    [
+        "py.typed",
+        "static/push-client.js",
+        "brokers/lua/state.lua",
+        "brokers/lua/publish.lua",
+        "brokers/lua/history.lua",
+    ],
 )
 def test_the_wheel_holds_what_is_no_python(contents: set[str], path: str) -> None:
     assert f"flask_sse_push/{path}" in contents

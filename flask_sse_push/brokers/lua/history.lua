@@ -1,6 +1,6 @@
 -- Reads what several channels had after one position each, at one moment, and marks that moment.
 --
--- KEYS  1 state, 2 heads: as in publish.lua
+-- KEYS  1 state, 2 heads: as in state.lua
 --       3.. lists of the channels, in the order of ARGV
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
 --       2 pub/sub channel that is told of the moment, as "<epoch> <last>"
@@ -9,17 +9,8 @@
 -- The entries are the end of the list from the newest one at or before the position on, oldest first.
 -- Costs O(missed): it walks from the end in steps that double.
 
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'last', 'horizon')
-local epoch, last, horizon = state[1], tonumber(state[2]), tonumber(state[3])
-if not (epoch and last and horizon and redis.call('ZSCORE', KEYS[2], '')) then
-  epoch, last, horizon = ARGV[1], 0, 0
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], 'epoch', epoch, 'horizon', 0)
-  redis.call('ZADD', KEYS[2], '+inf', '')
-end
-
-local time = redis.call('TIME')
-last = math.max(last + 1, time[1] * 1000000 + time[2])
+local epoch, last, horizon = open_state(KEYS[1], KEYS[2], ARGV[1])
+last = next_position(last)
 local last_text = string.format('%.0f', last)
 redis.call('HSET', KEYS[1], 'last', last_text)
 redis.call('PUBLISH', ARGV[2], epoch .. ' ' .. last_text)

@@ -1,7 +1,7 @@
 -- Stores events in the lists of their channels and announces them: all or nothing.
 --
--- KEYS  1 state    hash   epoch, last (highest position taken), horizon
---       2 heads    zset   channel -> id of its newest event; "" is always there, with score +inf
+-- KEYS  1 state    hash   as in state.lua
+--       2 heads    zset   as in state.lua
 --       3 once     string the answer to an earlier call with the same idempotency id
 --       4.. lists  list   one for each channel named in ARGV, oldest entry first
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
@@ -18,17 +18,8 @@ if answered[1] then
   return answered
 end
 
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'last', 'horizon')
-local epoch, last, horizon = state[1], tonumber(state[2]), tonumber(state[3])
-if not (epoch and last and horizon and redis.call('ZSCORE', KEYS[2], '')) then
-  epoch, last, horizon = ARGV[1], 0, 0
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], 'epoch', epoch)
-  redis.call('ZADD', KEYS[2], '+inf', '')
-end
-
-local time = redis.call('TIME')
-local first = math.max(last + 1, time[1] * 1000000 + time[2])
+local epoch, last, horizon = open_state(KEYS[1], KEYS[2], ARGV[1])
+local first = next_position(last)
 local id = first - 1
 
 local names = tonumber(ARGV[6])

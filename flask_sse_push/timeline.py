@@ -186,7 +186,7 @@ class Timeline:
             return  # let go, and the broker does not know it yet
         try:
             entry = Entry.parse(heard.stored)
-        except (ValueError, KeyError):
+        except ValueError:
             logger.warning("ignoring a message on %r that is no event of ours", heard.channel)
             return
         self._note(entry.epoch, entry.id, entry.shared)

@@ -13,6 +13,7 @@ from .errors import (
     ConfigError,
     ErrorCode,
     InvalidEvent,
+    InvalidPayload,
     MessageTooLarge,
     SSEPushError,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "ErrorCode",
     "InvalidEvent",
+    "InvalidPayload",
     "MessageAnnouncer",
     "MessageTooLarge",
     "SSEBlueprint",

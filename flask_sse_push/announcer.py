@@ -6,15 +6,23 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import brokers
+from . import brokers, payload, wire
 from .brokers.base import BROADCAST, Broker, Publication
 from .config import Settings
 from .errors import InvalidEvent, MessageTooLarge
-from .event import Dumps, checked_channels, checked_exclude, checked_once, checked_ttl, make_event
-from .wire import encode_body
+from .event import (
+    Dumps,
+    checked_channels,
+    checked_compress,
+    checked_exclude,
+    checked_once,
+    checked_ttl,
+    make_event,
+)
 
 DEFAULT_CHANNEL = "sse"
 #: Events one batch may hold: they go to the broker in one step, which blocks it meanwhile.
@@ -55,6 +63,7 @@ class MessageAnnouncer:
         retry: int | None = None,
         exclude: str | Iterable[str] | None = None,
         ttl: float | None = None,
+        compress: str | None = None,
     ) -> str:
         """Stores one event and sends it to every stream of its channels; returns its cursor.
 
@@ -66,11 +75,15 @@ class MessageAnnouncer:
         :param retry: sets the clients' reconnection time, in milliseconds.
         :param exclude: connection ids or user ids that do not get the event.
         :param ttl: seconds after which it is no longer replayed; 0 means live only.
+        :param compress: "auto" sends text over 1024 bytes as an envelope of `payload` when that is smaller;
+            clients other than PushClient must unpack it themselves.
         :raises InvalidEvent: naming the wrong field.
         :raises MessageTooLarge: with both sizes.
         :raises BrokerUnavailable: it is stored zero or one times; with `id` it is safe to publish again.
         """
-        publication = self._publication(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl)
+        publication = self._publication(
+            data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress
+        )
         return self._send([publication], id)[0]
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
@@ -113,13 +126,15 @@ class MessageAnnouncer:
         }
         return self.publish(message, type, channel=channel, id=message["id"])
 
-    def send_to_user(self, user_id: object, data: Any, type: str | None = None) -> str:
+    def send_to_user(
+        self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
+    ) -> str:
         """Publishes to the channel `user:<user_id>`, which only that user may listen to."""
-        return self.publish(data, type, channel=f"user:{user_id}")
+        return self.publish(data, type, channel=f"user:{user_id}", compress=compress)
 
-    def broadcast(self, data: Any, type: str | None = None) -> str:
+    def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Publishes to every open stream, whatever its channels."""
-        publication = self._publication(data, type)
+        publication = self._publication(data, type, compress=compress)
         return self._send([publication._replace(channels=(BROADCAST,))], None)[0]
 
     def close(self) -> None:
@@ -135,13 +150,16 @@ class MessageAnnouncer:
         retry: int | None = None,
         exclude: str | Iterable[str] | None = None,
         ttl: float | None = None,
+        compress: str | None = None,
     ) -> Publication:
         event = make_event(data, type, retry=retry, dumps=self._dumps)
+        if checked_compress(compress):
+            event = replace(event, data=payload.compress_text(wire.plain_line_ends(event.data)))
         size = len(event.data.encode())
         if size > self._max_message:
             raise MessageTooLarge(size, self._max_message)
         return Publication(
-            encode_body(event), checked_channels(channel), checked_exclude(exclude), checked_ttl(ttl)
+            wire.encode_body(event), checked_channels(channel), checked_exclude(exclude), checked_ttl(ttl)
         )
 
     def _send(self, publications: list[Publication], id: str | None) -> list[str]:
@@ -166,10 +184,13 @@ class Batch:
         retry: int | None = None,
         exclude: str | Iterable[str] | None = None,
         ttl: float | None = None,
+        compress: str | None = None,
     ) -> None:
         """Adds an event; the arguments are those of `MessageAnnouncer.publish`. Does not block."""
         if len(self.publications) >= MAX_BATCH:
             raise InvalidEvent("batch", f"holds {MAX_BATCH} events already; publish in several batches")
         self.publications.append(
-            self._announcer._publication(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl)
+            self._announcer._publication(
+                data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress
+            )
         )

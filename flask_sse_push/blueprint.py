@@ -108,10 +108,11 @@ class SSEBlueprint(Blueprint):
         retry: int | None = None,
         exclude: str | Iterable[str] | None = None,
         ttl: float | None = None,
+        compress: str | None = None,
     ) -> str:
         """Sends one event; see `MessageAnnouncer.publish`. Needs an app context."""
         cursor = self.announcer.publish(
-            data, type, channel=channel, id=id, retry=retry, exclude=exclude, ttl=ttl
+            data, type, channel=channel, id=id, retry=retry, exclude=exclude, ttl=ttl, compress=compress
         )
         signals.event_published.send(
             current_app._get_current_object(),  # type: ignore[attr-defined]
@@ -135,13 +136,15 @@ class SSEBlueprint(Blueprint):
         """Sends the standard message; see `MessageAnnouncer.notify`."""
         return self.announcer.notify(type, data, level=level, channel=channel)
 
-    def send_to_user(self, user_id: object, data: Any, type: str | None = None) -> str:
+    def send_to_user(
+        self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
+    ) -> str:
         """Sends to the channel `user:<user_id>`; see `MessageAnnouncer.send_to_user`."""
-        return self.announcer.send_to_user(user_id, data, type)
+        return self.announcer.send_to_user(user_id, data, type, compress=compress)
 
-    def broadcast(self, data: Any, type: str | None = None) -> str:
+    def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Sends to every open stream; see `MessageAnnouncer.broadcast`."""
-        return self.announcer.broadcast(data, type)
+        return self.announcer.broadcast(data, type, compress=compress)
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker process: streams, channels, the state of its link to the broker."""

@@ -4,6 +4,7 @@ SSEPushError
 ├── ConfigError         a setting is wrong: names key, value and what was expected
 ├── InvalidEvent        an event, channel or option that cannot go on the wire
 │   └── MessageTooLarge an event over SSE_PUSH_MAX_MESSAGE
+├── InvalidPayload      a compressed payload that is broken or too big
 ├── BrokerUnavailable   Redis did not answer in time
 └── Refused             a stream was not granted: becomes the HTTP answer
 """
@@ -49,6 +50,14 @@ class MessageTooLarge(InvalidEvent):
         )
         self.size = size
         self.max_bytes = max_bytes
+
+
+class InvalidPayload(SSEPushError, ValueError):
+    """An envelope that `payload.decompress` does not unpack."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the compressed payload is not usable: {problem}")
+        self.problem = problem
 
 
 class BrokerUnavailable(SSEPushError):

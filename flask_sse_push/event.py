@@ -140,6 +140,13 @@ def checked_ttl(ttl: float | None) -> float | None:
     return float(ttl)
 
 
+def checked_compress(compress: str | None) -> bool:
+    """Whether the payload is to be compressed when that makes it smaller."""
+    if compress not in (None, "auto"):
+        raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
+    return compress is not None
+
+
 def _name_problem(name: object, allowed: str, character: str, longest: int) -> str:
     if not isinstance(name, str):
         return f"is {name!r}, must be a string"

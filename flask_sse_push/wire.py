@@ -35,6 +35,11 @@ def encode_body(event: Event) -> bytes:
     return "".join(lines).encode()
 
 
+def plain_line_ends(text: str) -> str:
+    """`text` as clients read it from `data:` lines: each line end is one LF."""
+    return _LINE_END.sub("\n", text)
+
+
 def frame(cursor: str, body: bytes) -> bytes:
     """One event as it goes to the client. `cursor` must be ASCII without line ends."""
     return b"id: %b\n%b" % (cursor.encode("ascii"), body)

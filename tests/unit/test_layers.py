@@ -16,7 +16,7 @@ FOLDER = ROOT / PACKAGE
 LAYERS = [
     ["errors", "version", "worker"],
     ["config", "event", "cursor"],
-    ["wire"],
+    ["wire", "payload"],
     ["brokers.base"],
     ["brokers.memory", "brokers.redis", "brokers.embedded"],
     ["brokers"],

@@ -27,6 +27,7 @@ PUBLIC = {
     "ConfigError",
     "ErrorCode",
     "InvalidEvent",
+    "InvalidPayload",
     "MessageAnnouncer",
     "MessageTooLarge",
     "SSEBlueprint",

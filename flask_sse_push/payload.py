@@ -1,0 +1,102 @@
+"""Payload compression: big data as gzip in base64 within a marked envelope, for one event at a time.
+
+The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. What it holds is the text
+that would otherwise stand in the event's `data:` lines, so a client reads it by the same rule: as JSON when
+it is JSON, else as a string.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from typing import Any
+
+from .errors import InvalidPayload
+from .event import Dumps
+
+#: Stands in the envelope under "encoding".
+ENCODING = "gzip+base64"
+#: Bytes of text up to which compressing is not tried: a short text hardly shrinks, and base64 adds a third.
+THRESHOLD = 1024
+#: Bytes of text that an envelope may hold. A bomb is given up there, and nothing bigger is packed.
+MAX_TEXT = 10_000_000
+
+_GZIP = zlib.MAX_WBITS | 16
+# Written by hand, so that its length is known before it is made.
+_HEAD, _TAIL = f'{{"compressed": true, "encoding": "{ENCODING}", "data": "', '"}'
+
+
+def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps) -> Any:
+    """An envelope with `obj` when that is smaller as JSON; else `obj` itself.
+
+    `decompress` gives `obj` back in either case: an `obj` that looks like an envelope is always packed.
+
+    :param threshold: bytes of JSON up to which `obj` is left as it is.
+    :param dumps: writes the JSON; an app's own types need its provider, `app.json.dumps`.
+    :raises TypeError, ValueError: when `obj` cannot be written as JSON.
+    """
+    text = dumps(obj)
+    packed = _packed(text, threshold, always=is_envelope(obj))
+    return obj if packed is None else {"compressed": True, "encoding": ENCODING, "data": packed}
+
+
+def compress_text(text: str, threshold: int = THRESHOLD) -> str:
+    """The JSON of an envelope with an event's text when that is smaller; else `text` itself."""
+    packed = _packed(text, threshold)
+    return text if packed is None else _HEAD + packed + _TAIL
+
+
+def is_envelope(obj: Any) -> bool:
+    """Whether `obj` bears the mark of an envelope."""
+    return (
+        isinstance(obj, dict)
+        and obj.keys() == {"compressed", "encoding", "data"}
+        and obj["compressed"] is True
+        and obj["encoding"] == ENCODING
+    )
+
+
+def decompress(obj: Any, *, max_bytes: int = MAX_TEXT) -> Any:
+    """What was packed into the envelope `obj`; anything else is returned as it is.
+
+    :param max_bytes: text longer than this is not unpacked; memory is bounded by it.
+    :raises InvalidPayload: when the envelope is broken or holds more than `max_bytes`.
+    """
+    if not is_envelope(obj):
+        return obj
+    text = _unpacked(obj["data"], max_bytes)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # what was published was a string
+
+
+def _packed(text: str, threshold: int, *, always: bool = False) -> str | None:
+    """The base64 of `text`; None when an envelope with it would not be smaller."""
+    raw = text.encode()
+    if len(raw) > MAX_TEXT or (len(raw) <= threshold and not always):
+        return None
+    deflate = zlib.compressobj(wbits=_GZIP)  # its header holds no time: the same text gives the same bytes
+    packed = base64.b64encode(deflate.compress(raw) + deflate.flush())
+    if len(_HEAD) + len(packed) + len(_TAIL) >= len(raw) and not always:
+        return None
+    return packed.decode("ascii")
+
+
+def _unpacked(packed: Any, max_bytes: int) -> str:
+    if not isinstance(packed, str):
+        raise InvalidPayload(f"its data is {type(packed).__name__}, must be a string of base64")
+    inflate = zlib.decompressobj(wbits=_GZIP)
+    try:
+        raw = inflate.decompress(base64.b64decode(packed, validate=True), max_bytes + 1)
+        if len(raw) > max_bytes:
+            raise InvalidPayload(f"it holds more than {max_bytes} bytes")
+        if not inflate.eof or inflate.unused_data:
+            raise InvalidPayload("its gzip data ends too early or too late")
+        return raw.decode()
+    except (binascii.Error, zlib.error, ValueError) as error:
+        if isinstance(error, InvalidPayload):
+            raise
+        raise InvalidPayload(f"its data cannot be read: {error}") from error

@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import brokers, payload, wire
+from . import brokers, control, payload, wire
 from .brokers.base import BROADCAST, Broker, Publication
 from .config import Settings
 from .errors import InvalidEvent, MessageTooLarge
 from .event import (
     Dumps,
+    checked_channel,
     checked_channels,
     checked_compress,
     checked_exclude,
@@ -136,6 +137,40 @@ class MessageAnnouncer:
         """Publishes to every open stream, whatever its channels."""
         publication = self._publication(data, type, compress=compress)
         return self._send([publication._replace(channels=(BROADCAST,))], None)[0]
+
+    def disconnect(
+        self,
+        *,
+        user_id: object = None,
+        connection: str | None = None,
+        channel: str | None = None,
+        reconnect: bool = True,
+    ) -> None:
+        """Ends streams on all workers of all machines, after the events published before.
+
+        What is given narrows it: `user_id=7, channel="news"` ends those of user 7 that listen to news.
+
+        :param reconnect: False tells the clients to stay away; it does not keep them out.
+        :raises InvalidEvent: when nothing says which streams.
+        :raises BrokerUnavailable: it happens once or not at all.
+        """
+        wanted = {
+            "user_id": None if user_id is None else str(user_id),
+            "connection": connection,
+            "channel": None if channel is None else checked_channel(channel),
+        }
+        if not any(wanted.values()):
+            raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel")
+        self.command("disconnect", reconnect=reconnect, **wanted)
+
+    def command(self, name: str, **arguments: Any) -> str:
+        """Tells every worker that has streams to do something it has a handler for; returns the cursor.
+
+        :param arguments: as JSON knows them.
+        :raises InvalidEvent: when they are not.
+        :raises BrokerUnavailable: each worker gets it once or not at all.
+        """
+        return self._send([control.publication(control.Command(name, arguments))], None)[0]
 
     def close(self) -> None:
         """Lets go of the broker's connections; may be called twice."""

@@ -146,6 +146,21 @@ class SSEBlueprint(Blueprint):
         """Sends to every open stream; see `MessageAnnouncer.broadcast`."""
         return self.announcer.broadcast(data, type, compress=compress)
 
+    # -- streams -----------------------------------------------------------------------------------------
+
+    def disconnect(
+        self,
+        *,
+        user_id: object = None,
+        connection: str | None = None,
+        channel: str | None = None,
+        reconnect: bool = True,
+    ) -> None:
+        """Ends streams on all workers; see `MessageAnnouncer.disconnect`."""
+        self.announcer.disconnect(
+            user_id=user_id, connection=connection, channel=channel, reconnect=reconnect
+        )
+
     def stats(self) -> dict[str, Any]:
         """Figures of this worker process: streams, channels, the state of its link to the broker."""
         return self.runtime.hub.stats()

@@ -12,11 +12,13 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from .brokers.base import Broker
+from .brokers.base import Broker, Entry
 from .config import Settings
+from .control import CONTROL, Act, Commands
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
 from .fetcher import Fetcher
@@ -24,6 +26,7 @@ from .group import Chunks, Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
 from .reader import Reader
+from .replica import Replica
 from .resume import Opening, Resume, reset_frame, reset_of
 from .sink import Sink
 from .timeline import Dispatch, Item, Timeline
@@ -60,6 +63,9 @@ class Hub:
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
+        #: What this worker does when it is told to; see `control`.
+        self.commands = Commands()
+        self.commands.on("disconnect", self._disconnect)
         self._started = False
         self._closed = False
 
@@ -75,12 +81,17 @@ class Hub:
         now = time.monotonic()
         with self._lock:
             sink.touched = now
+            if not self._sinks:
+                self._enter(CONTROL)
             self._sinks[sink.connection] = sink
             self._wheel.add(sink, now)
             for name in sink.subscribed:
-                if self._timeline.enter(name):
-                    self._reader.subscribe([name])
+                self._enter(name)
         self._observer.opened(sink)
+
+    def _enter(self, name: str) -> None:
+        if self._timeline.enter(name):
+            self._reader.subscribe([name])
 
     def leave(self, sink: Sink) -> None:
         """Forgets a stream."""
@@ -88,25 +99,33 @@ class Hub:
         with self._lock:
             if self._sinks.pop(sink.connection, None) is None:
                 return
-            group = sink.group
-            if group is not None:
-                group.remove(sink)
-                if not group.sinks:
-                    self._drop(group)
+            self._part(sink)
             for name in sink.subscribed:
                 self._timeline.exit(name, now)
+            if not self._sinks:
+                self._timeline.exit(CONTROL, now)
         self._observer.closed(sink)
+
+    def _part(self, sink: Sink) -> None:
+        """Takes `sink` out of the fan-out."""
+        group = sink.group
+        if group is not None:
+            group.remove(sink)
+            if not group.sinks:
+                self._drop(group)
 
     def follow(self, sink: Sink, resume: Resume, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once it has joined its group.
 
         The look for missed events and the join are one step under the lock: nothing fits in between.
 
-        :returns: b"" when the broker could not be asked within `timeout` seconds.
+        :returns: b"" when the broker could not be asked within `timeout` seconds, and when it is ending.
         """
         deadline = time.monotonic() + timeout
         while True:
             with self._lock:
+                if sink.dismissed:
+                    break
                 if self._timeline.ready and resume.is_served(self._timeline.moment()):
                     self._join(sink, resume)
                     return None
@@ -115,6 +134,8 @@ class Hub:
             self._reader.poke()
             if not resume.wait(deadline - time.monotonic()):
                 return b""
+        resume.wait(deadline - time.monotonic())
+        return b""
 
     def _advance(self, sink: Sink, resume: Resume) -> bytes | None:
         replicas, moment = self._timeline.replicas, self._timeline.moment()
@@ -195,18 +216,34 @@ class Hub:
             pass
         return items
 
-    def _dispatch(self, items: list[Item]) -> list[Delivery]:
+    def _dispatch(self, items: list[Item]) -> list[Delivery | Act]:
+        """What is to be done for what arrived, in this order: chunks to write, and acts commanded."""
         with self._lock:
             dispatch = self._timeline.take(items)
             notices = self._reset_notices(dispatch) if dispatch.new_epoch or dispatch.lost else {}
-            touched = list(notices)
-            for replica, entry in dispatch.entries:
-                for group in replica.groups:
-                    if group.offer(entry) and group not in notices:
-                        touched.append(group)
-            now = time.monotonic()
-            made: Chunks = {}
-            return [group.delivery(now, made, notices.get(group, b"")) for group in touched]
+            if dispatch.new_epoch or CONTROL in dispatch.lost:
+                self.commands.lost()
+            steps: list[Delivery | Act] = []
+            for entries, command in self.commands.pieces(
+                self._timeline.replicas.get(CONTROL), dispatch.entries
+            ):
+                steps += self._deliveries(entries, notices)
+                notices = {}
+                if command is not None:
+                    steps += self.commands.obey(command)
+            return steps
+
+    def _deliveries(
+        self, entries: Iterable[tuple[Replica, Entry]], notices: Mapping[Group, bytes]
+    ) -> list[Delivery]:
+        touched = list(notices)
+        for replica, entry in entries:
+            for group in replica.groups:
+                if group.offer(entry) and group not in notices:
+                    touched.append(group)
+        now = time.monotonic()
+        made: Chunks = {}
+        return [group.delivery(now, made, notices.get(group, b"")) for group in touched]
 
     def _reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
         """What each group must be told of lost events."""
@@ -225,10 +262,13 @@ class Hub:
                 notices[group] = notice
         return notices
 
-    def _deliver(self, deliveries: list[Delivery]) -> None:
+    def _deliver(self, steps: Sequence[Delivery | Act]) -> None:
         """Writes chunks out, without the lock: a sink that leaves meanwhile ignores what comes."""
         served = 0
-        for delivery in deliveries:
+        for delivery in steps:
+            if not isinstance(delivery, Delivery):
+                delivery()
+                continue
             if delivery.notice:
                 for sink in delivery.sinks:
                     self._observer.lost(sink)
@@ -239,6 +279,33 @@ class Hub:
                 if served >= MAX_RUN:
                     served = 0
                     time.sleep(0)
+
+    # -- commands: called under the lock, at the command's place in the order of events -----------------
+
+    def matching(
+        self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
+    ) -> list[Sink]:
+        """The streams that meet all that is given. The caller holds the lock, as handlers of commands do."""
+        found: Iterable[Sink] = self._sinks.values()
+        if connection is not None:
+            found = [self._sinks[connection]] if connection in self._sinks else []
+        if user_id is not None:
+            found = [sink for sink in found if sink.user_id == user_id]
+        return [sink for sink in found if channel is None or channel in sink.subscribed]
+
+    def dismiss(self, sinks: Iterable[Sink], reason: str, *, reconnect: bool) -> list[Act]:
+        """Lets no later event reach `sinks`; the acts that end them. The caller holds the lock."""
+        acts: list[Act] = []
+        for sink in sinks:
+            sink.dismissed = True
+            self._part(sink)
+            frame = close_frame(reason, reconnect=reconnect, retry=self._settings.retry)
+            acts.append(partial(sink.end, frame))
+        return acts
+
+    def _disconnect(self, arguments: Mapping[str, Any]) -> list[Act]:
+        wanted = {key: arguments[key] for key in ("user_id", "connection", "channel") if arguments.get(key)}
+        return self.dismiss(self.matching(**wanted), "disconnected", reconnect=bool(arguments["reconnect"]))
 
     def _tick(self, now: float) -> None:
         if self._sinks or self._timeline.idle:

@@ -215,6 +215,16 @@ class Judge:
         wanted = any(name in fact.channels and at >= since for name, since in self._since.items())
         return wanted and not fact.fleeting and not fact.exclude & self._who
 
+    def ended(self, commands: Iterable[tuple[int, int]], *, joined: bool) -> None:
+        """The stream was ended by one of these commands: with all events before it, and none after."""
+        assert any(self._ends_at(place, joined) for place in commands), "ended too early or too late"
+
+    def _ends_at(self, command: tuple[int, int], joined: bool) -> bool:
+        index = self._truth.index(command)
+        if not joined or self._at is None:
+            return self._at is None or self._at <= index
+        return self._at <= index and not any(map(self._due, range(self._at, index)))
+
     def has_all(self) -> bool:
         """Whether nothing that is due is still to come."""
         return self._at is not None and not any(map(self._due, range(self._at, len(self._truth.facts))))

@@ -7,7 +7,7 @@ decisions give the same course of events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
@@ -15,6 +15,7 @@ from greenlet import getcurrent, greenlet
 from flask_sse_push.brokers.base import BROADCAST, Bounds, Broker, Link, Publication, Signal
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
+from flask_sse_push.control import Act, Command, publication
 from flask_sse_push.cursor import EARLIEST, Cursor
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.event import Event
@@ -190,7 +191,7 @@ class Worker:
         self._reading = greenlet(self.hub._reader.run)
         self._reading.switch()
         self._fetching: greenlet | None = None
-        self._deliveries: list[Delivery] = []
+        self._deliveries: list[Delivery | Act] = []
 
     def read(self, turn: Turn) -> None:
         self._reading.switch(turn)
@@ -263,7 +264,10 @@ class JudgedSink(Sink):
         super().__init__(connection, "u" + connection, channels)
         self.judge = judge
         self.cursors: list[str | None] = [judge.cursor]
-        self.left = False
+        self.left = self.joined = False
+        self.commands: list[tuple[int, int]] = []  # places of those to end this stream
+        self.stale = False  # whether one for an earlier stream of the client, with the same id, may end it
+        self.when_ended: Callable[[], None] = lambda: None
 
     def write(self, chunk: bytes) -> None:
         if self.left:
@@ -273,7 +277,14 @@ class JudgedSink(Sink):
             self.cursors.append(self.judge.cursor)
 
     def end(self, frame: bytes) -> None:
-        raise NotImplementedError
+        assert b"event: sse.close" in frame
+        if not self.left:
+            if not self.stale:
+                self.judge.ended(self.commands, joined=self.joined)
+            self.when_ended()
+
+    def join(self) -> None:
+        self.joined = True
 
     def is_stuck(self, now: float) -> bool:
         return False
@@ -290,12 +301,15 @@ class Client:
         self.cursor: str | None = None
         self.worker: Worker | None = None
         self.joined = False
+        self.commanded = False  # whether a command named it
 
     def open(self, worker: Worker, truth: Truth, channels: tuple[str, ...], start: Start) -> None:
         judge = Judge(truth, {self.name, "u" + self.name}, channels, start)
         self.worker = worker
         self.joined = False
         self.sink = JudgedSink(self.name, channels, judge)
+        self.sink.when_ended = self.leave
+        self.sink.stale = self.commanded
         self.resume = Resume((*channels, BROADCAST), start)
         worker.hub.open(self.sink)
 
@@ -349,6 +363,15 @@ class World:
         first = self._serial - len(publications) + 1
         for at, cursor in enumerate(self.broker.publish(publications)):
             self.truth.note(cursor, str(first + at), publications[at])
+
+    def disconnect(self, client: int) -> None:
+        """Somebody has the stream of a client ended."""
+        who = self.clients[client]
+        command = Command("disconnect", {"connection": who.name, "reconnect": True})
+        cursor = self.broker.publish([publication(command)])[0]
+        who.commanded = True
+        if who.worker:
+            who.sink.commands.append(self.truth.place(str(cursor)))
 
     def latest(self) -> str:
         """What the last publish returned: a cursor that workers may not have reached."""

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from flask_sse_push import fetcher, hub, reader, resume
 from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST
+from flask_sse_push.control import CONTROL
 from tests.support.simulation import ALL, CLOCK, KINDS, NAMES, PIECE, Turn, Worker, World
 
 Strategy = st.SearchStrategy[Any]
@@ -66,6 +67,10 @@ class PromiseMachine(RuleBasedStateMachine):
     @rule(client=clients, unread=st.sampled_from([0, 1, 3]))
     def leave(self, client: int, unread: int) -> None:
         self.world.clients[client].leave(unread)
+
+    @rule(client=clients)
+    def disconnect(self, client: int) -> None:
+        self.world.disconnect(client)
 
     @rule(worker=workers, commands=few, signals=few)
     def read(self, worker: int, commands: int, signals: int) -> None:
@@ -119,7 +124,9 @@ class PromiseMachine(RuleBasedStateMachine):
     def forget_all(self, clock_back: bool) -> None:
         self.world.forget_all(clock_back)
 
-    @rule(name=st.sampled_from((*NAMES, BROADCAST)), how=st.sampled_from(["all", "newest", "oldest"]))
+    @rule(
+        name=st.sampled_from((*NAMES, BROADCAST, CONTROL)), how=st.sampled_from(["all", "newest", "oldest"])
+    )
     def tamper(self, name: str, how: str) -> None:
         self.world.tamper(name, how)
 
@@ -149,6 +156,7 @@ class Walk:
         "open": 8,
         "follow": 8,
         "leave": 4,
+        "disconnect": 1.5,
         "read": 11,
         "fetch": 11,
         "dispatch": 9,
@@ -199,6 +207,9 @@ class Walk:
     def leave(self) -> None:
         self.world.clients[self.client()].leave(self._pick([0, 0, 1, 3]))
 
+    def disconnect(self) -> None:
+        self.world.disconnect(self.client())
+
     def read(self) -> None:
         self.worker().read(Turn(self._pick(self._parts), self._pick(self._parts)))
 
@@ -239,7 +250,7 @@ class Walk:
         self.world.forget_all(self._chance.random() < 0.5)
 
     def tamper(self) -> None:
-        self.world.tamper(self._pick((*NAMES, BROADCAST)), self._pick(["all", "newest", "oldest"]))
+        self.world.tamper(self._pick((*NAMES, BROADCAST, CONTROL)), self._pick(["all", "newest", "oldest"]))
 
     def settle(self) -> None:
         self.world.settle()

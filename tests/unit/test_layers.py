@@ -20,6 +20,7 @@ LAYERS = [
     ["brokers.base"],
     ["brokers.memory", "brokers.redis", "brokers.embedded"],
     ["brokers"],
+    ["control"],
     ["announcer"],
     ["fetcher", "sink", "reader"],
     ["observer"],

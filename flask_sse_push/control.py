@@ -1,0 +1,115 @@
+"""Commands to all workers of all machines, such as "end the streams of user 7".
+
+They travel on a channel of their own, as events do: kept in its list, in one order with all events, read
+again after a broken link. So each worker gets each command once and in its place among the events, or learns
+that some were lost. No stream listens to the channel, since its name is no channel name. A worker listens
+while it has streams.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .brokers.base import Entry, Publication
+from .errors import InvalidEvent
+
+if TYPE_CHECKING:
+    from .replica import Replica
+
+logger = logging.getLogger(__name__)
+
+#: The channel of commands. `!` is outside the grammar of channel names.
+CONTROL = "!control"
+#: Bytes of one command: every worker reads it.
+MAX_COMMAND = 100_000
+
+
+class Command(NamedTuple):
+    """What every worker is to do: a name, and arguments as JSON knows them."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+#: Something to be done outside the hub's lock, in its place among the deliveries.
+Act = Callable[[], None]
+#: Obeys one command. Called by the dispatcher under the hub's lock at the command's place in the order of
+#: events, so it must neither block nor do I/O; what it returns is done in that place without the lock.
+Handler = Callable[[Mapping[str, Any]], Iterable[Act]]
+#: A piece of one dispatch: entries that go out before a command, and the command.
+Piece = tuple[list[tuple["Replica", Entry]], "Command | None"]
+
+
+def publication(command: Command) -> Publication:
+    """The command on its way to the broker; `Broker.publish` takes it as any other.
+
+    :raises InvalidEvent: when its arguments are not JSON or too long.
+    """
+    try:
+        body = json.dumps([command.name, command.arguments]).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent("command", f"{command.name}: {error}") from error
+    if len(body) > MAX_COMMAND:
+        raise InvalidEvent("command", f"{command.name}: has {len(body)} bytes, at most {MAX_COMMAND} go")
+    return Publication(body, (CONTROL,))
+
+
+def parse(entry: Entry) -> Command | None:
+    """The command in an entry of the channel; None, with a line in the log, for anything else."""
+    try:
+        name, arguments = json.loads(entry.frame.partition(b"\n")[2])
+        return Command(name, dict(arguments))
+    except (TypeError, ValueError):
+        logger.warning("ignoring an entry of %r that is no command of ours", CONTROL)
+        return None
+
+
+class Commands:
+    """Finds the commands among what a worker dispatches, and their handlers."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+        self._when_lost: list[Callable[[], None]] = []
+        self._head = 0  # id of the newest command up to which all were looked for
+
+    def on(self, name: str, handler: Handler) -> None:
+        """Registers the handler of one command. One that comes twice may be obeyed twice."""
+        self._handlers[name] = handler
+
+    def on_lost(self, listener: Callable[[], None]) -> None:
+        """Registers what is called, as handlers are, when commands were lost: the broker lost its data, or
+        kept too little."""
+        self._when_lost.append(listener)
+
+    def lost(self) -> None:
+        """Tells the listeners."""
+        for listener in self._when_lost:
+            listener()
+
+    def pieces(self, replica: Replica | None, entries: list[tuple[Replica, Entry]]) -> Iterator[Piece]:
+        """Splits `entries` at the commands among them.
+
+        :param replica: that of the channel of commands. It costs nothing while it stands still.
+        """
+        begin = 0
+        if entries and replica is not None and replica.head != self._head:
+            self._head = replica.head
+            for at, (where, entry) in enumerate(entries):
+                if where is replica:
+                    yield entries[begin:at], parse(entry)
+                    begin = at + 1
+        yield entries[begin:] if begin else entries, None
+
+    def obey(self, command: Command) -> list[Act]:
+        """What is to be done for `command`; nothing, with a line in the log, when that fails."""
+        handler = self._handlers.get(command.name)
+        try:
+            if handler is not None:
+                return list(handler(command.arguments))
+            logger.warning("a command %r is not known here: do all workers run one version?", command.name)
+        except Exception:
+            logger.exception("the command %r failed", command.name)  # the streams must go on
+        return []

@@ -1,0 +1,170 @@
+"""Commands over every broker: two workers, real threads."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+
+from flask_sse_push import MessageAnnouncer, brokers
+from flask_sse_push.brokers.base import Broker
+from flask_sse_push.config import Settings
+from flask_sse_push.control import CONTROL, Act
+from flask_sse_push.hub import Hub
+from flask_sse_push.resume import Resume, Start
+from flask_sse_push.sink import Sink
+from tests.support.deadline import eventually
+
+SETTINGS = Settings(linger=0.0, probe=1.0)
+
+
+class Record(Sink):
+    """A stream that keeps what it gets."""
+
+    def __init__(self, hub: Hub, connection: str, user_id: str | None, *channels: str) -> None:
+        super().__init__(connection, user_id, channels)
+        self.got = b""
+        self.ended = False
+        self.hub = hub
+        hub.open(self)
+        resume = Resume(self.subscribed, Start())
+        eventually(lambda: self._joined(resume))
+
+    def _joined(self, resume: Resume) -> bool:
+        frames = self.hub.follow(self, resume, 1)
+        self.got += frames or b""
+        return frames is None
+
+    def write(self, chunk: bytes) -> None:
+        if not self.ended:
+            self.got += chunk
+
+    def end(self, frame: bytes) -> None:
+        if not self.ended:
+            self.got += frame
+            self.ended = True
+            self.hub.leave(self)
+
+    def is_stuck(self, now: float) -> bool:
+        return False
+
+    def cut(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def make_hub(broker: Broker) -> Iterator[Callable[[], Hub]]:
+    with ExitStack() as hubs:
+
+        def make() -> Hub:
+            hub = Hub(broker, SETTINGS)
+            hubs.callback(hub.close)
+            return hub
+
+        yield make
+
+
+@pytest.fixture
+def announcer(broker: Broker) -> MessageAnnouncer:
+    return MessageAnnouncer(broker, SETTINGS)
+
+
+def hears_commands(hub: Hub) -> bool:
+    replica = hub._timeline.replicas.get(CONTROL)
+    return replica is not None and replica.live
+
+
+def test_a_user_is_disconnected_on_all_workers(
+    make_hub: Callable[[], Hub], announcer: MessageAnnouncer
+) -> None:
+    hubs = make_hub(), make_hub()
+    sevens = [Record(hub, f"seven-{at}", "7", "a") for at, hub in enumerate(hubs)]
+    eights = [Record(hub, f"eight-{at}", "8", "a") for at, hub in enumerate(hubs)]
+    for hub in hubs:
+        eventually(lambda hub=hub: hears_commands(hub))  # type: ignore[misc]
+    announcer.publish("before", channel="a")
+    announcer.disconnect(user_id=7)
+    announcer.publish("after", channel="a")
+    for sink in eights:
+        eventually(lambda sink=sink: b"after" in sink.got)  # type: ignore[misc]
+        assert not sink.ended
+    for sink in sevens:
+        eventually(lambda sink=sink: sink.ended)  # type: ignore[misc]
+        assert b"before" in sink.got
+        assert b"after" not in sink.got
+        assert b'"reason":"disconnected","reconnect":true' in sink.got
+
+
+def test_one_stream_or_the_streams_of_a_channel_can_be_named(
+    make_hub: Callable[[], Hub], announcer: MessageAnnouncer
+) -> None:
+    hub = make_hub()
+    one, two, three = (Record(hub, name, None, "a", name) for name in ("one", "two", "three"))
+    eventually(lambda: hears_commands(hub))
+    announcer.disconnect(connection="one", reconnect=False)
+    eventually(lambda: one.ended)
+    assert b'"reconnect":false' in one.got
+    announcer.disconnect(channel="two")
+    eventually(lambda: two.ended)
+    announcer.disconnect(connection="three", channel="two")
+    announcer.disconnect(connection="nobody")
+    announcer.disconnect(channel="a", connection="three")
+    eventually(lambda: three.ended)
+    assert len(hub) == 0
+
+
+def test_commands_sent_while_the_link_was_broken_are_obeyed_once_and_in_order(redis_url: str) -> None:
+    settings = Settings(broker_url=redis_url, prefix=f"test-{uuid.uuid4().hex}", probe=0.5)
+    broker = brokers.connect(settings)
+    announcer, hub = MessageAnnouncer(broker, settings), Hub(broker, settings)
+    told: list[int] = []
+
+    def note(arguments: Mapping[str, Any]) -> list[Act]:
+        told.append(arguments["n"])
+        return []
+
+    hub.commands.on("note", note)
+    with redis.Redis.from_url(redis_url) as client:
+        sink = Record(hub, "one", "7", "a")
+        eventually(lambda: hears_commands(hub))
+        for n in range(100):
+            announcer.command("note", n=n)
+            if n % 10 == 0:
+                client.client_kill_filter(_type="pubsub")
+        announcer.publish("last", channel="a")
+        eventually(lambda: b"last" in sink.got)
+    assert told == list(range(100))
+    hub.close()
+    broker.close()
+
+
+def test_a_worker_is_told_when_commands_were_lost(redis_url: str) -> None:
+    settings = Settings(broker_url=redis_url, prefix=f"test-{uuid.uuid4().hex}", probe=0.5)
+    broker = brokers.connect(settings)
+    hub = Hub(broker, settings)
+    lost: list[bool] = []
+    hub.commands.on_lost(lambda: lost.append(True))
+    with redis.Redis.from_url(redis_url) as client:
+        Record(hub, "one", "7", "a")
+        eventually(lambda: hears_commands(hub))
+        assert not lost
+        client.delete("{" + settings.prefix + ":0}:state")
+        eventually(lambda: lost)
+    hub.close()
+    broker.close()
+
+
+def test_a_worker_without_streams_lets_the_channel_go(
+    make_hub: Callable[[], Hub], announcer: MessageAnnouncer
+) -> None:
+    hub = make_hub()
+    for round in range(2):
+        sink = Record(hub, f"round-{round}", None, "a")
+        eventually(lambda: hears_commands(hub))
+        announcer.disconnect(connection=sink.connection)
+        eventually(lambda sink=sink: sink.ended)  # type: ignore[misc]
+        eventually(lambda: CONTROL not in hub._timeline.replicas)

@@ -34,6 +34,10 @@ class Cursor(NamedTuple):
     def __str__(self) -> str:
         return f"{self.epoch}-{base36(self.id)}"
 
+    def earlier(self, seconds: float) -> Cursor:
+        """A position that the broker had passed `seconds` ago: ids never grow faster than its clock."""
+        return self._replace(id=max(0, self.id - round(seconds * 1_000_000)))
+
 
 def base36(number: int) -> str:
     """`number` (not negative) in base 36, without leading zeros."""

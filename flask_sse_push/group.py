@@ -10,17 +10,21 @@ from .cursor import Cursor
 from .sink import Sink
 from .wire import control
 
-Chunks = dict[tuple[type[Sink], bytes, tuple[int, ...]], bytes]
+Chunks = dict[tuple[type[Sink], bytes, tuple[int, ...], tuple[str, ...] | None], bytes]
 
 
 class Group:
-    """The sinks of one kind that joined one set of channels."""
+    """The sinks of one kind that joined one set of channels.
 
-    __slots__ = ("channels", "kind", "last", "pending", "sinks", "touched")
+    :param tagged: whether each event names its channels.
+    """
 
-    def __init__(self, channels: tuple[str, ...], kind: type[Sink]) -> None:
+    __slots__ = ("channels", "kind", "last", "pending", "sinks", "tagged", "touched")
+
+    def __init__(self, channels: tuple[str, ...], kind: type[Sink], tagged: bool = False) -> None:
         self.channels = channels
         self.kind = kind
+        self.tagged = tagged
         self.sinks: list[Sink] = []
         self.last = 0  # id of the newest entry put together for the group
         self.pending: list[Entry] = []  # entries of the dispatch under way
@@ -59,10 +63,18 @@ class Group:
         """
         entries, self.pending = self.pending, []
         self.touched = now
-        key = self.kind, notice, tuple([entry.id for entry in entries])
+        key = (
+            self.kind,
+            notice,
+            tuple([entry.id for entry in entries]),
+            self.channels if self.tagged else None,
+        )
         chunk = made.get(key)
         if chunk is None:
-            frames = notice + b"".join([entry.frame for entry in entries])
+            if self.tagged:
+                frames = notice + b"".join([entry.tagged(self.channels) for entry in entries])
+            else:
+                frames = notice + b"".join([entry.frame for entry in entries])
             chunk = made[key] = self.kind.framed(frames)
         limited = entries if any(entry.exclude for entry in entries) else ()
         return Delivery(self.kind, tuple(self.sinks), chunk, limited, notice)
@@ -88,10 +100,13 @@ class Delivery(NamedTuple):
 
 def frames_for(sink: Sink, entries: Iterable[Entry]) -> bytes:
     """The frames of `entries`. One that is not for `sink` becomes a heartbeat: its cursor moves on."""
-    return b"".join(
-        heartbeat(Cursor(entry.epoch, entry.id)) if sink.is_excluded(entry.exclude) else entry.frame
-        for entry in entries
-    )
+    return b"".join(_frame_for(sink, entry) for entry in entries)
+
+
+def _frame_for(sink: Sink, entry: Entry) -> bytes:
+    if sink.is_excluded(entry.exclude):
+        return heartbeat(Cursor(entry.epoch, entry.id))
+    return entry.tagged(sink.subscribed) if sink.tagged else entry.frame
 
 
 def heartbeat(cursor: Cursor) -> bytes:

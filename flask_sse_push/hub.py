@@ -58,7 +58,7 @@ class Hub:
         self._fetcher = Fetcher(broker, name, self._inbox.put, settings.probe)
         self._lock = threading.Lock()
         self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
-        self._groups: dict[tuple[type[Sink], frozenset[str]], Group] = {}
+        self._groups: dict[tuple[type[Sink], frozenset[str], bool], Group] = {}
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
@@ -165,10 +165,10 @@ class Hub:
 
     def _join(self, sink: Sink, resume: Resume) -> None:
         sink.join()
-        key = type(sink), frozenset(resume.channels)
+        key = type(sink), frozenset(resume.channels), sink.tagged
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(sink.subscribed, type(sink))
+            group = self._groups[key] = Group(sink.subscribed, type(sink), sink.tagged)
             group.last = resume.at or 0
             for name in group.channels:
                 self._timeline.replicas[name].groups.append(group)
@@ -176,7 +176,7 @@ class Hub:
         group.add(sink)
 
     def _drop(self, group: Group) -> None:
-        del self._groups[group.kind, frozenset(group.channels)]
+        del self._groups[group.kind, frozenset(group.channels), group.tagged]
         for name in group.channels:
             self._timeline.replicas[name].groups.remove(group)
 
@@ -330,6 +330,14 @@ class Hub:
         elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
             sink.write(self._heartbeats.chunk(group, self._timeline.told()))
+
+    def position(self) -> Cursor | None:
+        """How far this worker has provably seen; None before it knows. Does not block."""
+        with self._lock:
+            if not self._timeline.ready:
+                return None
+            moment = self._timeline.moment()
+        return Cursor(moment.epoch, moment.position)
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker: counts, and seconds since the broker was last heard."""

@@ -48,5 +48,10 @@ def start(args: MultiDict[str, str], headers: Headers) -> Start:
     return Start(newest=int(last))
 
 
+def tagged(args: MultiDict[str, str]) -> bool:
+    """Whether each event is to name its channels in a field `channel:`; `?tagged=1` asks for it."""
+    return args.get("tagged") == "1"
+
+
 def _bad(message: str) -> Refused:
     return Refused(400, ErrorCode.INVALID_FORMAT, message)

@@ -13,6 +13,7 @@ from . import brokers, drain, worker
 from .announcer import MessageAnnouncer
 from .brokers.base import Broker
 from .config import Settings
+from .cursor import Cursor
 from .event import Dumps
 from .hub import Hub
 from .observer import Observer
@@ -20,6 +21,9 @@ from .sink import Sink
 from .transports import Transports
 
 logger = logging.getLogger(__name__)
+
+#: The inbox of a probe whose echo nobody waits for.
+NOBODY = "nobody"
 
 
 class Runtime:
@@ -50,6 +54,19 @@ class Runtime:
     def transports(self) -> Transports:
         """What brings this process's streams to their sockets."""
         return self._part("transports")  # type: ignore[no-any-return]
+
+    def position(self, ago: float) -> Cursor:
+        """A position that every event of the last `ago` seconds comes after.
+
+        This worker's own, when it has streams; else the broker is asked, which blocks.
+
+        :raises BrokerUnavailable: when it does not answer in time.
+        """
+        hub: Hub | None = self._parts.get(os.getpid(), {}).get("hub")
+        position = hub.position() if hub else None
+        if position is None:
+            position = self.broker.probe(NOBODY)
+        return position.earlier(ago)
 
     def places(self, sink: Sink) -> int:
         """How many streams this worker may hold when they are like `sink`."""

@@ -185,7 +185,7 @@ class Timeline:
         if replica is None:
             return  # let go, and the broker does not know it yet
         try:
-            entry = Entry.parse(heard.stored)
+            entry = Entry.parse(heard.stored, heard.channel)
         except ValueError:
             logger.warning("ignoring a message on %r that is no event of ours", heard.channel)
             return

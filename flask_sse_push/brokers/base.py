@@ -7,7 +7,7 @@ The pieces that need no server are here as functions, so that both brokers share
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Publication(NamedTuple):
         """What a worker must know beside the body, as one word."""
         fields: list[tuple[str, str]] = [("x", name) for name in self.exclude]
         if len(self.channels) > 1:
-            fields.append(("m", "1"))
+            fields += [("m", name) for name in self.channels]
         if self.ttl is not None:
             fields.append(("t", str(round(self.ttl * 1_000_000))))
         return urlencode(fields) or "-"
@@ -41,7 +41,7 @@ class Publication(NamedTuple):
 class Entry:
     """An event as the broker keeps it: its place in the order, and its frame ready to send."""
 
-    __slots__ = ("epoch", "exclude", "expires", "frame", "id", "prev", "shared")
+    __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Entry:
         exclude: frozenset[str] = frozenset(),
         expires: int = 0,
         shared: bool = False,
+        channels: tuple[str, ...] = (),
     ) -> None:
         self.epoch = epoch
         self.id = id
@@ -62,24 +63,31 @@ class Entry:
         self.exclude = exclude
         self.expires = expires  # position from which on it is no longer replayed; 0: never
         self.shared = shared  # other channels announce the same id too
+        self.channels = channels  # all that it was published to
 
     def is_expired(self, position: int) -> bool:
         """Whether the event is not to be replayed any more at `position`."""
         return 0 < self.expires <= position
 
+    def tagged(self, subscribed: Collection[str]) -> bytes:
+        """The frame with a field that names those of its channels that a stream listens to."""
+        names = ",".join([name for name in self.channels if name in subscribed])
+        return b"channel: %b\n%b" % (names.encode(), self.frame)
+
     @classmethod
-    def parse(cls, stored: bytes) -> Entry:
-        """An entry from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
+    def parse(cls, stored: bytes, channel: str = "") -> Entry:
+        """An entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
 
         :raises ValueError: when it is not one.
         """
         head, _, body = stored.partition(b"\n")
         epoch, id, prev, meta = head.decode("ascii").split(" ")
         if meta == "-":
-            return cls(epoch, int(id), int(prev), body)
+            return cls(epoch, int(id), int(prev), body, channels=(channel,))
         fields = parse_qs(meta, strict_parsing=True)
         expires = int(id) + int(fields["t"][0]) if "t" in fields else 0
-        return cls(epoch, int(id), int(prev), body, frozenset(fields.get("x", ())), expires, "m" in fields)
+        exclude, channels = frozenset(fields.get("x", ())), tuple(fields.get("m", (channel,)))
+        return cls(epoch, int(id), int(prev), body, exclude, expires, "m" in fields, channels)
 
 
 def store(epoch: str, id: int, prev: int, publication: Publication) -> bytes:

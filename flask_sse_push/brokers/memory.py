@@ -96,7 +96,7 @@ class MemoryBroker(Broker):
     def _past(self, name: str, after: int) -> Past:
         entries: list[Entry] = []
         for stored in reversed(self._lists.get(name, ())):
-            entries.append(Entry.parse(stored))
+            entries.append(Entry.parse(stored, name))
             if entries[-1].id <= after:
                 break
         entries.reverse()

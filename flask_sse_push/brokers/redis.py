@@ -97,7 +97,7 @@ class RedisBroker(Broker):
         answers = zip(after.items(), rest[::2], rest[1::2], strict=True)
         epoch = epoch.decode()
         channels = {
-            name: past(at, _entries(epoch, stored), int(head), int(horizon))
+            name: past(at, _entries(name, epoch, stored), int(head), int(horizon))
             for (name, at), head, stored in answers
         }
         return History(epoch, int(last), channels)
@@ -206,13 +206,13 @@ def _translated() -> Iterator[None]:
         raise BrokerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
 
 
-def _entries(epoch: str, stored: Sequence[bytes]) -> list[Entry]:
+def _entries(channel: str, epoch: str, stored: Sequence[bytes]) -> list[Entry]:
     """The entries of this epoch. What a foreign hand put between them is left out: the `prev` chain tells
     whether something of ours is missing there."""
     entries = []
     for each in stored:
         with contextlib.suppress(ValueError):
-            entry = Entry.parse(each)
+            entry = Entry.parse(each, channel)
             if entry.epoch == epoch:
                 entries.append(entry)
     return entries

@@ -305,7 +305,7 @@ def test_a_live_event_is_what_the_history_holds(broker: Broker, link: Link) -> N
     publish(broker, "x", "a")
     heard = hear(link, 1)[0]
     assert isinstance(heard, Heard)
-    live, stored = Entry.parse(heard.stored), past(broker).entries[0]
+    live, stored = Entry.parse(heard.stored, heard.channel), past(broker).entries[0]
     assert all(getattr(live, name) == getattr(stored, name) for name in Entry.__slots__)
 
 

@@ -7,6 +7,7 @@ app.register_blueprint(sse, url_prefix="/stream")
 from __future__ import annotations
 
 from .announcer import MessageAnnouncer
+from .auth import BearerJWT, Identity
 from .blueprint import SSEBlueprint
 from .errors import (
     BrokerUnavailable,
@@ -24,9 +25,11 @@ from .version import __version__
 sse = SSEBlueprint("sse")
 
 __all__ = [
+    "BearerJWT",
     "BrokerUnavailable",
     "ConfigError",
     "ErrorCode",
+    "Identity",
     "InvalidEvent",
     "InvalidPayload",
     "MessageAnnouncer",

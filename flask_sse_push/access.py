@@ -33,16 +33,36 @@ def may_listen(user: Any, channel: str, public: Iterable[str], authorize: Author
     return authorize is not None and bool(authorize(user, channel))
 
 
-def check(user: Any, channels: Iterable[str], public: Iterable[str], authorize: Authorize | None) -> None:
+def check(
+    user: Any,
+    channels: Iterable[str],
+    public: Iterable[str],
+    authorize: Authorize | None,
+    *,
+    can_sign_in: bool = False,
+) -> None:
     """Passes when every channel is allowed.
 
-    :raises Refused: 403, the same for a forbidden channel and one that does not exist.
+    :param can_sign_in: whether the app knows users at all: then nobody is asked to become one.
+    :raises Refused: 401 for nobody, else 403; the same for a forbidden channel and one that does not exist.
     """
     for channel in channels:
         if not may_listen(user, channel, public, authorize):
-            raise Refused(
-                403,
-                ErrorCode.PERMISSION_DENIED,
-                f"listening to the channel {channel!r} is not allowed; {ADVICE}",
-                details={"channel": channel},
-            )
+            raise refused(user, channel, can_sign_in=can_sign_in)
+
+
+def refused(user: Any, channel: str, *, can_sign_in: bool) -> Refused:
+    """The answer to who may not listen to `channel`."""
+    if can_sign_in and user_id(user) is None:
+        return Refused(
+            401,
+            ErrorCode.AUTH_REQUIRED,
+            f"the channel {channel!r} is not public: sign in, or send a token or a ticket",
+            details={"channel": channel},
+        )
+    return Refused(
+        403,
+        ErrorCode.PERMISSION_DENIED,
+        f"listening to the channel {channel!r} is not allowed; {ADVICE}",
+        details={"channel": channel},
+    )

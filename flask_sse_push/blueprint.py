@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from flask import Blueprint, Flask, Response, current_app, g, has_request_context, jsonify, request
 from flask.blueprints import BlueprintSetupState
 
-from . import access, query, signals
+from . import cors, query, signals, tickets
+from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
+from .auth import refused_token
 from .brokers.base import BROADCAST
 from .cli import add_commands
 from .config import Settings
@@ -46,13 +48,14 @@ class SSEBlueprint(Blueprint):
         options.setdefault("static_url_path", "/client")
         options.setdefault("cli_group", name)
         super().__init__(name, import_name, **options)
-        self._authorize: access.Authorize | None = None
-        self._identify: Any = None
+        self._hooks = Hooks()
         self.add_url_rule("", "stream", self._stream, methods=["GET"])
         self.add_url_rule("/", "stream_slash", self._stream, methods=["GET"])
-        self.register_error_handler(Refused, _refusal)
         self.before_app_request(_note_begin)
         self.record_once(self._add_to_templates)
+        self.url_value_preprocessor(_hide_ticket)
+        self.after_request(self._allow_origin)
+        self.app_errorhandler(Refused)(_refusal)
         add_commands(self)
 
     # -- registration ------------------------------------------------------------------------------------
@@ -97,13 +100,39 @@ class SSEBlueprint(Blueprint):
 
     def authorize(self, allowed: F) -> F:
         """Registers `allowed(user, channel) -> bool`, asked for every channel that is not public."""
-        self._authorize = allowed  # type: ignore[assignment]
+        self._hooks.authorize = allowed  # type: ignore[assignment]
         return allowed
 
     def identify(self, who: F) -> F:
-        """Registers `who(request) -> user | None`. Without one, flask-login's `current_user` is taken."""
-        self._identify = who
+        """Registers `who(request) -> user | Identity | None`; the first that knows somebody counts.
+
+        Without one, flask-login's `current_user` is taken.
+        """
+        self._hooks.identify.append(who)  # type: ignore[arg-type]
         return who
+
+    def load_user(self, load: F) -> F:
+        """Registers `load(user_id) -> user | None`, which tells who the user of a ticket or of an open stream
+        is now. Without one, flask-login's `user_loader` is taken, for its own users and for tickets.
+        """
+        self._hooks.load_user = load  # type: ignore[assignment]
+        return load
+
+    # -- tickets -----------------------------------------------------------------------------------------
+
+    def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = tickets.LONGEST) -> str:
+        """A ticket that opens one stream: `new EventSource(url + "?ticket=" + ticket)`.
+
+        Needs an app context. Does not block. Anybody who has it may use it, once, so hand it out by a page
+        or an API that knows its user, and fetch a new one for each connection.
+
+        :param user: whom it is for; a user object, an id, or None.
+        :param channels: what it opens; all of them, when the URL names none. They must be allowed now.
+        :param seconds: how long it is good for, at most 60.
+        :raises Refused: 401 or 403, when `user` may not listen to one of them; as the answer of a view it
+            becomes one.
+        """
+        return self._admission().ticket(user, channels, seconds)
 
     # -- publishing --------------------------------------------------------------------------------------
 
@@ -205,13 +234,11 @@ class SSEBlueprint(Blueprint):
     def _stream(self) -> Response:
         runtime = self.runtime
         settings = runtime.settings
-        user = self._user()
-        channels = query.channels(request.args, settings.max_channels)
-        access.check(user, channels, settings.public_channels, self._authorize)
-        resume = Resume((*channels, BROADCAST), query.start(request.args, request.headers))
+        grant = self._admission().grant(request)
+        resume = Resume((*grant.channels, BROADCAST), query.start(request.args, request.headers))
         hub = runtime.hub
         sink = runtime.transports.sink(
-            request.environ, secrets.token_urlsafe(9), access.user_id(user), channels
+            request.environ, secrets.token_urlsafe(9), grant.identity.user_id, grant.channels
         )
         sink.tagged = query.tagged(request.args)
         if len(hub) >= runtime.places(sink):
@@ -221,16 +248,51 @@ class SSEBlueprint(Blueprint):
                 "this worker has no room for another stream",
                 retry_after=jittered_ms(settings.retry) / 1000,
             )
+        if request.method != "HEAD":
+            self._use_up(grant)
         return Response(stream(hub, sink, resume, settings), headers=HEADERS)
 
-    def _user(self) -> Any:
-        if self._identify is not None:
-            return self._identify(request)
-        if "login_manager" not in vars(current_app._get_current_object()):  # type: ignore[attr-defined]
-            return None
-        from flask_login import current_user
+    def _admission(self) -> Admission:
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        return Admission(app, self.runtime.settings, self._hooks)
 
-        return current_user._get_current_object() if current_user.is_authenticated else None
+    def _use_up(self, grant: Grant) -> None:
+        """Takes the grant's ticket, so that nobody can come with it again."""
+        ticket = grant.ticket
+        if ticket is None:
+            return
+        try:
+            first = self.runtime.broker.claim(f"ticket:{ticket.name}", ticket.expires - time.time())
+        except BrokerUnavailable as error:
+            raise Refused(
+                503,
+                ErrorCode.SERVICE_UNAVAILABLE,
+                "whether the ticket was used cannot be told now",
+                retry_after=jittered_ms(self.runtime.settings.retry) / 1000,
+            ) from error
+        if not first:
+            raise refused_token()
+
+    def _allow_origin(self, response: Response) -> Response:
+        """Lets pages of the listed origins read any answer under the prefix, the client's module too."""
+        allowed = self.runtime.settings.cors_origins
+        if allowed:
+            preflight = request.method == "OPTIONS"
+            origin = request.headers.get("Origin")
+            response.headers.update(cors.headers(origin, allowed, preflight=preflight))
+            response.vary.add("Origin")
+        return response
+
+
+def _hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Takes the ticket out of what servers and error trackers write into their logs."""
+    if tickets.PARAMETER in request.args:  # read first: from here on the query has no ticket
+        environ = request.environ
+        environ["QUERY_STRING"] = tickets.redacted_query(environ.get("QUERY_STRING", ""))
+        request.query_string = environ["QUERY_STRING"].encode("latin-1")
+        for key in ("RAW_URI", "REQUEST_URI"):
+            if key in environ:
+                environ[key] = tickets.redacted_url(environ[key])
 
 
 class _InTemplates:
@@ -249,6 +311,9 @@ def _refusal(refused: Refused) -> Response:
     response = jsonify(error_body(refused.code, refused.message, refused.details))
     response.status_code = refused.status
     response.headers["Cache-Control"] = "no-store"
+    if refused.status == 401:
+        failed = refused.code != ErrorCode.AUTH_REQUIRED
+        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if failed else "Bearer"
     if refused.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(refused.retry_after)))
     return response

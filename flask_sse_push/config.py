@@ -59,6 +59,19 @@ def _matching(pattern: str, expected: str) -> Reader:
     return read
 
 
+def _origins(key: str, value: Any) -> tuple[str, ...]:
+    origins = _names(key, value)
+    for origin in origins:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin):
+            raise ConfigError(
+                key,
+                value,
+                "exact origins as browsers send them, such as https://app.example.com: in small letters, "
+                "without a path, and neither * nor null, which would let any page read with a user's cookies",
+            )
+    return origins
+
+
 def _url(key: str, value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z+]+://.*", value):
         shown = without_secret(value) if isinstance(value, str) else value
@@ -89,6 +102,9 @@ class Settings:
     url_prefix: str = _setting("/stream", _matching(r"(/[^/\s]+)+", "a path such as /stream"))
     #: Channels (fnmatch patterns) that anyone may listen to; all others ask `@sse.authorize`.
     public_channels: tuple[str, ...] = _setting(("sse",), _names)
+    #: Origins whose pages may read streams, with cookies; all other foreign pages are then refused. Exact:
+    #: scheme, host and port.
+    cors_origins: tuple[str, ...] = _setting((), _origins)
     #: Events kept for each channel: what a client can miss and still get back.
     history_size: int = _setting(1000, _whole(1, 100_000, "events"))
     #: Seconds that events are kept after the channel's last one.

@@ -65,30 +65,32 @@ class BrokerUnavailable(SSEPushError):
 
 
 class ErrorCode(IntEnum):
-    """The numbered codes used in HTTP refusals and in `sse.error` events."""
+    """The numbered codes used in HTTP refusals and in `sse.error` events: 10xx the connection, 11xx who asks,
+    12xx what they may have, 13xx the request. docs/errors.md has the same table."""
 
-    CONNECTION_FAILED = 1001
-    CONNECTION_TIMEOUT = 1002
-    CONNECTION_CLOSED = 1003
-    AUTH_REQUIRED = 1101
-    AUTH_FAILED = 1102
-    AUTH_EXPIRED = 1103
-    PERMISSION_DENIED = 1201
-    RATE_LIMIT_EXCEEDED = 1202
-    SERVICE_UNAVAILABLE = 1203
-    INVALID_FORMAT = 1301
-    DATA_NOT_FOUND = 1302
-    DATA_CONFLICT = 1303
+    meaning: str
+    #: Whether the same request may succeed later without a change by the client.
+    retry: bool
 
-    @property
-    def retry(self) -> bool:
-        """Whether the same request may succeed later without a change by the client."""
-        return self in RETRYABLE
+    def __new__(cls, value: int, meaning: str, retry: bool = False) -> ErrorCode:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        member.retry = retry
+        return member
 
-
-RETRYABLE = frozenset(
-    {ErrorCode.CONNECTION_TIMEOUT, ErrorCode.RATE_LIMIT_EXCEEDED, ErrorCode.SERVICE_UNAVAILABLE}
-)
+    CONNECTION_FAILED = 1001, "The stream could not be opened."
+    CONNECTION_TIMEOUT = 1002, "The client took nothing for too long.", True
+    CONNECTION_CLOSED = 1003, "The stream was closed on purpose."
+    AUTH_REQUIRED = 1101, "Nobody is signed in, and not all of the channels are public."
+    AUTH_FAILED = 1102, "The token or ticket is not valid, or was used before."
+    AUTH_EXPIRED = 1103, "The token or ticket has expired: get a new one."
+    PERMISSION_DENIED = 1201, "The user may not do this: listen to the channel, or come from this origin."
+    RATE_LIMIT_EXCEEDED = 1202, "Too many streams, or too many attempts in a short time.", True
+    SERVICE_UNAVAILABLE = 1203, "The worker is full, or the broker does not answer.", True
+    INVALID_FORMAT = 1301, "The request cannot be read: a channel's name, a number, a body."
+    DATA_NOT_FOUND = 1302, "What the request names is not there."
+    DATA_CONFLICT = 1303, "What the request names has changed meanwhile."
 
 
 def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -30,6 +30,11 @@ def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
         raise _bad(f"channel {error.problem}") from error
 
 
+def names_channels(args: MultiDict[str, str]) -> bool:
+    """Whether the query names any channel."""
+    return any(args.getlist("channels")) or any(args.getlist("channel"))
+
+
 def start(args: MultiDict[str, str], headers: Headers) -> Start:
     """Where to begin: the cursor of the header, else of the query, else the newest `?last=N` events.
 

@@ -221,6 +221,13 @@ class Broker(ABC):
         """A new link named `inbox`, already listening for its own echoes. Raises BrokerUnavailable."""
 
     @abstractmethod
+    def claim(self, name: str, seconds: float) -> bool:
+        """Takes `name` for some seconds; True for the first who asks, False for all others meanwhile.
+
+        :raises BrokerUnavailable: it may be taken or not.
+        """
+
+    @abstractmethod
     def wake(self, inbox: str) -> None:
         """Makes a waiting `Link.read` of `inbox` return; never raises."""
 

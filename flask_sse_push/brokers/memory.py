@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import queue
 import secrets
 import threading
@@ -47,6 +48,8 @@ class MemoryBroker(Broker):
         self._ears: dict[str, list[MemoryLink]] = {}
         self._links: dict[str, MemoryLink] = {}
         self._answers: OrderedDict[str, list[Cursor]] = OrderedDict()
+        self._claims: list[tuple[float, str]] = []  # a heap: when each claim ends
+        self._claimed: set[str] = set()
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         with self._lock:
@@ -124,14 +127,28 @@ class MemoryBroker(Broker):
                 if not ears:
                     self._ears.pop(name, None)
 
+    def claim(self, name: str, seconds: float) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            while self._claims and self._claims[0][0] <= now:
+                self._claimed.discard(heapq.heappop(self._claims)[1])
+            if name in self._claimed:
+                return False
+            if len(self._claims) >= MAX_REMEMBERED:
+                raise BrokerUnavailable(f"{MAX_REMEMBERED} names are claimed already")
+            heapq.heappush(self._claims, (now + seconds, name))
+            self._claimed.add(name)
+            return True
+
     def wake(self, inbox: str) -> None:
         if inbox in self._links:
             self._links[inbox].hear(None)
 
     def close(self) -> None:
         with self._lock:
-            for held in (self._heads, self._lists, self._ears, self._links, self._answers):
+            for held in (self._heads, self._lists, self._ears, self._links, self._answers, self._claimed):
                 held.clear()
+            self._claims.clear()
 
 
 class MemoryLink(Link):

@@ -1,7 +1,8 @@
 """The broker on Redis or Valkey: lists hold the history, one script stores and announces.
 
 Keys, all under one hash tag: `{prefix:0}:state`, `{prefix:0}:heads`, `{prefix:0}:list:<channel>`,
-`{prefix:0}:once:<idempotency id>`. Pub/sub: `{prefix:0}:live:<channel>`, `{prefix:0}:inbox:<worker>`.
+`{prefix:0}:once:<idempotency id>`, `{prefix:0}:claim:<name>`. Pub/sub: `{prefix:0}:live:<channel>`,
+`{prefix:0}:inbox:<worker>`.
 The scripts in `lua/` say what each holds.
 """
 
@@ -101,6 +102,17 @@ class RedisBroker(Broker):
             for (name, at), head, stored in answers
         }
         return History(epoch, int(last), channels)
+
+    def claim(self, name: str, seconds: float) -> bool:
+        key, mine = f"{self._base}claim:{name}", secrets.token_bytes(8)
+
+        def take() -> bool:
+            # A second try, after a lost reply, must find what the first one took to be its own.
+            return bool(self._client.set(key, mine, px=_ms(seconds), nx=True)) or (
+                self._client.get(key) == mine
+            )
+
+        return self._call(take)
 
     def link(self, inbox: str) -> Link:
         with _translated():

@@ -519,3 +519,20 @@ def test_publishers_in_eight_threads_leave_no_hole(broker: Broker, link: Link) -
         if isinstance(signal, Heard):
             announced[signal.channel].append(Entry.parse(signal.stored).id)
     assert announced == {name: ids(found.entries) for name, found in history.channels.items()}
+
+
+# -- claims -------------------------------------------------------------------------------------------------
+
+
+def test_a_claimed_name_is_taken_until_its_time_is_over(broker: Broker) -> None:
+    assert broker.claim("x", 30)
+    assert not broker.claim("x", 30)
+    assert broker.claim("y", 0.05)
+    assert not broker.claim("x", 30)
+    eventually(lambda: broker.claim("y", 30))
+    assert not broker.claim("y", 30)
+
+
+def test_of_many_who_claim_at_once_one_succeeds(broker: Broker) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        assert sorted(pool.map(lambda _: broker.claim("x", 30), range(200)))[-2:] == [False, True]

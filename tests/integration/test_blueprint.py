@@ -203,7 +203,7 @@ def test_authorize_is_asked_with_the_user_of_identify(make_app: MakeApp) -> None
         return user == "ada"
 
     client = app.test_client()
-    assert client.get("/stream?channels=room").status_code == 403
+    assert client.get("/stream?channels=room").status_code == 401
     assert client.get("/stream?channels=room&as=bob").status_code == 403
     with listening(client, "/stream?channels=room,user:ada&as=ada"):
         pass
@@ -232,7 +232,7 @@ def test_flask_logins_user_is_known(make_app: MakeApp) -> None:
         return ""
 
     client = app.test_client()
-    assert client.get("/stream?channels=user:ada").status_code == 403
+    assert client.get("/stream?channels=user:ada").status_code == 401
     client.get("/login/ada")
     with listening(client, "/stream?channels=user:ada") as reader, app.app_context():
         reader.next()
@@ -240,7 +240,7 @@ def test_flask_logins_user_is_known(make_app: MakeApp) -> None:
         assert reader.next()["data"] == "for you"
     assert client.get("/stream?channels=user:bob").status_code == 403
     client.get("/logout")
-    assert client.get("/stream?channels=user:ada").status_code == 403
+    assert client.get("/stream?channels=user:ada").status_code == 401
 
 
 def test_exclude_keeps_an_event_from_a_user_and_from_a_connection(make_app: MakeApp) -> None:

@@ -165,6 +165,9 @@ class Gate(Broker):
             raise BrokerUnavailable("the reply was lost")
         return answer
 
+    def claim(self, name: str, seconds: float) -> bool:
+        raise NotImplementedError
+
     def link(self, inbox: str) -> Link:
         self._reach()
         self.wire = Wire(self._broker, inbox)

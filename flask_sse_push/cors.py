@@ -1,0 +1,38 @@
+"""Which pages of other origins may read the streams (Fetch standard, "CORS protocol")."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+#: Seconds a browser remembers the answer to a preflight.
+MAX_AGE = 600
+
+#: What the fetch transport sends: a token, a cursor, JSON.
+PREFLIGHT: Mapping[str, str] = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
+    "Access-Control-Max-Age": str(MAX_AGE),
+}
+
+
+def headers(origin: str | None, allowed: Collection[str], *, preflight: bool = False) -> dict[str, str]:
+    """The headers that let a page of `origin` read the answer, cookies and all; none for any other.
+
+    The origin is compared as a whole, and `*` is never sent: with credentials it would mean nothing.
+    """
+    if origin is None or origin not in allowed:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Expose-Headers": "Retry-After",
+        **(PREFLIGHT if preflight else {}),
+    }
+
+
+def is_foreign(origin: str | None, own: str, allowed: Collection[str]) -> bool:
+    """Whether a page sent the request that is neither of the app's own origin nor of one allowed.
+
+    :param own: the app's origin as the request came, e.g. `https://example.com`.
+    """
+    return origin is not None and origin != own and origin not in allowed

@@ -88,7 +88,7 @@ def find_worker() -> None:
         watch(found)
 
 
-#: Returns the number of streams still open in this process; the runtime adds itself.
+#: Each returns how much of its kind is still to be ended in this process: streams, counts to be told.
 open_streams: list[Callable[[], int]] = []
 
 

@@ -16,3 +16,22 @@ class Observer:
 
     def lost(self, sink: Sink) -> None:
         """Events were lost for a stream: it is being told `sse.reset`."""
+
+
+class Observers(Observer):
+    """Tells several."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def opened(self, sink: Sink) -> None:
+        for observer in self._observers:
+            observer.opened(sink)
+
+    def closed(self, sink: Sink) -> None:
+        for observer in self._observers:
+            observer.closed(sink)
+
+    def lost(self, sink: Sink) -> None:
+        for observer in self._observers:
+            observer.lost(sink)

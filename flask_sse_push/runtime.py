@@ -16,7 +16,8 @@ from .config import Settings
 from .cursor import Cursor
 from .event import Dumps
 from .hub import Hub
-from .observer import Observer
+from .observer import Observer, Observers
+from .registry import Registry
 from .sink import Sink
 from .transports import Transports
 
@@ -68,6 +69,11 @@ class Runtime:
             position = self.broker.probe(NOBODY)
         return position.earlier(ago)
 
+    @property
+    def registry(self) -> Registry:
+        """What this process holds, and how many all workers hold together."""
+        return self._part("registry")  # type: ignore[no-any-return]
+
     def places(self, sink: Sink) -> int:
         """How many streams this worker may hold when they are like `sink`."""
         places = min(self.settings.max_streams, worker.file_places())
@@ -91,6 +97,8 @@ class Runtime:
             return MessageAnnouncer(self.broker, self.settings, self._dumps)
         if name == "transports":
             return Transports(self.settings, self.hub.leave)
+        if name == "registry":
+            return Registry(self.broker.ledger, self._streams)
         drain.find_worker()
         if self.settings.broker_url.startswith("memory:") and worker.count() > 1:
             logger.error(
@@ -98,11 +106,15 @@ class Runtime:
                 "streams miss what another worker publishes; set it to a Redis URL",
                 worker.count(),
             )
-        return Hub(self.broker, self.settings, worker.stops, self._observer)
+        return Hub(self.broker, self.settings, worker.stops, Observers(self._observer, self.registry))
+
+    def _streams(self) -> int:
+        hub: Hub | None = self._parts.get(os.getpid(), {}).get("hub")
+        return len(hub) if hub else 0
 
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""
         parts = self._parts.pop(os.getpid(), {})
-        for name in ("hub", "broker"):
+        for name in ("hub", "registry", "broker"):
             if name in parts:
                 parts[name].close()

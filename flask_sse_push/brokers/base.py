@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlencode
 
 from ..cursor import Cursor
 from ..wire import frame
+from .ledger import Ledger
 
 #: Every stream listens to this channel too. Its name is outside the grammar of channel names.
 BROADCAST = "*"
@@ -192,6 +193,9 @@ class Bounds:
 
 class Broker(ABC):
     """Keeps and announces events. Any thread may call; each call blocks at most `timeout` seconds."""
+
+    #: Who holds what, over all workers.
+    ledger: Ledger
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:

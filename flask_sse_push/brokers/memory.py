@@ -27,6 +27,7 @@ from .base import (
     past,
     store,
 )
+from .ledger import MemoryLedger
 
 #: Answers remembered for idempotency ids; the oldest goes first.
 MAX_REMEMBERED = 10_000
@@ -38,6 +39,7 @@ class MemoryBroker(Broker):
     """Lists in a dict under one lock, which makes each step atomic."""
 
     def __init__(self, bounds: Bounds) -> None:
+        self.ledger = MemoryLedger()
         self._bounds = bounds
         self._lock = threading.Lock()
         self._epoch = secrets.token_hex(4)

@@ -23,6 +23,7 @@ from redis.retry import Retry
 from ..cursor import Cursor
 from ..errors import BrokerUnavailable
 from .base import Bounds, Broker, Echo, Entry, Heard, History, Joined, Link, Publication, Signal, past
+from .redis_ledger import RedisLedger
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class RedisBroker(Broker):
         self._live = self._base + "live:"
         self._publish = client.register_script(_script("publish"))
         self._history = client.register_script(_script("history"))
+        self.ledger = RedisLedger(client, self._base, self._call)
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         if not publications:

@@ -1,0 +1,282 @@
+"""What this worker holds, told to the broker's ledger in batches, so that all workers know the totals.
+
+A thread gathers changes for a moment and tells them in one call; the more streams come at once, the bigger
+the batches. It also renews the worker's lease and buries workers that were killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import secrets
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from .brokers.ledger import MAX_AT_ONCE, Change, Key, Ledger
+from .drain import open_streams
+from .errors import BrokerUnavailable
+from .observer import Observer
+from .sink import Sink
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a worker that is not heard of counts as dead. Its ghosts are gone RENEW seconds later.
+LEASE = 15.0
+#: Seconds between two renewals.
+RENEW = 5.0
+#: Seconds that changes are gathered, unless somebody waits for them.
+GATHER = 0.1
+#: Seconds until a call that failed is tried again, on average.
+PAUSE = 1.0
+
+Listener = Callable[[Sequence[Change]], None]
+
+
+class Hold:
+    """What one stream holds of several keys, until it is released."""
+
+    __slots__ = ("_after", "_known", "_places", "_registry", "_totals")
+
+    def __init__(self, registry: Registry, places: dict[Key, int], after: int) -> None:
+        self._registry = registry
+        self._places = places  # how many this worker held then, this one included
+        self._after = after  # statements made up to this number do not include it
+        self._known = threading.Event()
+        self._totals: dict[Key, int] = {}
+
+    def totals(self, timeout: float) -> dict[Key, int]:
+        """How many of each key all workers held together when this one had been added. Blocks.
+
+        The order is one for all workers: of two that take the last place at once, one sees it taken.
+
+        :raises BrokerUnavailable: when that is not known within `timeout` seconds. It is held nevertheless.
+        """
+        self._registry.hurry()
+        if not self._known.wait(timeout):
+            raise BrokerUnavailable(f"the ledger did not answer in time, {timeout} s")
+        return dict(self._totals)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What is held."""
+        return tuple(self._places)
+
+    def release(self) -> None:
+        """Gives everything back; does nothing the second time. Does not block."""
+        places, self._places = self._places, {}
+        self._registry.add(dict.fromkeys(places, -1))
+
+    def note(self, key: Key, total: int, statement: Statement) -> bool:
+        """Takes the ledger's total after `statement`; returns whether this one was in it."""
+        if statement.number <= self._after:
+            return False
+        if key in self._places:
+            self._totals[key] = total - statement.counts[key] + self._places[key]
+            if len(self._totals) == len(self._places):
+                self._known.set()
+        return True
+
+
+class Statement(NamedTuple):
+    """What is told in one call, and again when the reply was lost."""
+
+    worker: str
+    serial: int
+    counts: dict[Key, int]
+    number: int  # counts on when the worker begins anew
+
+
+class Registry(Observer):
+    """Counts of this worker. Any thread may call; only `Hold.totals` blocks. Starts on first use."""
+
+    def __init__(self, ledger: Ledger, streams: Callable[[], int] = lambda: 0) -> None:
+        self._ledger = ledger
+        self._streams = streams  # how many are open: the worker is listed while there are some
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._counts: dict[Key, int] = {}
+        self._untold: dict[Key, None] = {}
+        self._fresh: defaultdict[Key, list[Hold]] = defaultdict(list)  # not told yet
+        self._hurried = threading.Event()
+        self._number = 0  # of statements made
+        self._later: deque[tuple[float, Key]] = deque()
+        self._listeners: list[Listener] = []
+        self._statement: Statement | None = None
+        self._serial = 0
+        self._renewed = 0.0  # monotonic time
+        self._failed = False
+        self._started = self._closed = False
+        self.name = secrets.token_hex(6)
+
+    # -- what is held -------------------------------------------------------------------------------------
+
+    def hold(self, keys: Iterable[Key]) -> Hold:
+        """Holds one more of each key. Does not block."""
+        with self._lock:
+            hold = Hold(self, self._add(dict.fromkeys(keys, 1)), self._number)
+            for key in hold.keys:
+                self._fresh[key].append(hold)
+        self.wake()
+        return hold
+
+    def add(self, changes: Mapping[Key, int]) -> None:
+        """Changes how many of each key this worker holds. Does not block."""
+        with self._lock:
+            self._add(changes)
+        self.wake()
+
+    def _add(self, changes: Mapping[Key, int]) -> dict[Key, int]:
+        for key, change in changes.items():
+            self._counts[key] = max(0, self._counts.get(key, 0) + change)
+            self._untold[key] = None
+        return {key: self._counts[key] for key in changes}
+
+    def drop_later(self, key: Key, seconds: float) -> None:
+        """Holds one less of `key` in `seconds`, the same for all callers. Does not block."""
+        with self._lock:
+            self._later.append((time.monotonic() + seconds, key))
+
+    def listen(self, listener: Listener) -> None:
+        """Registers what is told of every total that this worker's statements and burials changed; called by
+        the registry's thread."""
+        self._listeners.append(listener)
+
+    def hurry(self) -> None:
+        """Has everything told now."""
+        self._hurried.set()
+        self.wake()
+
+    def opened(self, sink: Sink) -> None:
+        if not self._serial:
+            self.wake()  # lists the worker
+
+    def wake(self) -> None:
+        """Has the thread look at what there is to tell."""
+        if not self._started:
+            with self._lock:
+                first, self._started = not self._started, True
+            if first:
+                open_streams.append(self.unsettled)
+                threading.Thread(target=self.run, name="flask-sse-push-registry", daemon=True).start()
+        self._wake.set()
+
+    def unsettled(self) -> int:
+        """How much is still to be told before the process may end; 0 while the broker does not answer."""
+        return 0 if self._failed else len(self._untold) + bool(self._statement)
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Tells and renews until closed. Meant to be a thread's body."""
+        while not self._closed:
+            self._wake.wait(self._patience(time.monotonic()))
+            self._wake.clear()
+            self._hurried.wait(GATHER)
+            self._hurried.clear()
+            try:
+                if not self._closed:
+                    self.settle(time.monotonic())
+            except BrokerUnavailable as error:
+                self._fail("the ledger is not to be had now: %s", error)
+            except Exception:
+                logger.exception("the registry failed, trying again")
+                self._fail("", None)
+
+    def _fail(self, message: str, error: Exception | None) -> None:
+        if message and not self._failed:
+            logger.warning(message, error)
+        self._failed = True
+        time.sleep(PAUSE * (0.5 + random.random()))
+        self._wake.set()
+
+    def _patience(self, now: float) -> float | None:
+        """Seconds until something is due."""
+        if not (self._counts or self._later or self._serial or self._streams()):
+            return None
+        due = self._renewed + RENEW
+        if self._later:
+            due = min(due, self._later[0][0])
+        return max(0.0, due - now)
+
+    def settle(self, now: float) -> None:
+        """Tells everything there is to tell, and does what is due. Raises BrokerUnavailable."""
+        self._drop_due(now)
+        while self._untold or self._statement:
+            self._tell(now)
+        if not (self._counts or self._later or self._streams()):
+            if self._serial:
+                self._ledger.retire(self.name)
+                self._begin_anew()
+        elif now >= self._renewed + RENEW:
+            self._tell(now)
+        self._failed = False
+
+    def _drop_due(self, now: float) -> None:
+        with self._lock:
+            while self._later and self._later[0][0] <= now:
+                self._add({self._later.popleft()[1]: -1})
+
+    def _tell(self, now: float) -> None:
+        statement = self._statement or self._next_statement()
+        self._statement = statement
+        told = self._ledger.tell(statement.worker, statement.serial, statement.counts, LEASE)
+        self._statement = None
+        if not told.known:
+            logger.warning("the ledger knows this worker no more; telling it everything again")
+            self._begin_anew()
+            return
+        self._serial, self._renewed = statement.serial, now
+        self._pass_on(statement, told.changes)
+        for worker in told.expired:
+            self._bury(worker)
+
+    def _next_statement(self) -> Statement:
+        with self._lock:
+            counts = {}
+            for key in list(islice(self._untold, MAX_AT_ONCE)):
+                del self._untold[key]
+                counts[key] = self._counts.get(key, 0)
+                if not counts[key]:
+                    self._counts.pop(key, None)
+            self._number += 1
+            return Statement(self.name, self._serial + 1, counts, self._number)
+
+    def _begin_anew(self) -> None:
+        """Goes on under another name, with everything still to be told."""
+        with self._lock:
+            self.name, self._serial, self._renewed = secrets.token_hex(6), 0, 0.0
+            self._untold.update(dict.fromkeys(self._counts))
+
+    def _pass_on(self, statement: Statement, changes: Sequence[Change]) -> None:
+        with self._lock:
+            for key, _, total in changes:
+                holds = self._fresh.pop(key, ())
+                later = [hold for hold in holds if not hold.note(key, total, statement)]
+                if later:
+                    self._fresh[key] = later
+        self._inform(changes)
+
+    def _inform(self, changes: Sequence[Change]) -> None:
+        for listener in self._listeners if changes else ():
+            listener(changes)
+
+    def _bury(self, worker: str) -> None:
+        more = True
+        while more:
+            changes, more = self._ledger.bury(worker)
+            self._inform(changes)
+
+    def close(self) -> None:
+        """Ends the thread; what this worker still holds falls with its lease. May be called twice."""
+        self._closed = True
+        self._wake.set()
+        if self.unsettled in open_streams:
+            open_streams.remove(self.unsettled)
+        if self._serial:
+            with contextlib.suppress(BrokerUnavailable):
+                self._ledger.retire(self.name)

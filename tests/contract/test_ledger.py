@@ -1,0 +1,293 @@
+"""The ledger of every broker: counts that die with the worker that stated them."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import redis
+
+from flask_sse_push import brokers, registry
+from flask_sse_push.brokers.base import Broker
+from flask_sse_push.brokers.ledger import MAX_AT_ONCE, Change, Key, Ledger, Told
+from flask_sse_push.config import Settings
+from flask_sse_push.drain import open_streams
+from flask_sse_push.errors import BrokerUnavailable
+from flask_sse_push.registry import Registry
+from tests.support.deadline import eventually
+
+ANN = Key("user", "ann")
+BOB = Key("user", "bob\nthe second ü")
+HERE = Key("address", "::1")
+
+
+@pytest.fixture
+def ledger(broker: Broker) -> Ledger:
+    return broker.ledger
+
+
+def totals(ledger: Ledger, *keys: Key) -> list[int]:
+    return ledger.totals(keys or (ANN, BOB, HERE))
+
+
+# -- statements ----------------------------------------------------------------------------------------------
+
+
+def test_totals_are_sums_over_the_workers(ledger: Ledger) -> None:
+    assert ledger.tell("w1", 1, {ANN: 2, HERE: 2}, 10) == Told(
+        True, [Change(ANN, 0, 2), Change(HERE, 0, 2)], []
+    )
+    assert ledger.tell("w2", 1, {ANN: 1, BOB: 1}, 10).changes == [Change(ANN, 2, 3), Change(BOB, 0, 1)]
+    assert totals(ledger) == [3, 1, 2]
+    assert ledger.tell("w1", 2, {ANN: 0}, 10).changes == [Change(ANN, 3, 1)]
+    assert totals(ledger) == [1, 1, 2]
+    assert sorted(ledger.workers()) == ["w1", "w2"]
+
+
+def test_a_statement_made_twice_counts_once_and_gets_the_same_answer(ledger: Ledger) -> None:
+    ledger.tell("w2", 1, {ANN: 5}, 10)
+    first = ledger.tell("w1", 1, {ANN: 1, BOB: 1}, 10)
+    ledger.tell("w2", 2, {ANN: 6}, 10)
+    assert ledger.tell("w1", 1, {ANN: 1, BOB: 1}, 10) == first
+    assert totals(ledger) == [7, 1, 0]
+
+
+def test_a_worker_the_ledger_knows_nothing_of_is_told_so_and_nothing_is_written(ledger: Ledger) -> None:
+    assert ledger.tell("w1", 7, {ANN: 1}, 10).known is False
+    assert totals(ledger) == [0, 0, 0]
+    assert ledger.workers() == []
+
+
+def test_names_with_a_count_are_listed_and_numbered(ledger: Ledger) -> None:
+    ledger.tell("w1", 1, {Key("t", str(n)): 1 for n in range(300)}, 10)
+    assert ledger.size("t") == 300
+    assert len(set(ledger.names("t", 1000))) == 300
+    assert len(ledger.names("t", 7)) == 7
+    assert ledger.names("t", 0) == []
+    ledger.tell("w1", 2, {Key("t", str(n)): 0 for n in range(1, 300)}, 10)
+    assert ledger.size("t") == 1
+    assert ledger.names("t", 1000) == ["0"]
+    assert ledger.size("nothing") == 0
+
+
+# -- the dead ------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_whose_lease_has_ended_is_buried_by_another(ledger: Ledger) -> None:
+    ledger.tell("dead", 1, {ANN: 2, BOB: 1}, 0.05)
+    ledger.tell("w1", 1, {ANN: 1}, 10)
+    eventually(lambda: ledger.workers() == ["w1"], 2)
+    assert ledger.tell("w1", 2, {}, 10).expired == ["dead"]
+    changes, more = ledger.bury("dead")
+    assert sorted(changes) == [Change(ANN, 3, 1), Change(BOB, 1, 0)]
+    assert not more
+    assert totals(ledger) == [1, 0, 0]
+    assert ledger.tell("w1", 3, {}, 10).expired == []
+    assert ledger.bury("dead") == ([], False)
+
+
+def test_a_big_worker_is_buried_in_pieces(ledger: Ledger) -> None:
+    many = {Key("t", str(n)): 1 for n in range(2 * MAX_AT_ONCE)}
+    keys = list(many)
+    ledger.tell("dead", 1, dict.fromkeys(keys[:MAX_AT_ONCE], 1), 10)
+    ledger.tell("dead", 2, dict.fromkeys(keys[MAX_AT_ONCE:], 1), 0.01)
+    eventually(lambda: ledger.workers() == [], 2)
+    seen: list[Change] = []
+    more = True
+    while more:
+        changes, more = ledger.bury("dead")
+        assert len(changes) <= MAX_AT_ONCE
+        seen += changes
+    assert {change.key for change in seen} == set(keys)
+    assert len(seen) == len(keys)
+    assert ledger.size("t") == 0
+
+
+def test_a_living_worker_cannot_be_buried(ledger: Ledger) -> None:
+    ledger.tell("w1", 1, {ANN: 1}, 10)
+    assert ledger.bury("w1") == ([], False)
+    assert totals(ledger, ANN) == [1]
+
+
+def test_a_worker_that_was_buried_begins_anew(ledger: Ledger) -> None:
+    ledger.tell("w1", 1, {ANN: 1}, 0.01)
+    eventually(lambda: ledger.workers() == [], 2)
+    ledger.bury("w1")
+    assert ledger.tell("w1", 2, {ANN: 2}, 10).known is False
+    assert totals(ledger, ANN) == [0]
+
+
+def test_a_worker_without_counts_can_retire(ledger: Ledger) -> None:
+    ledger.tell("w1", 1, {ANN: 1}, 10)
+    ledger.retire("w1")
+    assert ledger.workers() == ["w1"]
+    ledger.tell("w1", 2, {ANN: 0}, 10)
+    ledger.retire("w1")
+    assert ledger.workers() == []
+
+
+def test_nothing_is_left_when_all_have_gone(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    broker = brokers.connect(Settings(broker_url=redis_url, prefix=prefix))
+    broker.ledger.tell("w1", 1, {ANN: 1, HERE: 1}, 10)
+    broker.ledger.tell("w1", 2, {ANN: 0, HERE: 0}, 10)
+    broker.ledger.retire("w1")
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.keys("{" + prefix + ":0}:*") == []
+    broker.close()
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_gathered_under_a_ticket(ledger: Ledger) -> None:
+    assert ledger.answers("t", 0) == []
+    ledger.answer("t", [b"a", b"\xff\n"])
+    ledger.answer("other", [b"x"])
+    ledger.answer("t", [b"c"])
+    assert ledger.answers("t", 0) == [b"a", b"\xff\n", b"c"]
+    assert ledger.answers("t", 2) == [b"c"]
+
+
+# -- a worker's registry -------------------------------------------------------------------------------------
+
+
+MakeRegistry = Callable[..., Registry]
+
+
+@pytest.fixture
+def make_registry(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRegistry]:
+    monkeypatch.setattr(registry, "LEASE", 0.6)
+    monkeypatch.setattr(registry, "RENEW", 0.2)
+    monkeypatch.setattr(registry, "GATHER", 0.02)
+    with ExitStack() as made:
+
+        def make(streams: int = 0) -> Registry:
+            one = Registry(broker.ledger, lambda: streams)
+            made.callback(one.close)
+            return one
+
+        yield make
+
+
+def test_of_many_that_take_the_last_places_exactly_those_get_them(make_registry: MakeRegistry) -> None:
+    registries = [make_registry() for _ in range(3)]
+    got: list[int] = []
+
+    def take(one: Registry) -> None:
+        got.append(one.hold([ANN, HERE]).totals(5)[ANN])
+
+    threads = [threading.Thread(target=take, args=(registries[n % 3],)) for n in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(1, 31))
+
+
+def test_a_hold_is_answered_at_once_and_given_back_once(make_registry: MakeRegistry, ledger: Ledger) -> None:
+    one = make_registry()
+    first = one.hold([ANN])
+    assert first.totals(5) == {ANN: 1}
+    began = time.monotonic()
+    second = one.hold([ANN])
+    assert second.totals(5) == {ANN: 2}
+    assert time.monotonic() - began < 0.1
+    for _ in range(2):
+        second.release()
+    eventually(lambda: totals(ledger, ANN) == [1])
+    first.release()
+    eventually(lambda: totals(ledger, ANN) == [0])
+    eventually(lambda: ledger.workers() == [])
+
+
+def test_a_process_that_stops_waits_until_its_counts_are_told(
+    make_registry: MakeRegistry, ledger: Ledger
+) -> None:
+    one = make_registry()
+    hold = one.hold([ANN])
+    hold.totals(5)
+    hold.release()
+    assert any(count() for count in open_streams)
+    eventually(lambda: not any(count() for count in open_streams))
+    assert totals(ledger, ANN) == [0]
+    one.close()
+    assert one.unsettled not in open_streams
+
+
+def test_a_thousand_changes_go_in_a_few_calls(make_registry: MakeRegistry, ledger: Ledger) -> None:
+    one = make_registry()
+    holds = [one.hold([Key("user", str(n)), HERE]) for n in range(1000)]
+    assert holds[-1].totals(5) == {Key("user", "999"): 1, HERE: 1000}
+    assert totals(ledger, HERE) == [1000]
+    assert one._serial <= 20
+
+
+def test_a_worker_with_streams_is_listed_and_ghosts_of_a_killed_one_go(
+    make_registry: MakeRegistry, ledger: Ledger
+) -> None:
+    alive = make_registry(1)
+    alive.wake()
+    ledger.tell("killed", 1, {ANN: 3}, 0.3)
+    changes: list[Change] = []
+    alive.listen(changes.extend)
+    eventually(lambda: sorted(ledger.workers()) == sorted(["killed", alive.name]))
+    eventually(lambda: totals(ledger, ANN) == [0], 5)
+    eventually(lambda: changes == [Change(ANN, 3, 0)])
+    assert ledger.workers() == [alive.name]
+
+
+def test_a_worker_stays_listed_while_it_holds_something_and_nothing_changes(
+    make_registry: MakeRegistry, ledger: Ledger
+) -> None:
+    one = make_registry()
+    one.add({ANN: 1})
+    eventually(lambda: totals(ledger, ANN) == [1])
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert ledger.workers() == [one.name]
+        time.sleep(0.05)
+
+
+def test_what_is_dropped_later_is_held_until_then(make_registry: MakeRegistry, ledger: Ledger) -> None:
+    one = make_registry()
+    changes: list[Change] = []
+    one.listen(changes.extend)
+    one.add({ANN: 1})
+    eventually(lambda: totals(ledger, ANN) == [1])
+    one.drop_later(ANN, 0.4)
+    one.add({ANN: 1})  # it came back
+    eventually(lambda: changes == [Change(ANN, 0, 1), Change(ANN, 1, 2), Change(ANN, 2, 1)])
+    one.drop_later(ANN, 0.1)
+    eventually(lambda: changes[3:] == [Change(ANN, 1, 0)])
+
+
+def test_everything_is_told_again_when_redis_lost_it(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "RENEW", 0.2)
+    prefix = f"test-{uuid.uuid4().hex}"
+    broker = brokers.connect(Settings(broker_url=redis_url, prefix=prefix))
+    one = Registry(broker.ledger)
+    one.add({ANN: 2, BOB: 1})
+    eventually(lambda: totals(broker.ledger, ANN, BOB) == [2, 1])
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(*client.keys("{" + prefix + ":0}:*"))
+    eventually(lambda: totals(broker.ledger, ANN, BOB) == [2, 1])
+    one.close()
+    broker.close()
+
+
+def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
+    broker = brokers.connect(Settings(broker_url="redis://127.0.0.1:1", publish_timeout=0.2))
+    one = Registry(broker.ledger)
+    hold = one.hold([ANN])
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match="did not answer in time"):
+        hold.totals(0.3)
+    assert time.monotonic() - began < 0.5
+    assert one.unsettled() == 0  # a process that stops does not wait for it
+    one.close()
+    broker.close()

@@ -9,6 +9,7 @@ all kept history, LOST is a position that nobody has and that is always answered
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 #: Longer ids, or ids with other characters, make browsers send a CORS preflight (Fetch, CORS-unsafe
@@ -37,6 +38,15 @@ class Cursor(NamedTuple):
     def earlier(self, seconds: float) -> Cursor:
         """A position that the broker had passed `seconds` ago: ids never grow faster than its clock."""
         return self._replace(id=max(0, self.id - round(seconds * 1_000_000)))
+
+
+#: Epochs that an epoch goes on from, each with the last position that both have in common.
+Lineage = Mapping[str, int]
+
+
+def belongs(cursor: Cursor, epoch: str, lineage: Lineage) -> bool:
+    """Whether `cursor` counts in `epoch`: it is of its own, or from before it parted from an earlier one."""
+    return cursor.epoch == epoch or cursor.id <= lineage.get(cursor.epoch, -1)
 
 
 def base36(number: int) -> str:

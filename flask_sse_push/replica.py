@@ -118,6 +118,15 @@ class Replica:
         self._replace([], UNREAD)
         self.gone = self.head = 0
 
+    def rewind(self, position: int) -> None:
+        """Forgets what came after `position`: a failover may have undone it."""
+        if self.floor > position:
+            self.restart()
+            return
+        head = min(self.head, position)
+        self._replace(self.since(self.floor, position), self.floor)
+        self.head, self.gone = head, min(self.gone, position)
+
     def trim(self, max_entries: int, max_bytes: int) -> None:
         """Drops the oldest entries until both bounds hold; they stay with the broker."""
         excess = max(0, len(self.entries) - max_entries)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from . import cursor
 from .brokers.base import BROADCAST, Entry
-from .cursor import EARLIEST, LOST, Cursor
+from .cursor import EARLIEST, LOST, Cursor, Lineage, belongs
 from .replica import NOW, Reach, Replica
 from .wire import control
 
@@ -33,6 +33,11 @@ class Moment(NamedTuple):
     position: int
     seen: int
     base: int = 0  # where the worker's knowledge of the epoch begins
+    lineage: Lineage = {}
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Whether `cursor` counts in this epoch: not one that a failover left behind."""
+        return belongs(cursor, self.epoch, self.lineage)
 
 
 class Opening(NamedTuple):
@@ -91,14 +96,14 @@ class Resume:
         if self._at is not None:
             return self._at > moment.position
         known = self._asked
-        return known is not None and (known.epoch != moment.epoch or known.id > moment.position)
+        return known is not None and (not moment.holds(known) or known.id > moment.position)
 
     def must_settle(self, moment: Moment) -> bool:
         """Whether the worker must first reach a moment after the client's arrival.
 
         Before the stream has begun, once is enough: a client still ahead then has a cursor nobody gave it.
         """
-        if not self.is_ahead(moment) or (self._at is not None and moment.epoch != self._epoch):
+        if not self.is_ahead(moment) or (self._at is not None and not self._goes_on(moment)):
             return False
         return self._at is not None or self._settled is None or not self._settled.is_set()
 
@@ -112,7 +117,7 @@ class Resume:
     def needs(self, replicas: Mapping[str, Replica], moment: Moment | None) -> dict[str, int]:
         """Channels whose replicas do not reach back far enough, each with the position needed."""
         if self._at is not None:
-            same = moment is not None and moment.epoch == self._epoch
+            same = moment is not None and self._goes_on(moment)
             wanted = {name: self._after(name) if same else NOW for name in self.channels}
         elif self._earliest:
             return {name: 0 for name in self.channels if not replicas[name].whole}
@@ -121,6 +126,12 @@ class Resume:
         else:
             wanted = dict.fromkeys(self.channels, NOW)
         return {name: at for name, at in wanted.items() if replicas[name].reach(at) is Reach.ABSENT}
+
+    def _goes_on(self, moment: Moment) -> bool:
+        """Whether the position of a stream that has begun counts at `moment`."""
+        assert self._at is not None
+        furthest = max((self._at, *self._from.values()))
+        return moment.epoch == self._epoch or moment.holds(Cursor(self._epoch, furthest))
 
     def _after(self, name: str) -> int:
         assert self._at is not None
@@ -157,8 +168,10 @@ class Resume:
 
     def reset(self, replicas: Mapping[str, Replica], moment: Moment) -> Reset | None:
         """Gives up on channels whose missed events are gone; they go on from here."""
-        if moment.epoch != self._epoch:
-            self._epoch, self._from = moment.epoch, {}
+        goes_on = self._goes_on(moment)
+        self._epoch = moment.epoch
+        if not goes_on:
+            self._from = {}
             return self._lose(list(self.channels), "epoch", moment)
         lost = [name for name in self.channels if replicas[name].reach(self._after(name)) is Reach.LOST]
         return self._lose(lost, "history", moment) if lost else None

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .brokers.base import BROADCAST, Echo, Entry, Heard, Joined, Signal
-from .cursor import MAX_ID
+from .brokers.base import BROADCAST, Echo, Entry, Heard, History, Joined, Signal
+from .cursor import MAX_ID, Cursor, Lineage, belongs
 from .fetcher import Answer, Ask, Fetcher
 from .replica import NOW, Replica
 from .resume import Moment, Resume
@@ -47,6 +47,7 @@ class Timeline:
         self._keep = keep
         self._keep_bytes = keep_bytes
         self._epoch: str | None = None
+        self._lineage: Lineage = {}
         self._base = 0  # the first position known in this epoch
         self._position = 0  # every event up to here was dispatched
         self._seen = 0  # some events up to here were
@@ -104,7 +105,7 @@ class Timeline:
     def moment(self) -> Moment:
         """Where the worker stands. Only when `ready`."""
         assert self._epoch is not None
-        return Moment(self._epoch, self._position, self._seen, self._base)
+        return Moment(self._epoch, self._position, self._seen, self._base, self._lineage)
 
     def told(self) -> Moment:
         """Where streams that have begun stand: in the old epoch until they hear of the new one."""
@@ -294,11 +295,7 @@ class Timeline:
     def _adopt(self, answer: Answer) -> None:
         history = answer.history
         if history.epoch != self._epoch:
-            before = self.moment() if self._epoch else None
-            self._epoch = history.epoch
-            self._seen = self._position = self._base = history.last
-            if before:
-                self._begin_anew(before)
+            self._change_epoch(history)
         for name, wishes in answer.asks.items():
             if answer.generation != self._fetcher.generation:  # distrust since: its tails are gone
                 self._ask_again(answer.asks)
@@ -329,6 +326,18 @@ class Timeline:
                 self._find_hole(name, entry)
                 return
             replica.append(entry)
+
+    def _change_epoch(self, history: History) -> None:
+        before = self.moment() if self._epoch else None
+        goes_on = before and belongs(Cursor(before.epoch, before.seen), history.epoch, history.lineage)
+        self._epoch, self._lineage = history.epoch, history.lineage
+        if goes_on:  # after a failover or restart that lost nothing the streams have got
+            for replica in self.replicas.values():
+                replica.rewind(self._seen)
+            return
+        self._seen = self._position = self._base = history.last
+        if before:
+            self._begin_anew(before)
 
     def _begin_anew(self, before: Moment) -> None:
         """The broker lost its data: nothing older counts, and all channels are read from here on.

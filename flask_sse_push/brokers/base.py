@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
-from ..cursor import Cursor
+from ..cursor import Cursor, Lineage
 from ..wire import frame
 from .ledger import Ledger
 
@@ -113,6 +113,7 @@ class History(NamedTuple):
     epoch: str
     last: int
     channels: dict[str, Past]
+    lineage: Lineage = {}
 
 
 def past(after: int, entries: list[Entry], head: int, horizon: int) -> Past:

@@ -9,6 +9,7 @@ The scripts in `lua/` say what each holds.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
-from ..cursor import Cursor
+from ..cursor import Cursor, Lineage, belongs
 from ..errors import BrokerUnavailable
 from .base import Bounds, Broker, Echo, Entry, Heard, History, Joined, Link, Publication, Signal, past
 from .redis_ledger import RedisLedger
@@ -46,16 +47,23 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBr
         url,
         max_connections=MAX_CONNECTIONS,
         timeout=timeout * SHARE,
-        socket_timeout=timeout * SHARE,
-        socket_connect_timeout=timeout * SHARE,
-        # redis-py would run a script again after a lost reply, and say nothing.
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        health_check_interval=0,
-        protocol=2,
-        client_name="flask-sse-push",
+        **without_retries(timeout * SHARE),
     )
     return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout)
+
+
+def without_retries(timeout: float) -> dict[str, Any]:
+    """redis-py's options for a connection that waits for at most `timeout` seconds and does nothing twice."""
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        # redis-py would run a script again after a lost reply, and say nothing.
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+        "protocol": 2,
+        "client_name": "flask-sse-push",
+    }
 
 
 def _script(name: str) -> str:
@@ -96,14 +104,14 @@ class RedisBroker(Broker):
         args: list[Any] = [secrets.token_hex(4), self._inbox(inbox)]
         for name, position in after.items():
             args += [name, position]
-        epoch, last, horizon, *rest = self._call(lambda: self._history(keys=keys, args=args))
+        epoch, last, horizon, forks, *rest = self._call(lambda: self._history(keys=keys, args=args))
         answers = zip(after.items(), rest[::2], rest[1::2], strict=True)
-        epoch = epoch.decode()
+        epoch, lineage = epoch.decode(), _lineage(forks)
         channels = {
-            name: past(at, _entries(name, epoch, stored), int(head), int(horizon))
+            name: past(at, _entries(name, epoch, lineage, stored), int(head), int(horizon))
             for (name, at), head, stored in answers
         }
-        return History(epoch, int(last), channels)
+        return History(epoch, int(last), channels, lineage)
 
     def claim(self, name: str, seconds: float) -> bool:
         key, mine = f"{self._base}claim:{name}", secrets.token_bytes(8)
@@ -220,14 +228,19 @@ def _translated() -> Iterator[None]:
         raise BrokerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
 
 
-def _entries(channel: str, epoch: str, stored: Sequence[bytes]) -> list[Entry]:
-    """The entries of this epoch. What a foreign hand put between them is left out: the `prev` chain tells
-    whether something of ours is missing there."""
+def _lineage(forks: bytes) -> Lineage:
+    """The lineage as the state keeps it; what a foreign hand wrote there is left out."""
+    return {epoch.decode(): int(last) for epoch, last in re.findall(rb"([a-z0-9]+):([0-9]{1,16})\b", forks)}
+
+
+def _entries(channel: str, epoch: str, lineage: Lineage, stored: Sequence[bytes]) -> list[Entry]:
+    """The entries of this epoch and of those it goes on from. What a foreign hand put between them is left
+    out: the `prev` chain tells whether something of ours is missing there."""
     entries = []
     for each in stored:
         with contextlib.suppress(ValueError):
             entry = Entry.parse(each, channel)
-            if entry.epoch == epoch:
+            if belongs(Cursor(entry.epoch, entry.id), epoch, lineage):
                 entries.append(entry)
     return entries
 

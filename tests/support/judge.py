@@ -20,6 +20,8 @@ from flask_sse_push.resume import Start
 #: Cursors that nobody was given.
 BOGUS = (LOST, "nonsense")
 FUTURE = "-zzzzzzzzz"
+#: The place of a stream that has been given none yet.
+NOWHERE = (0, 0)
 
 
 class Fact(NamedTuple):
@@ -32,6 +34,13 @@ class Fact(NamedTuple):
     fleeting: bool  # with a time to live: it need not be replayed
 
 
+class Fork(NamedTuple):
+    """Where a failover parted two epochs: the older one's events after `last` were lost."""
+
+    parent: int  # number of the epoch
+    last: int
+
+
 class Truth:
     """All that was published, in order, and what the broker still keeps of it."""
 
@@ -40,6 +49,7 @@ class Truth:
         self.facts: list[Fact] = []
         self._places: list[tuple[int, int]] = []
         self._epochs = {broker._epoch: 0}
+        self._forks: dict[int, Fork] = {}  # by the number of the newer epoch
         self.tampered: set[str] = set()  # channels whose lists were cut from outside
 
     def note(self, cursor: Cursor, serial: str, publication: Publication) -> None:
@@ -52,6 +62,32 @@ class Truth:
     def new_epoch(self, epoch: str) -> None:
         self._epochs[epoch] = len(self._epochs)
 
+    def fork(self, epoch: str, parent: str, last: int) -> None:
+        """The broker goes on as `epoch` from a copy that held `parent` up to the position `last`."""
+        self.new_epoch(epoch)
+        self._forks[self._epochs[epoch]] = Fork(self._epochs[parent], last)
+
+    @property
+    def forks(self) -> int:
+        """How many failovers there were."""
+        return len(self._forks)
+
+    def survives(self, place: tuple[int, int]) -> bool:
+        """Whether the broker's data of now begin with all there was at `place`."""
+        number, last = len(self._epochs) - 1, None
+        while number != place[0] and number in self._forks:
+            number, last = self._forks[number]
+        return number == place[0] and (last is None or place[1] <= last)
+
+    def parted(self, old: tuple[int, int], new: tuple[int, int]) -> bool:
+        """Whether a failover undid what a stream at `old` may have seen before it came to `new`."""
+        number = new[0] if old != NOWHERE else old[0]
+        while number > old[0] and number in self._forks:
+            number, last = self._forks[number]
+            if number == old[0]:
+                return old[1] > last
+        return number != old[0]
+
     def place(self, text: str) -> tuple[int, int]:
         """What a cursor stands for; it must be one that somebody gave."""
         cursor = parse(text)
@@ -59,7 +95,10 @@ class Truth:
         assert cursor.epoch in self._epochs, f"{text!r} has an epoch that never was"
         if cursor.epoch == self._broker._epoch:
             assert cursor.id <= self._broker._last, f"{text!r} is a position of the future"
-        return self._epochs[cursor.epoch], cursor.id
+        number, id = self._epochs[cursor.epoch], cursor.id
+        while number in self._forks and id <= self._forks[number].last:
+            number = self._forks[number].parent
+        return number, id
 
     def index(self, place: tuple[int, int]) -> int:
         """How many events stand at or before `place`."""
@@ -67,13 +106,20 @@ class Truth:
 
     def kept(self, name: str) -> int:
         """The index from which on everything of the channel is still with the broker."""
-        epoch = len(self._epochs) - 1
-        ids = {int(stored.split(b" ")[1]) for stored in self._broker._lists.get(name, ())}
+        entries = [stored.split(b" ") for stored in self._broker._lists.get(name, ())]
+        kept = {(self._epochs[epoch.decode()], int(id)) for epoch, id, *_ in entries}
         for at in range(len(self.facts) - 1, -1, -1):
             fact = self.facts[at]
-            if name in fact.channels and (fact.place[0] != epoch or fact.place[1] not in ids):
+            if name in fact.channels and fact.place not in kept and not self.undone(at):
                 return at + 1
         return 0
+
+    def undone(self, at: int) -> bool:
+        """Whether a failover lost the event: it is as if it had never been, but for those who saw it."""
+        return any(
+            self.facts[at].place[0] == fork.parent and self.facts[at].place[1] > fork.last
+            for fork in self._forks.values()
+        )
 
     def kept_since(self, names: Iterable[str], at: int) -> dict[str, int]:
         """For each channel the index from which on its events can be had; not before `at`."""
@@ -82,7 +128,7 @@ class Truth:
 
     def proves(self, name: str, place: tuple[int, int]) -> bool:
         """Whether the broker can show that nothing after `place` is gone."""
-        if place[0] != len(self._epochs) - 1:
+        if not self.survives(place):
             return False
         limit = self._broker._horizon
         if kept := self._broker._lists.get(name):
@@ -102,11 +148,12 @@ class Judge:
         self._channels = {*channels, BROADCAST}
         self._start = start
         given = start.cursor or ""
+        self._forks = truth.forks
         self._bogus = given in BOGUS or given.endswith(FUTURE)
         self._since: dict[str, int] = {}  # events of a channel are due from this index on
         self._unsure: set[str] = set()  # channels of which it is not known exactly from where they go on
         self._at: int | None = None  # everything before this index was settled
-        self._place = (0, 0)
+        self._place = NOWHERE
         self.cursor = start.cursor
         self.open = False
 
@@ -162,7 +209,9 @@ class Judge:
         assert names, "a reset of nothing"
         assert names <= self._channels
         if data["reason"] == "history":
-            for name in names - self._truth.tampered - self._unsure:
+            # A failover may bring back what had been trimmed.
+            sure = names - self._truth.tampered - self._unsure if self._forks == self._truth.forks else ()
+            for name in sure:
                 assert not self._truth.proves(name, self._place), f"a reset of {name!r} without need"
         elif data["reason"] == "epoch":
             assert whole
@@ -187,6 +236,7 @@ class Judge:
         place = self._truth.place(cursor)
         self._pass_over(self._truth.index(place))
         assert place >= self._place, "the cursor went back"
+        assert not self._truth.parted(self._place, place), "nobody was told of a failover's losses"
         self._place = place
 
     def _event(self, serial: str, cursor: str) -> None:
@@ -198,6 +248,7 @@ class Judge:
         assert not fact.exclude & self._who, f"event {serial} excludes this stream"
         assert self._at is not None, "an event before the reset"
         assert index >= self._at, f"event {serial} came twice, or late"
+        assert not self._truth.parted(self._place, place), "nobody was told of a failover's losses"
         self._pass_over(index)
         self._at = index + 1
         self._place = place
@@ -213,6 +264,7 @@ class Judge:
     def _due(self, at: int) -> bool:
         fact = self._truth.facts[at]
         wanted = any(name in fact.channels and at >= since for name, since in self._since.items())
+        wanted = wanted and not self._truth.undone(at)
         return wanted and not fact.fleeting and not fact.exclude & self._who
 
     def ended(self, commands: Iterable[tuple[int, int]], *, joined: bool) -> None:

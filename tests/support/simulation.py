@@ -7,16 +7,17 @@ decisions give the same course of events.
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
-from flask_sse_push.brokers.base import BROADCAST, Bounds, Broker, Link, Publication, Signal
+from flask_sse_push.brokers.base import BROADCAST, Bounds, Broker, History, Link, Publication, Signal
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.control import Act, Command, publication
-from flask_sse_push.cursor import EARLIEST, Cursor
+from flask_sse_push.cursor import EARLIEST, Cursor, Lineage
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.event import Event
 from flask_sse_push.group import Delivery
@@ -75,6 +76,36 @@ def pause(*news: Any) -> Any:
     return scheduler.switch(*news)
 
 
+class Copy(NamedTuple):
+    """What a replica holds."""
+
+    epoch: str
+    last: int
+    horizon: int
+    heads: OrderedDict[str, int]
+    lists: dict[str, deque[bytes]]
+    lineage: Lineage
+
+
+class Primary(MemoryBroker):
+    """A memory broker that a replica of it may take over from, as the scripts in Redis do it."""
+
+    lineage: Lineage = {}
+
+    def history(self, after: Mapping[str, int], inbox: str) -> History:
+        return super().history(after, inbox)._replace(lineage=self.lineage)
+
+    def copy(self) -> Copy:
+        lists = {name: entries.copy() for name, entries in self._lists.items()}
+        return Copy(self._epoch, self._last, self._horizon, self._heads.copy(), lists, self.lineage)
+
+    def promote(self, copy: Copy, epoch: str) -> None:
+        """Goes on as `epoch` from the copy."""
+        self._epoch, self._last, self._horizon = epoch, copy.last, copy.horizon
+        self._heads, self._lists = copy.heads, copy.lists
+        self.lineage = {copy.epoch: copy.last, **copy.lineage}
+
+
 class Turn(NamedTuple):
     """What the scheduler lets a reading worker have."""
 
@@ -131,6 +162,14 @@ class Wire(Link):
                 getattr(self._ear, command)(channels)
         if self._ear:
             self._arrived += self._ear.read(0)
+
+    def lose(self) -> None:
+        """Breaks; what is in the reader's socket buffer can still be read once."""
+        if self._ear and not self.deaf:
+            self._arrived += self._ear.read(0)
+        self.broken = self.deaf = True
+        if self._ear:
+            self._ear.close()
 
     @property
     def quiet(self) -> bool:
@@ -267,6 +306,7 @@ class JudgedSink(Sink):
         super().__init__(connection, "u" + connection, channels)
         self.judge = judge
         self.cursors: list[str | None] = [judge.cursor]
+        self.resets = 0
         self.left = self.joined = False
         self.commands: list[tuple[int, int]] = []  # places of those to end this stream
         self.stale = False  # whether one for an earlier stream of the client, with the same id, may end it
@@ -277,6 +317,7 @@ class JudgedSink(Sink):
             return
         for frame in chunk.split(b"\n\n")[:-1]:
             self.judge.read(frame)
+            self.resets += b"event: sse.reset" in frame
             self.cursors.append(self.judge.cursor)
 
     def end(self, frame: bytes) -> None:
@@ -340,12 +381,13 @@ class World:
 
     def __init__(self) -> None:
         CLOCK.reset()
-        self.broker = MemoryBroker(Bounds(KEPT, TTL))
+        self.broker = Primary(Bounds(KEPT, TTL))
         self.broker._epoch = "e0"
         self.truth = Truth(self.broker)
         self.workers = [Worker(self.broker) for _ in range(2)]
         self.clients = [Client(f"k{n}") for n in range(4)]
         self._serial = 0
+        self.copy()
 
     def populate(self) -> None:
         """Streams that follow already, so that trouble meets something."""
@@ -418,10 +460,27 @@ class World:
         self.broker._heads.clear()
         self.broker._lists.clear()
         self.broker._epoch, self.broker._last, self.broker._horizon = epoch, 0, 0
+        self.broker.lineage = {}
         self.truth.new_epoch(epoch)
         self.truth.tampered.clear()
+        self.copy()
         if clock_back:
             CLOCK.micros -= 500
+
+    def copy(self) -> None:
+        """The replica takes over all that the primary has."""
+        self._copy = self.broker.copy()
+
+    def fail_over(self) -> None:
+        """The replica is promoted: what the primary did since the last copy never was. All links break."""
+        copy = self._copy
+        epoch = f"e{len(self.truth._epochs)}"
+        self.truth.fork(epoch, copy.epoch, copy.last)
+        for worker in self.workers:
+            if worker.gate.wire:
+                worker.gate.wire.lose()
+        self.broker.promote(copy, epoch)
+        self.copy()
 
     def tamper(self, name: str, how: str) -> None:
         """Takes entries out of a list behind the broker's back."""

@@ -1,8 +1,9 @@
 """The delivery promise under every order of things: whatever happens, nothing is lost, doubled or misplaced.
 
 Links break and lose what was under way, replies come late or never, reads are cut anywhere, history is
-trimmed and expires, lists are tampered with, the broker forgets all; clients come with every kind of
-cursor, go and come again to another worker with other channels. A judge reads every frame.
+trimmed and expires, lists are tampered with, the broker forgets all, a lagging replica takes over; clients
+come with every kind of cursor, go and come again to another worker with other channels. A judge reads every
+frame.
 """
 
 from __future__ import annotations
@@ -124,6 +125,14 @@ class PromiseMachine(RuleBasedStateMachine):
     def forget_all(self, clock_back: bool) -> None:
         self.world.forget_all(clock_back)
 
+    @rule()
+    def copy(self) -> None:
+        self.world.copy()
+
+    @rule()
+    def fail_over(self) -> None:
+        self.world.fail_over()
+
     @rule(
         name=st.sampled_from((*NAMES, BROADCAST, CONTROL)), how=st.sampled_from(["all", "newest", "oldest"])
     )
@@ -170,6 +179,8 @@ class Walk:
         "tick": 3,
         "time_passes": 5,
         "forget_all": 0.5,
+        "copy": 3,
+        "fail_over": 0.7,
         "tamper": 0.5,
         "settle": 1,
     }
@@ -249,6 +260,12 @@ class Walk:
     def forget_all(self) -> None:
         self.world.forget_all(self._chance.random() < 0.5)
 
+    def copy(self) -> None:
+        self.world.copy()
+
+    def fail_over(self) -> None:
+        self.world.fail_over()
+
     def tamper(self) -> None:
         self.world.tamper(self._pick((*NAMES, BROADCAST, CONTROL)), self._pick(["all", "newest", "oldest"]))
 
@@ -286,3 +303,32 @@ def test_random_walks_find_no_way_to_break_the_promise(steps: int) -> None:
             raise AssertionError(
                 f"Walk(random.Random({seed})).go({steps}) broke the promise: {error}"
             ) from error
+
+
+def test_a_failover_that_lost_nothing_is_no_reset() -> None:
+    world = World()
+    world.populate()
+    world.publish([(["a", "b"], [], None)])
+    world.run_all()
+    world.copy()
+    before = [client.sink.cursors[-1] for client in world.clients[:3]]
+    world.fail_over()
+    world.settle()
+    world.publish([(["b"], [], None)])
+    world.settle()
+    sinks = [client.sink for client in world.clients[:3]]
+    assert [sink.resets for sink in sinks] == [0, 0, 0]
+    epochs = {str(cursor).split("-")[0] for cursor in before} | {
+        str(s.cursors[-1]).split("-")[0] for s in sinks
+    }
+    assert epochs == {"e0", "e1"}
+
+
+def test_a_failover_that_lost_what_streams_had_got_is_a_reset() -> None:
+    world = World()
+    world.populate()
+    world.publish([(["a", "b"], [], None)])
+    world.run_all()
+    world.fail_over()
+    world.settle()
+    assert [client.sink.resets for client in world.clients[:3]] == [1, 1, 1]

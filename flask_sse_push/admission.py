@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +33,13 @@ class Grant(NamedTuple):
     identity: Identity
     channels: tuple[str, ...]
     ticket: Ticket | None
+    began: float  # monotonic time before its user was looked up
+
+    def can_change(self, settings: Settings) -> bool:
+        """Whether it could be taken back: not when all is public, and nobody's."""
+        return self.identity.user is not None or not all(
+            access.may_listen(None, channel, settings.public_channels, None) for channel in self.channels
+        )
 
     def may_listen(self, user: Any, channel: str, settings: Settings, hooks: Hooks) -> bool:
         """Whether `user`, who the identity is now, may listen to `channel`.
@@ -60,16 +68,34 @@ class Admission:
         :raises Refused: 400, 401 or 403.
         """
         self._check_origin(request)
+        began = time.monotonic()
         channels = query.channels(request.args, self._settings.max_channels)
         ticket = self._ticket(request)
         if ticket is not None and not query.names_channels(request.args):
             channels = ticket.channels
         identity = self._identity(request) if ticket is None else self._ticket_identity(ticket)
-        grant = Grant(identity, channels, ticket)
+        grant = Grant(identity, channels, ticket, began)
         for channel in channels:
             if not grant.may_listen(identity.user, channel, self._settings, self._hooks):
                 raise access.refused(identity.user, channel, can_sign_in=self._knows_users())
         return grant
+
+    def judge(self, grant: Grant, channels: Collection[str]) -> list[str] | None:
+        """Which of `channels` an open stream may not listen to any more; None when its user is nobody now.
+
+        Asked outside any request, in an app context of its own. May block and raise, as the app's hooks do.
+        """
+        with self._app.app_context():
+            user = grant.identity.user
+            if grant.identity.renew is not None:
+                user = grant.identity.renew()
+                if user is None:
+                    return None
+            return [
+                channel
+                for channel in channels
+                if not grant.may_listen(user, channel, self._settings, self._hooks)
+            ]
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
         """A ticket for `user`; see `SSEBlueprint.ticket`."""

@@ -163,6 +163,18 @@ class MessageAnnouncer:
             raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel")
         self.command("disconnect", reconnect=reconnect, **wanted)
 
+    def revoke(self, user_id: object, channel: str | None = None) -> None:
+        """Takes a channel from a user's open streams on all workers, or ends them all, at once.
+
+        A stream that keeps other channels is told by `sse.error` 1201. One that has none left is told by
+        `sse.close` to stay away; without `channel` all of them are. New streams are asked about as ever.
+
+        :raises InvalidEvent: for a name that is no channel's.
+        :raises BrokerUnavailable: it happens once or not at all.
+        """
+        name = None if channel is None else checked_channel(channel)
+        self.command(control.REVOKE, user_id=str(user_id), channel=name, reason="revoked")
+
     def command(self, name: str, **arguments: Any) -> str:
         """Tells every worker that has streams to do something it has a handler for; returns the cursor.
 

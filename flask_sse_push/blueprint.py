@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 from flask import Blueprint, Flask, Response, current_app, g, has_request_context, jsonify, request
 from flask.blueprints import BlueprintSetupState
 
-from . import cors, query, signals, tickets
+from . import access, cors, login, query, signals, tickets
 from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import refused_token
 from .brokers.base import BROADCAST
 from .cli import add_commands
 from .config import Settings
+from .control import REVOKE
 from .cursor import LOST
 from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
 from .event import checked_channel
@@ -29,6 +30,8 @@ from .transports import stream
 from .wire import HEADERS, jittered_ms
 
 F = TypeVar("F")
+
+logger = logging.getLogger(__name__)
 
 EXTENSION = "sse_push"
 #: Where `flask.g` keeps when the request began, in monotonic seconds.
@@ -67,7 +70,10 @@ class SSEBlueprint(Blueprint):
         """
         states = app.extensions.setdefault(EXTENSION, {})
         if self not in states:
-            states[self] = Runtime(Settings.load(app.config), app.json.dumps, signals.StreamSignals(app))
+            settings = Settings.load(app.config)
+            judge = Admission(app, settings, self._hooks).judge
+            states[self] = Runtime(settings, app.json.dumps, signals.StreamSignals(app), judge)
+            login.on_logout(app, self._logged_out)
         super().register(app, options)
 
     def init_app(self, app: Flask) -> None:
@@ -117,6 +123,25 @@ class SSEBlueprint(Blueprint):
         """
         self._hooks.load_user = load  # type: ignore[assignment]
         return load
+
+    # -- rights ----------------------------------------------------------------------------------------
+
+    def revoke(self, user_id: object, channel: str | None = None) -> None:
+        """Takes a channel from a user's open streams, or ends them; see `MessageAnnouncer.revoke`."""
+        self.announcer.revoke(user_id, channel)
+
+    def _logged_out(self, app: Flask, user: Any, **extra: Any) -> None:
+        """Ends the streams of a user who logged out by flask-login. The logout itself never fails by it."""
+        runtime: Runtime = app.extensions[EXTENSION][self]
+        id = access.user_id(user)
+        if id is None:
+            return
+        arguments = {"user_id": id, "channel": None, "reason": "logout"}
+        try:
+            runtime.announcer.command(REVOKE, **arguments)
+        except BrokerUnavailable as error:
+            logger.warning("a logout will be told to the other workers later: %s", error)
+            runtime.guard.revoke_later(**arguments)
 
     # -- tickets -----------------------------------------------------------------------------------------
 
@@ -240,6 +265,7 @@ class SSEBlueprint(Blueprint):
         sink = runtime.transports.sink(
             request.environ, secrets.token_urlsafe(9), grant.identity.user_id, grant.channels
         )
+        sink.grant = grant if grant.can_change(settings) else None
         sink.tagged = query.tagged(request.args)
         if len(hub) >= runtime.places(sink):
             raise Refused(

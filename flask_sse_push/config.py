@@ -105,6 +105,8 @@ class Settings:
     #: Origins whose pages may read streams, with cookies; all other foreign pages are then refused. Exact:
     #: scheme, host and port.
     cors_origins: tuple[str, ...] = _setting((), _origins)
+    #: Seconds between two looks at whether an open stream's user may still listen, at most.
+    recheck: float = _setting(60.0, _number(0.1, 86_400, "seconds"))
     #: Events kept for each channel: what a client can miss and still get back.
     history_size: int = _setting(1000, _whole(1, 100_000, "events"))
     #: Seconds that events are kept after the channel's last one.

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: The channel of commands. `!` is outside the grammar of channel names.
 CONTROL = "!control"
+#: The command that takes a channel, or everything, from a user's streams.
+REVOKE = "revoke"
 #: Bytes of one command: every worker reads it.
 MAX_COMMAND = 100_000
 

@@ -12,6 +12,7 @@ import queue
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -66,6 +67,7 @@ class Hub:
         #: What this worker does when it is told to; see `control`.
         self.commands = Commands()
         self.commands.on("disconnect", self._disconnect)
+        self._errands: deque[Callable[[], Iterable[Act]]] = deque()
         self._started = False
         self._closed = False
 
@@ -165,14 +167,18 @@ class Hub:
 
     def _join(self, sink: Sink, resume: Resume) -> None:
         sink.join()
-        key = type(sink), frozenset(resume.channels), sink.tagged
+        sink.touched = time.monotonic()
+        self._enlist(sink, sink.subscribed, resume.at or 0)
+
+    def _enlist(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
+        """Lets a stream that has everything up to `last` take part in the fan-out of `channels`."""
+        key = type(sink), frozenset(channels), sink.tagged
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(sink.subscribed, type(sink), sink.tagged)
-            group.last = resume.at or 0
+            group = self._groups[key] = Group(channels, type(sink), sink.tagged)
+            group.last = last
             for name in group.channels:
                 self._timeline.replicas[name].groups.append(group)
-        sink.touched = time.monotonic()
         group.add(sink)
 
     def _drop(self, group: Group) -> None:
@@ -197,6 +203,8 @@ class Hub:
                 items = self._arrived()
                 if items:
                     self._deliver(self._dispatch(items))
+                if self._errands:
+                    self._run_errands()
                 self._tick(time.monotonic())
             except Exception:
                 # A defect must not lose events: who may have missed a chunk resumes from its cursor.
@@ -293,15 +301,48 @@ class Hub:
             found = [sink for sink in found if sink.user_id == user_id]
         return [sink for sink in found if channel is None or channel in sink.subscribed]
 
-    def dismiss(self, sinks: Iterable[Sink], reason: str, *, reconnect: bool) -> list[Act]:
-        """Lets no later event reach `sinks`; the acts that end them. The caller holds the lock."""
+    def dismiss(
+        self, sinks: Iterable[Sink], reason: str, *, reconnect: bool, notice: bytes = b""
+    ) -> list[Act]:
+        """Lets no later event reach `sinks`; the acts that end them, after `notice`. The caller holds the
+        lock."""
         acts: list[Act] = []
         for sink in sinks:
             sink.dismissed = True
             self._part(sink)
-            frame = close_frame(reason, reconnect=reconnect, retry=self._settings.retry)
+            frame = notice + close_frame(reason, reconnect=reconnect, retry=self._settings.retry)
             acts.append(partial(sink.end, frame))
         return acts
+
+    def withdraw(self, sink: Sink, channels: Iterable[str], reason: str, notice: bytes) -> list[Act]:
+        """Lets no later event of `channels` reach `sink`, which keeps its others; the acts that tell it by
+        `notice`. One that has no others is ended. The caller holds the lock.
+        """
+        gone = [name for name in channels if name in sink.channels]
+        left = tuple(name for name in sink.subscribed if name not in gone)
+        group = sink.group
+        if not gone or sink.dismissed:
+            return []
+        if len(left) == 1 or group is None:  # who still catches up begins again, with what is left to it
+            return self.dismiss([sink], reason, reconnect=len(left) > 1, notice=notice)
+        self._part(sink)
+        self._enlist(sink, left, group.last)
+        now = time.monotonic()
+        for name in gone:
+            self._timeline.exit(name, now)
+        return [partial(sink.write, sink.framed(notice))]
+
+    def errand(self, handler: Callable[[], Iterable[Act]]) -> None:
+        """Has the dispatcher call `handler` as it does handlers of commands, soon. Any thread may call."""
+        if self._started:  # else there are no streams
+            self._errands.append(handler)
+
+    def _run_errands(self) -> None:
+        acts: list[Act] = []
+        with self._lock:
+            while self._errands:
+                acts += self._errands.popleft()()
+        self._deliver(acts)
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Act]:
         wanted = {key: arguments[key] for key in ("user_id", "connection", "channel") if arguments.get(key)}

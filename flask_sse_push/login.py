@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,6 +41,14 @@ def loader(app: Flask) -> Loader | None:
 def is_used(app: Flask) -> bool:
     """Whether the app has a flask-login LoginManager."""
     return "login_manager" in vars(app)
+
+
+def on_logout(app: Flask, receiver: Callable[..., None]) -> None:
+    """Has `receiver(app, user=…)` called when a user logs out, in the request that does it."""
+    with contextlib.suppress(ImportError):  # then nobody logs in, either
+        from flask_login import user_logged_out
+
+        user_logged_out.connect(receiver, sender=app, weak=False)
 
 
 def _load_active(load: Loader, id: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import brokers, drain, worker
 from .announcer import MessageAnnouncer
@@ -15,6 +15,7 @@ from .brokers.base import Broker
 from .config import Settings
 from .cursor import Cursor
 from .event import Dumps
+from .guard import Guard, Judge
 from .hub import Hub
 from .observer import Observer, Observers
 from .registry import Registry
@@ -27,11 +28,24 @@ logger = logging.getLogger(__name__)
 NOBODY = "nobody"
 
 
+class Streams(NamedTuple):
+    """What a process has once it has streams."""
+
+    hub: Hub
+    guard: Guard
+
+    def close(self) -> None:
+        """Ends both; may be called twice."""
+        self.guard.close()
+        self.hub.close()
+
+
 class Runtime:
     """The parts of this process. Making it opens nothing."""
 
-    def __init__(self, settings: Settings, dumps: Dumps, observer: Observer) -> None:
+    def __init__(self, settings: Settings, dumps: Dumps, observer: Observer, judge: Judge) -> None:
         self.settings = settings
+        self._judge = judge
         self._dumps = dumps
         self._observer = observer
         self._parts: dict[int, dict[str, Any]] = {}  # by pid
@@ -49,7 +63,12 @@ class Runtime:
     @property
     def hub(self) -> Hub:
         """The streams of this process. Its threads start with the first stream."""
-        return self._part("hub")  # type: ignore[no-any-return]
+        return self._part("streams").hub  # type: ignore[no-any-return]
+
+    @property
+    def guard(self) -> Guard:
+        """What looks after the rights of this process's streams."""
+        return self._part("streams").guard  # type: ignore[no-any-return]
 
     @property
     def transports(self) -> Transports:
@@ -63,8 +82,8 @@ class Runtime:
 
         :raises BrokerUnavailable: when it does not answer in time.
         """
-        hub: Hub | None = self._parts.get(os.getpid(), {}).get("hub")
-        position = hub.position() if hub else None
+        streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
+        position = streams.hub.position() if streams else None
         if position is None:
             position = self.broker.probe(NOBODY)
         return position.earlier(ago)
@@ -106,15 +125,19 @@ class Runtime:
                 "streams miss what another worker publishes; set it to a Redis URL",
                 worker.count(),
             )
-        return Hub(self.broker, self.settings, worker.stops, Observers(self._observer, self.registry))
+        guard = Guard(self._judge, self.settings.recheck, self.announcer.command)
+        observers = Observers(self._observer, self.registry, guard)
+        hub = Hub(self.broker, self.settings, worker.stops, observers)
+        guard.look_after(hub)
+        return Streams(hub, guard)
 
     def _streams(self) -> int:
-        hub: Hub | None = self._parts.get(os.getpid(), {}).get("hub")
-        return len(hub) if hub else 0
+        streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
+        return len(streams.hub) if streams else 0
 
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""
         parts = self._parts.pop(os.getpid(), {})
-        for name in ("hub", "registry", "broker"):
+        for name in ("streams", "registry", "broker"):
             if name in parts:
                 parts[name].close()

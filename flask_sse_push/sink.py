@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .brokers.base import BROADCAST
 
@@ -15,13 +15,24 @@ if TYPE_CHECKING:
 class Sink(ABC):
     """One open stream. `write` is called by the hub's dispatching thread alone, and never blocks."""
 
-    __slots__ = ("connection", "dismissed", "group", "place", "subscribed", "tagged", "touched", "user_id")
+    __slots__ = (
+        "connection",
+        "dismissed",
+        "grant",
+        "group",
+        "place",
+        "subscribed",
+        "tagged",
+        "touched",
+        "user_id",
+    )
 
     def __init__(self, connection: str, user_id: str | None, channels: tuple[str, ...]) -> None:
         self.connection = connection
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)
         self.tagged = False  # whether each event names its channels
+        self.grant: Any = None  # what its channels rest on; None: on nothing that can change
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it
         self.place = 0  # where it stands in its group

@@ -30,6 +30,7 @@ SECONDS = {
     "linger": (0, 3600),
     "coalesce": (0, 10),
     "drain": (0, 600),
+    "recheck": (0.1, 86_400),
 }
 TEXT: dict[str, tuple[list[str], list[Any]]] = {
     "transport": (["auto", "generator", "hijack"], ["", "Auto", "auto ", "auto\n", "socket", 5]),

@@ -31,6 +31,7 @@ LAYERS = [
     ["registry"],
     ["timeline"],
     ["hub"],
+    ["guard"],
     ["transports.base"],
     ["transports.generator", "transports.hijack"],
     ["transports"],

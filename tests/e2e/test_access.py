@@ -1,0 +1,185 @@
+"""Rights over several workers: logouts, tickets, lost commands, limits, and clients that mean harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+import pytest
+import redis
+
+from flask_sse_push import MessageAnnouncer
+from tests.apps.club import KEY
+from tests.support.deadline import eventually
+from tests.support.processes import Gunicorn
+from tests.support.proxy import Proxy
+from tests.support.stream import Received, Stream
+
+from .conftest import Serve
+
+APP = "tests.apps.club:app"
+
+
+@pytest.fixture
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with the rules of the app."""
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps({"ada": ["club", "lab"], "bob": ["club"]}))
+    monkeypatch.setenv("RULES", str(path))
+    return path
+
+
+@contextlib.contextmanager
+def signed_in(server: Gunicorn, name: str) -> Iterator[httpx.Client]:
+    with httpx.Client(
+        base_url=server.url, timeout=10, trust_env=False, headers={"Connection": "close"}
+    ) as http:
+        assert http.post(f"/login/{name}").status_code == 200
+        yield http
+
+
+def stream_of(server: Gunicorn, http: httpx.Client, channels: str) -> Stream:
+    cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
+    return Stream(f"{server.url}/stream?channels={channels}", headers={"Cookie": cookies})
+
+
+def streams_by_worker(http: httpx.Client, workers: int = 2) -> dict[int, int]:
+    """How many streams each worker holds."""
+    found: dict[int, int] = {}
+
+    def all_seen() -> bool:
+        stats = http.get("/stats").json()
+        found[stats["pid"]] = stats["streams"]
+        return len(found) == workers
+
+    eventually(all_seen)
+    return found
+
+
+def on_both_workers(server: Gunicorn, http: httpx.Client, least: int, held: ExitStack) -> list[Stream]:
+    """At least so many open streams, some of them on each of two workers."""
+    streams: list[Stream] = []
+
+    def enough() -> bool:
+        streams.append(held.enter_context(stream_of(server, http, "club,user:ada")))
+        streams[-1].next_of("sse.open")
+        return len(streams) >= least and min(streams_by_worker(http).values()) > 0
+
+    eventually(enough)
+    return streams
+
+
+def rest(stream: Stream) -> list[Received]:
+    """What still comes, to the end."""
+    return list(stream)
+
+
+def test_a_logout_ends_all_streams_of_the_user_on_all_workers_within_a_second(
+    serve: Serve, rules: Path, transport: str
+) -> None:
+    server = serve(APP, workers=2)
+    with signed_in(server, "ada") as ada, signed_in(server, "bob") as bob, ExitStack() as held:
+        other = held.enter_context(stream_of(server, bob, "club"))
+        other.next_of("sse.open")
+        streams = on_both_workers(server, ada, 3, held)
+        began = time.monotonic()
+        assert ada.post("/logout").status_code == 200
+        for stream in streams:
+            *before, close = rest(stream)
+            assert not [event for event in before if not event.type.startswith("sse.")]
+            assert close.type == "sse.close"
+            assert (close.json()["reason"], close.json()["reconnect"]) == ("logout", False)
+            assert close.at - began < 1
+            assert stream.complete
+        # A native EventSource would come back now, and a browser without a session is refused, which ends it.
+        with stream_of(server, ada, "club,user:ada") as again:
+            assert again.status == 401
+        assert sum(streams_by_worker(bob).values()) == 1
+
+
+def test_a_revoked_channel_is_taken_on_all_workers_and_nothing_published_later_comes(
+    serve: Serve, rules: Path, empty_valkey: str, transport: str
+) -> None:
+    server = serve(APP, workers=2)
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    with signed_in(server, "ada") as ada, ExitStack() as held:
+        streams = on_both_workers(server, ada, 3, held)
+        announcer.publish("before", channel="club")
+        announcer.revoke("ada", "club")
+        announcer.publish("secret", channel="club")
+        announcer.publish("for ada", channel="user:ada")
+        for stream in streams:
+            assert stream.next_of("message").data == "before"
+            error = stream.next()
+            assert (error.type, error.json()["details"]) == ("sse.error", {"channel": "club"})
+            assert stream.next().data == "for ada"
+
+
+def test_a_command_that_was_lost_is_made_good_within_the_interval(
+    serve: Serve, rules: Path, empty_valkey: str
+) -> None:
+    with Proxy(urlsplit(empty_valkey).port or 0) as proxy, redis.Redis.from_url(empty_valkey) as beside:
+        interval = 2.0
+        server = serve(APP, broker_url=f"redis://127.0.0.1:{proxy.port}/0", recheck=interval, probe=0.3)
+        with signed_in(server, "ada") as ada, stream_of(server, ada, "club") as stream:
+            stream.next_of("sse.open")
+            # The stream is live, and commands are heard.
+            MessageAnnouncer.from_url(empty_valkey).publish("hello", channel="club")
+            assert stream.next_of("message").data == "hello"
+            proxy.replies.freeze()
+            MessageAnnouncer.from_url(empty_valkey).revoke("ada")
+            beside.delete("{sse:0}:list:!control")
+            proxy.cut()
+            proxy.replies.thaw()
+            began = time.monotonic()
+            close = stream.next_of("sse.close")
+            assert (close.json()["reason"], close.json()["reconnect"]) == ("recheck", True)
+            assert close.at - began < interval + 1
+
+
+def test_a_rule_that_changes_counts_within_the_interval(serve: Serve, rules: Path, transport: str) -> None:
+    server = serve(APP, recheck=1)
+    with signed_in(server, "ada") as ada, stream_of(server, ada, "club,lab") as stream:
+        stream.next_of("sse.open")
+        rules.write_text(json.dumps({"ada": ["lab"]}))
+        began = time.monotonic()
+        error = stream.next_of("sse.error")
+        assert error.json()["details"] == {"channel": "club"}
+        assert error.at - began < 1.5
+        rules.write_text("{}")
+        assert stream.next_of("sse.close").json()["reconnect"] is False
+
+
+def test_a_stream_ends_when_its_token_expires(serve: Serve, rules: Path, transport: str) -> None:
+    server = serve(APP)
+    expires = int(time.time()) + 2
+    token = jwt.encode({"sub": "ada", "exp": expires}, KEY, "HS256")
+    headers = {"Authorization": f"Bearer {token}"}
+    with Stream(f"{server.url}/stream?channels=user:ada", headers=headers) as stream:
+        stream.next_of("sse.open")
+        assert stream.next_of("sse.error").json()["code"] == 1103
+        assert stream.next().json()["reason"] == "expired"
+        assert expires - 0.1 <= time.time() < expires + 1
+    with Stream(f"{server.url}/stream?channels=user:ada", headers=headers) as stream:
+        assert (stream.status, json.loads(stream.body())["code"]) == (401, 1103)
+
+
+def test_a_ticket_is_used_once_over_all_workers_and_stands_in_no_log(
+    serve: Serve, rules: Path, log: Path
+) -> None:
+    server = serve(APP, "--access-logfile", "-", workers=2)
+    with signed_in(server, "ada") as ada:
+        ticket = ada.post("/ticket").text
+    url = f"{server.url}/stream?ticket={ticket}"
+    with ExitStack() as held:
+        statuses = [held.enter_context(Stream(url)).status for _ in range(8)]
+    assert sorted(statuses) == [200] + [401] * 7
+    eventually(lambda: log.read_text().count("GET /stream?ticket=*** HTTP/1.1") == 8)
+    assert ticket not in log.read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,19 +56,15 @@ def nginx(folder: Path, upstream: int, version: str = "1.1") -> Iterator[str]:
 def test_first_bytes_live_events_and_resume_pass_at_once(
     serve: Serve, empty_valkey: str, tmp_path: Path, version: str
 ) -> None:
-    server = serve(heartbeat=1)
+    server = serve(heartbeat=60)  # nothing follows that could push bytes out of a buffer within the deadline
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with nginx(tmp_path, server.port, version) as url:
-        began = time.monotonic()
         with Stream(f"{url}/stream?channels=a") as stream:
-            assert stream.next_of("sse.open").at - began < 1.0
+            stream.next_of("sse.open")
             assert "x-accel-buffering" not in stream.headers  # meant for nginx, which keeps it
             for n in range(5):
-                sent = time.monotonic()
                 announcer.publish(n, channel="a")
-                event = stream.next_of("message")
-                assert (event.json(), event.at - sent < 0.5) == (n, True)
-            stream.next_of("sse.heartbeat")
+                assert stream.next_of("message").json() == n
         announcer.publish("missed", channel="a")
         with Stream(f"{url}/stream?channels=a", cursor=stream.cursor) as stream:
             assert stream.next().json()["resumed"] is True

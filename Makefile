@@ -27,7 +27,7 @@ coverage: $(VENV)/test
 
 # The lowest versions that setup.cfg admits.
 test-oldest: $(OLDEST)/test
-	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/contract/test_broker.py \
+	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider tests/contract \
 		tests/integration/test_blueprint.py tests/unit/test_hub_model.py tests/e2e/test_hijack.py
 
 # All servers side by side on a quiet machine with two cores: about 20 minutes. Writes docs/benchmarks.*

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, g, has_request_context, jsonify, request
 from flask.blueprints import BlueprintSetupState
+from werkzeug.datastructures import Headers
 
 from . import access, cors, login, query, signals, tickets
 from .admission import Admission, Grant, Hooks
@@ -38,6 +39,13 @@ EXTENSION = "sse_push"
 BEGAN = "_sse_push_began"
 
 logger = logging.getLogger(__name__)
+
+
+class StreamResponse(Response):
+    """A response without a length or a location to work out: its headers go out as they are."""
+
+    def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
+        return self.headers
 
 
 class SSEBlueprint(Blueprint):
@@ -259,14 +267,15 @@ class SSEBlueprint(Blueprint):
     def _stream(self) -> Response:
         runtime = self.runtime
         settings = runtime.settings
+        args, environ = request.args, request.environ
         grant = self._admission().grant(request)
-        resume = Resume((*grant.channels, BROADCAST), query.start(request.args, request.headers))
+        resume = Resume((*grant.channels, BROADCAST), query.start(args, environ.get("HTTP_LAST_EVENT_ID")))
         hub = runtime.hub
         sink = runtime.transports.sink(
-            request.environ, secrets.token_urlsafe(9), grant.identity.user_id, grant.channels
+            environ, secrets.token_urlsafe(9), grant.identity.user_id, grant.channels
         )
         sink.grant = grant if grant.can_change(settings) else None
-        sink.tagged = query.tagged(request.args)
+        sink.tagged = query.tagged(args)
         if len(hub) >= runtime.places(sink):
             raise Refused(
                 503,
@@ -276,7 +285,7 @@ class SSEBlueprint(Blueprint):
             )
         if request.method != "HEAD":
             self._use_up(grant)
-        return Response(stream(hub, sink, resume, settings), headers=HEADERS)
+        return StreamResponse(stream(hub, sink, resume, settings), headers=HEADERS)
 
     def _admission(self) -> Admission:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]

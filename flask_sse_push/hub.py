@@ -159,7 +159,7 @@ class Hub:
     def _open_frame(self, sink: Sink, opening: Opening) -> bytes:
         data = {
             "connection": sink.connection,
-            "channels": list(sink.channels),
+            "channels": sink.channels,
             "resumed": opening.resumed,
             "heartbeat": self._settings.heartbeat,
         }

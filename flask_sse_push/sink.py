@@ -41,7 +41,7 @@ class Sink(ABC):
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels the client asked for."""
-        return tuple(name for name in self.subscribed if name != BROADCAST)
+        return tuple([name for name in self.subscribed if name != BROADCAST])
 
     def is_excluded(self, exclude: frozenset[str]) -> bool:
         """Whether an event is kept from this stream, by its connection id or its user's id."""

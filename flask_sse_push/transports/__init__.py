@@ -13,7 +13,7 @@ from .base import StreamSink, stream
 from .generator import GeneratorSink
 
 if TYPE_CHECKING:
-    from .hijack import Lines
+    from .hijack import HijackSink, Lines
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +26,11 @@ class Transports:
 
     def __init__(self, settings: Settings, leave: Callable[[Sink], None]) -> None:
         self._settings = settings
+        self._wanted = settings.transport
         self._leave = leave
-        self._lines: Lines | None = None
-        self._usable: bool | None = None  # whether hijacking works here; None: not tried yet
+        self._rehearsed = False
+        self._lines: Lines | None = None  # None: hijacking does not work here
+        self._kind: Callable[..., type[HijackSink] | None] = lambda environ, client: None
 
     def sink(
         self, environ: Mapping[str, Any], connection: str, user_id: str | None, channels: tuple[str, ...]
@@ -38,33 +40,28 @@ class Transports:
         :raises ConfigError: when SSE_PUSH_TRANSPORT demands what the request's server cannot do.
         """
         client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-        kind = self._settings.transport
-        if kind != "generator" and self._can_hijack(environ, client):
-            from . import hijack
-
-            if self._lines is None:
-                self._lines = hijack.Lines(self._leave)
-            chunked = environ["SERVER_PROTOCOL"] == "HTTP/1.1"
-            make = hijack.ChunkedSink if chunked else hijack.RawSink
-            return make(connection, user_id, channels, self._settings, client, self._lines)
-        if kind == "hijack":
+        if self._wanted != "generator":
+            if not self._rehearsed and type(client).__module__.startswith("gevent."):
+                self._rehearse()
+            kind = self._kind(environ, client)
+            if kind is not None and self._lines is not None:
+                return kind(connection, user_id, channels, self._settings, client, self._lines)
+        if self._wanted == "hijack":
             raise ConfigError(
                 "SSE_PUSH_TRANSPORT",
-                kind,
+                self._wanted,
                 "auto or generator here: this request came over no plain socket of gunicorn's gevent worker",
             )
         return GeneratorSink(connection, user_id, channels, self._settings, client)
 
-    def _can_hijack(self, environ: Mapping[str, Any], client: Any) -> bool:
-        if self._usable is False or not type(client).__module__.startswith("gevent."):
-            return False
+    def _rehearse(self) -> None:
         from . import hijack
 
-        if self._usable is None:
-            self._usable = hijack.rehearse()
-            if not self._usable:
-                logger.warning("this gevent's sockets cannot be taken over: streams go by generator")
-        return self._usable and hijack.is_plain(environ, client)
+        self._rehearsed = True
+        if hijack.rehearse():
+            self._lines, self._kind = hijack.Lines(self._leave), hijack.kind
+        else:
+            logger.warning("this gevent's sockets cannot be taken over: streams go by generator")
 
 
 __all__ = ["StreamSink", "Transports", "stream"]

@@ -287,6 +287,9 @@ def rehearse() -> bool:
     return False
 
 
-def is_plain(environ: Mapping[str, Any], client: Any) -> bool:
-    """Whether the request came over a socket without TLS of ours, by HTTP/1.1 or 1.0."""
-    return type(client) is gevent.socket.socket and environ.get("SERVER_PROTOCOL") in ("HTTP/1.1", "HTTP/1.0")
+_KINDS = {"HTTP/1.1": ChunkedSink, "HTTP/1.0": RawSink}
+
+
+def kind(environ: Mapping[str, Any], client: Any) -> type[HijackSink] | None:
+    """How to take over the request's connection; None when it has TLS of ours or another protocol."""
+    return _KINDS.get(environ["SERVER_PROTOCOL"]) if type(client) is gevent.socket.socket else None

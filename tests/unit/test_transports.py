@@ -63,7 +63,7 @@ def test_a_gevent_that_does_not_behave_as_expected_is_noticed_and_said_once() ->
         SINKS
         + """
     logging.basicConfig()
-    hijack.take_over = lambda client, dead: client.fileno()  # as if a later gevent kept the socket
+    hijack.take_over = lambda client: client.fileno()  # as if a later gevent kept the socket
     print(kind(), kind())
     """
     )

@@ -57,9 +57,10 @@ class Transports:
     def _rehearse(self) -> None:
         from . import hijack
 
-        self._rehearsed = True
+        self._rehearsed = True  # nothing from here to the last line switches to another request
         if hijack.rehearse():
             self._lines, self._kind = hijack.Lines(self._leave), hijack.kind
+            self._lines.start()
         else:
             logger.warning("this gevent's sockets cannot be taken over: streams go by generator")
 

@@ -50,6 +50,9 @@ class Lines:
         gone, self._dead = socket.socketpair()
         gone.close()
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
+
+    def start(self) -> None:
+        """Begins to look after connections. Switches to other greenlets."""
         threading.Thread(target=self._attend, name="flask-sse-push-lines", daemon=True).start()
 
     def add(self, sink: HijackSink, client: socket.socket) -> int:

@@ -50,6 +50,16 @@ def test_streams_take_no_place_of_worker_connections(
     assert "Traceback" not in text
 
 
+def test_the_first_streams_of_a_worker_may_come_all_at_once(serve: Serve) -> None:
+    server = serve()
+    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(50)]
+    for client in clients:
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
+    for client in clients:
+        client.close()
+
+
 def test_status_line_headers_and_cookies_are_the_apps(serve: Serve) -> None:
     server = serve("tests.apps.decorated:app")
     with Stream(f"{server.url}/stream") as stream:

@@ -80,8 +80,9 @@ def _url(key: str, value: Any) -> str:
 
 
 def without_secret(url: str) -> str:
-    """The URL as it may stand in a log: without user and password."""
-    return re.sub(r"^([A-Za-z+]*).*@", r"\1://***@", url, flags=re.DOTALL)
+    """The URL as it may stand in a log: without user and password, and without options."""
+    shown = re.sub(r"^([A-Za-z+]*).*@", r"\1://***@", url, flags=re.DOTALL)
+    return re.sub(r"\?.+", "?***", shown, flags=re.DOTALL)
 
 
 def _setting(default: Any, read: Reader) -> Any:

@@ -1,4 +1,5 @@
-"""Brokers by URL: memory://, redis://, rediss://, unix://, valkey://, valkeys://, embedded://."""
+"""Brokers by URL: memory://, redis://, rediss://, unix://, valkey://, valkeys://, embedded://, and
+redis+sentinel:// (rediss, valkey and valkeys too)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from .base import Bounds, Broker
 
 #: Valkey speaks Redis's protocol; redis-py knows only Redis's own scheme names.
 _SAME_AS = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-SCHEMES = ("memory", *_SAME_AS, "embedded")
+_SENTINEL = {
+    "redis+sentinel": "redis+sentinel",
+    "rediss+sentinel": "rediss+sentinel",
+    "valkey+sentinel": "redis+sentinel",
+    "valkeys+sentinel": "rediss+sentinel",
+}
+SCHEMES = ("memory", *_SAME_AS, "embedded", *_SENTINEL)
+
+_CREDENTIALS = "with / # ? @ % in the password as %2F %23 %3F %40 %25"
 
 
 def connect(settings: Settings) -> Broker:
@@ -19,30 +28,50 @@ def connect(settings: Settings) -> Broker:
     :raises ConfigError: for an unknown scheme or a URL that cannot be read.
     :raises BrokerUnavailable: when `embedded://` cannot start.
     """
-    url = settings.broker_url
-    scheme, _, rest = url.partition("://")
-    bounds = Bounds(settings.history_size, settings.history_ttl)
+    scheme, _, rest = settings.broker_url.partition("://")
     if scheme == "memory":
         from .memory import MemoryBroker
 
-        return MemoryBroker(bounds)
+        return MemoryBroker(_bounds(settings))
     if scheme == "embedded":
         from . import embedded
 
-        url = embedded.ensure()
-    elif scheme in _SAME_AS:
-        url = f"{_SAME_AS[scheme]}://{rest}"
-    else:
-        expected = "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES)
-        raise ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
+        return _on_redis(embedded.ensure(), settings)
+    if scheme in _SAME_AS:
+        return _on_redis(f"{_SAME_AS[scheme]}://{rest}", settings)
+    if scheme in _SENTINEL:
+        return _on_sentinel(f"{_SENTINEL[scheme]}://{rest}", settings)
+    raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
+
+
+def _on_redis(url: str, settings: Settings) -> Broker:
     from . import redis
 
     with contextlib.suppress(ValueError):  # not chained: its text quotes the URL, perhaps the password in it
-        return redis.connect(url, bounds=bounds, prefix=settings.prefix, timeout=settings.publish_timeout)
-    expected = (
-        "scheme://user:password@host:port/database, with / # ? @ % in the password as %2F %23 %3F %40 %25"
+        return redis.connect(
+            url, bounds=_bounds(settings), prefix=settings.prefix, timeout=settings.publish_timeout
+        )
+    raise _wrong(settings, f"scheme://user:password@host:port/database, {_CREDENTIALS}")
+
+
+def _on_sentinel(url: str, settings: Settings) -> Broker:
+    from . import sentinel
+
+    with contextlib.suppress(ValueError):
+        return sentinel.connect(
+            url, bounds=_bounds(settings), prefix=settings.prefix, timeout=settings.publish_timeout
+        )
+    raise _wrong(
+        settings, f"scheme://user:password@sentinel1:port,sentinel2/service/database, {_CREDENTIALS}"
     )
-    raise ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(settings.history_size, settings.history_ttl)
+
+
+def _wrong(settings: Settings, expected: str) -> ConfigError:
+    return ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
 
 
 __all__ = ["SCHEMES", "Broker", "connect"]

@@ -59,7 +59,6 @@ def without_retries(timeout: float) -> dict[str, Any]:
         "socket_connect_timeout": timeout,
         # redis-py would run a script again after a lost reply, and say nothing.
         "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
         "health_check_interval": 0,
         "protocol": 2,
         "client_name": "flask-sse-push",

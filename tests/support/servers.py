@@ -25,12 +25,19 @@ PROGRAMS: dict[str, Callable[[], str]] = {
 
 
 class Server:
-    """One server process with a folder of its own, on a port that stays the same."""
+    """One server process with a folder of its own, on a port that stays the same.
 
-    def __init__(self, folder: Path, *options: str, engine: str = "valkey", port: int | None = None) -> None:
+    :param config: makes it a sentinel.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, engine: str = "valkey", config: Path | None = None
+    ) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = port or free_port()
+        self.port = free_port()
+        self._config = [str(config)] if config else []
+        self._mode = ["--sentinel"] if config else []
         self._program = PROGRAMS[engine]()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,18 +49,20 @@ class Server:
 
     def start(self, *more: str) -> Server:
         """Starts the process and waits until it answers."""
-        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command = [self._program, *self._config, "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", str(self.folder), *self._options, *more, *self._mode]
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *self._options, *more], stdout=log, stderr=log, cwd=self.folder
-            )
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         eventually(self._answers, 15)
         return self
 
     def _answers(self) -> bool:
-        with contextlib.suppress(redis.AuthenticationError, redis.ResponseError, redis.ConnectionError):
+        try:
             return bool(self.client().ping())
-        return False
+        except redis.AuthenticationError:
+            return True
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
 
     def client(self, **options: Any) -> Any:
         """A client that fails at once; closed with the server."""

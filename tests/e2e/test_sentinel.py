@@ -1,0 +1,230 @@
+"""The primary of a Sentinel service fails: real servers, real sentinels, real gunicorn workers.
+
+Surviving events are those that the new primary holds. A client that was not told `sse.reset` must have got
+exactly these, in order and each once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_sse_push import BrokerUnavailable, MessageAnnouncer
+from tests.support.deadline import eventually
+from tests.support.processes import Gunicorn, gunicorn
+from tests.support.sentinels import PASSWORD, SENTINEL_PASSWORD, Watched, watched
+from tests.support.stream import Stream
+
+#: Seconds after which all goes on again, two of which the sentinels wait.
+LIMIT = 15.0
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Watched]:
+    with watched(tmp_path) as service:
+        yield service
+
+
+@pytest.fixture
+def served(service: Watched, log: Path) -> Iterator[Gunicorn]:
+    env = {"SSE_PUSH_BROKER_URL": service.url, "SSE_PUSH_PROBE": "1", "SSE_PUSH_HEARTBEAT": "1"}
+    with gunicorn("tests.apps.plain:app", env=env, workers=2, log=log) as server:
+        yield server
+
+
+class Reader(threading.Thread):
+    """A client that stays connected and keeps what it gets."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._stream = Stream(f"{url}/stream?channels=a", timeout=30)
+        self._stream.next_of("sse.open")
+        self.got: list[tuple[float, int]] = []
+        self.resets = 0
+        self.ended = False
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for event in self._stream:
+                if event.type == "sse.reset":
+                    self.resets += 1
+                elif event.type == "message":
+                    self.got.append((event.at, event.json()))
+        except (OSError, EOFError, ValueError):
+            pass
+        self.ended = True
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for _, number in self.got]
+
+    @property
+    def cursor(self) -> str | None:
+        return self._stream.cursor
+
+    def close(self) -> None:
+        self._stream.close()
+        self.join(5)
+
+
+class Publisher(threading.Thread):
+    """Publishes numbers, each until it is acknowledged, and keeps when that was."""
+
+    def __init__(self, url: str, pause: float = 0.005) -> None:
+        super().__init__(daemon=True)
+        self._announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
+        self._pause = pause
+        self._enough = threading.Event()
+        self.acknowledged: list[tuple[float, int]] = []
+        self.refused = 0
+
+    def run(self) -> None:
+        number = 0
+        while not self._enough.wait(self._pause):
+            try:
+                self._announcer.publish(number, channel="a", id=f"number-{number}")
+            except BrokerUnavailable:
+                self.refused += 1
+                continue
+            self.acknowledged.append((time.monotonic(), number))
+            number += 1
+        self._announcer.close()
+
+    def finish(self) -> None:
+        self._enough.set()
+        self.join(10)
+
+
+def surviving(service: Watched) -> list[int]:
+    """What the primary of now holds of channel a."""
+    client = service.client(service.primary())
+    return [json.loads(entry.partition("data: ")[2]) for entry in client.lrange("{sse:0}:list:a", 0, -1)]
+
+
+def test_a_killed_primary_is_replaced_under_load(service: Watched, served: Gunicorn) -> None:
+    readers = [Reader(served.url) for _ in range(20)]
+    publisher = Publisher(service.url)
+    publisher.start()
+    eventually(lambda: len(publisher.acknowledged) > 100, 10)
+    old = service.primary()
+    killed = time.monotonic()
+    old.kill()
+    eventually(lambda: publisher.acknowledged[-1][0] > killed + 0.5, LIMIT)
+    eventually(lambda: all(reader.got[-1][0] > killed + 0.5 for reader in readers), LIMIT)
+    publisher.finish()
+    assert service.primary() is not old
+    newest = publisher.acknowledged[-1][1]
+    eventually(lambda: all(reader.got[-1][1] == newest for reader in readers), 10)
+
+    kept = surviving(service)
+    lost = {number for _, number in publisher.acknowledged} - set(kept)
+    recovered = sorted(min(at for at, _ in reader.got if at > killed + 0.5) - killed for reader in readers)
+    published = min(at for at, _ in publisher.acknowledged if at > killed + 0.5) - killed
+    print(f"{len(kept)} events, {len(lost)} lost, {publisher.refused} publishes refused")
+    print(f"again after: publish {published:.2f} s, streams {recovered[10]:.2f} to {recovered[-1]:.2f} s")
+    assert publisher.refused
+    assert kept == sorted(set(kept))
+    for reader in readers:
+        assert not reader.ended
+        if not reader.resets:
+            assert reader.numbers == kept
+        assert reader.resets <= 1
+        assert len(set(reader.numbers)) == len(reader.numbers)
+        reader.close()
+    assert recovered[-1] < LIMIT
+
+
+def test_what_a_lagging_replica_lacks_is_told_to_all_who_saw_it(service: Watched, served: Gunicorn) -> None:
+    announcer = MessageAnnouncer.from_url(service.url)
+    readers = [Reader(served.url) for _ in range(4)]
+    before = [announcer.publish(number, channel="a") for number in range(10)]
+    primary, replicas = service.primary(), service.replicas()
+    eventually(lambda: all(held(service, node) == 10 for node in replicas), 10)
+
+    for node in replicas:  # they lose their link to the primary, and cannot get a new one
+        service.client(node).config_set("masterauth", "wrong")
+    service.client(primary).client_kill_filter(_type="replica")
+    gone = [announcer.publish(number, channel="a") for number in range(10, 15)]
+    eventually(lambda: all(reader.numbers == list(range(15)) for reader in readers), 10)
+    assert {held(service, node) for node in replicas} == {10}
+    primary.kill()
+    eventually(lambda: service.primary() is not primary, LIMIT)
+    for node in replicas:
+        service.client(node).config_set("masterauth", PASSWORD)
+    publish_when_back(announcer, 100)
+    eventually(lambda: all(reader.resets for reader in readers), LIMIT)
+    announcer.publish(101, channel="a")
+
+    eventually(lambda: all(reader.numbers[-1:] == [101] for reader in readers), LIMIT)
+    assert surviving(service) == [*range(10), 100, 101]
+    for reader in readers:
+        assert reader.resets == 1
+        assert reader.numbers[:15] == list(range(15))
+        assert reader.numbers[15:] in ([100, 101], [101])  # what came before the reset is told by it
+        reader.close()
+    with Stream(f"{served.url}/stream?channels=a", cursor=before[4]) as stream:
+        assert stream.next_of("sse.open").json()["resumed"] is True
+        assert [event.json() for event in stream.take(7)] == [5, 6, 7, 8, 9, 100, 101]
+    with Stream(f"{served.url}/stream?channels=a", cursor=gone[1]) as stream:
+        assert stream.next_of("sse.open").json()["resumed"] is False
+        assert stream.next().json() == {"channels": ["a"], "reason": "epoch"}
+
+
+def held(service: Watched, node: Any) -> int:
+    return int(service.client(node).llen("{sse:0}:list:a"))
+
+
+def publish_when_back(announcer: MessageAnnouncer, number: int) -> float:
+    began = time.monotonic()
+
+    def try_it() -> bool:
+        try:
+            announcer.publish(number, channel="a", id=f"again-{number}")
+        except BrokerUnavailable:
+            return False
+        return True
+
+    eventually(try_it, LIMIT)
+    return time.monotonic() - began
+
+
+def test_a_frozen_primary_is_left_and_not_taken_for_one_when_it_thaws(
+    service: Watched, served: Gunicorn
+) -> None:
+    announcer = MessageAnnouncer.from_url(service.url)
+    reader = Reader(served.url)
+    announcer.publish(0, channel="a")
+    eventually(lambda: reader.numbers == [0], 10)
+    old = service.primary()
+    old.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    publish_when_back(announcer, 1)
+    eventually(lambda: reader.numbers[-1:] == [1], LIMIT)
+    print(f"again after {time.monotonic() - began:.2f} s")
+    assert time.monotonic() - began < LIMIT
+    old.signal(signal.SIGCONT)
+    assert service.client(old).role()[0] == "master"  # it does not know better yet
+    announcer.publish(2, channel="a")
+    eventually(lambda: reader.numbers[-2:] == [1, 2], 5)
+    assert service.primary() is not old
+    reader.close()
+
+
+def test_a_wrong_password_is_told_without_telling_it(service: Watched) -> None:
+    for right in ("p%40ss%2Fword", SENTINEL_PASSWORD.replace(" ", "+")):
+        announcer = MessageAnnouncer.from_url(service.url.replace(right, "wrong-one"))
+        with pytest.raises(BrokerUnavailable) as caught:
+            announcer.publish(0)
+        assert "wrong-one" not in str(caught.value)
+        announcer.close()
+    announcer = MessageAnnouncer.from_url(service.url.replace("/shop", "/other"))
+    with pytest.raises(BrokerUnavailable, match="no sentinel knows a live primary of 'other'"):
+        announcer.publish(0)

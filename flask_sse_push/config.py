@@ -141,6 +141,8 @@ class Settings:
     #: Bytes of recent events one worker keeps in memory for one channel; less than the history may have makes
     #: clients far behind ask Redis again and again.
     replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
+    #: Redis replicas that must have an event before publish returns; with fewer it raises BrokerUnavailable.
+    wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))
 
     @classmethod
     def key(cls, name: str) -> str:

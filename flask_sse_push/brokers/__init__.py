@@ -4,6 +4,7 @@ redis+sentinel:// (rediss, valkey and valkeys too)."""
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from ..config import Settings, without_secret
 from ..errors import ConfigError
@@ -48,9 +49,7 @@ def _on_redis(url: str, settings: Settings) -> Broker:
     from . import redis
 
     with contextlib.suppress(ValueError):  # not chained: its text quotes the URL, perhaps the password in it
-        return redis.connect(
-            url, bounds=_bounds(settings), prefix=settings.prefix, timeout=settings.publish_timeout
-        )
+        return redis.connect(url, **_options(settings))
     raise _wrong(settings, f"scheme://user:password@host:port/database, {_CREDENTIALS}")
 
 
@@ -58,12 +57,19 @@ def _on_sentinel(url: str, settings: Settings) -> Broker:
     from . import sentinel
 
     with contextlib.suppress(ValueError):
-        return sentinel.connect(
-            url, bounds=_bounds(settings), prefix=settings.prefix, timeout=settings.publish_timeout
-        )
+        return sentinel.connect(url, **_options(settings))
     raise _wrong(
         settings, f"scheme://user:password@sentinel1:port,sentinel2/service/database, {_CREDENTIALS}"
     )
+
+
+def _options(settings: Settings) -> Any:
+    return {
+        "bounds": _bounds(settings),
+        "prefix": settings.prefix,
+        "timeout": settings.publish_timeout,
+        "wait_replicas": settings.wait_replicas,
+    }
 
 
 def _bounds(settings: Settings) -> Bounds:

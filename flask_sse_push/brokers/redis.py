@@ -36,11 +36,14 @@ RETRY_MEMORY = 10.0
 TRIES = 2
 #: Each try may wait for a free connection, connect and read: none of it longer than this share of the time.
 SHARE = 1 / 4
+#: Each try waits for replicas for this share of the time: less than the reply of a command may take.
+WAIT_SHARE = SHARE * 0.8
 
 
-def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBroker:
+def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
     """The broker at a redis://, rediss:// or unix:// URL. Opens nothing yet.
 
+    :param wait_replicas: how many replicas must have an event before it counts as published.
     :raises ValueError: for a URL that redis-py cannot read.
     """
     pool = redis.BlockingConnectionPool.from_url(
@@ -49,7 +52,7 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBr
         timeout=timeout * SHARE,
         **without_retries(timeout * SHARE),
     )
-    return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout)
+    return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
 
 
 def without_retries(timeout: float) -> dict[str, Any]:
@@ -73,8 +76,11 @@ def _script(name: str) -> str:
 class RedisBroker(Broker):
     """Commands by a small pool of connections; each link is a connection of its own."""
 
-    def __init__(self, client: redis.Redis, bounds: Bounds, prefix: str, timeout: float) -> None:
+    def __init__(
+        self, client: redis.Redis, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0
+    ) -> None:
         self._client = client
+        self._wait_replicas = wait_replicas
         self._bounds = bounds
         self._timeout = timeout
         self._base = "{" + prefix + ":0}:"
@@ -95,8 +101,20 @@ class RedisBroker(Broker):
         args += [_ms(self._bounds.ttl), _ms(remembered), len(channels), *channels]
         for each in publications:
             args += [each.meta(), each.body, len(each.channels), *(place[name] for name in each.channels)]
-        epoch, first = self._call(lambda: self._publish(keys=keys, args=args))
+        epoch, first = self._call(lambda: self._store(keys, args))
         return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
+
+    def _store(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if not self._wait_replicas:
+            return self._publish(keys=keys, args=args)
+        # WAIT counts for its own connection alone, and also when the event was stored by an earlier try.
+        with self._client.pipeline(transaction=False) as pipe:
+            self._publish(keys=keys, args=args, client=pipe)
+            pipe.wait(self._wait_replicas, _ms(self._timeout * WAIT_SHARE))
+            answer, replicas = pipe.execute()
+        if replicas < self._wait_replicas:
+            raise BrokerUnavailable(f"Redis: {replicas} of {self._wait_replicas} replicas have the event")
+        return answer
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
         keys = [*self._state_keys(), *map(self._list_key, after)]

@@ -72,9 +72,10 @@ def _address(text: str) -> Address:
     return parts.hostname, parts.port or DEFAULT_PORT
 
 
-def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBroker:
+def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
     """The broker at a redis+sentinel:// or rediss+sentinel:// URL. Opens nothing yet.
 
+    :param wait_replicas: how many replicas must have an event before it counts as published.
     :raises ValueError: for a URL that cannot be read.
     """
     service = parse(url)
@@ -88,7 +89,7 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float) -> RedisBr
         connection_pool=Primary(sentinel, service.name, timeout),
         **{**without_retries(timeout * SHARE), **service.options},
     )
-    return RedisBroker(Redis(connection_pool=pool), bounds, prefix, timeout)
+    return RedisBroker(Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
 
 
 class Primary:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flask_sse_push import brokers
+from flask_sse_push import BrokerUnavailable, brokers
 from flask_sse_push.brokers.base import Broker, Entry, Heard, History, Joined, Publication, Signal
 from flask_sse_push.config import Settings
 from flask_sse_push.cursor import Cursor, belongs
@@ -237,3 +239,44 @@ def test_a_restart_from_an_older_copy_is_told(durable: Server, tmp_path: Path) -
         assert side.texts() == ["kept", "new"]
         assert side.claims(kept)
         assert not side.claims(lost)
+
+
+def test_a_publish_waits_for_replicas_when_asked_to(sides: tuple[Side, Side], pair: list[Server]) -> None:
+    primary, replica = sides
+    settings = Settings(broker_url=pair[0].url, prefix="side", wait_replicas=1, publish_timeout=1.0)
+    with contextlib.closing(brokers.connect(settings)) as broker:
+        event = Publication(b"data: x\n\n", ("a",))
+        for _ in range(5):
+            stored = broker.publish([event])[0]
+            assert replica.client.lindex("{side:0}:list:a", -1).startswith(f"{stored.epoch} {stored.id} ")
+        pair[1].signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="0 of 1 replicas have the event"):
+                broker.publish([event], "id-1")
+            with pytest.raises(BrokerUnavailable):  # stored by then, and still nowhere else
+                broker.publish([event], "id-1")
+            assert time.monotonic() - began < 2.2
+            assert len(primary.texts()) == 6
+        finally:
+            pair[1].signal(signal.SIGCONT)
+        again = broker.publish([event], "id-1")[0]
+        assert len(primary.texts()) == 6
+        assert replica.client.lindex("{side:0}:list:a", -1).startswith(f"{again.epoch} {again.id} ")
+
+
+def test_the_rights_that_the_documentation_asks_for_are_enough(
+    sides: tuple[Side, Side], pair: list[Server]
+) -> None:
+    primary, _ = sides
+    rights = "on nopass +@all -@dangerous +info ~{poor:*}:* &{poor:*}:*"
+    primary.client.execute_command("ACL", "SETUSER", "poor", "reset", *rights.split())
+    url = f"redis://poor:x@127.0.0.1:{pair[0].port}/0"
+    settings = Settings(broker_url=url, prefix="poor", wait_replicas=1)
+    with contextlib.closing(brokers.connect(settings)) as broker:
+        with contextlib.closing(broker.link("ear")) as link:
+            link.subscribe(["a"])
+            cursor = broker.publish([Publication(b"data: x\n\n", ("a",))], "id")[0]
+            eventually(lambda: any(isinstance(signal, Heard) for signal in link.read(0.1)), 5)
+        assert broker.history({"a": 0}, "ear").channels["a"].head == cursor.id
+        assert primary.client.hget("{poor:0}:state", "server") != "unknown"

@@ -19,6 +19,7 @@ WHOLE = {
     "max_streams": (1, 1_000_000, "streams"),
     "max_buffer": (1000, 10**9, "bytes"),
     "replica_bytes": (1000, 10**10, "bytes"),
+    "wait_replicas": (0, 10, "replicas"),
 }
 SECONDS = {
     "history_ttl": (1, 10**8),

@@ -15,6 +15,7 @@
 
 local answered = redis.call('HMGET', KEYS[3], 'epoch', 'first')
 if answered[1] then
+  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write, so that WAIT waits for this one and all before it
   return answered
 end
 

@@ -15,7 +15,7 @@ from .auth import NOBODY, Identity, refused_token
 from .config import Settings
 from .errors import ConfigError, ErrorCode, Refused
 from .event import checked_channels
-from .tickets import LONGEST, PARAMETER, Ticket, Tickets
+from .tickets import LONGEST, PARAMETER, StreamSecrets, Ticket, Tickets, stream_secrets
 
 
 @dataclass
@@ -106,6 +106,21 @@ class Admission:
         access.check(user, names, public, authorize, can_sign_in=self._knows_users())
         return self._tickets().sign(access.user_id(user), names, seconds)
 
+    def admit(self, request: Request, channels: Iterable[str]) -> Identity:
+        """Who asks to have `channels` added to an open stream: as when it is opened, all must be allowed.
+
+        :raises Refused: 401 or 403.
+        """
+        identity = self._identity(request)
+        public, authorize = self._settings.public_channels, self._hooks.authorize
+        access.check(identity.user, channels, public, authorize, can_sign_in=self._knows_users())
+        return identity
+
+    def secrets(self) -> StreamSecrets | None:
+        """The secrets of this app's streams; None when it has no key to sign with."""
+        keys = self._keys()
+        return stream_secrets(tuple(keys), self._settings.prefix) if keys[-1] else None
+
     def _check_origin(self, request: Request) -> None:
         allowed = self._settings.cors_origins
         if allowed and cors.is_foreign(request.headers.get("Origin"), request.host_url.rstrip("/"), allowed):
@@ -146,8 +161,11 @@ class Admission:
             raise refused_token()
         return Identity(user, renew=partial(load, ticket.user_id))
 
+    def _keys(self) -> list[Any]:
+        return [*(self._app.config.get("SECRET_KEY_FALLBACKS") or ()), self._app.secret_key]
+
     def _tickets(self) -> Tickets:
-        keys = [*(self._app.config.get("SECRET_KEY_FALLBACKS") or ()), self._app.secret_key]
+        keys = self._keys()
         if not keys[-1]:
             raise ConfigError("SECRET_KEY", keys[-1], "a secret of the app's: tickets are signed with it")
         return Tickets(keys, self._settings.prefix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -174,6 +174,44 @@ class MessageAnnouncer:
         """
         name = None if channel is None else checked_channel(channel)
         self.command(control.REVOKE, user_id=str(user_id), channel=name, reason="revoked")
+
+    def join(
+        self,
+        connection: str,
+        channel: str | Iterable[str],
+        *,
+        since: str | None = None,
+        last: int | None = None,
+    ) -> None:
+        """Has an open stream join channels, wherever it is; it tells its client by `sse.channels`.
+
+        Nobody is asked whether it may; but where rights are checked again, one that it may not have goes.
+
+        :param connection: the id in `sse.open`.
+        :param since: the cursor after which events of the channels are sent first; `earliest` is all kept.
+        :param last: instead, how many of the newest.
+        """
+        self.change(connection, checked_channels(channel), (), since=since, last=last)
+
+    def leave(self, connection: str, channel: str | Iterable[str]) -> None:
+        """Has an open stream leave channels, wherever it is."""
+        self.change(connection, (), checked_channels(channel))
+
+    def change(
+        self,
+        connection: str,
+        join: Sequence[str],
+        leave: Sequence[str],
+        *,
+        since: str | None = None,
+        last: int | None = None,
+    ) -> None:
+        """Has an open stream join and leave channels in one step."""
+        if since is not None and last is not None:
+            raise InvalidEvent("since", "cannot be given together with last")
+        self.command(
+            "channels", connection=connection, join=list(join), leave=list(leave), since=since, last=last
+        )
 
     def command(self, name: str, **arguments: Any) -> str:
         """Tells every worker that has streams to do something it has a handler for; returns the cursor.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from flask import Blueprint, Flask, Response, current_app, g, has_request_contex
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
-from . import access, cors, login, query, signals, tickets
+from . import access, api, cors, login, query, signals, tickets
 from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import refused_token
@@ -62,6 +63,7 @@ class SSEBlueprint(Blueprint):
         self._hooks = Hooks()
         self.add_url_rule("", "stream", self._stream, methods=["GET"])
         self.add_url_rule("/", "stream_slash", self._stream, methods=["GET"])
+        self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
         self.before_app_request(_note_begin)
         self.record_once(self._add_to_templates)
         self.url_value_preprocessor(_hide_ticket)
@@ -237,6 +239,21 @@ class SSEBlueprint(Blueprint):
             user_id=user_id, connection=connection, channel=channel, reconnect=reconnect
         )
 
+    def join(
+        self,
+        connection: str,
+        channel: str | Iterable[str],
+        *,
+        since: str | None = None,
+        last: int | None = None,
+    ) -> None:
+        """Has an open stream join channels; see `MessageAnnouncer.join`."""
+        self.announcer.join(connection, channel, since=since, last=last)
+
+    def leave(self, connection: str, channel: str | Iterable[str]) -> None:
+        """Has an open stream leave channels; see `MessageAnnouncer.leave`."""
+        self.announcer.leave(connection, channel)
+
     def cursor(self, *channels: str) -> str:
         """The cursor from which a page misses nothing that came after its request began.
 
@@ -268,7 +285,8 @@ class SSEBlueprint(Blueprint):
         runtime = self.runtime
         settings = runtime.settings
         args, environ = request.args, request.environ
-        grant = self._admission().grant(request)
+        admission = self._admission()
+        grant = admission.grant(request)
         resume = Resume((*grant.channels, BROADCAST), query.start(args, environ.get("HTTP_LAST_EVENT_ID")))
         hub = runtime.hub
         sink = runtime.transports.sink(
@@ -276,6 +294,9 @@ class SSEBlueprint(Blueprint):
         )
         sink.grant = grant if grant.can_change(settings) else None
         sink.tagged = query.tagged(args)
+        secrets_of_streams = admission.secrets()
+        if secrets_of_streams is not None:
+            sink.secret = secrets_of_streams.of(sink.connection, sink.user_id)
         if len(hub) >= runtime.places(sink):
             raise Refused(
                 503,
@@ -286,6 +307,12 @@ class SSEBlueprint(Blueprint):
         if request.method != "HEAD":
             self._use_up(grant)
         return StreamResponse(stream(hub, sink, resume, settings), headers=HEADERS)
+
+    def _change_channels(self, connection: str) -> tuple[Response, int]:
+        settings, announcer = self.runtime.settings, self.announcer
+        with _unavailable_as_503(settings):
+            done = api.change_channels(request, connection, self._admission(), announcer, settings)
+        return jsonify(done), 202
 
     def _admission(self) -> Admission:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -317,6 +344,20 @@ class SSEBlueprint(Blueprint):
             response.headers.update(cors.headers(origin, allowed, preflight=preflight))
             response.vary.add("Origin")
         return response
+
+
+@contextlib.contextmanager
+def _unavailable_as_503(settings: Settings) -> Iterator[None]:
+    """A request that needs the broker is refused when that does not answer."""
+    try:
+        yield
+    except BrokerUnavailable as error:
+        raise Refused(
+            503,
+            ErrorCode.SERVICE_UNAVAILABLE,
+            "the broker does not answer",
+            retry_after=jittered_ms(settings.retry) / 1000,
+        ) from error
 
 
 def _hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:

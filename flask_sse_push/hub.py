@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from . import rooms
 from .brokers.base import Broker, Entry
 from .config import Settings
 from .control import CONTROL, Act, Commands
@@ -29,6 +30,7 @@ from .observer import Observer
 from .reader import Reader
 from .replica import Replica
 from .resume import Opening, Resume, reset_frame, reset_of
+from .rooms import Rooms
 from .sink import Sink
 from .timeline import Dispatch, Item, Timeline
 from .wire import control
@@ -68,6 +70,15 @@ class Hub:
         self.commands = Commands()
         self.commands.on("disconnect", self._disconnect)
         self._errands: deque[Callable[[], Iterable[Act]]] = deque()
+        self._rooms = Rooms(
+            self._timeline,
+            settings.max_channels,
+            enter=self._enter,
+            leave=lambda name: self._timeline.exit(name, time.monotonic()),
+            move=self._move,
+            changed=self._observer.changed,
+        )
+        self.commands.on("channels", self._change_channels)
         self._started = False
         self._closed = False
 
@@ -102,6 +113,7 @@ class Hub:
             if self._sinks.pop(sink.connection, None) is None:
                 return
             self._part(sink)
+            self._rooms.forget(sink)
             for name in sink.subscribed:
                 self._timeline.exit(name, now)
             if not self._sinks:
@@ -144,10 +156,12 @@ class Hub:
         notices = b""
         if resume.at is None:
             opening, reset = resume.begin(replicas, moment)
+            sink.began = resume.at or 0
             notices = self._open_frame(sink, opening)
         else:
             reset = resume.reset(replicas, moment)
         if reset is not None:
+            sink.began = resume.at or 0 if reset.cursor else sink.began
             notices += reset_frame(reset)
             self._observer.lost(sink)
         missed = notices + frames_for(sink, resume.take(replicas, moment))
@@ -157,12 +171,14 @@ class Hub:
         return missed
 
     def _open_frame(self, sink: Sink, opening: Opening) -> bytes:
-        data = {
+        data: dict[str, Any] = {
             "connection": sink.connection,
             "channels": sink.channels,
             "resumed": opening.resumed,
             "heartbeat": self._settings.heartbeat,
         }
+        if sink.secret is not None:
+            data["secret"], sink.secret = sink.secret, None  # told once: not kept for each stream
         return control("sse.open", data, opening.cursor)
 
     def _join(self, sink: Sink, resume: Resume) -> None:
@@ -180,6 +196,10 @@ class Hub:
             for name in group.channels:
                 self._timeline.replicas[name].groups.append(group)
         group.add(sink)
+
+    def _move(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
+        self._part(sink)
+        self._enlist(sink, channels, last)
 
     def _drop(self, group: Group) -> None:
         del self._groups[group.kind, frozenset(group.channels), group.tagged]
@@ -201,7 +221,7 @@ class Hub:
         while not self._closed:
             try:
                 items = self._arrived()
-                if items:
+                if items or self._rooms:
                     self._deliver(self._dispatch(items))
                 if self._errands:
                     self._run_errands()
@@ -229,6 +249,8 @@ class Hub:
         with self._lock:
             dispatch = self._timeline.take(items)
             notices = self._reset_notices(dispatch) if dispatch.new_epoch or dispatch.lost else {}
+            if dispatch.new_epoch:
+                self._begin_epoch(self._timeline.moment().base)
             if dispatch.new_epoch or CONTROL in dispatch.lost:
                 self.commands.lost()
             steps: list[Delivery | Act] = []
@@ -239,7 +261,15 @@ class Hub:
                 notices = {}
                 if command is not None:
                     steps += self.commands.obey(command)
+            if self._rooms:
+                steps += [*self._rooms.advance(), self._reader.poke]
             return steps
+
+    def _begin_epoch(self, base: int) -> None:
+        """What streams have had is told in positions of the epoch."""
+        self._rooms.begin_epoch()
+        for sink in self._sinks.values():
+            sink.began = base
 
     def _deliveries(
         self, entries: Iterable[tuple[Replica, Entry]], notices: Mapping[Group, bytes]
@@ -347,6 +377,12 @@ class Hub:
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Act]:
         wanted = {key: arguments[key] for key in ("user_id", "connection", "channel") if arguments.get(key)}
         return self.dismiss(self.matching(**wanted), "disconnected", reconnect=bool(arguments["reconnect"]))
+
+    def _change_channels(self, arguments: Mapping[str, Any]) -> list[Act]:
+        for sink in self.matching(connection=arguments["connection"]):
+            start = rooms.start_of(arguments)
+            self._rooms.add(rooms.Change(sink, arguments["join"], arguments["leave"], start))
+        return []
 
     def _tick(self, now: float) -> None:
         if self._sinks or self._timeline.idle:

@@ -14,6 +14,9 @@ class Observer:
     def closed(self, sink: Sink) -> None:
         """A stream ended."""
 
+    def changed(self, sink: Sink, joined: tuple[str, ...], left: tuple[str, ...]) -> None:
+        """A stream changed its channels."""
+
     def lost(self, sink: Sink) -> None:
         """Events were lost for a stream: it is being told `sse.reset`."""
 
@@ -31,6 +34,10 @@ class Observers(Observer):
     def closed(self, sink: Sink) -> None:
         for observer in self._observers:
             observer.closed(sink)
+
+    def changed(self, sink: Sink, joined: tuple[str, ...], left: tuple[str, ...]) -> None:
+        for observer in self._observers:
+            observer.changed(sink, joined, left)
 
     def lost(self, sink: Sink) -> None:
         for observer in self._observers:

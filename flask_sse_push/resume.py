@@ -215,7 +215,7 @@ def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: Cu
     """A reset as clients read it. Broadcasts have no channel name; `*` stands for them when need be."""
     named = [name for name in lost if name != BROADCAST]
     all_named = len(named) == sum(name != BROADCAST for name in channels)
-    if BROADCAST in lost and not all_named:
+    if BROADCAST in lost and not (named and all_named):
         named.append(BROADCAST)
     return Reset(named, reason, str(cursor) if cursor else None)
 

@@ -16,11 +16,13 @@ class Sink(ABC):
     """One open stream. `write` is called by the hub's dispatching thread alone, and never blocks."""
 
     __slots__ = (
+        "began",
         "connection",
         "dismissed",
         "grant",
         "group",
         "place",
+        "secret",
         "subscribed",
         "tagged",
         "touched",
@@ -33,6 +35,8 @@ class Sink(ABC):
         self.subscribed = (*channels, BROADCAST)
         self.tagged = False  # whether each event names its channels
         self.grant: Any = None  # what its channels rest on; None: on nothing that can change
+        self.secret: str | None = None  # lets its client change its channels; told in `sse.open`
+        self.began = 0  # the position it began after
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it
         self.place = 0  # where it stands in its group
@@ -46,6 +50,11 @@ class Sink(ABC):
     def is_excluded(self, exclude: frozenset[str]) -> bool:
         """Whether an event is kept from this stream, by its connection id or its user's id."""
         return bool(exclude) and (self.connection in exclude or self.user_id in exclude)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait until its client takes them."""
+        return 0
 
     #: Whether a stream of this kind holds a place for a request all the time.
     holds_request = True

@@ -10,10 +10,11 @@ import math
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from itsdangerous import BadSignature, URLSafeSerializer
+from itsdangerous import BadSignature, Signer, URLSafeSerializer
 
 from .auth import expired_token, refused_token
 
@@ -88,3 +89,32 @@ def redacted_query(query: str) -> str:
 
 def _names_ticket(part: str) -> bool:
     return unquote_plus(part.partition("=")[0]) == PARAMETER
+
+
+class StreamSecrets:
+    """What `sse.open` tells a client alone, so that only it can change its stream.
+
+    Signed, not stored: any worker can check one.
+
+    :param keys: the app's secret keys, newest last; all of them are accepted.
+    """
+
+    def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
+        as_bytes = [key.encode() if isinstance(key, str) else key for key in keys]
+        self._signer = Signer(as_bytes, salt=f"flask-sse-push.stream.{audience}")
+
+    def of(self, connection: str, user_id: str | None) -> str:
+        """The secret of a stream."""
+        return self._signer.get_signature(_stream(connection, user_id)).decode()
+
+    def match(self, secret: str, connection: str, user_id: str | None) -> bool:
+        """Whether `secret` is the stream's, and `user_id` its user."""
+        return self._signer.verify_signature(_stream(connection, user_id), secret.encode("utf-8", "replace"))
+
+
+#: The secrets for a set of keys: made once, for a signer costs more than a signature.
+stream_secrets = lru_cache(16)(StreamSecrets)
+
+
+def _stream(connection: str, user_id: str | None) -> bytes:
+    return f"{connection}\n{'' if user_id is None else '=' + user_id}".encode()

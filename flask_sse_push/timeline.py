@@ -127,6 +127,16 @@ class Timeline:
             self._ask(BROADCAST, Ask(NOW, settled, resume.waiter()))
         return True
 
+    def is_even(self, resume: Resume) -> bool:
+        """Whether all channels have dispatched everything up to one position, and nothing after; else
+        `resume` is told when that may be so."""
+        if self._position == self._seen and not self._held:
+            return True
+        settled = resume.settling()
+        if settled is not None:
+            self._ask(BROADCAST, Ask(NOW, settled, resume.waiter()))
+        return False
+
     # -- what comes in ----------------------------------------------------------------------------------
 
     def take(self, items: Iterable[Item]) -> Dispatch:
@@ -305,12 +315,13 @@ class Timeline:
                 past, asked = history.channels[name], answer.after[name]
                 if name in answer.confirmed and self._joining.get(name) in wishes:
                     start = replica.adopt(past, asked=asked, last=history.last, known=self._position)
-                    self._go_live(name, replica, lost=start > self._position)
+                    self._go_live(name, replica, history.last, lost=start > self._position)
                 else:
                     replica.reach_back(past, asked=asked, last=history.last)
             self._met += wishes
 
-    def _go_live(self, name: str, replica: Replica, *, lost: bool) -> None:
+    def _go_live(self, name: str, replica: Replica, last: int, *, lost: bool) -> None:
+        """Goes on with what the link brought after `last`; what was before is in the answer, or expired."""
         del self._joining[name]
         if name in self._resyncing:
             self._resyncing.discard(name)
@@ -320,7 +331,7 @@ class Timeline:
         tail = list(replica.tail)
         replica.tail.clear()
         for entry in tail:
-            if entry.epoch != self._epoch or entry.id <= replica.head:
+            if entry.epoch != self._epoch or entry.id <= max(last, replica.head):
                 continue
             if replica.misses(entry):
                 self._find_hole(name, entry)

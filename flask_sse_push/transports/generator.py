@@ -28,6 +28,10 @@ class GeneratorSink(StreamSink):
         self._size = 0
         self._wake = threading.Event()
 
+    @property
+    def buffered(self) -> int:
+        return self._size
+
     def write(self, chunk: bytes) -> None:
         if self._last is not None:
             return

@@ -129,6 +129,10 @@ class HijackSink(StreamSink):
     def hijacked(self) -> bool:
         return self._client is None
 
+    @property
+    def buffered(self) -> int:
+        return self._waiting if self._backlog else 0
+
     def join(self) -> None:
         self.fd = self._fd = self._lines.add(self, self._client)
         self._client = None

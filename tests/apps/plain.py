@@ -11,6 +11,7 @@ from flask_sse_push import sse
 
 app = Flask(__name__)
 app.config["SSE_PUSH_PUBLIC_CHANNELS"] = os.environ.get("SSE_PUSH_PUBLIC_CHANNELS", "*")
+app.secret_key = "test"
 app.register_blueprint(sse, url_prefix="/stream")
 
 

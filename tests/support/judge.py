@@ -143,6 +143,16 @@ class Truth:
         return place[1] >= limit and self.kept(name) <= index
 
 
+class Wish(NamedTuple):
+    """A change of channels that was asked for."""
+
+    join: frozenset[str]
+    leave: frozenset[str]
+    start: Start
+    sure: bool  # nothing has happened since that excuses a loss
+    since: int  # the index from which on events of the new channels are due
+
+
 class Judge:
     """Reads the frames of one connection and fails at the first one that breaks the promise."""
 
@@ -160,6 +170,9 @@ class Judge:
         self._place = NOWHERE
         self.cursor = start.cursor
         self.open = False
+        self._got: set[str] = set()
+        self._wishes: list[Wish] = []
+        self._missed_at = NOWHERE  # up to where the channels that are being joined were told of
 
     def read(self, frame: bytes) -> None:
         fields: dict[str, str] = {}
@@ -175,6 +188,11 @@ class Judge:
         elif kind == "sse.heartbeat":
             assert cursor is not None
             self._moved(cursor)
+        elif kind == "sse.missed":
+            self._missed(json.loads(data))
+        elif kind == "sse.channels":
+            assert cursor is not None
+            self._changed(json.loads(data), cursor)
         else:
             assert kind == "message", kind
             assert cursor is not None
@@ -211,6 +229,9 @@ class Judge:
         names = set(data["channels"])
         whole = names >= shown
         assert names, "a reset of nothing"
+        if not names & self._channels:
+            self._lost_before_joining(names, data["reason"], cursor)
+            return
         assert names <= self._channels
         if data["reason"] == "history":
             # A failover may bring back what had been trimmed.
@@ -252,6 +273,8 @@ class Judge:
         assert not fact.exclude & self._who, f"event {serial} excludes this stream"
         assert self._at is not None, "an event before the reset"
         assert index >= self._at, f"event {serial} came twice, or late"
+        assert serial not in self._got, f"event {serial} came as missed before"
+        self._got.add(serial)
         assert not self._truth.parted(self._place, place), "nobody was told of a failover's losses"
         self._pass_over(index)
         self._at = index + 1
@@ -270,6 +293,76 @@ class Judge:
         wanted = any(name in fact.channels and at >= since for name, since in self._since.items())
         wanted = wanted and not self._truth.undone(at)
         return wanted and not fact.fleeting and not fact.exclude & self._who
+
+    # -- channels joined and left --------------------------------------------------------------------------
+
+    def wishes(self, join: Iterable[str], leave: Iterable[str], start: Start) -> None:
+        """The stream is to change its channels, if the command reaches its worker."""
+        names = frozenset(join)
+        place = parse(start.cursor) if start.cursor else None
+        since = 0
+        if place is not None and start.cursor not in BOGUS and not (start.cursor or "").endswith(FUTURE):
+            since = self._truth.index(self._truth.place(start.cursor or ""))
+        self._wishes.append(Wish(names, frozenset(leave), start, place is not None, since))
+
+    def _missed(self, data: dict[str, Any]) -> None:
+        names = set(data["channels"])
+        assert names
+        assert not names & self._channels, "missed events of a channel the stream has"
+        assert any(names <= wish.join for wish in self._wishes), "nobody asked for these"
+        until = self._truth.place(data["cursor"])
+        for event in data["events"]:
+            place = self._truth.place(event["id"])
+            fact = self._truth.facts[self._truth.index(place) - 1]
+            assert (fact.place, fact.serial) == (place, event["data"])
+            assert fact.channels & names
+            assert not fact.exclude & self._who
+            assert self._missed_at < place <= until, "missed events out of order"
+            # After a failover that lost something, all before it may be had again by another channel.
+            again = fact.serial in self._got and self._forks == self._truth.forks
+            assert not again, f"event {fact.serial} came twice"
+            self._got.add(fact.serial)
+        assert self._missed_at < until
+        self._missed_at = until
+
+    def _lost_before_joining(self, names: set[str], reason: str, cursor: str | None) -> None:
+        assert cursor is None, "the stream's own cursor is good"
+        starts = [wish.start.cursor or "" for wish in self._wishes if names <= wish.join]
+        assert starts, "nobody asked for these"
+        bogus = any(start in BOGUS or start.endswith(FUTURE) for start in starts)
+        assert bogus or reason != "cursor", "a good cursor was refused"
+        self._wishes = [wish._replace(sure=wish.sure and not names <= wish.join) for wish in self._wishes]
+
+    def _changed(self, data: dict[str, Any], cursor: str) -> None:
+        joined, left = set(data["joined"]), set(data["left"])
+        assert not joined & self._channels
+        assert left <= self._channels
+        self._moved(cursor)
+        index = self._truth.index(self._place)
+        wishes = [wish for wish in self._wishes if joined <= wish.join and left <= wish.leave]
+        self._wishes = self._wishes[self._wishes.index(wishes[0]) + 1 :]
+        # Commands may be lost, so that it may be any of those that fit.
+        untold = [self._untold(wish, joined, index) for wish in wishes]
+        assert not all(untold), f"the stream was not told of the events {untold[0]}"
+        self._channels = (self._channels | joined) - left
+        assert set(data["channels"]) == self._channels - {BROADCAST}
+        for name in left:
+            self._since.pop(name, None)
+            self._unsure.discard(name)
+        self._since.update(dict.fromkeys(joined, index))
+        self._missed_at = NOWHERE
+
+    def _untold(self, wish: Wish, joined: set[str], until: int) -> list[str]:
+        """What the stream should have been told of channels that it has joined, and was not."""
+        if not wish.sure or self._forks != self._truth.forks or joined & self._truth.tampered:
+            return []
+        untold = []
+        for at, fact in enumerate(self._truth.facts[wish.since : until], wish.since):
+            due = fact.channels & joined and not fact.channels & self._channels
+            due = due and not (fact.fleeting or fact.exclude & self._who or self._truth.undone(at))
+            if due and fact.serial not in self._got:
+                untold.append(fact.serial)
+        return untold
 
     def ended(self, commands: Iterable[tuple[int, int]], *, joined: bool) -> None:
         """The stream was ended by one of these commands: with all events before it, and none after."""

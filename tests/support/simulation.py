@@ -253,7 +253,7 @@ class Worker:
             items.append(self.hub._inbox.get())
         # The dispatcher delivers one batch before it takes the next.
         self.deliver()
-        if items:
+        if items or self.hub._rooms:
             self._deliveries = self.hub._dispatch(items)
 
     def deliver(self, count: int = ALL) -> None:
@@ -295,21 +295,20 @@ class Worker:
         busy = timeline._held or timeline._joining or waiting or self.hub._fetcher._queued
         fetching = self._fetching is not None and not self._fetching.dead
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.hub._reader.connected
-        changes = self.hub._reader._changes
+        changes = self.hub._reader._changes or self.hub._rooms
         return linked and not (busy or fetching or changes or self._deliveries or self.hub._inbox.qsize())
 
 
 class JudgedSink(Sink):
     """Hands every frame to the judge."""
 
-    def __init__(self, connection: str, channels: tuple[str, ...], judge: Judge) -> None:
-        super().__init__(connection, "u" + connection, channels)
+    def __init__(self, connection: str, user: str, channels: tuple[str, ...], judge: Judge) -> None:
+        super().__init__(connection, user, channels)
         self.judge = judge
         self.cursors: list[str | None] = [judge.cursor]
         self.resets = 0
         self.left = self.joined = False
         self.commands: list[tuple[int, int]] = []  # places of those to end this stream
-        self.stale = False  # whether one for an earlier stream of the client, with the same id, may end it
         self.when_ended: Callable[[], None] = lambda: None
 
     def write(self, chunk: bytes) -> None:
@@ -323,8 +322,7 @@ class JudgedSink(Sink):
     def end(self, frame: bytes) -> None:
         assert b"event: sse.close" in frame
         if not self.left:
-            if not self.stale:
-                self.judge.ended(self.commands, joined=self.joined)
+            self.judge.ended(self.commands, joined=self.joined)
             self.when_ended()
 
     def join(self) -> None:
@@ -345,15 +343,17 @@ class Client:
         self.cursor: str | None = None
         self.worker: Worker | None = None
         self.joined = False
-        self.commanded = False  # whether a command named it
+        self.connection = name  # another one each time
+        self._count = 0
 
     def open(self, worker: Worker, truth: Truth, channels: tuple[str, ...], start: Start) -> None:
-        judge = Judge(truth, {self.name, "u" + self.name}, channels, start)
+        self._count += 1
+        self.connection = f"{self.name}.{self._count}"
+        judge = Judge(truth, {self.connection, "u" + self.name}, channels, start)
         self.worker = worker
         self.joined = False
-        self.sink = JudgedSink(self.name, channels, judge)
+        self.sink = JudgedSink(self.connection, "u" + self.name, channels, judge)
         self.sink.when_ended = self.leave
-        self.sink.stale = self.commanded
         self.resume = Resume((*channels, BROADCAST), start)
         worker.hub.open(self.sink)
 
@@ -404,7 +404,9 @@ class World:
         for channels, exclude, ttl in events:
             self._serial += 1
             body = encode_body(Event(str(self._serial)))
-            publications.append(Publication(body, tuple(channels), tuple(exclude), ttl))
+            connections = {client.name: client.connection for client in self.clients}
+            excluded = tuple(connections.get(name, name) for name in exclude)
+            publications.append(Publication(body, tuple(channels), excluded, ttl))
         first = self._serial - len(publications) + 1
         for at, cursor in enumerate(self.broker.publish(publications)):
             self.truth.note(cursor, str(first + at), publications[at])
@@ -412,11 +414,21 @@ class World:
     def disconnect(self, client: int) -> None:
         """Somebody has the stream of a client ended."""
         who = self.clients[client]
-        command = Command("disconnect", {"connection": who.name, "reconnect": True})
+        command = Command("disconnect", {"connection": who.connection, "reconnect": True})
         cursor = self.broker.publish([publication(command)])[0]
-        who.commanded = True
         if who.worker:
             who.sink.commands.append(self.truth.place(str(cursor)))
+
+    def change(self, client: int, join: Sequence[str], leave: Sequence[str], kind: str) -> None:
+        """Somebody has the stream of a client join and leave channels."""
+        who = self.clients[client]
+        if who.worker is None:
+            return
+        start = self._start(who, kind, join)
+        arguments: dict[str, Any] = {"connection": who.connection, "join": join, "leave": leave}
+        arguments |= {"since": start.cursor, "last": start.newest}
+        self.broker.publish([publication(Command("channels", arguments))])
+        who.sink.judge.wishes(join, leave, start)
 
     def latest(self) -> str:
         """What the last publish returned: a cursor that workers may not have reached."""
@@ -428,8 +440,12 @@ class World:
         """A client comes, or comes again, with one kind of cursor."""
         who = self.clients[client]
         who.leave()
-        start = {
-            "own": Start(who.cursor),
+        who.open(self.workers[worker], self.truth, channels, self._start(who, kind, channels))
+
+    def _start(self, who: Client, kind: str, channels: Sequence[str]) -> Start:
+        cursor = who.sink.judge.cursor if who.worker else who.cursor
+        return {
+            "own": Start(cursor),
             "latest": Start(self.latest()),
             "live": Start(),
             "earliest": Start(EARLIEST),
@@ -437,7 +453,6 @@ class World:
             "bogus": Start(BOGUS[1]),
             "future": Start(self.broker._epoch + FUTURE),
         }[kind]
-        who.open(self.workers[worker], self.truth, channels, start)
 
     def follow(self, client: int, pieces: int) -> None:
         for _ in range(pieces):

@@ -35,6 +35,7 @@ some_events: Strategy = st.lists(
     min_size=1,
     max_size=3,
 )
+some_names: Strategy = st.lists(st.sampled_from(NAMES), max_size=2, unique=True).map(tuple)
 clients: Strategy = st.integers(0, 3)
 workers: Strategy = st.integers(0, 1)
 few: Strategy = st.sampled_from([ALL, 0, 1, 2])
@@ -72,6 +73,10 @@ class PromiseMachine(RuleBasedStateMachine):
     @rule(client=clients)
     def disconnect(self, client: int) -> None:
         self.world.disconnect(client)
+
+    @rule(client=clients, join=some_names, leave=some_names, kind=starts)
+    def change(self, client: int, join: tuple[str, ...], leave: tuple[str, ...], kind: str) -> None:
+        self.world.change(client, join, leave, kind)
 
     @rule(worker=workers, commands=few, signals=few)
     def read(self, worker: int, commands: int, signals: int) -> None:
@@ -166,6 +171,7 @@ class Walk:
         "follow": 8,
         "leave": 4,
         "disconnect": 1.5,
+        "change": 4,
         "read": 11,
         "fetch": 11,
         "dispatch": 9,
@@ -220,6 +226,10 @@ class Walk:
 
     def disconnect(self) -> None:
         self.world.disconnect(self.client())
+
+    def change(self) -> None:
+        join, leave = (self._chance.sample(NAMES, self._pick([0, 1, 1, 2])) for _ in range(2))
+        self.world.change(self.client(), join, leave, self._pick(KINDS))
 
     def read(self) -> None:
         self.worker().read(Turn(self._pick(self._parts), self._pick(self._parts)))

@@ -31,6 +31,7 @@ LAYERS = [
     ["heartbeat", "drain"],
     ["registry"],
     ["timeline"],
+    ["rooms"],
     ["hub"],
     ["guard"],
     ["transports.base"],
@@ -41,6 +42,7 @@ LAYERS = [
     ["auth"],
     ["login", "tickets"],
     ["admission"],
+    ["api"],
     ["blueprint"],
     [PACKAGE],
 ]
@@ -48,7 +50,7 @@ LAYERS = [
 # Who may import what is not ours. The hub and all below it run without Flask, and without gevent's API: a
 # gevent worker has patched the standard library.
 PLACES = {
-    "flask": {"query", "signals", "login", "admission", "blueprint", "cli"},
+    "flask": {"query", "signals", "login", "admission", "api", "blueprint", "cli"},
     "werkzeug": {"query", "signals", "blueprint", "cli"},
     "itsdangerous": {"tickets"},
     "jwt": {"auth"},

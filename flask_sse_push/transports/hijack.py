@@ -71,7 +71,7 @@ class Lines:
         self._epoll.modify(fd, _WATCHED | select.EPOLLOUT if wanted else _WATCHED)
 
     def close(self, sink: HijackSink, fd: int) -> None:
-        """Closes a connection and counts the stream as gone."""
+        """Closes the connection that `sink` has let go of, and counts the stream as gone."""
         if self._by_fd.pop(fd, None) is not None:
             _close(fd)  # leaves the epoll by itself
             self._leave(sink)
@@ -80,20 +80,17 @@ class Lines:
         hub = gevent.get_hub()
         while True:
             hub.wait(self._watcher)
-            for fd, events in self._epoll.poll(0, MAX_EVENTS):
-                sink = self._by_fd.get(fd)
-                if sink is not None:
+            ready = [(self._by_fd.get(fd), fd, events) for fd, events in self._epoll.poll(0, MAX_EVENTS)]
+            for sink, fd, events in ready:
+                # A close may switch to others, and the number be a new connection's when it is its turn.
+                if sink is not None and self._by_fd.get(fd) is sink:
                     self._look(sink, fd, events)
             gevent.sleep(0)
 
     def _look(self, sink: HijackSink, fd: int, events: int) -> None:
-        if events & (select.EPOLLHUP | select.EPOLLERR):
-            self.close(sink, fd)
-            return
-        if events & _WATCHED and not sink.swallow(fd):
-            self.close(sink, fd)
-            return
-        if events & select.EPOLLOUT:
+        if events & (select.EPOLLHUP | select.EPOLLERR) or (events & _WATCHED and not sink.swallow(fd)):
+            sink.close()
+        elif events & select.EPOLLOUT:
             sink.flush()
 
 
@@ -186,7 +183,7 @@ class HijackSink(StreamSink):
             except BlockingIOError:
                 return
             except OSError:
-                self._close()
+                self.close()
                 return
             self._since = time.monotonic()
             self._waiting -= sent
@@ -196,7 +193,7 @@ class HijackSink(StreamSink):
             del backlog[0]
         self._backlog = None
         if self._ending:
-            self._close()
+            self.close()
         else:
             self.fd = self._fd
             self._lines.want_room(self._fd, False)
@@ -229,11 +226,12 @@ class HijackSink(StreamSink):
 
     def cut(self) -> None:
         if self.hijacked:
-            self._close()
+            self.close()
         else:
             super().cut()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Breaks the connection off. A chunk on its way meets no number that may be another's by then."""
         fd, self._fd, self.fd = self._fd, DETOUR, DETOUR
         self._backlog = None
         if fd != DETOUR:

@@ -70,3 +70,28 @@ def test_a_gevent_that_does_not_behave_as_expected_is_noticed_and_said_once() ->
     output = patched(script)
     assert output.count("GeneratorSink") == 2
     assert output.count("cannot be taken over") == 1
+
+
+def test_a_chunk_on_its_way_to_a_client_that_has_left_reaches_nobody_else() -> None:
+    """The number of a closed descriptor is given to the next connection."""
+    script = (
+        SINKS
+        + """
+    def leave(sink):
+        next_one, its_client = gevent.socket.socketpair()
+        assert number in (next_one.fileno(), its_client.fileno())
+        sink.write(b"meant for the one who left")
+        for end in (next_one, its_client):
+            end.setblocking(False)
+            try:
+                print("LEAKED", end.recv(100))
+            except BlockingIOError:
+                print("nothing leaked")
+    sink = Transports(Settings(), leave).sink(environ, "c", None, ("a",))
+    sink.join()
+    number = sink.fd
+    other.close()
+    gevent.sleep(0.2)
+    """
+    )
+    assert patched(script).splitlines()[:2] == ["nothing leaked"] * 2

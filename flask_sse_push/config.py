@@ -132,8 +132,8 @@ class Settings:
     #: Seconds that events are gathered before they go out together: fewer, bigger chunks, but later.
     #: With 0 they go at once, and what arrives meanwhile goes together.
     coalesce: float = _setting(0.0, _number(0, 10, "seconds"))
-    #: Seconds between probes that prove a worker still hears the broker.
-    probe: float = _setting(5.0, _number(0.05, 600, "seconds"))
+    #: Seconds between probes that prove a worker still hears the broker; after two without, it connects anew.
+    probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
     #: Seconds a channel stays subscribed after its last local stream left: page reloads come back.
     linger: float = _setting(30.0, _number(0, 3600, "seconds"))
     #: Seconds over which a stopping worker sends its streams away.

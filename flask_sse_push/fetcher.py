@@ -61,13 +61,22 @@ class Fetcher:
     When nothing is asked for, it sends a probe each interval, so that the link proves itself.
 
     :param deliver: gets each answer; may block.
+    :param expect_echo: told True before a call, whose echo is then due, and False when the call failed.
     """
 
-    def __init__(self, broker: Broker, inbox: str, deliver: Callable[[Answer], None], probe: float) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        inbox: str,
+        deliver: Callable[[Answer], None],
+        probe: float,
+        expect_echo: Callable[[bool], None] = lambda due: None,
+    ) -> None:
         self._broker = broker
         self._inbox = inbox
         self._deliver = deliver
         self._probe = probe
+        self._expect_echo = expect_echo
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._queued: dict[str, list[Ask]] = {}
@@ -104,8 +113,10 @@ class Fetcher:
         confirmed = frozenset(name for name, wishes in asks.items() if any(ask.confirmed for ask in wishes))
         try:
             self.calls += 1
+            self._expect_echo(True)
             history = self._broker.history(after, self._inbox)
         except Exception as error:  # whatever it is, the wishes stay, and so does the thread
+            self._expect_echo(False)
             unavailable = isinstance(error, BrokerUnavailable)
             logger.log(
                 logging.DEBUG if unavailable else logging.ERROR,

@@ -58,7 +58,9 @@ class Hub:
         self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
         name = secrets.token_hex(6)
         self._reader = Reader(broker, name, self._inbox.put, silence=2 * settings.probe)
-        self._fetcher = Fetcher(broker, name, self._inbox.put, settings.probe)
+        self._fetcher = Fetcher(
+            broker, name, self._inbox.put, settings.probe, expect_echo=self._reader.expect_echo
+        )
         self._lock = threading.Lock()
         self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
         self._groups: dict[tuple[type[Sink], frozenset[str], bool], Group] = {}
@@ -417,14 +419,18 @@ class Hub:
         return Cursor(moment.epoch, moment.position)
 
     def stats(self) -> dict[str, Any]:
-        """Figures of this worker: counts, and seconds since the broker was last heard."""
-        heard = self._reader.heard_at
+        """Figures of this worker: counts, and seconds since the broker was last heard.
+
+        `heard_ago` counts from the last signal of any kind, `probed_ago` from the last probe that came back.
+        """
+        now, heard, proved = time.monotonic(), self._reader.heard_at, self._reader.proved_at
         return {
             "streams": len(self._sinks),
             "groups": len(self._groups),
             "channels": len(self._timeline.replicas),
             "connected": self._reader.connected,
-            "heard_ago": round(time.monotonic() - heard, 3) if heard else None,
+            "heard_ago": round(now - heard, 3) if heard else None,
+            "probed_ago": round(now - proved, 3) if proved else None,
             "reconnects": max(0, self._reader.reconnects),
             "history_calls": self._fetcher.calls,
         }

@@ -1,4 +1,8 @@
-"""The ear of a worker: the one thread that owns the link to the broker, and renews it when it breaks."""
+"""The ear of a worker: the one thread that owns the link to the broker, and renews it when it breaks.
+
+A link counts as broken also when what the broker owes it does not come: an echo of each history call, which
+proves that publications arrive here, and the confirmation of each subscription.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from .brokers.base import Broker, Link, Signal
+from .brokers.base import Broker, Echo, Joined, Link, Signal
 from .errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -25,7 +29,7 @@ class Reader:
     """Keeps a link alive and passes on what it hears.
 
     :param deliver: gets the signals of one read; None when the link is lost. May block.
-    :param silence: seconds without any signal after which the link counts as dead.
+    :param silence: seconds after which a link that brings nothing, or not what is due, counts as dead.
     """
 
     def __init__(
@@ -38,9 +42,12 @@ class Reader:
         self._lock = threading.Lock()
         self._wanted: dict[str, None] = {}
         self._changes: dict[str, bool] = {}  # True: subscribe, False: unsubscribe
+        self._unconfirmed: dict[str, float] = {}  # channels asked for, since when (monotonic seconds)
+        self._echo_due: float | None = None  # since when an echo is under way
         self._closed = False
         self.connected = False
         self.heard_at = 0.0  # monotonic time of the last signal
+        self.proved_at = 0.0  # monotonic time of the last echo
         self.reconnects = -1  # the first connection is none
 
     def subscribe(self, channels: Iterable[str]) -> None:
@@ -63,6 +70,13 @@ class Reader:
         """Makes the reader look at the changes now. Costs a round trip to the broker; never raises."""
         if self.connected and self._changes:
             self._broker.wake(self._inbox)
+
+    def expect_echo(self, due: bool) -> None:
+        """Notes that an echo is on its way, or that none is: the call which was to send it failed."""
+        if not due:
+            self._echo_due = None
+        elif self._echo_due is None:
+            self._echo_due = time.monotonic()
 
     def run(self) -> None:
         """Reads until closed. Meant to be a thread's body."""
@@ -94,9 +108,10 @@ class Reader:
         with self._lock:
             self._changes.clear()
             wanted = list(self._wanted)
+        self._unconfirmed.clear()
+        self._echo_due = None
         try:
-            for at in range(0, len(wanted), MAX_AT_ONCE):
-                link.subscribe(wanted[at : at + MAX_AT_ONCE])
+            self._subscribe(link, wanted)
         except BrokerUnavailable:
             link.close()
             raise
@@ -112,19 +127,44 @@ class Reader:
             now = time.monotonic()
             if signals:
                 self.heard_at = now
+                self._tick_off(signals, now)
                 self._deliver(signals)
-            elif now - self.heard_at > self._silence:
-                raise BrokerUnavailable(f"no probe came back for {now - self.heard_at:.1f} seconds")
+            # What comes may be a backlog, with what is due at its end.
+            self._check(now, 1.5 * self._silence if signals else self._silence)
+
+    def _tick_off(self, signals: Iterable[Signal], now: float) -> None:
+        for signal in signals:
+            if isinstance(signal, Echo):
+                self.proved_at, self._echo_due = now, None
+            elif isinstance(signal, Joined):
+                self._unconfirmed.pop(signal.channel, None)
+
+    def _check(self, now: float, silence: float) -> None:
+        waited = now - min(self.heard_at, self._echo_due or now)
+        if waited > silence:
+            raise BrokerUnavailable(f"no probe came back for {waited:.1f} seconds")
+        waited = now - next(iter(self._unconfirmed.values()), now)
+        if waited > silence:
+            raise BrokerUnavailable(f"a subscription was not confirmed for {waited:.1f} seconds")
 
     def _apply_changes(self, link: Link) -> None:
         if not self._changes:
             return
         with self._lock:
             changes, self._changes = self._changes, {}
-        for change, act in ((False, link.unsubscribe), (True, link.subscribe)):
-            names = [name for name, wanted in changes.items() if wanted is change]
-            for at in range(0, len(names), MAX_AT_ONCE):
-                act(names[at : at + MAX_AT_ONCE])
+        gone = [name for name, wanted in changes.items() if not wanted]
+        for name in gone:
+            self._unconfirmed.pop(name, None)
+        for at in range(0, len(gone), MAX_AT_ONCE):
+            link.unsubscribe(gone[at : at + MAX_AT_ONCE])
+        self._subscribe(link, [name for name, wanted in changes.items() if wanted])
+
+    def _subscribe(self, link: Link, names: Sequence[str]) -> None:
+        now = time.monotonic()
+        for at in range(0, len(names), MAX_AT_ONCE):
+            some = names[at : at + MAX_AT_ONCE]
+            self._unconfirmed.update(dict.fromkeys(some, now))
+            link.subscribe(some)
 
     def close(self) -> None:
         """Lets `run` return soon."""

@@ -318,6 +318,17 @@ def test_a_clock_that_went_forward_loses_nothing_silently(redis_url: str) -> Non
         assert all(store.claims(cursor, "b") for cursor in after)
 
 
+def test_a_state_set_back_behind_its_events_ends_the_epoch(store: Store) -> None:
+    before = [store.publish(str(n)) for n in range(3)]
+    ahead = before[-1].id + 3600 * 1_000_000
+    store.client.hset(store.base + "state", "last", ahead)
+    given_out = store.publish("an hour ahead")
+    store.client.hset(store.base + "state", "last", before[-1].id)  # ids would be given out again
+    after = store.publish("now")
+    assert after.epoch != given_out.epoch
+    assert not store.claims(given_out)
+
+
 # -- the network ---------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,9 @@ local function open_state(state_key, heads_key, fresh_epoch)
   local server, lineage = replication_id(), state[5] or ''
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local whole = epoch and #epoch <= 16 and string.match(epoch, '^[a-z0-9]+$') and last and horizon
-  if whole and redis.call('ZSCORE', heads_key, '') then
+  -- The two highest scores: that of "" and the newest event's, which cannot be ahead of `last`.
+  local top = whole and redis.call('ZREVRANGE', heads_key, 0, 1, 'WITHSCORES')
+  if top and top[1] == '' and top[2] == 'inf' and tonumber(top[4] or 0) <= last then
     if state[4] == server then return epoch, last, horizon, lineage end
     lineage = joined(epoch, last, lineage)
     redis.call('HSET', state_key, 'epoch', fresh_epoch, 'server', server, 'lineage', lineage)

@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 # What `make coverage` runs, gunicorn's workers included.
-MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/e2e/test_broker_trouble.py
+MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
-.PHONY: demo test coverage test-oldest bench lint format clean
+.PHONY: demo test faults soak coverage test-oldest bench lint format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -17,6 +17,14 @@ test: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q $(ARGS)
+
+# The tests of tests/faults alone; they end with the figures of docs/delivery.md.
+faults: $(VENV)/test
+	$(BIN)/python -m pytest -q tests/faults $(ARGS)
+
+# Half an hour of everything at once, or SOAK_SECONDS.
+soak: $(VENV)/test
+	$(BIN)/python -m pytest -q -s tests/faults/soak.py $(ARGS)
 
 # Apart from `make test`: measuring bends what tests say of time, memory and imported modules.
 coverage: $(VENV)/test

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.usefixtures("transport")
 Stop = Callable[[Gunicorn], None]
 
 STOPS: dict[str, Stop] = {
-    "SIGTERM": lambda server: server.process.send_signal(signal.SIGTERM),
     "SIGINT": lambda server: server.process.send_signal(signal.SIGINT),
     "SIGQUIT": lambda server: server.process.send_signal(signal.SIGQUIT),
     "SIGHUP": lambda server: server.process.send_signal(signal.SIGHUP),
@@ -78,26 +77,6 @@ def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
     assert "Traceback" not in text
     assert "[ERROR]" not in text
     assert "graceful timeout" not in text
-
-
-def test_clients_resume_without_loss_after_a_reload(serve: Serve, empty_valkey: str) -> None:
-    server = serve(workers=2)
-    announcer = MessageAnnouncer.from_url(empty_valkey)
-    streams = [Stream(f"{server.url}/stream?channels=a") for _ in range(20)]
-    for stream in streams:
-        stream.next_of("sse.open")
-    for n in range(5):
-        announcer.publish(n, channel="a")
-    server.process.send_signal(signal.SIGHUP)
-    for n in range(5, 10):
-        announcer.publish(n, channel="a")
-    for stream in streams:
-        got = [event.json() for event in stream if event.type == "message"]  # until the server ends it
-        announcer.publish(10, channel="b")
-        with Stream(f"{server.url}/stream?channels=a", cursor=stream.cursor) as again:
-            assert again.next().json()["resumed"] is True
-            got += [event.json() for event in again.take(10 - len(got))]
-        assert got == list(range(10))
 
 
 def test_a_stream_that_reaches_a_stopping_worker_is_sent_on_to_the_next(

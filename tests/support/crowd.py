@@ -5,87 +5,131 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .oracle import Segment
+from .oracle import Connection, Ended, Got, Ledger, Moved, Opened, Told
+
+#: Seconds between looks at who is to come and go.
+GLANCE = 0.01
+#: What most blocks look like.
+_EVENT = re.compile(rb'id: (\S+)\ndata: \{"n": ?(\d+)')
 
 
 class Client:
     """One browser: a cursor that outlives its connections, and a log of each of them."""
 
-    def __init__(self, channels: frozenset[str]) -> None:
-        self.channels = channels
-        self.cursor: str | None = None
-        self.segments: list[Segment] = []
-        self.statuses: list[int] = []
+    def __init__(
+        self, channels: Iterable[str], cursor: str | None = None, *, receive_buffer: int | None = None
+    ) -> None:
+        self.channels = frozenset(channels)
+        self.cursor = cursor
+        self.receive_buffer = receive_buffer  # bytes; None: what the system gives
+        self.log: list[Connection] = []
         self.connection: socket.socket | None = None
         self.cut_at = 0.0
         self.back_at = 0.0
         self.complete = 0  # bodies that came to their proper end
+        self.truncated = 0  # connections that the server ended in the middle of a body
         self._raw = b""
         self._text = b""
         self._head = True
+        self._whole = False
+
+    def __del__(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
 
     def connect(self, port: int) -> socket.socket:
         """Sends a request; the answer comes by `feed`."""
-        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+        asked_at = time.monotonic()
+        connection = socket.socket()
+        if self.receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+        connection.settimeout(2)
+        try:
+            connection.connect(("127.0.0.1", port))
+        except OSError:
+            connection.close()
+            raise
         cursor = f"Last-Event-ID: {self.cursor}\r\n" if self.cursor else ""
         path = f"/stream?channels={','.join(sorted(self.channels))}"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n{cursor}\r\n".encode())
         connection.setblocking(False)
         self.connection = connection
-        self.segments.append(Segment(self.channels, self.cursor))
+        self.log.append(Connection(self.channels, self.cursor, asked_at))
         self._raw = self._text = b""
-        self._head = True
+        self._head, self._whole = True, False
         return connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the present connection has begun."""
+        return self.connection is not None and bool(self.log[-1].records)
 
     def feed(self, data: bytes) -> None:
         """Takes what the server sent."""
+        now = time.monotonic()
         self._raw += data
         if self._head:
             head, end, rest = self._raw.partition(b"\r\n\r\n")
             if not end:
                 return
-            self.statuses.append(int(head.split(b" ", 2)[1]))
+            self.log[-1].answered_at = now
+            self.log[-1].status = int(head.split(b" ", 2)[1])
             self._head, self._raw = False, rest
-        self._unchunk()
-        *blocks, self._text = self._text.split(b"\n\n")
-        for block in blocks:
-            self._event(block)
+        if self.log[-1].status == 200:
+            self._unchunk()
+            *blocks, self._text = self._text.split(b"\n\n")
+            for block in blocks:
+                self._block(block, now)
 
     def _unchunk(self) -> None:
         while True:
             size, end, rest = self._raw.partition(b"\r\n")
             if not end or len(rest) < (length := int(size, 16)) + 2:
                 return
-            self.complete += length == 0
+            self._whole = self._whole or length == 0
             self._text += rest[:length]
             self._raw = rest[length + 2 :]
 
-    def _event(self, block: bytes) -> None:
+    def _block(self, block: bytes, now: float) -> None:
+        plain = _EVENT.match(block)
+        if plain is not None:
+            self.cursor = plain[1].decode()
+            self.log[-1].records.append(Got(int(plain[2]), self.cursor, now))
+            return
         fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
-        segment = self.segments[-1]
-        kind = fields.get(b"event", b"").decode()
         if b"data" not in fields:
             return
-        if b"id" in fields:
-            self.cursor = fields[b"id"].decode()
+        cursor = fields[b"id"].decode() if b"id" in fields else None
+        self.cursor = cursor or self.cursor
+        self._control(fields.get(b"event", b"message").decode(), json.loads(fields[b"data"]), cursor, now)
+
+    def _control(self, kind: str, data: Any, cursor: str | None, now: float) -> None:
+        records = self.log[-1].records
         if kind == "sse.open":
-            segment.opened_at = segment.cursor = self.cursor
-            segment.resumed = json.loads(fields[b"data"])["resumed"]
+            records.append(Opened(cursor or "", data["resumed"], now))
         elif kind == "sse.reset":
-            segment.resets.append(json.loads(fields[b"data"])["channels"])
-            if b"id" in fields:
-                segment.opened_at = self.cursor
-                segment.serials.clear()
+            records.append(Told(tuple(data["channels"]), data["reason"], cursor, now))
+        elif kind == "sse.heartbeat":
+            records.append(Moved(cursor or "", now))
+        elif kind == "sse.close":
+            records.append(Ended(data["reason"], now))
         elif not kind.startswith("sse."):
-            segment.serials.append(json.loads(fields[b"data"])["n"])
-        segment.cursor = self.cursor
+            records.append(Got(int(data["n"]), cursor or "", now))
+
+    def ended(self) -> None:
+        """Notes that the server closed the connection."""
+        if self._whole:
+            self.complete += 1
+        elif not self._head:
+            self.truncated += 1
 
     def cut(self, *, reset: bool) -> None:
         """Loses the connection."""
@@ -95,10 +139,25 @@ class Client:
             self.connection.close()
             self.connection = None
 
+    def has_all(self, ledger: Ledger) -> bool:
+        """Whether its cursor is at or after the newest acknowledged event of its channels."""
+        newest = ledger.newest(self.channels)
+        if newest is None or self.connection is None or not self.log[-1].records:
+            return newest is None
+        return self.cursor is not None and _is_past(self.cursor, newest)
+
+
+def _is_past(cursor: str, other: str) -> bool:
+    """Whether `cursor` is at or after `other`, in the same epoch."""
+    epoch, _, id = cursor.partition("-")
+    epoch_there, _, id_there = other.partition("-")
+    return epoch == epoch_there and (len(id), id) >= (len(id_there), id_there)
+
 
 class Crowd:
     """Clients that `step` keeps connected, cutting some now and then.
 
+    :param ports: of the servers; a client comes back to any of them.
     :param life: shortest and longest seconds of a connection; None: they stay.
     :param pause: shortest and longest seconds until a cut client is back.
     :param other: gives a client another set of channels, or the same.
@@ -106,47 +165,55 @@ class Crowd:
 
     def __init__(
         self,
-        port: int,
-        clients: Sequence[Client],
+        ports: Sequence[int],
+        clients: Iterable[Client],
         chance: random.Random,
         *,
         life: tuple[float, float] | None = None,
         pause: tuple[float, float] = (0.0, 1.0),
         other: Callable[[frozenset[str]], frozenset[str]] = lambda channels: channels,
     ) -> None:
-        self.port = port
-        self.clients = clients
+        self.ports = ports
+        self.clients = list(clients)
         self.cuts = 0
+        self.refusals = 0  # connections that no server took
+        self.pause = pause
+        self.life = life
         self._chance = chance
-        self._life = life
-        self._pause = pause
         self._other = other
         self._selector = selectors.DefaultSelector()
+        self._glanced_at = 0.0
 
-    def step(self, seconds: float = 0.05) -> None:
+    def step(self, seconds: float = GLANCE) -> None:
         """Lets the crowd live for a moment."""
         now = time.monotonic()
+        if now - self._glanced_at >= GLANCE:
+            self._glanced_at = now
+            self._come_and_go(now)
+        for key, _ in self._selector.select(seconds):
+            self._read(key.data)
+
+    def _come_and_go(self, now: float) -> None:
         for client in self.clients:
             if client.connection is None:
                 if now >= client.back_at:
                     self._connect(client, now)
-            elif self._life is not None and now >= client.cut_at:
+            elif self.life is not None and now >= client.cut_at:
                 self.cuts += 1
-                self._lose(client, now, reset=self._chance.random() < 0.5)
-        for key, _ in self._selector.select(seconds):
-            self._read(key.data, now)
+                self.lose(client, reset=self._chance.random() < 0.5)
 
     def _connect(self, client: Client, now: float) -> None:
         try:
-            connection = client.connect(self.port)
+            connection = client.connect(self._chance.choice(self.ports))
         except OSError:
+            self.refusals += 1
             client.back_at = now + 0.1
             return
-        if self._life is not None:
-            client.cut_at = now + self._chance.uniform(*self._life)
+        if self.life is not None:
+            client.cut_at = now + self._chance.uniform(*self.life)
         self._selector.register(connection, selectors.EVENT_READ, client)
 
-    def _read(self, client: Client, now: float) -> None:
+    def _read(self, client: Client) -> None:
         connection = client.connection
         if connection is None:
             return
@@ -159,28 +226,78 @@ class Crowd:
         if data:
             client.feed(data)
         else:
-            self._lose(client, now, reset=False)
+            client.ended()
+            self.lose(client, reset=False)
 
-    def _lose(self, client: Client, now: float, *, reset: bool) -> None:
+    def lose(self, client: Client, *, reset: bool) -> None:
+        """Cuts a client off; it comes back after a pause."""
         connection: Any = client.connection
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection)
         client.cut(reset=reset)
-        client.back_at = now + self._chance.uniform(*self._pause)
+        client.back_at = time.monotonic() + self._chance.uniform(*self.pause)
         client.channels = self._other(client.channels)
+
+    def ignore(self, client: Client) -> None:
+        """From now on `client` reads nothing; its connection stays open."""
+        assert client.connection is not None
+        self._selector.unregister(client.connection)
+
+    def heed(self, client: Client) -> None:
+        """`client` reads again."""
+        assert client.connection is not None
+        self._selector.register(client.connection, selectors.EVENT_READ, client)
 
     def stay(self) -> None:
         """Nobody is cut from now on."""
-        self._life = None
+        self.life = None
 
-    def until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Lives on until `condition` holds; fails when `seconds` are over."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not reached within {seconds} seconds"
+    def live(self, seconds: float) -> None:
+        """Lives on for some seconds."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             self.step()
 
+    def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Lives on until `condition` holds; returns False when `seconds` are over first."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            now = time.monotonic()
+            if now > deadline:
+                return False
+            self.live(min(5 * GLANCE, deadline - now))
+        return True
+
+    def gather(self, seconds: float = 20) -> None:
+        """Lives on until everybody has an open stream; nobody is cut meanwhile."""
+        life, self.life = self.life, None
+        assert self.until(lambda: all(client.is_open for client in self.clients), seconds), (
+            f"{sum(not client.is_open for client in self.clients)} clients have no stream"
+        )
+        self.scatter(life)
+
+    def scatter(self, life: tuple[float, float] | None) -> None:
+        """From now on connections last for shortest to longest seconds."""
+        self.life = life
+        if life is not None:
+            for client in self.clients:
+                client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
+
+    def catch_up(self, ledger: Ledger, seconds: float = 20) -> None:
+        """Lives on until everybody has the newest events. What is missing then is for the judge."""
+        self.until(lambda: all(client.has_all(ledger) for client in self.clients), seconds)
+
+    def statuses(self) -> set[int]:
+        """All status codes that anybody got."""
+        return {
+            connection.status
+            for client in self.clients
+            for connection in client.log
+            if connection.status is not None
+        }
+
     def close(self) -> None:
+        """Everybody leaves."""
         for client in self.clients:
             client.cut(reset=False)
         self._selector.close()

@@ -62,6 +62,27 @@ class Way:
             return True
 
 
+class Pair:
+    """One connection through the proxy: both its ends, and whether it carries anything."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.ends = client, server
+        self.requests = threading.Event()
+        self.replies = threading.Event()
+        self.release()
+
+    def hold(self, *, requests: bool, replies: bool) -> None:
+        """Holds one direction or both back until released."""
+        for way, held in ((self.requests, requests), (self.replies, replies)):
+            if held:
+                way.clear()
+
+    def release(self) -> None:
+        """Lets both directions go on."""
+        self.requests.set()
+        self.replies.set()
+
+
 class Proxy:
     """Listens on a port of its own and carries each connection to `port` and back."""
 
@@ -70,7 +91,7 @@ class Proxy:
         self.requests = Way()
         self.replies = Way()
         self.accepted = 0  # connections so far
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._pairs: set[Pair] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server((host, 0))
@@ -83,13 +104,26 @@ class Proxy:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def lead_to(self, port: int) -> None:
+        """New connections go to another port of the same host; those of this moment stay where they are."""
+        self._target = (self._target[0], port)
+
     def cut(self) -> int:
         """Resets all connections of this moment; returns how many. New ones are welcome."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
-            for end in pair:
+            for end in pair.ends:
                 _reset(end)
+            pair.release()
+        return len(pairs)
+
+    def hold(self, *, requests: bool = True, replies: bool = True) -> int:
+        """Freezes the connections of this moment for good, without a FIN; returns how many. New ones work."""
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            pair.hold(requests=requests, replies=replies)
         return len(pairs)
 
     def close(self) -> None:
@@ -123,13 +157,17 @@ class Proxy:
             server.settimeout(None)
             with self._lock:
                 self.accepted += 1
-                self._pairs.add((client, server))
-            self._start(self._carry, client, server, self.requests)
-            self._start(self._carry, server, client, self.replies)
+                pair = Pair(client, server)
+                self._pairs.add(pair)
+            self._start(self._carry, client, server, self.requests, pair.requests)
+            self._start(self._carry, server, client, self.replies, pair.replies)
 
-    def _carry(self, source: socket.socket, target: socket.socket, way: Way) -> None:
+    def _carry(
+        self, source: socket.socket, target: socket.socket, way: Way, released: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(PIECE):
+                released.wait()
                 if not way.admits():
                     _reset(target)
                     _reset(source)

@@ -1,4 +1,4 @@
-"""Cursors that cannot be resumed from: the client is told, and nothing is left behind."""
+"""Every kind of cursor, good and bad: FAULTS 11. What cannot be resumed from is told, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import redis
 
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.cursor import Cursor, parse
+from tests.e2e.conftest import Serve
 from tests.support.deadline import eventually
 from tests.support.processes import Gunicorn
 from tests.support.stream import Stream
-
-from .conftest import Serve
 
 HOSTILE = [
     "malformed",
@@ -31,6 +30,9 @@ HOSTILE = [
     "x" * 5000,
     "aaaaaaaa-" + "z" * 11,
     "lost",
+    str(2**63),
+    str(2**64 + 1),
+    "x" * 8000,
 ]
 
 
@@ -115,6 +117,32 @@ def test_the_history_size_is_exact(serve: Serve, empty_valkey: str, missed: int,
             assert stream.next().type == "sse.reset"
 
 
+def test_a_cursor_is_good_for_any_channels_and_the_header_goes_before_the_query(
+    serve: Serve, empty_valkey: str
+) -> None:
+    server = serve()
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    first = announcer.publish("first", channel="a")
+    second = announcer.publish("second", channel="b")
+    announcer.publish("third", channel="b")
+
+    def begins(query: str, cursor: str | None) -> tuple[bool, list[str]]:
+        with Stream(f"{server.url}/stream?channels=b{query}", cursor=cursor) as stream:
+            opened = stream.next_of("sse.open")
+            announcer.publish("end", channel="b", ttl=0)
+            found = iter(lambda: stream.next_of("message", "sse.reset").data, "end")
+            return opened.json()["resumed"], list(found)
+
+    assert begins("", first) == (True, ["second", "third"]), "a cursor of another channel"
+    assert begins("", second) == (True, ["third"])
+    assert begins(f"&last_event_id={first}", second) == (True, ["third"]), "the header counts"
+    assert begins(f"&last_event_id={first}", None) == (True, ["second", "third"])
+    assert begins("&last_event_id=earliest", None) == (False, ["second", "third"])
+    assert begins("", "earliest") == (False, ["second", "third"])
+    assert begins("", "") == (False, []), "none at all"
+    assert begins("", None) == (False, [])
+
+
 def test_flushall_resets_every_client_and_none_stays_stuck(
     serve: Serve, http: httpx.Client, empty_valkey: str
 ) -> None:
@@ -142,7 +170,9 @@ def test_flushall_resets_every_client_and_none_stays_stuck(
 
 
 @pytest.mark.timeout(180)
-def test_ten_thousand_hostile_cursors_leave_nothing_behind(serve: Serve, http: httpx.Client) -> None:
+def test_ten_thousand_hostile_cursors_leave_nothing_behind(
+    serve: Serve, http: httpx.Client, empty_valkey: str
+) -> None:
     server = serve(
         "tests.apps.plain:app", "--worker-connections", "4000", max_streams=3000, heartbeat=0.5, retry=0.01
     )
@@ -150,6 +180,8 @@ def test_ten_thousand_hostile_cursors_leave_nothing_behind(serve: Serve, http: h
     storm(server, 1000)
     eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 20)
     before = resident_kb(pid)
+    client = redis.Redis.from_url(empty_valkey)
+    errors = error_replies(client)
     storm(server, 10_000)
     eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 20)
     stats = http.get(f"{server.url}/stats").json()
@@ -158,7 +190,15 @@ def test_ten_thousand_hostile_cursors_leave_nothing_behind(serve: Serve, http: h
     assert grown < 3000
     assert stats["groups"] == 0
     assert stats["history_calls"] < 10_000, "waiting clients must share the broker's answers"
+    assert error_replies(client) == errors
+    client.close()
     assert "Traceback" not in server.log.read_text()
+
+
+def error_replies(client: redis.Redis) -> dict[str, object]:
+    """How often the broker answered with an error of each kind, but for scripts it was to be sent first."""
+    counts = client.info("errorstats")
+    return {kind: count for kind, count in counts.items() if kind != "errorstat_NOSCRIPT"}
 
 
 def storm(server: Gunicorn, count: int) -> None:

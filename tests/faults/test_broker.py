@@ -1,0 +1,316 @@
+"""The broker is killed, frozen, emptied, and its clock is moved: FAULTS 1, 2 and 6."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import redis
+
+from flask_sse_push import MessageAnnouncer
+from tests.support.crowd import Client, Crowd
+from tests.support.deadline import eventually
+from tests.support.figures import Figures, percentile
+from tests.support.oracle import Ledger, judge
+from tests.support.processes import Gunicorn
+from tests.support.scene import Baseline, Publisher, Valkey, servers, some_of, stored
+from tests.support.stream import Stream
+
+ROOMS = [f"room:{n}" for n in range(10)]
+
+
+def room_of(serial: int) -> list[str]:
+    """Most events go to one room, some to two."""
+    return [ROOMS[serial % 10], ROOMS[(serial + 3) % 10]] if serial % 20 == 0 else [ROOMS[serial % 10]]
+
+
+def recoveries(crowd: Crowd, back: float) -> list[float]:
+    """Seconds from `back` until each client got its first event after it."""
+    times = []
+    for client in crowd.clients:
+        arrivals = (got.at for connection in client.log for got in connection.got() if got.at > back)
+        times.append(next(arrivals, float("inf")) - back)
+    return times
+
+
+def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    ledger, recovered = Ledger(), []
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
+        baseline = Baseline.take(both)
+        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(100)]
+        crowd = Crowd([server.port for server in both], clients, chance, pause=(0, 0.3))
+        crowd.gather()
+        publisher = Publisher(valkey.url, ledger, room_of, rate=400, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        publisher.start()
+        for _ in range(2):
+            crowd.live(0.7)
+            valkey.kill()
+            crowd.live(0.3)
+            for client in chance.sample(clients, 10):  # these come back while nothing can be looked up
+                crowd.lose(client, reset=True)
+            crowd.live(chance.uniform(0.2, 0.8))
+            back = valkey.start()
+            crowd.live(2)
+            recovered += recoveries(crowd, back)
+        publisher.stop()
+        crowd.catch_up(ledger)
+        figures.note(kills=2, failed=publisher.failures, unknown=len(ledger.unknown))
+        figures.note(recovery_p50=percentile(recovered, 50), recovery_p99=percentile(recovered, 99))
+        crowd.close()
+        leaks = baseline.leaks(valkey.client())
+    verdict = judge(ledger, [client.log for client in clients])
+    kept = stored(valkey.url, ROOMS)
+    figures.note(verdict=verdict, LEAK=leaks)
+    assert publisher.failures > 3, "it was never away"
+    assert verdict.clean(), verdict
+    assert verdict.resets == 0
+    assert verdict.resumed >= 20
+    assert all(kept.count(n) <= len(set(room_of(n))) for n in ledger.unknown)
+    assert crowd.statuses() == {200}
+    assert percentile(recovered, 99) <= 2.0
+    assert not leaks
+
+
+Loss = Callable[[Valkey], object]
+
+
+def evict(valkey: Valkey) -> None:
+    """Lets Redis throw keys away until the state is among them."""
+    with valkey.client() as client:
+        epoch = client.hget("{sse:0}:state", "epoch")
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 100_000)
+        deadline = time.monotonic() + 10
+        while client.hget("{sse:0}:state", "epoch") == epoch and client.exists("{sse:0}:heads"):
+            with suppress(redis.ResponseError):  # nothing more to evict at this moment
+                client.set(f"foreign:{random.random()}", "x" * 20_000)
+            assert time.monotonic() < deadline, "nothing of ours was evicted"
+        client.config_set("maxmemory", 0)
+        assert client.info("stats")["evicted_keys"] > 0
+
+
+def restart_empty(valkey: Valkey) -> None:
+    valkey.kill()
+    valkey.start(empty=True)
+
+
+LOSSES: dict[str, Loss] = {
+    "flushed": lambda valkey: valkey.client().flushall(),
+    "state deleted": lambda valkey: valkey.client().delete("{sse:0}:state"),
+    "heads deleted": lambda valkey: valkey.client().delete("{sse:0}:heads"),
+    "set back": lambda valkey: valkey.client().hset("{sse:0}:state", "last", "1"),
+    "restarted empty": restart_empty,
+    "evicted": evict,
+}
+
+
+def epoch_of(valkey: Valkey) -> bytes | None:
+    return valkey.client().hget("{sse:0}:state", "epoch")  # type: ignore[return-value]
+
+
+def test_02_whatever_the_broker_loses_each_client_is_told_once(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
+        baseline = Baseline.take(both)
+        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
+        crowd = Crowd([server.port for server in both], clients, chance)
+        crowd.gather()
+        publisher = Publisher(valkey.url, ledger, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        publisher.start()
+        for name, lose in LOSSES.items():
+            crowd.live(0.5)
+            epoch, before = epoch_of(valkey), [resets(client) for client in clients]
+            assert epoch
+            lose(valkey)
+            began = time.monotonic()
+
+            def told(before: list[int] = before) -> bool:
+                return all(resets(client) > had for client, had in zip(clients, before, strict=True))
+
+            assert crowd.until(told, 3), f"{name}: some are not told"
+            figures.note(**{name.replace(" ", "_"): time.monotonic() - began})
+            crowd.live(0.5)
+            assert [resets(client) - had for client, had in zip(clients, before, strict=True)] == [1] * 40, (
+                name
+            )
+            assert eventually(lambda: epoch_of(valkey)) != epoch, f"{name}: nothing was lost"
+        publisher.stop()
+        crowd.catch_up(ledger)
+        crowd.close()
+        leaks = baseline.leaks(valkey.client())
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(verdict=verdict, LEAK=leaks)
+    assert verdict.clean(), verdict
+    assert not leaks
+
+
+def resets(client: Client) -> int:
+    return sum(len(connection.told()) for connection in client.log)
+
+
+def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both:
+        staying = [Client(["room:0", "room:1"]) for _ in range(10)]
+        away = [Client(["room:0", "room:1"]) for _ in range(10)]
+        crowd = Crowd([server.port for server in both], [*staying, *away], chance)
+        crowd.gather()
+        publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 2]], rate=100)
+        publisher.start()
+        crowd.live(0.5)
+        for client in away:
+            crowd.lose(client, reset=True)
+            client.back_at = float("inf")
+        crowd.live(0.5)
+        assert valkey.client().delete("{sse:0}:list:room:0") == 1
+        # Workers that know the events themselves could still serve them: these are new.
+        with servers(valkey.url, tmp_path / "new", probe=0.5, heartbeat=1) as others:
+            crowd.ports = [server.port for server in others]
+            for client in away:
+                client.back_at = 0.0
+            crowd.gather()
+            crowd.live(0.5)
+            publisher.stop()
+            crowd.catch_up(ledger)
+            crowd.close()
+    verdict = judge(ledger, [client.log for client in crowd.clients])
+    figures.note(verdict=verdict)
+    assert verdict.clean(), verdict
+    assert {resets(client) for client in staying} == {0}
+    assert {told.channels for client in away for told in client.log[-1].told()} == {("room:0",)}
+    assert {resets(client) for client in away} == {1}
+
+
+def test_02_a_clock_that_jumps_leaves_no_silent_gap(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    day = 24 * 3600 * 1_000_000
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both, valkey.client() as client:
+        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
+        crowd = Crowd([server.port for server in both], clients, chance, life=(0.3, 2), pause=(0, 0.5))
+        publisher = Publisher(valkey.url, ledger, room_of, rate=200)
+        publisher.start()
+        crowd.live(1)
+        ahead = int(client.hget("{sse:0}:state", "last") or 0) + day
+        client.hset("{sse:0}:state", "last", ahead)  # the clock was a day ahead, and is right again
+        crowd.live(2)
+        assert int(client.hget("{sse:0}:state", "last") or 0) > ahead
+        ahead_epoch = epoch_of(valkey)
+        client.hset("{sse:0}:state", "last", ahead - day)  # back to before what was given out
+        crowd.live(2)
+        assert epoch_of(valkey) != ahead_epoch
+        crowd.stay()
+        publisher.stop()
+        crowd.catch_up(ledger)
+        crowd.close()
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(cuts=crowd.cuts, verdict=verdict)
+    assert verdict.clean(), verdict
+    assert verdict.delivered > 1000
+
+
+def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
+    """Publishes from views of both servers; returns how long each took, and the slowest page meanwhile."""
+
+    def publish(server: Gunicorn) -> float:
+        began = time.monotonic()
+        answer = httpx.post(f"{server.url}/publish", json={"data": 1, "channel": "x"}, trust_env=False)
+        assert answer.status_code == 500, "BrokerUnavailable, which this app does not handle"
+        return time.monotonic() - began
+
+    slowest = 0.0
+    with ThreadPoolExecutor(8) as pool, httpx.Client(trust_env=False) as http:
+        calls = [pool.submit(publish, server) for server in [*both] * 4]
+        while not all(call.done() for call in calls):
+            for server in both:
+                began = time.monotonic()
+                assert http.get(f"{server.url}/").text == "hello"
+                slowest = max(slowest, time.monotonic() - began)
+        return [call.result() for call in calls], slowest
+
+
+def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, publish_timeout=0.5) as both:
+        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(50)]
+        crowd = Crowd([server.port for server in both], clients, chance)
+        crowd.gather()
+        publisher = Publisher(valkey.url, ledger, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        publisher.start()
+        crowd.live(0.5)
+        logs = [server.log for server in both]
+        with valkey.frozen():
+            began = time.monotonic()
+            noticed: list[float] = []
+
+            def all_noticed() -> bool:
+                if all("no probe came back" in log.read_text() for log in logs) and not noticed:
+                    noticed.append(time.monotonic() - began)
+                return time.monotonic() - began > 4
+
+            crowd.until(all_noticed, 5)
+            published, slowest_page = publish_beside_pages(both)
+            thawed = time.monotonic()
+        crowd.live(2)
+        connected = int(valkey.client().info("clients")["connected_clients"])
+        publisher.stop()
+        crowd.catch_up(ledger)
+        recovered = recoveries(crowd, thawed)
+        gaps = [
+            after.at - before.at
+            for client in clients
+            for before, after in zip(client.log[-1].records, client.log[-1].records[1:], strict=False)
+        ]
+        crowd.close()
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(failed=publisher.failures, noticed=noticed[0] if noticed else None)
+    figures.note(slowest_publish=publisher.slowest, longest_silence=max(gaps), connected=connected)
+    figures.note(publish_in_a_view=max(published), slowest_page=slowest_page)
+    figures.note(recovery_p99=percentile(recovered, 99), verdict=verdict)
+    assert publisher.failures >= 5, "it was never frozen"
+    assert noticed
+    assert noticed[0] <= 2 * 0.5 + 0.5 + 0.5, "two intervals, one read, and the look at the log"
+    assert max(gaps) <= 1.5
+    assert publisher.slowest <= 0.5 + 0.15
+    assert max(published) <= 0.5 + 0.3, "and the request around it"
+    assert slowest_page <= 0.3, "the worker's other requests go on"
+    assert connected < 20, "calls pile up"
+    assert verdict.clean(), verdict
+    assert verdict.resets == 0
+    assert {len(client.log) for client in clients} == {1}, "streams stay open"
+    assert percentile(recovered, 99) <= 2.0
+
+
+def test_a_stream_that_begins_while_the_broker_is_away_waits_for_it(valkey: Valkey, tmp_path: Path) -> None:
+    announcer = MessageAnnouncer.from_url(valkey.url)
+    with servers(valkey.url, tmp_path) as both:
+        cursor = announcer.publish("seen", channel="a")
+        announcer.publish("missed", channel="a")
+        announcer.close()
+        valkey.kill()
+        streams = [Stream(f"{server.url}/stream?channels=a", cursor=cursor) for server in both]
+        for stream in streams:
+            assert stream.status == 200
+            error = stream.next()
+            assert error.type == "sse.error"
+            assert error.json()["code"] == 1203
+            assert error.json()["retry"] is True
+        valkey.start()
+        for stream in streams:
+            assert stream.next_of("sse.open").json()["resumed"] is True
+            assert stream.next_of("message").data == "missed"
+            stream.close()

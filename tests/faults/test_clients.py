@@ -1,0 +1,230 @@
+"""Clients that never read, vanish, or break off: FAULTS 17, 18 and 19."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.support.crowd import Client, Crowd
+from tests.support.deadline import eventually
+from tests.support.figures import Figures, percentile
+from tests.support.oracle import Got, Ledger, judge
+from tests.support.processes import Gunicorn
+from tests.support.scene import TRANSPORTS, Baseline, Publisher, Valkey, look_inside, servers
+from tests.support.vanish import vanish
+
+
+def streams_of(server: Gunicorn) -> int:
+    return sum(int(held["streams"]) for held in look_inside(server, 1).values())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_17_a_client_that_never_reads_slows_nobody_else(
+    transport: str, valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    """Two workers side by side get the same events for 100 readers each; one holds a client that is stuck."""
+    ledger = Ledger()
+    two = (transport, transport)
+    with servers(valkey.url, tmp_path, transports=two, write_timeout=60, max_buffer=20_000_000) as both:
+        one = both[0]
+        crowds = [Crowd([server.port], [Client(["all"]) for _ in range(100)], chance) for server in both]
+        for crowd in crowds:
+            crowd.gather()
+        publisher = Publisher(valkey.url, ledger, lambda n: ["all"], rate=40, size=2000)
+        publisher.start()
+        stuck = stick(one.port, valkey)
+        ratios: list[float] = []
+        while len(ratios) < 3 or (median(ratios) > 1.2 and len(ratios) < 12):
+            with_stuck, without = latencies(crowds, ledger)
+            ratios.append(with_stuck / without)
+        held = streams_of(one)
+        publisher.stop()
+        for crowd in crowds:
+            crowd.catch_up(ledger)
+            crowd.close()
+        stuck.close()
+    verdict = judge(ledger, [client.log for crowd in crowds for client in crowd.clients])
+    figures.note(windows=len(ratios), p99_ratio=median(ratios), p99_with=with_stuck, verdict=verdict)
+    assert held == 101, "it was not stuck, but gone"
+    assert verdict.clean(), verdict
+    assert median(ratios) <= 1.2
+
+
+def latencies(crowds: Sequence[Crowd], ledger: Ledger) -> list[float]:
+    """The p99 from publish to arrival of each crowd, in seconds, over the same moment."""
+    began = time.monotonic()
+    while time.monotonic() < began + 1:
+        for crowd in crowds:
+            crowd.step(0.001)
+    found = []
+    for crowd in crowds:
+        recent = [record for client in crowd.clients for record in client.log[-1].records[-60:]]
+        gots = [record for record in recent if isinstance(record, Got)]
+        times = [got.at - ledger.sent[got.serial] for got in gots if ledger.sent[got.serial] > began]
+        assert len(times) > 1000
+        found.append(percentile(times, 99))
+    return found
+
+
+def stick(port: int, valkey: Valkey) -> socket.socket:
+    """A client that has the common channel and one more, which fills its line; and reads nothing."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(b"GET /stream?channels=all,flood HTTP/1.1\r\nHost: test\r\n\r\n")
+    eventually(lambda: b"sse.open" in peek(connection), 5)
+    flood = Publisher(valkey.url, Ledger(), lambda n: ["flood"], rate=10**6, size=9000, many=50)
+    for first in range(0, 1000, 50):
+        flood._publish(range(first, first + 50))
+    return connection
+
+
+def peek(connection: socket.socket) -> bytes:
+    with contextlib.suppress(BlockingIOError):
+        return connection.recv(4096, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    return b""
+
+
+def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    """Two for each transport; one reads nothing, one a byte every now and then."""
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, heartbeat=1, write_timeout=3, history_size=5000) as both:
+        readers = [Client(["all"]) for _ in range(20)]
+        crowd = Crowd([server.port for server in both], readers, chance)
+        crowd.gather()
+        slow: list[tuple[Crowd, Client]] = []
+        for server in both:
+            for _ in range(2):
+                client = Client(["all"], receive_buffer=4096)
+                alone = Crowd([server.port], [client], chance, pause=(0, 0.1))
+                alone.gather()
+                alone.ignore(client)
+                slow.append((alone, client))
+        before = [held for server in both for held in look_inside(server, 1).values()]
+        publisher = Publisher(
+            valkey.url, ledger, lambda n: ["all"], rate=300, size=9000, many=3, SSE_PUSH_HISTORY_SIZE=5000
+        )
+        publisher.start()
+        began = time.monotonic()
+        sip = began
+
+        def only_readers() -> bool:
+            nonlocal sip
+            if time.monotonic() > sip:
+                sip = time.monotonic() + 0.3
+                for _, client in slow[::2]:
+                    assert client.connection is not None
+                    with contextlib.suppress(OSError):
+                        client.feed(client.connection.recv(1))
+            return sum(streams_of(server) for server in both) == len(readers)
+
+        assert crowd.until(only_readers, 20), "they are still served"
+        cut_after = time.monotonic() - began
+        after = [held for server in both for held in look_inside(server, 1).values()]
+        for alone, client in slow:
+            alone.heed(client)
+        publisher.stop()
+        for each in (crowd, *(alone for alone, _ in slow)):
+            each.catch_up(ledger)
+            each.close()
+        logs = [server.log.read_text() for server in both]
+    clients = [*readers, *(client for _, client in slow)]
+    verdict = judge(ledger, [client.log for client in clients])
+    grown = [now["resident_kb"] - then["resident_kb"] for now, then in zip(after, before, strict=True)]
+    figures.note(stuck=len(slow), cut_after=cut_after, grown_kb=max(grown), verdict=verdict)
+    assert all(len(client.log) >= 2 for _, client in slow), "nobody was cut"
+    assert cut_after <= 10
+    assert verdict.clean(), verdict
+    assert all(sum(len(each.told()) for each in client.log) <= 1 for client in clients)
+    assert max(grown) < 30_000, "the last 16 MB of the channel, and at most 1 MB for each of them"
+    assert sum(text.count("Traceback") for text in logs) <= len(slow)
+
+
+def test_18_clients_that_vanish_are_counted_out_within_three_heartbeats(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, heartbeat=1, write_timeout=1, linger=0.5) as both:
+        baseline = Baseline.take(both)
+        staying = [Client(["all"]) for _ in range(100)]
+        vanishing = [Client(["all"]) for _ in range(60)]
+        crowd = Crowd([server.port for server in both], [*staying, *vanishing], chance)
+        crowd.gather()
+        publisher = Publisher(valkey.url, ledger, lambda n: ["all"], rate=20)
+        for client in vanishing:
+            assert client.connection is not None
+            vanish(client.connection)
+        began = time.monotonic()
+        publisher.start()
+        crowd.until(lambda: sum(map(streams_of, both)) <= len(staying), 10)
+        gone_after = time.monotonic() - began
+        crowd.live(0.5)
+        publisher.stop()
+        crowd.until(lambda: all(client.has_all(ledger) for client in staying), 10)
+        silent = [client for client in vanishing if not client.log[0].got() and client.connection is not None]
+        crowd.close()
+        leaks = baseline.leaks(valkey.client())
+        logs = [server.log.read_text() for server in both]
+    verdict = judge(ledger, [client.log for client in staying])
+    errors = sum(text.count("[ERROR]") for text in logs)
+    figures.note(vanished=len(silent), gone_after=gone_after, error_lines=errors, verdict=verdict, LEAK=leaks)
+    assert len(silent) == len(vanishing), "no byte and no word reached them"
+    assert gone_after <= 3 * 1 + 1.5
+    assert verdict.clean(), verdict
+    assert {len(client.log) for client in staying} == {1}
+    assert errors <= len(vanishing)
+    assert not leaks
+
+
+REQUEST = b"GET /stream?channels=all HTTP/1.1\r\nHost: test\r\n\r\n"
+ABUSES: dict[str, tuple[bytes, bool]] = {
+    "HEAD": (REQUEST.replace(b"GET", b"HEAD"), True),
+    "reset after the request": (REQUEST, False),
+    "reset after half the headers": (REQUEST[:40], False),
+    "HTTP/1.0": (REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0"), True),
+    "POST": (REQUEST.replace(b"GET", b"POST"), True),
+    "OPTIONS": (REQUEST.replace(b"GET", b"OPTIONS"), True),
+}
+TIMES = 150
+
+
+def test_19_requests_that_break_off_leave_nothing_behind(
+    valkey: Valkey, figures: Figures, tmp_path: Path
+) -> None:
+    statuses: dict[str, set[bytes]] = {}
+    with servers(valkey.url, tmp_path, heartbeat=1, linger=0.5) as both:
+        baseline = Baseline.take(both)
+        for name, (request, wait) in ABUSES.items():
+            for server in both:
+                statuses.setdefault(name, set()).update(abuse(server, request, wait) for _ in range(TIMES))
+        began = time.monotonic()
+        leaks = baseline.leaks(valkey.client())
+        cleared = time.monotonic() - began
+        logs = [server.log.read_text() for server in both]
+    figures.note(requests=2 * TIMES * len(ABUSES), cleared_after=cleared, LEAK=leaks)
+    assert statuses["HEAD"] == statuses["HTTP/1.0"] == {b"200"}
+    assert statuses["OPTIONS"] <= {b"200", b"204"}
+    assert statuses["POST"] == {b"405"}
+    assert not leaks
+    assert not any("Traceback" in text for text in logs)
+
+
+def abuse(server: Gunicorn, request: bytes, wait: bool) -> bytes:
+    """Sends a request and leaves with a RST, at once or when an answer has begun; returns its status."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.port), 5) as connection:
+        connection.sendall(request)
+        if wait:
+            answer = connection.recv(4096)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return answer.split(b" ")[1] if answer else b""

@@ -1,0 +1,236 @@
+"""The link between a worker and the broker is killed, flooded and frozen: FAULTS 4, 5 and 7."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+from tests.support.crowd import Client, Crowd
+from tests.support.deadline import eventually
+from tests.support.figures import Figures
+from tests.support.oracle import Ledger, judge
+from tests.support.proxy import Proxy
+from tests.support.scene import Baseline, Publisher, Valkey, look_inside, servers, some_of, state_of
+
+from .conftest import StartValkey
+
+ROOMS = [f"room:{n}" for n in range(10)]
+
+
+def test_04_links_killed_five_times_a_second_lose_nothing(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    ledger = Ledger()
+    kills = 0
+    with servers(valkey.url, tmp_path, heartbeat=1, linger=0.5) as both, valkey.client() as client:
+        baseline = Baseline.take(both)
+        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(60)]
+        crowd = Crowd([server.port for server in both], clients, chance, life=(1, 6), pause=(0, 0.5))
+        crowd.gather()
+        publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 10]], rate=500)
+        publisher.start()
+        calls = sum(held["history_calls"] for each in both for held in look_inside(each, 1).values())
+        while kills < 60:
+            kills += int(client.client_kill_filter(_type="pubsub"))
+            crowd.live(0.2)
+        for inbox in client.pubsub_channels("*:inbox:*"):
+            client.publish(inbox, b"rubbish")  # breaks the reader itself, not its link
+        crowd.live(2)
+        held = [held for each in both for held in look_inside(each, 1).values()]
+        calls = sum(each["history_calls"] for each in held) - calls
+        publisher.stop()
+        crowd.stay()
+        crowd.catch_up(ledger)
+        crowd.close()
+        leaks = baseline.leaks(client)
+        logs = [server.log.read_text() for server in both]
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(kills=kills, reconnects=sum(each["reconnects"] for each in held), history_calls=calls)
+    figures.note(cuts=crowd.cuts, verdict=verdict, LEAK=leaks)
+    assert sum(each["reconnects"] for each in held) >= 0.8 * kills, "the links were not cut"
+    assert verdict.clean(), verdict
+    assert verdict.resets == 0
+    assert calls <= kills * len(ROOMS) * 2
+    assert all("reading from the broker failed, connecting anew" in text for text in logs)
+    assert publisher.failures == 0
+    assert not leaks
+
+
+def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
+    start_valkey: StartValkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    config = {"client-output-buffer-limit": "pubsub 65536 16384 1", "appendonly": "no"}
+    valkey = start_valkey(**config)
+    ledger = Ledger()
+    with servers(valkey.url, tmp_path, heartbeat=1, history_size=20_000, max_message=20_000) as both:
+        clients = [Client(["big"]) for _ in range(4)]
+        crowd = Crowd([server.port for server in both], clients, chance)
+        crowd.gather()
+        before = {pid: held for each in both for pid, held in look_inside(each, 1).items()}
+        publisher = Publisher(
+            valkey.url, ledger, lambda n: ["big"], rate=1500, size=10_000, many=25,
+            SSE_PUSH_HISTORY_SIZE=20_000, SSE_PUSH_MAX_MESSAGE=20_000,
+        )  # fmt: skip
+        publisher.start()
+        crowd.live(0.3)
+        (stopped,) = both[0].worker_pids()
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            eventually(lambda: state_of(stopped) == "T")
+            cut = crowd.until(lambda: disconnections(valkey) > 0, 10)
+            crowd.live(0.5)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        publisher.stop()
+        crowd.catch_up(ledger)
+        after = {pid: held for each in both for pid, held in look_inside(each, 1).items()}
+        crowd.close()
+    grown = max(after[pid]["resident_kb"] - before[pid]["resident_kb"] for pid in before)
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(cut_by_redis=disconnections(valkey), published=len(ledger.events), grown_kb=grown)
+    figures.note(verdict=verdict)
+    assert cut, "the broker never cut it off"
+    assert verdict.clean(), verdict
+    assert all(len(connection.told()) <= 1 for client in clients for connection in client.log)
+    assert grown < 50_000
+
+
+def disconnections(valkey: Valkey) -> int:
+    """How many clients were cut off for their output buffers."""
+    return int(valkey.client().info("stats")["client_output_buffer_limit_disconnections"])
+
+
+DIRECTIONS = {
+    "both ways": {"requests": True, "replies": True},
+    "requests only": {"requests": True, "replies": False},
+    "replies only": {"requests": False, "replies": True},
+}
+
+
+def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
+    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    """With the default settings. Three workers side by side, each with its own frozen network."""
+    ledger = Ledger()
+    with ExitStack() as stack:
+        proxies = {name: stack.enter_context(Proxy(valkey.port)) for name in DIRECTIONS}
+        kinds = dict(zip(DIRECTIONS, ("hijack", "generator", "hijack"), strict=True))
+        ports = {}
+        for name, proxy in proxies.items():
+            folder = tmp_path / name.replace(" ", "-")
+            folder.mkdir()
+            url = f"redis://127.0.0.1:{proxy.port}/0"
+            (server,) = stack.enter_context(servers(url, folder, transports=(kinds[name],)))
+            ports[name] = server.port
+        crowds = {
+            name: Crowd([port], [Client(some_of(chance, ROOMS, 3)) for _ in range(20)], chance)
+            for name, port in ports.items()
+        }
+        for crowd in crowds.values():
+            crowd.gather()
+        publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 10]], rate=100)
+        publisher.start()
+        live(crowds, 0.5)
+        frozen = {name: proxy.hold(**DIRECTIONS[name]) for name, proxy in proxies.items()}
+        began = time.monotonic()
+        accepted = {name: proxy.accepted for name, proxy in proxies.items()}
+        # New channels need the way to the broker, old ones only the way from it.
+        for crowd in crowds.values():
+            for client in crowd.clients[:5]:
+                client.channels = frozenset({f"new:{crowd.ports[0]}"})
+                crowd.lose(client, reset=False)
+        extra = Publisher(
+            valkey.url, ledger, lambda n: [f"new:{port}" for port in ports.values()], rate=20,
+            first=10**6,
+        )  # fmt: skip
+        extra.start()
+        deadline = began + 10
+        while time.monotonic() < deadline and not all(
+            fresh(client, began) for crowd in crowds.values() for client in crowd.clients
+        ):
+            live(crowds, 0.1)
+        live(crowds, 1)
+        for each in (publisher, extra):
+            each.stop()
+        for crowd in crowds.values():
+            crowd.catch_up(ledger)
+            crowd.close()
+    clients = [client for crowd in crowds.values() for client in crowd.clients]
+    for name, crowd in crowds.items():
+        silences = [longest_silence(client, began) for client in crowd.clients]
+        figures.note(**{f"recovery_{name.replace(' ', '_')}": max(silences)})
+        assert max(silences) <= 10, name
+        assert frozen[name] >= 1
+        assert proxies[name].accepted > accepted[name], f"{name}: no new link"
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(frozen=sum(frozen.values()), verdict=verdict)
+    assert verdict.clean(), verdict
+    assert verdict.resets == 0
+
+
+def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_events(
+    start_valkey: StartValkey, chance: random.Random, figures: Figures, tmp_path: Path
+) -> None:
+    """Commands reach the new node, the link hangs on the old one, to which somebody still publishes."""
+    old, new = start_valkey(), start_valkey()
+    ledger = Ledger()
+    with Proxy(old.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        with servers(url, tmp_path, probe=0.5, heartbeat=1) as both:
+            clients = [Client([chance.choice(ROOMS)]) for _ in range(20)]
+            crowd = Crowd([server.port for server in both], clients, chance)
+            crowd.gather()
+            behind = Publisher(old.url, ledger, lambda n: [ROOMS[n % 10]], rate=100)
+            behind.start()
+            crowd.live(0.5)
+            proxy.lead_to(new.port)
+            with old.client() as client:
+                assert client.client_kill_filter(_type="normal", skipme=True) > 0
+                links = len(client.client_list(_type="pubsub"))
+            began = time.monotonic()
+            ahead = Publisher(new.url, ledger, lambda n: [ROOMS[n % 10]], rate=100, first=10**6)
+            ahead.start()
+            crowd.until(lambda: all(client.log[0].told() for client in clients), 10)
+            took = time.monotonic() - began
+            still_heard = ledger.events and behind.failures == 0
+            behind.stop()
+            crowd.live(0.5)
+            ahead.stop()
+            crowd.catch_up(ledger)
+            crowd.close()
+        logs = [server.log.read_text() for server in both]
+    told = [told for client in clients for told in client.log[0].told()]
+    verdict = judge(ledger, [client.log for client in clients])
+    figures.note(links_left_behind=links, renewed_after=took, verdict=verdict)
+    assert links == 2
+    assert still_heard
+    assert all("no probe came back" in text for text in logs)
+    assert took <= 2 * 2 * 0.5 + 1
+    assert {each.reason for each in told} == {"epoch"}
+    assert len(told) == len(clients), "each is told once"
+    assert verdict.clean(), verdict
+
+
+def live(crowds: dict[str, Crowd], seconds: float) -> None:
+    """Lets all crowds live side by side."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for crowd in crowds.values():
+            crowd.step(0.002)
+
+
+def fresh(client: Client, since: float) -> bool:
+    """Whether events published after `since` have come."""
+    records = client.log[-1].got()
+    return bool(records) and records[-1].at > since + 1
+
+
+def longest_silence(client: Client, since: float) -> float:
+    """The longest time without an event, in seconds, from `since` on."""
+    times = [since, *(got.at for each in client.log for got in each.got() if got.at > since)]
+    return max((after - before for before, after in pairwise(times)), default=float("inf"))

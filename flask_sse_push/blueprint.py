@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from flask import Blueprint, Flask, Response, current_app, g, has_request_contex
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
-from . import access, api, cors, login, query, signals, tickets
+from . import access, api, cors, login, query, quotas, signals, tickets
 from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import refused_token
@@ -26,9 +27,10 @@ from .control import REVOKE
 from .cursor import LOST
 from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
 from .event import checked_channel
+from .hub import Hub
 from .resume import Resume
 from .runtime import Runtime
-from .transports import stream
+from .transports import StreamSink, stream
 from .wire import HEADERS, jittered_ms
 
 F = TypeVar("F")
@@ -66,6 +68,7 @@ class SSEBlueprint(Blueprint):
         self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
         self.before_app_request(_note_begin)
         self.record_once(self._add_to_templates)
+        self.url_value_preprocessor(_check_query)
         self.url_value_preprocessor(_hide_ticket)
         self.after_request(self._allow_origin)
         self.app_errorhandler(Refused)(_refusal)
@@ -81,6 +84,7 @@ class SSEBlueprint(Blueprint):
         states = app.extensions.setdefault(EXTENSION, {})
         if self not in states:
             settings = Settings.load(app.config)
+            quotas.check(settings)
             judge = Admission(app, settings, self._hooks).judge
             states[self] = Runtime(settings, app.json.dumps, signals.StreamSignals(app), judge)
             login.on_logout(app, self._logged_out)
@@ -284,11 +288,15 @@ class SSEBlueprint(Blueprint):
     def _stream(self) -> Response:
         runtime = self.runtime
         settings = runtime.settings
+        if not runtime.has_room():  # before anybody is looked up
+            raise self._full()
         args, environ = request.args, request.environ
+        address = runtime.quotas.address(request.remote_addr)
+        runtime.quotas.admit("address", address)
         admission = self._admission()
         grant = admission.grant(request)
+        runtime.quotas.admit("user", grant.identity.user_id)
         resume = Resume((*grant.channels, BROADCAST), query.start(args, environ.get("HTTP_LAST_EVENT_ID")))
-        hub = runtime.hub
         sink = runtime.transports.sink(
             environ, secrets.token_urlsafe(9), grant.identity.user_id, grant.channels
         )
@@ -297,22 +305,40 @@ class SSEBlueprint(Blueprint):
         secrets_of_streams = admission.secrets()
         if secrets_of_streams is not None:
             sink.secret = secrets_of_streams.of(sink.connection, sink.user_id)
-        if len(hub) >= runtime.places(sink):
-            raise Refused(
-                503,
-                ErrorCode.SERVICE_UNAVAILABLE,
-                "this worker has no room for another stream",
-                retry_after=jittered_ms(settings.retry) / 1000,
-            )
-        if request.method != "HEAD":
-            self._use_up(grant)
-        return StreamResponse(stream(hub, sink, resume, settings), headers=HEADERS)
+        if not runtime.has_room(sink):
+            raise self._full()
+        body = stream(runtime.hub, sink, resume, settings)
+        if request.method == "HEAD":
+            return StreamResponse(body, headers=HEADERS)
+        self._take_place(sink, grant, address)
+        response = StreamResponse(body, headers=HEADERS)
+        if sink.hold is not None:
+            response.call_on_close(partial(_give_back_unused, sink, runtime.hub))
+        return response
 
     def _change_channels(self, connection: str) -> tuple[Response, int]:
         settings, announcer = self.runtime.settings, self.announcer
         with _unavailable_as_503(settings):
             done = api.change_channels(request, connection, self._admission(), announcer, settings)
         return jsonify(done), 202
+
+    def _full(self) -> Refused:
+        return Refused(
+            503,
+            ErrorCode.SERVICE_UNAVAILABLE,
+            "this worker has no room for another stream",
+            retry_after=jittered_ms(self.runtime.settings.retry) / 1000,
+        )
+
+    def _take_place(self, sink: StreamSink, grant: Grant, address: str | None) -> None:
+        """Counts the stream, and uses up its ticket; neither, when one of them fails."""
+        sink.hold = self.runtime.quotas.seat(sink.user_id, address)
+        try:
+            self._use_up(grant)
+        except BaseException:
+            if sink.hold is not None:
+                sink.hold.release()
+            raise
 
     def _admission(self) -> Admission:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -358,6 +384,20 @@ def _unavailable_as_503(settings: Settings) -> Iterator[None]:
             "the broker does not answer",
             retry_after=jittered_ms(settings.retry) / 1000,
         ) from error
+
+
+def _give_back_unused(sink: StreamSink, hub: Hub) -> None:
+    """Called when the server is done with the response, which may never have begun."""
+    if sink.hold is not None and sink not in hub:  # a hijacked stream lives on
+        sink.hold.release()
+
+
+def _check_query(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Refuses bytes that werkzeug could not read."""
+    try:
+        request.query_string.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, ErrorCode.INVALID_FORMAT, "the query is not UTF-8") from error
 
 
 def _hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:

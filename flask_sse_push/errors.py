@@ -72,7 +72,7 @@ class ErrorCode(IntEnum):
     #: Whether the same request may succeed later without a change by the client.
     retry: bool
 
-    def __new__(cls, value: int, meaning: str, retry: bool = False) -> ErrorCode:
+    def __new__(cls, value: int, meaning: str = "", retry: bool = False) -> ErrorCode:
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

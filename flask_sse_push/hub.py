@@ -89,6 +89,9 @@ class Hub:
     def __len__(self) -> int:
         return len(self._sinks)
 
+    def __contains__(self, sink: Sink) -> bool:
+        return self._sinks.get(sink.connection) is sink
+
     def open(self, sink: Sink) -> None:
         """Counts a stream as open; `leave` must follow."""
         if not self._started:

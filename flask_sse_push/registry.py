@@ -62,6 +62,11 @@ class Hold:
         return dict(self._totals)
 
     @property
+    def here(self) -> dict[Key, int]:
+        """How many of each key this worker held when this one had been added."""
+        return dict(self._places)
+
+    @property
     def keys(self) -> tuple[Key, ...]:
         """What is held."""
         return tuple(self._places)

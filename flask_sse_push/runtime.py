@@ -18,6 +18,7 @@ from .event import Dumps
 from .guard import Guard, Judge
 from .hub import Hub
 from .observer import Observer, Observers
+from .quotas import Quotas
 from .registry import Registry
 from .sink import Sink
 from .transports import Transports
@@ -71,6 +72,11 @@ class Runtime:
         return self._part("streams").guard  # type: ignore[no-any-return]
 
     @property
+    def quotas(self) -> Quotas:
+        """What users and addresses may still have."""
+        return self._part("quotas")  # type: ignore[no-any-return]
+
+    @property
     def transports(self) -> Transports:
         """What brings this process's streams to their sockets."""
         return self._part("transports")  # type: ignore[no-any-return]
@@ -93,12 +99,12 @@ class Runtime:
         """What this process holds, and how many all workers hold together."""
         return self._part("registry")  # type: ignore[no-any-return]
 
-    def places(self, sink: Sink) -> int:
-        """How many streams this worker may hold when they are like `sink`."""
+    def has_room(self, sink: Sink | None = None) -> bool:
+        """Whether this worker can take another stream, one like `sink`."""
         places = min(self.settings.max_streams, worker.file_places())
-        if sink.holds_request:
+        if sink is not None and sink.holds_request:
             places = min(places, worker.request_places() or places)
-        return places
+        return len(self.hub) < places
 
     def _part(self, name: str) -> Any:
         parts = self._parts.get(os.getpid())
@@ -116,6 +122,8 @@ class Runtime:
             return MessageAnnouncer(self.broker, self.settings, self._dumps)
         if name == "transports":
             return Transports(self.settings, self.hub.leave)
+        if name == "quotas":
+            return Quotas(self.settings, self.registry, self.broker)
         if name == "registry":
             return Registry(self.broker.ledger, self._streams)
         drain.find_worker()
@@ -126,7 +134,7 @@ class Runtime:
                 worker.count(),
             )
         guard = Guard(self._judge, self.settings.recheck, self.announcer.command)
-        observers = Observers(self._observer, self.registry, guard)
+        observers = Observers(self._observer, self.registry, self.quotas, guard)
         hub = Hub(self.broker, self.settings, worker.stops, observers)
         guard.look_after(hub)
         return Streams(hub, guard)

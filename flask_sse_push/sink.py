@@ -10,6 +10,7 @@ from .brokers.base import BROADCAST
 
 if TYPE_CHECKING:
     from .group import Group
+    from .registry import Hold
 
 
 class Sink(ABC):
@@ -21,6 +22,7 @@ class Sink(ABC):
         "dismissed",
         "grant",
         "group",
+        "hold",
         "place",
         "secret",
         "subscribed",
@@ -37,6 +39,7 @@ class Sink(ABC):
         self.grant: Any = None  # what its channels rest on; None: on nothing that can change
         self.secret: str | None = None  # lets its client change its channels; told in `sse.open`
         self.began = 0  # the position it began after
+        self.hold: Hold | None = None  # what it takes of its user's and address's quotas
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it
         self.place = 0  # where it stands in its group

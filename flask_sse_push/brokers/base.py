@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 from ..cursor import Cursor, Lineage
@@ -197,6 +197,10 @@ class Broker(ABC):
 
     #: Who holds what, over all workers.
     ledger: Ledger
+    #: redis-py's connections, for libraries that keep something of theirs beside the events; None in memory.
+    pool: Any = None
+    #: Begins every key of such a library.
+    base = ""
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:

@@ -83,7 +83,8 @@ class RedisBroker(Broker):
         self._wait_replicas = wait_replicas
         self._bounds = bounds
         self._timeout = timeout
-        self._base = "{" + prefix + ":0}:"
+        self.pool = client.connection_pool
+        self.base = self._base = "{" + prefix + ":0}:"
         self._live = self._base + "live:"
         self._publish = client.register_script(_script("publish"))
         self._history = client.register_script(_script("history"))

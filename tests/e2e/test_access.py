@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -183,3 +185,57 @@ def test_a_ticket_is_used_once_over_all_workers_and_stands_in_no_log(
     assert sorted(statuses) == [200] + [401] * 7
     eventually(lambda: log.read_text().count("GET /stream?ticket=*** HTTP/1.1") == 8)
     assert ticket not in log.read_text()
+
+
+# -- quotas -------------------------------------------------------------------------------------------------
+
+
+def test_the_sixth_stream_of_a_user_is_refused_in_time_whatever_worker_it_meets(
+    serve: Serve, rules: Path, transport: str
+) -> None:
+    # A generator hears of a client that left by its second heartbeat.
+    server = serve(APP, workers=2, max_streams_per_user=5, heartbeat=0.5)
+    with signed_in(server, "ada") as ada, signed_in(server, "bob") as bob, ExitStack() as held:
+        streams = [held.enter_context(stream_of(server, ada, "club")) for _ in range(5)]
+        for stream in streams:
+            stream.next_of("sse.open")
+        for _ in range(6):
+            began = time.monotonic()
+            with stream_of(server, ada, "club") as sixth:
+                assert time.monotonic() - began < 0.1
+                assert (sixth.status, json.loads(sixth.body())["code"]) == (429, 1202)
+                assert int(sixth.headers["retry-after"]) >= 1
+        with stream_of(server, bob, "club") as other:
+            assert other.status == 200
+        streams.pop().close()
+        eventually(lambda: opens(server, ada))
+
+
+def opens(server: Gunicorn, http: httpx.Client) -> bool:
+    with stream_of(server, http, "club") as stream:
+        return stream.status == 200
+
+
+def test_the_streams_of_a_killed_worker_do_not_count_for_long(serve: Serve, rules: Path) -> None:
+    server = serve(APP, workers=2, max_streams_per_user=3)
+    with signed_in(server, "ada") as ada, ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(stream_of(server, ada, "club")).next_of("sse.open")
+        assert not opens(server, ada)
+        counts = streams_by_worker(ada)
+        os.kill(max(counts, key=lambda pid: counts[pid]), signal.SIGKILL)
+        eventually(lambda: opens(server, ada), 30, every=0.5)
+
+
+def test_a_full_worker_still_answers_pages(serve: Serve, rules: Path, transport: str) -> None:
+    server = serve(APP, max_streams=3, public_channels="sse")
+    with httpx.Client(base_url=server.url, trust_env=False) as http, ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(Stream(f"{server.url}/stream")).next_of("sse.open")
+        for _ in range(20):
+            began = time.monotonic()
+            refused = http.get("/stream")
+            assert time.monotonic() - began < 0.1
+            assert (refused.status_code, refused.json()["code"]) == (503, 1203)
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert http.get("/").status_code == 200

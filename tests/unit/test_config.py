@@ -17,6 +17,8 @@ WHOLE = {
     "max_message": (1, 100_000_000, "bytes"),
     "max_channels": (1, 1000, "channels"),
     "max_streams": (1, 1_000_000, "streams"),
+    "max_streams_per_user": (0, 1_000_000, "streams"),
+    "max_streams_per_address": (0, 1_000_000, "streams"),
     "max_buffer": (1000, 10**9, "bytes"),
     "replica_bytes": (1000, 10**10, "bytes"),
     "wait_replicas": (0, 10, "replicas"),
@@ -33,6 +35,10 @@ SECONDS = {
     "drain": (0, 600),
     "recheck": (0.1, 86_400),
 }
+RATES: tuple[list[str], list[Any]] = (
+    ["", "1/second", "60/minute", "999999999/hour"],
+    ["0/minute", "60", "60/day", "60 per minute", "-1/hour", "1/minute\n", 5],
+)
 TEXT: dict[str, tuple[list[str], list[Any]]] = {
     "transport": (["auto", "generator", "hijack"], ["", "Auto", "auto ", "auto\n", "socket", 5]),
     "broker_url": (
@@ -45,6 +51,8 @@ TEXT: dict[str, tuple[list[str], list[Any]]] = {
         ],
         ["", "localhost:6379", "://x", "Redis://x", "redis://a\nb", 5, True],
     ),
+    "rate_per_user": RATES,
+    "rate_per_address": RATES,
     "prefix": (["sse", "a.b_c-D9", "x" * 64], ["", "a:b", "{x}", "a b", "x" * 65, "sse\n", 5]),
     "url_prefix": (["/stream", "/a/b.c", "/ä"], ["", "/", "stream", "/a/", "//", "/a b", "/a\n", 5]),
 }

@@ -119,7 +119,14 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
     required = metadata.get_all("Requires-Dist", [])
     core = {re.split(r"[^\w.-]", line)[0] for line in required if "extra ==" not in line}
     assert core == {"flask", "gevent", "gunicorn", "redis"}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"embedded", "jwt", "login", "metrics", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "embedded",
+        "jwt",
+        "limits",
+        "login",
+        "metrics",
+        "test",
+    }
     assert metadata["Requires-Python"] == ">=3.10"
 
 

@@ -1,0 +1,186 @@
+"""Quotas: how many streams and attempts a user and an address may have, and that places come back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import TestResponse
+
+from tests.support.deadline import eventually
+from tests.support.proxy import Proxy
+
+from .conftest import MakeApp
+from .test_blueprint import Reader, listening
+
+
+def make_client(make_app: MakeApp, **settings: Any) -> FlaskClient:
+    app, sse = make_app(**settings)
+    sse.identify(lambda request: request.args.get("as"))
+    return app.test_client()
+
+
+def refusal(answer: TestResponse) -> tuple[int, int]:
+    assert answer.json is not None
+    assert answer.json["retry"] is True
+    assert 1 <= int(answer.headers["Retry-After"]) <= 5400
+    return answer.status_code, answer.json["code"]
+
+
+def open_stream(client: FlaskClient, path: str, held: ExitStack, **options: Any) -> Reader:
+    reader = held.enter_context(listening(client, path, **options))
+    assert reader.next()["event"] == "sse.open"
+    return reader
+
+
+BROKERS = pytest.mark.parametrize("broker", ["memory", "valkey"])
+
+
+def url_of(broker: str, request: pytest.FixtureRequest) -> str:
+    return "memory://" if broker == "memory" else str(request.getfixturevalue("empty_valkey"))
+
+
+# -- streams ------------------------------------------------------------------------------------------------
+
+
+@BROKERS
+def test_a_user_has_so_many_streams_over_all_workers(
+    make_app: MakeApp, broker: str, request: pytest.FixtureRequest
+) -> None:
+    settings: dict[str, Any] = {"broker_url": url_of(broker, request), "max_streams_per_user": 5}
+    one = make_client(make_app, **settings)
+    two = one if broker == "memory" else make_client(make_app, **settings)
+    with ExitStack() as held:
+        for number in range(4):
+            open_stream((one, two)[number % 2], "/stream?as=ada", held)
+        with listening(one, "/stream?as=ada") as reader:
+            reader.next()
+            for client in (one, two):
+                began = time.monotonic()
+                answer = client.get("/stream?as=ada")
+                assert time.monotonic() - began < 0.1
+                assert refusal(answer) == (429, 1202)
+                assert answer.json is not None
+                assert answer.json["details"] == {"per": "user"}
+            open_stream(one, "/stream?as=bob", held)
+            open_stream(one, "/stream", held)
+        eventually(lambda: two.get("/stream?as=ada", buffered=False).status_code == 200)
+
+
+def test_an_address_has_so_many_streams_whoever_asks(make_app: MakeApp) -> None:
+    client = make_client(make_app, max_streams_per_address=2)
+    home, away = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "2001:db8::1"}
+    with ExitStack() as held:
+        open_stream(client, "/stream?as=ada", held, environ_base=home)
+        open_stream(client, "/stream", held, environ_base=home)
+        assert refusal(client.get("/stream?as=bob", environ_base=home)) == (429, 1202)
+        open_stream(client, "/stream?as=bob", held, environ_base=away)
+        open_stream(client, "/stream", held, environ_base=away)
+        assert refusal(client.get("/stream", environ_base={"REMOTE_ADDR": "2001:db8::2"})) == (429, 1202)
+
+
+def test_behind_a_proxy_the_address_is_the_one_that_proxyfix_tells(make_app: MakeApp) -> None:
+    client = make_client(make_app, max_streams_per_address=1)
+    client.application.wsgi_app = ProxyFix(client.application.wsgi_app)  # type: ignore[method-assign]
+    with ExitStack() as held:
+        open_stream(client, "/stream", held, headers={"X-Forwarded-For": "192.0.2.1"})
+        open_stream(client, "/stream", held, headers={"X-Forwarded-For": "192.0.2.2"})
+        answer = client.get("/stream", headers={"X-Forwarded-For": "spoofed, 192.0.2.2"})
+        assert refusal(answer) == (429, 1202)
+
+
+def test_without_proxyfix_a_header_changes_nothing(make_app: MakeApp) -> None:
+    client = make_client(make_app, max_streams_per_address=1)
+    with ExitStack() as held:
+        open_stream(client, "/stream", held, headers={"X-Forwarded-For": "192.0.2.1"})
+        answer = client.get("/stream", headers={"X-Forwarded-For": "192.0.2.2"})
+        assert refusal(answer) == (429, 1202)
+
+
+def test_what_never_became_a_stream_takes_no_place(make_app: MakeApp) -> None:
+    client = make_client(make_app, max_streams_per_user=1)
+    for _ in range(3):
+        assert client.head("/stream?as=ada").status_code == 200
+        client.get("/stream?as=ada", buffered=False).close()  # the server lost its client before the body
+        assert client.get("/stream?as=ada&channels=secret").status_code == 403
+        assert client.get("/stream?as=ada&last=x").status_code == 400
+        assert client.get("/stream?as=ada&ticket=forged").status_code == 401
+    with listening(client, "/stream?as=ada") as reader:
+        assert reader.next()["event"] == "sse.open"
+
+
+def test_a_refusal_because_of_the_ticket_gives_the_place_back(make_app: MakeApp) -> None:
+    client = make_client(make_app, max_streams_per_user=1)
+    app = client.application
+    sse = next(iter(app.extensions["sse_push"]))
+    with app.app_context():
+        ticket = sse.ticket("ada", "sse")
+    client.get(f"/stream?ticket={ticket}", buffered=False).close()
+    assert client.get(f"/stream?ticket={ticket}").status_code == 401
+    with listening(client, "/stream?as=ada") as reader:
+        assert reader.next()["event"] == "sse.open"
+
+
+def test_without_the_broker_a_worker_goes_by_what_it_holds(make_app: MakeApp, empty_valkey: str) -> None:
+    with Proxy(urlsplit(empty_valkey).port or 0) as proxy, ExitStack() as held:
+        client = make_client(
+            make_app,
+            broker_url=f"redis://127.0.0.1:{proxy.port}",
+            max_streams_per_user=2,
+            rate_per_user="1000/minute",
+            publish_timeout=0.2,
+        )
+        open_stream(client, "/stream?as=ada", held)
+        proxy.requests.freeze()
+        held.enter_context(listening(client, "/stream?as=ada"))
+        began = time.monotonic()
+        assert refusal(client.get("/stream?as=ada")) == (429, 1202)
+        assert time.monotonic() - began < 0.1
+
+
+# -- attempts -----------------------------------------------------------------------------------------------
+
+
+@BROKERS
+@pytest.mark.parametrize("kind", ["user", "address"])
+def test_attempts_are_counted_over_all_workers(
+    make_app: MakeApp, broker: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    settings = {"broker_url": url_of(broker, request), f"rate_per_{kind}": "4/hour"}
+    one = make_client(make_app, **settings)
+    two = one if broker == "memory" else make_client(make_app, **settings)
+    for number in range(4):
+        client = (one, two)[number % 2]
+        assert client.get("/stream?as=ada&last=x").status_code == 400  # a wrong attempt is one
+    began = time.monotonic()
+    answer = two.get("/stream?as=ada")
+    assert time.monotonic() - began < 0.1
+    assert refusal(answer) == (429, 1202)
+    other = {"REMOTE_ADDR": "192.0.2.9"}
+    assert one.get("/stream?as=bob&last=x", environ_base=other).status_code == 400
+
+
+def test_the_time_to_wait_differs_from_client_to_client(make_app: MakeApp) -> None:
+    client = make_client(make_app, rate_per_address="1/minute")
+    client.get("/stream?last=x")
+    waits = {client.get("/stream").headers["Retry-After"] for _ in range(20)}
+    assert len(waits) > 3
+
+
+# -- the worker ---------------------------------------------------------------------------------------------
+
+
+def test_a_full_worker_refuses_before_it_looks_anybody_up(make_app: MakeApp) -> None:
+    app, sse = make_app(max_streams=1)
+    asked: list[None] = []
+    sse.identify(lambda request: asked.append(None))
+    with listening(app.test_client(), "/stream"):
+        assert len(asked) == 1
+        answer = app.test_client().get("/stream")
+        assert refusal(answer) == (503, 1203)
+        assert len(asked) == 1

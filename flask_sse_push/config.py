@@ -18,8 +18,6 @@ REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
 
 Reader = Callable[[str, Any], Any]
 
-_RATE = r"([1-9][0-9]{0,8}/(second|minute|hour))?"
-
 
 def _number(lowest: float, highest: float, unit: str) -> Reader:
     def read(key: str, value: Any) -> float:
@@ -59,6 +57,12 @@ def _matching(pattern: str, expected: str) -> Reader:
         return value
 
     return read
+
+
+_rate = _matching(
+    r"([1-9][0-9]{0,8}/(second|minute|hour))?",
+    "empty, or a number per second, minute or hour, such as 60/minute",
+)
 
 
 def _origins(key: str, value: Any) -> tuple[str, ...]:
@@ -126,9 +130,9 @@ class Settings:
     #: Streams one address (IPv6: a /64 network) may have open, over all workers; 0 is no limit.
     max_streams_per_address: int = _setting(0, _whole(0, 1_000_000, "streams"))
     #: Attempts to connect by one user, such as `60/minute`; empty is no limit. Needs the extra `limits`.
-    rate_per_user: str = _setting("", _matching(_RATE, "empty, or a number per second, minute or hour"))
+    rate_per_user: str = _setting("", _rate)
     #: The same for one address.
-    rate_per_address: str = _setting("", _matching(_RATE, "empty, or a number per second, minute or hour"))
+    rate_per_address: str = _setting("", _rate)
     #: Bytes waiting for one slow client before its stream is closed; it resumes from its cursor.
     max_buffer: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
     #: Seconds a client may take nothing at all before its connection is cut.

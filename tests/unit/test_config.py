@@ -200,6 +200,8 @@ def test_text_outside_its_grammar_is_refused_with_an_example(name: str, value: A
         "broker_url": "a URL such as redis://localhost:6379/0",
         "prefix": "1 to 64 of A-Z a-z 0-9 _ . -",
         "url_prefix": "a path such as /stream",
+        "rate_per_user": "empty, or a number per second, minute or hour, such as 60/minute",
+        "rate_per_address": "empty, or a number per second, minute or hour, such as 60/minute",
     }
     assert refusal(name, value).expected == expected[name]
 

@@ -302,6 +302,7 @@ class SSEBlueprint(Blueprint):
         )
         sink.grant = grant if grant.can_change(settings) else None
         sink.tagged = query.tagged(args)
+        sink.wait = query.batch(args)
         secrets_of_streams = admission.secrets()
         if secrets_of_streams is not None:
             sink.secret = secrets_of_streams.of(sink.connection, sink.user_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,9 @@ from .errors import ConfigError
 
 #: All keys begin so, in `app.config` and in the environment.
 KEY_PREFIX = "SSE_PUSH_"
+
+#: The longest that events may wait for a batch, in milliseconds: it is for less work, not for the history.
+MAX_BATCH_MS = 5000
 
 #: Where flask-sse looks for its URL.
 REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
@@ -48,6 +52,21 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) for v in value):
         raise ConfigError(key, value, "a list of names, or one string with commas")
     return tuple(value)
+
+
+def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
+    """Milliseconds by pattern: a mapping, or text such as `ticks:*=100, prices=250`."""
+    pairs: Any = value
+    if isinstance(value, str):
+        pairs = [pair.partition("=")[::2] for pair in value.split(",") if pair.strip()]
+    elif isinstance(value, Mapping):
+        pairs = value.items()
+    with contextlib.suppress(TypeError, ValueError):
+        waits = [(str(pattern).strip(), str(wait).strip()) for pattern, wait in pairs]
+        if all(p and re.fullmatch("[0-9]{1,4}", wait) and int(wait) <= MAX_BATCH_MS for p, wait in waits):
+            return tuple((pattern, int(wait)) for pattern, wait in waits)
+    expected = f"milliseconds from 0 to {MAX_BATCH_MS} by pattern of channels, such as {{'ticks:*': 100}}"
+    raise ConfigError(key, value, expected)
 
 
 def _matching(pattern: str, expected: str) -> Reader:
@@ -146,6 +165,9 @@ class Settings:
     #: Seconds that events are gathered before they go out together: fewer, bigger chunks, but later.
     #: With 0 they go at once, and what arrives meanwhile goes together.
     coalesce: float = _setting(0.0, _number(0, 10, "seconds"))
+    #: Channels (fnmatch patterns) whose events go out in batches, and the milliseconds they wait for others:
+    #: `{"ticks:*": 100}`, in the environment `ticks:*=100`. Needs PushClient or docs/protocol.md.
+    batch_ms: tuple[tuple[str, int], ...] = _setting((), _waits)
     #: Seconds between probes that prove a worker still hears the broker; after two without, it connects anew.
     probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
     #: Seconds a channel stays subscribed after its last local stream left: page reloads come back.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from . import batching
 from .brokers.base import Entry
 from .cursor import Cursor
+from .replica import Replica
 from .sink import Sink
 from .wire import control
 
-Chunks = dict[tuple[type[Sink], bytes, tuple[int, ...], tuple[str, ...] | None], bytes]
+#: Chunks made in one dispatch, by all that is in them.
+Chunks = dict[Hashable, bytes]
 
 
 class Group:
@@ -19,15 +22,19 @@ class Group:
     :param tagged: whether each event names its channels.
     """
 
-    __slots__ = ("channels", "kind", "last", "pending", "sinks", "tagged", "touched")
+    __slots__ = ("channels", "key", "kind", "last", "pending", "sinks", "tagged", "touched")
+
+    #: Whether its streams get events in batches.
+    batched = False
 
     def __init__(self, channels: tuple[str, ...], kind: type[Sink], tagged: bool = False) -> None:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
+        self.key: Hashable = None  # what the hub finds it by
         self.sinks: list[Sink] = []
         self.last = 0  # id of the newest entry put together for the group
-        self.pending: list[Entry] = []  # entries of the dispatch under way
+        self.pending: list[Entry] = []  # entries of the dispatch under way, and in batches those that wait
         self.touched = 0.0  # monotonic time of the last chunk
 
     def add(self, sink: Sink) -> None:
@@ -45,7 +52,7 @@ class Group:
             last.place = sink.place
         sink.group = None
 
-    def offer(self, entry: Entry) -> bool:
+    def offer(self, entry: Entry, replica: Replica) -> bool:
         """Notes an entry for the chunk being made; returns whether it is the first one.
 
         An event in several of the group's channels comes once for each, with the same id: one is kept.
@@ -56,28 +63,91 @@ class Group:
         self.pending.append(entry)
         return len(self.pending) == 1
 
-    def delivery(self, now: float, made: Chunks, notice: bytes = b"") -> Delivery:
+    def deliveries(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
+        """What is to go out after a dispatch; `notice` goes first."""
+        return self.flush(now, made, notice)
+
+    def flush(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
         """What is pending, as one chunk for the sinks of this moment; `notice` goes first.
 
         :param made: chunks of this dispatch: groups that get the same events share one.
         """
         entries, self.pending = self.pending, []
         self.touched = now
-        key = (
-            self.kind,
-            notice,
-            tuple([entry.id for entry in entries]),
-            self.channels if self.tagged else None,
-        )
+        entries_key = tuple([entry.id for entry in entries])
+        key = self.kind, self.batched, notice, entries_key, self.channels if self.tagged else None
         chunk = made.get(key)
         if chunk is None:
-            if self.tagged:
-                frames = notice + b"".join([entry.tagged(self.channels) for entry in entries])
-            else:
-                frames = notice + b"".join([entry.frame for entry in entries])
-            chunk = made[key] = self.kind.framed(frames)
+            chunk = made[key] = self.kind.framed(notice + self._frames(entries))
         limited = entries if any(entry.exclude for entry in entries) else ()
-        return Delivery(self.kind, tuple(self.sinks), chunk, limited, notice)
+        return [Delivery(self.kind, tuple(self.sinks), chunk, limited, notice, self.batched)]
+
+    def _frames(self, entries: Sequence[Entry]) -> bytes:
+        return b"".join(self._each(entries))
+
+    def _each(self, entries: Sequence[Entry]) -> list[bytes]:
+        if self.tagged:
+            return [entry.tagged(self.channels) for entry in entries]
+        return [entry.frame for entry in entries]
+
+
+class BatchingGroup(Group):
+    """A group whose events wait for others.
+
+    :param waits: seconds that the events of each channel may wait.
+    :param waiting: is told when something in the group is due.
+    """
+
+    __slots__ = ("_due", "_offered", "_size", "_soonest", "_waiting", "_waits")
+
+    batched = True
+
+    def __init__(
+        self,
+        channels: tuple[str, ...],
+        kind: type[Sink],
+        tagged: bool,
+        waits: Mapping[Replica, float],
+        waiting: batching.Waiting,
+    ) -> None:
+        super().__init__(channels, kind, tagged)
+        self._waits = waits
+        self._waiting = waiting
+        self._offered = False  # whether this dispatch brought something
+        self._soonest = 0.0  # the shortest wait of that
+        self._due: float | None = None  # monotonic time when what is pending must go
+        self._size = 0  # its bytes
+
+    def offer(self, entry: Entry, replica: Replica) -> bool:
+        wait = self._waits[replica]
+        first, self._offered = not self._offered, True
+        self._soonest = wait if first else min(wait, self._soonest)
+        if entry.id > self.last:  # else another channel brought it, but this one may be in more of a hurry
+            self.last = entry.id
+            self.pending.append(entry)
+            self._size += len(entry.frame)
+        return first
+
+    def deliveries(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
+        if self._offered:
+            self._offered = False
+            due = now + self._soonest
+            if self._due is None or due < self._due:
+                self._due = due
+                self._waiting.add(self, due)
+        if not self.pending and not notice:
+            return []
+        full = len(self.pending) >= batching.MAX_EVENTS or self._size >= batching.MAX_BYTES
+        if notice or full or (self._due is not None and self._due <= now):
+            return self.flush(now, made, notice)
+        return []
+
+    def flush(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
+        self._due, self._size = None, 0
+        return super().flush(now, made, notice)
+
+    def _frames(self, entries: Sequence[Entry]) -> bytes:
+        return batching.pack(self._each(entries))
 
 
 class Delivery(NamedTuple):
@@ -88,6 +158,7 @@ class Delivery(NamedTuple):
     chunk: bytes
     limited: Sequence[Entry]  # the entries again, when some are not for everybody
     notice: bytes
+    batched: bool = False
 
     def write(self, sinks: Sequence[Sink]) -> None:
         """Writes the chunk to some of the sinks; without the events that one is excluded from."""
@@ -95,18 +166,25 @@ class Delivery(NamedTuple):
             self.kind.write_all(sinks, self.chunk)
             return
         for sink in sinks:
-            sink.write(self.kind.framed(self.notice + frames_for(sink, self.limited)))
+            frames = frames_for(sink, self.limited, batched=self.batched)
+            sink.write(self.kind.framed(self.notice + frames))
 
 
-def frames_for(sink: Sink, entries: Iterable[Entry]) -> bytes:
+def frames_for(sink: Sink, entries: Iterable[Entry], *, batched: bool = False) -> bytes:
     """The frames of `entries`. One that is not for `sink` becomes a heartbeat: its cursor moves on."""
-    return b"".join(_frame_for(sink, entry) for entry in entries)
+    shown = [(not sink.is_excluded(entry.exclude), entry) for entry in entries]
+    if not batched:
+        return b"".join([_frame_for(sink, entry) if is_for else _step(entry) for is_for, entry in shown])
+    packed = batching.pack([_frame_for(sink, entry) for is_for, entry in shown if is_for])
+    return packed if not shown or shown[-1][0] else packed + _step(shown[-1][1])
 
 
 def _frame_for(sink: Sink, entry: Entry) -> bytes:
-    if sink.is_excluded(entry.exclude):
-        return heartbeat(Cursor(entry.epoch, entry.id))
     return entry.tagged(sink.subscribed) if sink.tagged else entry.frame
+
+
+def _step(entry: Entry) -> bytes:
+    return heartbeat(Cursor(entry.epoch, entry.id))
 
 
 def heartbeat(cursor: Cursor) -> bytes:

@@ -13,18 +13,19 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from . import rooms
+from .batching import Batching, Waiting
 from .brokers.base import Broker, Entry
 from .config import Settings
 from .control import CONTROL, Act, Commands
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
 from .fetcher import Fetcher
-from .group import Chunks, Delivery, Group, frames_for
+from .group import BatchingGroup, Chunks, Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
 from .reader import Reader
@@ -63,7 +64,10 @@ class Hub:
         )
         self._lock = threading.Lock()
         self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
-        self._groups: dict[tuple[type[Sink], frozenset[str], bool], Group] = {}
+        self._groups: dict[Hashable, Group] = {}
+        self._batching = Batching(settings.batch_ms)
+        self._waiting = Waiting()  # groups whose batch is not due yet
+        self._sealed: list[Delivery] = []  # batches that a stream's joining ended, still to be written
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
@@ -169,7 +173,8 @@ class Hub:
             sink.began = resume.at or 0 if reset.cursor else sink.began
             notices += reset_frame(reset)
             self._observer.lost(sink)
-        missed = notices + frames_for(sink, resume.take(replicas, moment))
+        batched = self._batching.waits(sink.subscribed, sink.wait) is not None
+        missed = notices + frames_for(sink, resume.take(replicas, moment), batched=batched)
         if not missed:
             self._join(sink, resume)
             return None
@@ -193,21 +198,32 @@ class Hub:
 
     def _enlist(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
         """Lets a stream that has everything up to `last` take part in the fan-out of `channels`."""
-        key = type(sink), frozenset(channels), sink.tagged
+        waits = self._batching.waits(channels, sink.wait)
+        key = type(sink), frozenset(channels), sink.tagged, waits and frozenset(waits.items())
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(channels, type(sink), sink.tagged)
+            group = self._groups[key] = self._group(sink, channels, waits)
+            group.key = key
             group.last = last
             for name in group.channels:
                 self._timeline.replicas[name].groups.append(group)
+        elif group.pending:  # the newcomer has had what waits there: it goes to the others alone
+            self._sealed += group.flush(time.monotonic(), {})
         group.add(sink)
 
     def _move(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
+        self._sealed = self._flushed([sink.group])
         self._part(sink)
         self._enlist(sink, channels, last)
 
+    def _group(self, sink: Sink, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
+        if waits is None:
+            return Group(channels, type(sink), sink.tagged)
+        by_replica = {self._timeline.replicas[name]: wait for name, wait in waits.items()}
+        return BatchingGroup(channels, type(sink), sink.tagged, by_replica, self._waiting)
+
     def _drop(self, group: Group) -> None:
-        del self._groups[group.kind, frozenset(group.channels), group.tagged]
+        del self._groups[group.key]
         for name in group.channels:
             self._timeline.replicas[name].groups.remove(group)
 
@@ -226,7 +242,7 @@ class Hub:
         while not self._closed:
             try:
                 items = self._arrived()
-                if items or self._rooms:
+                if items or self._rooms or self._waiting.is_due(time.monotonic()):
                     self._deliver(self._dispatch(items))
                 if self._errands:
                     self._run_errands()
@@ -240,7 +256,8 @@ class Hub:
         """Everything that waits; the busier the worker, the more goes into one chunk."""
         items: list[Item] = []
         try:
-            items.append(self._inbox.get(timeout=self._wheel.slot))
+            patience = self._waiting.timeout(time.monotonic(), self._wheel.slot)
+            items.append(self._inbox.get(timeout=patience))
             if self._settings.coalesce:
                 time.sleep(self._settings.coalesce)
             while len(items) < MAX_INBOX:
@@ -258,7 +275,7 @@ class Hub:
                 self._begin_epoch(self._timeline.moment().base)
             if dispatch.new_epoch or CONTROL in dispatch.lost:
                 self.commands.lost()
-            steps: list[Delivery | Act] = []
+            steps: list[Delivery | Act] = [*self._flushed(notices)]
             for entries, command in self.commands.pieces(
                 self._timeline.replicas.get(CONTROL), dispatch.entries
             ):
@@ -266,8 +283,12 @@ class Hub:
                 notices = {}
                 if command is not None:
                     steps += self.commands.obey(command)
+            now, made = time.monotonic(), Chunks()
+            for group in self._waiting.take(now):
+                steps += group.deliveries(now, made)
             if self._rooms:
-                steps += [*self._rooms.advance(), self._reader.poke]
+                acts = self._rooms.advance()
+                steps += [*self._flushed([]), *acts, self._reader.poke]
             return steps
 
     def _begin_epoch(self, base: int) -> None:
@@ -276,17 +297,25 @@ class Hub:
         for sink in self._sinks.values():
             sink.began = base
 
+    def _flushed(self, groups: Iterable[Group | None]) -> list[Delivery]:
+        """What is sealed, and what waits in `groups` for a batch: both must go before what follows."""
+        sealed, self._sealed = self._sealed, []
+        now, made = time.monotonic(), Chunks()
+        for group in groups:
+            if group is not None and group.pending:
+                sealed += group.flush(now, made)
+        return sealed
+
     def _deliveries(
         self, entries: Iterable[tuple[Replica, Entry]], notices: Mapping[Group, bytes]
     ) -> list[Delivery]:
         touched = list(notices)
         for replica, entry in entries:
             for group in replica.groups:
-                if group.offer(entry) and group not in notices:
+                if group.offer(entry, replica) and group not in notices:
                     touched.append(group)
-        now = time.monotonic()
-        made: Chunks = {}
-        return [group.delivery(now, made, notices.get(group, b"")) for group in touched]
+        now, made = time.monotonic(), Chunks()
+        return [each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))]
 
     def _reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
         """What each group must be told of lost events."""
@@ -341,7 +370,8 @@ class Hub:
     ) -> list[Act]:
         """Lets no later event reach `sinks`; the acts that end them, after `notice`. The caller holds the
         lock."""
-        acts: list[Act] = []
+        sinks = list(sinks)
+        acts = self._flushing(sinks)
         for sink in sinks:
             sink.dismissed = True
             self._part(sink)
@@ -360,12 +390,20 @@ class Hub:
             return []
         if len(left) == 1 or group is None:  # who still catches up begins again, with what is left to it
             return self.dismiss([sink], reason, reconnect=len(left) > 1, notice=notice)
+        acts = self._flushing([sink])
         self._part(sink)
         self._enlist(sink, left, group.last)
+        acts += self._flushing([])
         now = time.monotonic()
         for name in gone:
             self._timeline.exit(name, now)
-        return [partial(sink.write, sink.framed(notice))]
+        acts.append(partial(sink.write, sink.framed(notice)))
+        return acts
+
+    def _flushing(self, sinks: Iterable[Sink]) -> list[Act]:
+        """The act that writes what waits, for the groups of `sinks` too; none when nothing does."""
+        flushed = self._flushed([sink.group for sink in sinks])
+        return [partial(self._deliver, flushed)] if flushed else []
 
     def errand(self, handler: Callable[[], Iterable[Act]]) -> None:
         """Has the dispatcher call `handler` as it does handlers of commands, soon. Any thread may call."""
@@ -395,9 +433,14 @@ class Hub:
                 leaving = self._drain.due(list(self._sinks.values()), now) if self._drain.wanted() else ()
                 due = self._wheel.turn(now)
                 self._reader.unsubscribe(self._timeline.forget_idle(now - self._settings.linger))
+            due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
+            if self._waiting or self._sealed:
+                silent = [sink for sink in due if self._wheel.silent_for(sink, now)]
+                with self._lock:
+                    flushed = self._flushed([sink.group for sink in (*leaving, *silent)])
+                self._deliver(flushed)
             for sink in leaving:
                 sink.end(self._drain.frame())
-            due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
             for sink in due:
                 self._look_after(sink, now)
             with self._lock:

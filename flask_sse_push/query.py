@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from werkzeug.datastructures import MultiDict
 
+from . import batching
+from .config import MAX_BATCH_MS
 from .cursor import MAX_LENGTH
 from .errors import ErrorCode, InvalidEvent, Refused
 from .event import checked_channel
@@ -60,6 +62,19 @@ def tagged(args: MultiDict[str, str]) -> bool:
 
 def _given(args: MultiDict[str, str], name: str) -> str | None:
     return args[name] if name in args else None  # noqa: SIM401 (`get` raises and catches an exception of 1 µs)
+
+
+def batch(args: MultiDict[str, str]) -> float | None:
+    """Seconds that events may wait for others, by `?batch=<ms>`; 0 is no batching, None: as the app has it.
+
+    :raises Refused: 400, for anything but whole milliseconds up to MAX_BATCH_MS.
+    """
+    wish = args.get("batch")
+    if wish is None:
+        return None
+    if wish.isascii() and wish.isdigit() and len(wish) < 10 and int(wish) <= MAX_BATCH_MS:
+        return batching.step(int(wish))
+    raise _bad(f"batch is {wish[:40]!r}, must be milliseconds from 0 to {MAX_BATCH_MS}")
 
 
 def _bad(message: str) -> Refused:

@@ -29,6 +29,7 @@ class Sink(ABC):
         "tagged",
         "touched",
         "user_id",
+        "wait",
     )
 
     def __init__(self, connection: str, user_id: str | None, channels: tuple[str, ...]) -> None:
@@ -42,6 +43,7 @@ class Sink(ABC):
         self.hold: Hold | None = None  # what it takes of its user's and address's quotas
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it
+        self.wait: float | None = None  # seconds that events may wait for a batch; None: as the app has it
         self.place = 0  # where it stands in its group
         self.touched = 0.0  # monotonic time of the last chunk that went to this sink alone
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from flask_sse_push import batching
 from flask_sse_push.brokers.base import BROADCAST, Publication
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.cursor import EARLIEST, LOST, Cursor, parse
 from flask_sse_push.resume import Start
+
+#: An event as a client sees it.
+Fields = dict[str, str]
 
 #: Cursors that nobody was given.
 BOGUS = (LOST, "nonsense")
@@ -174,11 +178,22 @@ class Judge:
         self._wishes: list[Wish] = []
         self._missed_at = NOWHERE  # up to where the channels that are being joined were told of
 
-    def read(self, frame: bytes) -> None:
-        fields: dict[str, str] = {}
+    def unpacked(self, frame: bytes) -> Iterator[Fields]:
+        """What a client hands out for one frame: a batch is taken apart."""
+        fields: Fields = {}
         for line in frame.decode().split("\n"):
             name, _, value = line.partition(": ")
             fields[name] = value
+        if fields.get("event") != "sse.batch":
+            yield fields
+            return
+        messages = json.loads(fields["data"])
+        assert 0 < len(messages) <= batching.MAX_EVENTS
+        assert messages[-1]["id"] == fields["id"]
+        for message in messages:
+            yield {"event": message["type"], "data": message["data"], "id": message["id"]}
+
+    def read(self, fields: Fields) -> None:
         kind, data = fields.get("event", "message"), fields["data"]
         cursor = fields.get("id")
         if kind == "sse.open":

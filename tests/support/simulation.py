@@ -34,8 +34,16 @@ NAMES = ("a", "b", "c", "d")
 KEPT = 5
 TTL = 60.0
 SETTINGS = Settings(
-    history_size=KEPT, history_ttl=TTL, replica_bytes=300, heartbeat=1.0, probe=5.0, linger=2.0
+    history_size=KEPT,
+    history_ttl=TTL,
+    replica_bytes=300,
+    heartbeat=1.0,
+    probe=5.0,
+    linger=2.0,
+    batch_ms=(("d", 300),),
 )
+#: What a client may say of batches: nothing, that it wants none, and how long events may wait.
+WAITS = (None, None, 0.0, 0.2, 2.5)
 PIECE = 70
 #: As much as there is.
 ALL = 10**6
@@ -253,7 +261,7 @@ class Worker:
             items.append(self.hub._inbox.get())
         # The dispatcher delivers one batch before it takes the next.
         self.deliver()
-        if items or self.hub._rooms:
+        if items or self.hub._rooms or self.hub._waiting.is_due(CLOCK.now):
             self._deliveries = self.hub._dispatch(items)
 
     def deliver(self, count: int = ALL) -> None:
@@ -296,7 +304,9 @@ class Worker:
         fetching = self._fetching is not None and not self._fetching.dead
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.hub._reader.connected
         changes = self.hub._reader._changes or self.hub._rooms
-        return linked and not (busy or fetching or changes or self._deliveries or self.hub._inbox.qsize())
+        batches = any(group.pending for group in self.hub._groups.values())
+        busy_now = busy or fetching or changes
+        return linked and not (batches or busy_now or self._deliveries or self.hub._inbox.qsize())
 
 
 class JudgedSink(Sink):
@@ -315,9 +325,10 @@ class JudgedSink(Sink):
         if self.left:
             return
         for frame in chunk.split(b"\n\n")[:-1]:
-            self.judge.read(frame)
             self.resets += b"event: sse.reset" in frame
-            self.cursors.append(self.judge.cursor)
+            for read in self.judge.unpacked(frame):
+                self.judge.read(read)
+                self.cursors.append(self.judge.cursor)
 
     def end(self, frame: bytes) -> None:
         assert b"event: sse.close" in frame
@@ -346,13 +357,21 @@ class Client:
         self.connection = name  # another one each time
         self._count = 0
 
-    def open(self, worker: Worker, truth: Truth, channels: tuple[str, ...], start: Start) -> None:
+    def open(
+        self,
+        worker: Worker,
+        truth: Truth,
+        channels: tuple[str, ...],
+        start: Start,
+        wait: float | None,
+    ) -> None:
         self._count += 1
         self.connection = f"{self.name}.{self._count}"
         judge = Judge(truth, {self.connection, "u" + self.name}, channels, start)
         self.worker = worker
         self.joined = False
         self.sink = JudgedSink(self.connection, "u" + self.name, channels, judge)
+        self.sink.wait = wait
         self.sink.when_ended = self.leave
         self.resume = Resume((*channels, BROADCAST), start)
         worker.hub.open(self.sink)
@@ -436,11 +455,13 @@ class World:
             return str(Cursor(self.broker._epoch, 0))
         return str(Cursor(self.broker._epoch, self.truth.facts[-1].place[1]))
 
-    def open(self, client: int, worker: int, channels: tuple[str, ...], kind: str) -> None:
+    def open(
+        self, client: int, worker: int, channels: tuple[str, ...], kind: str, wait: float | None = None
+    ) -> None:
         """A client comes, or comes again, with one kind of cursor."""
         who = self.clients[client]
         who.leave()
-        who.open(self.workers[worker], self.truth, channels, self._start(who, kind, channels))
+        who.open(self.workers[worker], self.truth, channels, self._start(who, kind, channels), wait)
 
     def _start(self, who: Client, kind: str, channels: Sequence[str]) -> Start:
         cursor = who.sink.judge.cursor if who.worker else who.cursor
@@ -518,6 +539,7 @@ class World:
                 if worker.gate.wire and worker.gate.wire.deaf:
                     CLOCK.now += 3 * SETTINGS.probe
                 if not worker.quiet:
+                    CLOCK.now += max(wait for wait in WAITS if wait)
                     worker.probe()
                 worker.run()
             moved = [client.follow() for client in self.clients]

@@ -144,7 +144,7 @@ def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None
 
 def test_every_setting_is_tested_here() -> None:
     elsewhere = {"cors_origins"}  # test_cors
-    assert {*WHOLE, *SECONDS, *TEXT, "public_channels", *elsewhere} == set(NAMES)
+    assert {*WHOLE, *SECONDS, *TEXT, "public_channels", "batch_ms", *elsewhere} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -226,3 +226,26 @@ def test_names_are_a_collection_or_one_string_with_commas(value: Any, names: tup
 @pytest.mark.parametrize("value", [5, True, {"a": 1}, ["a", 5], b"a"])
 def test_what_is_no_list_of_names_is_refused(value: Any) -> None:
     assert refusal("public_channels", value).expected == "a list of names, or one string with commas"
+
+
+@pytest.mark.parametrize(
+    ("value", "waits"),
+    [
+        ("", ()),
+        ("ticks:*=100", (("ticks:*", 100),)),
+        (" ticks:* = 100, prices=0 ,,", (("ticks:*", 100), ("prices", 0))),
+        ({}, ()),
+        ({"ticks:*": 100, "prices": "5000"}, (("ticks:*", 100), ("prices", 5000))),
+    ],
+)
+def test_waits_are_a_mapping_or_one_string_with_commas(value: Any, waits: tuple[Any, ...]) -> None:
+    assert load(batch_ms=value).batch_ms == waits
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["ticks", "ticks=", "=100", "a=5001", "a=-1", "a=1.5", {"a": True}, {"a": None}, [("a",)], 100, b"a=1"],
+)
+def test_what_is_no_milliseconds_by_pattern_is_refused(value: Any) -> None:
+    expected = "milliseconds from 0 to 5000 by pattern of channels, such as {'ticks:*': 100}"
+    assert refusal("batch_ms", value).expected == expected

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from flask_sse_push import fetcher, hub, reader, resume
+from flask_sse_push import batching, fetcher, hub, reader, resume
 from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
-from tests.support.simulation import ALL, CLOCK, KINDS, NAMES, PIECE, Turn, Worker, World
+from tests.support.simulation import ALL, CLOCK, KINDS, NAMES, PIECE, WAITS, Turn, Worker, World
 
 Strategy = st.SearchStrategy[Any]
 
@@ -39,6 +39,7 @@ some_names: Strategy = st.lists(st.sampled_from(NAMES), max_size=2, unique=True)
 clients: Strategy = st.integers(0, 3)
 workers: Strategy = st.integers(0, 1)
 few: Strategy = st.sampled_from([ALL, 0, 1, 2])
+waits: Strategy = st.sampled_from(WAITS)
 starts: Strategy = st.sampled_from(KINDS)
 
 
@@ -58,9 +59,11 @@ class PromiseMachine(RuleBasedStateMachine):
     def publish(self, events: list[tuple[tuple[str, ...], tuple[str, ...], float | None]]) -> None:
         self.world.publish(events)
 
-    @rule(client=clients, worker=workers, channels=channel_sets, kind=starts)
-    def open(self, client: int, worker: int, channels: tuple[str, ...], kind: str) -> None:
-        self.world.open(client, worker, channels, kind)
+    @rule(client=clients, worker=workers, channels=channel_sets, kind=starts, wait=waits)
+    def open(
+        self, client: int, worker: int, channels: tuple[str, ...], kind: str, wait: float | None
+    ) -> None:
+        self.world.open(client, worker, channels, kind, wait)
 
     @rule(client=clients, pieces=st.sampled_from([1, 9]))
     def follow(self, client: int, pieces: int) -> None:
@@ -163,6 +166,8 @@ class Walk:
         self._chance = chance
         self._pick = chance.choice
         self._parts = [ALL] * chance.randrange(4) + [0, 1, 2]
+        # Streams that share a group, in which events wait for long.
+        self._crowd = (tuple(chance.sample(NAMES, 2)), 2.5) if chance.random() < 0.4 else None
 
     #: What may happen, and how often on the average.
     STEPS: Mapping[str, float] = {
@@ -216,7 +221,10 @@ class Walk:
 
     def open(self) -> None:
         names = tuple(self._chance.sample(NAMES, self._pick([1, 2, 2, 3])))
-        self.world.open(self.client(), self._chance.randrange(2), names, self._pick(KINDS))
+        wait = self._pick(WAITS)
+        if self._crowd and self._chance.random() < 0.8:
+            names, wait = self._crowd
+        self.world.open(self.client(), self._chance.randrange(2), names, self._pick(KINDS), wait)
 
     def follow(self) -> None:
         self.world.follow(self.client(), self._pick([1, 9]))
@@ -288,6 +296,7 @@ def _simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (memory, hub, reader, fetcher):
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(resume, "MAX_PIECE", PIECE)
+    monkeypatch.setattr(batching, "MAX_EVENTS", 3)
     for module in (fetcher, reader):
         monkeypatch.setattr(module, "MAX_AT_ONCE", 2)
 

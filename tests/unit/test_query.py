@@ -7,7 +7,7 @@ from werkzeug.datastructures import MultiDict
 
 from flask_sse_push.cursor import MAX_LENGTH, parse
 from flask_sse_push.errors import ErrorCode, InvalidEvent, Refused
-from flask_sse_push.query import channels, start
+from flask_sse_push.query import batch, channels, start
 from flask_sse_push.resume import Start
 
 Pairs = list[tuple[str, str]]
@@ -104,3 +104,17 @@ def test_a_last_that_is_no_number_is_a_bad_request(last: str) -> None:
         start(MultiDict({"last": last}), None)
     assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
     assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize(
+    ("wish", "seconds"), [(None, None), ("0", 0.0), ("100", 0.1), ("120", 0.1), ("0100", 0.1), ("5000", 5.0)]
+)
+def test_a_wish_for_batches_is_milliseconds(wish: str | None, seconds: float | None) -> None:
+    assert batch(MultiDict([] if wish is None else [("batch", wish)])) == seconds
+
+
+@pytest.mark.parametrize("wish", ["", "-1", "5001", "9999999999", "1e3", "0.1", " 100", "\u0661", "yes"])
+def test_what_is_no_wish_for_batches_is_a_bad_request(wish: str) -> None:
+    with pytest.raises(Refused, match=r"^batch is .*, must be milliseconds from 0 to 5000$") as caught:
+        batch(MultiDict([("batch", wish)]))
+    assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)

@@ -17,10 +17,12 @@ page = Blueprint("live", __name__, url_prefix="/live", template_folder="template
 
 
 @page.get("/")
-@login_required  # type: ignore[untyped-decorator]
 def show() -> str:
-    """The page. Its stream carries what everybody may see, and what is for this user alone."""
-    channels = ["news", "ticks", "chat", f"user:{current_user.id}"]
+    """The page. Its stream carries what everybody may see; for who has signed in also what members may, and
+    what is for this user alone."""
+    channels = ["news", "ticks"]
+    if current_user.is_authenticated:
+        channels += ["chat", f"user:{current_user.id}"]
     stream = url_for("sse.stream", channels=",".join(channels))
     return render_template("live.html", stream=stream, channels=channels, targets=_targets())
 

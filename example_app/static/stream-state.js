@@ -40,7 +40,7 @@ const REASONS = {
 };
 
 /**
- * A stream is refused when the session has ended: then the page is asked for anew, and leads to the sign-in.
+ * A stream is refused when the session has ended: then the page is asked for anew, with what is left to it.
  * @param {EventTarget} client A PushClient.
  * @param {string} whoami Where the app tells who is signed in.
  */

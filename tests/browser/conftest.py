@@ -73,7 +73,7 @@ class Visitor:
     def sign_in(self, url: str, name: str) -> Page:
         """Opens the app and signs in with the keyboard; returns the page once its stream is open."""
         page = self.page
-        page.goto(url)
+        page.goto(f"{url}/signin")
         page.get_by_label("Name").fill(name)
         page.get_by_label("Name").press("Tab")
         page.keyboard.type(DEMO_PASSWORDS[name])

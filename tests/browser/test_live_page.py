@@ -17,9 +17,11 @@ def event(page: Page, text: str) -> Locator:
     return page.locator("#feed li").filter(has=page.get_by_text(text, exact=True))
 
 
-def test_after_signing_in_the_ticks_of_another_process_move(calm_site: Site, visit: Visit) -> None:
+def test_the_ticks_of_another_process_move_for_everybody(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    page = visitor.sign_in(calm_site.url, "ada")
+    page = visitor.page
+    page.goto(calm_site.url)
+    expect(page.locator("#state")).to_have_text("Live")
     number, curve = page.locator("#tick-number"), page.locator("#curve polyline")
     with calm_site.ticker():
         expect(number).to_have_text("1")
@@ -92,8 +94,10 @@ def test_signing_out_ends_the_session(calm_site: Site, visit: Visit) -> None:
     page = visit().sign_in(calm_site.url, "ada")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/signin")
-    page.goto(f"{calm_site.url}/live/")
-    page.wait_for_url("**/signin?*")
+    page.get_by_role("link", name="Live").click()
+    expect(page.locator("#state")).to_have_text("Live")
+    assert page.locator(".channels code").all_text_contents() == ["news", "ticks"]
+    page.get_by_role("link", name="Sign in").first.click()
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill("wrong")
     page.keyboard.press("Enter")
@@ -106,6 +110,9 @@ def test_the_page_fits(
 ) -> None:
     visitor = visit(width, height)
     visitor.page.goto(calm_site.url)
+    visitor.page.screenshot(path=tmp_path / f"{name}-visitor.png", full_page=True, animations="disabled")
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+    visitor.page.goto(f"{calm_site.url}/signin")
     visitor.page.screenshot(path=tmp_path / f"{name}-signin.png", full_page=True, animations="disabled")
     page = visitor.sign_in(calm_site.url, "grace")
     with calm_site.announcer.batch() as batch:

@@ -133,7 +133,7 @@ def demo(log: Path) -> Iterator[Demo]:
 def test_it_says_where_to_look_and_events_move(calm: Demo) -> None:
     (line,) = re.findall("Open .*", calm.log.read_text())
     assert line == f"Open {calm.url} in a browser. Ctrl-C ends the demo."
-    assert httpx.get(calm.url, trust_env=False, follow_redirects=True).url.path == "/signin"
+    assert httpx.get(calm.url, trust_env=False, follow_redirects=True).url.path == "/live/"
     with calm.stream("news,ticks") as stream:
         assert stream.next().type == "sse.open"
         first, second = stream.next_of("tick").json(), stream.next_of("tick").json()

@@ -109,9 +109,9 @@ function drawCurve() {
   byId("curve").firstElementChild.setAttribute("points", points.join(" "));
 }
 
-// -- the form -----------------------------------------------------------------------------------------
+// -- the form, for who has signed in -------------------------------------------------------------------
 
-byId("publish").addEventListener("submit", async (submit) => {
+byId("publish")?.addEventListener("submit", async (submit) => {
   submit.preventDefault();
   const form = submit.target;
   const failure = await publish(form.action, Object.fromEntries(new FormData(form)));

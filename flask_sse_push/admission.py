@@ -80,21 +80,26 @@ class Admission:
                 raise access.refused(identity.user, channel, can_sign_in=self._knows_users())
         return grant
 
-    def judge(self, grant: Grant, channels: Collection[str]) -> list[str] | None:
+    def judge(self, grant: Grant | None, channels: Collection[str]) -> list[str] | None:
         """Which of `channels` an open stream may not listen to any more; None when its user is nobody now.
 
         Asked outside any request, in an app context of its own. May block and raise, as the app's hooks do.
+
+        :param grant: None for a stream of nobody that began with public channels.
         """
         with self._app.app_context():
-            user = grant.identity.user
-            if grant.identity.renew is not None:
-                user = grant.identity.renew()
+            identity = grant.identity if grant else NOBODY
+            user = identity.user
+            if identity.renew is not None:
+                user = identity.renew()
                 if user is None:
                     return None
+            vouched = grant.ticket.channels if grant and grant.ticket and identity.renew is None else ()
+            public, authorize = self._settings.public_channels, self._hooks.authorize
             return [
-                channel
-                for channel in channels
-                if not grant.may_listen(user, channel, self._settings, self._hooks)
+                name
+                for name in channels
+                if name not in vouched and not access.may_listen(user, name, public, authorize)
             ]
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
@@ -123,7 +128,7 @@ class Admission:
 
     def _check_origin(self, request: Request) -> None:
         allowed = self._settings.cors_origins
-        if allowed and cors.is_foreign(request.headers.get("Origin"), request.host_url.rstrip("/"), allowed):
+        if allowed and cors.is_foreign(request.headers.get("Origin"), request.host, allowed):
             raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not open streams")
 
     def _identity(self, request: Request) -> Identity:

@@ -205,12 +205,22 @@ class MessageAnnouncer:
         *,
         since: str | None = None,
         last: int | None = None,
+        vouched: bool = True,
     ) -> None:
-        """Has an open stream join and leave channels in one step."""
+        """Has an open stream join and leave channels in one step.
+
+        :param vouched: whether the app wants it so: then `@sse.authorize` is not asked about it later either.
+        """
         if since is not None and last is not None:
             raise InvalidEvent("since", "cannot be given together with last")
         self.command(
-            "channels", connection=connection, join=list(join), leave=list(leave), since=since, last=last
+            "channels",
+            connection=connection,
+            join=list(join),
+            leave=list(leave),
+            since=since,
+            last=last,
+            vouched=vouched,
         )
 
     def command(self, name: str, **arguments: Any) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Request
 
+from . import cors
 from .admission import Admission
 from .announcer import MessageAnnouncer
 from .config import Settings
@@ -49,14 +49,10 @@ def body(request: Request, most: int = MAX_BODY) -> dict[str, Any]:
 def check_origin(request: Request, allowed: Collection[str]) -> None:
     """Lets pages of the app's own host and of the listed origins pass, and whoever is no page.
 
-    A proxy may have taken TLS off, so that the app does not know its own scheme: hosts are compared.
-
     :raises Refused: 403.
     """
-    origin = request.headers.get("Origin")
-    if origin is None or origin in allowed or urlsplit(origin).netloc == request.host:
-        return
-    raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not do this")
+    if cors.is_foreign(request.headers.get("Origin"), request.host, allowed):
+        raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not do this")
 
 
 def bad(message: str, status: int = 400, **details: Any) -> Refused:
@@ -94,7 +90,7 @@ def change_channels(
     if not known or not secrets.match(secret, connection, identity.user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is not the one that sse.open gave this stream, or it is another user's"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
-    announcer.change(connection, join, leave, since=since, last=last)
+    announcer.change(connection, join, leave, since=since, last=last, vouched=False)
     return {"connection": connection, "join": join, "leave": leave}
 
 

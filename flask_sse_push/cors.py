@@ -30,9 +30,11 @@ def headers(origin: str | None, allowed: Collection[str], *, preflight: bool = F
     }
 
 
-def is_foreign(origin: str | None, own: str, allowed: Collection[str]) -> bool:
-    """Whether a page sent the request that is neither of the app's own origin nor of one allowed.
+def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
+    """Whether a page sent the request that is neither of the app's own host nor of an origin allowed.
 
-    :param own: the app's origin as the request came, e.g. `https://example.com`.
+    A proxy may have taken TLS off, so that the app does not know its own scheme: hosts are compared.
+
+    :param host: that of the request, with its port.
     """
-    return origin is not None and origin != own and origin not in allowed
+    return origin is not None and origin not in allowed and origin.partition("://")[2] != host

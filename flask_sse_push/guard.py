@@ -51,7 +51,7 @@ class Watch:
         self.sink = sink
         self.opened = now
         # The deadline is on the wall clock; what is left of it is not.
-        expires = sink.grant.identity.expires
+        expires = sink.grant and sink.grant.identity.expires
         self.expires = None if expires is None else now + expires - time.time()
         self.failures = 0
 
@@ -89,16 +89,24 @@ class Guard(Observer):
     def opened(self, sink: Sink) -> None:
         if sink.grant is None:
             return
-        now = time.monotonic()
-        watch = Watch(sink, now)
         with self._lock:
-            self._watches[sink.connection] = watch
-            self._schedule(watch, now + self._interval * random.uniform(EARLIEST, 1))
+            self._watch(sink)
             missed = [arguments for at, arguments in self._heard if at >= sink.grant.began]
         for arguments in missed:
             if arguments["user_id"] == sink.user_id:
                 self._hub.errand(lambda arguments=arguments: self._take(arguments, [sink]))  # type: ignore[misc]
         self._start()
+
+    def changed(self, sink: Sink, joined: tuple[str, ...], left: tuple[str, ...]) -> None:
+        if joined and sink.connection not in self._watches:
+            with self._lock:
+                self._watch(sink)
+            self._start()
+
+    def _watch(self, sink: Sink) -> None:
+        now = time.monotonic()
+        watch = self._watches[sink.connection] = Watch(sink, now)
+        self._schedule(watch, now + self._interval * random.uniform(EARLIEST, 1))
 
     def closed(self, sink: Sink) -> None:
         self._watches.pop(sink.connection, None)
@@ -125,8 +133,7 @@ class Guard(Observer):
             while self._heard and self._heard[0][0] < now - REMEMBERED:
                 self._heard.popleft()
             self._heard.append((now, arguments))
-        wanted = {key: arguments[key] for key in ("user_id", "channel") if arguments.get(key)}
-        return self._take(arguments, self._hub.matching(**wanted))
+        return self._take(arguments, self._hub.matching(user_id=arguments["user_id"]))
 
     def _take(self, arguments: Mapping[str, Any], sinks: Iterable[Sink]) -> list[Act]:
         channel, reason = arguments.get("channel"), str(arguments.get("reason", "revoked"))
@@ -185,6 +192,9 @@ class Guard(Observer):
                 time.sleep(0)
 
     def _check(self, watch: Watch) -> None:
+        if watch.sink not in self._hub:
+            self._watches.pop(watch.sink.connection, None)
+            return
         now = time.monotonic()
         again = self._interval * random.uniform(EARLIEST, 1)
         if watch.expires is not None and watch.expires <= now:
@@ -196,7 +206,8 @@ class Guard(Observer):
             self._end(watch, "recheck", reconnect=True)
             return
         try:
-            lost = self._judge(watch.sink.grant, watch.sink.channels)
+            sink = watch.sink
+            lost = self._judge(sink.grant, [name for name in sink.channels if name not in sink.vouched])
         except Exception:
             self._note_failure(watch)
             again = min(again, PAUSE)

@@ -383,12 +383,15 @@ class Hub:
         """Lets no later event of `channels` reach `sink`, which keeps its others; the acts that tell it by
         `notice`. One that has no others is ended. The caller holds the lock.
         """
-        gone = [name for name in channels if name in sink.channels]
-        left = tuple(name for name in sink.subscribed if name not in gone)
+        wanted = frozenset(channels)
+        gone = tuple(name for name in sink.channels if name in wanted)
+        left = tuple(name for name in sink.subscribed if name not in wanted)
         group = sink.group
-        if not gone or sink.dismissed:
+        sink.vouched -= wanted
+        joining = self._rooms.is_joining(sink, wanted)
+        if sink.dismissed or not (gone or joining):
             return []
-        if len(left) == 1 or group is None:  # who still catches up begins again, with what is left to it
+        if len(left) == 1 or group is None or joining:  # who is under way begins again, with what is left
             return self.dismiss([sink], reason, reconnect=len(left) > 1, notice=notice)
         acts = self._flushing([sink])
         self._part(sink)
@@ -397,7 +400,9 @@ class Hub:
         now = time.monotonic()
         for name in gone:
             self._timeline.exit(name, now)
+            self._rooms.note_left(sink, name, group.last)
         acts.append(partial(sink.write, sink.framed(notice)))
+        acts.append(partial(self._observer.changed, sink, (), gone))
         return acts
 
     def _flushing(self, sinks: Iterable[Sink]) -> list[Act]:
@@ -423,6 +428,8 @@ class Hub:
 
     def _change_channels(self, arguments: Mapping[str, Any]) -> list[Act]:
         for sink in self.matching(connection=arguments["connection"]):
+            if arguments.get("vouched"):
+                sink.vouched |= frozenset(arguments["join"])
             start = rooms.start_of(arguments)
             self._rooms.add(rooms.Change(sink, arguments["join"], arguments["leave"], start))
         return []

@@ -107,6 +107,15 @@ class Rooms:
         if len(waiting) < MAX_WAITING:
             waiting.append(change)
 
+    def is_joining(self, sink: Sink, channels: Collection[str]) -> bool:
+        """Whether a change that waits or is under way adds one of `channels`."""
+        waiting = self._changes.get(sink.connection, ())
+        return any(name in channels for change in waiting for name in change.join)
+
+    def note_left(self, sink: Sink, name: str, until: int) -> None:
+        """Notes that the stream has had the channel's events up to `until`, and gets no more of them."""
+        self._past.setdefault(sink.connection, Past()).leave(name, sink.began, until)
+
     def begin_epoch(self) -> None:
         """Forgets what streams have had: positions of the old epoch mean nothing in the new one."""
         self._past.clear()
@@ -200,7 +209,7 @@ class Rooms:
         self._move(sink, (*channels, BROADCAST), moment.position)
         for name in left:
             self._leave(name)
-            self._past.setdefault(sink.connection, Past()).leave(name, sink.began, moment.position)
+            self.note_left(sink, name, moment.position)
         data = {"channels": channels, "joined": change.join, "left": left}
         frame = control("sse.channels", data, str(Cursor(moment.epoch, moment.position)))
         acts.append(partial(sink.write, sink.framed(frame)))

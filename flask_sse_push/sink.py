@@ -29,6 +29,7 @@ class Sink(ABC):
         "tagged",
         "touched",
         "user_id",
+        "vouched",
         "wait",
     )
 
@@ -40,6 +41,7 @@ class Sink(ABC):
         self.grant: Any = None  # what its channels rest on; None: on nothing that can change
         self.secret: str | None = None  # lets its client change its channels; told in `sse.open`
         self.began = 0  # the position it began after
+        self.vouched: frozenset[str] = frozenset()  # channels that the app added by itself
         self.hold: Hold | None = None  # what it takes of its user's and address's quotas
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it

@@ -54,8 +54,17 @@ class House:
     def stream(self, channels: str, user: str | None = "ada") -> Iterator[Reader]:
         path = f"/stream?channels={channels}" + (f"&as={user}" if user else "")
         with listening(self.app.test_client(), path) as reader:
-            assert reader.next()["event"] == "sse.open"
+            opened = reader.next()
+            assert opened["event"] == "sse.open"
+            self.opened = json.loads(opened["data"])
             yield reader
+
+    def ask_to_join(self, channel: str, user: str | None = "ada") -> None:
+        """As the client of the stream opened last."""
+        path = f"/stream/{self.opened['connection']}/channels" + (f"?as={user}" if user else "")
+        wanted = {"join": [channel], "secret": self.opened["secret"]}
+        answer = self.app.test_client().post(path, json=wanted)
+        assert answer.status_code == 202, answer.json
 
     def publish(self, text: str, channel: str) -> None:
         with self.app.app_context():
@@ -231,6 +240,59 @@ def test_lost_commands_send_every_stream_with_a_user_back_to_the_door(house: Hou
         assert farewell(ada) == ("recheck", True)
         house.publish("for all", "sse")
         assert anybody.next()["data"] == "for all"
+
+
+# -- channels joined later ----------------------------------------------------------------------------------
+
+
+def joined(reader: Reader) -> list[str]:
+    """What the stream has joined; what it missed of it comes before."""
+    event = reader.next()
+    return joined(reader) if event["event"] == "sse.missed" else list(data(event)["joined"])
+
+
+def test_what_a_client_joined_is_asked_about_again(house: House) -> None:
+    with house.stream("red") as ada:
+        house.ask_to_join("blue")
+        assert joined(ada) == ["blue"]
+        house.rooms["ada"] = {"red"}
+        assert lost_channel(ada) == "blue"
+
+
+def test_what_a_stream_of_nobody_joined_is_asked_about_from_then_on(house: House) -> None:
+    house.rooms[""] = {"red"}
+    with house.stream("sse", None) as anybody:
+        house.ask_to_join("red", None)
+        assert joined(anybody) == ["red"]
+        house.rooms[""] = set()
+        assert lost_channel(anybody) == "red"
+        house.publish("for all", "sse")
+        assert anybody.next()["data"] == "for all"
+
+
+def test_what_the_app_had_a_stream_join_stays_until_it_is_revoked(house: House) -> None:
+    with house.stream("red") as ada, house.app.app_context():
+        house.sse.join(house.opened["connection"], "green")
+        assert joined(ada) == ["green"]
+        before = house.asked
+        eventually(lambda: house.asked >= before + 3)
+        house.publish("welcome", "green")
+        assert ada.next()["data"] == "welcome"
+        house.revoke("ada", "green")
+        house.publish("secret", "green")
+        assert lost_channel(ada) == "green"
+        house.publish("still", "red")
+        assert ada.next()["data"] == "still"
+
+
+def test_a_channel_revoked_while_it_is_joined_does_not_come(house: House) -> None:
+    with house.stream("red") as ada, house.app.app_context():
+        hub = house.sse.runtime.hub
+        with hub._lock:  # so that the dispatcher meets both commands at once
+            house.ask_to_join("blue")
+            house.revoke("ada", "blue")
+        events = [ada.next()["event"] for _ in range(2)]
+        assert events in (["sse.error", "sse.close"], ["sse.channels", "sse.error"])
 
 
 # -- logging out --------------------------------------------------------------------------------------------

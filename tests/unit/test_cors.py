@@ -46,9 +46,12 @@ def test_a_preflight_allows_what_the_fetch_transport_sends() -> None:
 
 
 def test_foreign_is_who_is_neither_the_apps_own_nor_listed() -> None:
-    own = "https://app.example"
+    own = "app.example:8000"
     assert not is_foreign(None, own, (SHOP,))
-    assert not is_foreign(own, own, (SHOP,))
+    assert not is_foreign(f"https://{own}", own, (SHOP,))
+    assert not is_foreign(f"http://{own}", own, (SHOP,))
+    assert is_foreign("http://[", own, (SHOP,))
+    assert is_foreign("http://app.example", own, (SHOP,))
     assert not is_foreign(SHOP, own, (SHOP,))
     assert is_foreign("null", own, (SHOP,))
     assert is_foreign("https://evil.example", own, (SHOP,))

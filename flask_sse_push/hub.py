@@ -7,6 +7,7 @@ during I/O.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import secrets
@@ -53,8 +54,10 @@ class Hub:
         settings: Settings,
         stopping: Callable[[], bool] = lambda: False,
         observer: Observer | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
+        self._clock = clock or time.monotonic
         self._observer = observer or Observer()
         self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
         name = secrets.token_hex(6)
@@ -80,7 +83,7 @@ class Hub:
             self._timeline,
             settings.max_channels,
             enter=self._enter,
-            leave=lambda name: self._timeline.exit(name, time.monotonic()),
+            leave=lambda name: self._timeline.exit(name, self._clock()),
             move=self._move,
             changed=self._observer.changed,
         )
@@ -100,7 +103,7 @@ class Hub:
         """Counts a stream as open; `leave` must follow."""
         if not self._started:
             self._start()
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             sink.touched = now
             if not self._sinks:
@@ -117,7 +120,7 @@ class Hub:
 
     def leave(self, sink: Sink) -> None:
         """Forgets a stream."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             if self._sinks.pop(sink.connection, None) is None:
                 return
@@ -193,7 +196,7 @@ class Hub:
 
     def _join(self, sink: Sink, resume: Resume) -> None:
         sink.join()
-        sink.touched = time.monotonic()
+        sink.touched = self._clock()
         self._enlist(sink, sink.subscribed, resume.at or 0)
 
     def _enlist(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
@@ -208,7 +211,7 @@ class Hub:
             for name in group.channels:
                 self._timeline.replicas[name].groups.append(group)
         elif group.pending:  # the newcomer has had what waits there: it goes to the others alone
-            self._sealed += group.flush(time.monotonic(), {})
+            self._sealed += group.flush(self._clock(), {})
         group.add(sink)
 
     def _move(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
@@ -242,11 +245,11 @@ class Hub:
         while not self._closed:
             try:
                 items = self._arrived()
-                if items or self._rooms or self._waiting.is_due(time.monotonic()):
+                if items or self._rooms or self._waiting.is_due(self._clock()):
                     self._deliver(self._dispatch(items))
                 if self._errands:
                     self._run_errands()
-                self._tick(time.monotonic())
+                self._tick(self._clock())
             except Exception:
                 # A defect must not lose events: who may have missed a chunk resumes from its cursor.
                 logger.exception("the dispatcher failed; sending all streams away to resume")
@@ -256,7 +259,7 @@ class Hub:
         """Everything that waits; the busier the worker, the more goes into one chunk."""
         items: list[Item] = []
         try:
-            patience = self._waiting.timeout(time.monotonic(), self._wheel.slot)
+            patience = self._waiting.timeout(self._clock(), self._wheel.slot)
             items.append(self._inbox.get(timeout=patience))
             if self._settings.coalesce:
                 time.sleep(self._settings.coalesce)
@@ -283,7 +286,7 @@ class Hub:
                 notices = {}
                 if command is not None:
                     steps += self.commands.obey(command)
-            now, made = time.monotonic(), Chunks()
+            now, made = self._clock(), Chunks()
             for group in self._waiting.take(now):
                 steps += group.deliveries(now, made)
             if self._rooms:
@@ -300,7 +303,7 @@ class Hub:
     def _flushed(self, groups: Iterable[Group | None]) -> list[Delivery]:
         """What is sealed, and what waits in `groups` for a batch: both must go before what follows."""
         sealed, self._sealed = self._sealed, []
-        now, made = time.monotonic(), Chunks()
+        now, made = self._clock(), Chunks()
         for group in groups:
             if group is not None and group.pending:
                 sealed += group.flush(now, made)
@@ -314,7 +317,7 @@ class Hub:
             for group in replica.groups:
                 if group.offer(entry, replica) and group not in notices:
                     touched.append(group)
-        now, made = time.monotonic(), Chunks()
+        now, made = self._clock(), Chunks()
         return [each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))]
 
     def _reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
@@ -397,7 +400,7 @@ class Hub:
         self._part(sink)
         self._enlist(sink, left, group.last)
         acts += self._flushing([])
-        now = time.monotonic()
+        now = self._clock()
         for name in gone:
             self._timeline.exit(name, now)
             self._rooms.note_left(sink, name, group.last)
@@ -414,6 +417,8 @@ class Hub:
         """Has the dispatcher call `handler` as it does handlers of commands, soon. Any thread may call."""
         if self._started:  # else there are no streams
             self._errands.append(handler)
+            with contextlib.suppress(queue.Full):  # then the dispatcher is awake
+                self._inbox.put_nowait([])
 
     def _run_errands(self) -> None:
         acts: list[Act] = []

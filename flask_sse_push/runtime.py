@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import brokers, drain, worker
@@ -49,6 +51,7 @@ class Runtime:
         self._judge = judge
         self._dumps = dumps
         self._observer = observer
+        self._clock: Callable[[], float] = time.monotonic
         self._parts: dict[int, dict[str, Any]] = {}  # by pid
 
     @property
@@ -135,13 +138,21 @@ class Runtime:
             )
         guard = Guard(self._judge, self.settings.recheck, self.announcer.command)
         observers = Observers(self._observer, self.registry, self.quotas, guard)
-        hub = Hub(self.broker, self.settings, worker.stops, observers)
+        hub = Hub(self.broker, self.settings, worker.stops, observers, self._clock)
         guard.look_after(hub)
         return Streams(hub, guard)
 
     def _streams(self) -> int:
         streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
         return len(streams.hub) if streams else 0
+
+    def begin_anew(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Closes what runs, and goes on with other settings.
+
+        :param clock: monotonic seconds, for heartbeats; tests wind their own.
+        """
+        self.close()
+        self.settings, self._clock = settings, clock
 
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""

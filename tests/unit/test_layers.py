@@ -46,14 +46,21 @@ LAYERS = [
     ["admission"],
     ["api"],
     ["blueprint"],
+    ["testing.events"],
+    ["testing.memory"],
+    ["testing.client"],
+    ["testing"],
     [PACKAGE],
+    ["testing.plugin"],
 ]
 
 # Who may import what is not ours. The hub and all below it run without Flask, and without gevent's API: a
 # gevent worker has patched the standard library.
+TESTING = {"testing.client", "testing.memory", "testing.plugin"}
 PLACES = {
-    "flask": {"query", "signals", "login", "admission", "api", "blueprint", "cli"},
-    "werkzeug": {"query", "signals", "blueprint", "cli"},
+    "flask": {"query", "signals", "login", "admission", "api", "blueprint", "cli", *TESTING},
+    "werkzeug": {"query", "signals", "blueprint", "cli", "testing.client"},
+    "pytest": {"testing.plugin"},
     "itsdangerous": {"tickets"},
     "jwt": {"auth"},
     "limits": {"quotas"},

@@ -1,0 +1,24 @@
+"""For the tests of apps that push: parsed events from `app.test_client()`, each wait with a deadline.
+
+Nothing is mocked: the app runs on the in-memory broker, which keeps the same promises as Redis. The fixtures
+`sse_app`, `sse_client` and `sse_clock` come with pytest's plugin of this package.
+"""
+
+from __future__ import annotations
+
+from .client import EventStream, NoEvent, SSEClient, StreamRefused, read_events
+from .events import Event, Parser
+from .memory import FakeClock, in_memory, published
+
+__all__ = [
+    "Event",
+    "EventStream",
+    "FakeClock",
+    "NoEvent",
+    "Parser",
+    "SSEClient",
+    "StreamRefused",
+    "in_memory",
+    "published",
+    "read_events",
+]

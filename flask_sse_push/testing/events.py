@@ -1,0 +1,74 @@
+"""Bytes of an event stream to events, as browsers read them (WHATWG HTML, section 9.2.6)."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as a browser would hand it to its handler."""
+
+    type: str = "message"
+    data: str = ""
+    id: str = ""  #: the last event id of the stream: a cursor
+    retry_ms: int | None = None  #: the reconnection time that came with it
+
+    def json(self) -> Any:
+        """The data, parsed. Raises ValueError when it is no JSON."""
+        return json.loads(self.data)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is one of the protocol's own, such as `sse.open`."""
+        return self.type.startswith("sse.")
+
+
+class Parser:
+    """Takes bytes cut anywhere. `comments` has the comment lines seen; the reader may clear it."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._rest = ""
+        self._fields: dict[str, list[str]] = {}
+        self._id = ""
+        self._retry_ms: int | None = None
+        self.comments: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that are complete with `chunk`."""
+        text = self._rest + self._decoder.decode(chunk)
+        # A CR at the end may be the first half of a CRLF.
+        held = "\r" if text.endswith("\r") else ""
+        *lines, rest = _LINE_END.split(text.removesuffix("\r") if held else text)
+        self._rest = rest + held
+        return [event for line in lines if (event := self._line(line)) is not None]
+
+    def _line(self, line: str) -> Event | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not name:
+            self.comments.append(value)
+        elif name == "id" and "\0" not in value:
+            self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self._retry_ms = int(value)
+        elif name in ("data", "event"):
+            self._fields.setdefault(name, []).append(value)
+        return None
+
+    def _dispatch(self) -> Event | None:
+        fields, self._fields = self._fields, {}
+        if "data" not in fields:
+            return None
+        retry_ms, self._retry_ms = self._retry_ms, None
+        type = fields.get("event", [""])[-1] or "message"
+        return Event(type, "\n".join(fields["data"]), self._id, retry_ms)

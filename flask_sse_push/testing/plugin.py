@@ -1,0 +1,51 @@
+"""pytest's plugin: loaded by itself where this package is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from flask_sse_push import sse
+
+from . import FakeClock, SSEClient, in_memory
+
+
+@pytest.fixture
+def sse_clock() -> FakeClock:
+    """The clock that heartbeats of `sse_app` go by; it stands still until the test advances it."""
+    return FakeClock()
+
+
+@pytest.fixture
+def sse_app(request: pytest.FixtureRequest, sse_clock: FakeClock) -> Iterator[Flask]:
+    """The app of your fixture `app`, on an in-memory broker of the test's own.
+
+    Without such a fixture, an app that has nothing but `flask_sse_push.sse` under `/stream`.
+    """
+    with in_memory(_app(request), clock=sse_clock) as app:
+        yield app
+
+
+@pytest.fixture
+def sse_client(sse_app: Flask) -> Iterator[SSEClient]:
+    """Opens streams of `sse_app`; those still open are left at the end of the test."""
+    with SSEClient(sse_app) as client:
+        yield client
+
+
+def _app(request: pytest.FixtureRequest) -> Flask:
+    try:
+        app: Flask = request.getfixturevalue("app")
+    except pytest.FixtureLookupError as error:
+        if error.argname != "app":
+            raise
+        return _bare_app()
+    return app
+
+
+def _bare_app() -> Flask:
+    app = Flask("sse_app")
+    app.register_blueprint(sse, url_prefix="/stream")
+    return app

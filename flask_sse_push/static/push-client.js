@@ -1,237 +1,374 @@
 /**
- * Server-Sent Events that come back by themselves and miss nothing.
- *
- *     import { PushClient } from "/stream/client/push-client.js";
- *     const client = new PushClient("/stream?channels=news,user:7");
- *     client.on("price", ({ data }) => show(data));
- *     client.on("sse.reset", ({ data }) => fetchAgain(data.channels));
- *     client.addEventListener("statechange", ({ detail }) => showState(detail.state));
- *
- * The browser's EventSource does the reading; the reconnecting is done here, because EventSource gives up
- * for good on any answer but 200, a proxy's 502 during a deploy included.
- *
- * @typedef {"connecting" | "open" | "waiting" | "closed"} State
- *
- * @typedef {object} Message What a handler gets.
- * @property {string} type "message" for untyped events.
- * @property {any} data Parsed when it is JSON, else the text as it came.
- * @property {string} lastEventId The cursor of this event.
- *
- * @typedef {object} StateChange The `detail` of a "statechange" event.
- * @property {State} state The new state.
- * @property {"lost" | "refused" | "silent" | string} [reason] Why it waits or has closed: the network
- *   failed, the server answered something else than a stream, nothing came for too long, or the reason the
- *   server gave in `sse.close`.
- * @property {number} [delay] Milliseconds until the next attempt.
- *
- * @typedef {object} Options
- * @property {string} [lastEventId] The cursor to begin after; "earliest" asks for all kept history.
- * @property {boolean} [withCredentials] Send cookies to another origin too. Default: false.
- * @property {number} [minDelay] Upper bound of the first random delay, in ms. Default: 1000.
- * @property {number} [maxDelay] Upper bound of all delays, in ms. Default: 30000.
- * @property {typeof EventSource} [EventSource] What opens the streams. Default: the browser's.
+ * Server-Sent Events that come back by themselves and miss nothing; push-client.d.ts says how to use it.
+ * A *source* reads one connection; the reconnecting is done here, whatever the source.
  */
 
-/** Types heard with or without a handler: the protocol's own carry cursors and tell how to go on. */
-const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.close", "sse.error"];
+import { NativeSource } from "./native-source.js";
 
-/** How many heartbeats may fail to come before the line counts as dead. */
+/** Types heard without a handler, too: the protocol's own tell how to go on. */
+const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
+
+/** Heartbeats that may fail to come before the line counts as dead. */
 const PATIENCE = 2.5;
 
-/** Seconds between heartbeats until `sse.open` has told them: the server's default. */
+/** Seconds between them until `sse.open` has told: the server's default. */
 const HEARTBEAT = 15;
 
-/** Milliseconds a stream must hold before the next failure counts as the first one again. */
+/** Answers that the same request will get again. */
+const FINAL = [204, 400, 401, 403, 410, 413];
+
+/** How much longer delays are on slow networks. */
+const SLOWER = 3;
+
+/** Ms a stream must hold before a failure counts as the first one again. */
 const STEADY = 5000;
 
-/** One stream, over as many connections as it takes. Fires "statechange". */
-export class PushClient extends EventTarget {
-  /** @type {URL} */ #url;
-  /** @type {Options} */ #options;
-  /** @type {Map<string, Set<(message: Message) => void>>} */
-  #handlers = new Map(ALWAYS_HEARD.map((type) => [type, new Set()]));
-  /** @type {EventSource | null} */ #source = null;
-  /** @type {State} */ #state = "connecting";
-  #lastEventId = "";
-  #silence = PATIENCE * HEARTBEAT * 1000;
-  #failures = 0;
-  #openedAt = Infinity;
-  #watchdog = 0;
-  #retry = 0;
+/** Events that may wait for one that is inflated, or for a busy loop. */
+const MAX_WAITING = 1000;
 
-  /**
-   * Connects at once.
-   * @param {string | URL} url The stream, with its channels, relative to the page.
-   * @param {Options} [options]
-   */
+const DEFAULTS = { minDelay: 1000, maxDelay: 30_000, maxRetries: Infinity, hiddenAfter: Infinity, page: true };
+
+/** One stream, over as many connections as it takes. Fires "statechange" and "error". */
+export class PushClient extends EventTarget {
+  #url;
+  #options;
+  #channels;
+  #handlers = new Map(ALWAYS_HEARD.map((type) => [type, new Set()]));
+  #state = "connecting";
+  #lastEventId;
+  #stats = { received: 0, bytes: 0, connects: 0, reconnects: 0, errors: 0, lastEvent: null };
+
+  #source = null;
+  #turn = 0; // counts connections: an earlier one is not heard any more
+  #connection = null; // what `sse.open` told
+  #opened = Infinity;
+  #failures = 0;
+  #asks = false; // by fetch why it was refused
+  #retry = 0; // ms, told by the server
+  #timer = 0;
+  #watchdog = 0;
+  #suspended = new Set(); // why the page wants no connection now
+  #followed;
+  #over = new AbortController(); // aborted when it is closed for good
+  #waiting = 0;
+  #order = Promise.resolve();
+
   constructor(url, options = {}) {
     super();
+    const { channels = [], batch, lastEventId, remember } = options;
+    this.#options = { ...DEFAULTS, ...options };
     this.#url = new URL(url, globalThis.document?.baseURI);
-    this.#options = { minDelay: 1000, maxDelay: 30000, withCredentials: false, ...options };
-    this.#lastEventId = options.lastEventId ?? "";
-    this.#connect();
+    const query = this.#url.searchParams;
+    const named = [...query.getAll("channels"), ...query.getAll("channel"), ...channels];
+    this.#channels = new Set(named.join().split(",").filter(Boolean));
+    query.delete("channel");
+    if (batch) query.set("batch", batch);
+    this.#lastEventId = (lastEventId ?? (remember && sessionStorage.getItem(`sse-push:${this.#url}`))) || "";
+    queueMicrotask(() => this.#turn || this.#connect());
   }
 
-  /** @returns {State} "waiting" is between two attempts; "closed" is for good. */
   get state() {
     return this.#state;
   }
 
-  /** The cursor of the newest event heard; a stream that begins after it misses nothing. */
   get lastEventId() {
     return this.#lastEventId;
   }
 
-  /**
-   * Calls `handler` for each event of a type. The stream's own events ("sse.open", "sse.reset", …) can be
-   * heard the same way. An event of a type nobody listens to is not seen at all.
-   * @param {string} type "message" for untyped events.
-   * @param {(message: Message) => void} handler
-   * @returns {this}
-   */
+  get channels() {
+    return [...this.#channels];
+  }
+
+  get stats() {
+    return { state: this.#state, ...this.#stats };
+  }
+
+  // -- handlers
+
   on(type, handler) {
     let handlers = this.#handlers.get(type);
     if (!handlers) {
       this.#handlers.set(type, (handlers = new Set()));
-      this.#source?.addEventListener(type, this.#receive);
+      if (type === "*" && this.#source instanceof NativeSource) this.#connect();
+      else this.#source?.listen?.(type);
     }
     handlers.add(handler);
     return this;
   }
 
-  /**
-   * Takes back an `on`.
-   * @param {string} type
-   * @param {(message: Message) => void} handler
-   * @returns {this}
-   */
   off(type, handler) {
-    // The native listener stays: it keeps the cursor and the watchdog up to date.
-    this.#handlers.get(type)?.delete(handler);
+    // The source goes on listening: that keeps the cursor up to date.
+    const handlers = this.#handlers.get(type) ?? [];
+    for (const each of handlers) if (each === handler || each.handler === handler) handlers.delete(each);
     return this;
   }
 
-  /** Ends the stream for good. */
-  close() {
-    this.#end("closed");
+  once(type, handler) {
+    const first = (message) => {
+      this.off(type, first);
+      handler(message);
+    };
+    first.handler = handler;
+    return this.on(type, first);
   }
 
-  // -- one connection ---------------------------------------------------------------------------------
+  /** Gathers from this call on, until the client is closed. */
+  events(type = "*") {
+    const line = { gathered: [], wake: () => {} };
+    const take = (message) => {
+      if (line.gathered.push(message) > MAX_WAITING) this.off(type, take);
+      line.wake();
+    };
+    this.on(type, take).#over.signal.addEventListener("abort", () => line.wake());
+    return this.#walk(line, () => this.off(type, take));
+  }
 
-  #connect = () => {
-    const url = new URL(this.#url);
-    if (this.#lastEventId) url.searchParams.set("last_event_id", this.#lastEventId);
-    const Source = this.#options.EventSource ?? EventSource;
-    const source = new Source(url.href, { withCredentials: this.#options.withCredentials });
-    source.addEventListener("error", this.#fail);
-    for (const type of this.#handlers.keys()) source.addEventListener(type, this.#receive);
-    this.#source = source;
-    this.#watch();
+  async *#walk(line, leave) {
+    try {
+      for (;;) {
+        while (line.gathered.length) {
+          if (line.gathered.length > MAX_WAITING) throw new RangeError(`the loop is ${MAX_WAITING} events behind`);
+          yield line.gathered.shift();
+        }
+        if (this.#state === "closed") return;
+        await new Promise((wake) => (line.wake = wake));
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  [Symbol.asyncIterator]() {
+    return this.events();
+  }
+
+  // -- channels
+
+  join(...channels) {
+    return this.#change(channels.filter((name) => !this.#channels.has(name)), []);
+  }
+
+  leave(...channels) {
+    return this.#change([], channels.filter((name) => this.#channels.has(name)));
+  }
+
+  /** A cursor holds for any set of channels, so a new connection misses nothing of those that stay. */
+  async #change(join, leave) {
+    for (const name of join) this.#channels.add(name);
+    for (const name of leave) this.#channels.delete(name);
+    if (!this.#turn || this.#state === "waiting" || !(join.length + leave.length)) return;
+    if (!this.#source?.change?.(this.#channels)) this.#connect();
+  }
+
+  // -- one connection
+
+  /** Connects anew at once, after the cursor. */
+  #connect = async () => {
+    if (this.#state === "closed") return;
+    const turn = this.#drop();
     this.#enter("connecting");
-  };
-
-  /** @param {Event} event */
-  #receive = (event) => {
-    // An event of ours may be named "open" or "error" as the browser's own are; only ours have data.
-    if (event.target !== this.#source || !(event instanceof MessageEvent)) return;
     this.#watch();
-    if (event.lastEventId) this.#lastEventId = event.lastEventId;
-    const message = { type: event.type, data: parsed(event.data), lastEventId: event.lastEventId };
-    if (event.type === "sse.open") this.#opened(message.data);
-    this.#tell(message);
-    if (event.type === "sse.close") this.#sentAway(message.data);
+    try {
+      const Source = await this.#sourceClass();
+      if (Source === NativeSource && this.#asks && !(await this.#isWelcome(turn))) return;
+      if (turn !== this.#turn) return;
+      const request = { ...this.#options, types: this.#handlers.keys() };
+      this.#source = new Source(this.#address(), request, this.#sink(turn));
+    } catch (error) {
+      // No network, or no module.
+      if (turn === this.#turn) this.#fail({ reason: "lost", error });
+    }
   };
 
-  /** @param {Message} message */
-  #tell(message) {
-    for (const handler of [...(this.#handlers.get(message.type) ?? [])]) {
+  #address() {
+    const url = new URL(this.#url);
+    if (this.#channels.size) url.searchParams.set("channels", this.channels.join());
+    if (this.#lastEventId) url.searchParams.set("last_event_id", this.#lastEventId);
+    return url.href;
+  }
+
+  async #sourceClass() {
+    const { EventSource, headers, token, method, body, tabs, transport } = this.#options;
+    if (tabs) return (await import("./tab-source.js")).TabSource;
+    const needs = headers || token || method || body || (this.#handlers.has("*") && !EventSource);
+    if (transport === "fetch" || needs) return (await import("./fetch-source.js")).FetchSource;
+    return NativeSource;
+  }
+
+  /** EventSource does not say why it was refused: another request does. */
+  async #isWelcome(turn) {
+    // When not even this can be had, the server is down altogether: EventSource will tell.
+    const { ask } = await import("./refusal.js").catch(() => ({ ask: () => null }));
+    const told = await ask(this.#address(), this.#options, this.#over.signal);
+    if (told && turn === this.#turn) this.#fail(told);
+    return !told;
+  }
+
+  #sink(turn) {
+    const current = (does) => (...args) => turn === this.#turn && does(...args);
+    return {
+      event: current((type, text, id, channels) => this.#receive(turn, type, text, id, channels)),
+      fail: current((told) => this.#fail(told)),
+      retry: current((ms) => (this.#retry = ms)),
+      // A source that is shared comes back by itself.
+      state: current((state, detail) => (clearTimeout(this.#watchdog), this.#enter(state, detail))),
+    };
+  }
+
+  #receive(turn, type, text, id, channels) {
+    this.#watch();
+    this.#stats.received += 1;
+    this.#stats.bytes += text.length;
+    const batch = type === "sse.batch" ? parsed(text) : [{ type, data: text, id, channels }];
+    for (const { type, data, id, channels } of batch) {
+      const message = { type: type ?? "message", data: parsed(data), lastEventId: id ?? "" };
+      this.#queue(turn, channels ? { ...message, channels } : message);
+    }
+  }
+
+  /** Inflating takes time, and what comes later must not overtake. */
+  #queue(turn, message) {
+    if (turn !== this.#turn) return;
+    const packed = message.data?.compressed === true;
+    if (!packed && !this.#waiting) return this.#deliver(message);
+    if (this.#waiting++ >= MAX_WAITING) return this.#fail({ reason: "overflow" });
+    const { maxInflated } = this.#options;
+    const ready = packed ? import("./payload.js").then(({ unpack }) => unpack(message, maxInflated)) : message;
+    this.#order = Promise.all([ready, this.#order]).then(
+      () => turn === this.#turn && (this.#waiting--, this.#deliver(message)),
+      (error) => turn === this.#turn && this.#fail({ reason: "lost", error }),
+    );
+  }
+
+  #deliver(message) {
+    const { type, data, lastEventId, broken } = message;
+    if (lastEventId) this.#lastEventId = lastEventId;
+    if (broken) return this.#complain({ reason: "payload", error: broken, lastEventId });
+    this.#stats.lastEvent = { type, lastEventId, at: new Date().toISOString() };
+    if (type === "sse.open") this.#begin(data);
+    this.#tell(this.#handlers.get(type), message);
+    this.#tell(this.#handlers.get("*"), message);
+    if (type === "sse.close") this.#sentAway(data);
+  }
+
+  #tell(handlers, message) {
+    for (const handler of [...(handlers ?? [])]) {
       try {
         handler(message);
       } catch (error) {
-        // One broken handler must not keep the event from the others; the page's error log gets it.
-        queueMicrotask(() => {
-          throw error;
-        });
+        reportError(error); // a broken handler must not keep the event from the others
       }
     }
   }
 
-  /** @param {{heartbeat: number}} opening */
-  #opened({ heartbeat }) {
-    this.#silence = PATIENCE * heartbeat * 1000;
-    this.#openedAt = Date.now();
+  #begin(opening) {
+    this.#connection = opening;
+    this.#opened = Date.now();
+    this.#asks = false;
+    if (globalThis.document && this.#options.page) this.#followed ??= this.#follow().catch(() => (this.#followed = null));
+    if (this.#stats.connects++) this.#stats.reconnects += 1;
     this.#watch();
     this.#enter("open");
   }
 
-  // -- between two connections ------------------------------------------------------------------------
+  // -- between two connections
 
-  /** @param {Event} event */
-  #fail = (event) => {
-    const source = this.#source;
-    if (event.target !== source || event instanceof MessageEvent) return;
-    // [spec] "fail the connection" leaves CLOSED, "reestablish the connection" leaves CONNECTING.
-    this.#wait(source?.readyState === 2 ? "refused" : "lost");
-  };
+  #fail({ reason, status, error, retryAfter = 0 }) {
+    this.#complain({ reason, status, error });
+    if (FINAL.includes(status)) return this.#end("closed", { reason, status, error });
+    if (reason === "refused" && status === undefined && !this.#asks) {
+      this.#asks = true;
+      return this.#connect();
+    }
+    if (Date.now() - this.#opened > STEADY) this.#failures = 0;
+    const detail = { reason, status, error };
+    if (this.#failures < this.#options.maxRetries) this.#wait(detail, retryAfter + this.#jitter());
+    else this.#end("closed", { ...detail, reason: "retries" });
+  }
 
-  /** @param {{reason: string, reconnect: boolean, retry: number}} goodbye */
+  #complain(detail) {
+    this.#stats.errors += 1;
+    this.dispatchEvent(new CustomEvent("error", { detail }));
+  }
+
   #sentAway({ reason, reconnect, retry }) {
     if (this.#state === "closed") return;
-    if (reconnect) this.#wait(reason, retry);
+    // The server has spread its clients over time already.
+    if (reconnect) this.#wait({ reason }, retry);
     else this.#end("closed", { reason });
   }
 
-  /**
-   * @param {string} reason
-   * @param {number} [delay] Told by the server, which has spread its clients already.
-   */
-  #wait(reason, delay) {
-    if (Date.now() - this.#openedAt > STEADY) this.#failures = 0;
-    this.#openedAt = Infinity;
-    if (delay === undefined) {
-      const { minDelay, maxDelay } = this.#options;
-      // Full jitter: clients that lost the same server come back spread over the whole time.
-      delay = Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#failures);
-      this.#failures += 1;
-    }
-    this.#end("waiting", { reason, delay });
-    this.#retry = setTimeout(this.#connect, delay);
+  #wait(detail, delay) {
+    this.#end("waiting", { ...detail, delay });
+    if (!this.#suspended.size) this.#timer = setTimeout(this.#connect, delay);
+  }
+
+  /** Full jitter: clients that lost the same server come back spread over the whole time. */
+  #jitter() {
+    const { minDelay, maxDelay } = this.#options;
+    const slow = /2g/.test(navigator.connection?.effectiveType) ? SLOWER : 1;
+    return Math.random() * slow * Math.min(maxDelay, Math.max(minDelay, this.#retry) * 2 ** this.#failures++);
+  }
+
+  async #follow() {
+    const { followPage } = await import("./lifecycle.js");
+    const suspend = (reason) => {
+      this.#suspended.add(reason);
+      if (this.#state !== "closed") this.#end("waiting", { reason });
+    };
+    const resume = (reason) => {
+      if (this.#suspended.delete(reason) && !this.#suspended.size) this.#connect();
+    };
+    followPage({ suspend, resume, save: this.#save, over: this.#over.signal }, this.#options.hiddenAfter);
+  }
+
+  close() {
+    if (this.#state === "closed") return;
+    this.#save();
+    this.#end("closed");
   }
 
   /** (Re)starts the time in which the next event of any kind must come. */
   #watch() {
     clearTimeout(this.#watchdog);
-    this.#watchdog = setTimeout(() => this.#wait("silent"), this.#silence);
+    const silence = PATIENCE * (this.#connection?.heartbeat ?? HEARTBEAT) * 1000;
+    this.#watchdog = setTimeout(() => this.#fail({ reason: "silent" }), silence);
   }
 
-  /**
-   * @param {State} state
-   * @param {Partial<StateChange>} [detail]
-   */
-  #end(state, detail) {
+  /** Lets go of the connection; returns the number of the next one. */
+  #drop() {
     clearTimeout(this.#watchdog);
-    clearTimeout(this.#retry);
+    clearTimeout(this.#timer);
     this.#source?.close();
     this.#source = null;
+    this.#waiting = 0;
+    return ++this.#turn;
+  }
+
+  #end(state, detail) {
+    this.#drop();
+    this.#opened = Infinity;
+    if (state === "closed") this.#over.abort();
     this.#enter(state, detail);
   }
 
-  /**
-   * @param {State} state
-   * @param {Partial<StateChange>} [detail]
-   */
   #enter(state, detail = {}) {
     const changed = state !== this.#state;
     this.#state = state;
     if (changed) this.dispatchEvent(new CustomEvent("statechange", { detail: { state, ...detail } }));
   }
+
+  // -- over page loads
+
+  #save = () => {
+    if (this.#options.remember) sessionStorage.setItem(`sse-push:${this.#url}`, this.#lastEventId);
+  };
 }
 
-/** @param {string} data */
-function parsed(data) {
+function parsed(text) {
   try {
-    return JSON.parse(data);
+    return JSON.parse(text);
   } catch {
-    return data;
+    return text;
   }
 }

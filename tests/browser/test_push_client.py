@@ -3,130 +3,28 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
-import flask_sse_push
-
 from .conftest import Visit, Visitor, eventually_on
-
-MODULE = (Path(flask_sse_push.__file__).parent / "static/push-client.js").read_bytes()
-
-PAGE = b'<!doctype html><link rel="icon" href="data:,"><title>test</title>'
+from .script import Refusal, Script, Started, event, note, opening, serving, states, told
 
 #: Makes `client` and notes all it tells in `told`.
 START = """async (options) => {
-  const { PushClient } = await import("/push-client.js");
+  const { PushClient } = await import("/client/push-client.js");
   window.told = [];
   window.client = new PushClient("/stream?channels=a", { minDelay: 20, ...options });
   client.addEventListener("statechange", ({ detail }) => told.push(detail));
 }"""
 
 
-def event(data: Any, type: str | None = None, id: str | None = None) -> str:
-    """One event as it goes on the wire."""
-    text = data if isinstance(data, str) else json.dumps(data)
-    head = (f"id: {id}\n" if id else "") + (f"event: {type}\n" if type else "")
-    return f"{head}data: {text}\n\n"
-
-
-def opening(heartbeat: float = 15, id: str = "e-1", resumed: bool = False) -> str:
-    return event({"channels": ["a"], "resumed": resumed, "heartbeat": heartbeat}, "sse.open", id)
-
-
-class Script(ThreadingHTTPServer):
-    """Serves the page, the module, and for each stream the next answer of a script.
-
-    An answer is a status, or the text of a stream; a stream ends after its text when that ends in `END`,
-    else it stays open.
-    """
-
-    END = "\x04"
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.answers: queue.Queue[int | str] = queue.Queue()
-        self.cursors: list[str | None] = []
-        self.closing = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def then(self, *answers: int | str) -> None:
-        """Adds answers to the script."""
-        for answer in answers:
-            self.answers.put(answer)
-
-
-class Answer(BaseHTTPRequestHandler):
-    @property
-    def script(self) -> Script:
-        return cast(Script, self.server)
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path)
-        if path.path == "/push-client.js":
-            self.whole(MODULE, "text/javascript")
-        elif path.path == "/stream":
-            self.script.cursors.append(parse_qs(path.query).get("last_event_id", [None])[0])
-            self.stream(self.script.answers.get(timeout=30))
-        else:
-            self.whole(PAGE, "text/html")
-
-    def whole(self, body: bytes, type: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def stream(self, answer: int | str) -> None:
-        if isinstance(answer, int):
-            self.send_error(answer)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        self.wfile.write(answer.removesuffix(Script.END).encode())
-        self.wfile.flush()
-        if not answer.endswith(Script.END):
-            self.script.closing.wait(60)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def serving(script: Script) -> Iterator[Script]:
-    thread = threading.Thread(target=script.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield script
-    finally:
-        script.closing.set()
-        script.shutdown()
-        script.server_close()
-        thread.join()
-
-
 @pytest.fixture
 def script() -> Iterator[Script]:
     with serving(Script()) as script:
         yield script
-
-
-Started = Callable[..., Page]
 
 
 @pytest.fixture
@@ -148,17 +46,6 @@ def start(script: Script, visitor: Visitor) -> Iterator[Started]:
 
     yield open_page
     visitor.forgive_network_errors()
-
-
-def told(page: Page, wanted: int) -> list[Any]:
-    """What the client told, once it is as many as wanted."""
-    eventually_on(page, lambda: page.evaluate("told.length") >= wanted)
-    return cast("list[Any]", page.evaluate("told"))
-
-
-def note(type: str) -> str:
-    """A handler that notes what it gets."""
-    return f'on("{type}", (message) => told.push(message))'
 
 
 def test_a_handler_gets_type_data_and_cursor(script: Script, start: Started) -> None:
@@ -212,16 +99,17 @@ def test_it_comes_back_after_its_cursor_whatever_happens(script: Script, start: 
     heartbeat = event({}, "sse.heartbeat", "e-3")
     script.then(
         opening() + event(1, id="e-2") + Script.END,
-        502,
-        204,
+        502,  # to EventSource, which does not see it
+        503,  # to the question why
+        Refusal(200, {"Content-Type": "text/html"}, b"a captive portal"),
+        opening(id="e-2", resumed=True) + Script.END,  # the question again; then EventSource takes over
         opening(id="e-2", resumed=True) + heartbeat + Script.END,
         opening(id="e-3", resumed=True) + event(2, id="e-4"),
     )
     page = start(note("message"))
     eventually_on(page, lambda: page.evaluate("client.lastEventId") == "e-4")
-    assert script.cursors == [None, "e-2", "e-2", "e-2", "e-3"]
-    states = [message for message in page.evaluate("told") if "state" in message]
-    assert [(one["state"], one.get("reason")) for one in states] == [
+    assert script.cursors == [None, "e-2", "e-2", "e-2", "e-2", "e-2", "e-3"]
+    assert states(page) == [
         ("open", None),
         ("waiting", "lost"),
         ("connecting", None),
@@ -236,8 +124,23 @@ def test_it_comes_back_after_its_cursor_whatever_happens(script: Script, start: 
     ]
 
 
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 410])
+def test_an_answer_that_will_not_change_ends_it(script: Script, start: Started, status: int) -> None:
+    error = {"code": 1201, "name": "PERMISSION_DENIED", "message": "no"}
+    told_as = Refusal(status, {"Content-Type": "application/json"}, json.dumps(error).encode())
+    script.then(told_as, told_as)
+    page = start('addEventListener("error", ({ detail }) => { window.failed = detail; })')
+    (last,) = told(page, 1)
+    assert (last["state"], last["reason"], last["status"]) == ("closed", "refused", status)
+    if status != 204:
+        assert last["error"] == error
+        assert page.evaluate("failed.error.code") == 1201
+    assert page.evaluate("client.state") == "closed"
+    assert len(script.asked) == 2
+
+
 def test_it_waits_longer_each_time_and_at_random(script: Script, start: Started) -> None:
-    script.then(*[503] * 8, opening())
+    script.then(*[503] * 9, opening() + Script.END, opening())
     page = start(minDelay=1, maxDelay=40)
     eventually_on(page, lambda: page.evaluate("client.state") == "open")
     delays = page.evaluate("told.filter(({ state }) => state === 'waiting').map(({ delay }) => delay)")
@@ -246,13 +149,36 @@ def test_it_waits_longer_each_time_and_at_random(script: Script, start: Started)
     assert len(set(delays)) == 8
 
 
+def test_retry_after_is_waited_for(script: Script, start: Started) -> None:
+    script.then(503, Refusal(503, {"Retry-After": "7"}))
+    page = start(minDelay=100)
+    waiting = told(page, 1)[0]
+    assert (waiting["state"], waiting["status"]) == ("waiting", 503)
+    assert 7000 <= waiting["delay"] < 7100
+
+
+def test_it_gives_up_after_so_many_failures_in_a_row(script: Script, start: Started) -> None:
+    script.then(*[503] * 4)
+    page = start(minDelay=1, maxRetries=2)
+    eventually_on(page, lambda: page.evaluate("client.state") == "closed")
+    assert page.evaluate("[told.at(-1).reason, told.at(-1).status]") == ["retries", 503]
+    assert len(script.asked) == 4
+
+
+def test_on_slow_networks_it_waits_longer(script: Script, start: Started, visitor: Visitor) -> None:
+    slow = "Object.defineProperty(navigator.connection, 'effectiveType', { value: '2g' });"
+    visitor.page.add_init_script(f"{slow} Math.random = () => 0.5;")
+    script.then(Script.END)
+    assert told(start(minDelay=1000), 1)[0]["delay"] == 1500
+
+
 def test_sse_close_says_when_to_come_back(script: Script, start: Started) -> None:
     goodbye = event({"reason": "drain", "reconnect": True, "retry": 123}, "sse.close")
     script.then(opening() + goodbye + Script.END, opening(resumed=True))
     page = start(note("sse.close"), minDelay=60_000)
-    states = told(page, 5)
-    assert states[2] == {"state": "waiting", "reason": "drain", "delay": 123}
-    assert states[-1] == {"state": "open"}
+    found = told(page, 5)
+    assert found[2] == {"state": "waiting", "reason": "drain", "delay": 123}
+    assert found[-1] == {"state": "open"}
     assert script.cursors == [None, "e-1"]
 
 
@@ -280,13 +206,9 @@ def test_close_is_for_good(script: Script, start: Started, visitor: Visitor) -> 
 
 def test_a_silent_line_is_given_up_for_a_new_one(script: Script, start: Started) -> None:
     script.then(opening(heartbeat=0.1), opening(heartbeat=15, resumed=True))
-    states = told(start(), 4)
-    assert [(one["state"], one.get("reason")) for one in states] == [
-        ("open", None),
-        ("waiting", "silent"),
-        ("connecting", None),
-        ("open", None),
-    ]
+    page = start()
+    told(page, 4)
+    assert states(page) == [("open", None), ("waiting", "silent"), ("connecting", None), ("open", None)]
 
 
 def test_it_begins_where_it_is_told(script: Script, start: Started) -> None:
@@ -295,3 +217,76 @@ def test_it_begins_where_it_is_told(script: Script, start: Started) -> None:
     told(page, 1)
     assert script.cursors == ["earliest"]
     assert page.evaluate("client.lastEventId") == "e-9"
+
+
+def test_once_is_once(script: Script, start: Started) -> None:
+    script.then(opening() + event(1) + event(2) + event(3, "end"))
+    page = start(
+        note("message").replace("on(", "once(", 1),
+        'once("message", told.push).off("message", told.push)',
+        note("end"),
+    )
+    assert [message.get("data") for message in told(page, 3)] == [None, 1, 3]
+
+
+ITERATE = """(async () => {
+  for await (const { type, data } of client.events("price")) {
+    told.push(data);
+    if (data === 3) break;
+  }
+  told.push("left");
+  for await (const { type } of client) told.push(type);
+  told.push("over");
+})()"""
+
+
+def test_events_can_be_walked_through(script: Script, start: Started) -> None:
+    script.then(opening() + event(1, "price") + event(0, "other") + event(2, "price") + event(3, "price"))
+    script.then(opening() + event(1, "unheard of"))
+    page = start("close", minDelay=1)
+    page.evaluate(f"void {ITERATE}")
+    eventually_on(page, lambda: page.evaluate("told.includes('unheard of')"))
+    page.evaluate("client.close()")
+    eventually_on(page, lambda: page.evaluate("told.at(-1)") == "over")
+    assert [one for one in page.evaluate("told") if not isinstance(one, dict)] == [
+        *(1, 2, 3, "left", "sse.open", "unheard of", "over"),
+    ]
+
+
+def test_a_loop_that_falls_too_far_behind_is_told(script: Script, start: Started) -> None:
+    script.then(opening() + event(1) * 1002)
+    page = start("close; window.loop = client.events('message')")
+    eventually_on(page, lambda: page.evaluate("client.stats.received") == 1003)
+    assert "events behind" in page.evaluate("loop.next().then(String, String)")
+
+
+def test_the_stats_tell_what_came(script: Script, start: Started) -> None:
+    script.then(opening() + event("four") + Script.END, opening(id="e-5", resumed=True))
+    page = start("close", minDelay=1)
+    eventually_on(page, lambda: page.evaluate("client.stats.reconnects") == 1)
+    stats = page.evaluate("client.stats")
+    assert (stats["state"], stats["received"], stats["errors"], stats["connects"]) == ("open", 3, 1, 2)
+    assert stats["bytes"] > 4
+    assert stats["lastEvent"]["type"] == "sse.open"
+    assert stats["lastEvent"]["lastEventId"] == "e-5"
+
+
+def test_joining_and_leaving_reconnects_after_the_cursor(script: Script, start: Started) -> None:
+    script.then(opening(), opening(id="e-1", resumed=True), opening(id="e-1", resumed=True))
+    page = start("close")
+    for step, channels in (("join('b', 'a')", ["a", "b"]), ("leave('a', 'never')", ["b"])):
+        eventually_on(page, lambda: page.evaluate("client.state") == "open")
+        page.evaluate(f"client.{step}")
+        assert page.evaluate("client.channels") == channels
+    eventually_on(page, lambda: len(script.asked) == 3)
+    assert [one.query["channels"] for one in script.asked] == [["a"], ["a,b"], ["b"]]
+    assert script.cursors == [None, "e-1", "e-1"]
+
+
+def test_a_cursor_is_remembered_over_page_loads(script: Script, start: Started) -> None:
+    script.then(opening() + event(1, id="e-2"), opening(id="e-2", resumed=True))
+    page = start(note("message"), remember=True)
+    told(page, 2)
+    start("close", remember=True)
+    eventually_on(page, lambda: len(script.asked) == 2)
+    assert script.cursors == [None, "e-2"]

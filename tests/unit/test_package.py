@@ -92,6 +92,8 @@ def metadata(wheel: Path) -> Message:
     [
         "py.typed",
         "static/push-client.js",
+        "static/push-client.d.ts",
+        "static/package.json",
         "brokers/lua/state.lua",
         "brokers/lua/publish.lua",
         "brokers/lua/history.lua",

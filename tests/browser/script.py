@@ -1,0 +1,169 @@
+"""A server that follows a script: what the client asks for, hears, and does next can be told exactly."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Page
+
+import flask_sse_push
+
+from .conftest import eventually_on
+
+STATIC = Path(flask_sse_push.__file__).parent / "static"
+
+PAGE = b'<!doctype html><link rel="icon" href="data:,"><title>test</title>'
+
+
+def event(data: Any, type: str | None = None, id: str | None = None) -> str:
+    """One event as it goes on the wire."""
+    text = data if isinstance(data, str) else json.dumps(data)
+    head = (f"id: {id}\n" if id else "") + (f"event: {type}\n" if type else "")
+    return f"{head}data: {text}\n\n"
+
+
+def opening(heartbeat: float = 15, id: str = "e-1", resumed: bool = False) -> str:
+    """The first event of a stream."""
+    return event({"channels": ["a"], "resumed": resumed, "heartbeat": heartbeat}, "sse.open", id)
+
+
+class Refusal(NamedTuple):
+    """An answer that is no stream."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class Asked(NamedTuple):
+    """A request for a stream."""
+
+    method: str
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+class Script(ThreadingHTTPServer):
+    """Serves a page, the modules under /client/, and for each stream the next answer of a script.
+
+    An answer is a status, a Refusal, or the text of a stream; a stream ends after its text when that ends in
+    `END`, else it stays open.
+    """
+
+    END = "\x04"
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.answers: queue.Queue[int | str | Refusal] = queue.Queue()
+        self.asked: list[Asked] = []
+        self.closing = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def cursors(self) -> list[str | None]:
+        """The cursors that streams were asked for with."""
+        return [one.query.get("last_event_id", [None])[0] for one in self.asked]
+
+    def then(self, *answers: int | str | Refusal) -> None:
+        """Adds answers to the script."""
+        for answer in answers:
+            self.answers.put(answer)
+
+
+class Answer(BaseHTTPRequestHandler):
+    @property
+    def script(self) -> Script:
+        return cast(Script, self.server)
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path.startswith("/client/"):
+            self.whole(200, {"Content-Type": "text/javascript"}, (STATIC / url.path[8:]).read_bytes())
+        elif url.path == "/stream":
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.script.asked.append(
+                Asked(
+                    self.command,
+                    parse_qs(url.query),
+                    {name.lower(): value for name, value in self.headers.items()},
+                    body,
+                )
+            )
+            self.stream(self.script.answers.get(timeout=30))
+        else:
+            self.whole(200, {"Content-Type": "text/html"}, PAGE)
+
+    do_POST = do_GET
+
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if status != 204:
+            self.wfile.write(body)
+
+    def stream(self, answer: int | str | Refusal) -> None:
+        if isinstance(answer, int):
+            answer = Refusal(answer)
+        if isinstance(answer, Refusal):
+            self.whole(*answer)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(answer.removesuffix(Script.END).encode())
+        self.wfile.flush()
+        if not answer.endswith(Script.END):
+            self.script.closing.wait(60)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[Script]:
+    """Serves until the block ends."""
+    thread = threading.Thread(target=script.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield script
+    finally:
+        script.closing.set()
+        script.shutdown()
+        script.server_close()
+        thread.join()
+
+
+Started = Callable[..., Page]
+
+
+def told(page: Page, wanted: int) -> list[Any]:
+    """What the client told, once it is as many as wanted."""
+    eventually_on(page, lambda: page.evaluate("told.length") >= wanted)
+    return cast("list[Any]", page.evaluate("told"))
+
+
+def note(type: str) -> str:
+    """A handler that notes what it gets."""
+    return f'on("{type}", (message) => told.push(message))'
+
+
+def states(page: Page) -> list[tuple[str, str | None]]:
+    """The states the client went through, each with its reason."""
+    found = page.evaluate("told.filter((one) => one.state)")
+    return [(one["state"], one.get("reason")) for one in found]

@@ -1,0 +1,70 @@
+"""The hook, the composable and the service, each in the real framework, against the real server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.support.processes import ROOT, need
+
+from .conftest import Visit, eventually_on
+from .test_tabs import Server, server
+
+__all__ = ["server"]
+
+JS = ROOT / "tests" / "js"
+
+
+@pytest.fixture(scope="module", params=["react", "vue", "angular"])
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A page's script with the framework in it."""
+    need("node")
+    if not (JS / "node_modules" / "esbuild").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("run `npm install` in tests/js")
+        pytest.skip("run `npm install` in tests/js")
+    made = tmp_path_factory.mktemp("bundle") / "page.js"
+    mode = 'process.env.NODE_ENV="development"'  # only there React mounts twice in strict mode
+    command = ["node_modules/.bin/esbuild", f"apps/{request.param}.js", "--bundle", "--format=esm"]
+    command += [f"--outfile={made}", f"--define:{mode}", "--log-level=warning"]
+    subprocess.run(command, cwd=JS, env={**os.environ, "NODE_PATH": "node_modules"}, check=True, timeout=60)
+    return str(request.param), made
+
+
+def test_it_receives_while_it_is_mounted_and_closes_with_it(
+    server: Server, visit: Visit, bundle: tuple[str, Path]
+) -> None:
+    name, script = bundle
+    visitor = visit()
+    page = visitor.page
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url) if "channels=" in request.url else None)
+    page.goto(server.url)
+    page.add_script_tag(path=script, type="module")
+    eventually_on(page, lambda: page.evaluate("typeof mount") == "function")
+    shown = page.locator("#shown")
+    channels = [f"{name}-one", f"{name}-two"]
+    for channel in channels:
+        page.evaluate("(channel) => mount(channel)", channel)
+        eventually_on(page, lambda: server.streams() == 1)
+        expect(shown).to_have_text(re.compile("^open "))
+        for value in range(3):
+            server.announcer.publish({"n": value}, "price", channel=channel)
+            expect(shown).to_have_text(re.compile(rf'"n":\s?{value}'))
+    page.evaluate("unmount()")
+    eventually_on(page, lambda: server.streams() == 0)
+    expect(shown).to_have_count(0)
+    heard = [[channel, data["n"]] for channel, data, _ in page.evaluate("heard") if data != "complete"]
+    assert heard == [[channel, value] for channel in channels for value in range(3)]
+    # A handler sees the component as it is now, not as it was when the stream was opened.
+    assert [count for channel, _, count in page.evaluate("heard") if channel == channels[0]][:3] == [0, 1, 2]
+    # One connection for each mount: strict mode opens no second one.
+    assert len(requests) == 2
+    if name == "angular":
+        assert [channels[1], "complete", 3] in page.evaluate("heard")
+    visitor.forgive_network_errors()

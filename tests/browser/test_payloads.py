@@ -1,0 +1,135 @@
+"""Compressed events and batches: unpacked in order, and a broken one harms nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from flask_sse_push import payload
+
+from .conftest import eventually_on
+from .script import Script, Started, event, note, opening, told
+from .test_push_client import script, start, visitor
+
+__all__ = ["script", "start", "visitor"]
+
+
+def packed(value: Any) -> Any:
+    made = payload.compress(value, threshold=0)
+    assert payload.is_envelope(made)
+    return made
+
+
+def envelope(raw: bytes) -> dict[str, Any]:
+    return {"compressed": True, "encoding": "gzip+base64", "data": base64.b64encode(raw).decode()}
+
+
+BIG = {"text": "é😀 " * 5000, "list": list(range(1000))}
+
+
+def test_compressed_events_are_unpacked_in_their_place(script: Script, start: Started) -> None:
+    inner = packed(["an envelope in an envelope is data " * 10])
+    stream = event(1, id="e-2") + event(packed(BIG), id="e-3") + event(2, id="e-4")
+    stream += event(payload.compress_text("plain text " * 500), id="e-5") + event(
+        packed([inner] * 20), id="e-6"
+    )
+    script.then(opening() + stream + event(3, id="e-7"))
+    page = start(note("message"))
+    found = told(page, 7)[1:]
+    assert [one["data"] for one in found] == [1, BIG, 2, "plain text " * 500, [inner] * 20, 3]
+    assert [one["lastEventId"] for one in found] == [f"e-{n}" for n in range(2, 8)]
+
+
+BROKEN = {
+    "bomb": envelope(gzip.compress(b"0" * 5000)),
+    "cut": envelope(gzip.compress(b"x" * 100)[:-9]),
+    "wrong sum": envelope(gzip.compress(b"x" * 100)[:-8] + b"\0" * 8),
+    "trailing": envelope(gzip.compress(b"x" * 100) + b"more"),
+    "no gzip": envelope(b"hello"),
+    "no UTF-8": envelope(gzip.compress(b"\xff\xfe")),
+    "no base64": {"compressed": True, "encoding": "gzip+base64", "data": "~~~"},
+    "no text": {"compressed": True, "encoding": "gzip+base64", "data": 7},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_one_is_left_out_and_told(script: Script, start: Started, name: str) -> None:
+    script.then(opening() + event(1, id="e-2") + event(BROKEN[name], id="e-3") + event(2, id="e-4"))
+    failed = 'addEventListener("error", ({ detail }) => told.push([detail.reason, detail.lastEventId]))'
+    page = start(note("message"), failed, maxInflated=4999)
+    found = told(page, 4)[1:]
+    assert [one["data"] if isinstance(one, dict) else one for one in found] == [1, ["payload", "e-3"], 2]
+    assert page.evaluate("[client.state, client.lastEventId]") == ["open", "e-4"]
+
+
+def test_what_only_looks_like_an_envelope_is_data(script: Script, start: Started) -> None:
+    likes = [
+        {"compressed": True},
+        {"compressed": True, "encoding": "br", "data": ""},
+        {"compressed": True, "encoding": "gzip+base64", "data": "", "more": 1},
+    ]
+    script.then(opening() + "".join(event(each) for each in likes))
+    assert [one["data"] for one in told(start(note("message")), 4)[1:]] == likes
+
+
+def test_a_cut_while_unpacking_neither_loses_nor_doubles(script: Script, start: Started) -> None:
+    first = event(1, id="e-2") + event(packed(BIG), id="e-3") + event(2, id="e-4")
+    goodbye = event({"reason": "drain", "reconnect": True, "retry": 1}, "sse.close")
+    script.then(opening() + first + goodbye)
+    page = start(note("message"), note("sse.close"))
+    eventually_on(page, lambda: len(script.asked) == 2)
+    assert script.cursors == [None, "e-4"]
+    script.then(opening(id="e-4", resumed=True) + event(packed(BIG), id="e-5") + Script.END)
+    eventually_on(page, lambda: len(script.asked) == 3)
+    after = script.cursors[-1]
+    script.then(
+        opening(resumed=True) + (event(packed(BIG), id="e-5") if after == "e-4" else "") + event(3, id="e-6")
+    )
+    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 3)
+    heard = page.evaluate(
+        "told.filter(({ type }) => type === 'message').map(({ lastEventId }) => lastEventId)"
+    )
+    assert heard == ["e-2", "e-3", "e-4", "e-5", "e-6"]
+
+
+def batch(*items: tuple[Any, str | None, str]) -> str:
+    texts = [data if isinstance(data, str) else json.dumps(data) for data, _, _ in items]
+    members = [
+        {"data": text, "id": id} | ({"type": type} if type else {})
+        for text, (_, type, id) in zip(texts, items, strict=True)
+    ]
+    return event(members, "sse.batch", items[-1][2])
+
+
+def test_a_batch_is_handed_out_one_by_one(script: Script, start: Started) -> None:
+    script.then(
+        opening()
+        + batch(
+            ({"n": 1}, None, "e-2"), ("text", "kind", "e-3"), (packed(BIG), None, "e-4"), (4, None, "e-5")
+        )
+        + event(5, id="e-6")
+    )
+    page = start(note("message"), note("kind"), batch=100)
+    found = told(page, 6)[1:]
+    assert [(one["type"], one["data"], one["lastEventId"]) for one in found] == [
+        ("message", {"n": 1}, "e-2"),
+        ("kind", "text", "e-3"),
+        ("message", BIG, "e-4"),
+        ("message", 4, "e-5"),
+        ("message", 5, "e-6"),
+    ]
+    assert script.asked[0].query["batch"] == ["100"]
+
+
+def test_a_batch_that_is_not_finished_goes_on_after_its_last_one(script: Script, start: Started) -> None:
+    script.then(opening() + batch((1, None, "e-2"), (2, None, "e-3"), (3, None, "e-4")), opening())
+    page = start(
+        'on("message", (message) => { told.push(message); if (message.data === 2) client.join("b"); })'
+    )
+    eventually_on(page, lambda: len(script.asked) == 2)
+    assert [one.get("data") for one in page.evaluate("told") if "type" in one] == [1, 2]
+    assert script.cursors == [None, "e-3"]

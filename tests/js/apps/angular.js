@@ -1,0 +1,46 @@
+/** A page with the service, provided by a component and so closed with it. */
+
+import "@angular/compiler";
+import { ChangeDetectorRef, Component, createComponent, inject, provideZonelessChangeDetection } from "@angular/core";
+import { createApplication } from "@angular/platform-browser";
+import { providePush, PushService } from "../../../flask_sse_push/static/angular.js";
+
+window.heard = [];
+const app = await createApplication({ providers: [provideZonelessChangeDetection()] });
+let mounted = [];
+
+function pricesOf(channel) {
+  class Prices {
+    state = "";
+    count = 0;
+    last = "-";
+
+    constructor() {
+      const push = inject(PushService);
+      const view = inject(ChangeDetectorRef);
+      push.state$.subscribe({
+        next: ({ state }) => ((this.state = state), view.markForCheck()),
+        complete: () => window.heard.push([channel, "complete", this.count]),
+      });
+      push.on("price").subscribe(({ data }) => {
+        window.heard.push([channel, data, this.count++]);
+        this.last = JSON.stringify(data);
+        view.markForCheck();
+      });
+    }
+  }
+  const providers = [providePush(`/stream?channels=${channel}`)];
+  return Component({ selector: "x-prices", template: `<p id="shown">{{ state }} {{ count }} {{ last }}</p>`, providers })(Prices);
+}
+
+window.unmount = () => {
+  for (const each of mounted) each.destroy();
+  mounted = [];
+};
+window.mount = (channel) => {
+  window.unmount();
+  const hostElement = document.body.appendChild(document.createElement("x-prices"));
+  const component = createComponent(pricesOf(channel), { environmentInjector: app.injector, hostElement });
+  app.attachView(component.hostView);
+  mounted.push(component);
+};

@@ -1,0 +1,22 @@
+/** A page with the hook, in strict mode. `mounted` of the page tells what it shows. */
+
+import { createElement as h, StrictMode, useState } from "react";
+import { createRoot } from "react-dom/client";
+import { usePush } from "../../../flask_sse_push/static/react.js";
+
+window.heard = [];
+
+function Prices({ channel }) {
+  const [count, setCount] = useState(0);
+  const { state, last } = usePush(`/stream?channels=${channel}`, {
+    price: ({ data }) => {
+      window.heard.push([channel, data, count]); // the count of this rendering: handlers are always the newest
+      setCount(count + 1);
+    },
+  });
+  return h("p", { id: "shown" }, `${state} ${count} ${last ? JSON.stringify(last.data) : "-"}`);
+}
+
+const root = createRoot(document.body.appendChild(document.createElement("main")));
+window.mount = (channel) => root.render(h(StrictMode, null, h(Prices, { channel })));
+window.unmount = () => root.render(null);

@@ -1,0 +1,31 @@
+/** A page with the composable. */
+
+import { createApp, h, ref, shallowRef } from "vue";
+import { usePush } from "../../../flask_sse_push/static/vue.js";
+
+window.heard = [];
+const channel = ref("");
+const shown = shallowRef(false);
+
+const Prices = {
+  setup() {
+    const count = ref(0);
+    const hear = ({ data }) => {
+      window.heard.push([channel.value, data, count.value]);
+      count.value += 1;
+    };
+    const { state, last } = usePush(() => `/stream?channels=${channel.value}`, { price: hear });
+    return () => h("p", { id: "shown" }, `${state.value} ${count.value} ${JSON.stringify(last.value?.data) ?? "-"}`);
+  },
+};
+
+createApp({ render: () => (shown.value ? h(Prices) : null) }).mount(
+  document.body.appendChild(document.createElement("main")),
+);
+window.mount = (name) => {
+  channel.value = name;
+  shown.value = true;
+};
+window.unmount = () => {
+  shown.value = false;
+};

@@ -17,7 +17,7 @@ __all__ = ["script", "start", "visitor"]
 def test_headers_are_sent_with_each_connection(script: Script, start: Started) -> None:
     script.then(opening() + Script.END, opening(resumed=True) + event(1))
     page = start(note("message"), headers={"X-Tenant": "7"}, **{"minDelay": 1})
-    told(page, 2)
+    eventually_on(page, lambda: page.evaluate("told.some(({ data }) => data === 1)"))
     assert [one.headers["x-tenant"] for one in script.asked] == ["7", "7"]
     assert script.cursors == [None, "e-1"]
 

@@ -243,8 +243,7 @@ ITERATE = """(async () => {
 def test_events_can_be_walked_through(script: Script, start: Started) -> None:
     script.then(opening() + event(1, "price") + event(0, "other") + event(2, "price") + event(3, "price"))
     script.then(opening() + event(1, "unheard of"))
-    page = start("close", minDelay=1)
-    page.evaluate(f"void {ITERATE}")
+    page = start(f"close; {ITERATE}", minDelay=1)
     eventually_on(page, lambda: page.evaluate("told.includes('unheard of')"))
     page.evaluate("client.close()")
     eventually_on(page, lambda: page.evaluate("told.at(-1)") == "over")

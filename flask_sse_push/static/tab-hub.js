@@ -52,7 +52,7 @@ export class TabHub {
     navigator.locks.request(`${name}/${this.#page}`, () => life);
     this.#tell({ kind: "hello" });
     this.#election = new Election(name, {
-      lead: () => this.#takeOver(),
+      lead: (taken) => this.#takeOver(taken),
       stepDown: () => this.#stepDown(),
       ask: () => this.#tell({ kind: "ask" }),
     });
@@ -100,7 +100,8 @@ export class TabHub {
   #follow(lead) {
     this.#election?.heard();
     if (lead.page !== this.#page) this.#stepDown();
-    this.lead = lead;
+    if (lead.taken) this.#election?.taken();
+    this.lead = { ...lead, taken: false };
     if (!lead.open) return;
     this.#position = lead.at;
     for (const member of [...this.#members]) member.place(lead);
@@ -153,12 +154,12 @@ export class TabHub {
     return new Set([...this.#wishes.values()].flat());
   }
 
-  #takeOver() {
+  #takeOver(taken) {
     const [first] = this.#members;
     const asked = this.#position || first?.last || "";
     const { term } = this.lead;
     this.lead = { page: this.#page, term: term + 1, open: false, channels: [], at: asked };
-    this.#say({ kind: "lead", ...this.lead });
+    this.#say({ kind: "lead", ...this.lead, taken });
     for (const page of this.#wishes.keys()) if (page !== this.#page) this.#outlive(page);
     this.#connect(asked);
   }

@@ -49,7 +49,7 @@ export class FetchSource {
 const isJson = (body) => Object.getPrototypeOf(body ?? "") === Object.prototype || Array.isArray(body);
 
 /** What the app gave, or gives now: its functions are asked for each connection, since tokens grow old. */
-async function headersOf({ headers, token, body }) {
+export async function headersOf({ headers, token, body }) {
   const made = new Headers({ Accept: "text/event-stream" });
   if (isJson(body)) made.set("Content-Type", "application/json");
   const given = typeof headers === "function" ? await headers() : headers;

@@ -28,7 +28,7 @@ const MAX_WAITING = 1000;
 
 const DEFAULTS = { minDelay: 1000, maxDelay: 30_000, maxRetries: Infinity, hiddenAfter: Infinity, page: true };
 
-/** One stream, over as many connections as it takes. Fires "statechange" and "error". */
+/** One stream, over as many connections as it takes. */
 export class PushClient extends EventTarget {
   #url;
   #options;
@@ -82,8 +82,6 @@ export class PushClient extends EventTarget {
   get stats() {
     return { state: this.#state, ...this.#stats };
   }
-
-  // -- handlers
 
   on(type, handler) {
     let handlers = this.#handlers.get(type);
@@ -142,8 +140,6 @@ export class PushClient extends EventTarget {
     return this.events();
   }
 
-  // -- channels
-
   join(...channels) {
     return this.#change(channels.filter((name) => !this.#channels.has(name)), []);
   }
@@ -157,10 +153,12 @@ export class PushClient extends EventTarget {
     for (const name of join) this.#channels.add(name);
     for (const name of leave) this.#channels.delete(name);
     if (!this.#turn || this.#state === "waiting" || !(join.length + leave.length)) return;
-    if (!this.#source?.change?.(this.#channels)) this.#connect();
+    if (this.#source?.change?.(this.#channels)) return;
+    const { changeRooms } = await import("./rooms.js");
+    const opening = this.#state === "open" && this.#connection;
+    const undo = () => join.forEach((name) => this.#channels.delete(name));
+    if (!(await changeRooms(this.#url, this.#options, opening, { join, leave }, undo))) this.#connect();
   }
-
-  // -- one connection
 
   /** Connects anew at once, after the cursor. */
   #connect = async () => {
@@ -271,8 +269,6 @@ export class PushClient extends EventTarget {
     this.#enter("open");
   }
 
-  // -- between two connections
-
   #fail({ reason, status, error, retryAfter = 0 }) {
     this.#complain({ reason, status, error });
     if (FINAL.includes(status)) return this.#end("closed", { reason, status, error });
@@ -357,8 +353,6 @@ export class PushClient extends EventTarget {
     this.#state = state;
     if (changed) this.dispatchEvent(new CustomEvent("statechange", { detail: { state, ...detail } }));
   }
-
-  // -- over page loads
 
   #save = () => {
     if (this.#options.remember) sessionStorage.setItem(`sse-push:${this.#url}`, this.#lastEventId);

@@ -66,6 +66,7 @@ class Script(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.answers: queue.Queue[int | str | Refusal] = queue.Queue()
         self.asked: list[Asked] = []
+        self.rooms = Refusal(404)  # to POSTs that would change the channels
         self.closing = threading.Event()
 
     @property
@@ -92,6 +93,9 @@ class Answer(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path.startswith("/client/"):
             self.whole(200, {"Content-Type": "text/javascript"}, (STATIC / url.path[8:]).read_bytes())
+        elif url.path.endswith("/channels"):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.whole(*self.script.rooms)
         elif url.path == "/stream":
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.script.asked.append(

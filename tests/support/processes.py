@@ -113,12 +113,13 @@ def end(process: subprocess.Popen[bytes], server: Gunicorn) -> None:
     if process.poll() is not None:
         return
     process.terminate()
-    for _ in range(7):
+    for _ in range(35):
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(1)
             return
         for pid in server.worker_pids():
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
     process.kill()
     process.wait()
 

@@ -6,13 +6,15 @@ database and options are those of the data servers; options that begin with `sen
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redis import BlockingConnectionPool, Redis
 from redis.connection import parse_url
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, RedisError
 from redis.sentinel import (
     MasterNotFoundError,
     Sentinel,
@@ -28,6 +30,10 @@ DEFAULT_PORT = 26379
 FOR_SENTINELS = "sentinel_"
 #: A silent sentinel is passed over after this share of a call's time; one that answers is asked first then.
 SENTINEL_SHARE = SHARE / 2
+
+#: Seconds after which a process asks again where the primary is, though its connections are fine: a server
+#: that was replaced and does not know it goes on as before.
+RECHECK = 5.0
 
 Address = tuple[str, int]
 
@@ -104,11 +110,13 @@ class Primary:
         self._timeout = timeout
         self.service_name = service_name
         self.address: Address | None = None
+        self._asked_at = 0.0
 
     def get_master_address(self) -> Address:
         """Asks the sentinels. Raises redis-py's ConnectionError when none knows a primary that is alive."""
         if not self._lock.acquire(timeout=self._timeout):
             raise ConnectionError("the sentinels do not answer")
+        self._asked_at = time.monotonic()
         try:
             self.address = self._sentinel.discover_master(self.service_name)
             return self.address
@@ -116,6 +124,12 @@ class Primary:
             raise ConnectionError(f"no sentinel knows a live primary of {self.service_name!r}") from error
         finally:
             self._lock.release()
+
+    def recheck(self) -> None:
+        """Asks again when the answer is old. Without a new one the old one holds."""
+        if time.monotonic() - self._asked_at > RECHECK and not self._lock.locked():
+            with contextlib.suppress(RedisError):
+                self.get_master_address()
 
 
 class PrimaryConnection(SentinelManagedConnection):
@@ -131,6 +145,8 @@ class PrimaryConnection(SentinelManagedConnection):
         return self._primary.address not in (None, (self.host, self.port))
 
     def connect(self) -> None:
+        """Called before each command and for each link: makes sure that there is a connection."""
+        self._primary.recheck()
         if self.outdated:
             self.disconnect()  # type: ignore[no-untyped-call]
         super().connect()  # type: ignore[no-untyped-call]

@@ -218,6 +218,38 @@ def test_a_frozen_primary_is_left_and_not_taken_for_one_when_it_thaws(
     reader.close()
 
 
+def test_a_primary_that_was_replaced_and_does_not_know_it_is_left(service: Watched, served: Gunicorn) -> None:
+    announcer = MessageAnnouncer.from_url(service.url)
+    reader = Reader(served.url)
+    announcer.publish(0, channel="a")
+    eventually(lambda: reader.numbers == [0], 10)
+    old = service.primary()
+    client = service.client(old)
+    client.config_set("requirepass", "another")  # from now on sentinels and replicas find it unusable
+    for each in client.client_list():
+        if each["name"].startswith("sentinel-") or "S" in each["flags"]:
+            client.client_kill_filter(_id=each["id"])
+    alone = MessageAnnouncer.from_url(f"redis://:another@127.0.0.1:{old.port}/1")
+    alone.publish(-1, channel="a")
+    eventually(lambda: reader.numbers == [0, -1], 10)  # the worker's connections were spared
+    began = time.monotonic()
+    eventually(lambda: service.primary() is not old, LIMIT)
+    found = time.monotonic()
+    alone.publish(-2, channel="a")
+
+    def told() -> bool:
+        alone.publish(-3, channel="a")
+        return reader.resets > 0
+
+    eventually(told, LIMIT, every=0.2)
+    print(f"replaced after {found - began:.2f} s, left {time.monotonic() - found:.2f} s later")
+    publish_when_back(announcer, 1)
+    eventually(lambda: reader.numbers[-1:] == [1], LIMIT)
+    assert client.role()[0] == "master"
+    assert not reader.ended
+    reader.close()
+
+
 def test_a_wrong_password_is_told_without_telling_it(service: Watched) -> None:
     for right in ("p%40ss%2Fword", SENTINEL_PASSWORD.replace(" ", "+")):
         announcer = MessageAnnouncer.from_url(service.url.replace(right, "wrong-one"))

@@ -151,7 +151,7 @@ def test_what_a_lagging_replica_lacks_is_told_to_all_who_saw_it(service: Watched
 
     for node in replicas:  # they lose their link to the primary, and cannot get a new one
         service.client(node).config_set("masterauth", "wrong")
-    service.client(primary).client_kill_filter(_type="replica")
+    service.client(primary).client_kill_filter(_type="slave")
     gone = [announcer.publish(number, channel="a") for number in range(10, 15)]
     eventually(lambda: all(reader.numbers == list(range(15)) for reader in readers), 10)
     assert {held(service, node) for node in replicas} == {10}

@@ -25,6 +25,8 @@ class Hooks:
     identify: list[Callable[[Request], Any]] = field(default_factory=list)
     authorize: access.Authorize | None = None
     load_user: login.Loader | None = None
+    authorize_publish: Callable[[Any, str], bool] | None = None
+    authorize_admin: Callable[[Any], bool] | None = None
 
 
 class Grant(NamedTuple):
@@ -120,6 +122,16 @@ class Admission:
         public, authorize = self._settings.public_channels, self._hooks.authorize
         access.check(identity.user, channels, public, authorize, can_sign_in=self._knows_users())
         return identity
+
+    def user(self, request: Request) -> Any:
+        """Who asks; None for nobody."""
+        return self._identity(request).user
+
+    def denied(self, user: Any, message: str) -> Refused:
+        """The refusal of somebody who may not do what the message says."""
+        if access.user_id(user) is None and self._knows_users():
+            return Refused(401, ErrorCode.AUTH_REQUIRED, f"{message}: sign in, or send a token")
+        return Refused(403, ErrorCode.PERMISSION_DENIED, message)
 
     def secrets(self) -> StreamSecrets | None:
         """The secrets of this app's streams; None when it has no key to sign with."""

@@ -1,4 +1,4 @@
-"""What clients may ask beside the stream, as JSON: to change its channels. Errors have the one body of all.
+"""What may be asked beside the stream, as JSON: to change its channels, to publish, for figures.
 
 The bodies are read with care: they must say that they are JSON, which no form of a foreign page can, and be
 small; and the page that sends one must be of an origin that may.
@@ -7,21 +7,24 @@ small; and the page that sends one must be of an origin that may.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flask import Request
 
 from . import cors
 from .admission import Admission
-from .announcer import MessageAnnouncer
+from .announcer import DEFAULT_CHANNEL, MessageAnnouncer
 from .config import Settings
 from .cursor import MAX_LENGTH
-from .errors import ErrorCode, InvalidEvent, Refused
+from .errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from .event import checked_channel
+from .runtime import Runtime
 
 #: Bytes of a body beside what an event in it may have.
 MAX_BODY = 50_000
+#: Bytes that JSON may take for one byte of text.
+LONGEST_CHARACTER = 6
 #: Characters of a connection id.
 MAX_CONNECTION = 100
 
@@ -92,6 +95,52 @@ def change_channels(
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
     announcer.change(connection, join, leave, since=since, last=last, vouched=False)
     return {"connection": connection, "join": join, "leave": leave}
+
+
+def publish(
+    request: Request,
+    admission: Admission,
+    may_publish: Callable[[Any, str], bool],
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Publishes the event that the body holds; returns its cursor, and how many streams its channel has.
+
+    :raises Refused: 400 when something is missing, 401, 403, 413, 415; 422 when it is no event.
+    """
+    settings = runtime.settings
+    check_origin(request, settings.cors_origins)
+    asked = body(request, MAX_BODY + LONGEST_CHARACTER * settings.max_message)
+    unknown_fields(asked, ("event", "data", "channel", "exclude"))
+    missing = [name for name in ("event", "data") if asked.get(name) is None]
+    if missing:
+        raise bad(f"{' and '.join(missing)} must be given")
+    channel = asked.get("channel", DEFAULT_CHANNEL)
+    if not isinstance(channel, str):
+        raise bad("channel must be one name", 422)
+    user = admission.user(request)
+    if not may_publish(user, channel):
+        raise admission.denied(user, f"publishing to the channel {channel[:200]!r} is not allowed")
+    try:
+        cursor = runtime.announcer.publish(
+            asked["data"], asked["event"], channel=channel, exclude=asked.get("exclude")
+        )
+    except MessageTooLarge as error:
+        raise bad(str(error), 413) from error
+    except InvalidEvent as error:
+        raise bad(str(error), 422, field=error.field) from error
+    return {"cursor": cursor, "channel": channel, "streams": runtime.inquiries.count(channel)}
+
+
+def stats(request: Request, admission: Admission, is_admin: Callable[[Any], bool], runtime: Runtime) -> Any:
+    """The figures of all workers.
+
+    :raises Refused: 401 or 403.
+    """
+    user = admission.user(request)
+    if not is_admin(user):
+        raise admission.denied(user, "the figures are for admins")
+    workers = runtime.inquiries.stats()
+    return {"streams": sum(figures["streams"] for figures in workers), "workers": workers}
 
 
 def _channels(asked: dict[str, Any], field: str, most: int) -> list[str]:

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, Response, current_app, g, has_request_context, jsonify, request
+from flask import Blueprint, Flask, Response, abort, current_app, g, has_request_context, jsonify, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
-from . import access, api, cors, login, query, quotas, signals, tickets
+from . import access, api, cors, login, presence, query, quotas, signals, tickets
 from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import refused_token
@@ -66,6 +66,8 @@ class SSEBlueprint(Blueprint):
         self.add_url_rule("", "stream", self._stream, methods=["GET"])
         self.add_url_rule("/", "stream_slash", self._stream, methods=["GET"])
         self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
+        self.add_url_rule("/publish", "publish", self._publish, methods=["POST"])
+        self.add_url_rule("/stats", "stats", self._stats, methods=["GET"])
         self.before_app_request(_note_begin)
         self.record_once(self._add_to_templates)
         self.url_value_preprocessor(_check_query)
@@ -173,6 +175,16 @@ class SSEBlueprint(Blueprint):
         """
         return self._admission().ticket(user, channels, seconds)
 
+    def authorize_publish(self, allowed: F) -> F:
+        """Registers `allowed(user, channel) -> bool` and so opens `POST <prefix>/publish` to whom it lets."""
+        self._hooks.authorize_publish = allowed  # type: ignore[assignment]
+        return allowed
+
+    def authorize_admin(self, allowed: F) -> F:
+        """Registers `allowed(user) -> bool` and so opens `GET <prefix>/stats` to whom it lets."""
+        self._hooks.authorize_admin = allowed  # type: ignore[assignment]
+        return allowed
+
     # -- publishing --------------------------------------------------------------------------------------
 
     @property
@@ -258,6 +270,26 @@ class SSEBlueprint(Blueprint):
         """Has an open stream leave channels; see `MessageAnnouncer.leave`."""
         self.announcer.leave(connection, channel)
 
+    def connections(self, channel: str | None = None, user_id: object = None) -> list[dict[str, Any]]:
+        """All open streams of all workers, or those with the channel, or of the user; in no order.
+
+        Each has `connection`, `user_id`, `channels`, `address`, `user_agent`, `since` (Unix time in seconds),
+        `events` and `bytes` sent to it, `buffered` (bytes that wait for it), `worker`. Blocks until all
+        workers have answered, for two seconds at most: while a worker that was killed still counts as alive.
+
+        :raises BrokerUnavailable: when the broker does not answer.
+        """
+        return self.runtime.inquiries.connections(channel, None if user_id is None else str(user_id))
+
+    def presence(self, channel: str, users: int = 1000) -> dict[str, Any]:
+        """Who is in a channel of `SSE_PUSH_PRESENCE_CHANNELS`, over all workers: `channel`, `count`, `users`.
+
+        :param users: how many user ids to name at most; the count costs the same for any number.
+        :raises BrokerUnavailable: when the broker does not answer.
+        """
+        ledger, name = self.runtime.broker.ledger, presence.table(checked_channel(channel))
+        return {"channel": channel, "count": ledger.size(name), "users": sorted(ledger.names(name, users))}
+
     def cursor(self, *channels: str) -> str:
         """The cursor from which a page misses nothing that came after its request began.
 
@@ -340,6 +372,22 @@ class SSEBlueprint(Blueprint):
             if sink.hold is not None:
                 sink.hold.release()
             raise
+
+    def _publish(self) -> Response:
+        may_publish = self._hooks.authorize_publish
+        if may_publish is None:
+            abort(404)
+        with _unavailable_as_503(self.runtime.settings):
+            return jsonify(api.publish(request, self._admission(), may_publish, self.runtime))
+
+    def _stats(self) -> Response:
+        is_admin = self._hooks.authorize_admin
+        if is_admin is None:
+            abort(404)
+        with _unavailable_as_503(self.runtime.settings):
+            response = jsonify(api.stats(request, self._admission(), is_admin, self.runtime))
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     def _admission(self) -> Admission:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]

@@ -133,6 +133,10 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting((), _origins)
     #: Seconds between two looks at whether an open stream's user may still listen, at most.
     recheck: float = _setting(60.0, _number(0.1, 86_400, "seconds"))
+    #: Channels (fnmatch patterns) whose users are counted by `sse.presence`; events tell who comes and goes.
+    presence_channels: tuple[str, ...] = _setting((), _names)
+    #: Seconds after a user's last stream until they have left the channel: page reloads come back.
+    presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))
     #: Events kept for each channel: what a client can miss and still get back.
     history_size: int = _setting(1000, _whole(1, 100_000, "events"))
     #: Seconds that events are kept after the channel's last one.

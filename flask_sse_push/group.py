@@ -22,7 +22,18 @@ class Group:
     :param tagged: whether each event names its channels.
     """
 
-    __slots__ = ("channels", "key", "kind", "last", "pending", "sinks", "tagged", "touched")
+    __slots__ = (
+        "bytes",
+        "channels",
+        "events",
+        "key",
+        "kind",
+        "last",
+        "pending",
+        "sinks",
+        "tagged",
+        "touched",
+    )
 
     #: Whether its streams get events in batches.
     batched = False
@@ -36,11 +47,14 @@ class Group:
         self.last = 0  # id of the newest entry put together for the group
         self.pending: list[Entry] = []  # entries of the dispatch under way, and in batches those that wait
         self.touched = 0.0  # monotonic time of the last chunk
+        self.events = self.bytes = 0  # what each sink would have been sent, had it always been here
 
     def add(self, sink: Sink) -> None:
         """Lets `sink` take part from the next chunk on."""
         sink.group = self
         sink.subscribed = self.channels  # one tuple for all of them
+        sink.events -= self.events
+        sink.bytes -= self.bytes
         sink.place = len(self.sinks)
         self.sinks.append(sink)
 
@@ -50,6 +64,8 @@ class Group:
         if last is not sink:
             self.sinks[sink.place] = last
             last.place = sink.place
+        sink.events += self.events
+        sink.bytes += self.bytes
         sink.group = None
 
     def offer(self, entry: Entry, replica: Replica) -> bool:
@@ -79,6 +95,8 @@ class Group:
         chunk = made.get(key)
         if chunk is None:
             chunk = made[key] = self.kind.framed(notice + self._frames(entries))
+        self.events += len(entries)
+        self.bytes += len(chunk)
         limited = entries if any(entry.exclude for entry in entries) else ()
         return [Delivery(self.kind, tuple(self.sinks), chunk, limited, notice, self.batched)]
 
@@ -166,8 +184,10 @@ class Delivery(NamedTuple):
             self.kind.write_all(sinks, self.chunk)
             return
         for sink in sinks:
-            frames = frames_for(sink, self.limited, batched=self.batched)
-            sink.write(self.kind.framed(self.notice + frames))
+            chunk = self.kind.framed(self.notice + frames_for(sink, self.limited, batched=self.batched))
+            sink.events -= sum(sink.is_excluded(entry.exclude) for entry in self.limited)
+            sink.bytes += len(chunk) - len(self.chunk)
+            sink.write(chunk)
 
 
 def frames_for(sink: Sink, entries: Iterable[Entry], *, batched: bool = False) -> bytes:

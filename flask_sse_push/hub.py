@@ -105,7 +105,7 @@ class Hub:
             self._start()
         now = self._clock()
         with self._lock:
-            sink.touched = now
+            sink.touched, sink.since = now, time.time_ns() / 1e9
             if not self._sinks:
                 self._enter(CONTROL)
             self._sinks[sink.connection] = sink
@@ -177,10 +177,13 @@ class Hub:
             notices += reset_frame(reset)
             self._observer.lost(sink)
         batched = self._batching.waits(sink.subscribed, sink.wait) is not None
-        missed = notices + frames_for(sink, resume.take(replicas, moment), batched=batched)
+        entries = resume.take(replicas, moment)
+        missed = notices + frames_for(sink, entries, batched=batched)
         if not missed:
             self._join(sink, resume)
             return None
+        sink.events += sum(not sink.is_excluded(entry.exclude) for entry in entries)
+        sink.bytes += len(missed)
         return missed
 
     def _open_frame(self, sink: Sink, opening: Opening) -> bytes:
@@ -368,6 +371,11 @@ class Hub:
             found = [sink for sink in found if sink.user_id == user_id]
         return [sink for sink in found if channel is None or channel in sink.subscribed]
 
+    def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Sink]:
+        """The streams of this moment that meet what is given. Any thread may call."""
+        with self._lock:
+            return self.matching(user_id=user_id, channel=channel)
+
     def dismiss(
         self, sinks: Iterable[Sink], reason: str, *, reconnect: bool, notice: bytes = b""
     ) -> list[Act]:
@@ -466,7 +474,9 @@ class Hub:
             sink.cut()
         elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
-            sink.write(self._heartbeats.chunk(group, self._timeline.told()))
+            beat = self._heartbeats.chunk(group, self._timeline.told())
+            sink.bytes += len(beat)
+            sink.write(beat)
 
     def position(self) -> Cursor | None:
         """How far this worker has provably seen; None before it knows. Does not block."""

@@ -144,11 +144,14 @@ class Registry(Observer):
     def drop_later(self, key: Key, seconds: float) -> None:
         """Holds one less of `key` in `seconds`, the same for all callers. Does not block."""
         with self._lock:
+            first = not self._later
             self._later.append((time.monotonic() + seconds, key))
+        if first:
+            self.wake()  # it may be waiting for longer
 
     def listen(self, listener: Listener) -> None:
-        """Registers what is told of every total that this worker's statements and burials changed; called by
-        the registry's thread."""
+        """Registers what is told of every total that this worker's statements and burials changed, and of
+        nothing now and then; called by the registry's thread."""
         self._listeners.append(listener)
 
     def hurry(self) -> None:
@@ -220,6 +223,8 @@ class Registry(Observer):
         elif now >= self._renewed + RENEW:
             self._tell(now)
         self._failed = False
+        for listener in self._listeners:
+            listener(())  # some have what they could not do before
 
     def _drop_due(self, now: float) -> None:
         with self._lock:

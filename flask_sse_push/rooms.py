@@ -149,7 +149,7 @@ class Rooms:
         if sink.group is None:  # still catching up, by its own thread
             return False
         if change.resume is None and not self._begin(change):
-            acts.append(partial(sink.write, sink.framed(self._too_many(change))))
+            acts.append(_writing(sink, self._too_many(change)))
             return True
         assert change.resume is not None
         for _ in range(PIECES):
@@ -162,7 +162,7 @@ class Rooms:
                 return False
             frames = self._catch_up(change, change.resume)
             if frames:
-                acts.append(partial(sink.write, sink.framed(frames)))
+                acts.append(_writing(sink, frames))
         return False
 
     def _begin(self, change: Change) -> bool:
@@ -198,6 +198,7 @@ class Rooms:
             missed = [
                 entry for entry in taken if not (sink.is_excluded(entry.exclude) or past.has(entry, sink))
             ]
+            change.sink.events += len(missed)
             frames += _missed_frame(change, missed, Cursor(moment.epoch, taken[-1].id))
         return frames
 
@@ -212,7 +213,7 @@ class Rooms:
             self.note_left(sink, name, moment.position)
         data = {"channels": channels, "joined": change.join, "left": left}
         frame = control("sse.channels", data, str(Cursor(moment.epoch, moment.position)))
-        acts.append(partial(sink.write, sink.framed(frame)))
+        acts.append(_writing(sink, frame))
         acts.append(partial(self._changed, sink, change.join, left))
 
     def _too_many(self, change: Change) -> bytes:
@@ -220,6 +221,12 @@ class Rooms:
         return control(
             "sse.error", error_body(ErrorCode.INVALID_FORMAT, message, {"join": list(change.join)})
         )
+
+
+def _writing(sink: Sink, frames: bytes) -> Act:
+    chunk = sink.framed(frames)
+    sink.bytes += len(chunk)
+    return partial(sink.write, chunk)
 
 
 def start_of(arguments: Mapping[str, Any]) -> Start:

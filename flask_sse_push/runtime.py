@@ -19,7 +19,9 @@ from .cursor import Cursor
 from .event import Dumps
 from .guard import Guard, Judge
 from .hub import Hub
+from .inquiry import Inquiries
 from .observer import Observer, Observers
+from .presence import Presence
 from .quotas import Quotas
 from .registry import Registry
 from .sink import Sink
@@ -36,6 +38,7 @@ class Streams(NamedTuple):
 
     hub: Hub
     guard: Guard
+    inquiries: Inquiries
 
     def close(self) -> None:
         """Ends both; may be called twice."""
@@ -78,6 +81,11 @@ class Runtime:
     def quotas(self) -> Quotas:
         """What users and addresses may still have."""
         return self._part("quotas")  # type: ignore[no-any-return]
+
+    @property
+    def inquiries(self) -> Inquiries:
+        """What asks all workers about their streams."""
+        return self._part("streams").inquiries  # type: ignore[no-any-return]
 
     @property
     def transports(self) -> Transports:
@@ -137,10 +145,14 @@ class Runtime:
                 worker.count(),
             )
         guard = Guard(self._judge, self.settings.recheck, self.announcer.command)
-        observers = Observers(self._observer, self.registry, self.quotas, guard)
-        hub = Hub(self.broker, self.settings, worker.stops, observers, self._clock)
+        registry = self.registry
+        observers = [self._observer, registry, self.quotas, guard]
+        if self.settings.presence_channels:
+            patterns, grace = self.settings.presence_channels, self.settings.presence_grace
+            observers.append(Presence(registry, self.broker, patterns, grace))
+        hub = Hub(self.broker, self.settings, worker.stops, Observers(*observers), self._clock)
         guard.look_after(hub)
-        return Streams(hub, guard)
+        return Streams(hub, guard, Inquiries(hub, self.broker.ledger, self.announcer, lambda: registry.name))
 
     def _streams(self) -> int:
         streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")

@@ -17,14 +17,19 @@ class Sink(ABC):
     """One open stream. `write` is called by the hub's dispatching thread alone, and never blocks."""
 
     __slots__ = (
+        "address",
+        "agent",
         "began",
+        "bytes",
         "connection",
         "dismissed",
+        "events",
         "grant",
         "group",
         "hold",
         "place",
         "secret",
+        "since",
         "subscribed",
         "tagged",
         "touched",
@@ -43,6 +48,10 @@ class Sink(ABC):
         self.began = 0  # the position it began after
         self.vouched: frozenset[str] = frozenset()  # channels that the app added by itself
         self.hold: Hold | None = None  # what it takes of its user's and address's quotas
+        self.address: str | None = None  # of the client
+        self.agent: str | None = None  # what it calls itself
+        self.since = 0.0  # Unix time at which it was opened
+        self.events = self.bytes = 0  # what it was sent, less what its group had been before it joined
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it
         self.wait: float | None = None  # seconds that events may wait for a batch; None: as the app has it
@@ -57,6 +66,14 @@ class Sink(ABC):
     def is_excluded(self, exclude: frozenset[str]) -> bool:
         """Whether an event is kept from this stream, by its connection id or its user's id."""
         return bool(exclude) and (self.connection in exclude or self.user_id in exclude)
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        """How many events it was sent, and how many bytes; what is on its way counts."""
+        group = self.group
+        if group is None:
+            return self.events, self.bytes
+        return self.events + group.events, self.bytes + group.bytes
 
     @property
     def buffered(self) -> int:

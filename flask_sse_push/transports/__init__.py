@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from .hijack import HijackSink, Lines
 
 logger = logging.getLogger(__name__)
+
+#: Characters kept of what a client calls itself.
+MAX_AGENT = 300
 
 
 class Transports:
@@ -35,10 +39,19 @@ class Transports:
     def sink(
         self, environ: Mapping[str, Any], connection: str, user_id: str | None, channels: tuple[str, ...]
     ) -> StreamSink:
-        """A sink for the request of `environ`.
+        """A sink for the request of `environ`, which tells who the client is.
 
         :raises ConfigError: when SSE_PUSH_TRANSPORT demands what the request's server cannot do.
         """
+        sink = self._sink(environ, connection, user_id, channels)
+        agent = environ.get("HTTP_USER_AGENT")
+        sink.address = environ.get("REMOTE_ADDR")
+        sink.agent = agent and sys.intern(agent[:MAX_AGENT])  # few browsers, many streams
+        return sink
+
+    def _sink(
+        self, environ: Mapping[str, Any], connection: str, user_id: str | None, channels: tuple[str, ...]
+    ) -> StreamSink:
         client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         if self._wanted != "generator":
             if not self._rehearsed and type(client).__module__.startswith("gevent."):

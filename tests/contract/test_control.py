@@ -31,8 +31,12 @@ class Record(Sink):
         self.ended = False
         self.hub = hub
         hub.open(self)
-        resume = Resume(self.subscribed, Start())
-        eventually(lambda: self._joined(resume))
+        self.resume = Resume(self.subscribed, Start())
+        self.follow()
+
+    def follow(self) -> None:
+        """Lets it catch up and join its group."""
+        eventually(lambda: self._joined(self.resume), every=0.001)
 
     def _joined(self, resume: Resume) -> bool:
         frames = self.hub.follow(self, resume, 1)

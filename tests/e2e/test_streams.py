@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 
 from flask_sse_push import MessageAnnouncer
+from tests.support.deadline import eventually
 from tests.support.stream import Stream
 
 from .conftest import Serve
@@ -66,3 +72,51 @@ def test_a_post_to_any_worker_changes_the_channels_of_a_stream(
     with Stream(f"{server.url}/stream?channels=room", cursor=streams[0].cursor) as again:
         assert again.next_of("sse.open").json()["resumed"] is True
         assert again.next_of("message").data == "while away"
+
+
+def is_cut(stream: Stream) -> bool:
+    """Whether the stream broke; one that lives hears of those who left."""
+    try:
+        while not stream.next_of("sse.presence").json()["leave"]:
+            pass
+    except (EOFError, ConnectionError):
+        return True
+    return False
+
+
+def test_ghosts_of_a_killed_worker_are_gone_when_its_lease_ends(serve: Serve, http: httpx.Client) -> None:
+    server = serve("tests.apps.people:app", workers=2, presence_grace=0.2)
+    streams: dict[int, Stream] = {}
+
+    def people() -> dict[str, Any]:
+        return dict(http.get(f"{server.url}/people").json())
+
+    def workers() -> Counter[str]:
+        return Counter(each["worker"] for each in people()["connections"])
+
+    def come() -> bool:
+        """Opens more streams, at once, so that they spread; returns whether both workers have some."""
+        fresh = range(len(streams), len(streams) + 8)
+        with ThreadPoolExecutor(8) as pool:
+            urls = [f"{server.url}/stream?channels=room:1&user=u{n}" for n in fresh]
+            streams.update(zip(fresh, pool.map(Stream, urls), strict=True))
+        for n in fresh:
+            streams[n].next_of("sse.open")
+        return len(workers()) == 2
+
+    eventually(come)
+    total = len(streams)
+    eventually(lambda: people()["presence"]["count"] == total)
+    found = people()
+    assert len(found["connections"]) == total
+    assert {each["address"] for each in found["connections"]} == {"127.0.0.1"}
+    victim = found["pid"]
+    began = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    alive = [n for n, stream in streams.items() if not is_cut(stream)]
+    assert 0 < len(alive) < total
+    eventually(lambda: people()["presence"]["users"] == sorted(f"u{n}" for n in alive), 10)
+    took = time.monotonic() - began
+    assert len(people()["connections"]) == len(alive)
+    print(f"ghosts were gone after {took:.1f} s with a lease of 2 s; it is 15 s outside tests")
+    assert took < 2 + 0.5 + 3

@@ -34,6 +34,7 @@ SECONDS = {
     "coalesce": (0, 10),
     "drain": (0, 600),
     "recheck": (0.1, 86_400),
+    "presence_grace": (0, 3600),
 }
 RATES: tuple[list[str], list[Any]] = (
     ["", "1/second", "60/minute", "999999999/hour"],
@@ -144,7 +145,9 @@ def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None
 
 def test_every_setting_is_tested_here() -> None:
     elsewhere = {"cors_origins"}  # test_cors
-    assert {*WHOLE, *SECONDS, *TEXT, "public_channels", "batch_ms", *elsewhere} == set(NAMES)
+    assert {*WHOLE, *SECONDS, *TEXT, "public_channels", "presence_channels", "batch_ms", *elsewhere} == set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -221,6 +224,7 @@ def test_text_outside_its_grammar_is_refused_with_an_example(name: str, value: A
 )
 def test_names_are_a_collection_or_one_string_with_commas(value: Any, names: tuple[str, ...]) -> None:
     assert load(public_channels=value).public_channels == names
+    assert load(presence_channels=value).presence_channels == names
 
 
 @pytest.mark.parametrize("value", [5, True, {"a": 1}, ["a", 5], b"a"])

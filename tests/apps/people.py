@@ -1,0 +1,34 @@
+"""An app that tells who is there. Users name themselves; workers count as dead soon."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flask import Flask, Request, request
+
+from flask_sse_push import registry, sse
+
+registry.LEASE, registry.RENEW = 2.0, 0.5
+
+app = Flask(__name__)
+app.secret_key = "test"
+app.config["SSE_PUSH_PUBLIC_CHANNELS"] = "*"
+app.config["SSE_PUSH_PRESENCE_CHANNELS"] = "room:*"
+app.register_blueprint(sse, url_prefix="/stream")
+
+
+@sse.identify
+def who(request: Request) -> str | None:
+    return request.args.get("user")
+
+
+@app.get("/people")
+def people() -> dict[str, Any]:
+    return {"pid": os.getpid(), "presence": sse.presence("room:1"), "connections": sse.connections()}
+
+
+@app.post("/leave")
+def leave() -> str:
+    sse.disconnect(user_id=request.args["user"], reconnect=False)
+    return ""

@@ -1,0 +1,136 @@
+"""Questions to all workers, over every broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from flask_sse_push import MessageAnnouncer, inquiry
+from flask_sse_push.brokers.base import Broker
+from flask_sse_push.config import Settings
+from flask_sse_push.hub import Hub
+from flask_sse_push.inquiry import Inquiries
+from flask_sse_push.registry import Registry
+from tests.support.deadline import eventually
+
+from .test_control import Record, hears_commands
+
+MakeWorker = Callable[[], tuple[Hub, Inquiries]]
+
+
+@pytest.fixture
+def make_worker(broker: Broker) -> Iterator[MakeWorker]:
+    with ExitStack() as made:
+
+        def make() -> tuple[Hub, Inquiries]:
+            hub: Hub
+            one = Registry(broker.ledger, lambda: len(hub))
+            hub = Hub(broker, Settings(), observer=one)
+            made.callback(one.close)
+            made.callback(hub.close)
+            announcer = MessageAnnouncer(broker, Settings())
+            return hub, Inquiries(hub, broker.ledger, announcer, lambda: one.name)
+
+        yield make
+
+
+@pytest.fixture
+def workers(make_worker: MakeWorker, broker: Broker) -> tuple[list[Record], list[Inquiries]]:
+    """Two workers with two streams each, and a third without any."""
+    made = [make_worker() for _ in range(3)]
+    sinks = []
+    for at, (hub, _) in enumerate(made[:2]):
+        sinks += [Record(hub, f"s{at}", "7", "a"), Record(hub, f"t{at}", None, "a", "b")]
+        eventually(lambda hub=hub: hears_commands(hub))  # type: ignore[misc]
+    eventually(lambda: len(broker.ledger.workers()) == 2)
+    return sinks, [inquiries for _, inquiries in made]
+
+
+def test_the_streams_of_all_workers_are_listed_by_any(workers: tuple[list[Record], list[Inquiries]]) -> None:
+    _, inquiries = workers
+    for one in inquiries:
+        began = time.monotonic()
+        listed = one.connections()
+        assert time.monotonic() - began < 1.0
+        assert sorted(each["connection"] for each in listed) == ["s0", "s1", "t0", "t1"]
+    one = inquiries[2]
+    assert sorted(each["connection"] for each in one.connections(user_id="7")) == ["s0", "s1"]
+    assert sorted(each["connection"] for each in one.connections(channel="b")) == ["t0", "t1"]
+    assert one.connections(channel="b", user_id="7") == []
+    assert one.count() == 4
+    assert one.count("b") == 2
+    assert one.count("nothing") == 0
+    assert [figures["streams"] for figures in one.stats()] == [2, 2]
+
+
+def test_what_is_told_of_a_stream(workers: tuple[list[Record], list[Inquiries]], broker: Broker) -> None:
+    sinks, inquiries = workers
+    announcer = MessageAnnouncer(broker, Settings())
+    for n in range(10):
+        announcer.publish("x" * 100, channel="a", exclude="7" if n % 2 else None)
+    announcer.publish("y", channel="b")
+    announcer.publish("last", channel="a")
+    for sink in sinks:
+        eventually(lambda sink=sink: b"last" in sink.got)  # type: ignore[misc]
+    listed = {each["connection"]: each for each in inquiries[0].connections()}
+    assert listed["t0"]["events"] == 12
+    assert listed["s0"]["events"] == 6
+    for sink in sinks:
+        told = listed[sink.connection]
+        assert told["bytes"] == len(sink.got)
+        assert told["channels"] == list(sink.channels)
+        assert told["user_id"] == sink.user_id
+        assert abs(told["since"] - time.time()) < 30
+        assert told["buffered"] == 0
+        assert set(told) == {
+            "connection",
+            "user_id",
+            "channels",
+            "address",
+            "user_agent",
+            "since",
+            "events",
+            "bytes",
+            "buffered",
+            "worker",
+        }
+    assert len({each["worker"] for each in listed.values()}) == 2
+
+
+def test_counts_go_on_when_a_stream_changes_its_channels(
+    workers: tuple[list[Record], list[Inquiries]], broker: Broker
+) -> None:
+    sinks, inquiries = workers
+    announcer = MessageAnnouncer(broker, Settings())
+    cursor = announcer.publish("seen", channel="c")
+    announcer.publish("missed", channel="c")
+    announcer.publish("one", channel="a")
+    announcer.join("s0", "c", since=cursor)
+    eventually(lambda: b"sse.channels" in sinks[0].got)
+    announcer.publish("two", channel="c")
+    eventually(lambda: b"two" in sinks[0].got)
+    told = next(each for each in inquiries[0].connections() if each["connection"] == "s0")
+    assert told["events"] == 3
+    assert told["bytes"] == len(sinks[0].got)
+    assert told["channels"] == ["a", "c"]
+
+
+def test_a_killed_worker_keeps_nobody_waiting_for_long(
+    workers: tuple[list[Record], list[Inquiries]], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inquiry, "PATIENCE", 0.4)
+    _, inquiries = workers
+    broker.ledger.tell("killed", 1, {}, 60)
+    began = time.monotonic()
+    assert len(inquiries[0].connections()) == 4
+    assert 0.4 <= time.monotonic() - began < 2
+
+
+def test_without_streams_nobody_is_asked(make_worker: MakeWorker) -> None:
+    _, one = make_worker()
+    assert one.connections() == []
+    assert one.count() == 0
+    assert one.stats() == []

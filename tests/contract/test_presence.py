@@ -1,0 +1,159 @@
+"""Who is in a channel, over every broker and two workers."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+
+from flask_sse_push import MessageAnnouncer, brokers, registry
+from flask_sse_push.brokers.base import Broker
+from flask_sse_push.brokers.ledger import MAX_AT_ONCE, Key
+from flask_sse_push.config import Settings
+from flask_sse_push.hub import Hub
+from flask_sse_push.observer import Observers
+from flask_sse_push.presence import Presence, table
+from flask_sse_push.registry import Registry
+from tests.support.deadline import eventually
+
+from .test_control import Record, hears_commands
+
+GRACE = 0.3
+
+
+class Newcomer(Record):
+    """A stream that is open and has not begun."""
+
+    def follow(self) -> None:
+        pass
+
+
+MakeWorker = Callable[[], Hub]
+
+
+@pytest.fixture
+def make_worker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorker]:
+    """Makes hubs that count the channels `room:*`."""
+    monkeypatch.setattr(registry, "GATHER", 0.02)
+    with ExitStack() as made:
+
+        def make() -> Hub:
+            hub: Hub
+            one = Registry(broker.ledger, lambda: len(hub))
+            presence = Presence(one, broker, ["room:*"], GRACE)
+            hub = Hub(broker, Settings(), observer=Observers(one, presence))
+            made.callback(one.close)
+            made.callback(hub.close)
+            return hub
+
+        yield make
+
+
+def told(sink: Record) -> list[dict[str, Any]]:
+    """The `sse.presence` events that came."""
+    frames = [frame for frame in sink.got.decode().split("\n\n") if "event: sse.presence" in frame]
+    return [json.loads(frame.split("data: ", 1)[1]) for frame in frames]
+
+
+def who(broker: Broker, channel: str = "room:1") -> list[str]:
+    return sorted(broker.ledger.names(table(channel), 100))
+
+
+def test_tabs_of_one_user_on_two_workers_count_once(make_worker: MakeWorker, broker: Broker) -> None:
+    one, two = make_worker(), make_worker()
+    watcher = Record(one, "w", "watcher", "room:1", "other")
+    eventually(lambda: who(broker) == ["watcher"])
+    tabs = [Record(hub, f"ann-{at}", "ann", "room:1") for at, hub in enumerate([one, one, two])]
+    Record(two, "nobody", None, "room:1")
+    eventually(lambda: who(broker) == ["ann", "watcher"])
+    assert broker.ledger.size(table("room:1")) == 2
+    assert broker.ledger.size(table("other")) == 0
+    for tab in tabs[:2]:
+        tab.hub.leave(tab)
+    bob = Record(two, "bob", "bob", "room:1")
+    eventually(lambda: who(broker) == ["ann", "bob", "watcher"])
+    tabs[2].hub.leave(tabs[2])
+    eventually(lambda: who(broker) == ["bob", "watcher"])
+    eventually(lambda: len(told(watcher)) >= 3 and told(watcher)[-1]["leave"])
+    moves = [
+        (event["join"], event["leave"], event["count"])
+        for event in told(watcher)
+        if event["join"] != ["watcher"]
+    ]
+    assert moves == [(["ann"], [], 2), (["bob"], [], 3), ([], ["ann"], 2)]
+    assert {event["channel"] for event in told(watcher)} == {"room:1"}
+    assert not bob.ended
+
+
+def test_a_page_that_is_loaded_again_makes_no_noise(make_worker: MakeWorker, broker: Broker) -> None:
+    one, two = make_worker(), make_worker()
+    watcher = Record(one, "w", "watcher", "room:1")
+    before = Record(one, "ann-1", "ann", "room:1")
+    eventually(lambda: any("ann" in event["join"] for event in told(watcher)))
+    count = len(told(watcher))
+    one.leave(before)
+    Record(two, "ann-2", "ann", "room:1")
+    until = time.monotonic() + 3 * GRACE
+    while time.monotonic() < until:
+        assert who(broker) == ["ann", "watcher"]
+        time.sleep(0.02)
+    assert len(told(watcher)) == count
+
+
+def test_channels_joined_and_left_later_count_too(make_worker: MakeWorker, broker: Broker) -> None:
+    hub = make_worker()
+    announcer = MessageAnnouncer(broker, Settings())
+    Record(hub, "ann", "ann", "lobby")
+    eventually(lambda: hears_commands(hub))
+    announcer.join("ann", ["room:1", "other"])
+    eventually(lambda: who(broker) == ["ann"])
+    announcer.leave("ann", "room:1")
+    eventually(lambda: who(broker) == [])
+    announcer.join("ann", "room:1")
+    eventually(lambda: who(broker) == ["ann"])
+    announcer.disconnect(user_id="ann")
+    eventually(lambda: who(broker) == [])
+
+
+def test_users_of_a_killed_worker_leave_when_its_lease_ends(
+    make_worker: MakeWorker, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "RENEW", 0.2)
+    watcher = Record(make_worker(), "w", "watcher", "room:1")
+    broker.ledger.tell("killed", 1, {Key(table("room:1"), "ann"): 2}, 0.4)
+    assert "ann" in who(broker)
+    eventually(lambda: who(broker) == ["watcher"])
+    eventually(lambda: told(watcher)[-1]["leave"] == ["ann"])
+
+
+def test_many_who_come_at_once_are_told_in_few_events(make_worker: MakeWorker, broker: Broker) -> None:
+    hub = make_worker()
+    watcher = Record(hub, "w", "watcher", "room:1")
+    sinks = [Newcomer(hub, f"c{n}", f"u{n}", "room:1") for n in range(250)]
+    eventually(lambda: broker.ledger.size(table("room:1")) == 251)
+    eventually(lambda: len({user for event in told(watcher) for user in event["join"]}) == 251)
+    assert all(len(event["join"]) <= 100 for event in told(watcher))
+    assert len(sinks) == 250
+    assert len(told(watcher)) < 30
+
+
+def test_reading_a_count_of_5000_takes_less_than_a_millisecond_of_redis(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    broker = brokers.connect(Settings(broker_url=redis_url, prefix=prefix))
+    users = [Key(table("room:1"), f"user-{n}") for n in range(5000)]
+    for serial, at in enumerate(range(0, 5000, MAX_AT_ONCE), 1):
+        broker.ledger.tell("w1", serial, dict.fromkeys(users[at : at + MAX_AT_ONCE], 1), 60)
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_resetstat()
+        for _ in range(100):
+            assert broker.ledger.size(table("room:1")) == 5000
+        usec = client.info("commandstats")["cmdstat_hlen"]["usec_per_call"]
+        print(f"a count of 5000 users: {usec} µs of Redis's time")
+        assert usec < 1000
+    broker.close()

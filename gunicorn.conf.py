@@ -11,6 +11,7 @@ import secrets  # noqa: E402
 import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 from typing import Any  # noqa: E402
 
 # A gevent worker holds thousands of streams; a sync worker would be busy with its first one for ever.
@@ -30,6 +31,10 @@ bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 # All workers must sign sessions with the same key. In production set your own: this one changes with every
 # start, which signs everybody out.
 os.environ.setdefault("SECRET_KEY", secrets.token_hex())
+
+
+# Where the workers share their metrics, when prometheus-client is installed: a new folder for each start.
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="sse-push-metrics-"))
 
 
 def on_starting(server: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -37,10 +37,17 @@ class MessageAnnouncer:
     All methods block until the broker has stored the event, at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
     """
 
-    def __init__(self, broker: Broker, settings: Settings, dumps: Dumps = json.dumps) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        settings: Settings,
+        dumps: Dumps = json.dumps,
+        published: Callable[[int], None] = lambda events: None,
+    ) -> None:
         self._broker = broker
         self._max_message = settings.max_message
         self._dumps = dumps
+        self._published = published  # told how many events went out
 
     @classmethod
     def from_url(cls, url: str, **config: Any) -> MessageAnnouncer:
@@ -230,7 +237,8 @@ class MessageAnnouncer:
         :raises InvalidEvent: when they are not.
         :raises BrokerUnavailable: each worker gets it once or not at all.
         """
-        return self._send([control.publication(control.Command(name, arguments))], None)[0]
+        publication = control.publication(control.Command(name, arguments))
+        return str(self._broker.publish([publication])[0])
 
     def close(self) -> None:
         """Lets go of the broker's connections; may be called twice."""
@@ -259,7 +267,9 @@ class MessageAnnouncer:
 
     def _send(self, publications: list[Publication], id: str | None) -> list[str]:
         once = None if id is None else checked_once(id)
-        return [str(cursor) for cursor in self._broker.publish(publications, once)]
+        cursors = [str(cursor) for cursor in self._broker.publish(publications, once)]
+        self._published(len(cursors))
+        return cursors
 
 
 class Batch:

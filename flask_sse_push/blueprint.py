@@ -16,7 +16,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, has_request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
-from . import access, api, cors, login, presence, query, quotas, signals, tickets
+from . import access, api, cors, login, monitor, presence, query, quotas, signals, tickets
 from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import refused_token
@@ -68,12 +68,16 @@ class SSEBlueprint(Blueprint):
         self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
         self.add_url_rule("/publish", "publish", self._publish, methods=["POST"])
         self.add_url_rule("/stats", "stats", self._stats, methods=["GET"])
+        self.add_url_rule("/metrics", "metrics", self._metrics, methods=["GET"])
+        self.add_url_rule("/health", "health", self._health, methods=["GET"])
+        self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
+        self._reports = monitor.Bucket()
         self.before_app_request(_note_begin)
         self.record_once(self._add_to_templates)
         self.url_value_preprocessor(_check_query)
         self.url_value_preprocessor(_hide_ticket)
         self.after_request(self._allow_origin)
-        self.app_errorhandler(Refused)(_refusal)
+        self.app_errorhandler(Refused)(self._refuse)
         add_commands(self)
 
     # -- registration ------------------------------------------------------------------------------------
@@ -181,7 +185,11 @@ class SSEBlueprint(Blueprint):
         return allowed
 
     def authorize_admin(self, allowed: F) -> F:
-        """Registers `allowed(user) -> bool` and so opens `GET <prefix>/stats` to whom it lets."""
+        """Registers `allowed(user) -> bool` and so opens `GET <prefix>/stats`, `/metrics` and `/health` to
+        whom it lets.
+
+        It is called within the request, so it may look at that too, at a scraper's token for one.
+        """
         self._hooks.authorize_admin = allowed  # type: ignore[assignment]
         return allowed
 
@@ -388,6 +396,33 @@ class SSEBlueprint(Blueprint):
             response = jsonify(api.stats(request, self._admission(), is_admin, self.runtime))
         response.headers["Cache-Control"] = "no-store"
         return response
+
+    # -- for operators -----------------------------------------------------------------------------------
+
+    def _check_admin(self) -> None:
+        is_admin = self._hooks.authorize_admin
+        if is_admin is None:
+            abort(404)
+        admission = self._admission()
+        user = admission.user(request)
+        if not is_admin(user):
+            raise admission.denied(user, "this is for admins")
+
+    def _metrics(self) -> Response:
+        self._check_admin()
+        return monitor.metrics(self.runtime, request)
+
+    def _health(self) -> Response:
+        self._check_admin()
+        return monitor.check_health(self.runtime)
+
+    def _take_report(self) -> tuple[str, int]:
+        monitor.take_report(self.runtime, request, self._reports)
+        return "", 204
+
+    def _refuse(self, refused: Refused) -> Response:
+        self.runtime.figures.count("refused", str(int(refused.code)))
+        return _refusal(refused)
 
     def _admission(self) -> Admission:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]

@@ -92,6 +92,10 @@ def find_worker() -> None:
 open_streams: list[Callable[[], int]] = []
 
 
+#: Called when the streams have ended, as the last of this process; maybe several times.
+last_words: list[Callable[[], None]] = []
+
+
 _at_exit: list[Callable[[], None]] = []
 
 
@@ -100,6 +104,8 @@ def _wait_for_streams() -> None:
     deadline = time.monotonic() + LONGEST_WAIT
     while time.monotonic() < deadline and any(count() for count in open_streams):
         time.sleep(0.02)
+    for speak in list(last_words):
+        speak()
 
 
 class _QuickStop:

@@ -98,7 +98,7 @@ class Group:
         self.events += len(entries)
         self.bytes += len(chunk)
         limited = entries if any(entry.exclude for entry in entries) else ()
-        return [Delivery(self.kind, tuple(self.sinks), chunk, limited, notice, self.batched)]
+        return [Delivery(self.kind, tuple(self.sinks), chunk, limited, notice, len(entries), self.batched)]
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
         return b"".join(self._each(entries))
@@ -176,6 +176,7 @@ class Delivery(NamedTuple):
     chunk: bytes
     limited: Sequence[Entry]  # the entries again, when some are not for everybody
     notice: bytes
+    events: int
     batched: bool = False
 
     def write(self, sinks: Sequence[Sink]) -> None:

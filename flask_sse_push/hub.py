@@ -26,6 +26,7 @@ from .control import CONTROL, Act, Commands
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
 from .fetcher import Fetcher
+from .figures import Figures, Levels
 from .group import BatchingGroup, Chunks, Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
@@ -55,10 +56,12 @@ class Hub:
         stopping: Callable[[], bool] = lambda: False,
         observer: Observer | None = None,
         clock: Callable[[], float] | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock or time.monotonic
         self._observer = observer or Observer()
+        self._figures = figures or Figures()
         self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
         name = secrets.token_hex(6)
         self._reader = Reader(broker, name, self._inbox.put, silence=2 * settings.probe)
@@ -182,6 +185,8 @@ class Hub:
         if not missed:
             self._join(sink, resume)
             return None
+        if entries:
+            self._figures.replayed(len(entries), len(missed))
         sink.events += sum(not sink.is_excluded(entry.exclude) for entry in entries)
         sink.bytes += len(missed)
         return missed
@@ -347,6 +352,8 @@ class Hub:
             if not isinstance(delivery, Delivery):
                 delivery()
                 continue
+            self._figures.delivered += delivery.events * len(delivery.sinks)
+            self._figures.sent += len(delivery.chunk) * len(delivery.sinks)
             if delivery.notice:
                 for sink in delivery.sinks:
                     self._observer.lost(sink)
@@ -385,6 +392,7 @@ class Hub:
         acts = self._flushing(sinks)
         for sink in sinks:
             sink.dismissed = True
+            sink.reason = reason
             self._part(sink)
             frame = notice + close_frame(reason, reconnect=reconnect, retry=self._settings.retry)
             acts.append(partial(sink.end, frame))
@@ -460,6 +468,7 @@ class Hub:
                     flushed = self._flushed([sink.group for sink in (*leaving, *silent)])
                 self._deliver(flushed)
             for sink in leaving:
+                sink.reason = sink.reason or "drain"
                 sink.end(self._drain.frame())
             for sink in due:
                 self._look_after(sink, now)
@@ -471,6 +480,7 @@ class Hub:
         group = sink.group
         if sink.is_stuck(now):
             logger.info("cutting stream %s: its client takes nothing", sink.connection)
+            sink.reason = "stuck"
             sink.cut()
         elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
@@ -485,6 +495,18 @@ class Hub:
                 return None
             moment = self._timeline.moment()
         return Cursor(moment.epoch, moment.position)
+
+    def levels(self) -> Levels:
+        """How things stand now. Costs a look at every stream."""
+        streams = list(self._sinks.values())
+        reader = self._reader
+        return Levels(
+            streams=len(streams),
+            buffered=sum([sink.buffered for sink in streams]),
+            deaf=int(bool(streams) and not reader.connected),
+            reconnects=max(0, reader.reconnects),
+            probe=reader.probe_seconds,
+        )
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker: counts, and seconds since the broker was last heard.
@@ -514,4 +536,5 @@ class Hub:
 
     def _send_all_away(self, reason: str) -> None:
         for sink in list(self._sinks.values()):
+            sink.reason = sink.reason or reason
             sink.end(close_frame(reason, reconnect=True, retry=self._settings.retry))

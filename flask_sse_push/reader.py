@@ -48,6 +48,7 @@ class Reader:
         self.connected = False
         self.heard_at = 0.0  # monotonic time of the last signal
         self.proved_at = 0.0  # monotonic time of the last echo
+        self.probe_seconds: float | None = None  # what the last echo took
         self.reconnects = -1  # the first connection is none
 
     def subscribe(self, channels: Iterable[str]) -> None:
@@ -135,6 +136,8 @@ class Reader:
     def _tick_off(self, signals: Iterable[Signal], now: float) -> None:
         for signal in signals:
             if isinstance(signal, Echo):
+                if self._echo_due is not None:
+                    self.probe_seconds = now - self._echo_due
                 self.proved_at, self._echo_due = now, None
             elif isinstance(signal, Joined):
                 self._unconfirmed.pop(signal.channel, None)

@@ -17,9 +17,11 @@ from .brokers.base import Broker
 from .config import Settings
 from .cursor import Cursor
 from .event import Dumps
+from .figures import Figures, Levels
 from .guard import Guard, Judge
 from .hub import Hub
 from .inquiry import Inquiries
+from .meters import Meters
 from .observer import Observer, Observers
 from .presence import Presence
 from .quotas import Quotas
@@ -110,6 +112,25 @@ class Runtime:
         """What this process holds, and how many all workers hold together."""
         return self._part("registry")  # type: ignore[no-any-return]
 
+    @property
+    def figures(self) -> Figures:
+        """What this process counts."""
+        return self.meters.figures
+
+    @property
+    def meters(self) -> Meters:
+        """What this process counts, and who is told."""
+        return self._part("meters")  # type: ignore[no-any-return]
+
+    def levels(self) -> Levels:
+        """How things stand in this process now."""
+        streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
+        return streams.hub.levels() if streams else Levels()
+
+    def is_lonely(self) -> bool:
+        """Whether the broker serves one process while gunicorn runs several."""
+        return self.settings.broker_url.startswith("memory:") and worker.count() > 1
+
     def has_room(self, sink: Sink | None = None) -> bool:
         """Whether this worker can take another stream, one like `sink`."""
         places = min(self.settings.max_streams, worker.file_places())
@@ -130,15 +151,17 @@ class Runtime:
         if name == "broker":
             return brokers.connect(self.settings)
         if name == "announcer":
-            return MessageAnnouncer(self.broker, self.settings, self._dumps)
+            return MessageAnnouncer(self.broker, self.settings, self._dumps, self.figures.published)
         if name == "transports":
             return Transports(self.settings, self.hub.leave)
         if name == "quotas":
             return Quotas(self.settings, self.registry, self.broker)
         if name == "registry":
             return Registry(self.broker.ledger, self._streams)
+        if name == "meters":
+            return Meters(self.levels)
         drain.find_worker()
-        if self.settings.broker_url.startswith("memory:") and worker.count() > 1:
+        if self.is_lonely():
             logger.error(
                 "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
                 "streams miss what another worker publishes; set it to a Redis URL",
@@ -146,11 +169,11 @@ class Runtime:
             )
         guard = Guard(self._judge, self.settings.recheck, self.announcer.command)
         registry = self.registry
-        observers = [self._observer, registry, self.quotas, guard]
+        observers = [self._observer, registry, self.quotas, guard, self.figures]
         if self.settings.presence_channels:
             patterns, grace = self.settings.presence_channels, self.settings.presence_grace
             observers.append(Presence(registry, self.broker, patterns, grace))
-        hub = Hub(self.broker, self.settings, worker.stops, Observers(*observers), self._clock)
+        hub = Hub(self.broker, self.settings, worker.stops, Observers(*observers), self._clock, self.figures)
         guard.look_after(hub)
         return Streams(hub, guard, Inquiries(hub, self.broker.ledger, self.announcer, lambda: registry.name))
 
@@ -169,6 +192,6 @@ class Runtime:
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""
         parts = self._parts.pop(os.getpid(), {})
-        for name in ("streams", "registry", "broker"):
+        for name in ("streams", "registry", "meters", "broker"):
             if name in parts:
                 parts[name].close()

@@ -28,6 +28,7 @@ class Sink(ABC):
         "group",
         "hold",
         "place",
+        "reason",
         "secret",
         "since",
         "subscribed",
@@ -55,6 +56,7 @@ class Sink(ABC):
         self.group: Group | None = None  # set while it takes part in the fan-out
         self.dismissed = False  # set when it is about to end: nothing more is handed to it
         self.wait: float | None = None  # seconds that events may wait for a batch; None: as the app has it
+        self.reason: str | None = None  # why it was ended; None: it was not, its client left
         self.place = 0  # where it stands in its group
         self.touched = 0.0  # monotonic time of the last chunk that went to this sink alone
 

@@ -40,6 +40,7 @@ class GeneratorSink(StreamSink):
         if self._size > self._settings.max_buffer:
             # The client resumes from its cursor: dropping the line is what bounds the memory.
             self._chunks.clear()
+            self.reason = "slow"
             self._last = close_frame("slow", reconnect=True, retry=self._settings.retry)
         self._wake.set()
 

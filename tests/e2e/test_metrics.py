@@ -1,0 +1,103 @@
+"""Metrics over several gunicorn workers, workers that were killed included, and reports of a real browser."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+
+from tests.support.deadline import eventually
+from tests.support.scrape import TOKEN, Samples, parsed, scrape
+from tests.support.stream import Stream
+
+from .conftest import Serve
+
+APP = "tests.apps.monitored:app"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the workers of a test share their metrics."""
+    path = tmp_path / "metrics"
+    path.mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(path))
+    return path
+
+
+def left_in(folder: Path) -> Samples:
+    """What processes that are gone have left."""
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return parsed(generate_latest(registry).decode())
+
+
+def test_any_worker_tells_of_all_of_them(
+    serve: Serve, http: httpx.Client, folder: Path, transport: str
+) -> None:
+    server = serve(APP, workers=2, public_channels="a", drain=0.2, probe=0.3)
+    url = f"{server.url}/stream"
+    with ExitStack() as open_streams:
+        streams = [open_streams.enter_context(Stream(f"{url}?channels=a")) for _ in range(8)]
+        for stream in streams:
+            stream.next_of("sse.open")
+        for _ in range(3):
+            http.post(f"{server.url}/publish/a")
+        for stream in streams:
+            for _ in range(3):
+                stream.next_of("message")
+        assert http.get(f"{url}?channels=secret").status_code == 403
+
+        def told() -> Samples | None:
+            samples = scrape(http, url)
+            return samples if samples.get_value("events_delivered_total") == 24 else None
+
+        samples = eventually(told) or Samples()
+        assert samples.get_value("sent_bytes_total") > 24 * 100
+        eventually(lambda: scrape(http, url).get_value("streams_open") == 8)
+        eventually(lambda: scrape(http, url).get_value("events_published_total") == 3)
+        eventually(lambda: scrape(http, url).get_value("refused_total", "1201") == 1)
+        eventually(lambda: 0 < scrape(http, url).get_value("probe_seconds") < 5)
+        assert scrape(http, url).get_value("streams_opened_total") == 8
+
+        streams.pop().close()
+        http.post(f"{server.url}/publish/a")  # a generator learns from writing that its client left
+        http.post(f"{server.url}/publish/a")
+        eventually(lambda: scrape(http, url).get_value("streams_closed_total", "client") == 1)
+        returned = open_streams.enter_context(Stream(f"{url}?channels=a", cursor=streams[0].cursor))
+        assert [returned.next_of("message").data for _ in range(2)]
+        eventually(lambda: scrape(http, url).get_value("events_replayed_total") == 2)
+
+        assert server.stop() == 0
+    last = left_in(folder)
+    assert last.get_value("streams_closed_total", "drain") == 8
+    assert last.get_value("streams_opened_total") == 9
+
+
+def test_a_killed_worker_leaves_the_sums_but_not_the_counts(
+    serve: Serve, http: httpx.Client, folder: Path
+) -> None:
+    server = serve(APP, workers=1)
+    url = f"{server.url}/stream"
+    with Stream(f"{url}?channels=a") as stream:
+        stream.next_of("sse.open")
+        eventually(lambda: scrape(http, url).get_value("streams_open") == 1)
+        [pid] = server.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: server.worker_pids() not in ([], [pid]))
+    http.close()
+    with httpx.Client(timeout=10, trust_env=False) as anew:
+        samples = eventually(lambda: scrape(anew, url))
+    assert samples.get_value("streams_open") == 0
+    assert samples.get_value("streams_opened_total") == 1
+
+
+def test_several_workers_without_a_folder_say_what_to_set(serve: Serve, http: httpx.Client) -> None:
+    server = serve(APP, workers=2)
+    answer = http.get(f"{server.url}/stream/metrics", headers=TOKEN)
+    assert answer.status_code == 503
+    assert "PROMETHEUS_MULTIPROC_DIR" in answer.json()["message"]

@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import click
+from flask import current_app
 
+from . import doctor
 from .brokers import embedded
 from .errors import SSEPushError
 
@@ -39,6 +41,57 @@ def add_commands(blueprint: SSEBlueprint) -> None:
                 "so nobody hears this event. Start the app first.",
                 err=True,
             )
+
+    @blueprint.cli.command("doctor")
+    @click.option("--url", help="A stream of the running app, as browsers reach it, through all proxies.")
+    @click.option("--header", "headers", multiple=True, help="What to send there: 'Cookie: session=…'.")
+    @click.option(
+        "--gunicorn", default="", help="The options you start gunicorn with: '-c conf.py -k gevent'."
+    )
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    def examine(url: str | None, headers: tuple[str, ...], gunicorn: str, as_json: bool) -> None:
+        """Look at the set-up: what is wrong, why it matters, what to do.
+
+        gunicorn's configuration is loaded as gunicorn does it, from ./gunicorn.conf.py when there is one. Run
+        it as the user and in the place that runs gunicorn. Exits with 1 when something is broken.
+        """
+        broken = 0
+        try:
+            for finding in doctor.examine(
+                blueprint.runtime.broker,
+                blueprint.runtime.settings,
+                current_app.config,
+                gunicorn=gunicorn,
+                url=url,
+                headers=_headers(headers),
+            ):
+                click.echo(json.dumps(finding._asdict()) if as_json else _shown(finding))
+                broken += finding.level == doctor.BROKEN
+        except SSEPushError as error:
+            raise click.ClickException(str(error)) from error
+        if broken:
+            raise click.exceptions.Exit(1)
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    headers = {}
+    for each in given:
+        name, colon, value = each.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"{each!r} is not 'Name: value'", param_hint="--header")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+_COLORS = {doctor.OK: "green", doctor.WARNING: "yellow", doctor.BROKEN: "red"}
+
+
+def _shown(finding: doctor.Finding) -> str:
+    mark = click.style(f"{finding.level:8}", fg=_COLORS[finding.level])
+    lines = [f"{mark} {finding.name}: {finding.what}"]
+    if finding.level != doctor.OK:
+        lines += [f"         why: {finding.why}", f"         do:  {finding.advice}"]
+    return "\n".join(lines)
 
 
 def _json_or_text(data: str) -> object:

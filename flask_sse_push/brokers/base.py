@@ -225,6 +225,14 @@ class Broker(ABC):
         moment = self.history({}, inbox)
         return Cursor(moment.epoch, moment.last)
 
+    def inspect(self) -> dict[str, Any]:
+        """What the broker tells of itself, under Redis' own names: fields of INFO, settings of CONFIG GET,
+        and `time` in seconds since the epoch. What it does not tell is left out.
+
+        :raises BrokerUnavailable: when the broker does not answer in time.
+        """
+        return {}
+
     @abstractmethod
     def link(self, inbox: str) -> Link:
         """A new link named `inbox`, already listening for its own echoes. Raises BrokerUnavailable."""

@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -38,6 +39,15 @@ TRIES = 2
 SHARE = 1 / 4
 #: Each try waits for replicas for this share of the time: less than the reply of a command may take.
 WAIT_SHARE = SHARE * 0.8
+#: Settings of Redis that matter here.
+INSPECTED = (
+    "maxmemory",
+    "maxmemory-policy",
+    "client-output-buffer-limit",
+    "appendonly",
+    "save",
+    "maxclients",
+)
 
 
 def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
@@ -71,6 +81,14 @@ def without_retries(timeout: float) -> dict[str, Any]:
 def _script(name: str) -> str:
     folder = resources.files(__package__) / "lua"
     return "".join((folder / f"{part}.lua").read_text("utf-8") for part in ("state", name))
+
+
+def _texts(answer: Any) -> dict[str, str]:
+    return {_text(key): _text(value) for key, value in answer.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 class RedisBroker(Broker):
@@ -141,6 +159,15 @@ class RedisBroker(Broker):
             )
 
         return self._call(take)
+
+    def inspect(self) -> dict[str, Any]:
+        facts: dict[str, Any] = dict(self._call(self._client.info))
+        seconds, micros = self._call(self._client.time)
+        facts["time"] = seconds + micros / 1e6
+        for name in INSPECTED:
+            with contextlib.suppress(BrokerUnavailable):  # renamed or forbidden, where Redis is a service
+                facts.update(_texts(self._call(partial(self._client.config_get, name))))
+        return facts
 
     def link(self, inbox: str) -> Link:
         with _translated():

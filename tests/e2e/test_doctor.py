@@ -1,0 +1,273 @@
+"""`flask sse doctor` on set-ups that are broken on purpose: it names the cause of each, and exits with 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.processes import ROOT, free_port, redis_server
+
+from .conftest import Serve
+
+#: What a good gunicorn.conf.py has.
+GOOD = """
+from gevent import monkey
+monkey.patch_all()
+worker_class = "gevent"
+workers = 2
+"""
+
+
+class Checked:
+    """What the doctor said."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        assert done.returncode in (0, 1), done.stderr
+        self.code = done.returncode
+        self.findings: list[dict[str, str]] = [json.loads(line) for line in done.stdout.splitlines()]
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """What is broken, by name."""
+        return {each["name"]: each["what"] for each in self.findings if each["level"] == "broken"}
+
+    @property
+    def warned(self) -> dict[str, str]:
+        return {each["name"]: each["what"] for each in self.findings if each["level"] == "warning"}
+
+
+class Doctor:
+    """Runs the command in a folder with a gunicorn.conf.py, as an operator does."""
+
+    def __init__(self, folder: Path, broker: str) -> None:
+        self._folder = folder
+        self.env = {"SSE_PUSH_BROKER_URL": broker, "SECRET_KEY": "x", "PYTHONPATH": str(ROOT)}
+        self.configure(GOOD)
+
+    def configure(self, text: str) -> None:
+        (self._folder / "gunicorn.conf.py").write_text(text)
+
+    def run(self, *options: str, files: int = 4096) -> Checked:
+        command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "doctor", "--json"]
+        limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command, *options]
+        env = {**os.environ, **self.env}
+        done = subprocess.run(limited, cwd=self._folder, env=env, capture_output=True, text=True, timeout=60)
+        return Checked(done)
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, empty_valkey: str) -> Doctor:
+    """A set-up with which all is well, to be broken."""
+    return Doctor(tmp_path, empty_valkey)
+
+
+def test_a_good_set_up_is_told_so(doctor: Doctor, serve: Serve) -> None:
+    server = serve()
+    checked = doctor.run("--url", f"{server.url}/stream?channels=a")
+    assert checked.broken == {}
+    assert checked.code == 0
+    names = {each["name"] for each in checked.findings if each["level"] == "ok"}
+    assert names >= {
+        "worker class", "monkey patching", "taking over sockets", "worker_connections", "open files",
+        "graceful timeout", "broker", "version", "eviction", "pub/sub buffer", "clock", "compression",
+        "buffering", "resuming",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("configuration", "name", "says"),
+    [
+        ('worker_class = "sync"', "worker class", "sync"),
+        (
+            'import redis\nfrom gevent import monkey\nmonkey.patch_all()\nworker_class = "gevent"',
+            "monkey patching",
+            "imports redis before",
+        ),
+        ('worker_class = "gevent"\npreload_app = True', "monkey patching", "nothing has patched"),
+        (GOOD + "graceful_timeout = 1", "graceful timeout", "is 1 seconds"),
+        (GOOD + "workers = many", "gunicorn", "many"),
+    ],
+)
+def test_gunicorn_configured_wrong(doctor: Doctor, configuration: str, name: str, says: str) -> None:
+    doctor.configure(configuration)
+    checked = doctor.run()
+    assert checked.code == 1
+    assert list(checked.broken) == [name]
+    assert says in checked.broken[name]
+
+
+def test_too_few_open_files(doctor: Doctor) -> None:
+    checked = doctor.run(files=200)
+    assert (checked.code, list(checked.broken)) == (1, ["open files"])
+    assert "200" in checked.broken["open files"]
+
+
+def test_events_of_one_process_for_many_workers(doctor: Doctor) -> None:
+    doctor.env["SSE_PUSH_BROKER_URL"] = "memory://"
+    checked = doctor.run()
+    assert (checked.code, list(checked.broken)) == (1, ["broker"])
+    assert "2 workers" in checked.broken["broker"]
+
+
+def test_a_transport_that_the_server_does_not_have(doctor: Doctor) -> None:
+    doctor.configure('worker_class = "gthread"\nthreads = 8')
+    doctor.env["SSE_PUSH_TRANSPORT"] = "hijack"
+    checked = doctor.run()
+    assert (checked.code, list(checked.broken)) == (1, ["taking over sockets"])
+    assert set(checked.warned) >= {"worker class", "drain hook", "worker_connections"}
+
+
+def test_no_redis_at_the_url(doctor: Doctor) -> None:
+    doctor.env["SSE_PUSH_BROKER_URL"] = f"redis://:topsecret@127.0.0.1:{free_port()}/0"
+    checked = doctor.run()
+    assert (checked.code, list(checked.broken)) == (1, ["broker"])
+    assert "does not answer" in checked.broken["broker"]
+    assert "topsecret" not in str(checked.findings)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "says"),
+    [
+        (["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"], "eviction", "allkeys-lru"),
+        (["--client-output-buffer-limit", "pubsub 65536 16384 1"], "pub/sub buffer", "65536"),
+        (["--requirepass", "x"], "broker", "uthentication"),
+    ],
+)
+def test_redis_set_up_wrong(doctor: Doctor, tmp_path: Path, options: list[str], name: str, says: str) -> None:
+    if "--requirepass" in options:
+        options = []
+        context = redis_server(tmp_path)
+    else:
+        context = redis_server(tmp_path, *options)
+    with context as url, redis.Redis.from_url(url) as client:
+        doctor.env["SSE_PUSH_BROKER_URL"] = url
+        if not options:
+            client.config_set("requirepass", "x")
+        checked = doctor.run()
+    assert (checked.code, list(checked.broken)) == (1, [name])
+    assert says in checked.broken[name]
+
+
+def test_a_replica_takes_no_events(doctor: Doctor, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as url, redis.Redis.from_url(url) as client:
+        client.replicaof("127.0.0.1", str(free_port()))
+        doctor.env["SSE_PUSH_BROKER_URL"] = url
+        checked = doctor.run()
+    assert checked.code == 1
+    assert list(checked.broken) == ["broker"]
+    assert "read only" in checked.broken["broker"].replace("-", " ")
+
+
+# -- the way to the app -------------------------------------------------------------------------------------
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """What stands in front of an app and does something to its streams."""
+
+    manner = ""
+
+    def do_GET(self) -> None:
+        if self.manner == "another page":
+            self._answer("text/html", b"<h1>It works!</h1>")
+        elif self.manner == "bad gateway":
+            self.send_error(502)
+        elif self.manner == "compressing":
+            self._answer("text/event-stream", b"\x1f\x8b", ("Content-Encoding", "gzip"))
+        elif self.manner == "buffering":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.flush()
+            self.server.over.wait(30)  # type: ignore[attr-defined]
+        elif self.manner == "forgetful":
+            data = json.dumps({"connection": "a", "channels": [], "resumed": False, "heartbeat": 15})
+            self._answer("text/event-stream", f"id: e-1\nevent: sse.open\ndata: {data}\n\n".encode())
+
+    def _answer(self, kind: str, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def proxy() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.over = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.over.set()  # type: ignore[attr-defined]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("manner", "name", "says"),
+    [
+        ("another page", "stream", "text/html"),
+        ("bad gateway", "stream", "502"),
+        ("compressing", "compression", "gzip"),
+        ("buffering", "buffering", "did not arrive"),
+        ("forgetful", "resuming", "not resumed"),
+    ],
+)
+def test_a_proxy_that_does_harm(
+    doctor: Doctor,
+    proxy: ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    manner: str,
+    name: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr(Proxy, "manner", manner)
+    checked = doctor.run("--url", f"http://127.0.0.1:{proxy.server_port}/stream")
+    assert checked.code == 1
+    assert name in checked.broken
+    assert set(checked.broken) <= {name, "buffering"}
+    assert says in checked.broken[name]
+
+
+def test_an_app_that_does_not_run(doctor: Doctor) -> None:
+    checked = doctor.run("--url", f"http://127.0.0.1:{free_port()}/stream")
+    assert (checked.code, list(checked.broken)) == (1, ["stream"])
+    assert "cannot be reached" in checked.broken["stream"]
+
+
+def test_cookies_that_browsers_throw_away(doctor: Doctor) -> None:
+    doctor.env |= {
+        "SSE_PUSH_CORS_ORIGINS": "https://app.example.com",
+        "FLASK_SESSION_COOKIE_SAMESITE": "None",
+    }
+    checked = doctor.run()
+    assert "cookies of foreign pages" in {**checked.warned, **checked.broken}
+
+
+def test_it_reads_well_without_json(doctor: Doctor, tmp_path: Path) -> None:
+    doctor.configure('worker_class = "sync"')
+    command = [shutil.which("flask") or f"{Path(sys.executable).parent}/flask", "--app", "tests.apps.plain"]
+    done = subprocess.run(
+        [*command, "sse", "doctor"], cwd=tmp_path, env={**os.environ, **doctor.env}, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    told = done.stdout.partition("broken   worker class: gunicorn's worker class is sync")[2]
+    assert told.lstrip().startswith("why: ")
+    assert "do:  run gunicorn with -k gevent" in told

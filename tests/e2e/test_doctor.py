@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -262,7 +261,7 @@ def test_cookies_that_browsers_throw_away(doctor: Doctor) -> None:
 
 def test_it_reads_well_without_json(doctor: Doctor, tmp_path: Path) -> None:
     doctor.configure('worker_class = "sync"')
-    command = [shutil.which("flask") or f"{Path(sys.executable).parent}/flask", "--app", "tests.apps.plain"]
+    command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain"]
     done = subprocess.run(
         [*command, "sse", "doctor"], cwd=tmp_path, env={**os.environ, **doctor.env}, capture_output=True,
         text=True, timeout=60,

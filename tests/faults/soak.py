@@ -65,7 +65,7 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
         kills = Every(15, lambda: valkey.client().client_kill_filter(_type="pubsub"))
         reloads = Every(min(300.0, SECONDS / 4), reload)
         murder = Every(SECONDS / 2 + 20, lambda: os.kill(both[0].worker_pids()[0], signal.SIGKILL))
-        watch = Every(20, sample)
+        watch = Every(SECONDS / 90, sample)
         began, serial, published, cuts = time.monotonic(), 0, 0, 0
         while time.monotonic() < began + SECONDS:
             ledger = Ledger()
@@ -96,15 +96,16 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
         leaks = baseline.leaks(valkey.client(), 20)
         logs = [server.log.read_text() for server in both]
     slopes = [slope(points) for points in map(warmed_up, samples.values()) if len(points) >= 10]
+    assert slopes, "no worker lived long enough"
     figures.note(seconds=SECONDS, published=published, cuts=cuts, links_killed=kills.times)
     figures.note(reloads=reloads.times, workers_killed=murder.times, verdict=total, LEAK=leaks)
-    figures.note(growth_kb_in_10_minutes=max(slopes, default=0.0) * 600)
+    figures.note(growth_kb_in_10_minutes=max(slopes) * 600)
     assert total.clean(), total
     assert total.resets == 0
     assert kills.times >= SECONDS / 20
     assert murder.times == 1
     assert not leaks
-    assert max(slopes, default=0.0) * 600 < 1000
+    assert max(slopes) * 600 < 1000
     assert not any("Traceback" in text for text in logs)
 
 

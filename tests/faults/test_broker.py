@@ -14,7 +14,7 @@ import redis
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.crowd import Client, Crowd
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.figures import Figures, percentile
 from tests.support.oracle import Ledger, judge
 from tests.support.processes import Gunicorn
@@ -74,7 +74,7 @@ def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
     assert verdict.resumed >= 20
     assert all(kept.count(n) <= len(set(room_of(n))) for n in ledger.unknown)
     assert crowd.statuses() == {200}
-    assert percentile(recovered, 99) <= 2.0
+    assert percentile(recovered, 99) <= stretched(2.0)
     assert not leaks
 
 
@@ -136,7 +136,7 @@ def test_02_whatever_the_broker_loses_each_client_is_told_once(
             def told(before: list[int] = before) -> bool:
                 return all(resets(client) > had for client, had in zip(clients, before, strict=True))
 
-            assert crowd.until(told, 3), f"{name}: some are not told"
+            assert crowd.until(told, stretched(3)), f"{name}: some are not told"
             figures.note(**{name.replace(" ", "_"): time.monotonic() - began})
             crowd.live(0.5)
             assert [resets(client) - had for client, had in zip(clients, before, strict=True)] == [1] * 40, (
@@ -263,7 +263,10 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
                 return time.monotonic() - began > 4
 
             crowd.until(all_noticed, 5)
-            published, slowest_page = publish_beside_pages(both)
+            with ThreadPoolExecutor(1) as aside:
+                pages = aside.submit(publish_beside_pages, both)
+                crowd.until(pages.done, 10)
+                published, slowest_page = pages.result()
             thawed = time.monotonic()
         crowd.live(2)
         connected = int(valkey.client().info("clients")["connected_clients"])
@@ -283,16 +286,16 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
     figures.note(recovery_p99=percentile(recovered, 99), verdict=verdict)
     assert publisher.failures >= 5, "it was never frozen"
     assert noticed
-    assert noticed[0] <= 2 * 0.5 + 0.5 + 0.5, "two intervals, one read, and the look at the log"
-    assert max(gaps) <= 1.5
-    assert publisher.slowest <= 0.5 + 0.15
-    assert max(published) <= 0.5 + 0.3, "and the request around it"
-    assert slowest_page <= 0.3, "the worker's other requests go on"
+    assert noticed[0] <= stretched(2 * 0.5 + 0.5 + 0.5), "two intervals, one read, and the look at the log"
+    assert max(gaps) <= stretched(1.5)
+    assert publisher.slowest <= stretched(0.5 + 0.15)
+    assert max(published) <= stretched(0.5 + 0.3), "and the request around it"
+    assert slowest_page <= stretched(0.3), "the worker's other requests go on"
     assert connected < 20, "calls pile up"
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert {len(client.log) for client in clients} == {1}, "streams stay open"
-    assert percentile(recovered, 99) <= 2.0
+    assert percentile(recovered, 99) <= stretched(2.0)
 
 
 def test_a_stream_that_begins_while_the_broker_is_away_waits_for_it(valkey: Valkey, tmp_path: Path) -> None:

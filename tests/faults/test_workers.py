@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.crowd import Client, Crowd
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.figures import Figures, percentile
 from tests.support.oracle import Ended, Ledger, Opened, judge
 from tests.support.processes import Gunicorn
@@ -65,7 +65,7 @@ def test_12_a_preloading_master_that_patches_late_harms_nothing(
     assert verdict.clean(), verdict
     assert verdict.delivered > 1000
     # A read on an unpatched socket would hold the loop for half a second at a time.
-    assert max(blocked) < 0.3
+    assert max(blocked) < stretched(0.3)
     for server in found:
         assert "Traceback" not in server.log.read_text()
 
@@ -124,7 +124,7 @@ def test_13_a_master_with_500_streams_ends_them_all_and_the_next_one_goes_on(
     assert len(ends) == 1000, "each is told to go"
     assert max(ends) - min(ends) > 0.2, "they go spread over the window"
     assert len(took) == 2
-    assert max(took.values()) <= 3
+    assert max(took.values()) <= stretched(3)
     assert masters == [0, 0]
     assert not any("SIGKILL" in text or "Traceback" in text for text in logs)
     assert verdict.clean(), verdict
@@ -190,9 +190,9 @@ def test_14_reloads_and_recycling_under_load_lose_nothing(
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert crowd.statuses() == {200}
-    assert max(lives) <= max(5.0, 4 * boot), "on a machine that is busy otherwise everything takes longer"
+    assert max(lives) <= stretched(5)
     # Who comes when the old workers have stopped accepting waits until the new ones have booted.
-    assert percentile(answers, 99) <= max(1.0, 2 * boot)
+    assert percentile(answers, 99) <= max(stretched(1), 2 * boot)
     assert not any("SIGKILL" in text or "Traceback" in text for text in logs)
 
 
@@ -239,5 +239,5 @@ def test_16_a_worker_killed_under_load_costs_its_clients_one_reconnect(
     assert len(back) > 20
     assert verdict.clean(), verdict
     assert verdict.resets == 0
-    assert percentile(back, 99) <= 3 + 1, "and the second that clients wait"
+    assert percentile(back, 99) <= stretched(3) + 1, "and the second that clients wait"
     assert not leaks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,3 +19,9 @@ def eventually(condition: Callable[[], T], seconds: float = 10.0, every: float =
             return value
         assert time.monotonic() < deadline, f"still {value!r} after {seconds} seconds"
         time.sleep(every)
+
+
+def stretched(seconds: float) -> float:
+    """A limit of `seconds` as it is on a machine with nothing else to do: longer when more is waiting to run
+    than there are processors."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -98,17 +98,19 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
             assert crowd.statuses() == {200}
         leaks = baseline.leaks(valkey.client(), 20)
         logs = [server.log.read_text() for server in both]
-    slopes = [slope(points) for points in map(warmed_up, samples.values()) if len(points) >= 8]
-    assert slopes, "no worker lived long enough"
+    windows = [points for points in map(warmed_up, samples.values()) if len(points) >= 8]
+    assert windows, "no worker lived long enough"
+    # One worker's memory goes up and down by a megabyte; a leak shows in all of them.
+    growth = sum(map(rise, windows)) / sum(points[-1][0] - points[0][0] for points in windows) * 600
     figures.note(seconds=SECONDS, published=published, cuts=cuts, links_killed=kills.times)
     figures.note(reloads=reloads.times, workers_killed=murder.times, verdict=total, LEAK=leaks)
-    figures.note(growth_kb_in_10_minutes=max(slopes) * 600)
+    figures.note(workers_watched=len(windows), growth_kb_in_10_minutes=growth)
     assert total.clean(), total
     assert total.resets == 0
     assert kills.times >= SECONDS / 20
     assert murder.times == 1
     assert not leaks
-    assert max(slopes) * 600 < 1000
+    assert growth < 1000
     assert not any("Traceback" in text for text in logs)
 
 
@@ -122,9 +124,10 @@ def warmed_up(points: list[tuple[float, int]]) -> list[tuple[float, int]]:
     return [point for point in points if point[0] >= points[0][0] + WARM_UP]
 
 
-def slope(points: list[tuple[float, int]]) -> float:
-    """Growth by least squares, in kB a second."""
+def rise(points: list[tuple[float, int]]) -> float:
+    """By how many kB memory grew from the first to the last point, by least squares."""
     mean_at = sum(at for at, _ in points) / len(points)
     mean_kb = sum(kb for _, kb in points) / len(points)
     spread = sum((at - mean_at) ** 2 for at, _ in points)
-    return sum((at - mean_at) * (kb - mean_kb) for at, kb in points) / spread
+    slope = sum((at - mean_at) * (kb - mean_kb) for at, kb in points) / spread
+    return slope * (points[-1][0] - points[0][0])

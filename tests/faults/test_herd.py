@@ -128,7 +128,8 @@ def test_15_a_herd_comes_back_spread_and_by_itself(valkey: Valkey, figures: Figu
         history_calls=calls,
     )
     assert len(firsts) >= COUNT / 2, "few met the 502"
-    assert most <= 0.25, "they come spread, as the server told them"
+    # Half a second of the three over which the server spread them, and chance.
+    assert most <= 0.35
     assert back <= 35
     assert set(got.values()) == {1}, "each got what it missed, once"
     assert calls <= len(CHANNELS) * 3 + back / 3 + 3, "clients that wait share the answers"

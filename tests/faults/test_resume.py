@@ -105,7 +105,7 @@ def test_10_a_storm_of_reconnects_resumes_at_once(
         publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 10]], rate=300)
         publisher.start()
         crowd.scatter((0.2, 2))
-        while crowd.cuts < 1200:
+        while crowd.cuts < 900:
             crowd.step()
         publisher.stop()
         crowd.stay()
@@ -122,7 +122,7 @@ def test_10_a_storm_of_reconnects_resumes_at_once(
     verdict = judge(ledger, [client.log for client in clients])
     figures.note(cuts=crowd.cuts, resume_p50=percentile(waits, 50), resume_p99=percentile(waits, 99))
     figures.note(verdict=verdict, LEAK=leaks)
-    assert verdict.resumed > 1000
+    assert verdict.resumed > 700
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert crowd.statuses() == {200}

@@ -17,7 +17,7 @@ from flask_sse_push.batching import MAX_BYTES, MAX_EVENTS, STEPS_MS, Batching, W
 from flask_sse_push.brokers.base import BROADCAST, Entry
 from flask_sse_push.config import MAX_BATCH_MS
 from flask_sse_push.cursor import base36
-from flask_sse_push.event import make_event
+from flask_sse_push.event import MAX_TYPE, make_event
 from flask_sse_push.group import BatchingGroup, Chunks, Delivery, frames_for
 from flask_sse_push.replica import Replica
 from flask_sse_push.sink import Sink
@@ -43,7 +43,8 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 tricky = st.sampled_from(
     ["", "\n", "a\r\nb\rc", "\u2028", "\0", "data: x", "\ufeff", "id: evil\n\nevent: e", "ü😀"]
 )
-types = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1)
+one_line = st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0")
+types = st.none() | st.text(one_line, min_size=1, max_size=MAX_TYPE)
 events = st.lists(
     st.tuples(
         tricky | text,

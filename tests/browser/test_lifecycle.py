@@ -1,0 +1,90 @@
+"""The page's ups and downs: offline, hidden, frozen. Nothing is missed over any of them."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+from .conftest import Visitor, eventually_on
+from .script import Script, Started, event, note, opening, states
+from .test_push_client import script, start, visitor
+from .test_tabs import server
+
+__all__ = ["script", "server", "start", "visitor"]
+
+#: Makes the page look hidden or seen: no browser without a screen hides one.
+SHOW = """(hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def ready(page: Page) -> None:
+    """Waits until the stream is open and the page's ups and downs are followed."""
+    eventually_on(page, lambda: page.evaluate("client.state") == "open")
+    page.evaluate("import('/client/lifecycle.js').then(() => {})")
+
+
+def test_offline_closes_and_online_resumes(script: Script, start: Started, visitor: Visitor) -> None:
+    script.then(opening(), opening(resumed=True) + event(1))
+    page = start(note("message"), minDelay=60_000)
+    ready(page)
+    page.context.set_offline(True)
+    eventually_on(page, lambda: page.evaluate("client.state") == "waiting")
+    page.context.set_offline(False)
+    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 1)
+    assert states(page) == [("open", None), ("waiting", "offline"), ("connecting", None), ("open", None)]
+    assert script.cursors == [None, "e-1"]
+
+
+def test_hidden_for_long_closes_and_a_look_resumes(script: Script, start: Started, visitor: Visitor) -> None:
+    visitor.page.clock.install()
+    script.then(opening(), opening(resumed=True) + event(1))
+    page = start(note("message"), hiddenAfter=5000)
+    ready(page)
+    page.evaluate(SHOW, True)
+    page.clock.run_for(4900)
+    page.evaluate(SHOW, False)
+    page.clock.run_for(9000)
+    assert page.evaluate("client.state") == "open"
+    page.evaluate(SHOW, True)
+    page.clock.run_for(5100)
+    assert page.evaluate("client.state") == "waiting"
+    page.evaluate(SHOW, False)
+    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 1)
+    assert script.cursors == [None, "e-1"]
+
+
+def test_by_default_a_hidden_page_keeps_its_stream(script: Script, start: Started, visitor: Visitor) -> None:
+    visitor.page.clock.install()
+    script.then(opening(heartbeat=10**5))
+    page = start()
+    ready(page)
+    page.evaluate(SHOW, True)
+    page.clock.run_for(3_600_000)
+    assert page.evaluate("client.state") == "open"
+
+
+def test_a_frozen_page_lets_go_and_resumes(script: Script, start: Started) -> None:
+    script.then(opening(), opening(resumed=True) + event(1))
+    page = start(note("message"), minDelay=60_000)
+    ready(page)
+    # A browser tells it so; it freezes none that is seen, and without a screen all are.
+    page.evaluate("document.dispatchEvent(new Event('freeze'))")
+    assert page.evaluate("client.state") == "waiting"
+    page.evaluate("document.dispatchEvent(new Event('resume'))")
+    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 1)
+    assert ("waiting", "frozen") in states(page)
+    assert script.cursors == [None, "e-1"]
+
+
+def test_what_is_not_wanted_is_not_resumed(script: Script, start: Started) -> None:
+    script.then(opening())
+    page = start()
+    ready(page)
+    page.context.set_offline(True)
+    eventually_on(page, lambda: page.evaluate("client.state") == "waiting")
+    page.evaluate("client.close()")
+    page.context.set_offline(False)
+    page.evaluate("dispatchEvent(new Event('online'))")
+    assert page.evaluate("client.state") == "closed"
+    assert len(script.asked) == 1

@@ -29,6 +29,7 @@ from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
 from .event import checked_channel
 from .hub import Hub
 from .resume import Resume
+from .runs import STOP, Items, Run, checked_key, streamed
 from .runtime import Runtime
 from .transports import StreamSink, stream
 from .wire import HEADERS, jittered_ms
@@ -247,6 +248,53 @@ class SSEBlueprint(Blueprint):
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Sends to every open stream; see `MessageAnnouncer.broadcast`."""
         return self.announcer.broadcast(data, type, compress=compress)
+
+    # -- runs --------------------------------------------------------------------------------------------
+
+    def stream(self, items: Items) -> Response:
+        """A response that streams what a generator yields, for the one who asked: nothing is stored.
+
+        Strings go out as `run.text` {"text"}, pairs that begin with a string as events of that type, all
+        else as `run.item`; before them comes `run.begin`, after them `run.end` {"run", "status", "error"},
+        with the status `done`, or `failed` when the generator raised. It runs outside the request, and is
+        closed when the client leaves.
+
+        :param items: a generator, or a function that returns one.
+        """
+        dumps = current_app.json.dumps
+        return StreamResponse(streamed(items, dumps), headers=HEADERS)
+
+    def start(self, items: Items, key: str | None = None) -> Run:
+        """Runs a generator in the background; its events go to the channel `run:<key>` and are kept as any.
+
+        Who listens to the channel asks `@sse.authorize`, as for any other; or `SSE_PUSH_PUBLIC_CHANNELS` has
+        `run:*`, when nobody can guess the keys. The events are those of `stream`; text that comes fast goes
+        out together. The generator runs in this worker in an app context of its own, without the request.
+
+        Blocks until `run.begin` is stored, at most a few times `SSE_PUSH_PUBLISH_TIMEOUT`.
+
+        :param items: a generator, or a function that returns one. It waits while the broker does not take
+            what it yields.
+        :param key: names the run; one that nobody can guess by default. While a run with this key is under
+            way on any worker, no other begins: then `Run.started` is false and `items` is closed unused.
+        :raises InvalidEvent: for a key that does not fit into a channel's name.
+        :raises BrokerUnavailable: when the broker does not answer; the generator has not begun.
+        :raises Refused: 503, when this worker runs too many.
+        """
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        return self.runtime.runs.start(
+            items, secrets.token_urlsafe(16) if key is None else key, app.app_context
+        )
+
+    def stop(self, key: str) -> None:
+        """Ends the run with this key, on whatever worker it is; its readers get `run.end` with the status
+        `stopped`. Nothing happens when there is none. The generator is closed at its next item.
+
+        :raises InvalidEvent: for a key that no run can have.
+        :raises BrokerUnavailable: it happens once or not at all.
+        """
+        checked_key(key)
+        self.announcer.command(STOP, key=key)
 
     # -- streams -----------------------------------------------------------------------------------------
 

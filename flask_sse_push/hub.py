@@ -25,6 +25,7 @@ from .config import Settings
 from .control import CONTROL, Act, Commands
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
+from .errors import BrokerUnavailable
 from .fetcher import Fetcher
 from .figures import Figures, Levels
 from .group import BatchingGroup, Chunks, Delivery, Group, frames_for
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 MAX_INBOX = 1000
 #: Sinks served before other threads get a turn.
 MAX_RUN = 500
+#: Seconds between two looks at whether commands are heard.
+ATTEND_STEP = 0.005
 
 
 class Hub:
@@ -364,6 +367,30 @@ class Hub:
                 if served >= MAX_RUN:
                     served = 0
                     time.sleep(0)
+
+    # -- commands without streams -----------------------------------------------------------------------
+
+    def attend(self, timeout: float) -> None:
+        """Hears commands until `unattend`, without streams too. Blocks until every later one will be heard.
+
+        :raises BrokerUnavailable: when that is not so within `timeout` seconds.
+        """
+        if not self._started:
+            self._start()
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._enter(CONTROL)
+        while not self._timeline.replicas[CONTROL].live:
+            if time.monotonic() > deadline:
+                self.unattend()
+                raise BrokerUnavailable(f"this worker does not hear commands after {timeout} s")
+            self._reader.poke()
+            time.sleep(ATTEND_STEP)
+
+    def unattend(self) -> None:
+        """Takes back an `attend`."""
+        with self._lock:
+            self._timeline.exit(CONTROL, self._clock())
 
     # -- commands: called under the lock, at the command's place in the order of events -----------------
 

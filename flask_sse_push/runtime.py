@@ -26,6 +26,7 @@ from .observer import Observer, Observers
 from .presence import Presence
 from .quotas import Quotas
 from .registry import Registry
+from .runs import Runs
 from .sink import Sink
 from .transports import Transports
 
@@ -41,9 +42,11 @@ class Streams(NamedTuple):
     hub: Hub
     guard: Guard
     inquiries: Inquiries
+    runs: Runs
 
     def close(self) -> None:
-        """Ends both; may be called twice."""
+        """Ends all; may be called twice."""
+        self.runs.close()
         self.guard.close()
         self.hub.close()
 
@@ -88,6 +91,11 @@ class Runtime:
     def inquiries(self) -> Inquiries:
         """What asks all workers about their streams."""
         return self._part("streams").inquiries  # type: ignore[no-any-return]
+
+    @property
+    def runs(self) -> Runs:
+        """The producers of this process."""
+        return self._part("streams").runs  # type: ignore[no-any-return]
 
     @property
     def transports(self) -> Transports:
@@ -175,7 +183,9 @@ class Runtime:
             observers.append(Presence(registry, self.broker, patterns, grace))
         hub = Hub(self.broker, self.settings, worker.stops, Observers(*observers), self._clock, self.figures)
         guard.look_after(hub)
-        return Streams(hub, guard, Inquiries(hub, self.broker.ledger, self.announcer, lambda: registry.name))
+        inquiries = Inquiries(hub, self.broker.ledger, self.announcer, lambda: registry.name)
+        runs = Runs(self.announcer, registry, hub, self.settings, worker.stops)
+        return Streams(hub, guard, inquiries, runs)
 
     def _streams(self) -> int:
         streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")

@@ -15,10 +15,10 @@ from werkzeug import Response
 
 from flask_sse_push import sse
 
-from . import broker, live, security, signin
+from . import assistant, broker, live, security, signin
 
 #: One folder a page. A new page is a new folder and its name here.
-PAGES = (live.page,)
+PAGES = {"Live": live.page, "AI chat": assistant.page}
 
 #: Open to everybody; for all other channels `may_listen` is asked.
 PUBLIC_CHANNELS = ("news", "ticks")
@@ -39,7 +39,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     security.protect(app)
     signin.login_manager.init_app(app)
     app.register_blueprint(signin.page)
-    for page in PAGES:
+    for page in PAGES.values():
         app.register_blueprint(page)
     app.register_blueprint(sse, url_prefix="/stream")
     app.context_processor(lambda: {"pages": PAGES})
@@ -50,7 +50,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 @sse.authorize
 def may_listen(user: signin.User | None, channel: str) -> bool:
     """Who may listen to what is not public. `user:<id>` needs no rule: it is open to that user alone."""
-    return user is not None and channel in MEMBER_CHANNELS
+    return user is not None and channel in (*MEMBER_CHANNELS, assistant.channel(user))
 
 
 def _home() -> Response:

@@ -1,0 +1,77 @@
+"""The example's AI chat in a real browser: answers go on over a reload, in all windows, until stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from example_app.assistant.model import ANSWER
+
+from .conftest import Site, Visit
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Question").fill(question)
+    page.keyboard.press("Enter")
+
+
+def whole(question: str) -> str:
+    return ANSWER.format(question=question).strip()
+
+
+def open_chat(site: Site, visit: Visit, name: str, width: int = 1280, height: int = 860) -> Page:
+    page = visit(width, height).sign_in(site.url, name)
+    page.goto(f"{site.url}/assistant/")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    return page
+
+
+def test_an_answer_goes_on_over_a_reload_and_is_whole_in_all_windows(site: Site, visit: Visit) -> None:
+    page = open_chat(site, visit, "ada")
+    ask(page, "What is <b>SSE</b>?")
+    answers = page.locator("#talk li[data-by=answer]")
+    expect(answers).to_contain_text("You asked: “What is <b>SSE</b>?”")
+    expect(answers).to_have_attribute("data-status", "running")
+    page.reload()
+    expect(answers).to_contain_text("You asked: “What is <b>SSE</b>?”")
+    expect(answers).to_have_attribute("data-status", "running")
+    other = open_chat(site, visit, "ada")
+    for window in (page, other):
+        expect(window.locator("#talk li[data-by=answer]")).to_have_attribute("data-status", "done")
+        expect(window.locator("#talk li")).to_have_text(["What is <b>SSE</b>?", whole("What is <b>SSE</b>?")])
+    assert page.locator("#talk b").count() == 0
+
+
+def test_an_answer_is_stopped_in_whichever_worker_it_is(site: Site, visit: Visit) -> None:
+    page = open_chat(site, visit, "ada")
+    ask(page, "Go on for ever")
+    answers = page.locator("#talk li[data-by=answer]")
+    expect(answers).to_contain_text("one answer")
+    expect(page.get_by_role("button", name="Ask")).to_be_disabled()
+    page.reload()
+    page.get_by_role("button", name="Stop").click()
+    expect(answers).to_have_attribute("data-status", "stopped")
+    expect(answers).to_contain_text("Stopped.")
+    ask(page, "And now?")
+    expect(page.locator("#talk li[data-by=question]")).to_have_text(["Go on for ever", "And now?"])
+    expect(answers.nth(1)).to_contain_text("You asked: “And now?”")
+
+
+def test_nobody_else_may_listen_or_talk(site: Site, visit: Visit) -> None:
+    stranger = visit()
+    refused = stranger.page.request.get(f"{site.url}/stream?channels=run:ada")
+    assert refused.status in (401, 403)
+    assert "/signin" in stranger.page.request.get(f"{site.url}/assistant/").url
+    grace = open_chat(site, visit, "grace")
+    assert grace.request.get(f"{site.url}/stream?channels=run:ada").status == 403
+
+
+@pytest.mark.parametrize(("name", "width", "height"), [("phone", 390, 844), ("desktop", 1280, 860)])
+def test_the_page_fits(site: Site, visit: Visit, tmp_path: Path, name: str, width: int, height: int) -> None:
+    page = open_chat(site, visit, "grace", width, height)
+    ask(page, "long" * 60)
+    expect(page.locator("#talk li[data-by=answer]")).to_contain_text("Each of these words")
+    page.screenshot(path=tmp_path / f"{name}.png", full_page=True, animations="disabled")
+    assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -1,5 +1,5 @@
 """Brokers by URL: memory://, redis://, rediss://, unix://, valkey://, valkeys://, embedded://, and
-redis+sentinel:// (rediss, valkey and valkeys too)."""
+redis+sentinel:// and redis+cluster:// (rediss, valkey and valkeys too)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from .base import Bounds, Broker
 
 #: Valkey speaks Redis's protocol; redis-py knows only Redis's own scheme names.
 _SAME_AS = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-_SENTINEL = {
-    "redis+sentinel": "redis+sentinel",
-    "rediss+sentinel": "rediss+sentinel",
-    "valkey+sentinel": "redis+sentinel",
-    "valkeys+sentinel": "rediss+sentinel",
-}
-SCHEMES = ("memory", *_SAME_AS, "embedded", *_SENTINEL)
+_SERVERS = ("redis", "rediss", "valkey", "valkeys")
+_SENTINEL = {f"{name}+sentinel": f"{_SAME_AS[name]}+sentinel" for name in _SERVERS}
+_CLUSTER = {f"{name}+cluster": f"{_SAME_AS[name]}+cluster" for name in _SERVERS}
+SCHEMES = ("memory", *_SAME_AS, "embedded", *_SENTINEL, *_CLUSTER)
 
 _CREDENTIALS = "with / # ? @ % in the password as %2F %23 %3F %40 %25"
 
@@ -42,6 +39,8 @@ def connect(settings: Settings) -> Broker:
         return _on_redis(f"{_SAME_AS[scheme]}://{rest}", settings)
     if scheme in _SENTINEL:
         return _on_sentinel(f"{_SENTINEL[scheme]}://{rest}", settings)
+    if scheme in _CLUSTER:
+        return _on_cluster(f"{_CLUSTER[scheme]}://{rest}", settings)
     raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
 
 
@@ -61,6 +60,14 @@ def _on_sentinel(url: str, settings: Settings) -> Broker:
     raise _wrong(
         settings, f"scheme://user:password@sentinel1:port,sentinel2/service/database, {_CREDENTIALS}"
     )
+
+
+def _on_cluster(url: str, settings: Settings) -> Broker:
+    from . import cluster
+
+    with contextlib.suppress(ValueError):
+        return cluster.connect(url, **_options(settings))
+    raise _wrong(settings, f"scheme://user:password@node1:port,node2, {_CREDENTIALS}")
 
 
 def _options(settings: Settings) -> Any:

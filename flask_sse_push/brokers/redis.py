@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -48,6 +48,22 @@ INSPECTED = (
     "save",
     "maxclients",
 )
+
+
+class PubSub(NamedTuple):
+    """The commands of a kind of pub/sub, and what its messages begin with."""
+
+    publish: str
+    subscribe: str
+    unsubscribe: str
+    message: bytes
+    subscribed: bytes
+    unsubscribed: bytes
+
+
+PLAIN = PubSub("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
+#: Stays within the nodes that hold the channel's slot.
+SHARDED = PubSub("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
 
 
 def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
@@ -95,8 +111,15 @@ class RedisBroker(Broker):
     """Commands by a small pool of connections; each link is a connection of its own."""
 
     def __init__(
-        self, client: redis.Redis, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0
+        self,
+        client: redis.Redis,
+        bounds: Bounds,
+        prefix: str,
+        timeout: float,
+        wait_replicas: int = 0,
+        pubsub: PubSub = PLAIN,
     ) -> None:
+        self._pubsub = pubsub
         self._client = client
         self._wait_replicas = wait_replicas
         self._bounds = bounds
@@ -117,7 +140,7 @@ class RedisBroker(Broker):
         place = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys(), f"{self._base}once:{once}", *map(self._list_key, channels)]
         args: list[Any] = [secrets.token_hex(4), self._live, self._bounds.size]
-        args += [_ms(self._bounds.ttl), _ms(remembered), len(channels), *channels]
+        args += [_ms(self._bounds.ttl), _ms(remembered), self._pubsub.publish, len(channels), *channels]
         for each in publications:
             args += [each.meta(), each.body, len(each.channels), *(place[name] for name in each.channels)]
         epoch, first = self._call(lambda: self._store(keys, args))
@@ -137,7 +160,7 @@ class RedisBroker(Broker):
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
         keys = [*self._state_keys(), *map(self._list_key, after)]
-        args: list[Any] = [secrets.token_hex(4), self._inbox(inbox)]
+        args: list[Any] = [secrets.token_hex(4), self._inbox(inbox), self._pubsub.publish]
         for name, position in after.items():
             args += [name, position]
         epoch, last, horizon, forks, *rest = self._call(lambda: self._history(keys=keys, args=args))
@@ -173,13 +196,13 @@ class RedisBroker(Broker):
         with _translated():
             connection: Any = self._client.connection_pool.make_connection()
             connection.connect()
-        link = RedisLink(connection, self._live, self._inbox(inbox))
+        link = RedisLink(connection, self._live, self._inbox(inbox), self._pubsub)
         link.open()
         return link
 
     def wake(self, inbox: str) -> None:
         with contextlib.suppress(RedisError, OSError):
-            self._client.publish(self._inbox(inbox), b"")
+            self._client.execute_command(self._pubsub.publish, self._inbox(inbox), b"")
 
     def close(self) -> None:
         self._client.close()
@@ -214,7 +237,8 @@ class RedisLink(Link):
     redis-py's own PubSub reconnects in silence and loses what came meanwhile; a bare connection raises.
     """
 
-    def __init__(self, connection: Any, live: str, inbox: str) -> None:
+    def __init__(self, connection: Any, live: str, inbox: str, pubsub: PubSub = PLAIN) -> None:
+        self._pubsub = pubsub
         self._connection = connection
         self._live = live
         self._strip = len(live)
@@ -222,13 +246,13 @@ class RedisLink(Link):
 
     def open(self) -> None:
         """Listens to the link's own inbox. Raises BrokerUnavailable."""
-        self._send("SUBSCRIBE", self._inbox)
+        self._send(self._pubsub.subscribe, self._inbox)
 
     def subscribe(self, channels: Sequence[str]) -> None:
-        self._send("SUBSCRIBE", *(self._live + name for name in channels))
+        self._send(self._pubsub.subscribe, *(self._live + name for name in channels))
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
-        self._send("UNSUBSCRIBE", *(self._live + name for name in channels))
+        self._send(self._pubsub.unsubscribe, *(self._live + name for name in channels))
 
     def _send(self, *command: str | bytes) -> None:
         with _translated():
@@ -249,14 +273,16 @@ class RedisLink(Link):
 
     def _signal(self, reply: list[Any]) -> Signal | None:
         kind, name, content = reply
-        if kind == b"message":
+        if kind == self._pubsub.message:
             if name != self._inbox:
                 return Heard(name.decode()[self._strip :], content)
             if content:
                 epoch, last = content.split(b" ")
                 return Echo(epoch.decode(), int(last))
-        elif kind == b"subscribe" and name != self._inbox:
+        elif kind == self._pubsub.subscribed and name != self._inbox:
             return Joined(name.decode()[self._strip :])
+        elif kind == self._pubsub.unsubscribed and name == self._inbox:
+            raise BrokerUnavailable("Redis: the slot moved to another node")
         return None
 
     def close(self) -> None:

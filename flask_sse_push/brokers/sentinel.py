@@ -6,23 +6,16 @@ database and options are those of the data servers; options that begin with `sen
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redis import BlockingConnectionPool, Redis
 from redis.connection import parse_url
-from redis.exceptions import ConnectionError, RedisError
-from redis.sentinel import (
-    MasterNotFoundError,
-    Sentinel,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
+from redis.exceptions import ConnectionError
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from .base import Bounds
+from .primary import Address, Primary, PrimaryConnection, PrimarySSLConnection, parse_hosts
 from .redis import MAX_CONNECTIONS, SHARE, RedisBroker, without_retries
 
 DEFAULT_PORT = 26379
@@ -30,12 +23,6 @@ DEFAULT_PORT = 26379
 FOR_SENTINELS = "sentinel_"
 #: A silent sentinel is passed over after this share of a call's time; one that answers is asked first then.
 SENTINEL_SHARE = SHARE / 2
-
-#: Seconds after which a process asks again where the primary is, though its connections are fine: a server
-#: that was replaced and does not know it goes on as before.
-RECHECK = 5.0
-
-Address = tuple[str, int]
 
 
 class Service(NamedTuple):
@@ -68,14 +55,7 @@ def parse(url: str) -> Service:
     for each in (options, sentinel_options):
         del each["host"]
         each["ssl"] = each.pop("connection_class", None) is not None
-    return Service([_address(host) for host in hosts.split(",")], name, options, sentinel_options)
-
-
-def _address(text: str) -> Address:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"{text!r} is no host")
-    return parts.hostname, parts.port or DEFAULT_PORT
+    return Service(parse_hosts(hosts, DEFAULT_PORT), name, options, sentinel_options)
 
 
 def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
@@ -92,72 +72,23 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
         max_connections=MAX_CONNECTIONS,
         timeout=timeout * SHARE,
         connection_class=PrimarySSLConnection if tls else PrimaryConnection,
-        connection_pool=Primary(sentinel, service.name, timeout),
+        connection_pool=Watched(sentinel, service.name, timeout),
         **{**without_retries(timeout * SHARE), **service.options},
     )
     return RedisBroker(Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
 
 
-class Primary:
-    """Where the primary of a service is, as far as this process knows. Stands where redis-py has a pool."""
-
-    is_master = True
-    check_connection = False
+class Watched(Primary):
+    """The primary of a service, as its sentinels know it."""
 
     def __init__(self, sentinel: Sentinel, service_name: str, timeout: float) -> None:
+        super().__init__(timeout)
         self._sentinel = sentinel
-        self._lock = threading.Lock()  # redis-py reorders its list of sentinels while it asks them
-        self._timeout = timeout
         self.service_name = service_name
-        self.address: Address | None = None
-        self._asked_at = 0.0
 
-    def get_master_address(self) -> Address:
-        """Asks the sentinels. Raises redis-py's ConnectionError when none knows a primary that is alive."""
-        if not self._lock.acquire(timeout=self._timeout):
-            raise ConnectionError("the sentinels do not answer")
-        self._asked_at = time.monotonic()
+    def find(self) -> Address:
         try:
-            self.address = self._sentinel.discover_master(self.service_name)
-            return self.address
+            host, port = self._sentinel.discover_master(self.service_name)
         except MasterNotFoundError as error:  # its own text shows every option of every sentinel
             raise ConnectionError(f"no sentinel knows a live primary of {self.service_name!r}") from error
-        finally:
-            self._lock.release()
-
-    def recheck(self) -> None:
-        """Asks again when the answer is old. Without a new one the old one holds."""
-        if time.monotonic() - self._asked_at > RECHECK and not self._lock.locked():
-            with contextlib.suppress(RedisError):
-                self.get_master_address()
-
-
-class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary. One that has led elsewhere since is not used any more."""
-
-    def __init__(self, *, connection_pool: Primary, **options: Any) -> None:
-        super().__init__(connection_pool=connection_pool, **options)  # type: ignore[no-untyped-call]
-        self._primary = connection_pool
-
-    @property
-    def outdated(self) -> bool:
-        """Whether the primary was found at another address since this connection was made."""
-        return self._primary.address not in (None, (self.host, self.port))
-
-    def connect(self) -> None:
-        """Called before each command and for each link: makes sure that there is a connection."""
-        self._primary.recheck()
-        if self.outdated:
-            self.disconnect()  # type: ignore[no-untyped-call]
-        super().connect()  # type: ignore[no-untyped-call]
-
-    def can_read(self, timeout: float = 0) -> bool:
-        """Whether something has come. Ends the wait of a link that listens to a former primary, too."""
-        if self.outdated:
-            self.disconnect()  # type: ignore[no-untyped-call]
-            raise ConnectionError("the primary is another server now")
-        return bool(super().can_read(timeout))
-
-
-class PrimarySSLConnection(PrimaryConnection, SentinelManagedSSLConnection):
-    """The same over TLS."""
+        return host, port

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from tests.support.deadline import eventually
+from tests.support.following import Publisher, Reader
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.sentinels import PASSWORD, SENTINEL_PASSWORD, Watched, watched
 from tests.support.stream import Stream
@@ -37,70 +37,6 @@ def served(service: Watched, log: Path) -> Iterator[Gunicorn]:
     env = {"SSE_PUSH_BROKER_URL": service.url, "SSE_PUSH_PROBE": "1", "SSE_PUSH_HEARTBEAT": "1"}
     with gunicorn("tests.apps.plain:app", env=env, workers=2, log=log) as server:
         yield server
-
-
-class Reader(threading.Thread):
-    """A client that stays connected and keeps what it gets."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(daemon=True)
-        self._stream = Stream(f"{url}/stream?channels=a", timeout=30)
-        self._stream.next_of("sse.open")
-        self.got: list[tuple[float, int]] = []
-        self.resets = 0
-        self.ended = False
-        self.start()
-
-    def run(self) -> None:
-        try:
-            for event in self._stream:
-                if event.type == "sse.reset":
-                    self.resets += 1
-                elif event.type == "message":
-                    self.got.append((event.at, event.json()))
-        except (OSError, EOFError, ValueError):
-            pass
-        self.ended = True
-
-    @property
-    def numbers(self) -> list[int]:
-        return [number for _, number in self.got]
-
-    @property
-    def cursor(self) -> str | None:
-        return self._stream.cursor
-
-    def close(self) -> None:
-        self._stream.close()
-        self.join(5)
-
-
-class Publisher(threading.Thread):
-    """Publishes numbers, each until it is acknowledged, and keeps when that was."""
-
-    def __init__(self, url: str, pause: float = 0.005) -> None:
-        super().__init__(daemon=True)
-        self._announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
-        self._pause = pause
-        self._enough = threading.Event()
-        self.acknowledged: list[tuple[float, int]] = []
-        self.refused = 0
-
-    def run(self) -> None:
-        number = 0
-        while not self._enough.wait(self._pause):
-            try:
-                self._announcer.publish(number, channel="a", id=f"number-{number}")
-            except BrokerUnavailable:
-                self.refused += 1
-                continue
-            self.acknowledged.append((time.monotonic(), number))
-            number += 1
-        self._announcer.close()
-
-    def finish(self) -> None:
-        self._enough.set()
-        self.join(10)
 
 
 def surviving(service: Watched) -> list[int]:

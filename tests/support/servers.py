@@ -72,6 +72,10 @@ class Server:
         self._clients.append(client)
         return client
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flask_sse_push import ConfigError, brokers
-from flask_sse_push.brokers import sentinel
+from flask_sse_push.brokers import cluster, sentinel
 from flask_sse_push.config import Settings, without_secret
 
 
@@ -83,3 +83,22 @@ def test_a_wrong_url_is_shown_without_its_secrets() -> None:
     with pytest.raises(ConfigError) as caught:
         brokers.connect(Settings(broker_url=url))
     assert "secret" not in str(caught.value).replace("password", "")
+
+
+def test_a_cluster_url() -> None:
+    nodes = cluster.parse("rediss+cluster://me:p%40ss@h1:1,h2,[::1]:3/0?socket_timeout=3")
+    assert nodes.addresses == [("h1", 1), ("h2", 6379), ("::1", 3)]
+    assert nodes.options == {"ssl": True, "username": "me", "password": "p@ss", "socket_timeout": 3.0}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+def test_every_cluster_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> None:
+    brokers.connect(Settings(broker_url=f"{scheme}+cluster://nowhere.invalid")).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+cluster://", "redis+cluster://h1,,h2", "redis+cluster://h1/1", "redis+cluster://h1?db=2"]
+)
+def test_a_wrong_cluster_url_is_named_with_what_is_expected(url: str) -> None:
+    with pytest.raises(ConfigError, match="node1:port,node2"):
+        brokers.connect(Settings(broker_url=url))

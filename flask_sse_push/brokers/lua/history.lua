@@ -4,7 +4,8 @@
 --       3.. lists of the channels, in the order of ARGV
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
 --       2 pub/sub channel that is told of the moment, as "<epoch> <last>"
---       3.. for each channel: its name, the position after which entries are wanted
+--       3 PUBLISH, or SPUBLISH on a cluster
+--       4.. for each channel: its name, the position after which entries are wanted
 -- Returns {epoch, last, horizon, lineage, then for each channel: head or "0", list of entries}.
 -- The entries are the end of the list from the newest one at or before the position on, oldest first.
 -- Costs O(missed): it walks from the end in steps that double.
@@ -13,7 +14,7 @@ local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 last = next_position(last)
 local last_text = string.format('%.0f', last)
 redis.call('HSET', KEYS[1], 'last', last_text)
-redis.call('PUBLISH', ARGV[2], epoch .. ' ' .. last_text)
+redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. last_text)
 
 local function id_of(entry)
   return tonumber(string.match(entry, '^%S+ (%d+) ')) or 0
@@ -21,8 +22,8 @@ end
 
 local answer = {epoch, last_text, string.format('%.0f', horizon), lineage}
 for i = 3, #KEYS do
-  local after = tonumber(ARGV[2 * i - 2])
-  local head = redis.call('ZSCORE', KEYS[2], ARGV[2 * i - 3])
+  local after = tonumber(ARGV[2 * i - 1])
+  local head = redis.call('ZSCORE', KEYS[2], ARGV[2 * i - 2])
   local entries = {}
   if head and tonumber(head) > after then
     local step, stop, parts = 16, -1, {}

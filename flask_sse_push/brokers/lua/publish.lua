@@ -9,7 +9,8 @@
 --       3 entries kept in a list
 --       4 ms that a list outlives its last entry
 --       5 ms that the answer is remembered under `once`
---       6 number n of channels; then n channel names in the order of their lists
+--       6 PUBLISH, or SPUBLISH on a cluster
+--       7 number n of channels; then n channel names in the order of their lists
 --       then for each event: meta, body, number m of its channels, m indexes into the names
 -- Returns {epoch, id of the first event}; the others follow it one by one.
 
@@ -23,15 +24,15 @@ local epoch, last, horizon = open_state(KEYS[1], KEYS[2], ARGV[1])
 local first = next_position(last)
 local id = first - 1
 
-local names = tonumber(ARGV[6])
-local at = 7 + names
+local names = tonumber(ARGV[7])
+local at = 8 + names
 while ARGV[at] do
   id = id + 1
   local id_text = string.format('%.0f', id)
   local meta, body, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   for k = at + 3, at + 2 + count do
     local index = tonumber(ARGV[k])
-    local channel, list = ARGV[6 + index], KEYS[3 + index]
+    local channel, list = ARGV[7 + index], KEYS[3 + index]
     local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or -horizon)
     if prev <= 0 then
       redis.call('DEL', list) -- left from an earlier epoch: no head vouches for it
@@ -41,7 +42,7 @@ while ARGV[at] do
     redis.call('LTRIM', list, -tonumber(ARGV[3]), -1)
     redis.call('PEXPIRE', list, ARGV[4])
     redis.call('ZADD', KEYS[2], id_text, channel)
-    redis.call('PUBLISH', ARGV[2] .. channel, entry)
+    redis.call(ARGV[6], ARGV[2] .. channel, entry)
   end
   at = at + 3 + count
 end

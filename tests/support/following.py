@@ -1,0 +1,76 @@
+"""Clients and a publisher that go on while servers fail, and keep what they saw."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+
+from flask_sse_push import BrokerUnavailable, MessageAnnouncer
+
+from .stream import Stream
+
+
+class Reader(threading.Thread):
+    """A client that stays connected and keeps what it gets."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._stream = Stream(f"{url}/stream?channels=a", timeout=30)
+        self._stream.next_of("sse.open")
+        self.got: list[tuple[float, int]] = []
+        self.resets = 0
+        self.ended = False
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for event in self._stream:
+                if event.type == "sse.reset":
+                    self.resets += 1
+                elif event.type == "message":
+                    self.got.append((event.at, event.json()))
+        except (OSError, EOFError, ValueError):
+            pass
+        self.ended = True
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for _, number in self.got]
+
+    @property
+    def cursor(self) -> str | None:
+        return self._stream.cursor
+
+    def close(self) -> None:
+        self._stream.close()
+        self.join(5)
+
+
+class Publisher(threading.Thread):
+    """Publishes numbers, each until it is acknowledged, and keeps when that was."""
+
+    def __init__(self, url: str, pause: float = 0.005) -> None:
+        super().__init__(daemon=True)
+        self._announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
+        self._pause = pause
+        self._token = secrets.token_hex(4)
+        self._enough = threading.Event()
+        self.acknowledged: list[tuple[float, int]] = []
+        self.refused = 0
+
+    def run(self) -> None:
+        number = 0
+        while not self._enough.wait(self._pause):
+            try:
+                self._announcer.publish(number, channel="a", id=f"{self._token}-{number}")
+            except BrokerUnavailable:
+                self.refused += 1
+                continue
+            self.acknowledged.append((time.monotonic(), number))
+            number += 1
+        self._announcer.close()
+
+    def finish(self) -> None:
+        self._enough.set()
+        self.join(10)

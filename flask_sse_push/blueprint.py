@@ -6,13 +6,24 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, Response, abort, current_app, g, has_request_context, jsonify, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    after_this_request,
+    current_app,
+    g,
+    has_request_context,
+    jsonify,
+    request,
+)
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
@@ -157,12 +168,11 @@ class SSEBlueprint(Blueprint):
         id = access.user_id(user)
         if id is None:
             return
-        arguments = {"user_id": id, "channel": None, "reason": "logout"}
-        try:
-            runtime.announcer.command(REVOKE, **arguments)
-        except BrokerUnavailable as error:
-            logger.warning("a logout will be told to the other workers later: %s", error)
-            runtime.guard.revoke_later(**arguments)
+        tell = partial(_tell_of_logout, runtime, id)
+        tell()
+        if has_request_context():
+            # Until the browser has the answer, its other tabs come back with a session that still looks good.
+            after_this_request(partial(_call_when_sent, tell))
 
     # -- tickets -----------------------------------------------------------------------------------------
 
@@ -516,6 +526,20 @@ def _unavailable_as_503(settings: Settings) -> Iterator[None]:
             "the broker does not answer",
             retry_after=jittered_ms(settings.retry) / 1000,
         ) from error
+
+
+def _tell_of_logout(runtime: Runtime, user_id: str) -> None:
+    arguments = {"user_id": user_id, "channel": None, "reason": "logout"}
+    try:
+        runtime.announcer.command(REVOKE, **arguments)
+    except BrokerUnavailable as error:
+        logger.warning("a logout will be told to the other workers later: %s", error)
+        runtime.guard.revoke_later(**arguments)
+
+
+def _call_when_sent(function: Callable[[], None], response: Response) -> Response:
+    response.call_on_close(function)
+    return response
 
 
 def _give_back_unused(sink: StreamSink, hub: Hub) -> None:

@@ -39,13 +39,18 @@ const REASONS = {
   drain: "the server is restarting and said goodbye",
 };
 
+/** Why a stream is over that nobody may have any more. */
+const ENDED = ["logout", "revoked"];
+
 /**
- * A stream is refused when the session has ended: then the page is asked for anew, with what is left to it.
+ * A stream is refused when the session has ended, and ended at once by a logout in another tab: then the page
+ * is asked for anew, with what is left to it.
  * @param {EventTarget} client A PushClient.
  * @param {string} whoami Where the app tells who is signed in.
  */
 export function reloadWhenSignedOut(client, whoami) {
   client.addEventListener("statechange", async ({ detail }) => {
+    if (ENDED.includes(detail.reason)) location.reload();
     if (detail.reason !== "refused") return;
     const answer = await fetch(whoami).catch(() => null); // the server may be down just now
     if (answer?.ok && (await answer.json()).user === null) location.reload();

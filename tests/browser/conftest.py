@@ -81,6 +81,13 @@ class Visitor:
         expect(page.locator("#state")).to_have_attribute("data-state", "open")
         return page
 
+    def another_tab(self) -> Page:
+        """A second page with the same cookies, watched as the first one is."""
+        page = self._context.new_page()
+        page.on("console", self._note_console)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        return page
+
     def texts(self) -> list[str]:
         """The texts of the events that the page shows, oldest first."""
         return list(reversed(self.page.locator("#feed .text").all_text_contents()))

@@ -343,6 +343,23 @@ def test_a_logout_ends_the_users_streams_and_a_browser_that_comes_back_is_refuse
     assert ada.get("/stream?channels=user:ada").status_code == 401  # which ends a native EventSource
 
 
+def test_a_tab_that_came_back_before_the_logout_was_answered_is_sent_away_too(
+    club: tuple[Flask, SSEBlueprint],
+) -> None:
+    app, _ = club
+    client = app.test_client()
+    client.get("/login/ada")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    logout = client.get("/logout", buffered=False)  # the server is done with it when it is closed
+    other = app.test_client()
+    other.set_cookie("session", cookie.value)
+    with listening(other, "/stream?channels=user:ada") as reader:
+        assert reader.next()["event"] == "sse.open"
+        logout.close()
+        assert farewell(reader) == ("logout", False)
+
+
 def test_a_logout_of_nobody_does_nothing(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     assert app.test_client().get("/logout").data == b"bye"

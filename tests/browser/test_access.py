@@ -1,0 +1,168 @@
+"""Rights in a real browser: a logout reaches other tabs, native clients stop, and other origins are other."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.processes import Gunicorn, gunicorn
+
+from .conftest import Site, Visit, eventually_on
+
+PAGE = b'<!doctype html><link rel="icon" href="data:,"><title>shop</title>'
+
+#: A native EventSource that notes what it hears, and in what state an error leaves it.
+LISTEN = """([url, options]) => {
+  window.heard = [];
+  window.errors = [];
+  const source = new EventSource(url, options);
+  for (const type of ["sse.open", "sse.close", "message"])
+    source.addEventListener(type, () => heard.push(type));
+  source.onerror = () => errors.push(source.readyState);
+}"""
+
+#: What a fetch transport does: headers that need a preflight. Returns the first bytes, or the failure.
+FETCH = """async ([url, headers]) => {
+  try {
+    const answer = await fetch(url, { headers });
+    const { value } = await answer.body.getReader().read();
+    return [answer.status, new TextDecoder().decode(value)];
+  } catch (error) {
+    return [0, error.name];
+  }
+}"""
+
+
+def test_signing_out_in_one_tab_ends_the_stream_of_another_at_once(calm_site: Site, visit: Visit) -> None:
+    visitor = visit()
+    one = visitor.sign_in(calm_site.url, "ada")
+    two = visitor.another_tab()
+    two.goto(f"{calm_site.url}/live/")
+    expect(two.locator("#state")).to_have_attribute("data-state", "open")
+    expect(two.get_by_role("button", name="Sign out")).to_be_visible()
+    began = time.monotonic()
+    one.get_by_role("button", name="Sign out").click()
+    expect(two.get_by_role("button", name="Sign out")).to_have_count(0)
+    assert time.monotonic() - began < 3  # a page load included
+    calm_site.announcer.publish({"from": "Grace", "text": "for members"}, "chat", channel="chat")
+    calm_site.announcer.publish({"from": "Grace", "text": "for all"}, "news", channel="news")
+    expect(two.locator("#feed .text").filter(has_text="for all")).to_be_visible()
+    expect(two.locator("#feed .text").filter(has_text="for members")).to_have_count(0)
+
+
+def test_a_native_client_comes_back_once_after_a_logout_and_is_turned_away_for_good(
+    calm_site: Site, visit: Visit
+) -> None:
+    visitor = visit()
+    page = visitor.sign_in(calm_site.url, "ada")
+    page.goto(f"{calm_site.url}/whoami")  # a page without a client of ours
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(LISTEN, ["/stream?channels=news,user:ada", {}])
+    eventually_on(page, lambda: page.evaluate("heard.length") == 1)
+    assert page.request.post(f"{calm_site.url}/signout").ok
+    eventually_on(page, lambda: page.evaluate("errors.length") == 2)
+    assert page.evaluate("heard") == ["sse.open", "sse.close"]
+    assert page.evaluate("errors") == [0, 2]  # connecting again, then closed: EventSource does no more
+    assert len([url for url in asked if "/stream?" in url]) == 2
+    visitor.forgive_network_errors()
+
+
+# -- origins ------------------------------------------------------------------------------------------------
+
+
+class Shop(BaseHTTPRequestHandler):
+    """Serves one empty page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def shop() -> Iterator[int]:
+    """The server of another site; yields its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def two_origins(empty_valkey: str, log: Path, tmp_path: Path) -> Iterator[tuple[Gunicorn, int]]:
+    """The app with members, which lets the pages of `http://localhost:<port>` read, and that port."""
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"ada": ["club"]}))
+    with shop() as port:
+        env = {
+            "SSE_PUSH_BROKER_URL": empty_valkey,
+            "SSE_PUSH_CORS_ORIGINS": f"http://localhost:{port}",
+            "RULES": str(rules),
+        }
+        with gunicorn("tests.apps.club:app", env=env, log=log) as server:
+            yield server, port
+
+
+def ticket_of(server: Gunicorn) -> str:
+    with httpx.Client(base_url=server.url, trust_env=False, headers={"Connection": "close"}) as http:
+        http.post("/login/ada")
+        return http.post("/ticket").text
+
+
+def outcome(page: Page) -> tuple[list[str], list[int]]:
+    eventually_on(page, lambda: page.evaluate("heard.length + errors.length") > 0)
+    return page.evaluate("heard"), page.evaluate("errors")
+
+
+def test_a_page_of_a_listed_origin_reads_the_stream(two_origins: tuple[Gunicorn, int], visit: Visit) -> None:
+    server, port = two_origins
+    visitor = visit()
+    page = visitor.page
+    page.goto(f"http://localhost:{port}/")
+    url = f"{server.url}/stream?ticket={ticket_of(server)}"
+    page.evaluate(LISTEN, [url, {"withCredentials": True}])
+    assert outcome(page) == (["sse.open"], [])
+    status, text = page.evaluate(FETCH, [f"{server.url}/stream", {"Last-Event-ID": "a<b", "X": "1"}])
+    assert (status, text) == (0, "TypeError")  # a header that no preflight allows
+    status, text = page.evaluate(FETCH, [f"{server.url}/stream", {"Last-Event-ID": "a-1"}])
+    assert status == 200
+    assert text.startswith("retry: ")
+    status, text = page.evaluate(
+        FETCH, [f"{server.url}/stream?channels=club", {"Authorization": "Bearer forged"}]
+    )
+    assert (status, json.loads(text)["code"]) == (401, 1102)  # a refusal can be read, too
+    module = f"{server.url}/stream/client/push-client.js"
+    assert page.evaluate("async (url) => typeof (await import(url)).PushClient", module) == "function"
+    visitor.problems.clear()  # of what Chromium has blocked and the refusal
+
+
+def test_a_page_of_any_other_origin_reads_nothing(two_origins: tuple[Gunicorn, int], visit: Visit) -> None:
+    server, port = two_origins
+    visitor = visit()
+    page = visitor.page
+    page.goto(f"http://127.0.0.1:{port}/")  # the same page under another name
+    page.evaluate(LISTEN, [f"{server.url}/stream?ticket={ticket_of(server)}", {"withCredentials": True}])
+    assert outcome(page) == ([], [2])  # closed for good
+    assert page.evaluate(FETCH, [f"{server.url}/stream", {}]) == [0, "TypeError"]
+    assert page.evaluate(FETCH, [f"{server.url}/stream", {"Authorization": "x"}]) == [0, "TypeError"]
+    visitor.problems.clear()  # Chromium says in the console what it has blocked

@@ -42,6 +42,12 @@ const REASONS = {
 /** Why a stream is over that nobody may have any more. */
 const ENDED = ["logout", "revoked"];
 
+/** The tab that signs out is on its way already: a reload would stop it. */
+let leaving = false;
+addEventListener("beforeunload", () => {
+  leaving = true;
+});
+
 /**
  * A stream is refused when the session has ended, and ended at once by a logout in another tab: then the page
  * is asked for anew, with what is left to it.
@@ -50,7 +56,7 @@ const ENDED = ["logout", "revoked"];
  */
 export function reloadWhenSignedOut(client, whoami) {
   client.addEventListener("statechange", async ({ detail }) => {
-    if (ENDED.includes(detail.reason)) location.reload();
+    if (ENDED.includes(detail.reason) && !leaving) location.reload();
     if (detail.reason !== "refused") return;
     const answer = await fetch(whoami).catch(() => null); // the server may be down just now
     if (answer?.ok && (await answer.json()).user === null) location.reload();

@@ -583,6 +583,7 @@ def _refusal(refused: Refused) -> Response:
     response = jsonify(error_body(refused.code, refused.message, refused.details))
     response.status_code = refused.status
     response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"  # it quotes what was asked for
     if refused.status == 401:
         failed = refused.code != ErrorCode.AUTH_REQUIRED
         response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if failed else "Bearer"

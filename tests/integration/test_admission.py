@@ -32,6 +32,8 @@ def refusal(answer: TestResponse) -> tuple[int, int]:
     assert answer.json is not None
     assert set(answer.json) == {"code", "name", "message", "details", "retry", "timestamp"}
     assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.mimetype == "application/json"
     return answer.status_code, answer.json["code"]
 
 
@@ -246,6 +248,32 @@ def test_what_runs_after_the_routing_sees_no_ticket(club: tuple[Flask, SSEBluepr
     for each in seen:
         assert text not in each
         assert "forged" not in each
+
+
+def test_replay_asks_as_a_new_stream_does(
+    club: tuple[Flask, SSEBlueprint], members: dict[str, Member]
+) -> None:
+    app, sse = club
+    client = app.test_client()
+    client.get("/login/ada")
+    with listening(client, "/stream?channels=club") as reader:
+        cursor = reader.next()["id"]
+    with app.app_context():
+        sse.publish("secret", channel="club")
+    members.clear()
+    for place in (f"&last_event_id={cursor}", "&last=5", "&last_event_id=earliest"):
+        assert refusal(client.get(f"/stream?channels=club{place}")) == (401, 1101)
+    assert refusal(client.get("/stream?channels=club", headers={"Last-Event-ID": cursor})) == (401, 1101)
+
+
+def test_a_stream_sets_no_cookie_and_is_kept_by_no_cache(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    client = app.test_client()
+    client.get("/login/ada")
+    with listening(client, "/stream?channels=club") as reader:
+        assert "Set-Cookie" not in reader.response.headers
+        assert {"no-store", "private"} <= set(reader.response.headers["Cache-Control"].split(", "))
+        assert "Cookie" in reader.response.vary
 
 
 # -- identities ---------------------------------------------------------------------------------------------

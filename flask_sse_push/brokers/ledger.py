@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 #: Counts in one call: what keeps the broker busy for about a millisecond.
-MAX_AT_ONCE = 500
+MAX_AT_ONCE = 200
 #: Seconds that the answers of workers are kept for whoever asked.
 ANSWERS_KEPT = 30.0
 

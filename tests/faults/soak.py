@@ -24,8 +24,10 @@ from tests.support.scene import Baseline, Publisher, Valkey, allow_files, look_i
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 #: Seconds after which everything so far is judged and forgotten.
 CHAPTER = 120.0
-#: Seconds of a worker's life that do not count for its memory's growth.
-WARM_UP = 120.0
+#: Seconds of a worker's life that do not count for its memory's growth: histories fill, the allocator settles.
+WARM_UP = min(240.0, SECONDS / 8)
+#: Seconds of a run that tells whether memory grows; in shorter ones it is only shown.
+LONG = 1800.0
 ROOMS = [f"room:{n}" for n in range(50)]
 #: Events a channel keeps: so few that the workers' copies are full before their memory is watched.
 KEPT = 200
@@ -110,7 +112,7 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
     assert kills.times >= SECONDS / 20
     assert murder.times == 1
     assert not leaks
-    assert growth < 1000
+    assert growth < 1000 or SECONDS < LONG
     assert not any("Traceback" in text for text in logs)
 
 

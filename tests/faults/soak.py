@@ -24,7 +24,7 @@ from tests.support.scene import Baseline, Publisher, Valkey, allow_files, look_i
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 #: Seconds after which everything so far is judged and forgotten.
 CHAPTER = 120.0
-#: Seconds of a worker's life that do not count for its memory's growth: histories fill, the allocator settles.
+#: Seconds of a worker's life before its memory counts: histories fill, the allocator settles.
 WARM_UP = min(240.0, SECONDS / 8)
 #: Seconds of a run that tells whether memory grows; in shorter ones it is only shown.
 LONG = 1800.0

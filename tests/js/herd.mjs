@@ -6,6 +6,9 @@
 import {createParser} from 'eventsource-parser'
 import {PushClient} from '../../flask_sse_push/static/push-client.js'
 
+// What Node lacks of a browser's globals.
+globalThis.navigator ??= {onLine: true}
+
 class NodeEventSource extends EventTarget {
   static CONNECTING = 0
   static OPEN = 1

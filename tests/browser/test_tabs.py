@@ -179,3 +179,65 @@ def test_when_the_leader_is_frozen_another_takes_over(
         # What pauses there are without a leader's end is the machine's.
         assert longest_pause(page) <= 1 + longest_pause(page, last=20)
     eventually_on(pages[0], lambda: server.streams() == 1)
+
+
+def test_a_tab_that_resumes_gets_what_it_missed_and_then_shares(
+    server: Server, tabs: Callable[..., Page]
+) -> None:
+    first = tabs("resuming")
+    all_open([first])
+    with Counting(server.announcer, "resuming") as counting:
+        eventually_on(first, lambda: len(heard(first)) > 20)
+        cursor = first.evaluate("heard[9][1]")
+        second = tabs("resuming,other", lastEventId=cursor)
+        eventually_on(first, lambda: len(heard(second)) > 30)
+        eventually_on(first, lambda: server.streams() == 1)
+        eventually_on(first, lambda: len(heard(second)) > 60)
+    all_heard([first], counting.count)
+    all_heard([second], counting.count - 10)
+    assert heard(first) == counting.numbers()
+    assert heard(second) == counting.numbers()[10:]
+    assert second.evaluate("resets") == 0
+
+
+def test_clients_of_one_page_share_too_and_join_channels(server: Server, tabs: Callable[..., Page]) -> None:
+    page = tabs("logical-one")
+    page.evaluate(
+        """() => {
+          window.others = ["two", "three"].map((name) => {
+            const other = new client.constructor(`/stream?channels=logical-${name}`, { tabs: true });
+            other.heard = [];
+            return other.on("message", ({ data }) => other.heard.push(data));
+          });
+        }"""
+    )
+    eventually_on(page, lambda: page.evaluate("others.every(({ state }) => state === 'open')"))
+    page.evaluate("others[0].join('logical-four')")
+    eventually_on(page, lambda: server.streams() == 1)
+
+    def publish_until_joined() -> bool:
+        server.announcer.publish("four", channel="logical-four")
+        return bool(page.evaluate("others[0].heard.includes('four')"))
+
+    eventually_on(page, publish_until_joined)
+    for name in ("one", "two", "three"):
+        server.announcer.publish(name, channel=f"logical-{name}")
+    eventually_on(page, lambda: page.evaluate("others[1].heard.length") == 1)
+    eventually_on(page, lambda: page.evaluate("others[0].heard.at(-1)") == "two")
+    assert heard(page) == ["one"]
+    assert page.evaluate("others[1].heard") == ["three"]
+    assert server.streams() == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"transport": "fetch"}], ids=["EventSource", "fetch"])
+def test_batches_of_the_server_come_one_by_one(
+    server: Server, tabs: Callable[..., Page], options: dict[str, Any]
+) -> None:
+    page = tabs("batched", tabs=False, batch=200, **options)
+    all_open([page])
+    for number in range(30):
+        server.announcer.publish(str(number), channel="batched")
+    eventually_on(page, lambda: len(heard(page)) == 30)
+    assert heard(page) == [str(number) for number in range(30)]
+    assert len(set(page.evaluate("heard.map((one) => one[1])"))) == 30
+    assert page.evaluate("client.stats.received") < 15

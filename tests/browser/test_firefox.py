@@ -1,0 +1,56 @@
+"""The core of the client in a real Firefox: both transports, compressed events, rooms, resuming, all tabs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.support.processes import ROOT, need
+
+from .test_tabs import Server, server
+
+__all__ = ["server"]
+
+JS = ROOT / "tests" / "js"
+
+
+@pytest.fixture(scope="module")
+def found(server: Server) -> dict[str, Any]:
+    """What the cases brought; one Firefox for all of them."""
+    firefox, node = need("firefox-esr"), need("node")
+    if not (JS / "node_modules" / "puppeteer-core").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("run `npm install` in tests/js")
+        pytest.skip("run `npm install` in tests/js")
+    command = [node, "firefox.mjs", firefox, server.url]
+    done = subprocess.run(command, cwd=JS, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert found["version"].startswith("firefox/")
+    return found
+
+
+@pytest.mark.parametrize("transport", ["native", "fetch"])
+def test_what_is_published_arrives_over_each_transport(found: dict[str, Any], transport: str) -> None:
+    result = found[transport]
+    room = f"{transport}:room"
+    assert result["heard"] == [
+        ["message", {"n": 1}, True],
+        ["price", "é😀 " * 2000, True],
+        ["sse.channels", [transport, room], True],
+        ["message", "in the room", True],
+        ["message", 1, True],
+        ["message", 2, True],
+    ]
+    assert (result["stats"]["connects"], result["stats"]["errors"]) == (2, 0)
+
+
+def test_all_tabs_use_one_connection_and_the_next_takes_over(found: dict[str, Any]) -> None:
+    result = found["tabs"]
+    assert (result["shared"], result["after"]) == (1, 1)
+    heard = [[data for _, data, _ in tab] for tab in result["heard"]]
+    assert heard == [["before", "meanwhile"], ["before", "meanwhile", "one's own"]]

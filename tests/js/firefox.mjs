@@ -1,0 +1,79 @@
+/** Drives Firefox: runs each case of a page and prints what it brought, as one line of JSON. */
+
+import puppeteer from "puppeteer-core";
+
+const [, , executablePath, url] = process.argv;
+const browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true });
+
+async function open(channel, options) {
+  const page = await browser.newPage();
+  await page.goto(url);
+  await page.evaluate(
+    async (channel, options) => {
+      const { PushClient } = await import("/stream/client/push-client.js");
+      window.heard = [];
+      window.client = new PushClient(`/stream?channels=${channel}`, { minDelay: 20, ...options });
+      for (const type of ["message", "price", "sse.channels"]) {
+        client.on(type, ({ type, data, lastEventId }) => heard.push([type, data?.channels?.sort() ?? data, !!lastEventId]));
+      }
+    },
+    channel,
+    options,
+  );
+  await page.waitForFunction("client.state === 'open'");
+  return page;
+}
+
+const publish = (page, event) =>
+  page.evaluate(
+    (event) =>
+      fetch("/publish", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(event) }),
+    event,
+  );
+const streams = (page) => page.evaluate(async () => (await (await fetch("/stats")).json()).streams);
+const until = (page, count) => page.waitForFunction((count) => heard.length >= count, {}, count);
+const heard = (page) => page.evaluate("heard");
+
+async function transport(name, options) {
+  const page = await open(name, options);
+  await publish(page, { data: { n: 1 }, channel: name });
+  await publish(page, { data: "é😀 ".repeat(2000), type: "price", channel: name, compress: "auto" });
+  await page.evaluate((name) => client.join(`${name}:room`), name);
+  await until(page, 3);
+  await publish(page, { data: "in the room", channel: `${name}:room` });
+  await until(page, 4);
+  // Nothing is missed while the page wants no connection.
+  await page.evaluate("document.dispatchEvent(new Event('freeze'))");
+  for (const data of [1, 2]) await publish(page, { data, channel: name });
+  await page.evaluate("document.dispatchEvent(new Event('resume'))");
+  await until(page, 6);
+  const found = { heard: await heard(page), stats: await page.evaluate("client.stats") };
+  await page.close();
+  return found;
+}
+
+async function tabs() {
+  const pages = [];
+  for (const n of [0, 1, 2]) pages.push(await open(`tabs${n},all`, { tabs: true }));
+  const [leader, ...others] = pages;
+  await others[0].waitForFunction(async () => (await (await fetch("/stats")).json()).streams === 1);
+  const shared = await streams(leader);
+  await publish(leader, { data: "before", channel: "all" });
+  await until(others[1], 1);
+  await leader.close();
+  await publish(others[0], { data: "meanwhile", channel: ["all", "tabs2"] });
+  for (const page of others) await until(page, 2);
+  await publish(others[0], { data: "one's own", channel: "tabs2" });
+  await until(others[1], 3);
+  await others[0].waitForFunction(async () => (await (await fetch("/stats")).json()).streams === 1);
+  return { shared, heard: await Promise.all(others.map(heard)), after: await streams(others[0]) };
+}
+
+const found = {
+  version: await browser.version(),
+  native: await transport("native", {}),
+  fetch: await transport("fetch", { transport: "fetch" }),
+  tabs: await tabs(),
+};
+console.log(JSON.stringify(found));
+await browser.close();

@@ -38,12 +38,13 @@ from .control import REVOKE
 from .cursor import LOST
 from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
 from .event import checked_channel
+from .http_encoding import GzipStream
 from .hub import Hub
 from .resume import Resume
 from .runs import STOP, Items, Run, checked_key, streamed
 from .runtime import Runtime
 from .transports import StreamSink, stream
-from .wire import HEADERS, jittered_ms
+from .wire import GZIP_HEADERS, HEADERS, NEGOTIATED_HEADERS, jittered_ms
 
 F = TypeVar("F")
 
@@ -406,11 +407,16 @@ class SSEBlueprint(Blueprint):
             sink.secret = secrets_of_streams.of(sink.connection, sink.user_id)
         if not runtime.has_room(sink):
             raise self._full()
+        headers = HEADERS
+        if settings.http_compression:
+            gzip = query.accepts_gzip(request.accept_encodings)
+            headers = GZIP_HEADERS if gzip else NEGOTIATED_HEADERS
+            sink.coding = GzipStream() if gzip else None
         body = stream(runtime.hub, sink, resume, settings)
         if request.method == "HEAD":
-            return StreamResponse(body, headers=HEADERS)
+            return StreamResponse(body, headers=headers)
         self._take_place(sink, grant, address)
-        response = StreamResponse(body, headers=HEADERS)
+        response = StreamResponse(body, headers=headers)
         if sink.hold is not None:
             response.call_on_close(partial(_give_back_unused, sink, runtime.hub))
         return response

@@ -54,6 +54,16 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _flag(key: str, value: Any) -> bool:
+    word = str(value).lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise ConfigError(key, value, "true or false")
+    return word in _TRUE
+
+
 def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
     """Milliseconds by pattern: a mapping, or text such as `ticks:*=100, prices=250`."""
     pairs: Any = value
@@ -172,6 +182,8 @@ class Settings:
     #: Channels (fnmatch patterns) whose events go out in batches, and the milliseconds they wait for others:
     #: `{"ticks:*": 100}`, in the environment `ticks:*=100`. Needs PushClient or docs/protocol.md.
     batch_ms: tuple[tuple[str, int], ...] = _setting((), _waits)
+    #: Whether streams are compressed (gzip) for clients that accept it; read the README about secrets first.
+    http_compression: bool = _setting(False, _flag)
     #: Seconds between probes that prove a worker still hears the broker; after two without, it connects anew.
     probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
     #: Seconds a channel stays subscribed after its last local stream left: page reloads come back.

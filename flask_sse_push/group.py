@@ -8,6 +8,7 @@ from typing import NamedTuple
 from . import batching
 from .brokers.base import Entry
 from .cursor import Cursor
+from .http_encoding import Cohort, Windows
 from .replica import Replica
 from .sink import Sink
 from .wire import control
@@ -20,11 +21,13 @@ class Group:
     """The sinks of one kind that joined one set of channels.
 
     :param tagged: whether each event names its channels.
+    :param windows: for a group of compressed streams, where their shared compressor comes from.
     """
 
     __slots__ = (
         "bytes",
         "channels",
+        "cohort",
         "events",
         "key",
         "kind",
@@ -38,12 +41,19 @@ class Group:
     #: Whether its streams get events in batches.
     batched = False
 
-    def __init__(self, channels: tuple[str, ...], kind: type[Sink], tagged: bool = False) -> None:
+    def __init__(
+        self,
+        channels: tuple[str, ...],
+        kind: type[Sink],
+        tagged: bool = False,
+        windows: Windows | None = None,
+    ) -> None:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
         self.key: Hashable = None  # what the hub finds it by
         self.sinks: list[Sink] = []
+        self.cohort = None if windows is None else Cohort(self.sinks, windows)
         self.last = 0  # id of the newest entry put together for the group
         self.pending: list[Entry] = []  # entries of the dispatch under way, and in batches those that wait
         self.touched = 0.0  # monotonic time of the last chunk
@@ -57,9 +67,13 @@ class Group:
         sink.bytes -= self.bytes
         sink.place = len(self.sinks)
         self.sinks.append(sink)
+        if self.cohort is not None and sink.coding is not None:
+            sink.coding.join(self.cohort)
 
     def remove(self, sink: Sink) -> None:
         """Takes `sink` out at the cost of one swap, however many there are."""
+        if sink.coding is not None:
+            sink.coding.leave()
         last = self.sinks.pop()
         if last is not sink:
             self.sinks[sink.place] = last
@@ -90,15 +104,37 @@ class Group:
         """
         entries, self.pending = self.pending, []
         self.touched = now
-        entries_key = tuple([entry.id for entry in entries])
-        key = self.kind, self.batched, notice, entries_key, self.channels if self.tagged else None
+        ids = tuple([entry.id for entry in entries])
+        kind = None if self.cohort else self.kind  # of compressed streams the text is shared, not the bytes
+        key = kind, self.batched, notice, ids, self.channels if self.tagged else None
         chunk = made.get(key)
         if chunk is None:
-            chunk = made[key] = self.kind.framed(notice + self._frames(entries))
+            frames = notice + self._frames(entries)
+            chunk = made[key] = frames if self.cohort else self.kind.framed(frames)
         self.events += len(entries)
-        self.bytes += len(chunk)
         limited = entries if any(entry.exclude for entry in entries) else ()
+        if self.cohort:
+            return self._compressed(self.cohort, chunk, limited, notice, len(entries))
+        self.bytes += len(chunk)
         return [Delivery(self.kind, tuple(self.sinks), chunk, limited, notice, len(entries), self.batched)]
+
+    def _compressed(
+        self, cohort: Cohort, frames: bytes, limited: Sequence[Entry], notice: bytes, events: int
+    ) -> list[Delivery]:
+        personal = {
+            sink: notice + frames_for(sink, limited, batched=self.batched)
+            for sink in (self.sinks if limited else ())
+            if any(sink.is_excluded(entry.exclude) for entry in limited)
+        }
+        made = [(tuple(sinks), self.kind.framed(chunk)) for sinks, chunk in cohort.chunks(frames, personal)]
+        most = max(made, key=lambda each: len(each[0]), default=((), b""))
+        size = len(most[1])
+        self.bytes += size
+        for (sink, *_), chunk in made:
+            if sink in personal:
+                sink.events -= sum(sink.is_excluded(entry.exclude) for entry in limited)
+                sink.bytes += len(chunk) - size
+        return [Delivery(self.kind, sinks, chunk, (), notice, events, self.batched) for sinks, chunk in made]
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
         return b"".join(self._each(entries))
@@ -125,10 +161,11 @@ class BatchingGroup(Group):
         channels: tuple[str, ...],
         kind: type[Sink],
         tagged: bool,
+        windows: Windows | None,
         waits: Mapping[Replica, float],
         waiting: batching.Waiting,
     ) -> None:
-        super().__init__(channels, kind, tagged)
+        super().__init__(channels, kind, tagged, windows)
         self._waits = waits
         self._waiting = waiting
         self._offered = False  # whether this dispatch brought something

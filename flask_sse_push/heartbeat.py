@@ -51,12 +51,21 @@ class Heartbeats:
 
     def chunk(self, group: Group, moment: Moment) -> bytes:
         """A heartbeat with the current cursor: how far the worker has provably seen."""
-        cursor = Cursor(moment.epoch, max(moment.position, group.last))
+        cursor = _cursor(group, moment)
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
         if group.kind not in self._chunks:
             self._chunks[group.kind] = group.kind.framed(heartbeat(cursor))
         return self._chunks[group.kind]
+
+    @staticmethod
+    def frame(group: Group, moment: Moment) -> bytes:
+        """The same, for a stream that must have it as a chunk of its own."""
+        return heartbeat(_cursor(group, moment))
+
+
+def _cursor(group: Group, moment: Moment) -> Cursor:
+    return Cursor(moment.epoch, max(moment.position, group.last))
 
 
 def silent_since(sink: Sink) -> float:

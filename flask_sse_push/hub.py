@@ -30,6 +30,7 @@ from .fetcher import Fetcher
 from .figures import Figures, Levels
 from .group import BatchingGroup, Chunks, Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
+from .http_encoding import Windows
 from .observer import Observer
 from .reader import Reader
 from .replica import Replica
@@ -76,6 +77,7 @@ class Hub:
         self._groups: dict[Hashable, Group] = {}
         self._batching = Batching(settings.batch_ms)
         self._waiting = Waiting()  # groups whose batch is not due yet
+        self._windows = Windows()
         self._sealed: list[Delivery] = []  # batches that a stream's joining ended, still to be written
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
@@ -213,7 +215,8 @@ class Hub:
     def _enlist(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
         """Lets a stream that has everything up to `last` take part in the fan-out of `channels`."""
         waits = self._batching.waits(channels, sink.wait)
-        key = type(sink), frozenset(channels), sink.tagged, waits and frozenset(waits.items())
+        encoding = sink.tagged, sink.coding is not None, waits and frozenset(waits.items())
+        key = type(sink), frozenset(channels), encoding
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = self._group(sink, channels, waits)
@@ -231,13 +234,16 @@ class Hub:
         self._enlist(sink, channels, last)
 
     def _group(self, sink: Sink, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
+        windows = self._windows if sink.coding is not None else None
         if waits is None:
-            return Group(channels, type(sink), sink.tagged)
+            return Group(channels, type(sink), sink.tagged, windows)
         by_replica = {self._timeline.replicas[name]: wait for name, wait in waits.items()}
-        return BatchingGroup(channels, type(sink), sink.tagged, by_replica, self._waiting)
+        return BatchingGroup(channels, type(sink), sink.tagged, windows, by_replica, self._waiting)
 
     def _drop(self, group: Group) -> None:
         del self._groups[group.key]
+        if group.cohort is not None:
+            group.cohort.close()
         for name in group.channels:
             self._timeline.replicas[name].groups.remove(group)
 
@@ -447,7 +453,7 @@ class Hub:
         for name in gone:
             self._timeline.exit(name, now)
             self._rooms.note_left(sink, name, group.last)
-        acts.append(partial(sink.write, sink.framed(notice)))
+        acts.append(partial(sink.write, sink.own(notice)))
         acts.append(partial(self._observer.changed, sink, (), gone))
         return acts
 
@@ -511,9 +517,15 @@ class Hub:
             sink.cut()
         elif group is not None and self._wheel.silent_for(sink, now):
             sink.touched = now
-            beat = self._heartbeats.chunk(group, self._timeline.told())
+            beat = self._heartbeat(sink, group)
             sink.bytes += len(beat)
             sink.write(beat)
+
+    def _heartbeat(self, sink: Sink, group: Group) -> bytes:
+        if sink.coding is None:
+            return self._heartbeats.chunk(group, self._timeline.told())
+        with self._lock:
+            return sink.own(self._heartbeats.frame(group, self._timeline.told()))
 
     def position(self) -> Cursor | None:
         """How far this worker has provably seen; None before it knows. Does not block."""
@@ -564,4 +576,6 @@ class Hub:
     def _send_all_away(self, reason: str) -> None:
         for sink in list(self._sinks.values()):
             sink.reason = sink.reason or reason
+            if sink.coding is not None:
+                sink.coding.whole = False  # what was made for it may not have been written
             sink.end(close_frame(reason, reconnect=True, retry=self._settings.retry))

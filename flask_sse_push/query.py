@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import Accept, MultiDict
 
 from . import batching
 from .config import MAX_BATCH_MS
@@ -75,6 +75,11 @@ def batch(args: MultiDict[str, str]) -> float | None:
     if wish.isascii() and wish.isdigit() and len(wish) < 10 and int(wish) <= MAX_BATCH_MS:
         return batching.step(int(wish))
     raise _bad(f"batch is {wish[:40]!r}, must be milliseconds from 0 to {MAX_BATCH_MS}")
+
+
+def accepts_gzip(accepted: Accept) -> bool:
+    """Whether a client would rather have its body compressed, by its `Accept-Encoding`."""
+    return accepted.best_match(("gzip", "identity")) == "gzip"
 
 
 def _bad(message: str) -> Refused:

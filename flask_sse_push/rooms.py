@@ -224,7 +224,7 @@ class Rooms:
 
 
 def _writing(sink: Sink, frames: bytes) -> Act:
-    chunk = sink.framed(frames)
+    chunk = sink.own(frames)
     sink.bytes += len(chunk)
     return partial(sink.write, chunk)
 

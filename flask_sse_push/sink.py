@@ -10,6 +10,7 @@ from .brokers.base import BROADCAST
 
 if TYPE_CHECKING:
     from .group import Group
+    from .http_encoding import GzipStream
     from .registry import Hold
 
 
@@ -21,6 +22,7 @@ class Sink(ABC):
         "agent",
         "began",
         "bytes",
+        "coding",
         "connection",
         "dismissed",
         "events",
@@ -44,6 +46,7 @@ class Sink(ABC):
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)
         self.tagged = False  # whether each event names its channels
+        self.coding: GzipStream | None = None  # set when its body is compressed
         self.grant: Any = None  # what its channels rest on; None: on nothing that can change
         self.secret: str | None = None  # lets its client change its channels; told in `sse.open`
         self.began = 0  # the position it began after
@@ -89,6 +92,15 @@ class Sink(ABC):
     def framed(frames: bytes) -> bytes:
         """`frames` as sinks of this kind take them: made once for all of a group."""
         return frames
+
+    def encoded(self, frames: bytes) -> bytes:
+        """`frames`, for this stream alone, as its body has them."""
+        return frames if self.coding is None else self.coding.own(frames)
+
+    def own(self, frames: bytes) -> bytes:
+        """A chunk of `frames` for this stream alone. Once it has joined, called under the hub's lock, in the
+        order in which chunks are written."""
+        return self.framed(self.encoded(frames))
 
     @classmethod
     def write_all(cls, sinks: Iterable[Sink], chunk: bytes) -> None:

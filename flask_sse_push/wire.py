@@ -19,6 +19,10 @@ HEADERS: Mapping[str, str] = {
     "Vary": "Cookie",
 }
 
+#: The same where compression is on, for a client that does not accept it, and for one that does.
+NEGOTIATED_HEADERS: Mapping[str, str] = {**HEADERS, "Vary": "Cookie, Accept-Encoding"}
+GZIP_HEADERS: Mapping[str, str] = {**NEGOTIATED_HEADERS, "Content-Encoding": "gzip"}
+
 # Only these end a line (9.2.5, grammar `end-of-line`). str.splitlines() would cut at U+2028 and others too.
 _LINE_END = re.compile("\r\n|\r|\n")
 

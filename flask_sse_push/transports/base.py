@@ -54,11 +54,13 @@ class StreamSink(Sink):
     def end(self, frame: bytes) -> None:
         if self._last is None:
             self._last = frame
+            if self.coding is not None:
+                self.coding.freeze()
 
     def take(self) -> bytes:
         """The next chunk to send; b"" when the stream has ended and all was taken. May block."""
-        last, self._last = self._last, b""
-        return last or b""
+        last, self._last = self._last or b"", b""
+        return last if self.coding is None else self.coding.last(last)
 
     def sending(self, chunk: bytes) -> Iterator[bytes]:
         """Yields `chunk`, and knows meanwhile that the client is being waited for."""
@@ -104,7 +106,7 @@ def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> It
     hub.open(sink)
     try:
         at_hand = hub.follow(sink, resume, 0) or comment("looking up what was missed")
-        yield from sink.sending(retry_line(jittered_ms(settings.retry)) + at_hand)
+        yield from sink.sending(sink.encoded(retry_line(jittered_ms(settings.retry)) + at_hand))
         yield from _catch_up(hub, sink, resume, settings)
         if not sink.hijacked:
             while chunk := sink.take():
@@ -127,7 +129,7 @@ def _catch_up(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) ->
                 continue
             frames = _waiting(told)
             told, due = True, time.monotonic() + settings.heartbeat
-        yield from sink.sending(frames)
+        yield from sink.sending(sink.encoded(frames))
 
 
 def _waiting(told: bool) -> bytes:

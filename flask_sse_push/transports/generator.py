@@ -41,7 +41,9 @@ class GeneratorSink(StreamSink):
             # The client resumes from its cursor: dropping the line is what bounds the memory.
             self._chunks.clear()
             self.reason = "slow"
-            self._last = close_frame("slow", reconnect=True, retry=self._settings.retry)
+            if self.coding is not None:
+                self.coding.whole = False
+            super().end(close_frame("slow", reconnect=True, retry=self._settings.retry))
         self._wake.set()
 
     def end(self, frame: bytes) -> None:

@@ -171,6 +171,8 @@ class HijackSink(StreamSink):
 
     def _drop_backlog(self) -> None:
         """Drops what waits but for the rest of the chunk under way, without which the body would break."""
+        if self.coding is not None:
+            self.coding.whole = False
         if self._backlog:
             del self._backlog[1:]
             self._waiting = len(self._backlog[0])
@@ -205,6 +207,9 @@ class HijackSink(StreamSink):
             return
         if self._fd == DETOUR or self._ending:
             return
+        if self.coding is not None:
+            self.coding.freeze()
+            frame = self.coding.last(frame)
         self.keep((self.framed(frame) if frame else b"") + self.terminator)
         self._ending = True
         self.flush()

@@ -7,6 +7,7 @@ decisions give the same course of events.
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from flask_sse_push.cursor import EARLIEST, Cursor, Lineage
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.event import Event
 from flask_sse_push.group import Delivery
+from flask_sse_push.http_encoding import GzipStream
 from flask_sse_push.hub import Hub
 from flask_sse_push.resume import Resume, Start
 from flask_sse_push.sink import Sink
@@ -320,10 +322,14 @@ class JudgedSink(Sink):
         self.left = self.joined = False
         self.commands: list[tuple[int, int]] = []  # places of those to end this stream
         self.when_ended: Callable[[], None] = lambda: None
+        self._inflate = zlib.decompressobj(wbits=31)
 
     def write(self, chunk: bytes) -> None:
         if self.left:
             return
+        if self.coding is not None:  # each chunk must give its events at once
+            chunk = self._inflate.decompress(chunk)
+            assert chunk.endswith(b"\n\n")
         for frame in chunk.split(b"\n\n")[:-1]:
             self.resets += b"event: sse.reset" in frame
             for read in self.judge.unpacked(frame):
@@ -333,6 +339,10 @@ class JudgedSink(Sink):
     def end(self, frame: bytes) -> None:
         assert b"event: sse.close" in frame
         if not self.left:
+            if self.coding is not None:
+                self.coding.freeze()
+                assert self._inflate.decompress(self.coding.last(frame)) == frame
+                assert self._inflate.eof  # the checksum was right
             self.judge.ended(self.commands, joined=self.joined)
             self.when_ended()
 
@@ -364,6 +374,7 @@ class Client:
         channels: tuple[str, ...],
         start: Start,
         wait: float | None,
+        gzip: bool,
     ) -> None:
         self._count += 1
         self.connection = f"{self.name}.{self._count}"
@@ -372,6 +383,7 @@ class Client:
         self.joined = False
         self.sink = JudgedSink(self.connection, "u" + self.name, channels, judge)
         self.sink.wait = wait
+        self.sink.coding = GzipStream() if gzip else None
         self.sink.when_ended = self.leave
         self.resume = Resume((*channels, BROADCAST), start)
         worker.hub.open(self.sink)
@@ -383,7 +395,7 @@ class Client:
         frames = self.worker.hub.follow(self.sink, self.resume, 0)
         self.joined = frames is None
         if frames:
-            self.sink.write(frames)
+            self.sink.write(self.sink.encoded(frames))
         return bool(frames)
 
     def leave(self, unread: int = 0) -> None:
@@ -456,12 +468,18 @@ class World:
         return str(Cursor(self.broker._epoch, self.truth.facts[-1].place[1]))
 
     def open(
-        self, client: int, worker: int, channels: tuple[str, ...], kind: str, wait: float | None = None
+        self,
+        client: int,
+        worker: int,
+        channels: tuple[str, ...],
+        kind: str,
+        wait: float | None = None,
+        gzip: bool = False,
     ) -> None:
         """A client comes, or comes again, with one kind of cursor."""
         who = self.clients[client]
         who.leave()
-        who.open(self.workers[worker], self.truth, channels, self._start(who, kind, channels), wait)
+        who.open(self.workers[worker], self.truth, channels, self._start(who, kind, channels), wait, gzip)
 
     def _start(self, who: Client, kind: str, channels: Sequence[str]) -> Start:
         cursor = who.sink.judge.cursor if who.worker else who.cursor

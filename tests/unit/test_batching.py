@@ -187,7 +187,7 @@ class Desk:
         self.waiting = Waiting()
         self.a, self.b = Replica(10), Replica(10)
         self.group = BatchingGroup(
-            ("a", "b", BROADCAST), Recorder, False, {self.a: slow, self.b: fast}, self.waiting
+            ("a", "b", BROADCAST), Recorder, False, None, {self.a: slow, self.b: fast}, self.waiting
         )
         self.sink = Recorder()
         self.group.add(self.sink)

@@ -144,10 +144,9 @@ def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None
 
 
 def test_every_setting_is_tested_here() -> None:
-    elsewhere = {"cors_origins"}  # test_cors
-    assert {*WHOLE, *SECONDS, *TEXT, "public_channels", "presence_channels", "batch_ms", *elsewhere} == set(
-        NAMES
-    )
+    # test_cors, and below
+    elsewhere = {"cors_origins", "batch_ms", "http_compression", "public_channels", "presence_channels"}
+    assert {*WHOLE, *SECONDS, *TEXT, *elsewhere} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -253,3 +252,18 @@ def test_waits_are_a_mapping_or_one_string_with_commas(value: Any, waits: tuple[
 def test_what_is_no_milliseconds_by_pattern_is_refused(value: Any) -> None:
     expected = "milliseconds from 0 to 5000 by pattern of channels, such as {'ticks:*': 100}"
     assert refusal("batch_ms", value).expected == expected
+
+
+@pytest.mark.parametrize("value", [True, "1", "true", "Yes", "on", 1])
+def test_a_flag_is_set_by_a_word(value: Any) -> None:
+    assert load(http_compression=value).http_compression is True
+
+
+@pytest.mark.parametrize("value", [False, "0", "false", "No", "off", 0])
+def test_a_flag_is_not_set_by_a_word(value: Any) -> None:
+    assert load(http_compression=value).http_compression is False
+
+
+@pytest.mark.parametrize("value", ["", "maybe", 2, [], "gzip"])
+def test_what_is_no_word_for_a_flag_is_refused(value: Any) -> None:
+    assert refusal("http_compression", value).expected == "true or false"

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from flask_sse_push import batching, fetcher, hub, reader, resume
+from flask_sse_push import batching, fetcher, http_encoding, hub, reader, resume
 from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
@@ -59,11 +59,17 @@ class PromiseMachine(RuleBasedStateMachine):
     def publish(self, events: list[tuple[tuple[str, ...], tuple[str, ...], float | None]]) -> None:
         self.world.publish(events)
 
-    @rule(client=clients, worker=workers, channels=channel_sets, kind=starts, wait=waits)
+    @rule(client=clients, worker=workers, channels=channel_sets, kind=starts, wait=waits, gzip=st.booleans())
     def open(
-        self, client: int, worker: int, channels: tuple[str, ...], kind: str, wait: float | None
+        self,
+        client: int,
+        worker: int,
+        channels: tuple[str, ...],
+        kind: str,
+        wait: float | None,
+        gzip: bool,
     ) -> None:
-        self.world.open(client, worker, channels, kind, wait)
+        self.world.open(client, worker, channels, kind, wait, gzip)
 
     @rule(client=clients, pieces=st.sampled_from([1, 9]))
     def follow(self, client: int, pieces: int) -> None:
@@ -166,8 +172,9 @@ class Walk:
         self._chance = chance
         self._pick = chance.choice
         self._parts = [ALL] * chance.randrange(4) + [0, 1, 2]
-        # Streams that share a group, in which events wait for long.
-        self._crowd = (tuple(chance.sample(NAMES, 2)), 2.5) if chance.random() < 0.4 else None
+        # Streams that share a group, in which events wait for long or the bytes are compressed, or both.
+        crowd = tuple(chance.sample(NAMES, 2)), self._pick([0.0, 2.5]), chance.random() < 0.6
+        self._crowd = crowd if chance.random() < 0.5 else None
 
     #: What may happen, and how often on the average.
     STEPS: Mapping[str, float] = {
@@ -222,9 +229,10 @@ class Walk:
     def open(self) -> None:
         names = tuple(self._chance.sample(NAMES, self._pick([1, 2, 2, 3])))
         wait = self._pick(WAITS)
+        gzip = self._chance.random() < 0.5
         if self._crowd and self._chance.random() < 0.8:
-            names, wait = self._crowd
-        self.world.open(self.client(), self._chance.randrange(2), names, self._pick(KINDS), wait)
+            names, wait, gzip = self._crowd
+        self.world.open(self.client(), self._chance.randrange(2), names, self._pick(KINDS), wait, gzip)
 
     def follow(self) -> None:
         self.world.follow(self.client(), self._pick([1, 9]))
@@ -297,6 +305,7 @@ def _simulation(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(resume, "MAX_PIECE", PIECE)
     monkeypatch.setattr(batching, "MAX_EVENTS", 3)
+    monkeypatch.setattr(http_encoding, "MAX_WINDOWS", 2)
     for module in (fetcher, reader):
         monkeypatch.setattr(module, "MAX_AT_ONCE", 2)
 

@@ -26,7 +26,7 @@ LAYERS = [
     ["control"],
     ["announcer"],
     ["fetcher", "sink", "reader"],
-    ["observer", "batching"],
+    ["observer", "batching", "http_encoding"],
     ["figures"],
     ["replica"],
     ["group"],

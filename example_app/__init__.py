@@ -15,15 +15,15 @@ from werkzeug import Response
 
 from flask_sse_push import sse
 
-from . import assistant, broker, live, security, signin
+from . import assistant, broker, live, orders, security, signin, timer
 
 #: One folder a page. A new page is a new folder and its name here.
-PAGES = {"Live": live.page, "AI chat": assistant.page}
+PAGES = {"Live": live.page, "AI chat": assistant.page, "Order": orders.page, "Timer": timer.page}
 
 #: Open to everybody; for all other channels `may_listen` is asked.
 PUBLIC_CHANNELS = ("news", "ticks")
 #: Open to everybody who has signed in.
-MEMBER_CHANNELS = ("chat",)
+MEMBER_CHANNELS = ("chat", timer.CHANNEL)
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
@@ -50,7 +50,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 @sse.authorize
 def may_listen(user: signin.User | None, channel: str) -> bool:
     """Who may listen to what is not public. `user:<id>` needs no rule: it is open to that user alone."""
-    return user is not None and channel in (*MEMBER_CHANNELS, assistant.channel(user))
+    return user is not None and channel in (*MEMBER_CHANNELS, assistant.channel(user), orders.channel(user))
 
 
 def _home() -> Response:

@@ -34,6 +34,11 @@ def stops() -> bool:
     return bool(_leaving) or (bool(_found) and not _found[0].alive)
 
 
+def quits() -> bool:
+    """Whether it is to end at once: on SIGINT (Ctrl-C) and SIGQUIT."""
+    return bool(_leaving)
+
+
 def leave() -> None:
     """Notes that this process is about to end, before gunicorn's worker knows it."""
     _leaving.append(True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from .. import worker
 from ..announcer import MessageAnnouncer
 from ..brokers.base import Publication
 from ..brokers.ledger import Change, Key
@@ -49,7 +50,7 @@ PACE, SLOWEST = 0.1, 5.0
 PAUSE = 0.5
 #: Seconds between two looks at whether the worker is to stop.
 LOOK = 0.5
-#: Seconds that runs may go on in a worker that is to stop.
+#: Seconds that runs may go on in a worker that is to stop, but not at once.
 GRACE = 15.0
 #: Tries to take a key whose run has just ended, and seconds between them.
 TRIES, AGAIN = 3, 0.15
@@ -162,8 +163,8 @@ class Runs:
                 raise
             if not others:
                 output = Output(self._announcer, channel, self._settings.max_message)
-                worker = self._registry.name
-                return Producer(key, id, channel, output, hold, worker, self._wake.set)
+                name = self._registry.name
+                return Producer(key, id, channel, output, hold, name, self._wake.set)
             hold.release()
             self._registry.hurry()
         return None
@@ -238,7 +239,7 @@ class Runs:
         """Ends runs that must not go on: the worker stops, or has slept so long that it was buried."""
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
-        late = self._stopping_since is not None and now - self._stopping_since >= GRACE
+        late = (self._stopping_since is not None and now - self._stopping_since >= GRACE) or worker.quits()
         for producer in list(self._producers.values()):
             if producer.worker != self._registry.name:
                 producer.finish(FAILED, "WorkerLost")

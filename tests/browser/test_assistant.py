@@ -57,21 +57,27 @@ def test_an_answer_is_stopped_in_whichever_worker_it_is(site: Site, visit: Visit
     ask(page, "And now?")
     expect(page.locator("#talk li[data-by=question]")).to_have_text(["Go on for ever", "And now?"])
     expect(answers.nth(1)).to_contain_text("You asked: “And now?”")
+    page.get_by_role("button", name="Stop").click()
+    expect(answers.nth(1)).to_have_attribute("data-status", "stopped")
 
 
-def test_nobody_else_may_listen_or_talk(site: Site, visit: Visit) -> None:
+def test_nobody_else_may_listen_or_talk(calm_site: Site, visit: Visit) -> None:
     stranger = visit()
-    refused = stranger.page.request.get(f"{site.url}/stream?channels=run:ada")
+    refused = stranger.page.request.get(f"{calm_site.url}/stream?channels=run:ada")
     assert refused.status in (401, 403)
-    assert "/signin" in stranger.page.request.get(f"{site.url}/assistant/").url
-    grace = open_chat(site, visit, "grace")
-    assert grace.request.get(f"{site.url}/stream?channels=run:ada").status == 403
+    assert "/signin" in stranger.page.request.get(f"{calm_site.url}/assistant/").url
+    grace = open_chat(calm_site, visit, "grace")
+    assert grace.request.get(f"{calm_site.url}/stream?channels=run:ada").status == 403
 
 
 @pytest.mark.parametrize(("name", "width", "height"), [("phone", 390, 844), ("desktop", 1280, 860)])
-def test_the_page_fits(site: Site, visit: Visit, tmp_path: Path, name: str, width: int, height: int) -> None:
-    page = open_chat(site, visit, "grace", width, height)
+def test_the_page_fits(
+    calm_site: Site, visit: Visit, tmp_path: Path, name: str, width: int, height: int
+) -> None:
+    page = open_chat(calm_site, visit, "grace", width, height)
     ask(page, "long" * 60)
-    expect(page.locator("#talk li[data-by=answer]")).to_contain_text("Each of these words")
+    expect(page.locator("#talk li[data-by=answer]").last).to_contain_text("Each of these words")
     page.screenshot(path=tmp_path / f"{name}.png", full_page=True, animations="disabled")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#talk li[data-by=answer]").last).to_have_attribute("data-status", "stopped")

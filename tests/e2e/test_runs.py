@@ -102,3 +102,15 @@ def test_a_run_goes_on_while_its_worker_is_replaced(serve: Serve) -> None:
     assert text == "".join(f"{number} " for number in range(150))
     assert end.json()["status"] == "done"
     eventually(lambda: run["pid"] not in server.worker_pids(), 20)
+
+
+def test_ctrl_c_does_not_wait_for_runs_and_says_that_they_ended(serve: Serve) -> None:
+    server = serve(APP, workers=1)
+    run = start(server, "a", 100_000, 0.02)
+    with read(server, "a", run["cursor"]) as stream:
+        stream.next_of("run.text")
+    began = time.monotonic()
+    server.stop(signal.SIGINT)
+    assert time.monotonic() - began < 5
+    end = follow(serve(APP, workers=1), run["cursor"], 5)[1]
+    assert end.json()["error"] == "WorkerStopped"

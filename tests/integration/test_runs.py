@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from flask_sse_push.errors import Refused
 from flask_sse_push.runs import Run, manager
 from flask_sse_push.testing import Event, SSEClient, StreamRefused, published
 from tests.support.deadline import eventually
+from tests.support.servers import Server
 
 from .conftest import MakeApp
 
@@ -267,6 +271,37 @@ def test_without_a_broker_nothing_begins(make_app: MakeApp) -> None:
     with app.app_context(), pytest.raises(BrokerUnavailable):
         sse.start(items, "key")
     assert list(items) == ["unused"]
+
+
+def test_a_broker_that_stands_still_neither_loses_nor_doubles_text(
+    make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Server(tmp_path / "broker").start()
+    app, sse = make_app(broker_url=broker.url, public_channels=["run:*"], publish_timeout=0.3)
+    paused = threading.Event()
+
+    def count() -> Iterator[str]:
+        for number in range(120):
+            yield f"{number} "
+            if number == 30:
+                broker.signal(signal.SIGSTOP)
+                paused.set()
+            time.sleep(0.01)
+
+    try:
+        with app.app_context(), SSEClient(app, timeout=20) as client:
+            run = sse.start(count(), "count")
+            stream = client.open(run.channel, cursor=run.cursor)
+            assert paused.wait(10)
+            eventually(lambda: "waits for the broker" in caplog.text)
+            broker.signal(signal.SIGCONT)
+            events = [stream.next()]
+            while events[-1].type != "run.end":
+                events.append(stream.next())
+            assert text(events) == "".join(f"{number} " for number in range(120))
+            sse.runtime.close()
+    finally:
+        broker.close()
 
 
 # -- one response -------------------------------------------------------------------------------------------

@@ -1,0 +1,67 @@
+"""The example's order and timer: what a run tells is on every page that shows it, over a reload too."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .conftest import Site, Visit
+
+
+def open_page(site: Site, visit: Visit, path: str, name: str, width: int = 1280, height: int = 860) -> Page:
+    page = visit(width, height).sign_in(site.url, name)
+    page.goto(f"{site.url}{path}")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    return page
+
+
+def test_an_order_goes_on_over_a_reload_to_its_end(calm_site: Site, visit: Visit) -> None:
+    page = open_page(calm_site, visit, "/order/", "ada")
+    title, bar = page.locator("#progress-title"), page.locator("#progress")
+    page.get_by_role("button", name="Place an order").click()
+    expect(title).to_have_text("Paid")
+    page.reload()
+    expect(title).to_have_text("Packed")
+    expect(page.get_by_role("button", name="Place an order")).to_be_disabled()
+    expect(title).to_have_text("Delivered")
+    expect(bar).to_have_attribute("value", "100")
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+
+
+def test_a_cancelled_order_stands_still_and_is_nobody_elses(calm_site: Site, visit: Visit) -> None:
+    page = open_page(calm_site, visit, "/order/", "ada")
+    page.get_by_role("button", name="Place an order").click()
+    expect(page.locator("#progress-title")).to_have_text("Received")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#progress-title")).to_have_text("Cancelled")
+    grace = open_page(calm_site, visit, "/order/", "grace")
+    expect(grace.locator("#progress-title")).to_have_text("No order yet")
+    assert grace.request.get(f"{calm_site.url}/stream?channels=run:order:ada").status == 403
+
+
+def test_everybody_sees_the_timer_and_stops_it(calm_site: Site, visit: Visit) -> None:
+    ada = open_page(calm_site, visit, "/timer/", "ada")
+    grace = open_page(calm_site, visit, "/timer/", "grace")
+    ada.get_by_label("Length").select_option("60")
+    ada.get_by_role("button", name="Start").click()
+    for page in (ada, grace):
+        expect(page.locator("#left")).to_have_text(re.compile(r"0:5\d"))
+        expect(page.locator("#says")).to_have_text("Started by Ada")
+    grace.reload()
+    expect(grace.locator("#left")).to_have_text(re.compile(r"0:5\d"))
+    grace.get_by_role("button", name="Stop").click()
+    for page in (ada, grace):
+        expect(page.locator("#says")).to_have_text("Stopped")
+        expect(page.get_by_role("button", name="Start")).to_be_enabled()
+
+
+@pytest.mark.parametrize("path", ["/order/", "/timer/"])
+def test_the_page_fits_a_phone(calm_site: Site, visit: Visit, path: str) -> None:
+    page = open_page(calm_site, visit, path, "grace", 390, 844)
+    page.get_by_role("button", name=re.compile("Place|Start")).click()
+    expect(page.locator("#cancel, #stop")).to_be_enabled()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.locator("#cancel, #stop").click()
+    expect(page.locator("#cancel, #stop")).to_be_disabled()

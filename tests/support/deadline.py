@@ -25,3 +25,13 @@ def stretched(seconds: float) -> float:
     """A limit of `seconds` as it is on a machine with nothing else to do: longer when more is waiting to run
     than there are processors."""
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def usual_time(action: Callable[[], object], times: int = 7) -> float:
+    """Seconds that `action` takes, in the middle of several times: one of them may meet a busy machine."""
+    taken = []
+    for _ in range(times):
+        began = time.monotonic()
+        action()
+        taken.append(time.monotonic() - began)
+    return sorted(taken)[times // 2]

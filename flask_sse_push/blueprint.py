@@ -27,7 +27,7 @@ from flask import (
 from flask.blueprints import BlueprintSetupState
 from werkzeug.datastructures import Headers
 
-from . import access, api, cors, login, monitor, presence, query, quotas, signals, tickets
+from . import access, api, cors, login, logs, monitor, presence, query, quotas, signals, tickets
 from .admission import Admission, Grant, Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import refused_token
@@ -104,6 +104,7 @@ class SSEBlueprint(Blueprint):
         if self not in states:
             settings = Settings.load(app.config)
             quotas.check(settings)
+            logs.set_up(settings)
             judge = Admission(app, settings, self._hooks).judge
             states[self] = Runtime(settings, app.json.dumps, signals.StreamSignals(app), judge)
             login.on_logout(app, self._logged_out)
@@ -486,6 +487,7 @@ class SSEBlueprint(Blueprint):
 
     def _refuse(self, refused: Refused) -> Response:
         self.runtime.figures.count("refused", str(int(refused.code)))
+        logs.refused(refused, request.remote_addr, request.path)
         return _refusal(refused)
 
     def _admission(self) -> Admission:

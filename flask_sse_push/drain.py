@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -20,6 +21,8 @@ from typing import Any
 from . import worker as gunicorn_worker
 from .sink import Sink
 from .wire import control, jittered_ms
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that a process waits for its streams to end. gunicorn kills it after `graceful_timeout`, 30.
 LONGEST_WAIT = 20.0
@@ -49,6 +52,8 @@ class Drain:
             return ()
         if self._began is None:
             self._began, self._total = now, len(sinks)
+            extra = {"event": "drain", "streams": self._total, "seconds": self._window}
+            logger.info("sending %d streams away in %g seconds", self._total, self._window, extra=extra)
         left = 1 - (now - self._began) / self._window if self._window else 0
         return sinks[: max(0, len(sinks) - int(self._total * left))] if left > 0 else sinks
 

@@ -49,6 +49,7 @@ class Reader:
         self.heard_at = 0.0  # monotonic time of the last signal
         self.proved_at = 0.0  # monotonic time of the last echo
         self.probe_seconds: float | None = None  # what the last echo took
+        self._down_since: float | None = None  # monotonic time; None while all is well
         self.reconnects = -1  # the first connection is none
 
     def subscribe(self, channels: Iterable[str]) -> None:
@@ -87,15 +88,16 @@ class Reader:
                 link = self._connect()
             except BrokerUnavailable as error:
                 if pause == FIRST_PAUSE:
-                    logger.warning("cannot reach the broker, trying again: %s", error)
+                    self._log_down("cannot reach the broker, trying again: %s", error)
                 time.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = FIRST_PAUSE
+            self._log_up()
             try:
                 self._read(link)
             except BrokerUnavailable as error:
-                logger.warning("the link to the broker broke, connecting anew: %s", error)
+                self._log_down("the link to the broker broke, connecting anew: %s", error)
             except Exception:
                 logger.exception("reading from the broker failed, connecting anew")  # never deaf for good
                 time.sleep(LONGEST_PAUSE)
@@ -103,6 +105,17 @@ class Reader:
                 self.connected = False
                 link.close()
             self._deliver(None)
+
+    def _log_down(self, text: str, error: BrokerUnavailable) -> None:
+        self._down_since = self._down_since or time.monotonic()
+        logger.warning(text, error, extra={"event": "broker_down", "why": str(error)})
+
+    def _log_up(self) -> None:
+        if self._down_since is not None:
+            seconds = round(time.monotonic() - self._down_since, 3)
+            self._down_since = None
+            extra = {"event": "broker_up", "seconds": seconds}
+            logger.warning("the broker is back after %.1f seconds", seconds, extra=extra)
 
     def _connect(self) -> Link:
         link = self._broker.link(self._inbox)

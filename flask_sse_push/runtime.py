@@ -21,6 +21,7 @@ from .figures import Figures, Levels
 from .guard import Guard, Judge
 from .hub import Hub
 from .inquiry import Inquiries
+from .logs import StreamLog
 from .meters import Meters
 from .observer import Observer, Observers
 from .presence import Presence
@@ -167,7 +168,7 @@ class Runtime:
         if name == "registry":
             return Registry(self.broker.ledger, self._streams)
         if name == "meters":
-            return Meters(self.levels)
+            return Meters(self.levels, self.settings.log_totals)
         drain.find_worker()
         if self.is_lonely():
             logger.error(
@@ -177,7 +178,7 @@ class Runtime:
             )
         guard = Guard(self._judge, self.settings.recheck, self.announcer.command)
         registry = self.registry
-        observers = [self._observer, registry, self.quotas, guard, self.figures]
+        observers = [self._observer, registry, self.quotas, guard, self.figures, StreamLog()]
         if self.settings.presence_channels:
             patterns, grace = self.settings.presence_channels, self.settings.presence_grace
             observers.append(Presence(registry, self.broker, patterns, grace))

@@ -35,7 +35,9 @@ SECONDS = {
     "drain": (0, 600),
     "recheck": (0.1, 86_400),
     "presence_grace": (0, 3600),
+    "log_totals": (0, 86_400),
 }
+FLAGS = ("http_compression", "log_json")
 RATES: tuple[list[str], list[Any]] = (
     ["", "1/second", "60/minute", "999999999/hour"],
     ["0/minute", "60", "60/day", "60 per minute", "-1/hour", "1/minute\n", 5],
@@ -145,7 +147,7 @@ def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None
 
 def test_every_setting_is_tested_here() -> None:
     # test_cors, and below
-    elsewhere = {"cors_origins", "batch_ms", "http_compression", "public_channels", "presence_channels"}
+    elsewhere = {"cors_origins", "batch_ms", "public_channels", "presence_channels", *FLAGS}
     assert {*WHOLE, *SECONDS, *TEXT, *elsewhere} == set(NAMES)
 
 
@@ -254,16 +256,19 @@ def test_what_is_no_milliseconds_by_pattern_is_refused(value: Any) -> None:
     assert refusal("batch_ms", value).expected == expected
 
 
+@pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", [True, "1", "true", "Yes", "on", 1])
-def test_a_flag_is_set_by_a_word(value: Any) -> None:
-    assert load(http_compression=value).http_compression is True
+def test_a_flag_is_set_by_a_word(name: str, value: Any) -> None:
+    assert getattr(load(**{name: value}), name) is True
 
 
+@pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", [False, "0", "false", "No", "off", 0])
-def test_a_flag_is_not_set_by_a_word(value: Any) -> None:
-    assert load(http_compression=value).http_compression is False
+def test_a_flag_is_not_set_by_a_word(name: str, value: Any) -> None:
+    assert getattr(load(**{name: value}), name) is False
 
 
+@pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", ["", "maybe", 2, [], "gzip"])
-def test_what_is_no_word_for_a_flag_is_refused(value: Any) -> None:
-    assert refusal("http_compression", value).expected == "true or false"
+def test_what_is_no_word_for_a_flag_is_refused(name: str, value: Any) -> None:
+    assert refusal(name, value).expected == "true or false"

@@ -28,6 +28,7 @@ LAYERS = [
     ["fetcher", "sink", "reader"],
     ["observer", "batching", "http_encoding"],
     ["figures"],
+    ["logs"],
     ["replica"],
     ["group"],
     ["resume"],
@@ -79,6 +80,7 @@ PLACES = {
     "limits": {"quotas"},
     "click": {"cli"},
     "prometheus_client": {"metrics"},
+    "pythonjsonlogger": {"logs"},
     "flask_login": {"login"},
     "redis": {
         "brokers.redis",

@@ -126,6 +126,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "jwt",
         "limits",
         "login",
+        "logs",
         "metrics",
         "test",
     }

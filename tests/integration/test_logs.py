@@ -1,0 +1,149 @@
+"""What the log holds: facts as attributes, and nothing that must not be there."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_sse_push import ConfigError, brokers, logs
+from flask_sse_push.config import Settings
+from flask_sse_push.figures import Count, Levels
+from flask_sse_push.reader import Reader
+from tests.support.deadline import eventually
+from tests.support.servers import Server
+
+from .conftest import MakeApp
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The package's logger, put back as it was."""
+    logger = logging.getLogger("flask_sse_push")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield logger
+    logger.handlers[:], logger.propagate = before[0], before[1]
+    logger.setLevel(before[2])
+
+
+def facts(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    return [record.__dict__ for record in caplog.records if getattr(record, "event", "") == event]
+
+
+def test_a_stream_is_logged_when_it_comes_and_goes(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    app, _ = make_app()
+    response = app.test_client().get("/stream?secret=hidden", headers={"Cookie": "session=hidden"})
+    frames = response.iter_encoded()
+    next(frames)
+    response.close()
+    [opened], [closed] = facts(caplog, "stream_opened"), facts(caplog, "stream_closed")
+    assert opened["channels"] == ["sse"]
+    assert opened["address"] == "127.0.0.1"
+    assert closed["connection"] == opened["connection"]
+    assert (closed["reason"], closed["user_id"]) == ("client", None)
+    assert 0 <= closed["duration"] < 60
+    assert closed["bytes"] > 0
+    assert "hidden" not in caplog.text
+
+
+def test_a_refusal_is_logged_with_its_code_and_cannot_forge_a_line(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    app, _ = make_app()
+    app.test_client().get("/stream?channels=a%0Aforged&token=hidden")
+    [refusal] = facts(caplog, "refused")
+    assert (refusal["code"], refusal["status"], refusal["path"]) == (1301, 400, "/stream")
+    assert "\n" not in refusal["message"]
+    assert "hidden" not in caplog.text
+
+
+def test_nothing_is_logged_below_its_level(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "flask_sse_push")
+    app, _ = make_app()
+    app.test_client().get("/stream?channels=secret")
+    response = app.test_client().get("/stream")
+    next(response.iter_encoded())
+    response.close()
+    assert not [record for record in caplog.records if record.name.startswith("flask_sse_push")]
+
+
+def test_totals_are_what_came_since(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    counts = {Count("opened"): 2, Count("closed", "client"): 1}
+    tell = logs.Totals(lambda: dict(counts), lambda: Levels(streams=1), every=0.0)
+    tell()
+    tell()
+    counts[Count("opened")] = 5
+    tell()
+    first, second = facts(caplog, "totals")
+    assert (first["since"], first["streams"]) == ({"opened": 2, "closed.client": 1}, 1)
+    assert second["since"] == {"opened": 3, "closed.client": 0}
+
+
+def test_totals_wait_for_their_time(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    logs.Totals(lambda: {Count("opened"): 1}, Levels, every=60.0)()
+    assert not facts(caplog, "totals")
+
+
+def test_json_has_the_facts_on_one_line(root: logging.Logger) -> None:
+    settings = Settings.load({"SSE_PUSH_LOG_JSON": "1"}, {})
+    logs.set_up(settings)
+    logs.set_up(settings)
+    [handler] = [each for each in root.handlers if isinstance(each, logs._JsonHandler)]
+    handler.setStream(io.StringIO())
+    logs.logger.info("a\nb", extra={"event": "totals", "streams": 3})
+    [line] = handler.stream.getvalue().splitlines()
+    found = json.loads(line)
+    assert (found["message"], found["event"], found["streams"]) == ("a\nb", "totals", 3)
+    assert (found["level"], found["logger"]) == ("INFO", "flask_sse_push.logs")
+    assert found["time"]
+
+
+def test_without_the_switch_no_handler_is_made(root: logging.Logger) -> None:
+    logs.set_up(Settings())
+    assert not [each for each in root.handlers if isinstance(each, logs._JsonHandler)]
+
+
+def test_without_the_library_the_setting_is_refused(
+    root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pythonjsonlogger.json", None)
+    with pytest.raises(ConfigError, match=r"flask-sse-push\[logs\]"):
+        logs.set_up(Settings(log_json=True))
+
+
+def test_the_brokers_absence_is_logged_with_its_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    server = Server(tmp_path).start()
+    broker = brokers.connect(Settings(broker_url=server.url, publish_timeout=1.0))
+    reader = Reader(broker, "log", lambda signals: None, silence=10.0)
+    thread = threading.Thread(target=reader.run)
+    thread.start()
+    try:
+        eventually(lambda: reader.connected)
+        assert not facts(caplog, "broker_up")
+        server.kill()
+        eventually(lambda: facts(caplog, "broker_down"))
+        server.start()
+        [up] = eventually(lambda: facts(caplog, "broker_up"))
+        assert 0 < up["seconds"] < 60
+        assert up["levelno"] == logging.WARNING
+    finally:
+        reader.close()
+        thread.join(10)
+        broker.close()
+        server.close()

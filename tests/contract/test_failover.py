@@ -243,7 +243,7 @@ def test_a_restart_from_an_older_copy_is_told(durable: Server, tmp_path: Path) -
 
 def test_a_publish_waits_for_replicas_when_asked_to(sides: tuple[Side, Side], pair: list[Server]) -> None:
     primary, replica = sides
-    settings = Settings(broker_url=pair[0].url, prefix="side", wait_replicas=1, publish_timeout=1.0)
+    settings = Settings(broker_url=pair[0].url, prefix="side", wait_replicas=1, publish_timeout=4.0)
     with contextlib.closing(brokers.connect(settings)) as broker:
         event = Publication(b"data: x\n\n", ("a",))
         for _ in range(5):
@@ -256,7 +256,7 @@ def test_a_publish_waits_for_replicas_when_asked_to(sides: tuple[Side, Side], pa
                 broker.publish([event], "id-1")
             with pytest.raises(BrokerUnavailable):  # stored by then, and still nowhere else
                 broker.publish([event], "id-1")
-            assert time.monotonic() - began < 2.2
+            assert time.monotonic() - began < 8.5
             assert len(primary.texts()) == 6
         finally:
             pair[1].signal(signal.SIGCONT)

@@ -79,10 +79,11 @@ def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> Non
 def test_a_slow_client_is_told_before_it_is_closed_and_resumes(serve: Serve, empty_valkey: str) -> None:
     server = serve(max_buffer=50_000, write_timeout=20)
     announcer = MessageAnnouncer.from_url(empty_valkey)
-    slow = Stream(f"{server.url}/stream?channels=a", receive_buffer=4096)
+    # A buffer that takes whole segments: with a smaller one the kernel waits ever longer between two tries.
+    slow = Stream(f"{server.url}/stream?channels=a", receive_buffer=131_072)
     slow.next_of("sse.open")
     for n in range(900):
-        announcer.publish({"n": n, "pad": "x" * 5000}, channel="a")
+        announcer.publish({"n": n, "pad": "x" * 9000}, channel="a")
     got = []
     for event in slow:  # now it reads, to the proper end
         if event.type == "message":

@@ -69,7 +69,8 @@ class Truth:
 
     def fork(self, epoch: str, parent: str, last: int) -> None:
         """The broker goes on as `epoch` from a copy that held `parent` up to the position `last`."""
-        for name in self._broker._lists:  # the copy may bring back what workers know to be trimmed
+        # The copy may bring back what workers know to be trimmed, or to have expired with its list.
+        for name in {name for fact in self.facts for name in fact.channels}:
             self._trimmed[name] = max(self._trimmed.get(name, 0), self.kept(name))
         self.new_epoch(epoch)
         self._forks[self._epochs[epoch]] = Fork(self._epochs[parent], last)

@@ -8,6 +8,7 @@ frame.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -316,6 +317,7 @@ def test_hypothesis_finds_no_way_to_break_the_promise() -> None:
         stateful_step_count=50,
         report_multiple_bugs=False,
         deadline=None,
+        derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(PromiseMachine, settings=often)
@@ -323,7 +325,8 @@ def test_hypothesis_finds_no_way_to_break_the_promise() -> None:
 
 @pytest.mark.parametrize("steps", [50, 200])
 def test_random_walks_find_no_way_to_break_the_promise(steps: int) -> None:
-    first = random.randrange(10**9)
+    # The gate walks the same ways each time; HUB_MODEL_SEED explores others.
+    first = int(os.environ.get("HUB_MODEL_SEED", "0"))
     for seed in range(first, first + 40_000 // steps):
         try:
             Walk(random.Random(seed)).go(steps)

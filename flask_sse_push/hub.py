@@ -228,10 +228,12 @@ class Hub:
             self._sealed += group.flush(self._clock(), {})
         group.add(sink)
 
-    def _move(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
-        self._sealed = self._flushed([sink.group])
+    def _move(self, sink: Sink, channels: tuple[str, ...], last: int) -> list[Delivery]:
+        """Has a stream change its group; returns what waited in batches, to be written in this place."""
+        sealed = self._flushed([sink.group])
         self._part(sink)
         self._enlist(sink, channels, last)
+        return [*sealed, *self._flushed([])]
 
     def _group(self, sink: Sink, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
         windows = self._windows if sink.coding is not None else None
@@ -307,8 +309,8 @@ class Hub:
             for group in self._waiting.take(now):
                 steps += group.deliveries(now, made)
             if self._rooms:
-                acts = self._rooms.advance()
-                steps += [*self._flushed([]), *acts, self._reader.poke]
+                # In the order in which they were put together: checksums of compressed streams rest on it.
+                steps += [*self._flushed([]), *self._rooms.advance(), self._reader.poke]
             return steps
 
     def _begin_epoch(self, base: int) -> None:

@@ -20,6 +20,7 @@ from .brokers.base import BROADCAST, Entry
 from .control import Act
 from .cursor import MAX_LENGTH, Cursor
 from .errors import ErrorCode, error_body
+from .group import Delivery
 from .resume import Resume, Start, reset_frame
 from .sink import Sink
 from .timeline import Timeline
@@ -75,7 +76,8 @@ class Rooms:
 
     :param enter: has a channel subscribed and counted.
     :param leave: counts it no more.
-    :param move: lets a stream take part in the fan-out of other channels, from a position on.
+    :param move: lets a stream take part in the fan-out of other channels, from a position on; returns what
+        must be written before anything else.
     :param changed: is told, without the lock, of the channels that a stream has joined and left.
     """
 
@@ -86,7 +88,7 @@ class Rooms:
         *,
         enter: Callable[[str], None],
         leave: Callable[[str], None],
-        move: Callable[[Sink, tuple[str, ...], int], None],
+        move: Callable[[Sink, tuple[str, ...], int], Sequence[Delivery]],
         changed: Callable[[Sink, tuple[str, ...], tuple[str, ...]], None],
     ) -> None:
         self._timeline = timeline
@@ -127,9 +129,9 @@ class Rooms:
             if change.resume is not None:
                 self._give_up(change)
 
-    def advance(self) -> list[Act]:
+    def advance(self) -> list[Delivery | Act]:
         """Goes on with every change as far as it can; what is to be written."""
-        acts: list[Act] = []
+        acts: list[Delivery | Act] = []
         for connection, waiting in list(self._changes.items()):
             while waiting and self._step(waiting[0], acts):
                 waiting.popleft()
@@ -139,7 +141,7 @@ class Rooms:
 
     # -- one change ---------------------------------------------------------------------------------------
 
-    def _step(self, change: Change, acts: list[Act]) -> bool:
+    def _step(self, change: Change, acts: list[Delivery | Act]) -> bool:
         """Goes on with a change; returns whether it is over."""
         sink = change.sink
         if sink.dismissed:
@@ -202,12 +204,12 @@ class Rooms:
             frames += _missed_frame(change, missed, Cursor(moment.epoch, taken[-1].id))
         return frames
 
-    def _change_over(self, change: Change, acts: list[Act]) -> None:
+    def _change_over(self, change: Change, acts: list[Delivery | Act]) -> None:
         sink, moment = change.sink, self._timeline.moment()
         left = tuple(name for name in sink.channels if name in change.leave)
         kept = tuple(name for name in sink.channels if name not in change.leave)
         channels = (*kept, *change.join)
-        self._move(sink, (*channels, BROADCAST), moment.position)
+        acts += self._move(sink, (*channels, BROADCAST), moment.position)
         for name in left:
             self._leave(name)
             self.note_left(sink, name, moment.position)

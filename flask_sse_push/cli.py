@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from flask import current_app
 
-from . import doctor
+from . import doctor, listing
 from .brokers import embedded
 from .errors import SSEPushError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def add_commands(blueprint: SSEBlueprint) -> None:
     """Gives the blueprint its command group; it is named as the blueprint."""
+    listing.add_commands(blueprint)
 
     @blueprint.cli.command("publish")
     @click.argument("channel")

@@ -234,6 +234,13 @@ class Broker(ABC):
         return {}
 
     @abstractmethod
+    def heads(self, most: int) -> dict[str, int]:
+        """Channels that have a history, the newest at most `most`, and the id of each one's newest event.
+
+        :raises BrokerUnavailable: when the broker does not answer in time.
+        """
+
+    @abstractmethod
     def link(self, inbox: str) -> Link:
         """A new link named `inbox`, already listening for its own echoes. Raises BrokerUnavailable."""
 

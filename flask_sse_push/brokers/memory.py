@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from ..cursor import Cursor
 from ..errors import BrokerUnavailable
@@ -89,6 +90,11 @@ class MemoryBroker(Broker):
                 return
             self._horizon = max(self._horizon, quiet)
             del self._heads[name], self._lists[name]
+
+    def heads(self, most: int) -> dict[str, int]:
+        with self._lock:
+            self._forget_quiet()
+            return dict(islice(reversed(self._heads.items()), most))
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
         with self._lock:

@@ -192,6 +192,11 @@ class RedisBroker(Broker):
                 facts.update(_texts(self._call(partial(self._client.config_get, name))))
         return facts
 
+    def heads(self, most: int) -> dict[str, int]:
+        _, heads = self._state_keys()
+        newest: Any = self._call(partial(self._client.zrevrange, heads, 0, most, withscores=True))
+        return {_text(name): int(head) for name, head in newest if name}  # one has no name, and no end
+
     def link(self, inbox: str) -> Link:
         with _translated():
             connection: Any = self._client.connection_pool.make_connection()

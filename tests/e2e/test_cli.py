@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import httpx
 import pytest
 import redis
 
+from tests.support.deadline import eventually
 from tests.support.processes import ROOT, Gunicorn, free_port
 from tests.support.stream import Received, Stream
 
@@ -135,3 +137,44 @@ def test_a_command_that_must_start_the_embedded_server_says_so() -> None:
     assert result.returncode == 0
     assert "No embedded server was running" in result.stderr
     assert "Start the app first" in result.stderr
+
+
+# -- looking ------------------------------------------------------------------------------------------------
+
+
+def test_channels_and_their_history_are_listed(empty_valkey: str) -> None:
+    for number in range(3):
+        assert flask("sse", "publish", "old", f'"{number}\\u001b"', broker=empty_valkey).returncode == 0
+    published = flask("sse", "publish", "news", "two\nlines", "--type", "note", broker=empty_valkey)
+    listed = flask("sse", "channels", "--json", broker=empty_valkey)
+    assert [json.loads(line)["channel"] for line in listed.stdout.splitlines()] == ["news", "old"]
+    assert flask("sse", "channels", broker=empty_valkey).stdout.startswith("news  newest ")
+
+    [event] = flask("sse", "history", "news", "--json", broker=empty_valkey).stdout.splitlines()
+    found = json.loads(event)
+    assert (found["id"], found["type"], found["data"]) == (published.stdout.strip(), "note", "two\nlines")
+    shown = flask("sse", "history", "old", "--last", "2", broker=empty_valkey).stdout.splitlines()
+    assert [line.split("  ")[-2:] for line in shown] == [["message", "1\\x1b"], ["message", "2\\x1b"]]
+    assert flask("sse", "history", "nothing", broker=empty_valkey).stdout == ""
+
+
+def test_the_figures_of_all_workers_are_printed(serve: Serve, empty_valkey: str) -> None:
+    server = serve()
+    with Stream(f"{server.url}/stream?channels=a") as stream:
+        stream.next_of("sse.open")
+
+        def totals() -> dict[str, int]:
+            lines = flask("sse", "stats", broker=empty_valkey).stdout.splitlines()
+            return json.loads(lines[-1])  # type: ignore[no-any-return]
+
+        eventually(lambda: totals() == {"streams": 1, "workers": 1}, every=0.2)
+
+
+@pytest.mark.parametrize("arguments", [["channels"], ["history", "a"], ["stats"]])
+def test_looking_needs_a_broker_that_others_reach(arguments: list[str]) -> None:
+    nowhere = flask("sse", *arguments, broker=f"redis://127.0.0.1:{free_port()}")
+    assert (nowhere.returncode, nowhere.stdout) == (1, "")
+    assert nowhere.stderr.startswith("Error: ")
+    own = flask("sse", *arguments, broker="memory://")
+    assert own.returncode == 1
+    assert "no other process can reach" in own.stderr

@@ -226,6 +226,9 @@ class Gate(Broker):
         if not self.reachable:
             raise BrokerUnavailable("not reachable")
 
+    def heads(self, most: int) -> dict[str, int]:
+        raise NotImplementedError
+
     def wake(self, inbox: str) -> None:
         """The scheduler wakes who it likes."""
 

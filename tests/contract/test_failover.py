@@ -36,7 +36,9 @@ class Side:
 
     def __init__(self, server: Server) -> None:
         self.client: Any = server.client(decode_responses=True)
-        self.broker: Broker = brokers.connect(Settings(broker_url=server.url, prefix="side"))
+        self.broker: Broker = brokers.connect(
+            Settings(broker_url=server.url, prefix="side", publish_timeout=10)
+        )
 
     def publish(self, text: str, once: str | None = None) -> Cursor:
         return self.broker.publish([Publication(b"data: %b\n\n" % text.encode(), ("a",))], once)[0]

@@ -133,14 +133,14 @@ class Guard(Observer):
             while self._heard and self._heard[0][0] < now - REMEMBERED:
                 self._heard.popleft()
             self._heard.append((now, arguments))
-        return self._take(arguments, self._hub.matching(user_id=arguments["user_id"]))
+        return self._take(arguments, self._hub.usher.matching(user_id=arguments["user_id"]))
 
     def _take(self, arguments: Mapping[str, Any], sinks: Iterable[Sink]) -> list[Act]:
         channel, reason = arguments.get("channel"), str(arguments.get("reason", "revoked"))
         if channel is None:
-            return self._hub.dismiss(sinks, reason, reconnect=False)
+            return self._hub.usher.dismiss(sinks, reason, reconnect=False)
         notice = forbidden([channel])
-        return [act for sink in sinks for act in self._hub.withdraw(sink, [channel], reason, notice)]
+        return [act for sink in sinks for act in self._hub.usher.withdraw(sink, [channel], reason, notice)]
 
     def _lost(self) -> None:
         """Commands were lost: nobody's rights are sure until they have come in by the door again."""
@@ -232,10 +232,10 @@ class Guard(Observer):
     def _end(self, watch: Watch, reason: str, *, reconnect: bool, notice: bytes = b"") -> None:
         sinks = [watch.sink]
         self._watches.pop(watch.sink.connection, None)
-        self._hub.errand(lambda: self._hub.dismiss(sinks, reason, reconnect=reconnect, notice=notice))
+        self._hub.errand(lambda: self._hub.usher.dismiss(sinks, reason, reconnect=reconnect, notice=notice))
 
     def _withdraw(self, sink: Sink, channels: list[str]) -> None:
-        self._hub.errand(lambda: self._hub.withdraw(sink, channels, "revoked", forbidden(channels)))
+        self._hub.errand(lambda: self._hub.usher.withdraw(sink, channels, "revoked", forbidden(channels)))
 
     def close(self) -> None:
         """Ends the thread; may be called twice."""

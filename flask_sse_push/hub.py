@@ -14,30 +14,28 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from . import rooms
-from .batching import Batching, Waiting
-from .brokers.base import Broker, Entry
+from .batching import Batching
+from .brokers.base import Broker
 from .config import Settings
 from .control import CONTROL, Act, Commands
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
 from .errors import BrokerUnavailable
+from .fanout import Fanout
 from .fetcher import Fetcher
 from .figures import Figures, Levels
-from .group import BatchingGroup, Chunks, Delivery, Group, frames_for
+from .group import Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
-from .http_encoding import Windows
 from .observer import Observer
 from .reader import Reader
-from .replica import Replica
-from .resume import Opening, Resume, reset_frame, reset_of
+from .resume import Opening, Resume, reset_frame
 from .rooms import Rooms
 from .sink import Sink
-from .timeline import Dispatch, Item, Timeline
+from .timeline import Item, Timeline
+from .usher import Usher
 from .wire import control
 
 logger = logging.getLogger(__name__)
@@ -74,28 +72,35 @@ class Hub:
         )
         self._lock = threading.Lock()
         self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
-        self._groups: dict[Hashable, Group] = {}
         self._batching = Batching(settings.batch_ms)
-        self._waiting = Waiting()  # groups whose batch is not due yet
-        self._windows = Windows()
-        self._sealed: list[Delivery] = []  # batches that a stream's joining ended, still to be written
+        self._fanout = Fanout(self._timeline, self._batching, self._clock)
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
         #: What this worker does when it is told to; see `control`.
         self.commands = Commands()
-        self.commands.on("disconnect", self._disconnect)
         self._errands: deque[Callable[[], Iterable[Act]]] = deque()
         self._rooms = Rooms(
             self._timeline,
             settings.max_channels,
             enter=self._enter,
             leave=lambda name: self._timeline.exit(name, self._clock()),
-            move=self._move,
+            move=self._fanout.move,
             changed=self._observer.changed,
         )
-        self.commands.on("channels", self._change_channels)
+        #: What is done to streams on command.
+        self.usher = Usher(
+            self._sinks,
+            self._fanout,
+            self._timeline,
+            self._rooms,
+            self._observer,
+            retry=settings.retry,
+            clock=self._clock,
+            deliver=self._deliver,
+        )
+        self.usher.obey(self.commands)
         self._started = False
         self._closed = False
 
@@ -132,7 +137,7 @@ class Hub:
         with self._lock:
             if self._sinks.pop(sink.connection, None) is None:
                 return
-            self._part(sink)
+            self._fanout.part(sink)
             self._rooms.forget(sink)
             for name in sink.subscribed:
                 self._timeline.exit(name, now)
@@ -140,13 +145,10 @@ class Hub:
                 self._timeline.exit(CONTROL, now)
         self._observer.closed(sink)
 
-    def _part(self, sink: Sink) -> None:
-        """Takes `sink` out of the fan-out."""
-        group = sink.group
-        if group is not None:
-            group.remove(sink)
-            if not group.sinks:
-                self._drop(group)
+    def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Sink]:
+        """The streams of this moment that meet what is given. Any thread may call."""
+        with self._lock:
+            return self.usher.matching(user_id=user_id, channel=channel)
 
     def follow(self, sink: Sink, resume: Resume, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once it has joined its group.
@@ -210,44 +212,7 @@ class Hub:
     def _join(self, sink: Sink, resume: Resume) -> None:
         sink.join()
         sink.touched = self._clock()
-        self._enlist(sink, sink.subscribed, resume.at or 0)
-
-    def _enlist(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
-        """Lets a stream that has everything up to `last` take part in the fan-out of `channels`."""
-        waits = self._batching.waits(channels, sink.wait)
-        encoding = sink.tagged, sink.coding is not None, waits and frozenset(waits.items())
-        key = type(sink), frozenset(channels), encoding
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = self._group(sink, channels, waits)
-            group.key = key
-            group.last = last
-            for name in group.channels:
-                self._timeline.replicas[name].groups.append(group)
-        elif group.pending:  # the newcomer has had what waits there: it goes to the others alone
-            self._sealed += group.flush(self._clock(), {})
-        group.add(sink)
-
-    def _move(self, sink: Sink, channels: tuple[str, ...], last: int) -> list[Delivery]:
-        """Has a stream change its group; returns what waited in batches, to be written in this place."""
-        sealed = self._flushed([sink.group])
-        self._part(sink)
-        self._enlist(sink, channels, last)
-        return [*sealed, *self._flushed([])]
-
-    def _group(self, sink: Sink, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
-        windows = self._windows if sink.coding is not None else None
-        if waits is None:
-            return Group(channels, type(sink), sink.tagged, windows)
-        by_replica = {self._timeline.replicas[name]: wait for name, wait in waits.items()}
-        return BatchingGroup(channels, type(sink), sink.tagged, windows, by_replica, self._waiting)
-
-    def _drop(self, group: Group) -> None:
-        del self._groups[group.key]
-        if group.cohort is not None:
-            group.cohort.close()
-        for name in group.channels:
-            self._timeline.replicas[name].groups.remove(group)
+        self._fanout.enlist(sink, sink.subscribed, resume.at or 0)
 
     # -- the dispatcher ---------------------------------------------------------------------------------
 
@@ -264,7 +229,7 @@ class Hub:
         while not self._closed:
             try:
                 items = self._arrived()
-                if items or self._rooms or self._waiting.is_due(self._clock()):
+                if items or self._rooms or self._fanout.waiting.is_due(self._clock()):
                     self._deliver(self._dispatch(items))
                 if self._errands:
                     self._run_errands()
@@ -278,7 +243,7 @@ class Hub:
         """Everything that waits; the busier the worker, the more goes into one chunk."""
         items: list[Item] = []
         try:
-            patience = self._waiting.timeout(self._clock(), self._wheel.slot)
+            patience = self._fanout.waiting.timeout(self._clock(), self._wheel.slot)
             items.append(self._inbox.get(timeout=patience))
             if self._settings.coalesce:
                 time.sleep(self._settings.coalesce)
@@ -292,25 +257,23 @@ class Hub:
         """What is to be done for what arrived, in this order: chunks to write, and acts commanded."""
         with self._lock:
             dispatch = self._timeline.take(items)
-            notices = self._reset_notices(dispatch) if dispatch.new_epoch or dispatch.lost else {}
+            notices = self._fanout.reset_notices(dispatch) if dispatch.new_epoch or dispatch.lost else {}
             if dispatch.new_epoch:
                 self._begin_epoch(self._timeline.moment().base)
             if dispatch.new_epoch or CONTROL in dispatch.lost:
                 self.commands.lost()
-            steps: list[Delivery | Act] = [*self._flushed(notices)]
+            steps: list[Delivery | Act] = [*self._fanout.flushed(notices)]
             for entries, command in self.commands.pieces(
                 self._timeline.replicas.get(CONTROL), dispatch.entries
             ):
-                steps += self._deliveries(entries, notices)
+                steps += self._fanout.deliveries(entries, notices)
                 notices = {}
                 if command is not None:
                     steps += self.commands.obey(command)
-            now, made = self._clock(), Chunks()
-            for group in self._waiting.take(now):
-                steps += group.deliveries(now, made)
+            steps += self._fanout.due()
             if self._rooms:
                 # In the order in which they were put together: checksums of compressed streams rest on it.
-                steps += [*self._flushed([]), *self._rooms.advance(), self._reader.poke]
+                steps += [*self._fanout.flushed([]), *self._rooms.advance(), self._reader.poke]
             return steps
 
     def _begin_epoch(self, base: int) -> None:
@@ -318,43 +281,6 @@ class Hub:
         self._rooms.begin_epoch()
         for sink in self._sinks.values():
             sink.began = base
-
-    def _flushed(self, groups: Iterable[Group | None]) -> list[Delivery]:
-        """What is sealed, and what waits in `groups` for a batch: both must go before what follows."""
-        sealed, self._sealed = self._sealed, []
-        now, made = self._clock(), Chunks()
-        for group in groups:
-            if group is not None and group.pending:
-                sealed += group.flush(now, made)
-        return sealed
-
-    def _deliveries(
-        self, entries: Iterable[tuple[Replica, Entry]], notices: Mapping[Group, bytes]
-    ) -> list[Delivery]:
-        touched = list(notices)
-        for replica, entry in entries:
-            for group in replica.groups:
-                if group.offer(entry, replica) and group not in notices:
-                    touched.append(group)
-        now, made = self._clock(), Chunks()
-        return [each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))]
-
-    def _reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
-        """What each group must be told of lost events."""
-        moment = self._timeline.moment()
-        cursor = Cursor(moment.epoch, moment.base)
-        notices = {}
-        for group in self._groups.values():
-            lost = [name for name in dispatch.lost if name in group.channels]
-            notice = b""
-            if dispatch.new_epoch:
-                group.last = moment.base
-                notice += reset_frame(reset_of(list(group.channels), group.channels, "epoch", cursor))
-            if lost:
-                notice += reset_frame(reset_of(lost, group.channels, "history", None))
-            if notice:
-                notices[group] = notice
-        return notices
 
     def _deliver(self, steps: Sequence[Delivery | Act]) -> None:
         """Writes chunks out, without the lock: a sink that leaves meanwhile ignores what comes."""
@@ -400,70 +326,6 @@ class Hub:
         with self._lock:
             self._timeline.exit(CONTROL, self._clock())
 
-    # -- commands: called under the lock, at the command's place in the order of events -----------------
-
-    def matching(
-        self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
-    ) -> list[Sink]:
-        """The streams that meet all that is given. The caller holds the lock, as handlers of commands do."""
-        found: Iterable[Sink] = self._sinks.values()
-        if connection is not None:
-            found = [self._sinks[connection]] if connection in self._sinks else []
-        if user_id is not None:
-            found = [sink for sink in found if sink.user_id == user_id]
-        return [sink for sink in found if channel is None or channel in sink.subscribed]
-
-    def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Sink]:
-        """The streams of this moment that meet what is given. Any thread may call."""
-        with self._lock:
-            return self.matching(user_id=user_id, channel=channel)
-
-    def dismiss(
-        self, sinks: Iterable[Sink], reason: str, *, reconnect: bool, notice: bytes = b""
-    ) -> list[Act]:
-        """Lets no later event reach `sinks`; the acts that end them, after `notice`. The caller holds the
-        lock."""
-        sinks = list(sinks)
-        acts = self._flushing(sinks)
-        for sink in sinks:
-            sink.dismissed = True
-            sink.reason = reason
-            self._part(sink)
-            frame = notice + close_frame(reason, reconnect=reconnect, retry=self._settings.retry)
-            acts.append(partial(sink.end, frame))
-        return acts
-
-    def withdraw(self, sink: Sink, channels: Iterable[str], reason: str, notice: bytes) -> list[Act]:
-        """Lets no later event of `channels` reach `sink`, which keeps its others; the acts that tell it by
-        `notice`. One that has no others is ended. The caller holds the lock.
-        """
-        wanted = frozenset(channels)
-        gone = tuple(name for name in sink.channels if name in wanted)
-        left = tuple(name for name in sink.subscribed if name not in wanted)
-        group = sink.group
-        sink.vouched -= wanted
-        joining = self._rooms.is_joining(sink, wanted)
-        if sink.dismissed or not (gone or joining):
-            return []
-        if len(left) == 1 or group is None or joining:  # who is under way begins again, with what is left
-            return self.dismiss([sink], reason, reconnect=len(left) > 1, notice=notice)
-        acts = self._flushing([sink])
-        self._part(sink)
-        self._enlist(sink, left, group.last)
-        acts += self._flushing([])
-        now = self._clock()
-        for name in gone:
-            self._timeline.exit(name, now)
-            self._rooms.note_left(sink, name, group.last)
-        acts.append(partial(sink.write, sink.own(notice)))
-        acts.append(partial(self._observer.changed, sink, (), gone))
-        return acts
-
-    def _flushing(self, sinks: Iterable[Sink]) -> list[Act]:
-        """The act that writes what waits, for the groups of `sinks` too; none when nothing does."""
-        flushed = self._flushed([sink.group for sink in sinks])
-        return [partial(self._deliver, flushed)] if flushed else []
-
     def errand(self, handler: Callable[[], Iterable[Act]]) -> None:
         """Has the dispatcher call `handler` as it does handlers of commands, soon. Any thread may call."""
         if self._started:  # else there are no streams
@@ -478,18 +340,6 @@ class Hub:
                 acts += self._errands.popleft()()
         self._deliver(acts)
 
-    def _disconnect(self, arguments: Mapping[str, Any]) -> list[Act]:
-        wanted = {key: arguments[key] for key in ("user_id", "connection", "channel") if arguments.get(key)}
-        return self.dismiss(self.matching(**wanted), "disconnected", reconnect=bool(arguments["reconnect"]))
-
-    def _change_channels(self, arguments: Mapping[str, Any]) -> list[Act]:
-        for sink in self.matching(connection=arguments["connection"]):
-            if arguments.get("vouched"):
-                sink.vouched |= frozenset(arguments["join"])
-            start = rooms.start_of(arguments)
-            self._rooms.add(rooms.Change(sink, arguments["join"], arguments["leave"], start))
-        return []
-
     def _tick(self, now: float) -> None:
         if self._sinks or self._timeline.idle:
             with self._lock:
@@ -497,10 +347,10 @@ class Hub:
                 due = self._wheel.turn(now)
                 self._reader.unsubscribe(self._timeline.forget_idle(now - self._settings.linger))
             due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
-            if self._waiting or self._sealed:
+            if self._fanout.waits:
                 silent = [sink for sink in due if self._wheel.silent_for(sink, now)]
                 with self._lock:
-                    flushed = self._flushed([sink.group for sink in (*leaving, *silent)])
+                    flushed = self._fanout.flushed([sink.group for sink in (*leaving, *silent)])
                 self._deliver(flushed)
             for sink in leaving:
                 sink.reason = sink.reason or "drain"
@@ -557,7 +407,7 @@ class Hub:
         now, heard, proved = time.monotonic(), self._reader.heard_at, self._reader.proved_at
         return {
             "streams": len(self._sinks),
-            "groups": len(self._groups),
+            "groups": len(self._fanout.groups),
             "channels": len(self._timeline.replicas),
             "connected": self._reader.connected,
             "heard_ago": round(now - heard, 3) if heard else None,

@@ -99,7 +99,7 @@ class Inquiries:
         """The handler of the command: notes which streams are meant, and lets a thread do the work."""
         if arguments["asker"] == self._id:
             return []
-        sinks = self._hub.matching(channel=arguments["channel"], user_id=arguments["user_id"])
+        sinks = self._hub.usher.matching(channel=arguments["channel"], user_id=arguments["user_id"])
         body = partial(self._answer, str(arguments["ticket"]), arguments["what"], sinks)
         return [threading.Thread(target=body, name="flask-sse-push-answer", daemon=True).start]
 

@@ -189,7 +189,9 @@ class EventStream:
         connection = self.opening.get("connection", "")
         hub = _hub_of(connection)
         if hub is not None:
-            hub.errand(lambda: hub.dismiss(hub.matching(connection=connection), "left", reconnect=False))
+            hub.errand(
+                lambda: hub.usher.dismiss(hub.usher.matching(connection=connection), "left", reconnect=False)
+            )
             self._thread.join(self._timeout)
 
     def __enter__(self) -> EventStream:
@@ -303,10 +305,12 @@ def _is_ours(app: Flask, response: TestResponse) -> bool:
 def _hub_of(connection: str) -> Hub | None:
     """The hub of this process that has the stream."""
     hubs = [getattr(count, "__self__", None) for count in open_streams]
-    return next((hub for hub in hubs if isinstance(hub, Hub) and hub.matching(connection=connection)), None)
+    return next(
+        (hub for hub in hubs if isinstance(hub, Hub) and hub.usher.matching(connection=connection)), None
+    )
 
 
 def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Act]:
     """Writes a comment into the stream, at its place among the events."""
-    sinks = hub.matching(connection=arguments["connection"])
+    sinks = hub.usher.matching(connection=arguments["connection"])
     return [partial(sink.write, sink.framed(f": {arguments['mark']}\n".encode())) for sink in sinks]

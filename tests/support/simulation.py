@@ -266,7 +266,7 @@ class Worker:
             items.append(self.hub._inbox.get())
         # The dispatcher delivers one batch before it takes the next.
         self.deliver()
-        if items or self.hub._rooms or self.hub._waiting.is_due(CLOCK.now):
+        if items or self.hub._rooms or self.hub._fanout.waiting.is_due(CLOCK.now):
             self._deliveries = self.hub._dispatch(items)
 
     def deliver(self, count: int = ALL) -> None:
@@ -309,7 +309,7 @@ class Worker:
         fetching = self._fetching is not None and not self._fetching.dead
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.hub._reader.connected
         changes = self.hub._reader._changes or self.hub._rooms
-        batches = any(group.pending for group in self.hub._groups.values())
+        batches = any(group.pending for group in self.hub._fanout.groups.values())
         busy_now = busy or fetching or changes
         return linked and not (batches or busy_now or self._deliveries or self.hub._inbox.qsize())
 

@@ -16,14 +16,18 @@ from werkzeug import Response
 from flask_sse_push import sse
 
 from . import assistant, broker, live, orders, security, signin, timer
+from .page import Page
 
-#: One folder a page. A new page is a new folder and its name here.
-PAGES = {"Live": live.page, "AI chat": assistant.page, "Order": orders.page, "Timer": timer.page}
+#: One folder a page; README.md says what is in it. The names are those of the navigation.
+PAGES: dict[str, Page] = {
+    "Live": live.page,
+    "AI chat": assistant.page,
+    "Order": orders.page,
+    "Timer": timer.page,
+}
 
 #: Open to everybody; for all other channels `may_listen` is asked.
 PUBLIC_CHANNELS = ("news", "ticks")
-#: Open to everybody who has signed in.
-MEMBER_CHANNELS = ("chat", timer.CHANNEL)
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
@@ -49,8 +53,8 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 
 @sse.authorize
 def may_listen(user: signin.User | None, channel: str) -> bool:
-    """Who may listen to what is not public. `user:<id>` needs no rule: it is open to that user alone."""
-    return user is not None and channel in (*MEMBER_CHANNELS, assistant.channel(user), orders.channel(user))
+    """Who may listen to what is not public: the pages say. `user:<id>` is open to that user alone anyway."""
+    return user is not None and any(page.allows(user, channel) for page in PAGES.values())
 
 
 def _home() -> Response:

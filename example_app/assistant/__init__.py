@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, abort, jsonify, render_template, request, url_for
-from flask_login import current_user, login_required
-from werkzeug.exceptions import HTTPException
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
 
-from flask_sse_push import BrokerUnavailable, sse
+from flask_sse_push import sse
 
+from ..page import Page, json_body
 from . import model
-
-page = Blueprint(
-    "assistant", __name__, url_prefix="/assistant", template_folder="templates", static_folder="static"
-)
 
 MAX_QUESTION = 500
 
@@ -28,19 +24,19 @@ def channel(user: Any) -> str:
     return f"run:{user.id}"
 
 
+page = Page("assistant", __name__, allows=lambda user, name: name == channel(user))
+
+
 @page.get("/")
-@login_required  # type: ignore[untyped-decorator]
 def show() -> str:
     """The page."""
     return render_template("assistant.html", stream=url_for("sse.stream", channels=channel(current_user)))
 
 
 @page.post("/ask")
-@login_required  # type: ignore[untyped-decorator]
 def ask() -> Any:
-    """Begins an answer to the question sent as JSON, unless one is under way."""
-    body = request.get_json()
-    question = body.get("question") if isinstance(body, dict) else None
+    """Begins an answer to the question, unless one is under way."""
+    question = json_body().get("question")
     if not isinstance(question, str) or not 0 < len(question.strip()) <= MAX_QUESTION:
         abort(400, f"ask something, in at most {MAX_QUESTION} characters")
     run = sse.start(model.conversation(question.strip()), key=current_user.id)
@@ -50,18 +46,7 @@ def ask() -> Any:
 
 
 @page.post("/stop")
-@login_required  # type: ignore[untyped-decorator]
 def stop() -> Any:
     """Ends the answer, whichever worker gives it."""
     sse.stop(current_user.id)
     return jsonify()
-
-
-@page.errorhandler(HTTPException)
-def _failed(error: HTTPException) -> Any:
-    return jsonify(error=error.description), error.code
-
-
-@page.errorhandler(BrokerUnavailable)
-def _unavailable(error: BrokerUnavailable) -> Any:
-    return jsonify(error=str(error)), 503

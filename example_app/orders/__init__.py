@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, abort, jsonify, render_template, url_for
-from flask_login import current_user, login_required
-from werkzeug.exceptions import HTTPException
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
 
-from flask_sse_push import BrokerUnavailable, sse
+from flask_sse_push import sse
 
-page = Blueprint("orders", __name__, url_prefix="/order", template_folder="templates", static_folder="static")
+from ..page import Page
 
 STEPS = ("Received", "Paid", "Packed", "Shipped", "Delivered")
 #: Seconds a step takes, and in how many parts it is told.
@@ -29,6 +28,9 @@ def key(user: Any) -> str:
     return f"order:{user.id}"
 
 
+page = Page("orders", __name__, allows=lambda user, name: name == channel(user))
+
+
 def deliver() -> Iterator[Any]:
     """Stands for the work: yields an event for each piece of it that is done."""
     total = (len(STEPS) - 1) * PARTS
@@ -38,7 +40,6 @@ def deliver() -> Iterator[Any]:
 
 
 @page.get("/")
-@login_required  # type: ignore[untyped-decorator]
 def show() -> str:
     """The page."""
     stream = url_for("sse.stream", channels=channel(current_user))
@@ -46,7 +47,6 @@ def show() -> str:
 
 
 @page.post("/place")
-@login_required  # type: ignore[untyped-decorator]
 def place() -> Any:
     """Places an order, unless one is under way."""
     if not sse.start(deliver, key=key(current_user)).started:
@@ -55,18 +55,7 @@ def place() -> Any:
 
 
 @page.post("/cancel")
-@login_required  # type: ignore[untyped-decorator]
 def cancel() -> Any:
     """Ends the order, whichever worker is at it."""
     sse.stop(key(current_user))
     return jsonify()
-
-
-@page.errorhandler(HTTPException)
-def _failed(error: HTTPException) -> Any:
-    return jsonify(error=error.description), error.code
-
-
-@page.errorhandler(BrokerUnavailable)
-def _unavailable(error: BrokerUnavailable) -> Any:
-    return jsonify(error=str(error)), 503

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, session, url_for
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from werkzeug import Response as AnyResponse
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -53,7 +53,7 @@ def sign_in() -> AnyResponse:
         flash("That name and password do not go together.")
         return redirect(url_for("signin.form"))
     login_user(user)
-    return redirect(url_for("home"))
+    return redirect(session.pop("next", None) or url_for("home"))  # the page that was asked for
 
 
 @page.post("/signout")

@@ -6,19 +6,20 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, abort, jsonify, render_template, request, url_for
-from flask_login import current_user, login_required
-from werkzeug.exceptions import HTTPException
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
 
-from flask_sse_push import BrokerUnavailable, sse
+from flask_sse_push import sse
 
-page = Blueprint("timer", __name__, url_prefix="/timer", template_folder="templates", static_folder="static")
+from ..page import Page, json_body
 
 KEY = "timer"
 #: Where it is told.
 CHANNEL = f"run:{KEY}"
 #: What the page offers, in seconds.
 LENGTHS = (10, 60, 300)
+
+page = Page("timer", __name__, allows=lambda user, channel: channel == CHANNEL)
 
 
 def countdown(seconds: int, by: str) -> Iterator[Any]:
@@ -30,7 +31,6 @@ def countdown(seconds: int, by: str) -> Iterator[Any]:
 
 
 @page.get("/")
-@login_required  # type: ignore[untyped-decorator]
 def show() -> str:
     """The page. It needs the last event alone, but `run.end` may come after it."""
     stream = url_for("sse.stream", channels=CHANNEL, last=2)
@@ -38,10 +38,9 @@ def show() -> str:
 
 
 @page.post("/start")
-@login_required  # type: ignore[untyped-decorator]
 def start() -> Any:
     """Starts the countdown, unless it runs."""
-    seconds = request.form.get("seconds", type=int)
+    seconds = json_body().get("seconds")
     if seconds not in LENGTHS:
         abort(400, f"seconds must be one of {LENGTHS}")
     if not sse.start(countdown(seconds, current_user.name), key=KEY).started:
@@ -50,18 +49,7 @@ def start() -> Any:
 
 
 @page.post("/stop")
-@login_required  # type: ignore[untyped-decorator]
 def stop() -> Any:
     """Stops it, whoever started it and wherever it runs."""
     sse.stop(KEY)
     return jsonify()
-
-
-@page.errorhandler(HTTPException)
-def _failed(error: HTTPException) -> Any:
-    return jsonify(error=error.description), error.code
-
-
-@page.errorhandler(BrokerUnavailable)
-def _unavailable(error: BrokerUnavailable) -> Any:
-    return jsonify(error=str(error)), 503

@@ -96,7 +96,7 @@ def test_signing_out_ends_the_session(calm_site: Site, visit: Visit) -> None:
     page.wait_for_url("**/signin")
     page.get_by_role("link", name="Live").click()
     expect(page.locator("#state")).to_have_text("Live")
-    assert page.locator(".channels code").all_text_contents() == ["news", "ticks"]
+    assert page.locator(".intro code").all_text_contents() == ["news", "ticks"]
     page.get_by_role("link", name="Sign in").first.click()
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill("wrong")

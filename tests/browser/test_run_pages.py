@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from example_app.signin import DEMO_PASSWORDS
+
 from .conftest import Site, Visit
 
 
@@ -18,7 +20,7 @@ def open_page(site: Site, visit: Visit, path: str, name: str, width: int = 1280,
 
 
 def test_an_order_goes_on_over_a_reload_to_its_end(calm_site: Site, visit: Visit) -> None:
-    page = open_page(calm_site, visit, "/order/", "ada")
+    page = open_page(calm_site, visit, "/orders/", "ada")
     title, bar = page.locator("#progress-title"), page.locator("#progress")
     page.get_by_role("button", name="Place an order").click()
     expect(title).to_have_text("Paid")
@@ -31,12 +33,12 @@ def test_an_order_goes_on_over_a_reload_to_its_end(calm_site: Site, visit: Visit
 
 
 def test_a_cancelled_order_stands_still_and_is_nobody_elses(calm_site: Site, visit: Visit) -> None:
-    page = open_page(calm_site, visit, "/order/", "ada")
+    page = open_page(calm_site, visit, "/orders/", "ada")
     page.get_by_role("button", name="Place an order").click()
     expect(page.locator("#progress-title")).to_have_text("Received")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#progress-title")).to_have_text("Cancelled")
-    grace = open_page(calm_site, visit, "/order/", "grace")
+    grace = open_page(calm_site, visit, "/orders/", "grace")
     expect(grace.locator("#progress-title")).to_have_text("No order yet")
     assert grace.request.get(f"{calm_site.url}/stream?channels=run:order:ada").status == 403
 
@@ -57,7 +59,7 @@ def test_everybody_sees_the_timer_and_stops_it(calm_site: Site, visit: Visit) ->
         expect(page.get_by_role("button", name="Start")).to_be_enabled()
 
 
-@pytest.mark.parametrize("path", ["/order/", "/timer/"])
+@pytest.mark.parametrize("path", ["/orders/", "/timer/"])
 def test_the_page_fits_a_phone(calm_site: Site, visit: Visit, path: str) -> None:
     page = open_page(calm_site, visit, path, "grace", 390, 844)
     page.get_by_role("button", name=re.compile("Place|Start")).click()
@@ -65,3 +67,25 @@ def test_the_page_fits_a_phone(calm_site: Site, visit: Visit, path: str) -> None
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.locator("#cancel, #stop").click()
     expect(page.locator("#cancel, #stop")).to_be_disabled()
+
+
+def test_after_signing_in_comes_the_page_that_was_asked_for(calm_site: Site, visit: Visit) -> None:
+    page = visit().page
+    page.goto(f"{calm_site.url}/timer/")
+    page.wait_for_url("**/signin")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill(DEMO_PASSWORDS["ada"])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/timer/")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+
+
+def test_who_has_signed_out_is_told_so_by_the_page(calm_site: Site, visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.sign_in(calm_site.url, "ada")
+    page.goto(f"{calm_site.url}/timer/")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    visitor.sign_out_silently()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#problem")).to_have_text("you are signed out")
+    visitor.forgive_network_errors()

@@ -1,27 +1,18 @@
 /** The page "AI chat". The conversation is read from the stream alone: what comes in is put in as text. */
 
-import { reloadWhenSignedOut, showState } from "../../static/stream-state.js";
+import { byId, openStream, piece, post } from "../../static/page.js";
 
-const page = document.querySelector("main");
-const { PushClient } = await import(page.dataset.client);
-const [talk, form, stop, problem] = ["talk", "ask", "stop", "problem"].map((id) => document.getElementById(id));
+const [talk, form, stop, problem] = ["talk", "ask", "stop", "problem"].map(byId);
 
 const SHOWN = 200;
 const ENDS = { stopped: "Stopped.", failed: "The answer broke off:" };
-
-// -- the stream ---------------------------------------------------------------------------------------
-
-const client = new PushClient(page.dataset.stream, { lastEventId: "earliest" });
-showState(client, document.getElementById("state"), () => {});
-reloadWhenSignedOut(client, page.dataset.whoami);
 
 let answer = null;
 
 /** Adds an item to the conversation. */
 function say(by, text) {
-  const item = document.createElement("li");
+  const item = piece("li", "", text);
   item.dataset.by = by;
-  item.textContent = text;
   talk.append(item);
   while (talk.children.length > SHOWN) talk.firstElementChild.remove();
   return item;
@@ -39,42 +30,37 @@ function running(is) {
   form.querySelector(".primary").disabled = is;
 }
 
-client.on("question", ({ data }) =>
-  follow(() => {
-    say("question", data.text);
-    answer = say("answer", "");
-    answer.dataset.status = "running";
-    running(true);
-  }),
+await openStream(
+  {
+    question: ({ data }) =>
+      follow(() => {
+        say("question", data.text);
+        answer = say("answer", "");
+        answer.dataset.status = "running";
+        running(true);
+      }),
+    "run.text": ({ data }) =>
+      follow(() => {
+        answer ??= say("answer", "…"); // its beginning is not kept any more
+        answer.append(data.text);
+      }),
+    "run.end": ({ data }) => follow(() => end(data)),
+    "sse.reset": () => {
+      talk.replaceChildren();
+      answer = null;
+      running(false);
+    },
+  },
+  { lastEventId: "earliest" },
 );
 
-client.on("run.text", ({ data }) =>
-  follow(() => {
-    answer ??= say("answer", "…"); // its beginning is not kept any more
-    answer.append(data.text);
-  }),
-);
-
-client.on("run.end", ({ data: { status, error } }) =>
-  follow(() => {
-    running(false);
-    if (!answer) return;
-    answer.dataset.status = status;
-    if (ENDS[status]) {
-      const end = document.createElement("span");
-      end.className = "end";
-      end.textContent = [ENDS[status], error].filter(Boolean).join(" ");
-      answer.append(end);
-    }
-    answer = null;
-  }),
-);
-
-client.on("sse.reset", () => {
-  talk.replaceChildren();
-  answer = null;
+function end({ status, error }) {
   running(false);
-});
+  if (!answer) return;
+  answer.dataset.status = status;
+  if (ENDS[status]) answer.append(piece("span", "end", [ENDS[status], error].filter(Boolean).join(" ")));
+  answer = null;
+}
 
 // -- the form -----------------------------------------------------------------------------------------
 
@@ -86,19 +72,5 @@ form.addEventListener("submit", async (submit) => {
 });
 
 stop.addEventListener("click", async () => {
-  problem.textContent = (await post(page.dataset.stop, {})) ?? "";
+  problem.textContent = (await post(stop.dataset.url)) ?? "";
 });
-
-/** Sends JSON to the app; returns what went wrong, or null. */
-async function post(url, body) {
-  try {
-    const answer = await fetch(url, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-    });
-    return answer.ok ? null : (await answer.json()).error;
-  } catch {
-    return "The server did not answer; try again.";
-  }
-}

@@ -1,41 +1,33 @@
 /** The page "Live". Whatever comes in is put in as text, never as markup. */
 
-import { reloadWhenSignedOut, showState } from "../../static/stream-state.js";
-
-const page = document.querySelector("main");
-const { PushClient } = await import(page.dataset.client);
+import { byId, clock, openStream, piece, post, putOnTop } from "../../static/page.js";
 
 const SHOWN_EVENTS = 200;
 const SHOWN_STEPS = 30;
 const SHOWN_TICKS = 60;
 
-const byId = (id) => document.getElementById(id);
-
-/** @param {Date} moment */
-function clock(moment) {
-  const element = document.createElement("time");
-  element.dateTime = moment.toISOString();
-  element.textContent = moment.toLocaleTimeString([], { hour12: false });
-  return element;
-}
-
-/** A new element with a class and a text. */
-function piece(tag, name, text) {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.textContent = text;
-  return element;
-}
-
-/** Puts an item on top of a list, and takes old ones off its end. */
-function putOnTop(list, item, most) {
-  list.prepend(item);
-  while (list.children.length > most) list.lastElementChild.remove();
-}
-
 // -- the stream ---------------------------------------------------------------------------------------
 
-const client = new PushClient(page.dataset.stream, { lastEventId: "earliest" });
+let events = 0;
+let connections = 0;
+const ticks = [];
+
+const client = await openStream(
+  {
+    "sse.open": () => {
+      byId("reconnects").textContent = connections++;
+    },
+    "sse.heartbeat": () => {
+      byId("cursor").textContent = client.lastEventId;
+    },
+    message: showEvent,
+    news: showEvent,
+    chat: showEvent,
+    private: showEvent,
+    tick: showTick,
+  },
+  { lastEventId: "earliest", tell },
+);
 
 function tell(text) {
   const item = document.createElement("li");
@@ -43,23 +35,11 @@ function tell(text) {
   putOnTop(byId("log"), item, SHOWN_STEPS);
 }
 
-let events = 0;
-let connections = 0;
-
 function count() {
   events += 1;
   byId("count").textContent = events;
   byId("cursor").textContent = client.lastEventId;
 }
-
-showState(client, byId("state"), tell);
-reloadWhenSignedOut(client, page.dataset.whoami);
-client.on("sse.open", () => {
-  byId("reconnects").textContent = connections++;
-});
-client.on("sse.heartbeat", () => {
-  byId("cursor").textContent = client.lastEventId;
-});
 
 // -- events -------------------------------------------------------------------------------------------
 
@@ -83,13 +63,9 @@ function asText(data) {
   return typeof data === "string" ? data : JSON.stringify(data);
 }
 
-for (const type of ["message", "news", "chat", "private"]) client.on(type, showEvent);
-
 // -- ticks --------------------------------------------------------------------------------------------
 
-const ticks = [];
-
-client.on("tick", ({ data }) => {
+function showTick({ data }) {
   count();
   ticks.push(data.value);
   if (ticks.length > SHOWN_TICKS) ticks.shift();
@@ -97,7 +73,7 @@ client.on("tick", ({ data }) => {
   byId("tick-number").textContent = data.number;
   byId("tick-delay").textContent = `${Math.max(0, Math.round(Date.now() - data.at_ms))} ms`;
   drawCurve();
-});
+}
 
 function drawCurve() {
   const low = Math.min(...ticks);
@@ -114,24 +90,10 @@ function drawCurve() {
 byId("publish")?.addEventListener("submit", async (submit) => {
   submit.preventDefault();
   const form = submit.target;
-  const failure = await publish(form.action, Object.fromEntries(new FormData(form)));
+  const failure = await post(form.action, Object.fromEntries(new FormData(form)));
   const result = byId("published");
   result.toggleAttribute("data-failed", failure !== null);
   result.textContent = failure ?? "Published.";
   if (failure === null) form.elements.text.value = "";
   form.elements.text.focus();
 });
-
-/** Sends an event to the app; returns what went wrong, or null. */
-async function publish(url, event) {
-  try {
-    const answer = await fetch(url, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(event),
-    });
-    return answer.ok ? null : (await answer.json()).error;
-  } catch {
-    return "The server did not answer; try again.";
-  }
-}

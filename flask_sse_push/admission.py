@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from flask import Flask, Request
+from flask import Flask, Request, abort
 
 from . import access, cors, login, query
 from .auth import NOBODY, Identity, refused_token
@@ -43,17 +43,17 @@ class Grant(NamedTuple):
             access.may_listen(None, channel, settings.public_channels, None) for channel in self.channels
         )
 
-    def may_listen(self, user: Any, channel: str, settings: Settings, hooks: Hooks) -> bool:
-        """Whether `user`, who the identity is now, may listen to `channel`.
+    def vouches_for(self, channel: str) -> bool:
+        """Whether its ticket settles that it may listen to `channel`, which was allowed when that was made.
 
-        What a ticket names was allowed when it was made. It is asked about again where its user is known:
-        where one can be loaded.
+        It is asked about again where the ticket's user is known: where one can be loaded.
         """
-        if self.ticket is not None and channel not in self.ticket.channels:
-            return access.may_listen(None, channel, settings.public_channels, None)
-        if self.ticket is not None and self.identity.renew is None:
-            return True
-        return access.may_listen(user, channel, settings.public_channels, hooks.authorize)
+        ticket = self.ticket
+        return ticket is not None and self.identity.renew is None and channel in ticket.channels
+
+
+#: What a stream of nobody on public channels rests on.
+NOTHING = Grant(NOBODY, (), None, 0.0)
 
 
 class Admission:
@@ -61,7 +61,7 @@ class Admission:
 
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self._app = app
-        self._settings = settings
+        self.settings = settings
         self._hooks = hooks
 
     def grant(self, request: Request) -> Grant:
@@ -69,16 +69,18 @@ class Admission:
 
         :raises Refused: 400, 401 or 403.
         """
-        self._check_origin(request)
+        if self.settings.cors_origins:
+            cors.check(request, self.settings.cors_origins)
         began = time.monotonic()
-        channels = query.channels(request.args, self._settings.max_channels)
+        channels = query.channels(request.args, self.settings.max_channels)
         ticket = self._ticket(request)
         if ticket is not None and not query.names_channels(request.args):
             channels = ticket.channels
         identity = self._identity(request) if ticket is None else self._ticket_identity(ticket)
         grant = Grant(identity, channels, ticket, began)
         for channel in channels:
-            if not grant.may_listen(identity.user, channel, self._settings, self._hooks):
+            beyond = ticket is not None and channel not in ticket.channels
+            if not (self._is_public(channel) if beyond else self._may_listen(grant, identity.user, channel)):
                 raise access.refused(identity.user, channel, can_sign_in=self._knows_users())
         return grant
 
@@ -90,26 +92,20 @@ class Admission:
         :param grant: None for a stream of nobody that began with public channels.
         """
         with self._app.app_context():
-            identity = grant.identity if grant else NOBODY
-            user = identity.user
+            grant = grant or NOTHING
+            identity, user = grant.identity, grant.identity.user
             if identity.renew is not None:
                 user = identity.renew()
                 if user is None:
                     return None
-            vouched = grant.ticket.channels if grant and grant.ticket and identity.renew is None else ()
-            public, authorize = self._settings.public_channels, self._hooks.authorize
-            return [
-                name
-                for name in channels
-                if name not in vouched and not access.may_listen(user, name, public, authorize)
-            ]
+            return [name for name in channels if not self._may_listen(grant, user, name)]
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
         """A ticket for `user`; see `SSEBlueprint.ticket`."""
         names = checked_channels(channels)
-        if len(names) > self._settings.max_channels:
-            raise ValueError(f"channels are {len(names)}, at most {self._settings.max_channels} are allowed")
-        public, authorize = self._settings.public_channels, self._hooks.authorize
+        if len(names) > self.settings.max_channels:
+            raise ValueError(f"channels are {len(names)}, at most {self.settings.max_channels} are allowed")
+        public, authorize = self.settings.public_channels, self._hooks.authorize
         access.check(user, names, public, authorize, can_sign_in=self._knows_users())
         return self._tickets().sign(access.user_id(user), names, seconds)
 
@@ -119,13 +115,24 @@ class Admission:
         :raises Refused: 401 or 403.
         """
         identity = self._identity(request)
-        public, authorize = self._settings.public_channels, self._hooks.authorize
+        public, authorize = self.settings.public_channels, self._hooks.authorize
         access.check(identity.user, channels, public, authorize, can_sign_in=self._knows_users())
         return identity
 
     def user(self, request: Request) -> Any:
         """Who asks; None for nobody."""
         return self._identity(request).user
+
+    def check_admin(self, request: Request) -> None:
+        """Passes for whom `@sse.authorize_admin` lets in.
+
+        :raises NotFound: when the app lets nobody in.
+        :raises Refused: 401 or 403.
+        """
+        is_admin = self._hooks.authorize_admin or abort(404)
+        user = self.user(request)
+        if not is_admin(user):
+            raise self.denied(user, "this is for admins")
 
     def denied(self, user: Any, message: str) -> Refused:
         """The refusal of somebody who may not do what the message says."""
@@ -136,12 +143,15 @@ class Admission:
     def secrets(self) -> StreamSecrets | None:
         """The secrets of this app's streams; None when it has no key to sign with."""
         keys = self._keys()
-        return stream_secrets(tuple(keys), self._settings.prefix) if keys[-1] else None
+        return stream_secrets(tuple(keys), self.settings.prefix) if keys[-1] else None
 
-    def _check_origin(self, request: Request) -> None:
-        allowed = self._settings.cors_origins
-        if allowed and cors.is_foreign(request.headers.get("Origin"), request.host, allowed):
-            raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not open streams")
+    def _may_listen(self, grant: Grant, user: Any, channel: str) -> bool:
+        """Whether the grant holds for `channel`, with its user as they are now."""
+        public, authorize = self.settings.public_channels, self._hooks.authorize
+        return grant.vouches_for(channel) or access.may_listen(user, channel, public, authorize)
+
+    def _is_public(self, channel: str) -> bool:
+        return access.may_listen(None, channel, self.settings.public_channels, None)
 
     def _identity(self, request: Request) -> Identity:
         for who in self._hooks.identify or [login.session_identity]:
@@ -165,7 +175,7 @@ class Admission:
     # -- tickets -----------------------------------------------------------------------------------------
 
     def _ticket(self, request: Request) -> Ticket | None:
-        text = request.args.get(PARAMETER)
+        text = query.given(request.args, PARAMETER)
         return None if text is None else self._tickets().read(text)
 
     def _ticket_identity(self, ticket: Ticket) -> Identity:
@@ -185,4 +195,4 @@ class Admission:
         keys = self._keys()
         if not keys[-1]:
             raise ConfigError("SECRET_KEY", keys[-1], "a secret of the app's: tickets are signed with it")
-        return Tickets(keys, self._settings.prefix)
+        return Tickets(keys, self.settings.prefix)

@@ -14,8 +14,7 @@ from flask import Request
 
 from . import cors
 from .admission import Admission
-from .announcer import DEFAULT_CHANNEL, MessageAnnouncer
-from .config import Settings
+from .announcer import DEFAULT_CHANNEL
 from .cursor import MAX_LENGTH
 from .errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from .event import checked_channel
@@ -49,15 +48,6 @@ def body(request: Request, most: int = MAX_BODY) -> dict[str, Any]:
     return found
 
 
-def check_origin(request: Request, allowed: Collection[str]) -> None:
-    """Lets pages of the app's own host and of the listed origins pass, and whoever is no page.
-
-    :raises Refused: 403.
-    """
-    if cors.is_foreign(request.headers.get("Origin"), request.host, allowed):
-        raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not do this")
-
-
 def bad(message: str, status: int = 400, **details: Any) -> Refused:
     """The refusal of a request that cannot be meant."""
     return Refused(status, ErrorCode.INVALID_FORMAT, message, details=details or None)
@@ -74,13 +64,14 @@ def unknown_fields(found: dict[str, Any], known: Collection[str]) -> None:
 
 
 def change_channels(
-    request: Request, connection: str, admission: Admission, announcer: MessageAnnouncer, settings: Settings
+    request: Request, connection: str, admission: Admission, runtime: Runtime
 ) -> dict[str, Any]:
     """Has the stream join and leave what the body says; it is told by `sse.channels` when that is done.
 
     :raises Refused: 400, 401, 403, 413, 415.
     """
-    check_origin(request, settings.cors_origins)
+    settings = runtime.settings
+    cors.check(request, settings.cors_origins)
     asked = body(request)
     unknown_fields(asked, ("join", "leave", "since", "last", "secret"))
     join, leave = (_channels(asked, field, settings.max_channels) for field in ("join", "leave"))
@@ -93,7 +84,7 @@ def change_channels(
     if not known or not secrets.match(secret, connection, identity.user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is not the one that sse.open gave this stream, or it is another user's"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
-    announcer.change(connection, join, leave, since=since, last=last, vouched=False)
+    runtime.announcer.change(connection, join, leave, since=since, last=last, vouched=False)
     return {"connection": connection, "join": join, "leave": leave}
 
 
@@ -108,7 +99,7 @@ def publish(
     :raises Refused: 400 when something is missing, 401, 403, 413, 415; 422 when it is no event.
     """
     settings = runtime.settings
-    check_origin(request, settings.cors_origins)
+    cors.check(request, settings.cors_origins)
     asked = body(request, MAX_BODY + LONGEST_CHARACTER * settings.max_message)
     unknown_fields(asked, ("event", "data", "channel", "exclude"))
     missing = [name for name in ("event", "data") if asked.get(name) is None]
@@ -131,14 +122,8 @@ def publish(
     return {"cursor": cursor, "channel": channel, "streams": runtime.inquiries.count(channel)}
 
 
-def stats(request: Request, admission: Admission, is_admin: Callable[[Any], bool], runtime: Runtime) -> Any:
-    """The figures of all workers.
-
-    :raises Refused: 401 or 403.
-    """
-    user = admission.user(request)
-    if not is_admin(user):
-        raise admission.denied(user, "the figures are for admins")
+def stats(runtime: Runtime) -> dict[str, Any]:
+    """The figures of all workers."""
     workers = runtime.inquiries.stats()
     return {"streams": sum(figures["streams"] for figures in workers), "workers": workers}
 

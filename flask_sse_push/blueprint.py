@@ -2,66 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    after_this_request,
-    current_app,
-    g,
-    has_request_context,
-    jsonify,
-    request,
-)
+from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.datastructures import Headers
 
-from . import access, api, cors, login, logs, monitor, presence, query, quotas, signals, tickets
-from .admission import Admission, Grant, Hooks
+from . import api, cors, logout, logs, monitor, page, presence, quotas, signals, tickets
+from .admission import Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
-from .auth import refused_token
-from .brokers.base import BROADCAST
 from .cli import add_commands
 from .config import Settings
-from .control import REVOKE
-from .cursor import LOST
-from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
+from .door import Door, StreamResponse, read_query
+from .errors import Refused
 from .event import checked_channel
-from .http_encoding import GzipStream
-from .hub import Hub
-from .resume import Resume
 from .runs import STOP, Items, Run, checked_key, streamed
 from .runtime import Runtime
-from .transports import StreamSink, stream
-from .wire import GZIP_HEADERS, HEADERS, NEGOTIATED_HEADERS, jittered_ms
+from .wire import HEADERS
 
 F = TypeVar("F")
 
-logger = logging.getLogger(__name__)
-
+#: Where `app.extensions` keeps the doors, by their blueprints.
 EXTENSION = "sse_push"
-#: Where `flask.g` keeps when the request began, in monotonic seconds.
-BEGAN = "_sse_push_began"
-
-logger = logging.getLogger(__name__)
-
-
-class StreamResponse(Response):
-    """A response without a length or a location to work out: its headers go out as they are."""
-
-    def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
-        return self.headers
 
 
 class SSEBlueprint(Blueprint):
@@ -85,10 +50,9 @@ class SSEBlueprint(Blueprint):
         self.add_url_rule("/health", "health", self._health, methods=["GET"])
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
         self._reports = monitor.Bucket()
-        self.before_app_request(_note_begin)
+        self.app_url_value_preprocessor(page.note_begin)
         self.record_once(self._add_to_templates)
-        self.url_value_preprocessor(_check_query)
-        self.url_value_preprocessor(_hide_ticket)
+        self.url_value_preprocessor(read_query)
         self.after_request(self._allow_origin)
         self.app_errorhandler(Refused)(self._refuse)
         add_commands(self)
@@ -100,14 +64,13 @@ class SSEBlueprint(Blueprint):
 
         :raises ConfigError: naming the wrong key.
         """
-        states = app.extensions.setdefault(EXTENSION, {})
-        if self not in states:
+        doors = app.extensions.setdefault(EXTENSION, {})
+        if self not in doors:
             settings = Settings.load(app.config)
             quotas.check(settings)
             logs.set_up(settings)
-            judge = Admission(app, settings, self._hooks).judge
-            states[self] = Runtime(settings, app.json.dumps, signals.StreamSignals(app), judge)
-            login.on_logout(app, self._logged_out)
+            doors[self] = Door(app, settings, self._hooks)
+            logout.watch(app, doors[self].runtime)
         super().register(app, options)
 
     def init_app(self, app: Flask) -> None:
@@ -115,7 +78,7 @@ class SSEBlueprint(Blueprint):
         app.register_blueprint(self, url_prefix=Settings.load(app.config).url_prefix)
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:
-        state.app.jinja_env.globals.setdefault(self.name, _InTemplates(self))
+        state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))
 
     @property
     def runtime(self) -> Runtime:
@@ -123,6 +86,10 @@ class SSEBlueprint(Blueprint):
 
         :raises RuntimeError: without an app context, or when the blueprint is not registered.
         """
+        return self._door.runtime
+
+    @property
+    def _door(self) -> Door:
         if not current_app:
             raise RuntimeError(
                 f"{self.name}: no app context here; use `with app.app_context():`, or in a process without "
@@ -164,18 +131,6 @@ class SSEBlueprint(Blueprint):
         """Takes a channel from a user's open streams, or ends them; see `MessageAnnouncer.revoke`."""
         self.announcer.revoke(user_id, channel)
 
-    def _logged_out(self, app: Flask, user: Any, **extra: Any) -> None:
-        """Ends the streams of a user who logged out by flask-login. The logout itself never fails by it."""
-        runtime: Runtime = app.extensions[EXTENSION][self]
-        id = access.user_id(user)
-        if id is None:
-            return
-        tell = partial(_tell_of_logout, runtime, id)
-        tell()
-        if has_request_context():
-            # Until the browser has the answer, its other tabs come back with a session that still looks good.
-            after_this_request(partial(_call_when_sent, tell))
-
     # -- tickets -----------------------------------------------------------------------------------------
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = tickets.LONGEST) -> str:
@@ -190,7 +145,7 @@ class SSEBlueprint(Blueprint):
         :raises Refused: 401 or 403, when `user` may not listen to one of them; as the answer of a view it
             becomes one.
         """
-        return self._admission().ticket(user, channels, seconds)
+        return self._door.admission.ticket(user, channels, seconds)
 
     def authorize_publish(self, allowed: F) -> F:
         """Registers `allowed(user, channel) -> bool` and so opens `POST <prefix>/publish` to whom it lets."""
@@ -369,232 +324,59 @@ class SSEBlueprint(Blueprint):
         :param channels: what the page will listen to.
         :raises InvalidEvent: for a name that is no channel's.
         """
-        for name in channels:
-            checked_channel(name)
-        began = g.get(BEGAN, None) if has_request_context() else None
-        ago = 0.0 if began is None else time.monotonic() - began
-        try:
-            return str(self.runtime.position(ago))
-        except BrokerUnavailable as error:
-            logger.warning("no cursor for a page, which will fetch its state again: %s", error)
-            return LOST
+        return page.cursor(self.runtime, channels)
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker process: streams, channels, the state of its link to the broker."""
         return self.runtime.hub.stats()
 
-    # -- the stream --------------------------------------------------------------------------------------
+    # -- the routes --------------------------------------------------------------------------------------
 
     def _stream(self) -> Response:
-        runtime = self.runtime
-        settings = runtime.settings
-        if not runtime.has_room():  # before anybody is looked up
-            raise self._full()
-        args, environ = request.args, request.environ
-        address = runtime.quotas.address(request.remote_addr)
-        runtime.quotas.admit("address", address)
-        admission = self._admission()
-        grant = admission.grant(request)
-        runtime.quotas.admit("user", grant.identity.user_id)
-        resume = Resume((*grant.channels, BROADCAST), query.start(args, environ.get("HTTP_LAST_EVENT_ID")))
-        sink = runtime.transports.sink(
-            environ, secrets.token_urlsafe(9), grant.identity.user_id, grant.channels
-        )
-        sink.grant = grant if grant.can_change(settings) else None
-        sink.tagged = query.tagged(args)
-        sink.wait = query.batch(args)
-        secrets_of_streams = admission.secrets()
-        if secrets_of_streams is not None:
-            sink.secret = secrets_of_streams.of(sink.connection, sink.user_id)
-        if not runtime.has_room(sink):
-            raise self._full()
-        headers = HEADERS
-        if settings.http_compression:
-            gzip = query.accepts_gzip(request.accept_encodings)
-            headers = GZIP_HEADERS if gzip else NEGOTIATED_HEADERS
-            sink.coding = GzipStream() if gzip else None
-        body = stream(runtime.hub, sink, resume, settings)
-        if request.method == "HEAD":
-            return StreamResponse(body, headers=headers)
-        self._take_place(sink, grant, address)
-        response = StreamResponse(body, headers=headers)
-        if sink.hold is not None:
-            response.call_on_close(partial(_give_back_unused, sink, runtime.hub))
-        return response
+        return self._door.open(request._get_current_object())  # type: ignore[attr-defined]
 
     def _change_channels(self, connection: str) -> tuple[Response, int]:
-        settings, announcer = self.runtime.settings, self.announcer
-        with _unavailable_as_503(settings):
-            done = api.change_channels(request, connection, self._admission(), announcer, settings)
+        door = self._door
+        with door.needs_broker():
+            done = api.change_channels(request, connection, door.admission, door.runtime)
         return jsonify(done), 202
 
-    def _full(self) -> Refused:
-        return Refused(
-            503,
-            ErrorCode.SERVICE_UNAVAILABLE,
-            "this worker has no room for another stream",
-            retry_after=jittered_ms(self.runtime.settings.retry) / 1000,
-        )
-
-    def _take_place(self, sink: StreamSink, grant: Grant, address: str | None) -> None:
-        """Counts the stream, and uses up its ticket; neither, when one of them fails."""
-        sink.hold = self.runtime.quotas.seat(sink.user_id, address)
-        try:
-            self._use_up(grant)
-        except BaseException:
-            if sink.hold is not None:
-                sink.hold.release()
-            raise
-
     def _publish(self) -> Response:
-        may_publish = self._hooks.authorize_publish
-        if may_publish is None:
-            abort(404)
-        with _unavailable_as_503(self.runtime.settings):
-            return jsonify(api.publish(request, self._admission(), may_publish, self.runtime))
+        may_publish, door = self._hooks.authorize_publish or abort(404), self._door
+        with door.needs_broker():
+            return jsonify(api.publish(request, door.admission, may_publish, door.runtime))
 
     def _stats(self) -> Response:
-        is_admin = self._hooks.authorize_admin
-        if is_admin is None:
-            abort(404)
-        with _unavailable_as_503(self.runtime.settings):
-            response = jsonify(api.stats(request, self._admission(), is_admin, self.runtime))
+        door = self._door_for_admins()
+        with door.needs_broker():
+            response = jsonify(api.stats(door.runtime))
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    # -- for operators -----------------------------------------------------------------------------------
-
-    def _check_admin(self) -> None:
-        is_admin = self._hooks.authorize_admin
-        if is_admin is None:
-            abort(404)
-        admission = self._admission()
-        user = admission.user(request)
-        if not is_admin(user):
-            raise admission.denied(user, "this is for admins")
-
     def _metrics(self) -> Response:
-        self._check_admin()
-        return monitor.metrics(self.runtime, request)
+        return monitor.metrics(self._door_for_admins().runtime, request)
 
     def _health(self) -> Response:
-        self._check_admin()
-        return monitor.check_health(self.runtime)
+        return monitor.check_health(self._door_for_admins().runtime)
+
+    def _door_for_admins(self) -> Door:
+        door = self._door
+        door.admission.check_admin(request)
+        return door
 
     def _take_report(self) -> tuple[str, int]:
         monitor.take_report(self.runtime, request, self._reports)
         return "", 204
 
     def _refuse(self, refused: Refused) -> Response:
-        self.runtime.figures.count("refused", str(int(refused.code)))
-        logs.refused(refused, request.remote_addr, request.path)
-        return _refusal(refused)
-
-    def _admission(self) -> Admission:
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        return Admission(app, self.runtime.settings, self._hooks)
-
-    def _use_up(self, grant: Grant) -> None:
-        """Takes the grant's ticket, so that nobody can come with it again."""
-        ticket = grant.ticket
-        if ticket is None:
-            return
-        try:
-            first = self.runtime.broker.claim(f"ticket:{ticket.name}", ticket.expires - time.time())
-        except BrokerUnavailable as error:
-            raise Refused(
-                503,
-                ErrorCode.SERVICE_UNAVAILABLE,
-                "whether the ticket was used cannot be told now",
-                retry_after=jittered_ms(self.runtime.settings.retry) / 1000,
-            ) from error
-        if not first:
-            raise refused_token()
+        return self._door.refuse(refused, request)
 
     def _allow_origin(self, response: Response) -> Response:
         """Lets pages of the listed origins read any answer under the prefix, the client's module too."""
-        allowed = self.runtime.settings.cors_origins
+        allowed = self._door.settings.cors_origins
         if allowed:
             preflight = request.method == "OPTIONS"
             origin = request.headers.get("Origin")
             response.headers.update(cors.headers(origin, allowed, preflight=preflight))
             response.vary.add("Origin")
         return response
-
-
-@contextlib.contextmanager
-def _unavailable_as_503(settings: Settings) -> Iterator[None]:
-    """A request that needs the broker is refused when that does not answer."""
-    try:
-        yield
-    except BrokerUnavailable as error:
-        raise Refused(
-            503,
-            ErrorCode.SERVICE_UNAVAILABLE,
-            "the broker does not answer",
-            retry_after=jittered_ms(settings.retry) / 1000,
-        ) from error
-
-
-def _tell_of_logout(runtime: Runtime, user_id: str) -> None:
-    arguments = {"user_id": user_id, "channel": None, "reason": "logout"}
-    try:
-        runtime.announcer.command(REVOKE, **arguments)
-    except BrokerUnavailable as error:
-        logger.warning("a logout will be told to the other workers later: %s", error)
-        runtime.guard.revoke_later(**arguments)
-
-
-def _call_when_sent(function: Callable[[], None], response: Response) -> Response:
-    response.call_on_close(function)
-    return response
-
-
-def _give_back_unused(sink: StreamSink, hub: Hub) -> None:
-    """Called when the server is done with the response, which may never have begun."""
-    if sink.hold is not None and sink not in hub:  # a hijacked stream lives on
-        sink.hold.release()
-
-
-def _check_query(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Refuses bytes that werkzeug could not read."""
-    try:
-        request.query_string.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(400, ErrorCode.INVALID_FORMAT, "the query is not UTF-8") from error
-
-
-def _hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Takes the ticket out of what servers and error trackers write into their logs."""
-    if tickets.PARAMETER in request.args:  # read first: from here on the query has no ticket
-        environ = request.environ
-        environ["QUERY_STRING"] = tickets.redacted_query(environ.get("QUERY_STRING", ""))
-        request.query_string = environ["QUERY_STRING"].encode("latin-1")
-        for key in ("RAW_URI", "REQUEST_URI"):
-            if key in environ:
-                environ[key] = tickets.redacted_url(environ[key])
-
-
-class _InTemplates:
-    """What templates see under the blueprint's name: `{{ sse.cursor("news") }}`."""
-
-    def __init__(self, blueprint: SSEBlueprint) -> None:
-        self.cursor = blueprint.cursor
-
-
-def _note_begin() -> None:
-    """Notes when a request began: what its view reads is newer."""
-    setattr(g, BEGAN, time.monotonic())
-
-
-def _refusal(refused: Refused) -> Response:
-    response = jsonify(error_body(refused.code, refused.message, refused.details))
-    response.status_code = refused.status
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"  # it quotes what was asked for
-    if refused.status == 401:
-        failed = refused.code != ErrorCode.AUTH_REQUIRED
-        response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if failed else "Bearer"
-    if refused.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(refused.retry_after)))
-    return response

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from .errors import ErrorCode, Refused
+
+if TYPE_CHECKING:
+    from flask import Request
 
 #: Seconds a browser remembers the answer to a preflight.
 MAX_AGE = 600
@@ -38,3 +44,13 @@ def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
     :param host: that of the request, with its port.
     """
     return origin is not None and origin not in allowed and origin.partition("://")[2] != host
+
+
+def check(request: Request, allowed: Collection[str]) -> None:
+    """Lets pages of the app's own host and of the listed origins pass, and whoever is no page.
+
+    :raises Refused: 403.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and is_foreign(origin, request.host, allowed):
+        raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not do this")

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Request, Response, jsonify
 
-from . import api, health, worker
+from . import api, cors, health, worker
 from .errors import BrokerUnavailable, ErrorCode, Refused
 from .figures import Figures
 from .meters import METRICS_FOLDER, has_prometheus
@@ -58,7 +58,7 @@ def check_health(runtime: Runtime) -> Response:
             broker_seconds=seconds,
             broker_error=error,
             streams=levels.streams,
-            places=min(runtime.settings.max_streams, worker.file_places()),
+            places=runtime.places(),
             linked=not levels.deaf,
             probe=levels.probe,
             stopping=worker.stops(),
@@ -95,7 +95,7 @@ def take_report(runtime: Runtime, request: Request, bucket: Bucket) -> None:
 
     :raises Refused: 400, 403, 413, 415 or 429.
     """
-    api.check_origin(request, runtime.settings.cors_origins)
+    cors.check(request, runtime.settings.cors_origins)
     if not bucket.take():
         raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "too many reports by all clients", retry_after=60)
     found = api.body(request, MAX_REPORT)

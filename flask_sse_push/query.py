@@ -16,6 +16,11 @@ DEFAULT_CHANNEL = "sse"
 _TOO_LONG = "?"
 
 
+def given(args: MultiDict[str, str], name: str) -> str | None:
+    """The first value of a parameter; None when it is not there."""
+    return args[name] if name in args else None  # noqa: SIM401 (`get` raises and catches an exception of 1 µs)
+
+
 def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
     """The channels of `?channels=a,b` and `?channel=c`, without repeats; `sse` when none is named.
 
@@ -44,10 +49,10 @@ def start(args: MultiDict[str, str], last_event_id: str | None) -> Start:
 
     :raises Refused: 400, for a `last` that is not a number.
     """
-    cursor = last_event_id or _given(args, "last_event_id") or _given(args, "lastEventId")
+    cursor = last_event_id or given(args, "last_event_id") or given(args, "lastEventId")
     if cursor:
         return Start(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
-    last = _given(args, "last")
+    last = given(args, "last")
     if last is None:
         return Start()
     if not (last.isascii() and last.isdigit() and len(last) < 10):
@@ -57,11 +62,7 @@ def start(args: MultiDict[str, str], last_event_id: str | None) -> Start:
 
 def tagged(args: MultiDict[str, str]) -> bool:
     """Whether each event is to name its channels in a field `channel:`; `?tagged=1` asks for it."""
-    return _given(args, "tagged") == "1"
-
-
-def _given(args: MultiDict[str, str], name: str) -> str | None:
-    return args[name] if name in args else None  # noqa: SIM401 (`get` raises and catches an exception of 1 µs)
+    return given(args, "tagged") == "1"
 
 
 def batch(args: MultiDict[str, str]) -> float | None:
@@ -69,7 +70,7 @@ def batch(args: MultiDict[str, str]) -> float | None:
 
     :raises Refused: 400, for anything but whole milliseconds up to MAX_BATCH_MS.
     """
-    wish = args.get("batch")
+    wish = given(args, "batch")
     if wish is None:
         return None
     if wish.isascii() and wish.isdigit() and len(wish) < 10 and int(wish) <= MAX_BATCH_MS:

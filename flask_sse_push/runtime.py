@@ -28,7 +28,6 @@ from .presence import Presence
 from .quotas import Quotas
 from .registry import Registry
 from .runs import Runs
-from .sink import Sink
 from .transports import Transports
 
 logger = logging.getLogger(__name__)
@@ -110,7 +109,7 @@ class Runtime:
 
         :raises BrokerUnavailable: when it does not answer in time.
         """
-        streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
+        streams = self._open
         position = streams.hub.position() if streams else None
         if position is None:
             position = self.broker.probe(NOBODY)
@@ -133,19 +132,25 @@ class Runtime:
 
     def levels(self) -> Levels:
         """How things stand in this process now."""
-        streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
+        streams = self._open
         return streams.hub.levels() if streams else Levels()
 
     def is_lonely(self) -> bool:
         """Whether the broker serves one process while gunicorn runs several."""
         return self.settings.broker_url.startswith("memory:") and worker.count() > 1
 
-    def has_room(self, sink: Sink | None = None) -> bool:
-        """Whether this worker can take another stream, one like `sink`."""
-        places = min(self.settings.max_streams, worker.file_places())
-        if sink is not None and sink.holds_request:
-            places = min(places, worker.request_places() or places)
-        return len(self.hub) < places
+    def places(self) -> int:
+        """How many streams this worker takes."""
+        return min(self.settings.max_streams, worker.file_places())
+
+    def request_places(self, places: int) -> int:
+        """How many of its `places` are for streams that each hold a place for a request all the time."""
+        return min(places, worker.request_places() or places)
+
+    @property
+    def _open(self) -> Streams | None:
+        """What this process has once it has streams; None before."""
+        return self._parts.get(os.getpid(), {}).get("streams")
 
     def _part(self, name: str) -> Any:
         parts = self._parts.get(os.getpid())
@@ -189,7 +194,7 @@ class Runtime:
         return Streams(hub, guard, inquiries, runs)
 
     def _streams(self) -> int:
-        streams: Streams | None = self._parts.get(os.getpid(), {}).get("streams")
+        streams = self._open
         return len(streams.hub) if streams else 0
 
     def begin_anew(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:

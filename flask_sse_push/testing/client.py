@@ -23,7 +23,7 @@ from ..drain import open_streams
 from ..hub import Hub
 from ..runtime import Runtime
 from .events import Event, Parser
-from .memory import runtimes
+from .memory import doors
 
 #: Seconds that a wait lasts at most, unless the test says otherwise.
 TIMEOUT = 5.0
@@ -166,7 +166,7 @@ class EventStream:
     def _await_opening(self, app: Flask) -> None:
         self.next("sse.open")
         hub = _hub_of(self.opening["connection"])
-        self._runtime = next(runtime for runtime in runtimes(app) if runtime.hub is hub)
+        self._runtime = next(door.runtime for door in doors(app) if door.runtime.hub is hub)
         self._runtime.hub.commands.on(MARK, partial(_mark, self._runtime.hub))
         self._catch_up()
 
@@ -238,7 +238,7 @@ class SSEClient:
         return stream
 
     def _url(self) -> str:
-        runtimes(self._app)  # raises when there is none
+        doors(self._app)  # raises when there is none
         blueprint = next(iter(self._app.extensions[EXTENSION]))
         with self._app.test_request_context():
             return self._app.url_for(f"{blueprint.name}.stream")

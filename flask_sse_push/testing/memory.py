@@ -12,8 +12,9 @@ from flask import Flask
 
 from ..blueprint import EXTENSION
 from ..config import Settings
+from ..door import Door
 from ..event import checked_channel
-from ..runtime import NOBODY, Runtime
+from ..runtime import NOBODY
 from .events import Event, Parser
 
 #: A clock that stands still makes every client look slow the moment it is wound.
@@ -37,8 +38,8 @@ class FakeClock:
         self._now += seconds
 
 
-def runtimes(app: Flask) -> list[Runtime]:
-    """What the blueprints registered on `app` run on.
+def doors(app: Flask) -> list[Door]:
+    """What the blueprints registered on `app` serve it by.
 
     :raises RuntimeError: when there is none.
     """
@@ -61,14 +62,14 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
     changed = PATIENT | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
-    before = [(runtime, runtime.settings) for runtime in runtimes(app)]
-    for runtime, own in before:
-        runtime.begin_anew(replace(own, **changed), clock)
+    before = [(door, door.settings) for door in doors(app)]
+    for door, own in before:
+        door.begin_anew(replace(own, **changed), clock)
     try:
         yield app
     finally:
-        for runtime, own in before:
-            runtime.begin_anew(own)
+        for door, own in before:
+            door.begin_anew(own)
 
 
 def published(app: Flask, channel: str = "sse") -> list[Event]:
@@ -80,7 +81,7 @@ def published(app: Flask, channel: str = "sse") -> list[Event]:
     """
     name = checked_channel(channel)
     found: list[Event] = []
-    for runtime in runtimes(app):
-        for entry in runtime.broker.history({name: 0}, NOBODY).channels[name].entries:
+    for door in doors(app):
+        for entry in door.runtime.broker.history({name: 0}, NOBODY).channels[name].entries:
             found += Parser().feed(entry.frame)
     return found

@@ -145,7 +145,7 @@ def test_a_command_that_comes_while_the_stream_is_being_made_still_counts(house:
     """The user is looked up, then the rights are taken, then the stream opens."""
     with house.stream("red", "bob"):  # so that the worker hears commands
         response = house.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
-        guard = house.app.extensions["sse_push"][house.sse].guard
+        guard = house.app.extensions["sse_push"][house.sse].runtime.guard
         house.revoke("ada")
         eventually(lambda: guard._heard)
         reader = Reader(response)
@@ -229,14 +229,14 @@ def test_rules_that_keep_failing_send_streams_back_to_the_door(house: House) -> 
 
 def test_streams_of_nobody_on_public_channels_are_never_asked_about(house: House) -> None:
     with house.stream("sse", None), house.stream("red"):
-        runtime = house.app.extensions["sse_push"][house.sse]
+        runtime = house.app.extensions["sse_push"][house.sse].runtime
         assert len(runtime.hub) == 2
         assert len(runtime.guard._watches) == 1
 
 
 def test_lost_commands_send_every_stream_with_a_user_back_to_the_door(house: House) -> None:
     with house.stream("red") as ada, house.stream("sse", None) as anybody:
-        house.app.extensions["sse_push"][house.sse].hub.commands.lost()
+        house.app.extensions["sse_push"][house.sse].runtime.hub.commands.lost()
         assert farewell(ada) == ("recheck", True)
         house.publish("for all", "sse")
         assert anybody.next()["data"] == "for all"
@@ -339,7 +339,7 @@ def test_a_logout_ends_the_users_streams_and_a_browser_that_comes_back_is_refuse
         assert one.next()["event"] == two.next()["event"] == "sse.open"
         ada.get("/logout")
         assert farewell(one) == ("logout", False)
-        assert len(app.extensions["sse_push"][club[1]].hub) == 1
+        assert len(app.extensions["sse_push"][club[1]].runtime.hub) == 1
     assert ada.get("/stream?channels=user:ada").status_code == 401  # which ends a native EventSource
 
 

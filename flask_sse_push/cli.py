@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 from flask import current_app
 
-from . import doctor, listing
+from . import doctor, listing, tail
 from .brokers import embedded
-from .errors import SSEPushError
+from .options import plainly, reachable, read_headers
 
 if TYPE_CHECKING:
     from .blueprint import SSEBlueprint
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def add_commands(blueprint: SSEBlueprint) -> None:
     """Gives the blueprint its command group; it is named as the blueprint."""
     listing.add_commands(blueprint)
+    tail.add_command(blueprint)
 
     @blueprint.cli.command("publish")
     @click.argument("channel")
@@ -27,15 +28,9 @@ def add_commands(blueprint: SSEBlueprint) -> None:
     @click.option("--id", "id_", help="Idempotency id: the same one again publishes nothing.")
     def publish(channel: str, data: str, type_: str | None, id_: str | None) -> None:
         """Publish DATA, JSON or plain text, to CHANNEL."""
-        if blueprint.runtime.settings.broker_url.startswith("memory:"):
-            raise click.ClickException(
-                "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; "
-                "set it to a Redis URL, the same as the app's"
-            )
-        try:
+        with plainly():
+            reachable(blueprint)
             click.echo(blueprint.publish(_json_or_text(data), type_, channel=channel, id=id_))
-        except SSEPushError as error:
-            raise click.ClickException(str(error)) from error
         if embedded.is_own():
             click.echo(
                 "No embedded server was running: one was started for this command and ends with it, "
@@ -57,31 +52,19 @@ def add_commands(blueprint: SSEBlueprint) -> None:
         it as the user and in the place that runs gunicorn. Exits with 1 when something is broken.
         """
         broken = 0
-        try:
+        with plainly():
             for finding in doctor.examine(
                 blueprint.runtime.broker,
                 blueprint.runtime.settings,
                 current_app.config,
                 gunicorn=gunicorn,
                 url=url,
-                headers=_headers(headers),
+                headers=read_headers(headers),
             ):
                 click.echo(json.dumps(finding._asdict()) if as_json else _shown(finding))
                 broken += finding.level == doctor.BROKEN
-        except SSEPushError as error:
-            raise click.ClickException(str(error)) from error
         if broken:
             raise click.exceptions.Exit(1)
-
-
-def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    headers = {}
-    for each in given:
-        name, colon, value = each.partition(":")
-        if not colon or not name.strip():
-            raise click.BadParameter(f"{each!r} is not 'Name: value'", param_hint="--header")
-        headers[name.strip()] = value.strip()
-    return headers
 
 
 _COLORS = {doctor.OK: "green", doctor.WARNING: "yellow", doctor.BROKEN: "red"}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .brokers.base import BROADCAST, Broker, Entry
+from .brokers.base import BROADCAST, Entry
 from .control import CONTROL
 from .cursor import Cursor
-from .errors import SSEPushError
 from .event import checked_channel
+from .options import plainly, reachable
 
 if TYPE_CHECKING:
     from .blueprint import SSEBlueprint
@@ -34,8 +32,8 @@ def add_commands(blueprint: SSEBlueprint) -> None:
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
     def channels(as_json: bool) -> None:
         """List the channels that have a history, the one with the newest event first."""
-        with _plainly():
-            heads = _broker(blueprint).heads(MOST)
+        with plainly():
+            heads = reachable(blueprint).heads(MOST)
         for each in _channels(heads, time.time()):
             line = "{channel}  newest {seconds:.0f} seconds ago".format(**each)
             click.echo(json.dumps(each) if as_json else line)
@@ -46,42 +44,23 @@ def add_commands(blueprint: SSEBlueprint) -> None:
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
     def history(channel: str, last: int, as_json: bool) -> None:
         """Print the events that CHANNEL keeps, oldest first."""
-        with _plainly():
+        with plainly():
             checked_channel(channel)
-            past = _broker(blueprint).history({channel: 0}, NOBODY).channels[channel]
+            past = reachable(blueprint).history({channel: 0}, NOBODY).channels[channel]
         for entry in past.entries[-last:] if last > 0 else []:
             each = shown(entry)
-            line = "{id}  {at}  {type}  {data}".format(**{**each, "data": _short(each["data"])})
+            line = "{id}  {at}  {type}  {data}".format(**{**each, "data": short(each["data"])})
             click.echo(json.dumps(each) if as_json else line)
 
     @blueprint.cli.command("stats")
     def stats() -> None:
         """Print the figures of all workers that have streams, one JSON object a line, and their sum."""
-        with _plainly():
-            _broker(blueprint)
+        with plainly():
+            reachable(blueprint)
             workers = blueprint.runtime.inquiries.stats()
         for figures in workers:
             click.echo(json.dumps(figures))
         click.echo(json.dumps({"streams": sum(each["streams"] for each in workers), "workers": len(workers)}))
-
-
-@contextlib.contextmanager
-def _plainly() -> Iterator[None]:
-    """Ends the command with an error's text alone."""
-    try:
-        yield
-    except SSEPushError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _broker(blueprint: SSEBlueprint) -> Broker:
-    """The broker, when another process can reach it."""
-    if blueprint.runtime.settings.broker_url.startswith("memory:"):
-        raise click.ClickException(
-            "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; "
-            "set it to a Redis URL, the same as the app's"
-        )
-    return blueprint.runtime.broker
 
 
 def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
@@ -110,7 +89,7 @@ def shown(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """One line of a terminal: control characters, which could steer it, are shown as what they are."""
     line = text[:LONGEST].encode("unicode_escape").decode() if not text.isprintable() else text[:LONGEST]
     return line + ("…" if len(text) > LONGEST else "")

@@ -128,6 +128,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "login",
         "logs",
         "metrics",
+        "tail",
         "test",
     }
     assert metadata["Requires-Python"] == ">=3.10"

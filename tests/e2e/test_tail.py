@@ -1,0 +1,296 @@
+"""`flask sse tail` beside a real server: through cuts, refusals, closings, in a pipe and in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from tests.support.deadline import eventually
+from tests.support.processes import ROOT, free_port
+from tests.support.proxy import Proxy
+
+from .conftest import Serve
+
+
+class Tail:
+    """The command, running. What it prints is read as it comes."""
+
+    def __init__(self, *options: str, broker: str = "memory://", **env: str) -> None:
+        command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "tail", *options]
+        environ = {**os.environ, "SSE_PUSH_BROKER_URL": broker, "NO_PROXY": "*", **env}
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+        self.remarks: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._read, args=pair, daemon=True)
+            for pair in ((self._process.stdout, self.lines), (self._process.stderr, self.remarks))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, pipe: Any, into: list[str]) -> None:
+        with pipe:
+            into.extend(line.rstrip("\n") for line in iter(pipe.readline, ""))
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.kill()
+        self.ended()
+
+    def ended(self, seconds: float = 60) -> int:
+        """Waits for the end; returns the exit code."""
+        code = self._process.wait(seconds)
+        for thread in self._threads:
+            thread.join(10)
+        return code
+
+    def said(self, text: str) -> str:
+        """Waits for a remark with this text in it."""
+        return eventually(lambda: next((each for each in self.remarks if text in each), ""), 60)
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    @property
+    def data(self) -> list[str]:
+        return [json.loads(line)["data"] for line in self.lines]
+
+
+@pytest.fixture
+def announcer(empty_valkey: str) -> Iterator[MessageAnnouncer]:
+    made = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_PUBLISH_TIMEOUT=20)
+    yield made
+    made.close()
+
+
+def test_a_cut_in_the_middle_is_told_and_nothing_is_lost(serve: Serve, announcer: MessageAnnouncer) -> None:
+    server = serve(retry=0.1)
+    with Proxy(server.port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/stream?channels=news"
+        with Tail(url, "--json", "--count", "4") as tail:
+            tail.said("open: news")
+            cursors = [
+                announcer.publish({"n": 0}, "tick", channel="news"),
+                announcer.publish("1", channel="news"),
+            ]
+            eventually(lambda: len(tail.lines) == 2, 60)
+            proxy.requests.freeze()
+            assert proxy.cut() == 1
+            tail.said("lost: ")
+            cursors += [announcer.publish(str(n), channel="news") for n in (2, 3)]
+            proxy.requests.thaw()
+            assert tail.ended() == 0
+            assert "resumed, nothing missed" in tail.said("open again after")
+            assert "4 events" in tail.said("1 reconnects, 0 resets")
+            events = [json.loads(line) for line in tail.lines]
+            assert [event["id"] for event in events] == cursors
+            assert events[0]["type"] == "tick"
+            assert tail.data == ['{"n": 0}', "1", "2", "3"]
+
+
+def test_a_stream_that_is_silent_for_too_long_is_given_up_and_resumed(
+    serve: Serve, announcer: MessageAnnouncer
+) -> None:
+    server = serve(heartbeat=0.5, retry=0.1)
+    with Proxy(server.port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/stream?channels=news"
+        with Tail(url, "--json", "--count", "1", "--all") as tail:
+            eventually(lambda: any("sse.heartbeat" in line for line in tail.lines), 60)
+            proxy.replies.freeze()
+            tail.said("lost: nothing has come for")
+            announcer.publish("after", channel="news")
+            proxy.replies.thaw()
+            assert tail.ended() == 0
+            tail.said("open again after")
+            assert tail.data[-1] == "after"
+
+
+def test_it_begins_where_it_is_told_and_ends_when_the_server_says_so(
+    serve: Serve, announcer: MessageAnnouncer
+) -> None:
+    server = serve()
+    first, *_ = [announcer.publish(str(n), channel="news") for n in range(4)]
+    url = f"{server.url}/stream?channels=news"
+    with (
+        Tail(url, "--json", "--since", first, "--count", "3") as since,
+        Tail(url, "--json", "--last", "2") as last,
+    ):
+        assert since.ended() == 0
+        assert since.data == ["1", "2", "3"]
+        last.said("open: news")
+        eventually(lambda: last.data == ["2", "3"], 60)
+        announcer.disconnect(channel="news", reconnect=False)
+        assert last.ended() == 1
+        last.said("asks not to come back")
+
+
+def test_time_is_over(serve: Serve) -> None:
+    server = serve()
+    url = f"{server.url}/stream?channels=news"
+    with Tail(url, "--timeout", "0.5") as enough, Tail(url, "--timeout", "0.5", "--count", "1") as too_few:
+        assert (enough.ended(), too_few.ended()) == (0, 1)
+        assert enough.lines == too_few.lines == []
+
+
+def test_a_refusal_ends_it_with_the_reason(serve: Serve) -> None:
+    server = serve(public_channels="open")
+    with Tail(f"{server.url}/stream?channels=secret") as forbidden, Tail(f"{server.url}/") as page:
+        assert (forbidden.ended(), page.ended()) == (1, 1)
+        assert "refused: 403 FORBIDDEN: 1201" in forbidden.said("1201")
+        page.said("text/event-stream")
+    with Tail(f"http://127.0.0.1:{free_port()}/stream") as nobody, Tail("ftp://127.0.0.1/") as odd:
+        assert (nobody.ended(), odd.ended()) == (1, 1)
+        nobody.said("cannot open it: ")
+        odd.said("protocol")
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """A server of streams that knows nothing of ours: comments to keep the line open, and it hangs up."""
+
+    requests: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        self.requests.append({name.lower(): value for name, value in self.headers.items()})
+        number = len(self.requests)
+        if number == 2:
+            self.send_response(503)
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            return
+        self.send_response(200 if number < 4 else 204)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        body = f"retry: 10\n\n: keep\n\nid: {number}\ndata: {number}\ndata: ü\n\n: keep\n\n"
+        self.wfile.write(body.encode() if number < 4 else b"")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def foreign() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    requests: list[dict[str, str]] = []
+    handler = type("Handler", (Foreign,), {"requests": requests})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/?ticket=secret", requests
+        server.shutdown()
+        thread.join(10)
+
+
+def test_any_event_stream_can_be_followed_with_headers_and_a_token() -> None:
+    with foreign() as (url, requests), Tail(url, "--json", "--header", "X-Me: you", SSE_TOKEN="t0k") as tail:
+        assert tail.ended() == 1  # 204: it asks not to come back
+        tail.said("204")
+        assert tail.data == ["1\nü", "3\nü"]
+        assert [request.get("last-event-id") for request in requests] == [None, "1", "1", "3"]
+        assert {(request["authorization"], request["x-me"]) for request in requests} == {
+            ("Bearer t0k", "you")
+        }
+        told = "".join(tail.remarks)
+        assert not any(secret in told for secret in ("t0k", "secret"))
+
+
+def test_channels_are_followed_at_the_broker_through_a_cut_of_the_link(
+    empty_valkey: str, announcer: MessageAnnouncer
+) -> None:
+    announcer.publish("old", channel="a")
+    with Proxy(urlsplit(empty_valkey).port or 0) as proxy:
+        broker = f"redis://127.0.0.1:{proxy.port}/0"
+        options = ["--channel", "a", "--channel", "b", "--since", "earliest", "--json", "--count", "5"]
+        with Tail(*options, broker=broker, SSE_PUSH_PROBE="0.2") as tail:
+            tail.said("open: a, b")
+            announcer.publish("new", channel="b")
+            eventually(lambda: len(tail.lines) == 2, 60)
+            proxy.requests.freeze()
+            proxy.cut()
+            tail.said("lost: ")
+            announcer.publish("both", channel=("a", "b"))
+            announcer.publish("while it was away", "note", channel="a")
+            proxy.requests.thaw()
+            tail.said("open again after")
+            announcer.publish("after", channel="b")
+            assert tail.ended() == 0
+            assert tail.data == ["old", "new", "both", "while it was away", "after"]
+            assert [json.loads(line)["channel"] for line in tail.lines] == ["a", "b", "a", "a", "b"]
+
+
+def test_what_the_broker_no_longer_has_is_told(empty_valkey: str, announcer: MessageAnnouncer) -> None:
+    cursor = announcer.publish("first", channel="a")
+    options = ["--channel", "a", "--json", "--count", "1"]
+    with Tail(*options, "--since", f"other-{cursor.partition('-')[2]}", broker=empty_valkey) as tail:
+        assert tail.ended() == 0
+        tail.said("events were lost for good: ")
+        assert tail.data == ["first"]
+
+
+def test_a_wrong_call_says_what_is_wrong(empty_valkey: str) -> None:
+    calls: tuple[tuple[list[str], str, str], ...] = (
+        ([], "give either a URL or --channel NAME", empty_valkey),
+        (["http://x", "--channel", "a"], "give either a URL or --channel NAME", empty_valkey),
+        (["--channel", "bad name"], "forbidden character", empty_valkey),
+        (["--channel", "a"], "no other process can reach", "memory://"),
+        (["--channel", "a"], "Redis", f"redis://127.0.0.1:{free_port()}"),
+        (["http://x", "--header", "none"], "is not 'Name: value'", "memory://"),
+    )
+    running = [(Tail(*options, broker=broker), complaint) for options, complaint, broker in calls]
+    for tail, complaint in running:
+        with tail:
+            assert tail.ended() in (1, 2)
+            assert complaint in "\n".join(tail.remarks)
+            assert "Traceback" not in "\n".join(tail.remarks)
+
+
+def test_in_a_terminal_it_draws_a_table_and_ctrl_c_ends_it_with_a_summary(
+    serve: Serve, announcer: MessageAnnouncer
+) -> None:
+    server = serve()
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "tail"]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "NO_PROXY": "*"}
+    process = subprocess.Popen(
+        [*command, f"{server.url}/stream?channels=news"],
+        cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = ""
+
+    def shows(*texts: str) -> bool:
+        nonlocal shown
+        while select.select([terminal], [], [], 0)[0]:
+            try:
+                shown += os.read(terminal, 65536).decode()
+            except OSError:  # the other side is closed
+                break
+        return all(text in shown for text in texts)
+
+    try:
+        eventually(lambda: shows("state", "open", "reconnects"), 60)
+        announcer.publish("hello, terminal", "greeting", channel="news")
+        eventually(lambda: shows("greeting", "hello, terminal"), 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        eventually(lambda: shows("1 events (15 bytes)"), 10)
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(terminal)

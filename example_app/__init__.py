@@ -15,7 +15,7 @@ from werkzeug import Response
 
 from flask_sse_push import sse
 
-from . import assistant, broker, live, orders, security, signin, timer
+from . import activity, assistant, broker, live, orders, security, signin, timer
 from .page import Page
 
 #: One folder a page; README.md says what is in it. The names are those of the navigation.
@@ -24,6 +24,7 @@ PAGES: dict[str, Page] = {
     "AI chat": assistant.page,
     "Order": orders.page,
     "Timer": timer.page,
+    "Activity": activity.page,
 }
 
 #: Open to everybody; for all other channels `may_listen` is asked.

@@ -239,3 +239,12 @@ def eventually_on(page: Page, condition: Callable[[], bool], seconds: float = PA
     while not condition():
         assert time.monotonic() < deadline, f"not so after {seconds} seconds"
         page.wait_for_timeout(20)
+
+
+def seconds_to_first_event(page: Page) -> float:
+    """Seconds from the end of the page's loading to its first event, measured in the page."""
+    milliseconds = page.evaluate(
+        "performance.getEntriesByName('first-event')[0].startTime"
+        " - performance.getEntriesByType('navigation')[0].loadEventEnd"
+    )
+    return float(milliseconds) / 1000

@@ -134,7 +134,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_the_page(calm_site: Sit
     while "#feed" not in reached and len(reached) < 20:
         page.keyboard.press("Tab")
         reached.append(page.evaluate(NAME_OF_FOCUS))
-    pages = ["Live", "AI chat", "Order", "Timer"]
+    pages = ["Live", "AI chat", "Order", "Timer", "Activity"]
     assert reached == ["a.skip", "a.brand", *pages, "Sign out", "channel", "text", "Publish", "#feed"]
 
 

@@ -1,0 +1,52 @@
+"""The page "Activity": what people do, of several channels in one list, as far back as it is kept."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
+
+from flask_sse_push import sse
+
+from ..page import Page, json_body
+
+#: What there is to do, each with its name on the page and a channel of its own.
+KINDS = {"comment": "Comments", "deploy": "Deploys", "alert": "Alerts"}
+#: Events that the page begins with; as many more with each press of "Older".
+FEW = 20
+MAX_TEXT = 200
+
+
+def channel(kind: str) -> str:
+    """Where events of a kind are told."""
+    return f"activity:{kind}"
+
+
+page = Page("activity", __name__, allows=lambda user, name: name in map(channel, KINDS))
+
+
+@page.get("/")
+def show() -> str:
+    """The page. Its stream begins with the newest events of all kinds."""
+    stream = url_for("sse.stream", channels=",".join(map(channel, KINDS)), last=FEW)
+    return render_template("activity.html", stream=stream, kinds=KINDS, few=FEW, max_text=MAX_TEXT)
+
+
+@page.post("/do")
+def do() -> Any:
+    """Tells the channel of its kind what the user did."""
+    body = json_body()
+    kind, text = body.get("kind"), body.get("text")
+    if not isinstance(kind, str) or kind not in KINDS:
+        abort(400, f"kind must be one of {', '.join(KINDS)}")
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
+        abort(400, f"say what happened, in at most {MAX_TEXT} characters")
+    event = {
+        "kind": kind,
+        "by": current_user.name,
+        "text": text.strip(),
+        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+    }
+    return jsonify(cursor=sse.publish(event, "activity", channel=channel(kind)))

@@ -1,0 +1,132 @@
+/** The page "Activity": the newest on top, older ones on request, and nothing moves under who reads further down. */
+
+import { byId, clock, openStream, piece, post } from "../../static/page.js";
+
+const MOST = 300;
+/** Ms that older events may take to come. */
+const PATIENCE = 5000;
+
+const main = byId("main");
+const [list, fresh, older, end] = ["events", "fresh", "older", "end"].map(byId);
+const few = Number(list.dataset.few);
+
+let held = []; // came while the top of the list was out of sight
+let atTop = true;
+let isAll = false; // nothing older is kept
+const hidden = new Set(); // kinds
+
+// -- the list -----------------------------------------------------------------------------------------
+
+function itemOf({ data: { kind, by, text, at }, lastEventId }) {
+  const item = piece("li");
+  item.dataset.kind = kind;
+  item.dataset.cursor = lastEventId;
+  item.hidden = hidden.has(kind);
+  item.append(piece("span", "badge", kind), piece("span", "by", by), clock(new Date(at)), piece("p", "text", text));
+  return item;
+}
+
+function show(events) {
+  list.prepend(...events.map(itemOf).reverse());
+  while (list.children.length > MOST) list.lastElementChild.remove();
+  tidy();
+}
+
+function tidy() {
+  byId("nothing").hidden = list.querySelector("li:not([hidden])") !== null;
+  older.hidden = isAll || list.children.length < few || list.children.length >= MOST;
+  const count = held.filter(({ data }) => !hidden.has(data.kind)).length;
+  fresh.hidden = count === 0;
+  fresh.textContent = `${count} new`;
+  byId("told").textContent = count ? `${count} new above` : "";
+}
+
+for (const button of document.querySelectorAll(".filters button")) {
+  button.addEventListener("click", () => {
+    const { kind } = button.dataset;
+    const shown = hidden.delete(kind) || !hidden.add(kind);
+    button.setAttribute("aria-pressed", shown);
+    for (const item of list.children) if (item.dataset.kind === kind) item.hidden = !shown;
+    tidy();
+  });
+}
+
+// -- new ones -----------------------------------------------------------------------------------------
+
+await openStream({
+  activity: (event) => {
+    if (atTop) return show([event]);
+    held.push(event);
+    if (held.length > MOST) held.shift(); // the list has room for these alone
+    tidy();
+  },
+  "sse.reset": () => list.prepend(piece("li", "gap", "Some events were lost here.")),
+});
+
+function release() {
+  show(held);
+  held = [];
+  tidy();
+}
+
+new IntersectionObserver(([top]) => {
+  atTop = top.isIntersecting;
+  list.toggleAttribute("data-away", !atTop);
+  if (atTop) release();
+}).observe(byId("top"));
+
+fresh.addEventListener("click", () => {
+  release();
+  list.focus({ preventScroll: true });
+  scrollTo({ top: 0 });
+});
+
+// -- older ones ---------------------------------------------------------------------------------------
+
+/** The newest `count` events, up to the first that is here: a second stream replays them, oldest first. */
+async function replay(count) {
+  const here = new Set([...list.children].map((item) => item.dataset.cursor));
+  const { PushClient } = await import(main.dataset.client);
+  const address = new URL(main.dataset.stream, location.href);
+  address.searchParams.set("last", count);
+  const stream = new PushClient(address);
+  const past = [];
+  return new Promise((resolve, reject) => {
+    const late = setTimeout(() => reject(new Error("older events did not come; try again")), PATIENCE);
+    stream.on("activity", (event) => {
+      if (!here.has(event.lastEventId)) return past.push(event);
+      clearTimeout(late);
+      resolve(past);
+    });
+  }).finally(() => stream.close());
+}
+
+older.addEventListener("click", async () => {
+  older.disabled = true;
+  end.textContent = "";
+  const asked = list.children.length + held.length + few;
+  try {
+    const past = await replay(asked);
+    list.append(...past.map(itemOf).reverse());
+    while (list.children.length > MOST) list.lastElementChild.remove();
+    // New ones that came meanwhile took the places of older ones.
+    isAll = list.children.length + held.length < asked;
+    if (isAll) end.textContent = "This is all that is kept.";
+  } catch (error) {
+    end.textContent = error.message;
+  }
+  older.disabled = false;
+  tidy();
+  if (older.hidden) list.focus({ preventScroll: true });
+  else older.focus({ preventScroll: true });
+});
+
+// -- the form -----------------------------------------------------------------------------------------
+
+byId("do").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const { action, elements } = submit.target;
+  const event = { kind: elements.kind.value, text: elements.text.value };
+  byId("problem").textContent = (await post(action, event, () => (elements.text.value = ""))) ?? "";
+  elements.text.focus();
+});

@@ -42,6 +42,7 @@ test-oldest: $(OLDEST)/test
 bench:
 	$(PYTHON) -m benchmarks.setup
 	$(PYTHON) -m benchmarks.run
+	$(PYTHON) -m benchmarks.measured
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

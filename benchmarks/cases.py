@@ -12,7 +12,7 @@ from .client import Client
 from .peers import base
 from .peers.base import HEARTBEAT_INTERVAL, Peer
 from .peers.broadcaster.driver import Broadcaster
-from .process import cpu_seconds, open_files, rss_kb
+from .process import cpu_seconds, kernel_kb, open_files, rss_kb
 
 Figures = dict[str, Any]
 
@@ -135,13 +135,19 @@ def _one_burst(peer: Peer, sizes: Sizes) -> Figures:
 
 
 def idle(peer: Peer, sizes: Sizes) -> Figures:
-    """Resident memory of the server for each stream that is just open. The kernel's buffers are not in it."""
+    """Resident memory of the server for each stream that is just open, and what the kernel holds for one end
+    of a connection: both ends are on this machine."""
     warm_up(peer)
     streams = min(sizes.idle_streams, peer.max_streams)
-    before = rss_kb(peer.pids())
+    before, kernel = rss_kb(peer.pids()), kernel_kb()
     with Client(peer, streams):
         settle(3)
-        return {"streams": streams, "kb_per_stream": (rss_kb(peer.pids()) - before) / streams}
+        return {
+            "streams": streams,
+            "kb_per_stream": (rss_kb(peer.pids()) - before) / streams,
+            "kernel_kb_per_stream": (kernel_kb() - kernel) / streams / 2,
+            "empty_kb": before,
+        }
 
 
 def handshake(peer: Peer, sizes: Sizes) -> Figures:
@@ -227,13 +233,29 @@ def groups(peer: Peer, sizes: Sizes) -> Figures:
 def publish(peer: Peer, sizes: Sizes) -> Figures:
     """Events a second that one publishing process gets rid of, with nobody listening."""
     single = peer.publish(sizes.publish_single, 0, sizes.event)
+    redis_s = peer.redis.cpu_seconds() if peer.redis else 0.0
     many = peer.publish(sizes.publish_many, 0, sizes.event, batch=100)
+    redis = _redis_cost(peer, sizes, redis_s) if peer.redis else {}
     return {
+        **redis,
         "single_per_s": single["events"] / single["seconds"],
         "many_per_s": many["events"] / many["seconds"],
         "single_client_cpu_us": single["cpu_s"] * 1e6 / single["events"],
         "many_client_cpu_us": many["cpu_s"] * 1e6 / many["events"],
     }
+
+
+def _redis_cost(peer: Peer, sizes: Sizes, before: float) -> Figures:
+    """Redis' CPU for each of the events just published, and what one listening worker adds to it."""
+    assert peer.redis
+    alone = (peer.redis.cpu_seconds() - before) * 1e6 / sizes.publish_many
+    with Client(peer, 1):
+        settle()
+        before = peer.redis.cpu_seconds()
+        peer.publish(sizes.publish_many, 0, sizes.event, batch=100)
+        settle()
+        heard = (peer.redis.cpu_seconds() - before) * 1e6 / sizes.publish_many
+    return {"redis_cpu_us": alone, "redis_cpu_us_per_worker": heard - alone}
 
 
 def departure(peer: Peer, sizes: Sizes) -> Figures:

@@ -106,6 +106,14 @@ def _rss(pid: int) -> float:
     raise OSError(f"no memory figures for process {pid}")
 
 
+def kernel_kb() -> float:
+    """What the kernel holds for itself on this machine and cannot give back, sockets above all."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("SUnreclaim:"):
+            return float(line.split()[1])
+    raise OSError("no figures of the kernel's memory")
+
+
 def open_files(pids: Sequence[int]) -> int:
     return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 

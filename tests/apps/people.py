@@ -28,6 +28,16 @@ def people() -> dict[str, Any]:
     return {"pid": os.getpid(), "presence": sse.presence("room:1"), "connections": sse.connections()}
 
 
+@sse.authorize_admin
+def is_operator(user: str | None) -> bool:
+    return user == "operator"
+
+
+@app.post("/publish/<text>")
+def publish(text: str) -> str:
+    return sse.publish(text, channel="room:1")
+
+
 @app.post("/leave")
 def leave() -> str:
     sse.disconnect(user_id=request.args["user"], reconnect=False)

@@ -1,0 +1,113 @@
+"""Machines: network namespaces, each with an address and a cable of its own to the test's. Needs root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .deadline import eventually
+from .processes import NO_CONFIG, ROOT, Gunicorn, end
+
+#: Where gunicorn listens on each machine.
+PORT = 8000
+
+
+class MachineServer(Gunicorn):
+    """A gunicorn master on a machine."""
+
+    address = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}:{self.port}"
+
+
+@dataclass
+class Machine:
+    """A network namespace. `host` is the test's address as the machine sees it."""
+
+    name: str
+    address: str
+    host: str
+
+    @contextlib.contextmanager
+    def gunicorn(self, app: str, log: Path, env: Mapping[str, str]) -> Iterator[MachineServer]:
+        """Runs `app` with one gevent worker until the block ends."""
+        command = ["ip", "netns", "exec", self.name, sys.executable, "-m", "gunicorn", app, "-k", "gevent"]
+        command += ["-c", str(NO_CONFIG), "-b", f"{self.address}:{PORT}", "--log-level", "debug"]
+        command += ["--capture-output"]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, **env}, stdout=output, stderr=output
+            )
+        server = MachineServer(process, PORT, log)
+        server.address = self.address
+        try:
+            eventually(lambda: process.poll() is not None or _accepts(self.address), 60)
+            assert process.poll() is None, log.read_text()
+            eventually(lambda: len(server.worker_pids()) == 1, 30)
+            yield server
+        finally:
+            end(process, server)
+
+    def unplug(self) -> None:
+        """Takes its cable away: nothing gets in or out, and nobody is told."""
+        _ip("link", "set", f"{self.name}h", "down")
+
+
+@contextlib.contextmanager
+def machines(count: int) -> Iterator[list[Machine]]:
+    """Several machines; skips the test, with the reason, where namespaces cannot be made."""
+    if os.geteuid():
+        pytest.skip("network namespaces need root")
+    made: list[Machine] = []
+    try:
+        for _ in range(count):
+            made.append(_made())
+        yield made
+    finally:
+        for machine in made:
+            _ip("netns", "delete", machine.name)  # the cable goes with it
+
+
+def _made() -> Machine:
+    name = f"sse{secrets.token_hex(4)}"
+    net = f"10.{64 + secrets.randbelow(128)}.{secrets.randbelow(256)}"
+    machine = Machine(name, f"{net}.2", f"{net}.1")
+    try:
+        _ip("netns", "add", name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a network namespace cannot be made: {getattr(error, 'stderr', error)}")
+    try:
+        _ip("link", "add", f"{name}h", "type", "veth", "peer", "name", "eth0", "netns", name)
+    except subprocess.CalledProcessError as error:
+        _ip("netns", "delete", name)
+        pytest.skip(f"a virtual cable cannot be made: {error.stderr}")
+    _ip("addr", "add", f"{machine.host}/30", "dev", f"{name}h")
+    _ip("link", "set", f"{name}h", "up")
+    for command in (
+        ("addr", "add", f"{machine.address}/30", "dev", "eth0"),
+        ("link", "set", "lo", "up"),
+        ("link", "set", "eth0", "up"),
+    ):
+        _ip("-netns", name, *command)
+    return machine
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=30)
+
+
+def _accepts(address: str) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, PORT)) == 0

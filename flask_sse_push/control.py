@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .brokers.base import Entry, Publication
@@ -41,6 +42,8 @@ Act = Callable[[], None]
 #: Obeys one command. Called by the dispatcher under the hub's lock at the command's place in the order of
 #: events, so it must neither block nor do I/O; what it returns is done in that place without the lock.
 Handler = Callable[[Mapping[str, Any]], Iterable[Act]]
+#: The same for a command given at a monotonic time before, when nobody listened.
+LateHandler = Callable[[Mapping[str, Any], float], Iterable[Act]]
 #: A piece of one dispatch: entries that go out before a command, and the command.
 Piece = tuple[list[tuple["Replica", Entry]], "Command | None"]
 
@@ -74,12 +77,18 @@ class Commands:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._late: dict[str, LateHandler] = {}
         self._when_lost: list[Callable[[], None]] = []
         self._head = 0  # id of the newest command up to which all were looked for
 
-    def on(self, name: str, handler: Handler) -> None:
-        """Registers the handler of one command. One that comes twice may be obeyed twice."""
+    def on(self, name: str, handler: Handler, late: LateHandler | None = None) -> None:
+        """Registers the handler of one command. One that comes twice may be obeyed twice.
+
+        :param late: the handler of those from before this worker listened; without it they are passed over.
+        """
         self._handlers[name] = handler
+        if late is not None:
+            self._late[name] = late
 
     def on_lost(self, listener: Callable[[], None]) -> None:
         """Registers what is called, as handlers are, when commands were lost: the broker lost its data, or
@@ -108,10 +117,28 @@ class Commands:
     def obey(self, command: Command) -> list[Act]:
         """What is to be done for `command`; nothing, with a line in the log, when that fails."""
         handler = self._handlers.get(command.name)
-        try:
-            if handler is not None:
-                return list(handler(command.arguments))
+        if handler is None:
             logger.warning("a command %r is not known here: do all workers run one version?", command.name)
-        except Exception:
-            logger.exception("the command %r failed", command.name)  # the streams must go on
+            return []
+        return _obeyed(command.name, partial(handler, command.arguments))
+
+    def catch_up(self, given: Iterable[tuple[Entry, float]]) -> list[Act]:
+        """What is still to be done for commands from before this worker listened.
+
+        :param given: their entries, and when each was given in monotonic seconds.
+        """
+        acts: list[Act] = []
+        for entry, at in given:
+            command = parse(entry)
+            late = command and self._late.get(command.name)
+            if command and late:
+                acts += _obeyed(command.name, partial(late, command.arguments, at))
+        return acts
+
+
+def _obeyed(name: str, handler: Callable[[], Iterable[Act]]) -> list[Act]:
+    try:
+        return list(handler())
+    except Exception:
+        logger.exception("the command %r failed", name)  # the streams must go on
         return []

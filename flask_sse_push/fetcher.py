@@ -46,6 +46,7 @@ class Answer(NamedTuple):
 
     `generation` tells on which link's watch it was asked. `after` holds the positions as they were asked: an
     ask may have been widened since. `confirmed` names the channels that were so when the call was made.
+    `at` is the monotonic time at which it came.
     """
 
     generation: int
@@ -53,6 +54,7 @@ class Answer(NamedTuple):
     after: dict[str, int]
     confirmed: frozenset[str]
     history: History
+    at: float = 0.0
 
 
 class Fetcher:
@@ -129,7 +131,7 @@ class Fetcher:
                     self.submit(name, ask)
             time.sleep(PAUSE)
             return
-        self._deliver(Answer(generation, asks, after, confirmed, history))
+        self._deliver(Answer(generation, asks, after, confirmed, history, time.monotonic()))
 
     def _next_asks(self) -> dict[str, list[Ask]]:
         with self._lock:

@@ -81,7 +81,7 @@ class Guard(Observer):
     def look_after(self, hub: Hub) -> None:
         """Obeys the commands that `hub` hears, and ends its streams."""
         self._hub = hub
-        hub.commands.on(REVOKE, self._obey)
+        hub.commands.on(REVOKE, self._obey, late=self._obey_late)
         hub.commands.on_lost(self._lost)
 
     # -- streams ----------------------------------------------------------------------------------------
@@ -127,12 +127,22 @@ class Guard(Observer):
         self._wake.set()
         self._start()
 
-    def _obey(self, arguments: Mapping[str, Any]) -> list[Act]:
-        now = time.monotonic()
+    def _obey_late(self, arguments: Mapping[str, Any], at: float) -> list[Act]:
+        """A command from before this worker heard any: for streams whose user had been looked up by then."""
+        if at < time.monotonic() - REMEMBERED:
+            return []
+        self._remember(at, arguments)
+        sinks = self._hub.usher.matching(user_id=arguments["user_id"])
+        return self._take(arguments, [sink for sink in sinks if sink.grant and sink.grant.began <= at])
+
+    def _remember(self, at: float, arguments: Mapping[str, Any]) -> None:
         with self._lock:
-            while self._heard and self._heard[0][0] < now - REMEMBERED:
+            while self._heard and self._heard[0][0] < at - REMEMBERED:
                 self._heard.popleft()
-            self._heard.append((now, arguments))
+            self._heard.append((at, arguments))
+
+    def _obey(self, arguments: Mapping[str, Any]) -> list[Act]:
+        self._remember(time.monotonic(), arguments)
         return self._take(arguments, self._hub.usher.matching(user_id=arguments["user_id"]))
 
     def _take(self, arguments: Mapping[str, Any], sinks: Iterable[Sink]) -> list[Act]:

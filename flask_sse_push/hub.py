@@ -31,6 +31,7 @@ from .group import Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
 from .reader import Reader
+from .replica import NOW, Replica
 from .resume import Opening, Resume, reset_frame
 from .rooms import Rooms
 from .sink import Sink
@@ -101,6 +102,7 @@ class Hub:
             deliver=self._deliver,
         )
         self.usher.obey(self.commands)
+        self._listening: Replica | None = None  # that of the commands, since it is live
         self._started = False
         self._closed = False
 
@@ -120,15 +122,15 @@ class Hub:
         with self._lock:
             sink.touched, sink.since = now, time.time_ns() / 1e9
             if not self._sinks:
-                self._enter(CONTROL)
+                self._enter(CONTROL, 0)  # with all that is kept of it
             self._sinks[sink.connection] = sink
             self._wheel.add(sink, now)
             for name in sink.subscribed:
                 self._enter(name)
         self._observer.opened(sink)
 
-    def _enter(self, name: str) -> None:
-        if self._timeline.enter(name):
+    def _enter(self, name: str, after: int = NOW) -> None:
+        if self._timeline.enter(name, after):
             self._reader.subscribe([name])
 
     def leave(self, sink: Sink) -> None:
@@ -262,7 +264,7 @@ class Hub:
                 self._begin_epoch(self._timeline.moment().base)
             if dispatch.new_epoch or CONTROL in dispatch.lost:
                 self.commands.lost()
-            steps: list[Delivery | Act] = [*self._fanout.flushed(notices)]
+            steps: list[Delivery | Act] = [*self._fanout.flushed(notices), *self._missed_commands()]
             for entries, command in self.commands.pieces(
                 self._timeline.replicas.get(CONTROL), dispatch.entries
             ):
@@ -301,6 +303,15 @@ class Hub:
                 if served >= MAX_RUN:
                     served = 0
                     time.sleep(0)
+
+    def _missed_commands(self) -> list[Act]:
+        """What was commanded while the worker's first streams were on their way and nobody listened; looked
+        for once, as soon as this worker does."""
+        replica = self._timeline.replicas.get(CONTROL)
+        if replica is None or not replica.live or replica is self._listening:
+            return []
+        self._listening = replica
+        return self.commands.catch_up((entry, self._timeline.time_of(entry.id)) for entry in replica.entries)
 
     # -- commands without streams -----------------------------------------------------------------------
 

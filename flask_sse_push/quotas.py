@@ -83,6 +83,7 @@ class Quotas(Observer):
             kind = kinds[key]
             if total > self._most[kind]:
                 hold.release()
+                self._registry.hurry()  # until told, it keeps out who tries another worker
                 message = f"this {kind} has {self._most[kind]} streams already"
                 raise _too_much(message, kind, jittered_ms(AGAIN) / 1000)
         return hold

@@ -63,18 +63,22 @@ class Timeline:
         self._lost: list[str] = []
         self._new_epoch = False
         self._before: Moment | None = None  # the last moment of the epoch before
+        self._read = 0, 0.0  # a position, and the monotonic time at which the broker had come to it
         self._waiting: set[threading.Event] = set()  # of streams that begin when the new epoch has
 
     # -- channels ---------------------------------------------------------------------------------------
 
-    def enter(self, name: str) -> bool:
-        """Counts a stream that uses the channel; returns whether the channel must be subscribed."""
+    def enter(self, name: str, after: int = NOW) -> bool:
+        """Counts a stream that uses the channel; returns whether the channel must be subscribed.
+
+        :param after: the position from which on its history is wanted as soon as it is.
+        """
         self.idle.pop(name, None)
         replica = self.replicas.get(name)
         fresh = replica is None
         if replica is None:
             replica = self.replicas[name] = Replica(self._keep)
-            self._joining[name] = Ask(NOW)
+            self._joining[name] = Ask(after)
         replica.users += 1
         return fresh
 
@@ -126,6 +130,12 @@ class Timeline:
         if settled is not None:
             self._ask(BROADCAST, Ask(NOW, settled, resume.waiter()))
         return True
+
+    def time_of(self, id: int) -> float:
+        """The monotonic time at which the event with this id was stored, or a moment later: ids are the
+        broker's microseconds."""
+        last, at = self._read
+        return at - (last - id) / 1e6
 
     def is_even(self, resume: Resume) -> bool:
         """Whether all channels have dispatched everything up to one position, and nothing after; else
@@ -304,6 +314,7 @@ class Timeline:
 
     def _adopt(self, answer: Answer) -> None:
         history = answer.history
+        self._read = history.last, answer.at
         if history.epoch != self._epoch:
             self._change_epoch(history)
         for name, wishes in answer.asks.items():

@@ -8,7 +8,8 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -144,7 +145,7 @@ class EventStream:
     def _pump(self) -> None:
         parser = Parser()
         try:
-            for chunk in self.response.iter_encoded():
+            for chunk in _unpacked(self.response):
                 for event in parser.feed(chunk):
                     if event.type == "sse.open":
                         self.opening = event.json()
@@ -280,6 +281,14 @@ def read_events(
         return events
 
 
+def _unpacked(response: TestResponse) -> Iterator[bytes]:
+    """The body's chunks, without the compression that the request may have asked for."""
+    if response.headers.get("Content-Encoding") != "gzip":
+        return response.iter_encoded()
+    unpack = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress
+    return (unpack(chunk) for chunk in response.iter_encoded())
+
+
 def _told(events: Iterable[Event]) -> str:
     shown = ", ".join(f"{event.type} {event.data[:60]!r}" for event in itertools.islice(events, 10))
     return f"; before came {shown}" if shown else "; nothing else came"
@@ -313,4 +322,4 @@ def _hub_of(connection: str) -> Hub | None:
 def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Act]:
     """Writes a comment into the stream, at its place among the events."""
     sinks = hub.usher.matching(connection=arguments["connection"])
-    return [partial(sink.write, sink.framed(f": {arguments['mark']}\n".encode())) for sink in sinks]
+    return [partial(sink.write, sink.own(f": {arguments['mark']}\n".encode())) for sink in sinks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -172,3 +173,30 @@ def test_a_worker_without_streams_lets_the_channel_go(
         announcer.disconnect(connection=sink.connection)
         eventually(lambda sink=sink: sink.ended)  # type: ignore[misc]
         eventually(lambda: CONTROL not in hub._timeline.replicas)
+
+
+def test_what_was_commanded_before_a_workers_first_stream_is_told_with_its_time(
+    make_hub: Callable[[], Hub], announcer: MessageAnnouncer
+) -> None:
+    hub = make_hub()
+    told: list[tuple[int, float]] = []
+
+    def late(arguments: Mapping[str, Any], at: float) -> list[Act]:
+        told.append((arguments["n"], at))
+        return []
+
+    hub.commands.on("late", lambda arguments: [], late)
+    began = time.monotonic()
+    announcer.command("late", n=1)
+    announcer.command("without a late handler")
+    between = time.monotonic()
+    announcer.command("late", n=2)
+    Record(hub, "one", None, "news")
+    eventually(lambda: len(told) == 2)
+    assert [n for n, _ in told] == [1, 2]
+    # The clock of the ids is the same machine's here, but may be set while the test runs.
+    assert began - 0.1 < told[0][1] < told[1][1] <= time.monotonic() + 0.1
+    assert between - 0.1 < told[1][1]
+    Record(hub, "two", None, "news")
+    announcer.command("late", n=3)
+    assert len(told) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import uuid
@@ -11,13 +12,14 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from flask_sse_push import brokers, registry
+from flask_sse_push import brokers, quotas, registry
 from flask_sse_push.brokers.base import Broker
 from flask_sse_push.brokers.ledger import MAX_AT_ONCE, Change, Key, Ledger, Told
 from flask_sse_push.config import Settings
 from flask_sse_push.drain import open_streams
-from flask_sse_push.errors import BrokerUnavailable
-from flask_sse_push.registry import Registry
+from flask_sse_push.errors import BrokerUnavailable, Refused
+from flask_sse_push.quotas import Quotas
+from flask_sse_push.registry import Hold, Registry
 from tests.support.deadline import eventually
 
 ANN = Key("user", "ann")
@@ -294,3 +296,34 @@ def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
     assert one.unsettled() == 0  # a process that stops does not wait for it
     one.close()
     broker.close()
+
+
+# -- quotas --------------------------------------------------------------------------------------------------
+
+
+def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a refused attempt held for a moment must not keep the next one out, nor that one the one after."""
+    monkeypatch.setattr(registry, "GATHER", 60.0)  # nothing is told but in a hurry
+    monkeypatch.setattr(quotas, "PATIENCE", 10.0)
+    registries = [Registry(broker.ledger) for _ in range(2)]
+    with ExitStack() as stack:
+        for each in registries:
+            stack.callback(each.close)
+        workers = [Quotas(Settings(max_streams_per_user=2), each, broker) for each in registries]
+        held = [workers[0].seat("ann", None) for _ in range(2)]
+        turns = itertools.cycle(workers)
+
+        def seat() -> Hold | None:
+            try:
+                return next(turns).seat("ann", None)
+            except Refused:
+                return None
+
+        assert [seat() for _ in range(4)] == [None] * 4
+        last = held.pop()
+        assert last is not None
+        last.release()
+        registries[0].hurry()
+        assert eventually(seat) is not None

@@ -154,6 +154,33 @@ def test_a_command_that_comes_while_the_stream_is_being_made_still_counts(house:
         response.close()
 
 
+def test_a_command_given_before_a_workers_first_stream_opens_still_counts(make_app: MakeApp) -> None:
+    """The user is looked up, then the rights are taken; only then does the worker begin to hear commands."""
+    house = House(make_app, recheck=3600)
+    response = house.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
+    house.revoke("ada")
+    reader = Reader(response)
+    event = reader.next()
+    if event["event"] == "sse.open":
+        event = reader.next()
+    assert event["event"] == "sse.close"
+    assert (data(event)["reason"], data(event)["reconnect"]) == ("revoked", False)
+    response.close()
+
+
+def test_a_command_from_before_the_user_was_looked_up_does_not_count(make_app: MakeApp) -> None:
+    house = House(make_app, recheck=3600)
+    with house.stream("red") as ada:
+        runtime = house.app.extensions["sse_push"][house.sse].runtime
+        began = runtime.guard._watches[house.opened["connection"]].sink.grant.began
+        arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
+        runtime.hub.errand(lambda: runtime.guard._obey_late(arguments, began - 0.001))
+        house.publish("still here", "red")
+        assert ada.next()["data"] == "still here"
+        runtime.hub.errand(lambda: runtime.guard._obey_late(arguments, began))
+        assert farewell(ada) == ("revoked", False)
+
+
 def test_an_old_command_does_not_count_for_a_new_stream(house: House) -> None:
     with house.stream("red", "bob") as bob:
         house.revoke("ada")

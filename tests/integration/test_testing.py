@@ -102,6 +102,16 @@ def test_a_refused_stream_says_so(sse_client: SSEClient) -> None:
     assert missing.value.status == 404
 
 
+def test_compressed_streams_are_read_as_any_other(app: Flask) -> None:
+    with in_memory(app, http_compression=True), SSEClient(app) as client:
+        streams = [client.open("news", headers={"Accept-Encoding": "gzip"}) for _ in range(2)]
+        for word in ("one", "two"):
+            client.http.post(f"/say/{word}")
+            for stream in streams:
+                assert stream.response.headers["Content-Encoding"] == "gzip"
+                assert [event.json()["word"] for event in stream.received()] == [word]
+
+
 def test_a_stream_that_is_left_leaves_nothing_behind(sse_app: Flask, sse_client: SSEClient) -> None:
     streams = [sse_client.open("news"), sse_client.open()]
     with sse_app.app_context():

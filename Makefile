@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+DOCS := .venv-docs
 # What `make coverage` runs, gunicorn's workers included.
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
-.PHONY: demo test faults soak coverage test-oldest bench lint format clean
+.PHONY: demo test faults soak coverage test-oldest bench lint deploy format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -48,6 +49,12 @@ lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# What can be said of deploy/ without an engine or a cluster; tests/e2e/test_deploy.py runs the rest of it.
+deploy: $(DOCS)/deploy
+	$(DOCS)/bin/hadolint deploy/Dockerfile
+	$(DOCS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(DOCS)/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+
 format: $(VENV)/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -69,5 +76,10 @@ $(OLDEST)/test: setup.cfg tests/oldest.txt
 	$(OLDEST)/bin/pip install -q -e ".[test]" -c tests/oldest.txt
 	touch $@
 
+$(DOCS)/deploy: setup.cfg
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install -q -e ".[deploy]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(DOCS) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

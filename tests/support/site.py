@@ -1,0 +1,119 @@
+"""What deploy/ describes, running: nginx and gunicorn with these very files, names and places filled in."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from .deadline import eventually
+from .processes import ROOT, Gunicorn, accepts, free_port, gunicorn, need
+
+DEPLOY = ROOT / "deploy"
+TOKEN = "operators' token"
+#: What the tests have elsewhere than a machine in production.
+LOGS, TLS = "/var/log/nginx", "/etc/nginx/tls"
+
+
+@dataclass
+class Site:
+    """gunicorn behind nginx, reached by HTTPS under the name `localhost`."""
+
+    server: Gunicorn
+    port: int
+    plain_port: int
+    trust: ssl.SSLContext
+    access_log: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    def client(self) -> httpx.Client:
+        """An HTTP/2 client that trusts the certificate."""
+        return httpx.Client(
+            base_url=self.url, http2=True, verify=self.trust, timeout=20, trust_env=False, headers=_NO_GZIP
+        )
+
+
+_NO_GZIP = {"Accept-Encoding": "identity"}
+
+
+def certify(folder: Path) -> ssl.SSLContext:
+    """Makes a certificate for `localhost` as docs/deployment.md does; returns who trusts it alone."""
+    folder.mkdir(parents=True)
+    command = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    return ssl.create_default_context(cafile=str(folder / "fullchain.pem"))
+
+
+def filled_in(folder: Path, upstream: int, plain_port: int, port: int) -> str:
+    """deploy/nginx.conf.template with its two names, and with this folder and these ports."""
+    text = (DEPLOY / "nginx.conf.template").read_text()
+    places = {
+        "${UPSTREAM}": f"127.0.0.1:{upstream}",
+        "${SERVER_NAME}": "localhost",
+        LOGS: str(folder),
+        TLS: str(folder / "tls"),
+        "listen 80;": f"listen {plain_port};",
+        "listen [::]:80;": _on_ipv6(f"listen [::]:{plain_port};"),
+        "listen 443 ssl http2;": f"listen {port} ssl http2;",
+        "listen [::]:443 ssl http2;": _on_ipv6(f"listen [::]:{port} ssl http2;"),
+        # Compiled in otherwise, and for root alone.
+        "http {\n": f"http {{\n    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxied;"
+        f" fastcgi_temp_path {folder}/1; uwsgi_temp_path {folder}/2; scgi_temp_path {folder}/3;\n",
+    }
+    for written, here in places.items():
+        assert written in text, f"{written!r} is not in the template any more"
+        text = text.replace(written, here)
+    return text
+
+
+def _on_ipv6(line: str) -> str:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::", 0))
+        return line
+    return ""
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, config: str, port: int) -> Iterator[None]:
+    """A real nginx with this configuration, until the block ends."""
+    file = folder / "nginx.conf"
+    file.write_text(config)
+    command = [need("nginx"), "-c", str(file), "-g", f"daemon off; pid {folder}/nginx.pid;"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: accepts(port) or process.poll() is not None, 20)
+        assert process.poll() is None, process.communicate()[1].decode()
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@contextlib.contextmanager
+def site(folder: Path, broker: str, **settings: str) -> Iterator[Site]:
+    """The app of deploy/ with its gunicorn.conf.py, behind nginx; settings as the environment has them."""
+    trust = certify(folder / "tls")
+    plain_port, port = free_port(), free_port()
+    env = {"SECRET_KEY": "test", "OPERATOR_TOKEN": TOKEN, "SSE_PUSH_BROKER_URL": broker, **settings}
+    running = gunicorn(
+        "app:app",
+        "--chdir",
+        str(DEPLOY),
+        env=env,
+        workers=2,
+        log=folder / "server.log",
+        config=DEPLOY / "gunicorn.conf.py",
+    )
+    with running as server, nginx(folder, filled_in(folder, server.port, plain_port, port), port):
+        yield Site(server, port, plain_port, trust, folder / "access.log")

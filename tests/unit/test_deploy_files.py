@@ -1,0 +1,157 @@
+"""The numbers in deploy/ hang together with each other, with gunicorn's and with the defaults."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flask_sse_push.config import Settings
+from flask_sse_push.drain import LONGEST_WAIT
+from flask_sse_push.runs.manager import GRACE
+from tests.support.processes import ROOT
+
+DEPLOY = ROOT / "deploy"
+DEFAULTS = Settings()
+
+
+def text(name: str) -> str:
+    return (DEPLOY / name).read_text("utf-8")
+
+
+def constants(path: Path) -> dict[str, Any]:
+    """The literals that a gunicorn.conf.py sets; running it would patch the standard library."""
+    found = {}
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            (target,) = node.targets
+            assert isinstance(target, ast.Name)
+            found[target.id] = node.value.value
+    return found
+
+
+def directive(name: str) -> str:
+    """The value of one directive of nginx, which must stand there once."""
+    (value,) = re.findall(rf"^ *{name} (.+);$", text("nginx.conf.template"), re.MULTILINE)
+    return str(value)
+
+
+def seconds(value: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(s|m|h)", value).groups()  # type: ignore[union-attr]
+    return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+
+
+GUNICORN = constants(DEPLOY / "gunicorn.conf.py")
+GRACEFUL: float = GUNICORN["graceful_timeout"]
+COMPOSE: dict[str, Any] = yaml.safe_load(text("compose.yaml"))["services"]
+KUBERNETES = {each["kind"]: each for each in yaml.safe_load_all(text("kubernetes.yaml"))}
+POD: dict[str, Any] = KUBERNETES["Deployment"]["spec"]["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+UNIT = configparser.ConfigParser(interpolation=None, strict=True)
+UNIT.optionxform = str  # type: ignore[assignment,method-assign]
+UNIT.read_string(text("app.service"))
+SERVICE = UNIT["Service"]
+
+
+def test_the_model_and_the_demo_configure_gunicorn_alike() -> None:
+    demo = constants(ROOT / "gunicorn.conf.py")
+    assert demo == {key: GUNICORN[key] for key in demo}
+    assert GUNICORN["worker_class"] == "gevent"
+
+
+def test_gunicorn_waits_for_streams_and_runs() -> None:
+    assert GRACEFUL > LONGEST_WAIT > GRACE > DEFAULTS.drain
+
+
+def test_whatever_stops_gunicorn_waits_longer_than_it_does() -> None:
+    assert float(SERVICE["TimeoutStopSec"]) >= GRACEFUL + 5
+    assert SERVICE["KillMode"] == "mixed"
+    assert seconds(COMPOSE["app"]["stop_grace_period"]) >= GRACEFUL + 5
+    (_, before) = CONTAINER["lifecycle"]["preStop"]["exec"]["command"]
+    assert POD["terminationGracePeriodSeconds"] >= float(before) + GRACEFUL + 5
+    probe = CONTAINER["readinessProbe"]
+    assert probe["periodSeconds"] <= float(before), "who stops must be seen as not ready before it does"
+
+
+def test_each_worker_may_open_a_file_for_each_of_its_streams() -> None:
+    needed = DEFAULTS.max_streams + GUNICORN["worker_connections"]
+    assert int(SERVICE["LimitNOFILE"]) > needed
+    assert COMPOSE["app"]["ulimits"]["nofile"] > needed
+
+
+def test_nginx_has_two_connections_for_each_stream_and_a_file_for_each_connection() -> None:
+    connections = int(directive("worker_connections"))
+    assert connections >= DEFAULTS.max_streams
+    assert int(directive("worker_rlimit_nofile")) > connections
+    assert COMPOSE["nginx"]["ulimits"]["nofile"] >= int(directive("worker_rlimit_nofile"))
+
+
+def test_nginx_outlasts_the_silence_between_heartbeats() -> None:
+    assert seconds(directive("proxy_read_timeout")) == 5 * DEFAULTS.heartbeat
+    assert f"{directive('proxy_read_timeout').removesuffix('s')} seconds of silence" in text(
+        "kubernetes.yaml"
+    )
+    assert seconds(directive("send_timeout")) > DEFAULTS.write_timeout
+    assert seconds(directive("worker_shutdown_timeout")) >= GRACEFUL
+
+
+def test_all_mean_the_same_path_port_and_user() -> None:
+    assert f"location ~ ^{DEFAULTS.url_prefix}/?$ {{" in text("nginx.conf.template")
+    assert f'"{DEFAULTS.url_prefix}/health"' in text("ready.py")
+    assert f'url_prefix="{DEFAULTS.url_prefix}"' in text("app.py")
+    port = CONTAINER["ports"][0]["containerPort"]
+    assert COMPOSE["nginx"]["environment"]["UPSTREAM"] == f"app:{port}"
+    assert f"BIND=0.0.0.0:{port} " in text("Dockerfile")
+    assert f"EXPOSE {port}\n" in text("Dockerfile")
+    assert f"USER {POD['securityContext']['runAsUser']}\n" in text("Dockerfile")
+
+
+def test_a_check_is_not_cut_off_before_it_gives_up_itself() -> None:
+    (patience,) = re.findall(r"timeout=(\d+)", text("ready.py"))
+    assert CONTAINER["readinessProbe"]["exec"]["command"] == ["python", "-I", "ready.py"]
+    assert CONTAINER["readinessProbe"]["timeoutSeconds"] > int(patience)
+    assert re.search(
+        rf'--timeout={int(patience) + 1}s .* CMD \["python", "-I", "ready.py"\]', text("Dockerfile")
+    )
+
+
+def test_a_redis_that_is_away_makes_nobody_restart_the_app() -> None:
+    assert "exec" not in CONTAINER["livenessProbe"]
+    assert "httpGet" not in CONTAINER["livenessProbe"]
+
+
+def test_valkey_keeps_what_it_was_given() -> None:
+    command = COMPOSE["valkey"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options == {"--appendonly": "yes", "--maxmemory-policy": "noeviction"}
+    assert COMPOSE["app"]["environment"]["SSE_PUSH_BROKER_URL"] == "redis://valkey:6379/0"
+
+
+def test_the_image_gets_the_files_it_runs() -> None:
+    for line in re.findall(r"^COPY (.+) \S+$", text("Dockerfile"), re.MULTILINE):
+        for name in line.split():
+            assert (DEPLOY / name).is_file()
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed")
+    command = tmp_path / "bin" / "gunicorn"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    unit = tmp_path / "app.service"
+    unit.write_text(text("app.service").replace("/srv/app/.venv", str(tmp_path)))
+    told = subprocess.run(
+        [program, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
+    )
+    # Of wrong keys it only warns.
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")

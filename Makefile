@@ -8,7 +8,7 @@ DOCS := .venv-docs
 # What `make coverage` runs, gunicorn's workers included.
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
-.PHONY: demo test faults soak coverage test-oldest bench lint deploy format clean
+.PHONY: demo test faults soak coverage test-oldest bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -55,6 +55,10 @@ deploy: $(DOCS)/deploy
 	$(DOCS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(DOCS)/bin/kubernetes-validate --strict deploy/kubernetes.yaml
 
+# The site, in build/site; a warning, a broken link among them, ends it.
+docs: $(DOCS)/site
+	$(DOCS)/bin/sphinx-build -q -W --keep-going -E -d build/doctrees docs build/site
+
 format: $(VENV)/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -76,8 +80,14 @@ $(OLDEST)/test: setup.cfg tests/oldest.txt
 	$(OLDEST)/bin/pip install -q -e ".[test]" -c tests/oldest.txt
 	touch $@
 
-$(DOCS)/deploy: setup.cfg
+$(DOCS)/bin/python:
 	$(PYTHON) -m venv $(DOCS)
+
+$(DOCS)/site: setup.cfg $(DOCS)/bin/python
+	$(DOCS)/bin/pip install -q -e ".[docs]"
+	touch $@
+
+$(DOCS)/deploy: setup.cfg $(DOCS)/bin/python
 	$(DOCS)/bin/pip install -q -e ".[deploy]"
 	touch $@
 

@@ -124,6 +124,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
     assert core == {"flask", "gevent", "gunicorn", "redis"}
     assert set(metadata.get_all("Provides-Extra", [])) == {
         "deploy",
+        "docs",
         "embedded",
         "jwt",
         "limits",

@@ -1,0 +1,54 @@
+"""docs/publishing.md's example: a real Celery worker, with processes of its own, publishes to streams."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+from tests.support.stream import Stream
+
+from .conftest import Serve
+
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+@pytest.fixture
+def env(empty_valkey: str) -> dict[str, str]:
+    """Tasks in one database, events in another."""
+    tasks = empty_valkey.removesuffix("/0") + "/1"
+    return {**os.environ, "SSE_PUSH_BROKER_URL": empty_valkey, "CELERY_BROKER_URL": tasks}
+
+
+@pytest.fixture
+def celery(env: dict[str, str], log: Path) -> Iterator[list[str]]:
+    """A worker; yields the command it answers to."""
+    command = [sys.executable, "-m", "celery", "-A", "celery_tasks"]
+    options = ["worker", "--concurrency", "2", "--without-gossip", "--without-mingle", "--loglevel", "info"]
+    with log.with_name("celery.log").open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *options], cwd=EXAMPLES, env=env, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield command
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def test_a_task_tells_how_far_it_is(serve: Serve, celery: list[str], env: dict[str, str], log: Path) -> None:
+    server = serve()
+    with Stream(f"{server.url}/stream?channels=order:7", timeout=60) as stream:
+        stream.next_of("sse.open")
+        call = [*celery, "call", "celery_tasks.export", "--args", "[7]"]
+        subprocess.run(call, cwd=EXAMPLES, env=env, check=True, capture_output=True, timeout=60)
+        try:
+            events = [stream.next_of("progress") for _ in range(3)]
+        except (EOFError, TimeoutError) as error:
+            raise AssertionError(log.with_name("celery.log").read_text()) from error
+    assert [event.json() for event in events] == [{"done": 0}, {"done": 50}, {"done": 100}]

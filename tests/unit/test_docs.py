@@ -1,0 +1,47 @@
+"""What `make docs` does not see: pages that are in no table of contents, and the README's links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
+WRITTEN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+WRITTEN += [path for path in sorted((ROOT / "deploy").iterdir()) if path.is_file()]
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site name them."""
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    tables = re.findall(r"```\{toctree\}\n(.*?)```", (DOCS / "index.md").read_text("utf-8"), re.DOTALL)
+    named = [line for table in tables for line in table.splitlines() if line and line[0] != ":"]
+    assert sorted(named) == sorted(set(PAGES) - {"index"})
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8").replace("\n", "")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name) if name else path
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_of_one_machine_or_registry(path: Path) -> None:
+    found = re.findall(
+        r"/work/|/tmp/|/root/|/home/\w|--index-url|simple/|localhost:\d*/simple", path.read_text("utf-8")
+    )
+    assert not found

@@ -21,7 +21,7 @@ from .errors import (
 from .signals import event_published, history_lost, stream_closed, stream_opened
 from .version import __version__
 
-#: A ready blueprint, for apps that need one.
+#: A ready blueprint, for apps that need one: an `SSEBlueprint` named `sse`.
 sse = SSEBlueprint("sse")
 
 __all__ = [

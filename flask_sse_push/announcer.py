@@ -51,7 +51,7 @@ class MessageAnnouncer:
 
     @classmethod
     def from_url(cls, url: str, **config: Any) -> MessageAnnouncer:
-        """An announcer without any app.
+        """An announcer without any app. Connects with its first publish; threads may share it.
 
         :param url: the app's `SSE_PUSH_BROKER_URL`.
         :param config: further settings by their keys, e.g. `SSE_PUSH_PREFIX="shop"`; also read from the
@@ -97,9 +97,11 @@ class MessageAnnouncer:
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
         """Stores several events in one round trip, all or none, in order; returns their cursors.
 
-        :param events: the arguments of `publish` as mappings, e.g. `{"data": 1, "channel": "news"}`.
+        :param events: the arguments of `publish` but for `id` as mappings, such as
+            `{"data": 1, "channel": "news"}`; 1000 at most.
         :param id: an idempotency id for all of them together.
         :raises InvalidEvent: saying which event is wrong; then none is published.
+        :raises BrokerUnavailable: all are stored or none; with `id` it is safe to publish again.
         """
         batch = Batch(self)
         for at, event in enumerate(events):
@@ -111,7 +113,13 @@ class MessageAnnouncer:
 
     @contextlib.contextmanager
     def batch(self, *, id: str | None = None) -> Iterator[Batch]:
-        """Gathers events and publishes them together when the block ends; none if it raises."""
+        """Gathers events and publishes them together when the block ends; none if it raises.
+
+        Yields a `Batch`, whose `publish` does not block; its `cursors` are there after the block.
+
+        :param id: an idempotency id for all of them together.
+        :raises BrokerUnavailable: at the end of the block: all are stored or none.
+        """
         batch = Batch(self)
         yield batch
         batch.cursors = self._send(batch.publications, id)
@@ -121,7 +129,11 @@ class MessageAnnouncer:
     ) -> str:
         """Publishes the standard message `{type, data, timestamp, id, level}`, with `type` as event type.
 
+        Returns the cursor. `timestamp` is the time now in UTC (ISO 8601, milliseconds), `id` a random one.
+
         :param level: debug, info, warning, error or critical.
+        :raises InvalidEvent: naming the wrong field.
+        :raises BrokerUnavailable: it is stored zero or one times.
         """
         if level not in LEVELS:
             raise InvalidEvent("level", f"is {level!r}, must be one of {', '.join(LEVELS)}")
@@ -137,11 +149,17 @@ class MessageAnnouncer:
     def send_to_user(
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
     ) -> str:
-        """Publishes to the channel `user:<user_id>`, which only that user may listen to."""
+        """Publishes to the channel `user:<user_id>`, which only that user may listen to; returns the cursor.
+
+        It is kept as any event: a user who is away gets it on coming back. Raises what `publish` does.
+        """
         return self.publish(data, type, channel=f"user:{user_id}", compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
-        """Publishes to every open stream, whatever its channels."""
+        """Publishes to every open stream, whatever its channels; returns the cursor.
+
+        Streams that resume get the broadcasts they missed. Raises what `publish` does.
+        """
         publication = self._publication(data, type, compress=compress)
         return self._send([publication._replace(channels=(BROADCAST,))], None)[0]
 
@@ -197,11 +215,18 @@ class MessageAnnouncer:
         :param connection: the id in `sse.open`.
         :param since: the cursor after which events of the channels are sent first; `earliest` is all kept.
         :param last: instead, how many of the newest.
+        :raises InvalidEvent: for a name that is no channel's, and for both `since` and `last`.
+        :raises BrokerUnavailable: it happens once or not at all.
         """
         self.change(connection, checked_channels(channel), (), since=since, last=last)
 
     def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Has an open stream leave channels, wherever it is."""
+        """Has an open stream leave channels, wherever it is; it tells its client by `sse.channels`.
+
+        :param connection: the id in `sse.open`.
+        :raises InvalidEvent: for a name that is no channel's.
+        :raises BrokerUnavailable: it happens once or not at all.
+        """
         self.change(connection, (), checked_channels(channel))
 
     def change(
@@ -273,7 +298,7 @@ class MessageAnnouncer:
 
 
 class Batch:
-    """Events that wait to be published together. `cursors` is filled when they are."""
+    """Events that wait to be published together, 1000 at most. `cursors` is filled when they are."""
 
     def __init__(self, announcer: MessageAnnouncer) -> None:
         self._announcer = announcer
@@ -291,7 +316,11 @@ class Batch:
         ttl: float | None = None,
         compress: str | None = None,
     ) -> None:
-        """Adds an event; the arguments are those of `MessageAnnouncer.publish`. Does not block."""
+        """Adds an event; the arguments are those of `MessageAnnouncer.publish`. Does not block.
+
+        :raises InvalidEvent: naming the wrong field, or when the batch is full.
+        :raises MessageTooLarge: with both sizes.
+        """
         if len(self.publications) >= MAX_BATCH:
             raise InvalidEvent("batch", f"holds {MAX_BATCH} events already; publish in several batches")
         self.publications.append(

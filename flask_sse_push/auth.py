@@ -50,7 +50,7 @@ class TokenUser:
 
 
 class BearerJWT:
-    """Finds users by `Authorization: Bearer <JWT>`; needs the extra `flask-sse-push[jwt]`.
+    """Finds users by `Authorization: Bearer <JWT>`; needs the extra `flask-sse-push[jwt]`::
 
         sse.identify(BearerJWT(key, algorithms=["RS256"], audience="push"))
 

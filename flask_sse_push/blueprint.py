@@ -33,6 +33,12 @@ class SSEBlueprint(Blueprint):
     """Pushes events to browsers. Registered on an app, it serves `GET <prefix>` and publishes.
 
     One blueprint may be registered on several apps, and several on one app: each pair has its own state.
+    All methods but the decorators, `register` and `init_app` need an app context: they raise RuntimeError
+    without one.
+
+    :param name: the blueprint's name: of its endpoints (`sse.stream`), its commands (`flask sse …`) and what
+        templates see (`sse.cursor()`).
+    :param options: those of Flask's Blueprint.
     """
 
     def __init__(self, name: str = "sse", import_name: str = __name__, **options: Any) -> None:
@@ -74,7 +80,10 @@ class SSEBlueprint(Blueprint):
         super().register(app, options)
 
     def init_app(self, app: Flask) -> None:
-        """Registers the blueprint under `SSE_PUSH_URL_PREFIX` (`/stream`)."""
+        """Registers the blueprint under `SSE_PUSH_URL_PREFIX` (`/stream`). Opens nothing.
+
+        :raises ConfigError: naming the wrong key.
+        """
         app.register_blueprint(self, url_prefix=Settings.load(app.config).url_prefix)
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:
@@ -106,21 +115,30 @@ class SSEBlueprint(Blueprint):
     # -- decorators --------------------------------------------------------------------------------------
 
     def authorize(self, allowed: F) -> F:
-        """Registers `allowed(user, channel) -> bool`, asked for every channel that is not public."""
+        """Registers `allowed(user, channel) -> bool`, asked for every channel that is not public.
+
+        It is called in the request that connects, and again outside any request while the stream is open, in
+        an app context: go by the `user` that is given, None for nobody. It may block. What it raises fails
+        the request; raised three times for an open stream, it ends that, and the client comes in again.
+        One function for a blueprint: the last one counts. Without one such channels are closed.
+        """
         self._hooks.authorize = allowed  # type: ignore[assignment]
         return allowed
 
     def identify(self, who: F) -> F:
         """Registers `who(request) -> user | Identity | None`; the first that knows somebody counts.
 
-        Without one, flask-login's `current_user` is taken.
+        A user is any object; its id is that of flask-login's `get_id()`, else its attribute `id`, else the
+        object itself as text. Without a function, flask-login's `current_user` is taken.
         """
         self._hooks.identify.append(who)  # type: ignore[arg-type]
         return who
 
     def load_user(self, load: F) -> F:
         """Registers `load(user_id) -> user | None`, which tells who the user of a ticket or of an open stream
-        is now. Without one, flask-login's `user_loader` is taken, for its own users and for tickets.
+        is now; the id is text. Called outside any request too, in an app context; it may block.
+
+        Without one, flask-login's `user_loader` is taken, for its own users and for tickets.
         """
         self._hooks.load_user = load  # type: ignore[assignment]
         return load
@@ -128,7 +146,11 @@ class SSEBlueprint(Blueprint):
     # -- rights ----------------------------------------------------------------------------------------
 
     def revoke(self, user_id: object, channel: str | None = None) -> None:
-        """Takes a channel from a user's open streams, or ends them; see `MessageAnnouncer.revoke`."""
+        """Takes a channel from a user's open streams, or ends them all; see `MessageAnnouncer.revoke`.
+
+        :raises InvalidEvent: for a name that is no channel's.
+        :raises BrokerUnavailable: it happens once or not at all.
+        """
         self.announcer.revoke(user_id, channel)
 
     # -- tickets -----------------------------------------------------------------------------------------
@@ -180,7 +202,16 @@ class SSEBlueprint(Blueprint):
         ttl: float | None = None,
         compress: str | None = None,
     ) -> str:
-        """Sends one event; see `MessageAnnouncer.publish`. Needs an app context."""
+        """Stores one event and sends it to every stream of its channels; returns its cursor.
+
+        The arguments are those of `MessageAnnouncer.publish`; JSON is written by the app's provider. Sends
+        the signal `event_published`. Blocks until the event is stored, for `SSE_PUSH_PUBLISH_TIMEOUT` seconds
+        at most.
+
+        :raises InvalidEvent: naming the wrong field.
+        :raises MessageTooLarge: with both sizes.
+        :raises BrokerUnavailable: it is stored zero or one times; with `id` it is safe to publish again.
+        """
         cursor = self.announcer.publish(
             data, type, channel=channel, id=id, retry=retry, exclude=exclude, ttl=ttl, compress=compress
         )
@@ -193,27 +224,28 @@ class SSEBlueprint(Blueprint):
         return cursor
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
-        """Sends several events, all or none; see `MessageAnnouncer.publish_many`."""
+        """Sends several events, all or none; returns their cursors. See `MessageAnnouncer.publish_many`."""
         return self.announcer.publish_many(events, id=id)
 
     def batch(self, *, id: str | None = None) -> AbstractContextManager[Batch]:
-        """Gathers events and sends them together; see `MessageAnnouncer.batch`."""
+        """Gathers events in a `with` block and sends them together; see `MessageAnnouncer.batch`."""
         return self.announcer.batch(id=id)
 
     def notify(
         self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
     ) -> str:
-        """Sends the standard message; see `MessageAnnouncer.notify`."""
+        """Sends the standard message; returns its cursor. See `MessageAnnouncer.notify`."""
         return self.announcer.notify(type, data, level=level, channel=channel)
 
     def send_to_user(
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
     ) -> str:
-        """Sends to the channel `user:<user_id>`; see `MessageAnnouncer.send_to_user`."""
+        """Sends to the channel `user:<user_id>`; returns the event's cursor. See
+        `MessageAnnouncer.send_to_user`."""
         return self.announcer.send_to_user(user_id, data, type, compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
-        """Sends to every open stream; see `MessageAnnouncer.broadcast`."""
+        """Sends to every open stream; returns the event's cursor. See `MessageAnnouncer.broadcast`."""
         return self.announcer.broadcast(data, type, compress=compress)
 
     # -- runs --------------------------------------------------------------------------------------------
@@ -290,7 +322,7 @@ class SSEBlueprint(Blueprint):
         self.announcer.join(connection, channel, since=since, last=last)
 
     def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Has an open stream leave channels; see `MessageAnnouncer.leave`."""
+        """Has an open stream leave channels, wherever it is; see `MessageAnnouncer.leave`."""
         self.announcer.leave(connection, channel)
 
     def connections(self, channel: str | None = None, user_id: object = None) -> list[dict[str, Any]]:
@@ -327,7 +359,12 @@ class SSEBlueprint(Blueprint):
         return page.cursor(self.runtime, channels)
 
     def stats(self) -> dict[str, Any]:
-        """Figures of this worker process: streams, channels, the state of its link to the broker."""
+        """Figures of this worker process, from memory: does not block.
+
+        `streams`, `groups` (of streams with the same channels), `channels`, `connected` (whether its link to
+        the broker stands), `heard_ago` and `probed_ago` (seconds since anything was heard on it, and since a
+        probe came back; None before the first), `reconnects`, `history_calls`.
+        """
         return self.runtime.hub.stats()
 
     # -- the routes --------------------------------------------------------------------------------------

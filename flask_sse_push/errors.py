@@ -21,7 +21,8 @@ class SSEPushError(Exception):
 
 
 class ConfigError(SSEPushError):
-    """A setting has a value that cannot work."""
+    """A setting has a value that cannot work: `key` names it, `value` is what it has, `expected` what it
+    needs."""
 
     def __init__(self, key: str, value: object, expected: str) -> None:
         super().__init__(f"{key} is {value!r}, but must be {expected}")
@@ -31,7 +32,8 @@ class ConfigError(SSEPushError):
 
 
 class InvalidEvent(SSEPushError, ValueError):
-    """A field of an event is outside its grammar; nothing was published."""
+    """A field of an event is outside its grammar; nothing was published. `field` names it, `problem` says
+    why."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -40,7 +42,8 @@ class InvalidEvent(SSEPushError, ValueError):
 
 
 class MessageTooLarge(InvalidEvent):
-    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published."""
+    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published. `size` and `max_bytes` are
+    bytes."""
 
     def __init__(self, size: int, max_bytes: int) -> None:
         super().__init__(
@@ -106,7 +109,10 @@ def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = N
 
 
 class Refused(SSEPushError):
-    """A request for a stream was turned down before it began."""
+    """A request for a stream was turned down before it began: raised in a view, it becomes the answer.
+
+    `status` is the HTTP status, `code` and `message` stand in the JSON body, `retry_after` is seconds.
+    """
 
     def __init__(
         self,

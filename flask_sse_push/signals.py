@@ -14,11 +14,11 @@ _signals = Namespace()
 
 #: A stream began; with `connection`, `user_id`, `channels`.
 stream_opened = _signals.signal("stream-opened")
-#: A stream ended; with the same.
+#: A stream ended; with `connection`, `user_id`, `channels`.
 stream_closed = _signals.signal("stream-closed")
-#: Events were lost for a stream: it was told `sse.reset`; with the same.
+#: Events were lost for a stream: it was told `sse.reset`; with `connection`, `user_id`, `channels`.
 history_lost = _signals.signal("history-lost")
-#: The app published an event; with `channel`, `type`, `cursor`.
+#: `sse.publish` stored an event; with `channel` (as it was given), `type`, `cursor`. Sent by no other method.
 event_published = _signals.signal("event-published")
 
 

@@ -59,7 +59,7 @@ TRIES, AGAIN = 3, 0.15
 class Run(NamedTuple):
     """What `start` returns."""
 
-    key: str
+    key: str  #: what `stop` is given
     channel: str  #: what readers listen to
     cursor: str  #: readers that begin after it get the whole run; `earliest` when it had been started before
     started: bool  #: False: a run with this key is under way already, and the producer was not used

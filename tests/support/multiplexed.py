@@ -20,7 +20,7 @@ class Multiplexed:
     `httpx` does not do: while one of its streams waits for bytes, what came for the others stays unread.
     """
 
-    def __init__(self, url: str, count: int, trust: ssl.SSLContext, *, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, count: int, trust: ssl.SSLContext, *, timeout: float = 60.0) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None

@@ -38,7 +38,7 @@ class Site:
     def client(self) -> httpx.Client:
         """An HTTP/2 client that trusts the certificate."""
         return httpx.Client(
-            base_url=self.url, http2=True, verify=self.trust, timeout=20, trust_env=False, headers=_NO_GZIP
+            base_url=self.url, http2=True, verify=self.trust, timeout=60, trust_env=False, headers=_NO_GZIP
         )
 
 
@@ -97,7 +97,7 @@ def nginx(folder: Path, config: str, port: int) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @contextlib.contextmanager

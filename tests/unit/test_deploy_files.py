@@ -140,6 +140,27 @@ def test_the_image_gets_the_files_it_runs() -> None:
             assert (DEPLOY / name).is_file()
 
 
+def test_the_documentation_has_these_numbers() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    table = page.partition("## Numbers that hang together")[2].partition("##")[0]
+    shown = re.findall(r"^\| .+? \| ([\d.]+)(?: s)? \|", table, re.MULTILINE)
+    assert [float(number) for number in shown] == [
+        DEFAULTS.drain,
+        GRACEFUL,
+        float(SERVICE["TimeoutStopSec"]),
+        float(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][1]),
+        POD["terminationGracePeriodSeconds"],
+        DEFAULTS.heartbeat,
+        seconds(directive("proxy_read_timeout")),
+        seconds(directive("worker_shutdown_timeout")),
+        float(SERVICE["LimitNOFILE"]),
+        float(directive("worker_connections")),
+        GUNICORN["worker_connections"],
+    ]
+    assert COMPOSE["app"]["stop_grace_period"] == f"{SERVICE['TimeoutStopSec']}s"
+    assert COMPOSE["app"]["ulimits"]["nofile"] == int(SERVICE["LimitNOFILE"])
+
+
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:

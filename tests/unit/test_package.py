@@ -157,8 +157,8 @@ def test_the_ready_blueprint_is_named_as_flask_sse_has_it() -> None:
 
 # -- the settings in the README -----------------------------------------------------------------------------
 
-ROW = re.compile(r"^\| `(SSE_PUSH_\w+)` \| `([^`]*)` \| (.+) \|$", re.MULTILINE)
-TABLE = {row[1]: (row[2], row[3]) for row in ROW.finditer((ROOT / "README.md").read_text("utf-8"))}
+ROW = re.compile(r"^\| `(SSE_PUSH_\w+)` \| (?:`([^`]*)`|empty) \| (.+) \|$", re.MULTILINE)
+TABLE = {row[1]: (row[2] or "", row[3]) for row in ROW.finditer((ROOT / "README.md").read_text("utf-8"))}
 NAMES = [spec.name for spec in fields(Settings)]
 
 

@@ -1,8 +1,11 @@
 /** The page's own ups and downs: network, visibility, the back-forward cache. */
 
+/** Ms: a longer timer fires at once. */
+const LONGEST = 2 ** 31 - 1;
+
 /**
  * @param {object} client `suspend(reason)`, `resume(reason)`, `save()`, and the signal `over` that ends it all.
- * @param {number} hiddenAfter Ms hidden until the stream is closed; Infinity: never.
+ * @param {number} hiddenAfter Ms hidden until the stream is closed; Infinity, or more than 24 days: never.
  */
 export function followPage(client, hiddenAfter) {
   let timer = 0;
@@ -19,7 +22,7 @@ export function followPage(client, hiddenAfter) {
     clearTimeout(timer);
     if (!document.hidden) return client.resume("hidden");
     client.save();
-    if (hiddenAfter < Infinity) timer = setTimeout(() => client.suspend("hidden"), hiddenAfter);
+    if (hiddenAfter <= LONGEST) timer = setTimeout(() => client.suspend("hidden"), hiddenAfter);
   };
   on(document, "visibilitychange", look);
   if (document.hidden) look();

@@ -328,7 +328,8 @@ export class PushClient extends EventTarget {
   #watch() {
     clearTimeout(this.#watchdog);
     const silence = PATIENCE * (this.#connection?.heartbeat ?? HEARTBEAT) * 1000;
-    this.#watchdog = setTimeout(() => this.#fail({ reason: "silent" }), silence);
+    // A longer timer would fire at once.
+    this.#watchdog = setTimeout(() => this.#fail({ reason: "silent" }), Math.min(silence, 2 ** 31 - 1));
   }
 
   /** Lets go of the connection; returns the number of the next one. */

@@ -1,6 +1,6 @@
 /** `usePush`: a stream for as long as a component is mounted. */
 
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useInsertionEffect, useRef, useState } from "react";
 import { PushClient } from "./push-client.js";
 
 export function usePush(url, handlers = {}, options = {}) {
@@ -13,7 +13,8 @@ export function usePush(url, handlers = {}, options = {}) {
   const types = Object.keys(handlers).sort().join("\n");
   const asked = url === null ? null : JSON.stringify([String(url), options]);
 
-  useEffect(() => {
+  // With the page's change, not some time after: an event in between would meet the handlers of before.
+  useInsertionEffect(() => {
     current.current = handlers;
   });
 

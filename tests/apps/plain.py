@@ -25,6 +25,12 @@ def stats() -> dict[str, Any]:
     return {"pid": os.getpid(), **sse.stats()}
 
 
+@app.get("/streams")
+def streams() -> list[list[str]]:
+    """The channels of each open stream."""
+    return [sorted(stream["channels"]) for stream in sse.connections()]
+
+
 @app.post("/publish")
 def publish() -> str:
     body = request.get_json()

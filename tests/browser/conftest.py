@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +22,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from example_app.signin import DEMO_PASSWORDS
 from flask_sse_push import MessageAnnouncer
 from tests.support.processes import ROOT, Gunicorn, gunicorn, need
+
+HERE = Path(__file__).parent
 
 #: Nothing leaves the machine, and no sandbox, which needs rights that containers lack.
 FLAGS = (
@@ -33,8 +36,10 @@ FLAGS = (
     "--disable-sync",
 )
 
-#: Milliseconds that a page may take for anything.
-PATIENCE = 15_000
+#: Milliseconds that a page may take for anything: only what fails takes so long. Less than SSE_PUSH_RECHECK.
+PATIENCE = 40_000
+#: Seconds for a whole test, with the servers that are started for it.
+WHOLE = 300
 
 #: What Chromium writes into the console when a server goes away or refuses, besides what the page writes.
 NETWORK_ERRORS = ("Failed to load resource", "net::ERR_", "EventSource's response has")
@@ -42,33 +47,62 @@ NETWORK_ERRORS = ("Failed to load resource", "net::ERR_", "EventSource's respons
 prefixes = itertools.count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(WHOLE))
+
+
+Launch = Callable[..., contextlib.AbstractContextManager[Browser]]
+
+
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """One browser for the whole run."""
+def launch() -> Iterator[Launch]:
+    """Starts a Chromium, with options of playwright's, until a block ends."""
     path = need("chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+
+        @contextlib.contextmanager
+        def start(**options: Any) -> Iterator[Browser]:
+            browser = playwright.chromium.launch(
+                executable_path=path, args=list(FLAGS), timeout=2 * PATIENCE, **options
+            )
+            yield browser
+            browser.close()
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def chromium(launch: Launch) -> Iterator[Browser]:
+    """One browser for the whole run."""
+    with launch() as browser:
         yield browser
-        browser.close()
 
 
 class Visitor:
-    """A browser window of its own, with its own cookies. `problems` holds what its console was told."""
+    """A browser window of its own, with its own cookies. Its console is listened to until it is closed."""
 
     def __init__(self, browser: Browser, width: int = 1280, height: int = 860) -> None:
         self._context = browser.new_context(viewport={"width": width, "height": height})
         self._context.set_default_timeout(PATIENCE)
-        self.problems: list[str] = []
+        self._told: list[str] = []
+        self._forgiven: tuple[str, ...] = ()
         self.page: Page = self._context.new_page()
         self.hosts: set[str] = set()
         self.page.on("console", self._note_console)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("pageerror", lambda error: self._told.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
 
     def _note_console(self, told: ConsoleMessage) -> None:
-        if told.type == "error":
-            self.problems.append(told.text)
+        if told.type == "error" and not told.location["url"].endswith("/favicon.ico"):
+            self._told.append(told.text)
+
+    @property
+    def problems(self) -> list[str]:
+        """The errors that its console was told so far, but for those that are forgiven."""
+        return [text for text in self._told if not any(sign in text for sign in self._forgiven)]
 
     def sign_in(self, url: str, name: str) -> Page:
         """Opens the app and signs in with the keyboard; returns the page once its stream is open."""
@@ -85,7 +119,7 @@ class Visitor:
         """A second page with the same cookies, watched as the first one is."""
         page = self._context.new_page()
         page.on("console", self._note_console)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("pageerror", lambda error: self._told.append(str(error)))
         return page
 
     def texts(self) -> list[str]:
@@ -94,7 +128,11 @@ class Visitor:
 
     def forgive_network_errors(self) -> None:
         """For tests that take the server away."""
-        self.problems = [text for text in self.problems if not any(sign in text for sign in NETWORK_ERRORS)]
+        self.forgive(*NETWORK_ERRORS)
+
+    def forgive(self, *signs: str) -> None:
+        """Passes over errors with one of these texts in them, those too that are still to come."""
+        self._forgiven += signs
 
     def sign_out_silently(self) -> None:
         """Loses the session, as when it ran out."""
@@ -108,9 +146,10 @@ Visit = Callable[..., Visitor]
 
 
 @pytest.fixture
-def visit(chromium: Browser) -> Iterator[Visit]:
-    """Makes visitors; at the end none of their consoles may have been told of an error."""
+def visit(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """Makes visitors; when the test has passed, none of their consoles may have been told of an error."""
     visitors: list[Visitor] = []
+    failed = request.session.testsfailed
 
     def make(width: int = 1280, height: int = 860) -> Visitor:
         visitors.append(Visitor(chromium, width, height))
@@ -119,7 +158,8 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     yield make
     for visitor in visitors:
         visitor.close()
-    assert [visitor.problems for visitor in visitors] == [[] for _ in visitors]
+    if request.session.testsfailed == failed:  # else it would hide what the test failed of
+        assert [visitor.problems for visitor in visitors] == [[] for _ in visitors]
 
 
 class Site:
@@ -157,7 +197,7 @@ class Site:
         """Runs `flask --app example_app …` as in another terminal; returns what it printed."""
         command = [sys.executable, "-m", "flask", "--app", "example_app", *arguments]
         result = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=30
+            command, cwd=ROOT, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=120
         )
         assert result.returncode == 0, result.stderr
         return result.stdout
@@ -171,7 +211,7 @@ class Site:
             yield
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
 
     def close(self) -> None:
         self.announcer.close()

@@ -106,7 +106,7 @@ class Answer(BaseHTTPRequestHandler):
                     body,
                 )
             )
-            self.stream(self.script.answers.get(timeout=30))
+            self.stream(self.script.answers.get(timeout=120))
         else:
             self.whole(200, {"Content-Type": "text/html"}, PAGE)
 
@@ -133,7 +133,7 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(answer.removesuffix(Script.END).encode())
         self.wfile.flush()
         if not answer.endswith(Script.END):
-            self.script.closing.wait(60)
+            self.script.closing.wait(300)
 
     def log_message(self, format: str, *args: object) -> None:
         pass

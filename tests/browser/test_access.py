@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,10 +48,10 @@ def test_signing_out_in_one_tab_ends_the_stream_of_another_at_once(calm_site: Si
     two.goto(f"{calm_site.url}/live/")
     expect(two.locator("#state")).to_have_attribute("data-state", "open")
     expect(two.get_by_role("button", name="Sign out")).to_be_visible()
-    began = time.monotonic()
     one.get_by_role("button", name="Sign out").click()
+    # Without the command it would take SSE_PUSH_RECHECK, a minute: no test here waits so long.
     expect(two.get_by_role("button", name="Sign out")).to_have_count(0)
-    assert time.monotonic() - began < 3  # a page load included
+    expect(two.locator("#state")).to_have_text("Live")
     calm_site.announcer.publish({"from": "Grace", "text": "for members"}, "chat", channel="chat")
     calm_site.announcer.publish({"from": "Grace", "text": "for all"}, "news", channel="news")
     expect(two.locator("#feed .text").filter(has_text="for all")).to_be_visible()
@@ -153,7 +152,8 @@ def test_a_page_of_a_listed_origin_reads_the_stream(two_origins: tuple[Gunicorn,
     assert (status, json.loads(text)["code"]) == (401, 1102)  # a refusal can be read, too
     module = f"{server.url}/stream/client/push-client.js"
     assert page.evaluate("async (url) => typeof (await import(url)).PushClient", module) == "function"
-    visitor.problems.clear()  # of what Chromium has blocked and the refusal
+    visitor.forgive_network_errors()
+    visitor.forgive("blocked by CORS policy")
 
 
 def test_a_page_of_any_other_origin_reads_nothing(two_origins: tuple[Gunicorn, int], visit: Visit) -> None:
@@ -165,4 +165,5 @@ def test_a_page_of_any_other_origin_reads_nothing(two_origins: tuple[Gunicorn, i
     assert outcome(page) == ([], [2])  # closed for good
     assert page.evaluate(FETCH, [f"{server.url}/stream", {}]) == [0, "TypeError"]
     assert page.evaluate(FETCH, [f"{server.url}/stream", {"Authorization": "x"}]) == [0, "TypeError"]
-    visitor.problems.clear()  # Chromium says in the console what it has blocked
+    visitor.forgive_network_errors()
+    visitor.forgive("blocked by CORS policy")

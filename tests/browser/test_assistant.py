@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_an_answer_goes_on_over_a_reload_and_is_whole_in_all_windows(site: Site,
     expect(answers).to_have_attribute("data-status", "running")
     page.reload()
     expect(answers).to_contain_text("You asked: “What is <b>SSE</b>?”")
-    expect(answers).to_have_attribute("data-status", "running")
+    expect(answers).to_have_attribute("data-status", re.compile("running|done"))  # a slow machine comes late
     other = open_chat(site, visit, "ada")
     for window in (page, other):
         expect(window.locator("#talk li[data-by=answer]")).to_have_attribute("data-status", "done")
@@ -46,7 +47,8 @@ def test_an_answer_goes_on_over_a_reload_and_is_whole_in_all_windows(site: Site,
 
 def test_an_answer_is_stopped_in_whichever_worker_it_is(site: Site, visit: Visit) -> None:
     page = open_chat(site, visit, "ada")
-    ask(page, "Go on for ever")
+    long = "Go on " + "and on " * 60  # so that it is still under way when a slow machine wants to stop it
+    ask(page, long)
     answers = page.locator("#talk li[data-by=answer]")
     expect(answers).to_contain_text("one answer")
     expect(page.get_by_role("button", name="Ask")).to_be_disabled()
@@ -55,7 +57,7 @@ def test_an_answer_is_stopped_in_whichever_worker_it_is(site: Site, visit: Visit
     expect(answers).to_have_attribute("data-status", "stopped")
     expect(answers).to_contain_text("Stopped.")
     ask(page, "And now?")
-    expect(page.locator("#talk li[data-by=question]")).to_have_text(["Go on for ever", "And now?"])
+    expect(page.locator("#talk li[data-by=question]")).to_have_text([long.strip(), "And now?"])
     expect(answers.nth(1)).to_contain_text("You asked: “And now?”")
     page.get_by_role("button", name="Stop").click()
     expect(answers.nth(1)).to_have_attribute("data-status", "stopped")

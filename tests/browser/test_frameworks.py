@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.support.processes import ROOT, need
 
 from .conftest import Visit, eventually_on
-from .test_tabs import Server, server
+from .plain import Server, server
 
 __all__ = ["server"]
 
@@ -32,7 +32,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     mode = 'process.env.NODE_ENV="development"'  # only there React mounts twice in strict mode
     command = ["node_modules/.bin/esbuild", f"apps/{request.param}.js", "--bundle", "--format=esm"]
     command += [f"--outfile={made}", f"--define:{mode}", "--log-level=warning"]
-    subprocess.run(command, cwd=JS, env={**os.environ, "NODE_PATH": "node_modules"}, check=True, timeout=60)
+    subprocess.run(command, cwd=JS, env={**os.environ, "NODE_PATH": "node_modules"}, check=True, timeout=240)
     return str(request.param), made
 
 
@@ -51,13 +51,15 @@ def test_it_receives_while_it_is_mounted_and_closes_with_it(
     channels = [f"{name}-one", f"{name}-two"]
     for channel in channels:
         page.evaluate("(channel) => mount(channel)", channel)
-        eventually_on(page, lambda: server.streams() == 1)
-        expect(shown).to_have_text(re.compile("^open "))
+        # Of this channel, not of the one before: its stream has begun, and the other is gone.
+        eventually_on(page, lambda channel=channel: channel in page.evaluate("opened"))  # type: ignore[misc]
+        server.wait_for_streams(page, {channel})
+        expect(shown).to_have_text(re.compile(f"^{channel} open "))
         for value in range(3):
             server.announcer.publish({"n": value}, "price", channel=channel)
             expect(shown).to_have_text(re.compile(rf'"n":\s?{value}'))
     page.evaluate("unmount()")
-    eventually_on(page, lambda: server.streams() == 0)
+    server.wait_for_streams(page)
     expect(shown).to_have_count(0)
     heard = [[channel, data["n"]] for channel, data, _ in page.evaluate("heard") if data != "complete"]
     assert heard == [[channel, value] for channel in channels for value in range(3)]

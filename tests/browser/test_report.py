@@ -25,4 +25,4 @@ def test_a_page_reports_when_it_is_left(visit: Visit, valkey_url: str, log: Path
         def reported() -> float:
             return scrape(http, f"{server.url}/stream").get_value("client_reports_total", "opened")
 
-        assert eventually(reported) == 1
+        assert eventually(reported, 40) == 1

@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Page
 
 from .conftest import Visit, eventually_on
+from .plain import Server, server
 from .script import Refusal, Script, Started, opening
 from .test_push_client import script, start, visitor
-from .test_tabs import Server, server
 
 __all__ = ["script", "server", "start", "visitor"]
 

@@ -7,6 +7,7 @@ const browser = await puppeteer.launch({ browser: "firefox", executablePath, hea
 
 async function open(channel, options) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(100_000);
   await page.goto(url);
   await page.evaluate(
     async (channel, options) => {
@@ -21,6 +22,7 @@ async function open(channel, options) {
     options,
   );
   await page.waitForFunction("client.state === 'open'");
+  await page.evaluate("import('/stream/client/lifecycle.js').then(() => {})"); // the client has it before
   return page;
 }
 
@@ -30,7 +32,17 @@ const publish = (page, event) =>
       fetch("/publish", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(event) }),
     event,
   );
-const streams = (page) => page.evaluate(async () => (await (await fetch("/stats")).json()).streams);
+const streams = (page) => page.evaluate(async () => (await (await fetch("/streams")).json()).length);
+/** Waits until one stream has all these channels, and there is no other. */
+const shared = (page, ...channels) =>
+  page.waitForFunction(
+    async (channels) => {
+      const [first, ...more] = await (await fetch("/streams")).json();
+      return !more.length && channels.every((name) => first?.includes(name));
+    },
+    { polling: 200 },
+    channels,
+  );
 const until = (page, count) => page.waitForFunction((count) => heard.length >= count, {}, count);
 const heard = (page) => page.evaluate("heard");
 
@@ -56,8 +68,8 @@ async function tabs() {
   const pages = [];
   for (const n of [0, 1, 2]) pages.push(await open(`tabs${n},all`, { tabs: true }));
   const [leader, ...others] = pages;
-  await others[0].waitForFunction(async () => (await (await fetch("/stats")).json()).streams === 1);
-  const shared = await streams(leader);
+  await shared(leader, "tabs0", "tabs1", "tabs2", "all");
+  const before = await streams(leader);
   await publish(leader, { data: "before", channel: "all" });
   await until(others[1], 1);
   await leader.close();
@@ -65,8 +77,8 @@ async function tabs() {
   for (const page of others) await until(page, 2);
   await publish(others[0], { data: "one's own", channel: "tabs2" });
   await until(others[1], 3);
-  await others[0].waitForFunction(async () => (await (await fetch("/stats")).json()).streams === 1);
-  return { shared, heard: await Promise.all(others.map(heard)), after: await streams(others[0]) };
+  await shared(others[0], "tabs1", "tabs2", "all");
+  return { before, heard: await Promise.all(others.map(heard)), after: await streams(others[0]) };
 }
 
 const found = {

@@ -6,11 +6,13 @@ import { createApplication } from "@angular/platform-browser";
 import { providePush, PushService } from "../../../flask_sse_push/static/angular.js";
 
 window.heard = [];
+window.opened = [];
 const app = await createApplication({ providers: [provideZonelessChangeDetection()] });
 let mounted = [];
 
 function pricesOf(channel) {
   class Prices {
+    channel = channel;
     state = "";
     count = 0;
     last = "-";
@@ -22,6 +24,7 @@ function pricesOf(channel) {
         next: ({ state }) => ((this.state = state), view.markForCheck()),
         complete: () => window.heard.push([channel, "complete", this.count]),
       });
+      push.on("sse.open").subscribe(({ data }) => window.opened.push(...data.channels));
       push.on("price").subscribe(({ data }) => {
         window.heard.push([channel, data, this.count++]);
         this.last = JSON.stringify(data);
@@ -30,7 +33,7 @@ function pricesOf(channel) {
     }
   }
   const providers = [providePush(`/stream?channels=${channel}`)];
-  return Component({ selector: "x-prices", template: `<p id="shown">{{ state }} {{ count }} {{ last }}</p>`, providers })(Prices);
+  return Component({ selector: "x-prices", template: `<p id="shown">{{ channel }} {{ state }} {{ count }} {{ last }}</p>`, providers })(Prices);
 }
 
 window.unmount = () => {

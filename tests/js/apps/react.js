@@ -1,20 +1,22 @@
-/** A page with the hook, in strict mode. `mounted` of the page tells what it shows. */
+/** A page with the hook, in strict mode. `opened` has the channels whose streams have begun. */
 
 import { createElement as h, StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { usePush } from "../../../flask_sse_push/static/react.js";
 
 window.heard = [];
+window.opened = [];
 
 function Prices({ channel }) {
   const [count, setCount] = useState(0);
   const { state, last } = usePush(`/stream?channels=${channel}`, {
+    "sse.open": ({ data }) => window.opened.push(...data.channels),
     price: ({ data }) => {
       window.heard.push([channel, data, count]); // the count of this rendering: handlers are always the newest
       setCount(count + 1);
     },
   });
-  return h("p", { id: "shown" }, `${state} ${count} ${last ? JSON.stringify(last.data) : "-"}`);
+  return h("p", { id: "shown" }, `${channel} ${state} ${count} ${last ? JSON.stringify(last.data) : "-"}`);
 }
 
 const root = createRoot(document.body.appendChild(document.createElement("main")));

@@ -4,6 +4,7 @@ import { createApp, h, ref, shallowRef } from "vue";
 import { usePush } from "../../../flask_sse_push/static/vue.js";
 
 window.heard = [];
+window.opened = [];
 const channel = ref("");
 const shown = shallowRef(false);
 
@@ -14,8 +15,11 @@ const Prices = {
       window.heard.push([channel.value, data, count.value]);
       count.value += 1;
     };
-    const { state, last } = usePush(() => `/stream?channels=${channel.value}`, { price: hear });
-    return () => h("p", { id: "shown" }, `${state.value} ${count.value} ${JSON.stringify(last.value?.data) ?? "-"}`);
+    const { state, last } = usePush(() => `/stream?channels=${channel.value}`, {
+      "sse.open": ({ data }) => window.opened.push(...data.channels),
+      price: hear,
+    });
+    return () => h("p", { id: "shown" }, `${channel.value} ${state.value} ${count.value} ${JSON.stringify(last.value?.data) ?? "-"}`);
   },
 };
 

@@ -116,6 +116,39 @@ def test_revoking_a_channel_leaves_the_others(house: House) -> None:
         assert [bob.next()["data"], bob.next()["data"]] == ["before", "for bob"]
 
 
+def unpacked(reader: Reader, count: int) -> list[str]:
+    """The data of the next so many events, which come in batches."""
+    found: list[str] = []
+    while len(found) < count:
+        event = reader.next()
+        assert event["event"] == "sse.batch", event
+        found += [one["data"] for one in data(event)]
+    return found
+
+
+@pytest.mark.parametrize("company", [False, True], ids=["alone", "with streams that have what is left"])
+def test_what_waits_in_a_batch_comes_before_its_channel_is_revoked(house: House, company: bool) -> None:
+    house.rooms["eve"] = {"red", "blue"}
+    with contextlib.ExitStack() as streams:
+        ada = streams.enter_context(house.stream("red,blue&batch=250"))
+        eve = streams.enter_context(house.stream("red,blue&batch=250", "eve"))
+        others = [streams.enter_context(house.stream("blue&batch=250", "eve"))] if company else []
+        house.publish("1", "red")
+        house.publish("2", "blue")
+        house.revoke("ada", "red")
+        house.publish("3", "red")
+        house.publish("4", "blue")
+        assert unpacked(ada, 2) == ["1", "2"]
+        assert lost_channel(ada) == "red"
+        assert unpacked(ada, 1) == ["4"]
+        assert unpacked(eve, 4) == ["1", "2", "3", "4"]
+        for reader in others:
+            assert unpacked(reader, 2) == ["2", "4"]
+        house.publish("5", "blue")
+        for reader in (ada, eve, *others):
+            assert unpacked(reader, 1) == ["5"]
+
+
 def test_revoking_the_last_channel_ends_the_stream_for_good(house: House) -> None:
     with house.stream("red") as ada:
         house.revoke("ada", "red")

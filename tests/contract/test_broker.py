@@ -11,7 +11,7 @@ import pytest
 
 from flask_sse_push.brokers.base import Broker, Echo, Entry, Heard, Joined, Link, Past, Publication, Signal
 from flask_sse_push.cursor import MAX_ID, Cursor
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 
 from .conftest import MakeBroker
 
@@ -219,7 +219,7 @@ def test_events_of_one_step_may_be_more_than_a_channel_keeps(make_broker: MakeBr
 
 
 def test_a_quiet_channel_expires_and_admits_it(make_broker: MakeBroker) -> None:
-    broker = make_broker(history_ttl=0.6)
+    broker = make_broker(history_ttl=1.5)
     first, second = publish(broker, "1").id, publish(broker, "2").id
     assert ids(past(broker).entries) == [first, second]
     eventually(lambda: not past(broker).entries, 5)
@@ -230,7 +230,7 @@ def test_a_quiet_channel_expires_and_admits_it(make_broker: MakeBroker) -> None:
 
 
 def test_an_expired_channel_begins_anew_and_its_old_positions_stay_gone(make_broker: MakeBroker) -> None:
-    broker = make_broker(history_ttl=0.6)
+    broker = make_broker(history_ttl=1.5)
     old = publish(broker, "old", "a").id
     eventually(lambda: not past(broker).entries, 5)
     publish(broker, "word from elsewhere", "b")  # lets the broker forget that the channel was
@@ -243,12 +243,12 @@ def test_an_expired_channel_begins_anew_and_its_old_positions_stay_gone(make_bro
 
 
 def test_a_channel_in_use_does_not_expire(make_broker: MakeBroker) -> None:
-    broker = make_broker(history_ttl=0.6)
+    broker = make_broker(history_ttl=1.5)
     published = [publish(broker, "0").id]
 
     def another_one() -> bool:
         published.append(publish(broker, str(len(published))).id)
-        return published[-1] - published[0] > 1_500_000
+        return published[-1] - published[0] > 2_000_000
 
     eventually(another_one, 10, every=0.1)
     publish(broker, "elsewhere", "b")
@@ -382,14 +382,14 @@ def test_a_closed_link_holds_up_nobody(broker: Broker, link: Link) -> None:
 def test_a_read_waits_for_its_time_and_returns_nothing(link: Link) -> None:
     start = time.monotonic()
     assert link.read(0.2) == []
-    assert 0.15 < time.monotonic() - start < 1.0
+    assert 0.15 < time.monotonic() - start < stretched(1.0)
 
 
 def test_a_read_returns_what_is_there_at_once(broker: Broker, link: Link) -> None:
     publish(broker, "x", "a")
     start = time.monotonic()
     assert len(link.read(30)) == 1
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 def test_a_wake_ends_a_read_that_waits(broker: Broker, link: Link) -> None:

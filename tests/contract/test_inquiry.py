@@ -14,7 +14,7 @@ from flask_sse_push.config import Settings
 from flask_sse_push.hub import Hub
 from flask_sse_push.inquiry import Inquiries
 from flask_sse_push.registry import Registry
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 
 from .test_control import Record, hears_commands
 
@@ -54,7 +54,7 @@ def test_the_streams_of_all_workers_are_listed_by_any(workers: tuple[list[Record
     for one in inquiries:
         began = time.monotonic()
         listed = one.connections()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < stretched(1.0)
         assert sorted(each["connection"] for each in listed) == ["s0", "s1", "t0", "t1"]
     one = inquiries[2]
     assert sorted(each["connection"] for each in one.connections(user_id="7")) == ["s0", "s1"]
@@ -126,7 +126,7 @@ def test_a_killed_worker_keeps_nobody_waiting_for_long(
     broker.ledger.tell("killed", 1, {}, 60)
     began = time.monotonic()
     assert len(inquiries[0].connections()) == 4
-    assert 0.4 <= time.monotonic() - began < 2
+    assert 0.4 <= time.monotonic() - began < 0.4 + stretched(1.6)
 
 
 def test_without_streams_nobody_is_asked(make_worker: MakeWorker) -> None:

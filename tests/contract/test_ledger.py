@@ -20,7 +20,7 @@ from flask_sse_push.drain import open_streams
 from flask_sse_push.errors import BrokerUnavailable, Refused
 from flask_sse_push.quotas import Quotas
 from flask_sse_push.registry import Hold, Registry
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 
 ANN = Key("user", "ann")
 BOB = Key("user", "bob\nthe second ü")
@@ -80,7 +80,7 @@ def test_names_with_a_count_are_listed_and_numbered(ledger: Ledger) -> None:
 
 
 def test_a_worker_whose_lease_has_ended_is_buried_by_another(ledger: Ledger) -> None:
-    ledger.tell("dead", 1, {ANN: 2, BOB: 1}, 0.05)
+    ledger.tell("dead", 1, {ANN: 2, BOB: 1}, 1.0)
     ledger.tell("w1", 1, {ANN: 1}, 10)
     eventually(lambda: ledger.workers() == ["w1"], 2)
     assert ledger.tell("w1", 2, {}, 10).expired == ["dead"]
@@ -96,7 +96,7 @@ def test_a_big_worker_is_buried_in_pieces(ledger: Ledger) -> None:
     many = {Key("t", str(n)): 1 for n in range(2 * MAX_AT_ONCE)}
     keys = list(many)
     ledger.tell("dead", 1, dict.fromkeys(keys[:MAX_AT_ONCE], 1), 10)
-    ledger.tell("dead", 2, dict.fromkeys(keys[MAX_AT_ONCE:], 1), 0.01)
+    ledger.tell("dead", 2, dict.fromkeys(keys[MAX_AT_ONCE:], 1), 0.5)
     eventually(lambda: ledger.workers() == [], 2)
     seen: list[Change] = []
     more = True
@@ -163,7 +163,7 @@ MakeRegistry = Callable[..., Registry]
 
 @pytest.fixture
 def make_registry(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRegistry]:
-    monkeypatch.setattr(registry, "LEASE", 0.6)
+    monkeypatch.setattr(registry, "LEASE", 1.5)
     monkeypatch.setattr(registry, "RENEW", 0.2)
     monkeypatch.setattr(registry, "GATHER", 0.02)
     with ExitStack() as made:
@@ -198,7 +198,7 @@ def test_a_hold_is_answered_at_once_and_given_back_once(make_registry: MakeRegis
     began = time.monotonic()
     second = one.hold([ANN])
     assert second.totals(5) == {ANN: 2}
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < stretched(0.1) + 0.5
     for _ in range(2):
         second.release()
     eventually(lambda: totals(ledger, ANN) == [1])
@@ -208,8 +208,9 @@ def test_a_hold_is_answered_at_once_and_given_back_once(make_registry: MakeRegis
 
 
 def test_a_process_that_stops_waits_until_its_counts_are_told(
-    make_registry: MakeRegistry, ledger: Ledger
+    make_registry: MakeRegistry, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "GATHER", 1.0)
     one = make_registry()
     hold = one.hold([ANN])
     hold.totals(5)
@@ -237,7 +238,7 @@ def test_a_worker_with_streams_is_listed_and_ghosts_of_a_killed_one_go(
 ) -> None:
     alive = make_registry(1)
     alive.wake()
-    ledger.tell("killed", 1, {ANN: 3}, 0.3)
+    ledger.tell("killed", 1, {ANN: 3}, 2.0)
     changes: list[Change] = []
     alive.listen(changes.extend)
     eventually(lambda: sorted(ledger.workers()) == sorted(["killed", alive.name]))
@@ -252,7 +253,7 @@ def test_a_worker_stays_listed_while_it_holds_something_and_nothing_changes(
     one = make_registry()
     one.add({ANN: 1})
     eventually(lambda: totals(ledger, ANN) == [1])
-    until = time.monotonic() + 1.5
+    until = time.monotonic() + 2.0
     while time.monotonic() < until:
         assert ledger.workers() == [one.name]
         time.sleep(0.05)
@@ -264,7 +265,7 @@ def test_what_is_dropped_later_is_held_until_then(make_registry: MakeRegistry, l
     one.listen(changes.extend)
     one.add({ANN: 1})
     eventually(lambda: totals(ledger, ANN) == [1])
-    one.drop_later(ANN, 0.4)
+    one.drop_later(ANN, 1.5)
     one.add({ANN: 1})  # it came back
     eventually(lambda: changes == [Change(ANN, 0, 1), Change(ANN, 1, 2), Change(ANN, 2, 1)])
     one.drop_later(ANN, 0.1)
@@ -292,7 +293,7 @@ def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable, match="did not answer in time"):
         hold.totals(0.3)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.3 + stretched(1.0)
     assert one.unsettled() == 0  # a process that stops does not wait for it
     one.close()
     broker.close()

@@ -23,6 +23,7 @@ from flask_sse_push.brokers.base import (
     Echo,
     Entry,
     Heard,
+    History,
     Joined,
     Link,
     Past,
@@ -31,11 +32,13 @@ from flask_sse_push.brokers.base import (
 )
 from flask_sse_push.config import Settings
 from flask_sse_push.cursor import MAX_ID, Cursor
-from tests.support.deadline import eventually
-from tests.support.processes import free_port, need, redis_server
+from tests.support.deadline import eventually, stretched
+from tests.support.processes import free_port, need, redis_server, state_of
 from tests.support.proxy import Proxy
 
 TIMEOUT = 0.8
+#: Seconds by which a machine may be late; another try with the same timeout would take longer.
+LATE = 0.5
 
 
 class Store:
@@ -56,8 +59,27 @@ class Store:
         body = b"data: %b\n\n" % text.encode()
         return self.broker.publish([Publication(body, channels or ("a",))])[0]
 
+    def insist(self, text: str, once: str, *channels: str) -> list[Cursor]:
+        """Publishes until the broker has taken it."""
+        publication = Publication(b"data: %b\n\n" % text.encode(), channels)
+        taken: list[Cursor] = []
+
+        def tried() -> bool:
+            with contextlib.suppress(BrokerUnavailable):
+                taken.extend(self.broker.publish([publication], once))
+            return bool(taken)
+
+        eventually(tried)
+        return taken
+
     def past(self, after: int = 0, channel: str = "a") -> tuple[str, Past]:
-        history = self.broker.history({channel: after}, "nobody")
+        def asked() -> History | None:
+            with contextlib.suppress(BrokerUnavailable):  # one of those that give up soon
+                return self.broker.history({channel: after}, "nobody")
+            return None
+
+        history = eventually(asked)
+        assert history is not None
         return history.epoch, history.channels[channel]
 
     def claims(self, cursor: Cursor, channel: str = "a") -> bool:
@@ -106,6 +128,7 @@ def hear(link: Link, count: int) -> list[Signal]:
 def test_all_keys_and_pubsub_names_share_one_hash_tag_and_the_prefix(store: Store) -> None:
     with contextlib.closing(store.broker.link("ear")) as link, store.client.pubsub() as spy:
         spy.psubscribe("*")
+        assert eventually(lambda: spy.get_message(timeout=0.1))["type"] == "psubscribe"
         link.subscribe(["a", BROADCAST])
         assert hear(link, 2) == [Joined("a"), Joined(BROADCAST)]
         subscribed = [name for name in store.client.pubsub_channels() if store.prefix in name]
@@ -143,7 +166,7 @@ def test_keys_expire_with_their_history(redis_url: str) -> None:
         store.broker.publish([Publication(b"x", ("a",))], "an-id")
         store.publish("y", "b")
         for name in ("list:a", "list:b", "once:an-id"):
-            assert 99_000 < store.client.pttl(store.base + name) <= 100_000
+            assert 10_000 < store.client.pttl(store.base + name) <= 100_000
         unnamed = [key for key in store.names() if key.startswith("once:~")]
         assert unnamed
         assert all(0 < store.client.pttl(store.base + name) <= 10_000 for name in unnamed)
@@ -151,8 +174,7 @@ def test_keys_expire_with_their_history(redis_url: str) -> None:
 
 def test_heads_of_quiet_channels_are_pruned(redis_url: str) -> None:
     with contextlib.closing(Store(redis_url, history_ttl=0.5)) as store:
-        for n in range(50):
-            store.publish("x", f"user:{n}")
+        store.broker.publish([Publication(b"data: x\n\n", (f"user:{n}",)) for n in range(50)])
         assert store.client.zcard(store.base + "heads") == 51  # and the mark that there is a record
 
         def pruned() -> bool:
@@ -342,8 +364,18 @@ def proxied(redis_url: str) -> Iterator[tuple[Proxy, Store]]:
     with Proxy(port_of(redis_url)) as proxy, contextlib.closing(Store(redis_url)) as store:
         store.broker.close()
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        store.broker = brokers.connect(Settings(broker_url=url, prefix=store.prefix, publish_timeout=TIMEOUT))
+        store.broker = brokers.connect(Settings(broker_url=url, prefix=store.prefix, publish_timeout=30.0))
         yield proxy, store
+
+
+@pytest.fixture
+def hasty(proxied: tuple[Proxy, Store]) -> tuple[Proxy, Store]:
+    """The same, and its broker gives up soon."""
+    proxy, store = proxied
+    store.broker.close()
+    url = f"redis://127.0.0.1:{proxy.port}/0"
+    store.broker = brokers.connect(Settings(broker_url=url, prefix=store.prefix, publish_timeout=TIMEOUT))
+    return proxy, store
 
 
 def unavailable(publish: Callable[[], object], limit: float = TIMEOUT) -> BrokerUnavailable:
@@ -351,31 +383,30 @@ def unavailable(publish: Callable[[], object], limit: float = TIMEOUT) -> Broker
     start = time.monotonic()
     with pytest.raises(BrokerUnavailable) as caught:
         publish()
-    assert time.monotonic() - start < 1.1 * limit
+    assert time.monotonic() - start < 1.1 * limit + stretched(LATE)
     return caught.value
 
 
 def test_a_lost_reply_does_not_store_twice(proxied: tuple[Proxy, Store]) -> None:
     proxy, store = proxied
-    seed = random.randrange(10**9)
-    chance = random.Random(seed)
+    chosen = random.sample(range(200), 20)
     returned = [store.publish("first")]
     for n in range(200):
-        if chance.random() < 0.1:
+        if n in chosen:
             proxy.replies.drop_next()
         returned.append(store.publish(str(n)))
-    assert proxy.replies.dropped > 5, f"seed {seed}"
+    assert proxy.replies.dropped == 20
     assert store.texts() == [b"first", *(str(n).encode() for n in range(200))]
     assert store.ids() == [cursor.id for cursor in returned]
 
 
-def test_two_lost_replies_are_told_and_still_do_not_store_twice(proxied: tuple[Proxy, Store]) -> None:
-    proxy, store = proxied
+def test_two_lost_replies_are_told_and_still_do_not_store_twice(hasty: tuple[Proxy, Store]) -> None:
+    proxy, store = hasty
     store.publish("before")
     proxy.replies.drop_next(20)  # the handshakes of new connections too
     unavailable(lambda: store.broker.publish([Publication(b"data: x\n\n", ("a", "b"))], "an-id"))
     proxy.replies.drop_no_more()
-    again = store.broker.publish([Publication(b"data: x\n\n", ("a", "b"))], "an-id")
+    again = store.insist("x", "an-id", "a", "b")
     assert store.ids("b") == [again[0].id]
     assert store.texts() == [b"before", b"x"]
 
@@ -389,28 +420,28 @@ def test_a_connection_that_died_unnoticed_costs_nothing(proxied: tuple[Proxy, St
     assert store.texts() == [b"before", *(b"%d" % n for n in range(10))]
 
 
-def test_a_frozen_network_is_told_in_time_and_works_again(proxied: tuple[Proxy, Store]) -> None:
-    proxy, store = proxied
-    store.publish("before", "a", "b")
+def test_a_frozen_network_is_told_in_time_and_works_again(hasty: tuple[Proxy, Store]) -> None:
+    proxy, store = hasty
+    store.insist("before", "first", "a", "b")
     proxy.requests.freeze()
     unavailable(lambda: store.publish("lost", "a", "b"))
     proxy.requests.thaw()
-    store.publish("after", "a", "b")
+    store.insist("after", "last", "a", "b")
     assert store.ids("a") == store.ids("b")
     assert store.texts().count(b"lost") <= 1
     assert store.texts()[-1] == b"after"
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.24, 0.3, 0.5, 1.2])
-def test_a_slow_network_is_told_in_time(proxied: tuple[Proxy, Store], share: float) -> None:
-    proxy, store = proxied
+def test_a_slow_network_is_told_in_time(hasty: tuple[Proxy, Store], share: float) -> None:
+    proxy, store = hasty
     proxy.replies.delay = share * TIMEOUT
     start = time.monotonic()
     with contextlib.suppress(BrokerUnavailable):
         store.publish("slow", "a", "b")
-    assert time.monotonic() - start < 1.1 * TIMEOUT
+    assert time.monotonic() - start < 1.1 * TIMEOUT + stretched(LATE)
     proxy.replies.delay = 0
-    store.publish("after", "a", "b")
+    store.insist("after", "last", "a", "b")
     assert store.ids("a") == store.ids("b")
     assert store.texts().count(b"slow") <= 1
 
@@ -432,8 +463,17 @@ def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store])
         assert eventually(broken, 5)
     with contextlib.closing(store.broker.link("ear")) as link:
         link.subscribe(["a"])
+        assert hear(link, 1) == [Joined("a")]
         store.publish("x")
-        assert {type(signal) for signal in hear(link, 2)} == {Joined, Heard}
+        assert {type(signal) for signal in hear(link, 1)} == {Heard}
+
+
+def published(announcer: MessageAnnouncer, text: str) -> bool:
+    """Whether it was, within the announcer's time."""
+    with contextlib.suppress(BrokerUnavailable):
+        announcer.publish(text, id=text)
+        return True
+    return False
 
 
 def test_a_closed_port_is_told_at_once_and_a_server_there_is_found_later(tmp_path: Path) -> None:
@@ -442,24 +482,25 @@ def test_a_closed_port_is_told_at_once_and_a_server_there_is_found_later(tmp_pat
     error = unavailable(lambda: announcer.publish("x"))
     assert "refused" in str(error)
     with redis_server(tmp_path, port=port):
-        announcer.publish("y")
+        eventually(lambda: published(announcer, "y"))
     unavailable(lambda: announcer.publish("z"))
     announcer.close()
 
 
 def test_a_stopped_server_is_told_in_time_and_nothing_is_half_stored(tmp_path: Path) -> None:
     with redis_server(tmp_path) as url, contextlib.closing(Store(url, publish_timeout=TIMEOUT)) as store:
-        store.publish("before", "a", "b")
+        store.insist("before", "first", "a", "b")
         pid = int(store.client.info("server")["process_id"])
         os.kill(pid, signal.SIGSTOP)
         try:
+            eventually(lambda: state_of(pid) == "T")
             for _ in range(3):
                 unavailable(lambda: store.publish("lost", "a", "b"))
             unavailable(lambda: store.broker.history({"a": 0}, "ear"))
             store.broker.wake("ear")
         finally:
             os.kill(pid, signal.SIGCONT)
-        store.publish("after", "a", "b")
+        store.insist("after", "last", "a", "b")
         assert store.ids("a") == store.ids("b")
         assert store.texts().count(b"lost") <= 3
         assert (store.texts()[0], store.texts()[-1]) == (b"before", b"after")

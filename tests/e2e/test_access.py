@@ -19,7 +19,7 @@ import redis
 
 from flask_sse_push import MessageAnnouncer
 from tests.apps.club import KEY
-from tests.support.deadline import eventually, usual_time
+from tests.support.deadline import eventually, stretched, usual_time
 from tests.support.processes import Gunicorn
 from tests.support.proxy import Proxy
 from tests.support.stream import Received, Stream
@@ -41,7 +41,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextlib.contextmanager
 def signed_in(server: Gunicorn, name: str) -> Iterator[httpx.Client]:
     with httpx.Client(
-        base_url=server.url, timeout=10, trust_env=False, headers={"Connection": "close"}
+        base_url=server.url, timeout=60, trust_env=False, headers={"Connection": "close"}
     ) as http:
         assert http.post(f"/login/{name}").status_code == 200
         yield http
@@ -98,12 +98,12 @@ def test_a_logout_ends_all_streams_of_the_user_on_all_workers_within_a_second(
             assert not [event for event in before if not event.type.startswith("sse.")]
             assert close.type == "sse.close"
             assert (close.json()["reason"], close.json()["reconnect"]) == ("logout", False)
-            assert close.at - began < 1
+            assert close.at - began < stretched(1)
             assert stream.complete
         # A native EventSource would come back now, and a browser without a session is refused, which ends it.
         with stream_of(server, ada, "club,user:ada") as again:
             assert again.status == 401
-        assert sum(streams_by_worker(bob).values()) == 1
+        eventually(lambda: sum(streams_by_worker(bob).values()) == 1)
 
 
 def test_a_revoked_channel_is_taken_on_all_workers_and_nothing_published_later_comes(
@@ -143,7 +143,7 @@ def test_a_command_that_was_lost_is_made_good_within_the_interval(
             began = time.monotonic()
             close = stream.next_of("sse.close")
             assert (close.json()["reason"], close.json()["reconnect"]) == ("recheck", True)
-            assert close.at - began < interval + 1
+            assert close.at - began < interval + stretched(1)
 
 
 def test_a_rule_that_changes_counts_within_the_interval(serve: Serve, rules: Path, transport: str) -> None:
@@ -154,7 +154,7 @@ def test_a_rule_that_changes_counts_within_the_interval(serve: Serve, rules: Pat
         began = time.monotonic()
         error = stream.next_of("sse.error")
         assert error.json()["details"] == {"channel": "club"}
-        assert error.at - began < 1.5
+        assert error.at - began < 1 + stretched(0.5)
         rules.write_text("{}")
         assert stream.next_of("sse.close").json()["reconnect"] is False
 
@@ -207,7 +207,7 @@ def test_the_sixth_stream_of_a_user_is_refused_in_time_whatever_worker_it_meets(
                 assert (stream.status, json.loads(stream.body())["code"]) == (429, 1202)
                 assert int(stream.headers["retry-after"]) >= 1
 
-        assert usual_time(sixth) < 0.1
+        assert usual_time(sixth) < stretched(0.1)
         with stream_of(server, bob, "club") as other:
             assert other.status == 200
         streams.pop().close()
@@ -232,7 +232,7 @@ def test_the_streams_of_a_killed_worker_do_not_count_for_long(serve: Serve, rule
 
 def test_a_full_worker_still_answers_pages(serve: Serve, rules: Path, transport: str) -> None:
     server = serve(APP, max_streams=3, public_channels="sse")
-    with httpx.Client(base_url=server.url, trust_env=False) as http, ExitStack() as held:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http, ExitStack() as held:
         for _ in range(3):
             held.enter_context(Stream(f"{server.url}/stream")).next_of("sse.open")
 
@@ -242,4 +242,4 @@ def test_a_full_worker_still_answers_pages(serve: Serve, rules: Path, transport:
             assert int(refused.headers["Retry-After"]) >= 1
             assert http.get("/").status_code == 200
 
-        assert usual_time(fourth, 15) < 0.1
+        assert usual_time(fourth, 15) < stretched(0.1)

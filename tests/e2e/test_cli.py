@@ -24,12 +24,12 @@ def flask(*arguments: str, broker: str, **env: str) -> subprocess.CompletedProce
     """Runs `flask --app tests.apps.plain …`."""
     command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", *arguments]
     environ = {**os.environ, "SSE_PUSH_BROKER_URL": broker, **env}
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
 
 
 def kept(server: Gunicorn, channel: str) -> list[Received]:
     """The events of a channel's history; one more marks its end."""
-    httpx.post(f"{server.url}/publish", json={"data": "end", "channel": "end"}, trust_env=False)
+    httpx.post(f"{server.url}/publish", json={"data": "end", "channel": "end"}, trust_env=False, timeout=60)
     with Stream(f"{server.url}/stream?channels={channel},end&last_event_id=earliest") as stream:
         events: list[Received] = []
         for event in stream:
@@ -126,7 +126,7 @@ def test_the_embedded_server_is_joined_and_outlives_the_command() -> None:
         assert first.stdout.partition("-")[0] == second.stdout.partition("-")[0]
         with redis.Redis.from_url(url) as client:
             assert client.ping()
-        holder.communicate("\n", timeout=20)
+        holder.communicate("\n", timeout=120)
         assert holder.returncode == 0
         assert not Path(url.removeprefix("unix://")).exists()
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from flask_sse_push import MessageAnnouncer
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.processes import Gunicorn
 from tests.support.stream import Stream
 
@@ -49,8 +49,8 @@ def test_heartbeats_come_after_silence_and_carry_a_fresh_cursor(serve: Serve, em
         first, second = stream.next(), stream.next()
         assert first.type == second.type == "sse.heartbeat"
         assert first.data == "{}"
-        assert 0.7 < first.at - opened.at < 1.6
-        assert 0.7 < second.at - first.at < 1.6
+        for before, after in ((opened, first), (first, second)):
+            assert 0.2 < after.at - before.at < 1 + stretched(0.6)
         assert opened.id
         assert first.id
         assert second.id
@@ -63,11 +63,11 @@ def test_heartbeats_come_after_silence_and_carry_a_fresh_cursor(serve: Serve, em
 
 
 def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> None:
-    server = serve(heartbeat=1)
+    server = serve(heartbeat=3)
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with Stream(f"{server.url}/stream?channels=a") as stream:
         stream.next_of("sse.open")
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 4
         types = []
         while time.monotonic() < until:
             announcer.publish("tick", channel="a")
@@ -77,7 +77,7 @@ def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> Non
 
 
 def test_a_slow_client_is_told_before_it_is_closed_and_resumes(serve: Serve, empty_valkey: str) -> None:
-    server = serve(max_buffer=50_000, write_timeout=20)
+    server = serve(max_buffer=50_000, write_timeout=300)
     announcer = MessageAnnouncer.from_url(empty_valkey)
     # A buffer that takes whole segments: with a smaller one the kernel waits ever longer between two tries.
     slow = Stream(f"{server.url}/stream?channels=a", receive_buffer=131_072)

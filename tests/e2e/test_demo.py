@@ -113,7 +113,7 @@ def running_demo(log: Path, **env: str) -> Iterator[Demo]:
             for pid in demo.members():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def demo(log: Path) -> Iterator[Demo]:
 def test_it_says_where_to_look_and_events_move(calm: Demo) -> None:
     (line,) = re.findall("Open .*", calm.log.read_text())
     assert line == f"Open {calm.url} in a browser. Ctrl-C ends the demo."
-    assert httpx.get(calm.url, trust_env=False, follow_redirects=True).url.path == "/live/"
+    assert httpx.get(calm.url, trust_env=False, follow_redirects=True, timeout=60).url.path == "/live/"
     with calm.stream("news,ticks") as stream:
         assert stream.next().type == "sse.open"
         first, second = stream.next_of("tick").json(), stream.next_of("tick").json()
@@ -181,7 +181,7 @@ def test_only_its_own_pages_may_publish(calm: Demo) -> None:
         policy = ada.get("/live/").headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert "default-src 'none'" in policy
-    with httpx.Client(base_url=calm.url, trust_env=False) as nobody:
+    with httpx.Client(base_url=calm.url, trust_env=False, timeout=60) as nobody:
         assert nobody.post("/live/publish", json=event).status_code in (302, 401)
 
 
@@ -225,5 +225,5 @@ def test_with_a_broker_of_ours_nothing_outlives_a_killed_master(log: Path, empty
         assert demo.running("example_app.ticker")
         assert not demo.running("valkey-server")
         os.kill(demo.process.pid, signal.SIGKILL)
-        demo.process.wait(10)
+        demo.process.wait(60)
         eventually(lambda: not demo.members(), 10)

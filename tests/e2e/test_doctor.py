@@ -61,7 +61,7 @@ class Doctor:
         command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "doctor", "--json"]
         limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command, *options]
         env = {**os.environ, **self.env}
-        done = subprocess.run(limited, cwd=self._folder, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(limited, cwd=self._folder, env=env, capture_output=True, text=True, timeout=180)
         return Checked(done)
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from flask_sse_push import MessageAnnouncer
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.processes import Gunicorn
 from tests.support.stream import Stream
 
@@ -27,7 +27,7 @@ STOPS: dict[str, Stop] = {
     "SIGQUIT": lambda server: server.process.send_signal(signal.SIGQUIT),
     "SIGHUP": lambda server: server.process.send_signal(signal.SIGHUP),
     "SIGTERM to one worker": lambda server: os.kill(server.worker_pids()[0], signal.SIGTERM),
-    "max_requests": lambda server: httpx.get(f"{server.url}/", trust_env=False).close(),
+    "max_requests": lambda server: httpx.get(f"{server.url}/", trust_env=False, timeout=60).close(),
 }
 
 
@@ -50,7 +50,7 @@ def listen_to_the_end(streams: list[Stream]) -> list[str]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     return reasons
 
 
@@ -71,7 +71,7 @@ def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
     print(f"{how}: the worker was gone after {took:.2f} s")
     assert reasons == ["drain"] * 200
     assert all(stream.complete for stream in streams)
-    assert took < 2.5
+    assert took < stretched(2.5)
     text = server.log.read_text()
     assert "SIGKILL" not in text
     assert "Traceback" not in text
@@ -85,14 +85,25 @@ def test_a_stream_that_reaches_a_stopping_worker_is_sent_on_to_the_next(
     """Not refused: a browser's EventSource gives up for good on any status but 200."""
     server = serve()
     cursor = MessageAnnouncer.from_url(empty_valkey).publish("seen", channel="a")
-    first = Stream(f"{server.url}/stream?channels=a")
-    first.next_of("sse.open")
-    os.kill(server.worker_pids()[0], signal.SIGTERM)
-    with Stream(f"{server.url}/stream?channels=a", cursor=cursor) as late:
-        assert late.status == 200
-        assert late.next_of("sse.close").json()["reconnect"] is True
-        assert late.cursor is not None
-        assert late.cursor >= cursor
+
+    def met_it() -> bool:
+        """Whether the stream came to the worker before this stopped to accept, not to its successor."""
+        (worker,) = eventually(server.worker_pids)
+        with Stream(f"{server.url}/stream?channels=a") as first:
+            first.next_of("sse.open")
+            os.kill(worker, signal.SIGTERM)
+            with Stream(f"{server.url}/stream?channels=a", cursor=cursor, timeout=5) as late:
+                assert late.status == 200
+                try:
+                    close = late.next_of("sse.close")
+                except TimeoutError:
+                    return False
+                assert close.json()["reconnect"] is True
+                assert late.cursor is not None
+                assert late.cursor >= cursor
+                return True
+
+    eventually(met_it)
 
 
 def test_streams_leave_spread_over_the_window(serve: Serve) -> None:
@@ -113,7 +124,7 @@ def test_streams_leave_spread_over_the_window(serve: Serve) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(ends) == 40
     assert max(ends) - min(ends) > 1.0
     assert len(retries) > 30

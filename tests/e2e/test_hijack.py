@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from flask_sse_push import MessageAnnouncer
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.stream import Stream
 
 from .conftest import Serve
@@ -82,7 +82,7 @@ def test_a_departed_client_is_seen_at_once(serve: Serve, http: httpx.Client) -> 
     for stream in streams[25:]:
         stream.reset()
     eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 5)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < stretched(1.0)
 
 
 def test_what_a_client_sends_is_ignored_within_a_bound(
@@ -118,12 +118,12 @@ def test_another_server_says_why_it_cannot(empty_valkey: str, log: Path) -> None
     from .test_servers import flask_run
 
     with flask_run(empty_valkey, log) as url:
-        assert httpx.get(f"{url}/stream", trust_env=False).status_code == 500
+        assert httpx.get(f"{url}/stream", trust_env=False, timeout=60).status_code == 500
     assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()
 
 
 def test_events_of_a_longer_window_go_out_in_one_chunk(serve: Serve, empty_valkey: str) -> None:
-    server = serve(coalesce=0.5)
+    server = serve(coalesce=1.5)
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with Stream(f"{server.url}/stream?channels=a") as stream:
         stream.next_of("sse.open")

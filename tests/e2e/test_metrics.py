@@ -97,7 +97,7 @@ def test_a_killed_worker_leaves_the_sums_but_not_the_counts(
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: server.worker_pids() not in ([], [pid]))
     http.close()
-    with httpx.Client(timeout=10, trust_env=False) as anew:
+    with httpx.Client(timeout=60, trust_env=False) as anew:
         samples = eventually(lambda: scrape(anew, url))
     assert samples.get_value("streams_open") == 0
     assert samples.get_value("streams_opened_total") == 1

@@ -49,7 +49,7 @@ def nginx(folder: Path, upstream: int, version: str = "1.1") -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.following import Publisher, Reader
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.sentinels import PASSWORD, SENTINEL_PASSWORD, Watched, watched
@@ -54,11 +54,11 @@ def test_a_killed_primary_is_replaced_under_load(service: Watched, served: Gunic
     killed = time.monotonic()
     old.kill()
     eventually(lambda: publisher.acknowledged[-1][0] > killed + 0.5, LIMIT)
-    eventually(lambda: all(reader.got[-1][0] > killed + 0.5 for reader in readers), LIMIT)
+    eventually(lambda: all(reader.heard_since(killed + 0.5) for reader in readers), LIMIT)
     publisher.finish()
     assert service.primary() is not old
     newest = publisher.acknowledged[-1][1]
-    eventually(lambda: all(reader.got[-1][1] == newest for reader in readers), 10)
+    eventually(lambda: all(reader.numbers[-1:] == [newest] for reader in readers), 10)
 
     kept = surviving(service)
     lost = {number for _, number in publisher.acknowledged} - set(kept)
@@ -75,7 +75,7 @@ def test_a_killed_primary_is_replaced_under_load(service: Watched, served: Gunic
         assert reader.resets <= 1
         assert len(set(reader.numbers)) == len(reader.numbers)
         reader.close()
-    assert recovered[-1] < LIMIT
+    assert recovered[-1] < stretched(LIMIT)
 
 
 def test_what_a_lagging_replica_lacks_is_told_to_all_who_saw_it(service: Watched, served: Gunicorn) -> None:
@@ -145,7 +145,7 @@ def test_a_frozen_primary_is_left_and_not_taken_for_one_when_it_thaws(
     publish_when_back(announcer, 1)
     eventually(lambda: reader.numbers[-1:] == [1], LIMIT)
     print(f"again after {time.monotonic() - began:.2f} s")
-    assert time.monotonic() - began < LIMIT
+    assert time.monotonic() - began < stretched(LIMIT)
     old.signal(signal.SIGCONT)
     assert service.client(old).role()[0] == "master"  # it does not know better yet
     announcer.publish(2, channel="a")

@@ -51,7 +51,7 @@ def flask_run(broker: str, log: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def listeners(broker: str) -> list[str]:
@@ -89,7 +89,7 @@ def test_gthread(serve: Serve, empty_valkey: str) -> None:
         stream.next_of("sse.open")
         server.process.terminate()
         assert stream.next_of("sse.close").json()["reason"] == "drain"
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_gevent_with_preload(serve: Serve, empty_valkey: str) -> None:

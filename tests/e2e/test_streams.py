@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from flask_sse_push import MessageAnnouncer
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.stream import Stream
 
 from .conftest import Serve
@@ -42,7 +42,7 @@ def test_disconnect_ends_the_streams_of_a_channel_on_all_workers(serve: Serve, e
         assert got[1].json()["reconnect"] is False
         assert stream.complete
     print(f"24 streams on 2 workers: ended after {time.monotonic() - began:.3f} s")
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < stretched(1.0)
     for stream in staying:
         assert stream.next_of("message").data == "too late"
 
@@ -119,4 +119,4 @@ def test_ghosts_of_a_killed_worker_are_gone_when_its_lease_ends(serve: Serve, ht
     took = time.monotonic() - began
     assert len(people()["connections"]) == len(alive)
     print(f"ghosts were gone after {took:.1f} s with a lease of 2 s; it is 15 s outside tests")
-    assert took < 2 + 0.5 + 3
+    assert took < 2 + stretched(0.5 + 3)

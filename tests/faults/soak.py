@@ -75,7 +75,7 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
             ledger = Ledger()
             clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(300)]
             crowd = Crowd(ports, clients, chance, pause=(0, 1))
-            crowd.gather(60)
+            crowd.gather()
             crowd.scatter((1, 20))
             publisher = Publisher(
                 valkey.url, ledger, lambda n: [ROOMS[n % 50]], rate=200, many=10, first=serial,
@@ -89,7 +89,7 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
                     each.look()
             publisher.stop()
             crowd.stay()
-            crowd.catch_up(ledger, 30)
+            crowd.catch_up(ledger)
             crowd.close()
             verdict = judge(ledger, [client.log for client in clients])
             print(f"{time.monotonic() - began:.0f} s: {verdict}", flush=True)

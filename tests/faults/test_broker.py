@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import httpx
@@ -34,7 +35,7 @@ def recoveries(crowd: Crowd, back: float) -> list[float]:
     times = []
     for client in crowd.clients:
         arrivals = (got.at for connection in client.log for got in connection.got() if got.at > back)
-        times.append(next(arrivals, float("inf")) - back)
+        times.append(next(arrivals, inf) - back)
     return times
 
 
@@ -57,7 +58,7 @@ def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
                 crowd.lose(client, reset=True)
             crowd.live(chance.uniform(0.2, 0.8))
             back = valkey.start()
-            crowd.live(2)
+            crowd.until(lambda back=back: max(recoveries(crowd, back)) < inf, 60)  # type: ignore[misc]
             recovered += recoveries(crowd, back)
         publisher.stop()
         crowd.catch_up(ledger)
@@ -68,7 +69,7 @@ def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
     verdict = judge(ledger, [client.log for client in clients])
     kept = stored(valkey.url, ROOMS)
     figures.note(verdict=verdict, LEAK=leaks)
-    assert publisher.failures > 3, "it was never away"
+    assert publisher.failures >= 2, "it was never away"
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert verdict.resumed >= 20
@@ -87,7 +88,7 @@ def evict(valkey: Valkey) -> None:
         epoch = client.hget("{sse:0}:state", "epoch")
         client.config_set("maxmemory-policy", "allkeys-random")
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 100_000)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while client.hget("{sse:0}:state", "epoch") == epoch and client.exists("{sse:0}:heads"):
             with suppress(redis.ResponseError):  # nothing more to evict at this moment
                 client.set(f"foreign:{random.random()}", "x" * 20_000)
@@ -136,7 +137,8 @@ def test_02_whatever_the_broker_loses_each_client_is_told_once(
             def told(before: list[int] = before) -> bool:
                 return all(resets(client) > had for client, had in zip(clients, before, strict=True))
 
-            assert crowd.until(told, stretched(3)), f"{name}: some are not told"
+            assert crowd.until(told, 60), f"{name}: some are not told"
+            assert time.monotonic() - began <= stretched(3), name
             figures.note(**{name.replace(" ", "_"): time.monotonic() - began})
             crowd.live(0.5)
             assert [resets(client) - had for client, had in zip(clients, before, strict=True)] == [1] * 40, (
@@ -172,7 +174,8 @@ def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
         for client in away:
             crowd.lose(client, reset=True)
             client.back_at = float("inf")
-        crowd.live(0.5)
+        seen = len(ledger.events)
+        assert crowd.until(lambda: len(ledger.events) > seen + 30, 60)
         assert valkey.client().delete("{sse:0}:list:room:0") == 1
         # Workers that know the events themselves could still serve them: these are new.
         with servers(valkey.url, tmp_path / "new", probe=0.5, heartbeat=1) as others:
@@ -226,12 +229,14 @@ def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
 
     def publish(server: Gunicorn) -> float:
         began = time.monotonic()
-        answer = httpx.post(f"{server.url}/publish", json={"data": 1, "channel": "x"}, trust_env=False)
+        answer = httpx.post(
+            f"{server.url}/publish", json={"data": 1, "channel": "x"}, trust_env=False, timeout=60
+        )
         assert answer.status_code == 500, "BrokerUnavailable, which this app does not handle"
         return time.monotonic() - began
 
     slowest = 0.0
-    with ThreadPoolExecutor(8) as pool, httpx.Client(trust_env=False) as http:
+    with ThreadPoolExecutor(8) as pool, httpx.Client(trust_env=False, timeout=60) as http:
         calls = [pool.submit(publish, server) for server in [*both] * 4]
         while not all(call.done() for call in calls):
             for server in both:
@@ -245,11 +250,11 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
     valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
 ) -> None:
     ledger = Ledger()
-    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, publish_timeout=0.5) as both:
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=2, publish_timeout=1) as both:
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(50)]
         crowd = Crowd([server.port for server in both], clients, chance)
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        publisher = Publisher(valkey.url, ledger, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
         publisher.start()
         crowd.live(0.5)
         logs = [server.log for server in both]
@@ -260,15 +265,15 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
             def all_noticed() -> bool:
                 if all("no probe came back" in log.read_text() for log in logs) and not noticed:
                     noticed.append(time.monotonic() - began)
-                return time.monotonic() - began > 4
+                return bool(noticed) and time.monotonic() - began > 4
 
-            crowd.until(all_noticed, 5)
+            crowd.until(all_noticed, 60)
             with ThreadPoolExecutor(1) as aside:
                 pages = aside.submit(publish_beside_pages, both)
-                crowd.until(pages.done, 10)
+                crowd.until(pages.done, 60)
                 published, slowest_page = pages.result()
             thawed = time.monotonic()
-        crowd.live(2)
+        crowd.until(lambda: max(recoveries(crowd, thawed)) < inf, 60)
         connected = int(valkey.client().info("clients")["connected_clients"])
         publisher.stop()
         crowd.catch_up(ledger)
@@ -284,13 +289,13 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
     figures.note(slowest_publish=publisher.slowest, longest_silence=max(gaps), connected=connected)
     figures.note(publish_in_a_view=max(published), slowest_page=slowest_page)
     figures.note(recovery_p99=percentile(recovered, 99), verdict=verdict)
-    assert publisher.failures >= 5, "it was never frozen"
+    assert publisher.failures >= 3, "it was never frozen"
     assert noticed
     assert noticed[0] <= stretched(2 * 0.5 + 0.5 + 0.5), "two intervals, one read, and the look at the log"
-    assert max(gaps) <= stretched(1.5)
-    assert publisher.slowest <= stretched(0.5 + 0.15)
-    assert max(published) <= stretched(0.5 + 0.3), "and the request around it"
-    assert slowest_page <= stretched(0.3), "the worker's other requests go on"
+    assert max(gaps) <= stretched(3), "one and a half intervals"
+    assert publisher.slowest <= 1 + stretched(0.5)
+    assert max(published) <= 1 + stretched(1), "and the request around it"
+    assert slowest_page <= stretched(0.6), "the worker's other requests go on"
     assert connected < 20, "calls pile up"
     assert verdict.clean(), verdict
     assert verdict.resets == 0

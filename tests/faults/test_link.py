@@ -14,8 +14,9 @@ from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
 from tests.support.figures import Figures
 from tests.support.oracle import Ledger, judge
+from tests.support.processes import state_of
 from tests.support.proxy import Proxy
-from tests.support.scene import Baseline, Publisher, Valkey, look_inside, servers, some_of, state_of
+from tests.support.scene import Baseline, Publisher, Valkey, look_inside, servers, some_of
 
 from .conftest import StartValkey
 
@@ -38,8 +39,11 @@ def test_04_links_killed_five_times_a_second_lose_nothing(
         while kills < 60:
             kills += int(client.client_kill_filter(_type="pubsub"))
             crowd.live(0.2)
+        assert crowd.until(lambda: len(client.pubsub_channels("*:inbox:*")) == 2, 60)
         for inbox in client.pubsub_channels("*:inbox:*"):
             client.publish(inbox, b"rubbish")  # breaks the reader itself, not its link
+        broken = "reading from the broker failed, connecting anew"
+        assert crowd.until(lambda: all(broken in server.log.read_text() for server in both), 60)
         crowd.live(2)
         held = [held for each in both for held in look_inside(each, 1).values()]
         calls = sum(each["history_calls"] for each in held) - calls
@@ -48,7 +52,6 @@ def test_04_links_killed_five_times_a_second_lose_nothing(
         crowd.catch_up(ledger)
         crowd.close()
         leaks = baseline.leaks(client)
-        logs = [server.log.read_text() for server in both]
     verdict = judge(ledger, [client.log for client in clients])
     figures.note(kills=kills, reconnects=sum(each["reconnects"] for each in held), history_calls=calls)
     figures.note(cuts=crowd.cuts, verdict=verdict, LEAK=leaks)
@@ -56,7 +59,6 @@ def test_04_links_killed_five_times_a_second_lose_nothing(
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert calls <= kills * len(ROOMS) * 2
-    assert all("reading from the broker failed, connecting anew" in text for text in logs)
     assert publisher.failures == 0
     assert not leaks
 
@@ -82,7 +84,7 @@ def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
         os.kill(stopped, signal.SIGSTOP)
         try:
             eventually(lambda: state_of(stopped) == "T")
-            cut = crowd.until(lambda: disconnections(valkey) > 0, 10)
+            cut = crowd.until(lambda: disconnections(valkey) > 0, 60)
             crowd.live(0.5)
         finally:
             os.kill(stopped, signal.SIGCONT)
@@ -149,7 +151,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
             first=10**6,
         )  # fmt: skip
         extra.start()
-        deadline = began + 10
+        deadline = began + 60
         while time.monotonic() < deadline and not all(
             fresh(client, began) for crowd in crowds.values() for client in crowd.clients
         ):
@@ -164,7 +166,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
     for name, crowd in crowds.items():
         silences = [longest_silence(client, began) for client in crowd.clients]
         figures.note(**{f"recovery_{name.replace(' ', '_')}": max(silences)})
-        assert max(silences) <= 10, name
+        assert max(silences) <= stretched(10) + 1, f"{name}, and the look at it"
         assert frozen[name] >= 1
         assert proxies[name].accepted > accepted[name], f"{name}: no new link"
     verdict = judge(ledger, [client.log for client in clients])
@@ -195,7 +197,7 @@ def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_event
             began = time.monotonic()
             ahead = Publisher(new.url, ledger, lambda n: [ROOMS[n % 10]], rate=100, first=10**6)
             ahead.start()
-            crowd.until(lambda: all(client.log[0].told() for client in clients), 10)
+            crowd.until(lambda: all(client.log[0].told() for client in clients), 60)
             took = time.monotonic() - began
             still_heard = ledger.events and behind.failures == 0
             behind.stop()
@@ -210,7 +212,7 @@ def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_event
     assert links == 2
     assert still_heard
     assert all("no probe came back" in text for text in logs)
-    assert took <= stretched(2 * 2 * 0.5 + 1)
+    assert took <= 2 * 2 * 0.5 + stretched(2)
     assert {each.reason for each in told} == {"epoch"}
     assert len(told) == len(clients), "each is told once"
     assert verdict.clean(), verdict

@@ -16,7 +16,7 @@ def test_an_app_written_for_flask_sse(empty_valkey: str, log: Path, opened: bool
     env = {"REDIS_URL": empty_valkey} | ({"SSE_PUSH_PUBLIC_CHANNELS": "sse,x"} if opened else {})
     with (
         gunicorn("tests.apps.flask_sse_app:app", env=env, log=log) as server,
-        httpx.Client(base_url=server.url, trust_env=False) as http,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http,
     ):
         assert http.get("/").text == "/stream /stream?channel=x"
         with Stream(f"{server.url}/stream") as stream:

@@ -145,6 +145,6 @@ def test_the_brokers_absence_is_logged_with_its_length(
         assert up["levelno"] == logging.WARNING
     finally:
         reader.close()
-        thread.join(10)
+        thread.join(60)
         broker.close()
         server.close()

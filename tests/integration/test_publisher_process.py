@@ -14,6 +14,7 @@ import pytest
 from flask_sse_push import MessageAnnouncer, brokers
 from flask_sse_push.brokers.base import Entry
 from flask_sse_push.config import Settings
+from tests.support.deadline import stretched
 from tests.support.processes import ROOT, free_port
 
 PLAIN = """
@@ -63,7 +64,7 @@ class Job:
         command = [sys.executable, "-W", "error", "-c", code, url, prefix]
         # Measuring coverage would bring gevent in.
         plain = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-        done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=180)
         assert (done.returncode, done.stderr) == (0, "")
         result = json.loads(done.stdout)
         self.cursors: list[str] = result["cursors"]
@@ -105,10 +106,10 @@ def test_a_process_without_its_broker_ends_soon_with_the_reason() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     start = time.monotonic()
     command = [sys.executable, "-c", PLAIN, url, "test"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
     assert "BrokerUnavailable: Redis: ConnectionError" in done.stderr
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < stretched(5)
 
 
 def test_an_announcer_without_an_app_reaches_the_same_events(valkey_url: str) -> None:

@@ -26,7 +26,7 @@ from flask_sse_push.testing import (
     published,
     read_events,
 )
-from tests.support.deadline import eventually
+from tests.support.deadline import eventually, stretched
 from tests.support.processes import ROOT
 
 sse = SSEBlueprint("push")
@@ -88,7 +88,7 @@ def test_who_waits_in_vain_is_told_what_came(sse_client: SSEClient) -> None:
     began = time.monotonic()
     with pytest.raises(NoEvent, match=r"in vain for done; before came said .*other"):
         stream.next("done", timeout=0.1)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < stretched(3)
     with pytest.raises(NoEvent, match="waited in vain for its end"):
         stream.rest(timeout=0.05)
 
@@ -227,6 +227,6 @@ def test_the_examples_in_the_documentation_run(tmp_path: Path) -> None:
     for number, example in enumerate(examples):
         (tmp_path / f"test_example_{number}.py").write_text(example)
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tmp_path)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert result.returncode == 0, result.stdout
     assert "6 passed" in result.stdout

@@ -51,7 +51,7 @@ class Client:
         connection = socket.socket()
         if self.receive_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
-        connection.settimeout(2)
+        connection.settimeout(30)
         try:
             connection.connect(("127.0.0.1", port))
         except OSError:
@@ -268,7 +268,7 @@ class Crowd:
             self.live(min(5 * GLANCE, deadline - now))
         return True
 
-    def gather(self, seconds: float = 20) -> None:
+    def gather(self, seconds: float = 120) -> None:
         """Lives on until everybody has an open stream; nobody is cut meanwhile."""
         life, self.life = self.life, None
         assert self.until(lambda: all(client.is_open for client in self.clients), seconds), (
@@ -283,7 +283,7 @@ class Crowd:
             for client in self.clients:
                 client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
 
-    def catch_up(self, ledger: Ledger, seconds: float = 20) -> None:
+    def catch_up(self, ledger: Ledger, seconds: float = 120) -> None:
         """Lives on until everybody has the newest events. What is missing then is for the judge."""
         self.until(lambda: all(client.has_all(ledger) for client in self.clients), seconds)
 

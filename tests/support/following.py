@@ -16,7 +16,7 @@ class Reader(threading.Thread):
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._stream = Stream(f"{url}/stream?channels=a", timeout=30)
+        self._stream = Stream(f"{url}/stream?channels=a")
         self._stream.next_of("sse.open")
         self.got: list[tuple[float, int]] = []
         self.resets = 0
@@ -37,6 +37,10 @@ class Reader(threading.Thread):
     @property
     def numbers(self) -> list[int]:
         return [number for _, number in self.got]
+
+    def heard_since(self, moment: float) -> bool:
+        """Whether something has come after a monotonic time."""
+        return bool(self.got) and self.got[-1][0] > moment
 
     @property
     def cursor(self) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,36 @@ ROOT = Path(__file__).parents[2]
 NO_CONFIG = Path(__file__).with_name("empty.conf.py")
 
 
+#: Below the ports that the kernel gives to outgoing connections, which could take one whose server is down.
+PORTS = range(12_000, 30_000)
+#: The last port that a test of this user was given.
+_LAST_PORT = Path(tempfile.gettempdir()) / f"flask-sse-push-tests-{os.getuid()}.port"
+
+
 def free_port() -> int:
-    """A TCP port nobody listens on at this moment."""
+    """A TCP port nobody listens on, which no other test gets soon, of other processes either."""
+    with _LAST_PORT.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        last = int(file.read() or 0)
+        for _ in PORTS:
+            last = last + 1 if last + 1 in PORTS else PORTS[0]
+            if _is_free(last):
+                break
+        else:
+            raise RuntimeError(f"all ports of {PORTS} are taken")
+        file.truncate(0)
+        file.write(str(last))
+        return last
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def need(program: str) -> str:
@@ -38,6 +65,11 @@ def need(program: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+def state_of(pid: int) -> str:
+    """The state letter of a process, as in `ps`; T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def accepts(port: int) -> bool:
@@ -137,7 +169,7 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterat
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def wait_for_redis(url: str) -> None:

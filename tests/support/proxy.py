@@ -136,7 +136,7 @@ class Proxy:
             way.thaw()
         self.cut()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def _start(self, body: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=body, args=args, daemon=True)
@@ -150,7 +150,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target, 5)
+                server = socket.create_connection(self._target, 30)
             except OSError:
                 _reset(client)
                 continue

@@ -28,7 +28,7 @@ from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
 from .deadline import eventually
 from .oracle import Ledger, stored_serials
-from .processes import Gunicorn, free_port, gunicorn, wait_for_redis
+from .processes import Gunicorn, free_port, gunicorn, state_of, wait_for_redis
 
 #: Connections a worker may open to the broker for commands.
 POOL = 20
@@ -68,7 +68,7 @@ class Valkey:
         """Ends it as a power cut does."""
         process = self._server._process
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
     def start(self, *, empty: bool = False) -> float:
         """Brings it back after `kill`; returns the monotonic time at which it answered."""
@@ -96,11 +96,6 @@ class Valkey:
             self._server._process.send_signal(signal.SIGCONT)
         if self._server.is_running():
             self._server.terminate()
-
-
-def state_of(pid: int) -> str:
-    """The state letter of a process, as in `ps`; T is stopped."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def gone(pid: int) -> bool:
@@ -158,7 +153,7 @@ def end_at_once(server: Gunicorn) -> None:
     """Ends what nobody looks at any more: a good end takes its time."""
     pids = server.worker_pids() if server.process.poll() is None else []
     server.process.kill()
-    server.process.wait(10)
+    server.process.wait(60)
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -258,7 +253,7 @@ def look_inside(server: Gunicorn, workers: int) -> dict[int, dict[str, Any]]:
     seen: dict[int, dict[str, Any]] = {}
 
     def ask() -> bool:
-        with suppress(httpx.HTTPError), httpx.Client(timeout=10, trust_env=False) as http:
+        with suppress(httpx.HTTPError), httpx.Client(timeout=60, trust_env=False) as http:
             held = http.get(f"{server.url}/witness", headers={"Connection": "close"}).json()
             seen[held["pid"]] = held
         return set(server.worker_pids()) <= seen.keys() and len(seen) >= workers
@@ -272,7 +267,7 @@ def visit_all(server: Gunicorn, workers: int) -> None:
     visitors: list[socket.socket] = []
 
     def visited() -> bool:
-        visitor = socket.create_connection(("127.0.0.1", server.port), 5)
+        visitor = socket.create_connection(("127.0.0.1", server.port), 60)
         visitor.sendall(b"GET /stream?channels=visit HTTP/1.1\r\nHost: test\r\n\r\n")
         visitors.append(visitor)
         return all(held["probed_ago"] is not None for held in look_inside(server, workers).values())

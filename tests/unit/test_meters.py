@@ -61,7 +61,7 @@ def test_the_first_count_starts_the_pulse_and_closing_tells_the_rest(monkeypatch
     pulse.close()
     thread = next((t for t in threading.enumerate() if t.name == "flask-sse-push-pulse"), None)
     if thread is not None:
-        thread.join(5)
+        thread.join(60)
     told = len(beats)
     pulse.close()
     assert len(beats) == told

@@ -103,7 +103,7 @@ def test_a_producer_waits_when_nobody_takes(item: object) -> None:
     output.take(10)
     eventually(lambda: put > before)
     output.close()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert not output.put("more")
     assert output.take(1)

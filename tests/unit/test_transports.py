@@ -30,7 +30,7 @@ def patched(script: str) -> str:
     """Runs a script in a process of its own, patched by gevent; returns what it prints."""
     code = "from gevent import monkey; monkey.patch_all()\n" + textwrap.dedent(script)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

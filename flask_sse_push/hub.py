@@ -184,6 +184,8 @@ class Hub:
             notices = self._open_frame(sink, opening)
         else:
             reset = resume.reset(replicas, moment)
+        if resume.gaps:
+            self._rooms.note_gaps(sink, resume)
         if reset is not None:
             sink.began = resume.at or 0 if reset.cursor else sink.began
             notices += reset_frame(reset)
@@ -264,6 +266,8 @@ class Hub:
                 self._begin_epoch(self._timeline.moment().base)
             if dispatch.new_epoch or CONTROL in dispatch.lost:
                 self.commands.lost()
+            for gap in dispatch.lost.values():
+                self._rooms.note_lost(gap, self._sinks.values())
             steps: list[Delivery | Act] = [*self._fanout.flushed(notices), *self._missed_commands()]
             for entries, command in self.commands.pieces(
                 self._timeline.replicas.get(CONTROL), dispatch.entries

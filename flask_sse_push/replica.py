@@ -125,7 +125,7 @@ class Replica:
             return
         head = min(self.head, position)
         self._replace(self.since(self.floor, position), self.floor)
-        self.head, self.gone = head, min(self.gone, position)
+        self.head, self.gone = head, 0
 
     def trim(self, max_entries: int, max_bytes: int) -> None:
         """Drops the oldest entries until both bounds hold; they stay with the broker."""

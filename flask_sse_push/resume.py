@@ -47,6 +47,14 @@ class Opening(NamedTuple):
     resumed: bool
 
 
+class Gap(NamedTuple):
+    """A channel of which a stream got nothing after `until` and up to `after`."""
+
+    channel: str
+    until: int
+    after: int
+
+
 class Reset(NamedTuple):
     """Channels whose missed events are gone. `cursor` is set when that is all there is to say."""
 
@@ -69,6 +77,7 @@ class Resume:
         self._waiter: threading.Event | None = None  # made only for a stream that must wait
         self._epoch = ""
         self._from: dict[str, int] = {}  # channels that begin later than `_at`
+        self.gaps: list[Gap] = []  # for whoever keeps account of what the stream has had, who takes them out
 
     def is_served(self, moment: Moment) -> bool:
         """Whether nothing can be missing, because nothing has come since everything was served."""
@@ -161,6 +170,7 @@ class Resume:
         if newest == 0:
             self._at, self._from = moment.position, {}
         elif self._start.cursor or newest is None or len(kept) <= newest:
+            self.gaps += [Gap(name, 0, floor) for name, floor in self._from.items()]
             return Opening(EARLIEST, False)
         else:
             self._at = kept[-newest - 1].id
@@ -174,7 +184,10 @@ class Resume:
             self._from = {}
             return self._lose(list(self.channels), "epoch", moment)
         lost = [name for name in self.channels if replicas[name].reach(self._after(name)) is Reach.LOST]
-        return self._lose(lost, "history", moment) if lost else None
+        if not lost:
+            return None
+        self.gaps += [Gap(name, self._after(name), moment.position) for name in lost]
+        return self._lose(lost, "history", moment)
 
     def _lose(self, lost: list[str], reason: str, moment: Moment) -> Reset:
         if len(lost) == len(self.channels):

@@ -12,7 +12,7 @@ Called by the dispatcher under the hub's lock, at the end of a dispatch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from .control import Act
 from .cursor import MAX_LENGTH, Cursor
 from .errors import ErrorCode, error_body
 from .group import Delivery
-from .resume import Resume, Start, reset_frame
+from .resume import Gap, Resume, Start, reset_frame
 from .sink import Sink
 from .timeline import Timeline
 from .wire import control
@@ -62,6 +62,13 @@ class Past:
     def leave(self, name: str, began: int, until: int) -> None:
         """Notes that the stream has had the channel's events up to `until`."""
         self.left.append((name, self.joined.pop(name, began), until))
+
+    def skip(self, gap: Gap, began: int) -> None:
+        """Notes that the stream has the channel, but for what is in the gap."""
+        since = self.joined.get(gap.channel, began)
+        if gap.until > since:
+            self.left.append((gap.channel, since, gap.until))
+        self.joined[gap.channel] = gap.after
 
     def has(self, entry: Entry, sink: Sink) -> bool:
         """Whether the event has come to the stream already, by whatever channel."""
@@ -117,6 +124,18 @@ class Rooms:
     def note_left(self, sink: Sink, name: str, until: int) -> None:
         """Notes that the stream has had the channel's events up to `until`, and gets no more of them."""
         self._past.setdefault(sink.connection, Past()).leave(name, sink.began, until)
+
+    def note_gaps(self, sink: Sink, resume: Resume) -> None:
+        """Notes what the stream was not given of its channels, and takes that out of `resume`."""
+        past = self._past.setdefault(sink.connection, Past())
+        while resume.gaps:
+            past.skip(resume.gaps.pop(), sink.began)
+
+    def note_lost(self, gap: Gap, sinks: Iterable[Sink]) -> None:
+        """Notes what the streams that follow the channel have missed of it."""
+        for sink in sinks:
+            if sink.group is not None and gap.channel in sink.group.channels:
+                self._past.setdefault(sink.connection, Past()).skip(gap, sink.began)
 
     def begin_epoch(self) -> None:
         """Forgets what streams have had: positions of the old epoch mean nothing in the new one."""
@@ -191,8 +210,9 @@ class Rooms:
         begins = resume.at is None
         reset = resume.begin(replicas, moment)[1] if begins else resume.reset(replicas, moment)
         past = self._past.setdefault(change.sink.connection, Past())
-        if begins or reset is not None:
+        if begins or (reset is not None and reset.reason == "epoch"):
             past.joined.update(dict.fromkeys(change.join, resume.at or 0))
+        self.note_gaps(change.sink, resume)
         frames = b"" if reset is None else reset_frame(reset._replace(cursor=None))
         taken = resume.take(replicas, moment)
         if taken:

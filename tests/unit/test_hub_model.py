@@ -22,7 +22,7 @@ from flask_sse_push import batching, fetcher, http_encoding, hub, reader, resume
 from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
-from tests.support.simulation import ALL, CLOCK, KINDS, NAMES, PIECE, WAITS, Turn, Worker, World
+from tests.support.simulation import ALL, CLOCK, KEPT, KINDS, NAMES, PIECE, WAITS, Turn, Worker, World
 
 Strategy = st.SearchStrategy[Any]
 
@@ -363,3 +363,52 @@ def test_a_failover_that_lost_what_streams_had_got_is_a_reset() -> None:
     world.fail_over()
     world.settle()
     assert [client.sink.resets for client in world.clients[:3]] == [1, 1, 1]
+
+
+def listening_to_commands() -> World:
+    """A world in which worker 0 hears commands."""
+    world = World()
+    world.open(3, 0, ("d",), "live")
+    world.settle()
+    return world
+
+
+def test_an_event_lost_by_one_channel_comes_with_another_that_is_joined_later() -> None:
+    world = listening_to_commands()
+    world.publish([(["a"], [], None)])
+    world.clients[0].cursor = world.latest()
+    world.publish([(["b", "c"], [], None)])
+    world.tamper("c", "all")
+    world.open(0, 0, ("a", "c"), "own")
+    world.change(0, ["b"], ["c"], "own")
+    world.settle()
+    assert world.clients[0].sink.resets == 1
+    assert world.clients[0].sink.judge.has_got("2")
+
+
+def test_an_event_that_was_trimmed_from_one_channel_comes_with_another() -> None:
+    world = listening_to_commands()
+    world.publish([(["a", "b"], [], None), *[(["a"], [], None)] * KEPT])
+    world.open(0, 0, ("a",), "earliest")
+    world.settle()
+    assert not world.clients[0].sink.judge.has_got("1")
+    world.change(0, ["b"], [], "earliest")
+    world.settle()
+    assert world.clients[0].sink.judge.has_got("1")
+
+
+def test_an_event_lost_while_the_link_was_broken_comes_with_another_channel() -> None:
+    world = listening_to_commands()
+    world.open(0, 0, ("a",), "live")
+    world.settle()
+    world.publish([(["a", "b"], [], None)])
+    world.settle()
+    world.workers[0].read(Turn(0, 0, "cut"))
+    world.publish([(["a", "b"], [], None)])
+    world.tamper("a", "all")
+    world.settle()
+    sink = world.clients[0].sink
+    assert (sink.resets, sink.judge.has_got("1"), sink.judge.has_got("2")) == (1, True, False)
+    world.change(0, ["b"], [], "earliest")
+    world.settle()  # the judge sees to it that the first one does not come again
+    assert sink.judge.has_got("2")

@@ -97,7 +97,8 @@ class Reader:
             try:
                 self._read(link)
             except BrokerUnavailable as error:
-                self._log_down("the link to the broker broke, connecting anew: %s", error)
+                if not self._closed:
+                    self._log_down("the link to the broker broke, connecting anew: %s", error)
             except Exception:
                 logger.exception("reading from the broker failed, connecting anew")  # never deaf for good
                 time.sleep(LONGEST_PAUSE)

@@ -198,8 +198,10 @@ class RedisBroker(Broker):
         return {_text(name): int(head) for name, head in newest if name}  # one has no name, and no end
 
     def link(self, inbox: str) -> Link:
+        pool = self._client.connection_pool
         with _translated():
-            connection: Any = self._client.connection_pool.make_connection()
+            # Not the pool's: that keeps all that it ever made, and closes them while others read.
+            connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
         link = RedisLink(connection, self._live, self._inbox(inbox), self._pubsub)
         link.open()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.connection import AbstractConnection
 
 from flask_sse_push import BrokerUnavailable, ConfigError, MessageAnnouncer, brokers
 from flask_sse_push.brokers.base import (
@@ -32,6 +35,7 @@ from flask_sse_push.brokers.base import (
 )
 from flask_sse_push.config import Settings
 from flask_sse_push.cursor import MAX_ID, Cursor
+from flask_sse_push.reader import Reader
 from tests.support.deadline import eventually, stretched
 from tests.support.processes import free_port, need, redis_server, state_of
 from tests.support.proxy import Proxy
@@ -466,6 +470,39 @@ def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store])
         assert hear(link, 1) == [Joined("a")]
         store.publish("x")
         assert {type(signal) for signal in hear(link, 1)} == {Heard}
+
+
+def test_a_link_that_was_closed_leaves_nothing_behind(store: Store) -> None:
+    def connections() -> int:
+        return sum(isinstance(each, AbstractConnection) for each in gc.get_objects())
+
+    store.broker.link("ear").close()
+    gc.collect()
+    before = connections()
+    for _ in range(20):
+        store.broker.link("ear").close()
+    gc.collect()
+    assert connections() <= before
+
+
+def test_a_broker_that_is_closed_under_its_reader_is_no_trouble(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Signal] = []
+    reader = Reader(store.broker, "ear", lambda signals: heard.extend(signals or ()), silence=60)
+    reader.subscribe(["a"])
+    thread = threading.Thread(target=reader.run)
+    thread.start()
+    try:
+        eventually(lambda: Joined("a") in heard)
+        store.broker.close()
+        store.client.publish(store.base + "live:a", "the link hears it")
+        eventually(lambda: len(heard) == 2)
+    finally:
+        reader.close()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert caplog.messages == []
 
 
 def published(announcer: MessageAnnouncer, text: str) -> bool:

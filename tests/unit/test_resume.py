@@ -519,7 +519,7 @@ class Client:
     def begin(self) -> None:
         self.world.settle(self.resume)
         opening, reset = self.resume.begin(self.world.replicas, self.world.moment())
-        self._note(reset)
+        self._note(reset, self.start)
         lost = names_of(reset, self.channels)
         assert opening.resumed is (reset is None)
         assert opening.cursor == (LOST if lost == set(self.channels) else str(Cursor(EPOCH, self.start)))
@@ -527,16 +527,18 @@ class Client:
     def step(self) -> bool:
         """Takes one piece; returns whether there was one."""
         self.world.settle(self.resume)
-        self._note(self.resume.reset(self.world.replicas, self.world.moment()))
+        at = self.resume.at  # beyond what was served, when that was followed by something that has expired
+        assert at is not None
+        self._note(self.resume.reset(self.world.replicas, self.world.moment()), at)
         piece = self.resume.take(self.world.replicas, self.world.moment())
         assert len(piece) == 1 or sum(len(entry.frame) for entry in piece) <= MAX_PIECE
         self.served += ids(piece)
         return bool(piece)
 
-    def _note(self, reset: Reset | None) -> None:
+    def _note(self, reset: Reset | None, at: int) -> None:
         lost = names_of(reset, self.channels)
         for name in self.channels:
-            done = max([self.after[name], *self.served])
+            done = max(self.after[name], at)
             self.world.assert_reset_is_right(name, done, was_reset=name in lost)
             if name in lost:
                 self.skipped[name].append((done, self.world.last))

@@ -57,17 +57,20 @@ class Past:
 
     def __init__(self) -> None:
         self.joined: dict[str, int] = {}  # channel -> the position after which the stream has its events
-        self.left: deque[tuple[str, int, int]] = deque(maxlen=MAX_WAITING)  # channel, after, until
+        self.left: tuple[tuple[str, int, int], ...] = ()  # channel, after, until; most streams have none
 
     def leave(self, name: str, began: int, until: int) -> None:
         """Notes that the stream has had the channel's events up to `until`."""
-        self.left.append((name, self.joined.pop(name, began), until))
+        self._had(name, self.joined.pop(name, began), until)
+
+    def _had(self, name: str, after: int, until: int) -> None:
+        self.left = (*self.left, (name, after, until))[-MAX_WAITING:]
 
     def skip(self, gap: Gap, began: int) -> None:
         """Notes that the stream has the channel, but for what is in the gap."""
         since = self.joined.get(gap.channel, began)
         if gap.until > since:
-            self.left.append((gap.channel, since, gap.until))
+            self._had(gap.channel, since, gap.until)
         self.joined[gap.channel] = gap.after
 
     def has(self, entry: Entry, sink: Sink) -> bool:

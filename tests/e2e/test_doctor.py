@@ -79,7 +79,7 @@ def test_a_good_set_up_is_told_so(doctor: Doctor, serve: Serve) -> None:
     names = {each["name"] for each in checked.findings if each["level"] == "ok"}
     assert names >= {
         "worker class", "monkey patching", "taking over sockets", "worker_connections", "open files",
-        "graceful timeout", "broker", "version", "eviction", "pub/sub buffer", "clock", "compression",
+        "graceful timeout", "version", "eviction", "pub/sub buffer", "clock", "compression",
         "buffering", "resuming",
     }  # fmt: skip
 

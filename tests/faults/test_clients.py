@@ -148,7 +148,8 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
     assert verdict.clean(), verdict
     assert all(sum(len(each.told()) for each in client.log) <= 1 for client in clients)
     assert max(grown) < 30_000, "the last 16 MB of the channel, and at most 1 MB for each of them"
-    assert sum(text.count("Traceback") for text in logs) <= len(slow)
+    cuts = sum(len(client.log) - 1 for client in clients)  # on a busy machine readers may be too slow, too
+    assert sum(text.count("Traceback") for text in logs) <= cuts
 
 
 def test_18_clients_that_vanish_are_counted_out_within_three_heartbeats(

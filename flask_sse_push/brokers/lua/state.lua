@@ -15,6 +15,8 @@ end
 
 -- Epochs remembered: a client that was away for more failovers than these is told that it may miss something.
 local MOST_EPOCHS = 8
+-- Bytes that so many take at most. What is longer is not ours, and patterns would take long to find that out.
+local LONGEST_LINEAGE = 300
 
 -- Another one when a replica is promoted and when a server starts. "unknown" where INFO is forbidden.
 local function replication_id()
@@ -39,6 +41,7 @@ end
 local function open_state(state_key, heads_key, fresh_epoch)
   local state = redis.call('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage')
   local server, lineage = replication_id(), state[5] or ''
+  if #lineage > LONGEST_LINEAGE then lineage = '' end
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local whole = epoch and #epoch <= 16 and string.match(epoch, '^[a-z0-9]+$') and last and horizon
   -- The two highest scores: that of "" and the newest event's, which cannot be ahead of `last`.

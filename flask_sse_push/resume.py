@@ -211,9 +211,14 @@ class Resume:
             piece.append(entry)
         if missed:
             self._at = (piece or missed)[-1].id
-        if not missed or self._at == missed[-1].id:
+        if (not missed or self._at == missed[-1].id) and self._reaches(replicas):
             self._served = moment
         return piece
+
+    def _reaches(self, replicas: Mapping[str, Replica]) -> bool:
+        """Whether the replicas have everything after the stream's position: one that was read while the
+        worker's position stood still may begin above it."""
+        return all(replicas[name].reach(self._after(name)) is Reach.READY for name in self.channels)
 
     def _missed(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:
         """Entries of all channels by id; one that is in several of them once."""

@@ -280,7 +280,7 @@ class Timeline:
             self._confirmed.clear()
             for ask in self._joining.values():
                 ask.confirmed = False
-        for name in self._confirmed & self._joining.keys():
+        for name in [name for name in self._joining if name in self._confirmed]:  # in an order that is told
             self._submit(name)
 
     def _submit(self, name: str) -> None:

@@ -617,3 +617,16 @@ def test_kept_history_is_served_whole_or_its_newest_part(
     have = {id for name in channels for id in ids(world.replicas[name].entries)}
     assert {id for name in channels for id in ids(world.kept[name])} <= have
     assert served == sorted(have)[-newest if newest else 0 :] if newest != 0 else served == []
+
+
+def test_a_stream_that_begins_below_what_a_channel_reaches_back_to_is_not_served_yet() -> None:
+    """While a worker reads all again, its position stands still, and new channels are read beyond it."""
+    for start in (Start(), Start("odd")):
+        resume = Resume(("a", "b"), start)
+        replicas = {"a": replica(50), "b": replica(60, gone=60)}
+        resume.begin(replicas, moment(55))
+        assert resume.take(replicas, moment(55)) == []
+        assert not resume.is_served(moment(55))
+        reset = resume.reset(replicas, moment(55))
+        assert reset is not None
+        assert reset.channels == ["b"]

@@ -116,7 +116,7 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
         logs = [server.log.read_text() for server in both]
     windows = [points for points in map(warmed_up, samples.values()) if len(points) >= 8]
     assert windows, "no worker lived long enough"
-    # A worker's memory goes up or down by megabytes when a backlog comes or goes; a leak shows in all of them.
+    # A worker's memory goes up by megabytes when a backlog comes; a leak shows in all of them.
     growth = median(rise(points) / (points[-1][0] - points[0][0]) * 600 for points in windows)
     figures.note(seconds=SECONDS, published=published, cuts=cuts, links_killed=kills.times)
     figures.note(reloads=reloads.times, workers_killed=murder.times, verdict=total, LEAK=leaks)

@@ -67,7 +67,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: setup.cfg pyproject.toml $(VENV)/bin/python
-	$(BIN)/pip install -q -e ".[embedded,login]"
+	$(BIN)/pip install -q -e ".[demo]"
 	touch $@
 
 $(VENV)/test: setup.cfg pyproject.toml tests/js/package.json $(VENV)/bin/python

@@ -64,6 +64,9 @@ def worker_int(worker: Any) -> None:
 
 # -- the demo only ------------------------------------------------------------------------------------------
 
+# What its page "Logs" follows.
+os.environ.setdefault("EXAMPLE_LOG", os.path.join(tempfile.mkdtemp(prefix="sse-push-demo-"), "demo.log"))
+
 
 def when_ready(server: Any) -> None:
     """Starts a process that publishes on its own, and says where to look."""

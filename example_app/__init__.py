@@ -15,7 +15,20 @@ from werkzeug import Response
 
 from flask_sse_push import sse
 
-from . import activity, assistant, broker, live, orders, security, signin, timer
+from . import (
+    activity,
+    assistant,
+    broker,
+    dashboard,
+    debug,
+    live,
+    logs,
+    notifications,
+    orders,
+    security,
+    signin,
+    timer,
+)
 from .page import Page
 
 #: One folder a page; README.md says what is in it. The names are those of the navigation.
@@ -25,6 +38,10 @@ PAGES: dict[str, Page] = {
     "Order": orders.page,
     "Timer": timer.page,
     "Activity": activity.page,
+    "Notifications": notifications.page,
+    "Dashboard": dashboard.page,
+    "Logs": logs.page,
+    "Debug": debug.page,
 }
 
 #: Open to everybody; for all other channels `may_listen` is asked.
@@ -41,6 +58,8 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     app.config["SSE_PUSH_BROKER_URL"] = broker.url()
     app.config.update(config or {})
 
+    if file := logs.logfile.path():
+        logs.logfile.write(file)
     security.protect(app)
     signin.login_manager.init_app(app)
     app.register_blueprint(signin.page)
@@ -55,7 +74,15 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 @sse.authorize
 def may_listen(user: signin.User | None, channel: str) -> bool:
     """Who may listen to what is not public: the pages say. `user:<id>` is open to that user alone anyway."""
-    return user is not None and any(page.allows(user, channel) for page in PAGES.values())
+    return user is not None and any(
+        page.may_see(user) and page.allows(user, channel) for page in PAGES.values()
+    )
+
+
+@sse.authorize_admin
+def is_admin(user: signin.User | None) -> bool:
+    """Who may ask for the figures and the health of the workers."""
+    return user is not None and user.is_admin
 
 
 def _home() -> Response:

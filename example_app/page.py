@@ -22,6 +22,7 @@ class Page(Blueprint):
 
     :param allows: which channels the page opens to its users; asked by the app's `@sse.authorize`.
     :param public: whether visitors get it, too; then the views that need a user say `@login_required`.
+    :param admins: whether only users with `is_admin` get it, and its channels.
     """
 
     def __init__(
@@ -31,20 +32,31 @@ class Page(Blueprint):
         *,
         allows: Allows = lambda user, channel: False,
         public: bool = False,
+        admins: bool = False,
     ) -> None:
         super().__init__(
             name, import_name, url_prefix=f"/{name}", template_folder="templates", static_folder="static"
         )
         self.allows = allows
-        if not public:
-            self.before_request(self._need_user)
+        self._public, self._admins = public, admins
+        self.before_request(self._check)
         self.register_error_handler(HTTPException, _failed)
         self.register_error_handler(InvalidEvent, _invalid)
         self.register_error_handler(BrokerUnavailable, _unavailable)
 
-    def _need_user(self) -> Any:
-        if current_user.is_authenticated or request.endpoint == f"{self.name}.static":
+    def may_see(self, user: Any) -> bool:
+        """Whether the page is for a user who has signed in."""
+        return not self._admins or bool(user.is_admin)
+
+    def is_offered(self, user: Any) -> bool:
+        """Whether the navigation has it: what is for members is offered to visitors, who then sign in."""
+        return not self._admins or (user.is_authenticated and bool(user.is_admin))
+
+    def _check(self) -> Any:
+        if self._public or request.endpoint == f"{self.name}.static":
             return None
+        if current_user.is_authenticated:
+            return None if self.may_see(current_user) else abort(403, "this is for admins")
         if request.method != "GET":
             abort(401, "you are signed out")
         session["next"] = request.path

@@ -1,6 +1,7 @@
-"""A process that publishes on its own, with no Flask app: `python -m example_app.ticker`.
+"""A process that publishes on its own, outside the Flask app: `python -m example_app.ticker`.
 
-It stands for whatever else has news in a real system: a cron job, a Celery task, a daemon.
+It stands for whatever else has news in a real system: a cron job, a Celery task, a daemon. There is one,
+whatever the number of workers: gunicorn's master starts it, and it ends with its parent.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import os
 import random
 import signal
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
 from . import broker
+from .dashboard import sampler
+from .logs import logfile, tail
 
 CHANNEL = "ticks"
 #: Seconds between ticks.
@@ -28,21 +32,47 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 logger = logging.getLogger("ticker")
 
 
-def run(announcer: MessageAnnouncer, parent: int | None) -> None:
-    """Publishes until the process `parent` is gone; for ever without one."""
-    value = 50.0
-    number = 0
-    due = time.monotonic()
+class Job(NamedTuple):
+    """Something to do again and again."""
+
+    every: float  # seconds
+    publish: Callable[[MessageAnnouncer], None]
+
+
+class Ticks:
+    """A value that wanders, and the number of the tick."""
+
+    def __init__(self) -> None:
+        self._value = 50.0
+        self._number = 0
+
+    def __call__(self, announcer: MessageAnnouncer) -> None:
+        """Publishes the next tick; one that the broker does not take is left out."""
+        self._number += 1
+        self._value += random.uniform(-1, 1)
+        tick = {"number": self._number, "value": round(self._value, 2), "at_ms": round(time.time() * 1000)}
+        announcer.publish(tick, "tick", channel=CHANNEL, ttl=TTL)
+
+
+def jobs() -> list[Job]:
+    """All that this process does."""
+    found = [Job(INTERVAL, Ticks()), Job(sampler.INTERVAL, sampler.Sampler())]
+    if file := logfile.path():
+        found.append(Job(tail.INTERVAL, tail.Follower(file)))
+    return found
+
+
+def run(announcer: MessageAnnouncer, jobs: Sequence[Job], parent: int | None) -> None:
+    """Does each job when it is due until the process `parent` is gone; for ever without one."""
+    due = [time.monotonic() + job.every for job in jobs]
     while parent is None or os.getppid() == parent:
-        due += INTERVAL
-        number += 1
-        value += random.uniform(-1, 1)
-        tick = {"number": number, "value": round(value, 2), "at_ms": round(time.time() * 1000)}
+        at = due.index(min(due))
+        time.sleep(max(0.0, due[at] - time.monotonic()))
+        due[at] += jobs[at].every
         try:
-            announcer.publish(tick, "tick", channel=CHANNEL, ttl=TTL)
+            jobs[at].publish(announcer)
         except BrokerUnavailable as error:
-            logger.warning("tick %d was not published: %s", number, error)
-        time.sleep(max(0.0, due - time.monotonic()))
+            logger.warning("not published: %s", error)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(number, _stop)
     announcer = MessageAnnouncer.from_url(broker.url())
     try:
-        run(announcer, options.parent)
+        run(announcer, jobs(), options.parent)
     finally:
         announcer.close()
 

@@ -23,12 +23,17 @@ class User(UserMixin):  # type: ignore[misc]
     id: str
     name: str
     password_hash: str = field(repr=False)
+    is_admin: bool = False
 
 
 #: Shown on the sign-in page.
 DEMO_PASSWORDS = {"ada": "difference-engine", "grace": "nanosecond"}
+ADMINS = ("ada",)
 
-USERS = {id: User(id, id.title(), generate_password_hash(word)) for id, word in DEMO_PASSWORDS.items()}
+USERS = {
+    id: User(id, id.title(), generate_password_hash(word), id in ADMINS)
+    for id, word in DEMO_PASSWORDS.items()
+}
 
 
 @login_manager.user_loader  # type: ignore[untyped-decorator]
@@ -42,7 +47,7 @@ def form() -> str | AnyResponse:
     """The form to sign in."""
     if current_user.is_authenticated:
         return redirect(url_for("home"))
-    return render_template("signin.html", passwords=DEMO_PASSWORDS)
+    return render_template("signin.html", passwords=DEMO_PASSWORDS, admins=ADMINS)
 
 
 @page.post("/signin")

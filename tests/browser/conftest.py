@@ -142,6 +142,14 @@ class Visitor:
         self._context.close()
 
 
+def open_example(visitor: Visitor, site: Site, path: str, name: str) -> Page:
+    """Signs in and opens a page of the example; returns it once its stream is open."""
+    visitor.sign_in(site.url, name)
+    visitor.page.goto(f"{site.url}{path}")
+    expect(visitor.page.locator("#state")).to_have_attribute("data-state", "open")
+    return visitor.page
+
+
 Visit = Callable[..., Visitor]
 
 
@@ -171,6 +179,7 @@ class Site:
             "SSE_PUSH_PREFIX": f"browser{next(prefixes)}",
             "SSE_PUSH_RETRY": "0.3",
             "SECRET_KEY": "the workers and the starts of a test share it",
+            "EXAMPLE_LOG": str(log.with_name("demo.log")),
         }
         self._log = log
         self._running = ExitStack()
@@ -288,3 +297,16 @@ def seconds_to_first_event(page: Page) -> float:
         " - performance.getEntriesByType('navigation')[0].loadEventEnd"
     )
     return float(milliseconds) / 1000
+
+
+def assert_prompt(page: Page, seconds: float = 1.0, times: int = 5) -> None:
+    """Loads an example's page again and passes when its first event came in time; a machine that is busy with
+    something else gets several tries."""
+    taken = []
+    for _ in range(times):
+        page.reload()
+        eventually_on(page, lambda: page.evaluate("performance.getEntriesByName('first-event').length") > 0)
+        taken.append(seconds_to_first_event(page))
+        if taken[-1] < seconds:
+            return
+    raise AssertionError(f"the first event came {taken} seconds after the page was loaded")

@@ -123,6 +123,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
     core = {re.split(r"[^\w.-]", line)[0] for line in required if "extra ==" not in line}
     assert core == {"flask", "gevent", "gunicorn", "redis"}
     assert set(metadata.get_all("Provides-Extra", [])) == {
+        "demo",
         "deploy",
         "docs",
         "embedded",
@@ -131,6 +132,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "login",
         "logs",
         "metrics",
+        "screenshots",
         "tail",
         "test",
     }

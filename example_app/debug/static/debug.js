@@ -1,0 +1,143 @@
+/** The page "Debug". */
+
+import { byId, openStream, piece, post, putOnTop } from "../../static/page.js";
+import { readFrames } from "./frames.js";
+
+const page = document.querySelector("main");
+const [streams, workers, health, frames, problem] = ["streams", "workers", "health", "frames", "problem"].map(byId);
+
+const MOST_FRAMES = 100;
+const MOST_DATA = 200;
+/** Ms between two looks at the server. */
+const LOOK = 2000;
+
+let connection = "";
+
+// -- this client --------------------------------------------------------------------------------------
+
+const client = await openStream({
+  "sse.open": ({ data }) => {
+    connection = data.connection;
+    byId("cut").disabled = false;
+  },
+  "*": showMessage, // every type: then the client reads by fetch
+});
+client.addEventListener("statechange", showStats);
+client.addEventListener("error", showStats);
+
+function showMessage({ type, data, lastEventId }) {
+  const text = typeof data === "string" ? data : JSON.stringify(data);
+  fill({ "last-type": type, "last-at": new Date().toISOString(), "last-id": lastEventId });
+  fill({ "last-data": text.length > MOST_DATA ? `${text.slice(0, MOST_DATA)}…` : text, connection });
+  showStats();
+}
+
+function showStats() {
+  const { state, received, bytes, errors, reconnects } = client.stats;
+  fill({ connected: state === "open" ? "yes" : `no, ${state}`, received, bytes, errors, reconnects });
+}
+
+function fill(texts) {
+  for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
+}
+
+async function ask(url, body) {
+  problem.textContent = (await post(url, body)) ?? "";
+}
+
+byId("send").addEventListener("click", ({ target }) => ask(target.dataset.url));
+byId("cut").addEventListener("click", () => ask(streams.dataset.end, { connection }));
+
+// -- the frames ---------------------------------------------------------------------------------------
+
+const hold = byId("hold");
+
+hold.addEventListener("click", () => {
+  hold.setAttribute("aria-pressed", hold.getAttribute("aria-pressed") === "false");
+});
+
+readFrames(`${page.dataset.stream}&last=3`, (frame) => {
+  if (hold.getAttribute("aria-pressed") === "false") putOnTop(frames, piece("li", "", frame), MOST_FRAMES);
+});
+
+// -- the server ---------------------------------------------------------------------------------------
+
+async function look() {
+  if (document.visibilityState === "visible") {
+    await Promise.all([showHealth(), showWorkers(), showStreams()]).catch(() => {
+      health.textContent = "no answer";
+      health.dataset.level = "error";
+    });
+  }
+  setTimeout(look, LOOK);
+}
+
+const LEVELS = { HEALTHY: "success", WARNING: "warning", CRITICAL: "error" };
+
+async function get(url) {
+  return (await fetch(url)).json();
+}
+
+async function showHealth() {
+  const { status, reasons } = await get(health.dataset.url);
+  health.textContent = status;
+  health.dataset.level = LEVELS[status];
+  const told = reasons.map(({ what, advice }) => piece("li", "", `${what}: ${advice}`));
+  byId("reasons").replaceChildren(...told);
+}
+
+async function showWorkers() {
+  const found = (await get(workers.dataset.url)).workers;
+  workers.replaceChildren(
+    ...found.map(({ worker, pid, streams, channels, connected }) =>
+      row(worker, pid, streams, channels, connected ? "connected" : "not in use"),
+    ),
+  );
+}
+
+/** Rows stay the same elements, so that a look does not take the focus off a button. */
+async function showStreams() {
+  const found = await get(streams.dataset.url);
+  byId("count").textContent = found.count;
+  const gone = new Map([...streams.children].map((element) => [element.dataset.connection, element]));
+  for (const stream of found.streams) {
+    const element = gone.get(stream.connection) ?? streamRow(stream.connection);
+    gone.delete(stream.connection);
+    showStream(element, stream);
+  }
+  for (const element of gone.values()) element.remove();
+}
+
+function streamRow(id) {
+  const element = row("", "", "", "", "", "", "", "", id);
+  element.dataset.connection = id;
+  element.children[1].className = "channels";
+  const end = piece("button", "", "End");
+  end.setAttribute("aria-label", `End the connection ${id}`);
+  const cell = piece("td", "");
+  cell.append(end);
+  element.append(cell);
+  streams.append(element);
+  return element;
+}
+
+function showStream(element, { connection: id, user_id, channels, since, events, bytes, buffered, address, worker }) {
+  const open = `${Math.max(0, Math.round(Date.now() / 1000 - since))} s`;
+  const texts = [user_id ?? "–", channels.join(" "), open, events, bytes, buffered, address ?? "–", worker];
+  texts.forEach((text, at) => {
+    element.children[at].textContent = text;
+  });
+  element.classList.toggle("own", id === connection);
+}
+
+function row(...texts) {
+  const element = piece("tr", "");
+  element.append(...texts.map((text) => piece("td", "", text)));
+  return element;
+}
+
+streams.addEventListener("click", ({ target }) => {
+  if (target.matches("button")) ask(streams.dataset.end, { connection: target.closest("tr").dataset.connection });
+});
+
+look();

@@ -1,0 +1,45 @@
+"""The page "Logs": the demo's log file as it grows, for admins.
+
+All workers write the file (logfile.py), one process follows it (tail.py, run by ../ticker.py) and publishes
+each line; so a page that is opened, or comes back, has the lines before from the channel's history.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
+
+from ..page import Page, json_body
+from . import logfile, tail
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+#: Lines that a page begins with.
+FIRST = 300
+MAX_TEXT = 200
+
+page = Page("logs", __name__, admins=True, allows=lambda user, channel: channel == tail.CHANNEL)
+logger = logging.getLogger("example_app.visitor")
+
+
+@page.get("/")
+def show() -> str:
+    """The page."""
+    stream = url_for("sse.stream", channels=tail.CHANNEL, last=FIRST)
+    return render_template("logs.html", stream=stream, levels=LEVELS, path=logfile.path())
+
+
+@page.post("/write")
+def write() -> Any:
+    """Writes a line into the log, as the app would."""
+    body = json_body()
+    level, text = body.get("level"), body.get("text")
+    if level not in LEVELS:
+        abort(400, f"level must be one of {', '.join(LEVELS)}")
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
+        abort(400, f"write something, in at most {MAX_TEXT} characters")
+    # In one line: a line's end would let a visitor make up the next one.
+    logger.log(logging.getLevelName(level), "%s says: %s", current_user.name, " ".join(text.split()))
+    return jsonify()

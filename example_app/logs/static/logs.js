@@ -1,0 +1,85 @@
+/** The page "Logs": the newest lines at the bottom, those that fit the level and the search. */
+
+import { byId, openStream, piece, post } from "../../static/page.js";
+
+const [lines, level, search, pause, problem] = ["lines", "level", "search", "pause", "problem"].map(byId);
+
+const MOST = 1000;
+const levels = lines.dataset.levels.split(",");
+
+/** Lines that came while it was paused, as many as can be shown. */
+let held = null;
+
+await openStream({
+  line: ({ data }) => {
+    if (held) {
+      held.push(data);
+      if (held.length > MOST) held.shift();
+      pause.textContent = `Go on (${held.length})`;
+    } else add([data]);
+  },
+});
+
+/** Adds lines, and keeps the last in sight of who has not scrolled away from it. */
+function add(added) {
+  const atEnd = lines.scrollHeight - lines.clientHeight - lines.scrollTop < 40;
+  for (const line of added) lines.append(row(line));
+  while (lines.children.length > MOST) lines.firstElementChild.remove();
+  if (atEnd) lines.scrollTop = lines.scrollHeight;
+  count();
+}
+
+function row({ at, level, source, text }) {
+  const element = piece("li", "");
+  element.dataset.level = level;
+  if (at) {
+    const time = piece("time", "", at.slice(11).replace(",", "."));
+    time.title = at;
+    element.append(time, piece("span", "level", level), piece("span", "source", source));
+  }
+  element.append(piece("span", "text", text));
+  element.hidden = !fits(element);
+  return element;
+}
+
+function fits(element) {
+  const known = levels.indexOf(element.dataset.level);
+  const wanted = search.value.trim().toLowerCase();
+  return (known < 0 || known >= Number(level.value)) && element.textContent.toLowerCase().includes(wanted);
+}
+
+function sift() {
+  for (const element of lines.children) element.hidden = !fits(element);
+  lines.scrollTop = lines.scrollHeight;
+  count();
+}
+
+function count() {
+  byId("kept").textContent = lines.children.length;
+  byId("shown").textContent = lines.querySelectorAll("li:not([hidden])").length;
+}
+
+// -- what the user does -------------------------------------------------------------------------------
+
+level.addEventListener("change", sift);
+search.addEventListener("input", sift);
+
+pause.addEventListener("click", () => {
+  const missed = held;
+  held = missed ? null : [];
+  pause.setAttribute("aria-pressed", held !== null);
+  pause.textContent = held ? "Go on" : "Pause";
+  if (missed) add(missed);
+});
+
+byId("clear").addEventListener("click", () => {
+  lines.replaceChildren();
+  count();
+});
+
+byId("write").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const form = submit.target;
+  problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";
+  if (!problem.textContent) form.elements.text.value = "";
+});

@@ -1,0 +1,57 @@
+"""The page "Notifications": toasts for one user, in all their windows, and the list of what is unread.
+
+The list is nothing but the user's channel: what was sent, read and dismissed are events, so all windows
+agree, and a page that reads the channel from its earliest event has the list of now.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
+
+from flask_sse_push import sse
+
+from ..page import Page, json_body
+from ..signin import USERS
+
+LEVELS = ("info", "warning", "error", "critical")
+#: What may become of a notification, each an event of its own.
+MARKS = ("read", "dismissed")
+MAX_TEXT, MAX_MARKED = 300, 200
+
+page = Page("notifications", __name__)  # its channel, user:<id>, is open to that user anyway
+
+
+@page.get("/")
+def show() -> str:
+    """The page. Only what comes after `now` pops up; what came before is in the list."""
+    stream = url_for("sse.stream", channels=f"user:{current_user.id}")
+    return render_template(
+        "notifications.html", stream=stream, now_ms=round(time.time() * 1000), users=USERS, levels=LEVELS
+    )
+
+
+@page.post("/send")
+def send() -> Any:
+    """Sends a notification to one user."""
+    body = json_body()
+    to, level, text = (body.get(name) for name in ("to", "level", "text"))
+    if to not in USERS or level not in LEVELS:
+        abort(400, "choose whom to tell, and a level")
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
+        abort(400, f"write something, in at most {MAX_TEXT} characters")
+    content = {"text": text.strip(), "from": current_user.name}
+    return jsonify(cursor=sse.notify("notice", content, level=level, channel=f"user:{to}"))
+
+
+@page.post("/mark")
+def mark() -> Any:
+    """Tells all windows of this user that notifications were read or dismissed."""
+    body = json_body()
+    ids, becomes = body.get("ids"), body.get("as")
+    if becomes not in MARKS or not isinstance(ids, list) or not 0 < len(ids) <= MAX_MARKED:
+        abort(400, f"say what to mark, at most {MAX_MARKED}, and as what")
+    return jsonify(cursor=sse.send_to_user(current_user.id, {"ids": ids}, f"notice.{becomes}"))

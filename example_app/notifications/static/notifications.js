@@ -1,0 +1,101 @@
+/** The page "Notifications": a list kept by events alone, and toasts for what is new. */
+
+import { byId, clock, openStream, piece, post, putOnTop } from "../../static/page.js";
+
+const [inbox, toasts, unread, problem] = ["inbox", "toasts", "unread", "problem"].map(byId);
+
+const MOST = 200;
+const MOST_TOASTS = 4;
+/** Ms that a toast stays which nobody must see. */
+const STAYS = 6000;
+
+const since = Number(inbox.dataset.now);
+const title = document.title;
+
+await openStream(
+  {
+    notice: ({ data }) => {
+      putOnTop(inbox, item(data, ["read", "Mark as read"], ["dismissed", "Dismiss"]), MOST);
+      if (Date.parse(data.timestamp) > since) toast(data);
+      count();
+    },
+    "notice.read": ({ data }) => each(data.ids, (element) => delete element.dataset.unread),
+    "notice.dismissed": ({ data }) => each(data.ids, (element) => element.remove()),
+  },
+  { lastEventId: "earliest" },
+);
+
+/** A notification with a button for each of the actions. */
+function item({ id, level, timestamp, data }, ...actions) {
+  const element = piece("li", "notice");
+  Object.assign(element.dataset, { id, level, unread: "" });
+  const badge = piece("span", "badge", level);
+  badge.dataset.level = level;
+  const buttons = piece("div", "actions");
+  for (const [action, label] of actions) {
+    const button = piece("button", action, label);
+    button.dataset.action = action;
+    buttons.append(button);
+  }
+  const who = piece("span", "small", `from ${data.from}`);
+  element.append(badge, who, clock(new Date(timestamp)), piece("p", "text", data.text), buttons);
+  return element;
+}
+
+function toast(notice) {
+  const element = item(notice, ["read", "Close"]);
+  putOnTop(toasts, element, MOST_TOASTS);
+  if (notice.level === "info") setTimeout(() => element.remove(), STAYS);
+}
+
+/** What became of some notifications; their toasts go in any case. */
+function each(ids, does) {
+  for (const element of [...inbox.children]) if (ids.includes(element.dataset.id)) does(element);
+  for (const element of [...toasts.children]) if (ids.includes(element.dataset.id)) element.remove();
+  count();
+}
+
+function unreadIds() {
+  return [...inbox.querySelectorAll("[data-unread]")].map((element) => element.dataset.id);
+}
+
+function count() {
+  const { length } = unreadIds();
+  unread.textContent = length;
+  unread.dataset.level = length ? "warning" : "info";
+  document.title = length ? `(${length}) ${title}` : title;
+  byId("read-all").disabled = !length;
+  byId("nothing").hidden = Boolean(inbox.dataset.shows === "all" ? inbox.children.length : length);
+}
+
+// -- what the user does -------------------------------------------------------------------------------
+
+async function mark(ids, as) {
+  problem.textContent = (await post(inbox.dataset.mark, { ids, as })) ?? "";
+}
+
+for (const list of [inbox, toasts]) {
+  list.addEventListener("click", ({ target }) => {
+    if (target.dataset.action) mark([target.closest(".notice").dataset.id], target.dataset.action);
+  });
+}
+
+byId("read-all").addEventListener("click", () => mark(unreadIds(), "read"));
+
+for (const button of document.querySelectorAll("button[data-shows]")) {
+  button.addEventListener("click", () => {
+    inbox.dataset.shows = button.dataset.shows;
+    for (const other of document.querySelectorAll("button[data-shows]")) {
+      other.setAttribute("aria-pressed", other === button);
+    }
+    count();
+  });
+}
+
+byId("send").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const form = submit.target;
+  problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";
+  if (!problem.textContent) form.elements.text.value = "";
+  form.elements.text.focus();
+});

@@ -1,0 +1,105 @@
+"""The example's notifications: they reach one user in all windows, which agree on what was read."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from .conftest import Site, Visit, Visitor, assert_prompt, open_example
+
+PATH = "/notifications/"
+
+
+def send(page: Page, to: str, level: str, text: str) -> None:
+    page.get_by_label("To").select_option(to)
+    page.get_by_label("Level").select_option(level)
+    page.get_by_label("Text").fill(text)
+    page.keyboard.press("Enter")
+
+
+def kept(page: Page, text: str) -> Locator:
+    return page.locator("#inbox .notice").filter(has_text=text)
+
+
+def popped_up(page: Page, text: str) -> Locator:
+    return page.locator("#toasts .notice").filter(has_text=text)
+
+
+def second_window(visitor: Visitor, site: Site) -> Page:
+    page = visitor.another_tab()
+    page.goto(f"{site.url}{PATH}")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    return page
+
+
+def test_a_notification_reaches_its_user_alone_in_all_windows(site: Site, visit: Visit) -> None:
+    ada, grace = visit(), visit()
+    sender = open_example(ada, site, PATH, "ada")
+    one = open_example(grace, site, PATH, "grace")
+    two = second_window(grace, site)
+    send(sender, "grace", "error", "the <b>disk</b> is full")
+    for page in (one, two):
+        expect(popped_up(page, "the <b>disk</b> is full")).to_be_visible()
+        expect(kept(page, "the <b>disk</b> is full").locator(".badge")).to_have_text("error")
+        expect(page.locator("#unread")).to_have_text("1")
+        expect(page).to_have_title("(1) Notifications · flask_sse_push")
+        assert page.locator(".notice b").count() == 0
+    send(sender, "ada", "warning", "to myself")
+    expect(kept(sender, "to myself")).to_be_visible()
+    expect(sender.locator("#inbox .notice")).to_have_count(1)
+
+    popped_up(one, "disk").get_by_role("button", name="Close").click()
+    for page in (one, two):
+        expect(page.locator("#toasts .notice")).to_have_count(0)
+        expect(page.locator("#unread")).to_have_text("0")
+        expect(kept(page, "disk")).to_be_hidden()
+    two.get_by_role("button", name="All", exact=True).click()
+    kept(two, "disk").get_by_role("button", name="Dismiss").click()
+    for page in (one, two):
+        expect(page.locator("#inbox .notice")).to_have_count(0)
+
+
+def test_the_list_is_there_again_after_a_reload_and_pops_up_no_more(site: Site, visit: Visit) -> None:
+    page = open_example(visit(), site, PATH, "ada")
+    for number in range(3):
+        send(page, "ada", "critical", f"number {number}")
+        expect(kept(page, f"number {number}")).to_be_visible()
+    expect(page.locator("#toasts .notice")).to_have_count(3)
+    kept(page, "number 1").get_by_role("button", name="Mark as read").click()
+    expect(page.locator("#unread")).to_have_text("2")
+    page.reload()
+    expect(page.locator("#unread")).to_have_text("2")
+    expect(page.locator("#inbox .notice .text")).to_have_text(["number 2", "number 1", "number 0"])
+    assert_prompt(page)
+    expect(page.locator("#unread")).to_have_text("2")
+    assert page.locator("#toasts .notice").count() == 0
+    page.get_by_role("button", name="Mark all read").click()
+    expect(page.locator("#unread")).to_have_text("0")
+    expect(page.locator("#nothing")).to_be_visible()
+
+
+def test_what_is_only_for_information_leaves_by_itself(calm_site: Site, visit: Visit) -> None:
+    page = open_example(visit(), calm_site, PATH, "grace")
+    send(page, "grace", "info", "by the way")
+    expect(popped_up(page, "by the way")).to_be_visible()
+    expect(popped_up(page, "by the way")).to_have_count(0)
+    expect(kept(page, "by the way")).to_be_visible()
+
+
+def test_what_cannot_be_sent_is_explained(calm_site: Site, visit: Visit) -> None:
+    visitor = visit()
+    page = open_example(visitor, calm_site, PATH, "ada")
+    page.locator("[name=to] option").first.evaluate("option => { option.value = 'nobody' }")
+    page.get_by_label("To").select_option("nobody")
+    page.get_by_label("Text").fill("hello")
+    page.keyboard.press("Enter")
+    expect(page.locator("#problem")).to_have_text("choose whom to tell, and a level")
+    visitor.forgive_network_errors()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits(calm_site: Site, visit: Visit, width: int) -> None:
+    page = open_example(visit(width, 844), calm_site, PATH, "grace")
+    send(page, "grace", "warning", f"{width}" * 60)
+    expect(popped_up(page, f"{width}{width}")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from .errors import ErrorCode, Refused
@@ -23,9 +24,15 @@ def user_id(user: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def may_listen(user: Any, channel: str, public: Iterable[str], authorize: Authorize | None) -> bool:
+@lru_cache(1024)
+def is_public(channel: str, public: tuple[str, ...]) -> bool:
+    """Whether anybody may listen to `channel`."""
+    return any(fnmatchcase(channel, pattern) for pattern in public)
+
+
+def may_listen(user: Any, channel: str, public: tuple[str, ...], authorize: Authorize | None) -> bool:
     """Whether `user` (None: nobody signed in) may listen to `channel`."""
-    if any(fnmatchcase(channel, pattern) for pattern in public):
+    if is_public(channel, public):
         return True
     own = user_id(user)
     if own is not None and channel == f"user:{own}":
@@ -36,7 +43,7 @@ def may_listen(user: Any, channel: str, public: Iterable[str], authorize: Author
 def check(
     user: Any,
     channels: Iterable[str],
-    public: Iterable[str],
+    public: tuple[str, ...],
     authorize: Authorize | None,
     *,
     can_sign_in: bool = False,

@@ -39,9 +39,10 @@ class Grant(NamedTuple):
 
     def can_change(self, settings: Settings) -> bool:
         """Whether it could be taken back: not when all is public, and nobody's."""
-        return self.identity.user is not None or not all(
-            access.may_listen(None, channel, settings.public_channels, None) for channel in self.channels
-        )
+        if self.identity.user is not None:
+            return True
+        public = settings.public_channels
+        return not all(access.is_public(channel, public) for channel in self.channels)
 
     def vouches_for(self, channel: str) -> bool:
         """Whether its ticket settles that it may listen to `channel`, which was allowed when that was made.
@@ -79,8 +80,7 @@ class Admission:
         identity = self._identity(request) if ticket is None else self._ticket_identity(ticket)
         grant = Grant(identity, channels, ticket, began)
         for channel in channels:
-            beyond = ticket is not None and channel not in ticket.channels
-            if not (self._is_public(channel) if beyond else self._may_listen(grant, identity.user, channel)):
+            if not self._may_have(grant, channel):
                 raise access.refused(identity.user, channel, can_sign_in=self._knows_users())
         return grant
 
@@ -145,13 +145,16 @@ class Admission:
         keys = self._keys()
         return stream_secrets(tuple(keys), self.settings.prefix) if keys[-1] else None
 
+    def _may_have(self, grant: Grant, channel: str) -> bool:
+        """Whether a stream may begin with `channel`: with a ticket, what that names and what is public."""
+        if grant.ticket is not None and channel not in grant.ticket.channels:
+            return access.is_public(channel, self.settings.public_channels)
+        return self._may_listen(grant, grant.identity.user, channel)
+
     def _may_listen(self, grant: Grant, user: Any, channel: str) -> bool:
         """Whether the grant holds for `channel`, with its user as they are now."""
         public, authorize = self.settings.public_channels, self._hooks.authorize
         return grant.vouches_for(channel) or access.may_listen(user, channel, public, authorize)
-
-    def _is_public(self, channel: str) -> bool:
-        return access.may_listen(None, channel, self.settings.public_channels, None)
 
     def _identity(self, request: Request) -> Identity:
         for who in self._hooks.identify or [login.session_identity]:

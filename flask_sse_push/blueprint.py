@@ -99,13 +99,13 @@ class SSEBlueprint(Blueprint):
 
     @property
     def _door(self) -> Door:
-        if not current_app:
+        try:
+            return current_app.extensions[EXTENSION][self]  # type: ignore[no-any-return]
+        except RuntimeError:
             raise RuntimeError(
                 f"{self.name}: no app context here; use `with app.app_context():`, or in a process without "
                 "the app MessageAnnouncer.from_url(...)"
-            )
-        try:
-            return current_app.extensions[EXTENSION][self]  # type: ignore[no-any-return]
+            ) from None
         except KeyError:
             raise RuntimeError(
                 f"{self.name}: not registered on {current_app.name!r}; "

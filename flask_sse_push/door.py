@@ -33,6 +33,9 @@ class StreamResponse(Response):
     def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
         return self.headers
 
+    def iter_encoded(self) -> Iterator[bytes]:
+        return self.response  # type: ignore[return-value]
+
 
 class Door:
     """What one app serves the streams of one blueprint by. Making it opens nothing."""

@@ -37,7 +37,7 @@ from .rooms import Rooms
 from .sink import Sink
 from .timeline import Item, Timeline
 from .usher import Usher
-from .wire import control
+from .wire import opening_frame
 
 logger = logging.getLogger(__name__)
 
@@ -203,15 +203,15 @@ class Hub:
         return missed
 
     def _open_frame(self, sink: Sink, opening: Opening) -> bytes:
-        data: dict[str, Any] = {
-            "connection": sink.connection,
-            "channels": sink.channels,
-            "resumed": opening.resumed,
-            "heartbeat": self._settings.heartbeat,
-        }
-        if sink.secret is not None:
-            data["secret"], sink.secret = sink.secret, None  # told once: not kept for each stream
-        return control("sse.open", data, opening.cursor)
+        secret, sink.secret = sink.secret, None  # told once: not kept for each stream
+        return opening_frame(
+            opening.cursor,
+            sink.connection,
+            sink.channels,
+            resumed=opening.resumed,
+            heartbeat=self._settings.heartbeat,
+            secret=secret,
+        )
 
     def _join(self, sink: Sink, resume: Resume) -> None:
         sink.join()

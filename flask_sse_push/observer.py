@@ -26,10 +26,11 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
+        self._openers = [each.opened for each in observers if type(each).opened is not Observer.opened]
 
     def opened(self, sink: Sink) -> None:
-        for observer in self._observers:
-            observer.opened(sink)
+        for opened in self._openers:
+            opened(sink)
 
     def closed(self, sink: Sink) -> None:
         for observer in self._observers:

@@ -6,15 +6,17 @@ so itself; the broker only remembers, for that minute, which ones were used.
 
 from __future__ import annotations
 
+import hmac
 import math
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from itsdangerous import BadSignature, Signer, URLSafeSerializer
+from itsdangerous import BadSignature, URLSafeSerializer
 
 from .auth import expired_token, refused_token
 
@@ -100,20 +102,26 @@ class StreamSecrets:
     """
 
     def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
+        salt = f"flask-sse-push.stream.{audience}".encode()
         as_bytes = [key.encode() if isinstance(key, str) else key for key in keys]
-        self._signer = Signer(as_bytes, salt=f"flask-sse-push.stream.{audience}")
+        self._keys = [hmac.digest(key, salt, "sha256") for key in as_bytes]
 
     def of(self, connection: str, user_id: str | None) -> str:
         """The secret of a stream."""
-        return self._signer.get_signature(_stream(connection, user_id)).decode()
+        return _signed(self._keys[-1], _stream(connection, user_id))
 
     def match(self, secret: str, connection: str, user_id: str | None) -> bool:
         """Whether `secret` is the stream's, and `user_id` its user."""
-        return self._signer.verify_signature(_stream(connection, user_id), secret.encode("utf-8", "replace"))
+        given, stream = secret.encode("utf-8", "replace"), _stream(connection, user_id)
+        return any(hmac.compare_digest(_signed(key, stream).encode(), given) for key in self._keys)
 
 
-#: The secrets for a set of keys: made once, for a signer costs more than a signature.
+#: The secrets for a set of keys: made once, for the keys derived cost more than a signature.
 stream_secrets = lru_cache(16)(StreamSecrets)
+
+
+def _signed(key: bytes, stream: bytes) -> str:
+    return urlsafe_b64encode(hmac.digest(key, stream, "sha256")).decode().rstrip("=")
 
 
 def _stream(connection: str, user_id: str | None) -> bytes:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from .event import Event
@@ -58,6 +59,31 @@ def control(type: str, data: Any, cursor: str | None = None, retry_ms: int | Non
     retry = "" if retry_ms is None else f"retry: {retry_ms}\n"
     body = f"event: {type}\n{retry}data: {_compact(data)}\n\n".encode()
     return body if cursor is None else frame(cursor, body)
+
+
+@lru_cache(1024)
+def _named(channels: tuple[str, ...]) -> str:
+    return _compact(channels)
+
+
+def opening_frame(
+    cursor: str,
+    connection: str,
+    channels: tuple[str, ...],
+    *,
+    resumed: bool,
+    heartbeat: float,
+    secret: str | None,
+) -> bytes:
+    """`sse.open`, put together by hand: each stream has one of its own, and few differ in their channels.
+
+    :param connection: of letters, digits, `-` and `_`, as is the secret: nothing that JSON would escape.
+    """
+    told = "" if secret is None else f',"secret":"{secret}"'
+    return (
+        f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
+        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{told}}}\n\n'
+    ).encode()
 
 
 def comment(text: str) -> bytes:

@@ -24,7 +24,10 @@ STEP = 0.25
 class StreamSink(Sink):
     """A stream that a generator serves while it catches up."""
 
-    __slots__ = ("_client", "_last", "_settings", "_writing")
+    __slots__ = ("_client", "_last", "_settings", "_writing", "first")
+
+    #: Whether it may take the connection over before the body has begun: `first` then goes out with the head.
+    joins_first = False
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class StreamSink(Sink):
         self._settings = settings
         self._client = client  # the socket, where the server shows it
         self._last: bytes | None = None  # the frame that ends the stream
+        self.first: bytes | None = None  # the body's first chunk, while the server has not been given it
         self._writing: float | None = None  # since when the server has been sending a chunk
         _bound_silence(client, settings.write_timeout + settings.heartbeat)
 
@@ -100,14 +104,22 @@ def _bound_silence(client: Any, seconds: float) -> None:
 def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
     """The response body: the opening, what was missed, then live frames until the stream ends.
 
-    A hijacking sink takes the connection over when it joins, and the body simply ends. Nothing is registered
+    A hijacking sink takes the connection over when it joins, and the body simply ends. When all that was
+    missed fits into the first chunk, it joins before that, and the body is empty. Nothing is registered
     before the first step, so a body that never starts (HEAD) leaves nothing behind.
     """
     hub.open(sink)
     try:
-        at_hand = hub.follow(sink, resume, 0) or comment("looking up what was missed")
-        yield from sink.sending(sink.encoded(retry_line(jittered_ms(settings.retry)) + at_hand))
-        yield from _catch_up(hub, sink, resume, settings)
+        at_hand = hub.follow(sink, resume, 0)
+        first = retry_line(jittered_ms(settings.retry)) + (at_hand or comment("looking up what was missed"))
+        sink.first = sink.encoded(first)
+        more = hub.follow(sink, resume, 0) if at_hand and sink.joins_first else b""
+        if more is not None:
+            first, sink.first = sink.first, None
+            yield from sink.sending(first)
+            if more:
+                yield from sink.sending(sink.encoded(more))
+            yield from _catch_up(hub, sink, resume, settings)
         if not sink.hijacked:
             while chunk := sink.take():
                 yield from sink.sending(chunk)

@@ -1,16 +1,17 @@
 """The hijack transport: the socket is taken from gunicorn's gevent worker once the stream is live.
 
-gunicorn has written status line and headers by then and is done with the request: it frees the greenlet and
-the place in `worker_connections`. The connection lives on as a descriptor that the dispatcher writes to.
+gunicorn writes status line and headers, the first chunk of the body goes out with them, and it is done with
+the request: it frees the greenlet and the place in `worker_connections`. The connection lives on as a
+descriptor that the dispatcher writes to.
 One epoll watches all of them for clients that leave and for slow ones that can take more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,12 @@ MAX_SENT = 65_536
 #: Descriptors looked at in one go.
 MAX_EVENTS = 1000
 
+#: What ends the head of a response.
+HEAD_END = b"\r\n\r\n"
+
+#: Takes what a server would have sent.
+Begin = Callable[[bytes], None]
+
 _WATCHED = select.EPOLLIN | select.EPOLLRDHUP
 
 # gevent's patching hides epoll; this one is only ever polled without waiting.
@@ -47,21 +54,15 @@ class Lines:
         self._leave = leave
         self._epoll = _epoll()
         self._by_fd: dict[int, HijackSink] = {}
-        gone, self._dead = socket.socketpair()
-        gone.close()
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
 
     def start(self) -> None:
         """Begins to look after connections. Switches to other greenlets."""
         threading.Thread(target=self._attend, name="flask-sse-push-lines", daemon=True).start()
 
-    def add(self, sink: HijackSink, client: socket.socket) -> int:
-        """Takes the descriptor of `client`, which gunicorn is left holding a dead one for.
-
-        The number is kept (`detach`): a duplicate would stay registered with gevent's loop on the same open
-        file, and each stream that ends would make it register all descriptors anew.
-        """
-        fd = take_over(client, self._dead)
+    def add(self, sink: HijackSink, client: Any, begin: Begin | None) -> int:
+        """Takes the descriptor of `client`; see `take_over`."""
+        fd = take_over(client, begin)
         self._by_fd[fd] = sink
         self._epoll.register(fd, _WATCHED)
         return fd
@@ -97,9 +98,10 @@ class Lines:
 class HijackSink(StreamSink):
     """One taken-over connection. Until it has joined, the response's generator serves it."""
 
-    __slots__ = ("_backlog", "_ending", "_fd", "_lines", "_sent", "_since", "_waiting", "fd")
+    __slots__ = ("_backlog", "_ending", "_fd", "_headless", "_lines", "_sent", "_since", "_waiting", "fd")
 
     holds_request = False
+    joins_first = True
     #: What ends the body.
     terminator = b""
 
@@ -120,6 +122,7 @@ class HijackSink(StreamSink):
         self._waiting = 0  # bytes in the backlog
         self._since = 0.0  # since when the client has taken nothing
         self._ending = False
+        self._headless = False  # the head of the response has not been sent: everything waits for it
         self._sent = 0  # bytes the client sent
 
     @property
@@ -131,8 +134,29 @@ class HijackSink(StreamSink):
         return self._waiting if self._backlog else 0
 
     def join(self) -> None:
-        self.fd = self._fd = self._lines.add(self, self._client)
+        first, self.first = self.first, None
+        if first is None:
+            self.fd = self._fd = self._lines.add(self, self._client, None)
+        else:
+            self._fd = self._lines.add(self, self._client, self._begin)
+            chunk = self.framed(first)
+            self._backlog, self._waiting, self._headless = [chunk], len(chunk), True
+            self._since = time.monotonic()
         self._client = None
+
+    def _begin(self, sent: bytes) -> None:
+        """Sends what has waited for the head of the response. `sent` is what gunicorn would send: the head;
+        the end of a body whose head has gone before; or nothing, when there will be none of them."""
+        self._headless = False
+        head, end, _ = sent.partition(HEAD_END)
+        if not sent or self._backlog is None:  # given up, or closed meanwhile
+            self.close()
+            return
+        if sent.startswith(b"HTTP/"):
+            self._backlog[0] = head + end + self._backlog[0]
+            self._waiting += len(head) + len(end)
+        self._lines.want_room(self._fd, True)
+        self.flush()
 
     @classmethod
     def write_all(cls, sinks: Iterable[Sink], chunk: bytes) -> None:
@@ -180,6 +204,8 @@ class HijackSink(StreamSink):
     def flush(self) -> None:
         """Sends what waits, as far as the client takes it."""
         backlog = self._backlog or []
+        if self._headless:
+            return
         while backlog:
             try:
                 sent = os.write(self._fd, backlog[0])
@@ -262,28 +288,57 @@ class RawSink(HijackSink):
     __slots__ = ()
 
 
-def take_over(client: Any, dead: socket.socket) -> int:
-    """Takes the descriptor out of a gevent socket, which holds a duplicate of `dead` afterwards.
+class Seized(gevent.socket.socket):
+    """What gunicorn is left with of a connection that was taken over. The first that is sent, the head of the
+    response, goes to whom the connection belongs now; then it is as if the client had left, which gunicorn
+    passes over quietly."""
 
-    Writing to `dead` meets EPIPE, which gunicorn passes over quietly when it ends the response.
+    __slots__ = ()
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        begin = _beginnings.pop(id(self), None)
+        if begin is not None:
+            begin(bytes(data))
+            if data.startswith(b"HTTP/"):
+                return
+        raise BrokenPipeError(errno.EPIPE, "the connection was taken over")
+
+    def close(self) -> None:
+        begin = _beginnings.pop(id(self), None)
+        if begin is not None:
+            begin(b"")
+
+
+#: Who is given the head of a response, by the id of the socket that gunicorn holds until it has closed it.
+_beginnings: dict[int, Begin] = {}
+
+
+def take_over(client: Any, begin: Begin | None) -> int:
+    """Takes the descriptor out of a gevent socket, which is `Seized` afterwards.
+
+    The number is kept (`detach`): a duplicate would stay registered with gevent's loop on the same open file,
+    and each stream that ends would make it register all descriptors anew.
+
+    :param begin: called once with what is sent next, or with nothing when that never comes. None: the head
+        has been sent.
     """
-    spare = os.dup(dead.fileno())  # first: it may fail, and then nothing has changed
     fd: int = client.detach()
-    client.__init__(fileno=spare)
+    client.__class__ = Seized
+    if begin is not None:
+        _beginnings[id(client)] = begin
     return fd
 
 
 def rehearse() -> bool:
-    """Takes a socket over as `take_over` does, and sees whether that gave what is expected."""
+    """Takes a socket over as streams do, and sees whether that gave what is expected."""
     ours, theirs = gevent.socket.socketpair()
-    gone, dead = socket.socketpair()
-    gone.close()
-    fd = DETOUR
+    fd, told = DETOUR, list[bytes]()
     try:
         before = ours.fileno()
-        fd = take_over(ours, dead)
+        fd = take_over(ours, told.append)
         os.write(fd, b"x")
-        if fd != before or theirs.recv(1) != b"x":
+        ours.sendall(b"HTTP/")
+        if fd != before or theirs.recv(1) != b"x" or told != [b"HTTP/"]:
             return False
         ours.sendall(b"x")
     except BrokenPipeError:
@@ -291,8 +346,8 @@ def rehearse() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     finally:
-        for each in (ours, theirs, dead):
-            each.close()
+        ours.close()
+        theirs.close()
         with contextlib.suppress(OSError):
             _close(fd)
     return False

@@ -63,7 +63,7 @@ def test_a_gevent_that_does_not_behave_as_expected_is_noticed_and_said_once() ->
         SINKS
         + """
     logging.basicConfig()
-    hijack.take_over = lambda client: client.fileno()  # as if a later gevent kept the socket
+    hijack.take_over = lambda client, begin: client.fileno()  # as if a later gevent kept the socket
     print(kind(), kind())
     """
     )
@@ -95,3 +95,106 @@ def test_a_chunk_on_its_way_to_a_client_that_has_left_reaches_nobody_else() -> N
     """
     )
     assert patched(script).splitlines()[:2] == ["nothing leaked"] * 2
+
+
+SEIZED = (
+    SINKS
+    + """
+    import errno, socket
+    left = []
+    sink = Transports(Settings(), left.append).sink(environ, "c", None, ("a",))
+    other.settimeout(5)
+    HEAD = b"HTTP/1.1 200 OK\\r\\n\\r\\n"
+    def end_of_body():
+        "gunicorn takes this for a client that has left."
+        try:
+            client.sendall(b"0\\r\\n\\r\\n")
+        except OSError as error:
+            assert error.errno == errno.EPIPE
+            client.close()
+            return
+        assert False, "the end of the body was sent"
+    def waiting():
+        other.setblocking(False)
+        try:
+            return other.recv(1000)
+        except BlockingIOError:
+            return b""
+        finally:
+            other.settimeout(5)
+"""
+)
+
+
+def test_the_first_chunk_waits_for_the_head_and_goes_out_with_it() -> None:
+    script = (
+        SEIZED
+        + """
+    sink.first = b"first"
+    sink.join()
+    sink.write(sink.framed(b"live"))
+    gevent.sleep(0.1)
+    assert waiting() == b""
+    client.sendall(HEAD)
+    end_of_body()
+    sink.write(sink.framed(b"more"))
+    wanted = HEAD + b"5\\r\\nfirst\\r\\n4\\r\\nlive\\r\\n4\\r\\nmore\\r\\n"
+    got = b""
+    while len(got) < len(wanted):
+        got += other.recv(1000)
+    print(got == wanted, sink.buffered, len(left))
+    """
+    )
+    assert patched(script).split() == ["True", "0", "0"]
+
+
+def test_a_stream_that_ends_before_its_head_was_sent_ends_after_it() -> None:
+    script = (
+        SEIZED
+        + """
+    sink.first = b"first"
+    sink.join()
+    sink.end(b"bye")
+    gevent.sleep(0.1)
+    assert waiting() == b"" and not left
+    client.sendall(HEAD)
+    end_of_body()
+    got = b""
+    while chunk := other.recv(1000):
+        got += chunk
+    print(got == HEAD + b"5\\r\\nfirst\\r\\n3\\r\\nbye\\r\\n0\\r\\n\\r\\n", len(left))
+    """
+    )
+    assert patched(script).split() == ["True", "1"]
+
+
+def test_a_body_that_began_before_with_somebody_elses_bytes_goes_on() -> None:
+    """A middleware may have put something in front; the head has gone out with it."""
+    script = (
+        SEIZED
+        + """
+    client.sendall(HEAD)
+    client.sendall(b"1\\r\\n\\n\\r\\n")
+    sink.first = b"first"
+    sink.join()
+    end_of_body()
+    got = b""
+    while len(got) < 34:
+        got += other.recv(1000)
+    print(got == HEAD + b"1\\r\\n\\n\\r\\n" + b"5\\r\\nfirst\\r\\n", len(left))
+    """
+    )
+    assert patched(script).split() == ["True", "0"]
+
+
+def test_a_response_without_a_head_leaves_no_stream() -> None:
+    script = (
+        SEIZED
+        + """
+    sink.first = b"first"
+    sink.join()
+    client.close()
+    print(len(left), other.recv(1000), len(hijack._beginnings))
+    """
+    )
+    assert patched(script).strip() == "1 b'' 0"

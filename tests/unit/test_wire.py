@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import EventSource
 
 from flask_sse_push.event import Event
-from flask_sse_push.wire import HEADERS, comment, control, encode_body, frame, jittered_ms, retry_line
+from flask_sse_push.wire import (
+    HEADERS,
+    comment,
+    control,
+    encode_body,
+    frame,
+    jittered_ms,
+    opening_frame,
+    retry_line,
+)
 
 
 class Fixed(random.Random):
@@ -116,3 +126,16 @@ def test_the_headers_are_the_protocols() -> None:
         "X-Content-Type-Options": "nosniff",
         "Vary": "Cookie",
     }
+
+
+@pytest.mark.parametrize("channels", [("sse",), ("a:b", "user:7@x/y.z"), ()])
+@pytest.mark.parametrize("secret", [None, "s-_9"])
+@pytest.mark.parametrize("resumed", [True, False])
+def test_the_opening_is_what_json_would_make_of_it(
+    channels: tuple[str, ...], secret: str | None, resumed: bool
+) -> None:
+    data: dict[str, Any] = {"connection": "c-_1", "channels": channels, "resumed": resumed, "heartbeat": 15.0}
+    if secret is not None:
+        data["secret"] = secret
+    made = opening_frame("e-1", "c-_1", channels, resumed=resumed, heartbeat=15.0, secret=secret)
+    assert made == control("sse.open", data, "e-1")

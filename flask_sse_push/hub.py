@@ -32,7 +32,7 @@ from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
 from .reader import Reader
 from .replica import NOW, Replica
-from .resume import Opening, Resume, reset_frame
+from .resume import Opening, Piece, Resume, Shelf, reset_frame
 from .rooms import Rooms
 from .sink import Sink
 from .timeline import Item, Timeline
@@ -75,6 +75,7 @@ class Hub:
         self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
         self._batching = Batching(settings.batch_ms)
         self._fanout = Fanout(self._timeline, self._batching, self._clock)
+        self._shelf = Shelf()
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
@@ -190,17 +191,31 @@ class Hub:
             sink.began = resume.at or 0 if reset.cursor else sink.began
             notices += reset_frame(reset)
             self._observer.lost(sink)
-        batched = self._batching.waits(sink.subscribed, sink.wait) is not None
-        entries = resume.take(replicas, moment)
-        missed = notices + frames_for(sink, entries, batched=batched)
+        piece = resume.take_piece(replicas, moment, self._shelf)
+        missed = notices + self._frames(sink, piece)
         if not missed:
             self._join(sink, resume)
             return None
-        if entries:
-            self._figures.replayed(len(entries), len(missed))
-        sink.events += sum(not sink.is_excluded(entry.exclude) for entry in entries)
+        if piece.entries:
+            self._figures.replayed(len(piece.entries), len(missed))
+        sink.events += len(piece.entries)
+        if piece.limited:
+            sink.events -= sum(sink.is_excluded(entry.exclude) for entry in piece.entries)
         sink.bytes += len(missed)
         return missed
+
+    def _frames(self, sink: Sink, piece: Piece) -> bytes:
+        """What a stream gets of a piece; put together once for those that get the same."""
+        if not piece.entries:
+            return b""
+        batched = self._batching.waits(sink.subscribed, sink.wait) is not None
+        if piece.limited:
+            return frames_for(sink, piece.entries, batched=batched)
+        key = batched, sink.subscribed if sink.tagged else None
+        frames = piece.frames.get(key)
+        if frames is None:
+            frames = piece.frames[key] = frames_for(sink, piece.entries, batched=batched)
+        return frames
 
     def _open_frame(self, sink: Sink, opening: Opening) -> bytes:
         secret, sink.secret = sink.secret, None  # told once: not kept for each stream

@@ -63,6 +63,29 @@ class Reset(NamedTuple):
     cursor: str | None
 
 
+class Piece:
+    """Missed entries that go out together."""
+
+    __slots__ = ("at", "entries", "frames", "limited", "whole")
+
+    def __init__(self, entries: list[Entry], at: int | None, whole: bool) -> None:
+        self.entries = entries
+        self.at = at  # everything up to here is served with it; None: nothing was missed
+        self.whole = whole  # whether it is all that was missed
+        self.limited = any(entry.exclude for entry in entries)  # some are not for everybody
+        self.frames: dict[object, bytes] = {}  # of one that is for everybody, by how they are put together
+
+
+class Shelf:
+    """The piece that was taken last: when thousands come back at once, most of them missed the same."""
+
+    __slots__ = ("key", "piece")
+
+    def __init__(self) -> None:
+        self.key: tuple[object, ...] | None = None
+        self.piece = Piece([], None, True)
+
+
 class Resume:
     """Serves what one client missed, at its own pace."""
 
@@ -199,21 +222,39 @@ class Resume:
 
     def take(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:
         """The next missed entries in order, a bounded piece; nothing when the stream may join."""
+        return self.take_piece(replicas, moment, Shelf()).entries
+
+    def take_piece(self, replicas: Mapping[str, Replica], moment: Moment, shelf: Shelf) -> Piece:
+        """The same as it is handed on to others that need it.
+
+        :param shelf: has the piece that was taken last, which may be the same.
+        """
+        key = self.channels, self._at, self._from, moment
+        if shelf.key == key:
+            piece = shelf.piece
+        else:
+            piece = self._piece(replicas, moment)
+            if self._reaches(replicas):  # else more of it may come without another moment
+                shelf.key, shelf.piece = (self.channels, self._at, dict(self._from), moment), piece
+        if piece.at is not None:
+            self._at = piece.at
+        if piece.whole and self._reaches(replicas):
+            self._served = moment
+        return piece
+
+    def _piece(self, replicas: Mapping[str, Replica], moment: Moment) -> Piece:
         missed = self._missed(replicas, moment)
-        piece: list[Entry] = []
+        entries: list[Entry] = []
         size = 0
         for entry in missed:
             if entry.is_expired(moment.seen):
                 continue
-            if piece and size + len(entry.frame) > MAX_PIECE:
+            if entries and size + len(entry.frame) > MAX_PIECE:
                 break
             size += len(entry.frame)
-            piece.append(entry)
-        if missed:
-            self._at = (piece or missed)[-1].id
-        if (not missed or self._at == missed[-1].id) and self._reaches(replicas):
-            self._served = moment
-        return piece
+            entries.append(entry)
+        at = (entries or missed)[-1].id if missed else None
+        return Piece(entries, at, not missed or at == missed[-1].id)
 
     def _reaches(self, replicas: Mapping[str, Replica]) -> bool:
         """Whether the replicas have everything after the stream's position: one that was read while the

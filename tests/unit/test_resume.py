@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flask_sse_push.brokers.base import BROADCAST, Entry, Past, past
 from flask_sse_push.cursor import EARLIEST, LOST, MAX_ID, Cursor
 from flask_sse_push.replica import NOW, UNREAD, Replica
-from flask_sse_push.resume import MAX_PIECE, Moment, Opening, Reset, Resume, Start, reset_of
+from flask_sse_push.resume import MAX_PIECE, Moment, Opening, Reset, Resume, Shelf, Start, reset_of
 
 EPOCH = "ab"
 SMALL, BIG = b"data: x\n\n", b"data: " + b"x" * 30_000 + b"\n\n"
@@ -355,6 +355,23 @@ def test_an_event_in_several_channels_comes_once() -> None:
     resume = Resume(("a", "b"), at(0))
     resume.begin(replicas, moment(9))
     assert ids(resume.take(replicas, moment(9))) == [1, 2, 3]
+
+
+def test_streams_that_missed_the_same_share_their_pieces_one_after_another() -> None:
+    replicas = {"a": replica(0, *entries(1, 2, 3, 4, 5, body=BIG)), "b": replica(0, *entries(6))}
+    shelf = Shelf()
+    resumes = [Resume(("a",), at(0)), Resume(("a",), at(0)), Resume(("a",), at(1)), Resume(("a", "b"), at(1))]
+    taken = []
+    for resume in resumes:
+        resume.begin(replicas, moment(9))
+        taken.append(resume.take_piece(replicas, moment(9), shelf))
+    assert taken[0] is taken[1]
+    assert [ids(piece.entries) for piece in taken] == [[1, 2], [1, 2], [2, 3], [2, 3]]
+    assert taken[2] is not taken[3]
+    rest = [ids(resume.take(replicas, moment(9))) for resume in resumes]
+    assert rest == [[3, 4], [3, 4], [4, 5], [4, 5, 6]]
+    assert [ids(resumes[0].take_piece(replicas, moment(9), shelf).entries) for _ in range(2)] == [[5], []]
+    assert [resume.is_served(moment(9)) for resume in resumes] == [True, False, True, True]
 
 
 def expiring(id: int, expires: int) -> Entry:

@@ -62,17 +62,16 @@ def test_17_a_client_that_never_reads_slows_nobody_else(
 def latencies(crowds: Sequence[Crowd], ledger: Ledger) -> list[float]:
     """The p99 from publish to arrival of each crowd, in seconds, over the same moment."""
     began = time.monotonic()
-    while time.monotonic() < began + 1:
-        for crowd in crowds:
-            crowd.step(0.001)
-    found = []
-    for crowd in crowds:
+
+    def times(crowd: Crowd) -> list[float]:
         recent = [record for client in crowd.clients for record in client.log[-1].records[-60:]]
         gots = [record for record in recent if isinstance(record, Got)]
-        times = [got.at - ledger.sent[got.serial] for got in gots if ledger.sent[got.serial] > began]
-        assert len(times) > 200
-        found.append(percentile(times, 99))
-    return found
+        return [got.at - ledger.sent[got.serial] for got in gots if ledger.sent[got.serial] > began]
+
+    while time.monotonic() < began + 1 or any(len(times(crowd)) < 1000 for crowd in crowds):
+        for crowd in crowds:
+            crowd.step(0.001)
+    return [percentile(times(crowd), 99) for crowd in crowds]
 
 
 def stick(port: int, valkey: Valkey) -> socket.socket:
@@ -147,7 +146,7 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
     assert cut_after <= stretched(10)
     assert verdict.clean(), verdict
     assert all(sum(len(each.told()) for each in client.log) <= 1 for client in clients)
-    assert max(grown) < 30_000, "the last 16 MB of the channel, and at most 1 MB for each of them"
+    assert max(grown) < stretched(30_000), "the last 16 MB of the channel, and at most 1 MB for each of them"
     cuts = sum(len(client.log) - 1 for client in clients)  # on a busy machine readers may be too slow, too
     assert sum(text.count("Traceback") for text in logs) <= cuts
 

@@ -117,11 +117,30 @@ class Presence(Observer):
                 publications.append(_publication(channel, moves[at : at + MAX_NAMED], count))
         for publication in publications:
             self._broker.publish([publication])
+        outdated = self._outdated(self._untold)
         self._untold.clear()
+        self._untold.extend(outdated)
+        if outdated:
+            self._registry.wake()
+
+    def _outdated(self, moves: Iterable[Move]) -> list[Move]:
+        """What has to be told after `moves`: another worker changed it since, and may have told it
+        before."""
+        newest = {_key_of(move): move for move in moves}
+        totals = self._broker.ledger.totals(list(newest))
+        return [
+            move._replace(came=total > 0)
+            for move, total in zip(newest.values(), totals, strict=True)
+            if move.came != (total > 0)
+        ]
 
 
 def _key(channel: str, sink: Sink) -> Key:
     return Key(table(channel), str(sink.user_id))
+
+
+def _key_of(move: Move) -> Key:
+    return Key(table(move.channel), move.user_id)
 
 
 def _publication(channel: str, moves: Sequence[Move], count: int) -> Publication:

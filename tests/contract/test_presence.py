@@ -14,7 +14,7 @@ import redis
 
 from flask_sse_push import MessageAnnouncer, brokers, registry
 from flask_sse_push.brokers.base import Broker
-from flask_sse_push.brokers.ledger import MAX_AT_ONCE, Key
+from flask_sse_push.brokers.ledger import MAX_AT_ONCE, Change, Key
 from flask_sse_push.config import Settings
 from flask_sse_push.hub import Hub
 from flask_sse_push.observer import Observers
@@ -129,6 +129,21 @@ def test_users_of_a_killed_worker_leave_when_its_lease_ends(
     assert "ann" in who(broker)
     eventually(lambda: who(broker) == ["watcher"])
     eventually(lambda: [event["leave"] for event in told(watcher)][-1:] == [["ann"]])
+
+
+def test_who_comes_by_another_worker_before_the_leaving_is_told_is_there_in_the_end(
+    make_worker: MakeWorker, broker: Broker
+) -> None:
+    watcher = Record(make_worker(), "w", "watcher", "room:1")
+    eventually(lambda: who(broker) == ["watcher"])
+    ann = Key(table("room:1"), "ann")
+    broker.ledger.tell("other", 1, {ann: 1}, 60)
+    late = Registry(broker.ledger)
+    Presence(late, broker, ["room:*"], 60)._heard([Change(ann, 1, 0)])
+    eventually(lambda: any(event["join"] == ["ann"] for event in told(watcher)))
+    moves = [(event["join"], event["leave"]) for event in told(watcher) if event["join"] != ["watcher"]]
+    assert moves == [([], ["ann"]), (["ann"], [])]
+    late.close()
 
 
 def test_many_who_come_at_once_are_told_in_few_events(

@@ -25,6 +25,7 @@ from . import (
     logs,
     notifications,
     orders,
+    rooms,
     security,
     signin,
     timer,
@@ -38,6 +39,7 @@ PAGES: dict[str, Page] = {
     "Order": orders.page,
     "Timer": timer.page,
     "Activity": activity.page,
+    "Rooms": rooms.page,
     "Notifications": notifications.page,
     "Dashboard": dashboard.page,
     "Logs": logs.page,
@@ -46,6 +48,8 @@ PAGES: dict[str, Page] = {
 
 #: Open to everybody; for all other channels `may_listen` is asked.
 PUBLIC_CHANNELS = ("news", "ticks")
+#: Seconds in which a page can be loaded again without its user having left.
+PRESENCE_GRACE = 3.0
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
@@ -55,6 +59,8 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or secrets.token_hex()
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.config["SSE_PUSH_PUBLIC_CHANNELS"] = PUBLIC_CHANNELS
+    app.config["SSE_PUSH_PRESENCE_CHANNELS"] = rooms.PRESENCE_CHANNELS
+    app.config["SSE_PUSH_PRESENCE_GRACE"] = PRESENCE_GRACE
     app.config["SSE_PUSH_BROKER_URL"] = broker.url()
     app.config.update(config or {})
 

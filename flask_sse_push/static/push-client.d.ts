@@ -30,6 +30,12 @@ export interface ProtocolEvents {
   "sse.open": { connection: string; channels: string[]; resumed: boolean; heartbeat: number };
   /** Events of these channels were lost for good: fetch their state anew. */
   "sse.reset": { channels: string[]; reason: string };
+  /** The stream has changed its channels. */
+  "sse.channels": { channels: string[]; joined: string[]; left: string[] };
+  /** What joined channels had before; `data` is text. */
+  "sse.missed": { channels: string[]; events: { type: string; data: string; id: string }[]; cursor: string };
+  /** Users who came into a channel and went, and how many there are now. */
+  "sse.presence": { channel: string; join: string[]; leave: string[]; count: number };
   "sse.heartbeat": Record<string, never>;
   "sse.close": { reason: string; reconnect: boolean; retry?: number };
   "sse.error": ServerError;

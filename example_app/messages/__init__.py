@@ -1,0 +1,85 @@
+"""The page "Messages": users write to each other, and see what has been delivered. Nobody else hears it.
+
+Each user has a private channel, `user:<id>`. A message goes to the reader's and the writer's own, for their
+other windows. What the own channel keeps is the conversation.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import abort, jsonify, render_template, url_for
+from flask_login import current_user
+
+from flask_sse_push import sse
+
+from ..page import Page, json_body
+from ..signin import USERS
+
+MAX_TEXT = 1000
+#: Messages that one report of their delivery may name.
+MAX_RECEIVED = 50
+#: Made by the page that writes, so that a message sent again because no answer came is still the same.
+ID = re.compile(r"[0-9a-f]{32}")
+
+#: Everybody may listen to `user:<their id>`: no rule is needed.
+page = Page("messages", __name__)
+
+
+@page.get("/")
+def show() -> str:
+    """The page."""
+    stream = url_for("sse.stream", channels=f"user:{current_user.id}")
+    others = [user for user in USERS.values() if user.id != current_user.id]
+    return render_template("messages.html", stream=stream, others=others, max_text=MAX_TEXT)
+
+
+@page.post("/send")
+def send() -> Any:
+    """Sends a message to another user."""
+    body = json_body()
+    to, text, id = _other(body, "to"), body.get("text"), body.get("id")
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
+        abort(400, f"write something, in at most {MAX_TEXT} characters")
+    if not _is_id(id):
+        abort(400, "id must be 32 hexadecimal digits")
+    message = {
+        "id": id,
+        "from": current_user.id,
+        "to": to,
+        "text": text.strip(),
+        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+    }
+    sse.send_to_user(to, message, "letter")
+    sse.send_to_user(current_user.id, message, "letter")
+    return jsonify()
+
+
+@page.post("/received")
+def received() -> Any:
+    """Tells a writer that messages are on a page of whom they were for.
+
+    All pages of the reader report it, but it is stored once: the id says what has been told before.
+    """
+    body = json_body()
+    writer, ids = _other(body, "from"), body.get("ids")
+    if not isinstance(ids, list) or not 0 < len(ids) <= MAX_RECEIVED or not all(map(_is_id, ids)):
+        abort(400, f"ids must be a list of at most {MAX_RECEIVED} ids")
+    reader = current_user.id
+    for id in ids:
+        told = {"id": id, "by": reader}
+        sse.publish(told, "delivered", channel=(f"user:{writer}", f"user:{reader}"), id=f"{reader}:{id}")
+    return jsonify()
+
+
+def _other(body: dict[str, Any], field: str) -> str:
+    user = body.get(field)
+    if not isinstance(user, str) or user not in USERS or user == current_user.id:
+        abort(400, f"{field} must be another user")
+    return user
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and ID.fullmatch(value) is not None

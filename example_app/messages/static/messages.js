@@ -1,0 +1,127 @@
+/** The page "Messages": the user's own channel, from its earliest event on, as conversations. */
+
+import { byId, clock, openStream, piece, post } from "../../static/page.js";
+
+/** Messages the page shows, of all conversations. */
+const SHOWN = 300;
+/** Ms without another one after which messages are reported as received, at most so many at once. */
+const QUIET = 150;
+const AT_ONCE = 50;
+
+const [list, form] = ["letters", "send"].map(byId);
+const people = [...byId("people").children];
+const { me, received } = list.dataset;
+
+let other = people[0]?.dataset.user; // whose conversation is shown
+
+// -- what is here --------------------------------------------------------------------------------------
+
+const letters = new Map(); // items by the id of the message
+
+function take({ data: { id, from, to, text, at } }) {
+  if (letters.has(id)) return; // it was sent again, since no answer had come
+  const own = from === me;
+  const item = piece("li", own ? "own" : "");
+  item.dataset.with = own ? to : from;
+  const foot = piece("span", "foot small");
+  foot.append(clock(new Date(at)), own ? piece("span", "mark", "Sent") : "");
+  item.append(piece("p", "text", text), foot);
+  letters.set(id, item);
+  add(item);
+  if (!own) owe(id, from);
+}
+
+function add(item) {
+  const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
+  const follows = scrollHeight - clientHeight - scrollTop < 120;
+  list.append(item);
+  const [oldest] = letters.keys();
+  if (letters.size > SHOWN) {
+    letters.get(oldest).remove();
+    letters.delete(oldest);
+  }
+  tidy();
+  if (follows) scrollTo(0, document.documentElement.scrollHeight);
+}
+
+function markDelivered({ data: { id, by } }) {
+  owed.delete(id);
+  const mark = letters.get(id)?.querySelector(".mark");
+  if (!mark || letters.get(id).dataset.with !== by) return;
+  mark.textContent = "Delivered";
+  mark.toggleAttribute("data-done", true);
+}
+
+// -- telling the writers -------------------------------------------------------------------------------
+
+/** Who wrote what was not reported yet, by id. Over a reload the reports come after the messages. */
+const owed = new Map();
+let timer = 0;
+
+function owe(id, from) {
+  owed.set(id, from);
+  report();
+}
+
+function report() {
+  clearTimeout(timer);
+  if (owed.size) timer = setTimeout(tellNext, QUIET);
+}
+
+async function tellNext() {
+  const [from] = owed.values();
+  if (!from) return;
+  const ids = [...owed].filter(([, writer]) => writer === from).map(([id]) => id).slice(0, AT_ONCE);
+  const problem = await post(received, { from, ids });
+  if (problem) return; // again when the stream opens the next time
+  for (const id of ids) owed.delete(id);
+  report();
+}
+
+// -- conversations -------------------------------------------------------------------------------------
+
+function tidy() {
+  for (const item of letters.values()) item.hidden = item.dataset.with !== other;
+  for (const person of people) person.setAttribute("aria-pressed", person.dataset.user === other);
+  byId("nothing").hidden = list.querySelector("li:not([hidden])") !== null;
+}
+
+for (const person of people) {
+  person.addEventListener("click", () => {
+    other = person.dataset.user;
+    tidy();
+  });
+}
+
+await openStream(
+  {
+    letter: take,
+    delivered: markDelivered,
+    "sse.open": report,
+    "sse.reset": () => list.append(piece("li", "gap small", "Some messages were lost here.")),
+  },
+  { lastEventId: "earliest" },
+);
+
+// -- the form ------------------------------------------------------------------------------------------
+
+/** 32 hexadecimal digits. */
+function newId() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+let id = newId();
+
+form.elements.text.addEventListener("input", () => (id = newId())); // another text is another message
+
+form.addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const { text } = form.elements;
+  const problem = await post(form.action, { id, to: other, text: text.value });
+  byId("problem").textContent = problem ?? "";
+  if (!problem) {
+    text.value = "";
+    id = newId();
+  }
+  text.focus();
+});

@@ -8,7 +8,7 @@ DOCS := .venv-docs
 # What `make coverage` runs, gunicorn's workers included.
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
-.PHONY: demo test faults soak coverage test-oldest bench lint deploy docs format clean
+.PHONY: demo test first-event faults soak coverage test-oldest bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -18,6 +18,10 @@ test: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+# From a fresh clone, by the README's first command, to an event in Chromium: under five minutes, pip included.
+first-event: $(VENV)/test
+	$(BIN)/python -m tests.e2e.first_event
 
 # The tests of tests/faults alone; they end with the figures of docs/delivery.md.
 faults: $(VENV)/test

@@ -32,6 +32,7 @@ export class TabHub {
   #base;
   #options;
   #page = crypto.randomUUID();
+  #alive = false; // whether the page holds its lock
   #members = new Set();
   #wishes = new Map(); // channels by page
   #bus;
@@ -47,10 +48,16 @@ export class TabHub {
     this.#options = options;
     this.#bus = new BroadcastChannel(name);
     this.#bus.addEventListener("message", ({ data }) => this.#hear(data));
-    // Held while the page lives: the leader waits for it to know when the page has gone.
+    // Held while the page lives: the leader waits for it to know when the page has gone. Nothing is told before it is
+    // held: the leader, asking first, would take the page for gone.
     const life = new Promise((end) => this.#over.signal.addEventListener("abort", end));
-    navigator.locks.request(`${name}/${this.#page}`, () => life);
-    this.#tell({ kind: "hello" });
+    navigator.locks.request(`${name}/${this.#page}`, () => {
+      if (this.#over.signal.aborted) return undefined;
+      this.#alive = true;
+      this.#tell({ kind: "hello" });
+      this.#tellWish();
+      return life;
+    });
     this.#election = new Election(name, {
       lead: (taken) => this.#takeOver(taken),
       stepDown: () => this.#stepDown(),
@@ -75,6 +82,22 @@ export class TabHub {
     this.#election.stop();
     this.#over.abort();
     this.#bus.close();
+  }
+
+  /** Waits for one of so many places that all pages have together; it is free again when `signal` is aborted. */
+  async stepAside(places, signal) {
+    for (let n = 0; n < places; n += 1) if (await this.#occupy(n, { ifAvailable: true }, signal)) return;
+    await this.#occupy(Math.floor(places * Math.random()), { signal }, signal);
+  }
+
+  #occupy(place, options, signal) {
+    return new Promise((answer) => {
+      const hold = (lock) => {
+        answer(lock !== null);
+        return lock && !signal.aborted && new Promise((end) => signal.addEventListener("abort", end));
+      };
+      navigator.locks.request(`${this.#name}/alone/${place}`, options, hold).catch(() => answer(false));
+    });
   }
 
   // -- between pages
@@ -129,7 +152,7 @@ export class TabHub {
   }
 
   #tellWish() {
-    this.#tell({ kind: "wish", channels: this.#wishes.get(this.#page) ?? [] });
+    if (this.#alive) this.#tell({ kind: "wish", channels: this.#wishes.get(this.#page) ?? [] });
   }
 
   #note(page, channels) {
@@ -218,6 +241,7 @@ export class TabHub {
   #stepDown() {
     clearTimeout(this.#timers.join);
     clearTimeout(this.#timers.leave);
+    this.#timers = {}; // a page that leads again makes new ones
     const client = this.#client;
     this.#client = null;
     client?.close();

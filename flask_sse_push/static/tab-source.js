@@ -8,13 +8,18 @@ import { TabHub } from "./tab-hub.js";
 /** Ms until a stream that has no place in the shared connection opens its own for the time being. */
 const PATIENCE = 2000;
 
+/** How many such connections all tabs together have at a time. A browser opens six to a server: were all of them
+ * taken, the shared one could not be renewed, and none of these would ever be given up. */
+const ALONE = 3;
+
 export class TabSource {
   #url;
   #request;
   #sink;
   #hub = null;
-  #own = null; // a connection of this stream alone
+  #alone = null; // ends a connection of this stream alone, or the wait for one
   #shared = false;
+  #opened = false; // whether the client was told that its stream is open
   #waits = false; // the shared connection is being renewed
   #last; // the cursor up to which this stream has had everything
   #timer = 0;
@@ -42,7 +47,7 @@ export class TabSource {
 
   close() {
     clearTimeout(this.#timer);
-    this.#own?.close();
+    this.#alone?.abort();
     this.#hub?.remove(this);
   }
 
@@ -86,12 +91,13 @@ export class TabSource {
   wait(detail) {
     if (!this.#shared) return;
     this.#waits = true;
+    this.#opened = false;
     this.#sink.state("waiting", detail);
   }
 
   /** The server wants none of it, for one of this stream's channels or for all. */
   refuse({ channel, ...told }) {
-    if (this.#own || (channel && !this.channels.has(channel))) return;
+    if (this.#alone || (channel && !this.channels.has(channel))) return;
     if (told.status) this.#sink.fail(told);
     else this.#sink.event("sse.close", JSON.stringify({ reason: told.reason, reconnect: false }), this.#last);
   }
@@ -100,11 +106,10 @@ export class TabSource {
 
   #share(lead) {
     clearTimeout(this.#timer);
-    const again = this.#own !== null;
-    this.#own?.close();
-    this.#own = null;
+    this.#alone?.abort();
+    this.#alone = null;
     this.#shared = true;
-    if (again) return;
+    if (this.#opened) return;
     const resumed = this.#last !== "";
     this.#last ||= lead.at;
     this.#open(lead, resumed);
@@ -112,30 +117,38 @@ export class TabSource {
 
   #open({ connection, heartbeat }, resumed) {
     this.#waits = false;
+    this.#opened = true;
     const opening = { connection, channels: [...this.channels], resumed, heartbeat };
     this.#sink.event("sse.open", JSON.stringify(opening), this.#last);
   }
 
-  #goAlone() {
+  async #goAlone() {
     clearTimeout(this.#timer);
-    if (this.#own) return;
+    if (this.#alone) return;
     this.#shared = this.#waits = false;
+    const alone = (this.#alone = new AbortController());
+    await this.#hub?.stepAside(ALONE, alone.signal);
+    if (alone.signal.aborted) return;
     const query = this.#url.searchParams;
     if (this.#last) query.set("last_event_id", this.#last);
-    this.#own = new FetchSource(this.#url.href, this.#request, {
+    const own = new FetchSource(this.#url.href, this.#request, {
       ...this.#sink,
+      fail: (told) => alone.signal.aborted || this.#sink.fail(told), // one that was closed has not failed
       event: (type, text, id, channels) => {
+        if (alone.signal.aborted) return;
         if (id) this.#last = id;
+        this.#opened ||= type === "sse.open";
         this.#sink.event(type, text, id, channels);
         this.#returnToOthers();
       },
     });
+    alone.signal.addEventListener("abort", () => own.close());
   }
 
   /** Once it knows as much as the shared connection has told, all that follows comes there. */
   #returnToOthers() {
     const lead = this.#hub?.lead;
-    if (this.#own && lead?.open) this.place(lead);
+    if (this.#alone && lead?.open) this.place(lead);
   }
 
   #mine(text) {

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 from tests.support.deadline import stretched
 
@@ -43,8 +43,10 @@ def tabs(chromium: Browser, server: Server) -> Iterator[Callable[..., Page]]:
     context: BrowserContext = chromium.new_context()
     context.set_default_timeout(PATIENCE)
 
-    def open_tab(channels: str, **options: Any) -> Page:
+    def open_tab(channels: str, prepare: Callable[[Page], None] | None = None, **options: Any) -> Page:
         page = context.new_page()
+        if prepare:
+            prepare(page)
         page.goto(server.url)
         page.evaluate(LISTEN, [channels, options])
         return page
@@ -82,6 +84,41 @@ def test_ten_tabs_with_different_channels_use_one_connection(
         twice = ["to 2 and 3"] if {n, n + 1} & {2, 3} else []
         assert heard(page) == [f"to {n}", f"to {n + 1}", *twice, "to all"]
     server.wait_for_streams(pages[0], {f"ten{n}" for n in range(11)})
+
+
+#: Connections of their own that tabs may have together while they wait for the shared one.
+ALONE = 3
+
+
+def test_tabs_that_wait_for_the_leader_leave_it_a_connection(
+    server: Server, tabs: Callable[..., Page]
+) -> None:
+    """A browser opens six to a server: were they all taken, the leader could never connect."""
+    held: list[Route] = []
+    held_back = True
+
+    def hold_back(route: Route) -> None:
+        if held_back:
+            held.append(route)
+        else:
+            route.continue_()
+
+    # Only the shared connection asks for tags.
+    first = tabs("wait0", prepare=lambda page: page.route(lambda url: "tagged=1" in url, hold_back))
+    others = [tabs(f"wait{n}") for n in range(1, 10)]
+    eventually_on(first, lambda: len(server.listening()) == ALONE)
+    for page in others:  # longer than they wait for the leader
+        page.evaluate("new Promise((done) => setTimeout(done, 2500 - performance.now()))")
+    assert len(server.listening()) == ALONE
+    held_back = False
+    for route in held:
+        route.continue_()
+    all_open([first, *others])
+    server.wait_for_streams(first, {f"wait{n}" for n in range(10)})
+    for n in range(10):
+        server.announcer.publish(str(n), channel=f"wait{n}")
+    all_heard([first, *others], 1)
+    assert [heard(page) for page in (first, *others)] == [[str(n)] for n in range(10)]
 
 
 def leader_of(pages: list[Page]) -> Page:
@@ -203,6 +240,8 @@ def test_a_tab_that_resumes_gets_what_it_missed_and_then_shares(
         eventually_on(first, lambda: len(heard(second)) > 60)
     all_heard([first], counting.count)
     all_heard([second], counting.count - 10)
+    # Giving up its own connection for the shared one is no failure.
+    assert not second.evaluate("states.some(({ reason }) => reason === 'lost')")
     assert heard(first) == counting.numbers()
     assert heard(second) == counting.numbers()[10:]
     assert second.evaluate("resets") == 0
@@ -236,6 +275,28 @@ def test_clients_of_one_page_share_too_and_join_channels(server: Server, tabs: C
     eventually_on(page, lambda: heard(page) == ["one"])
     assert page.evaluate("others[1].heard") == ["three"]
     server.wait_for_streams(page, together)
+
+
+LOSE_THE_LEAD = """() => {
+  const add = (name) => new client.constructor(`/stream?channels=${name}`, { tabs: true });
+  window.more = [add("lead-two")];
+  window.add = (name) => more.push(add(name));
+  return new Promise((done) => setTimeout(done)).then(() =>
+    navigator.locks.request(`sse-push:${location.origin}/stream`, { steal: true }, () => {}));
+}"""
+
+
+def test_a_tab_that_leads_again_goes_on_to_take_channels_in(
+    server: Server, tabs: Callable[..., Page]
+) -> None:
+    page = tabs("lead-one")
+    all_open([page])
+    # It loses the lead with a channel still to be taken in, and has it again at once.
+    page.evaluate(LOSE_THE_LEAD)
+    server.wait_for_streams(page, {"lead-one", "lead-two"})
+    page.evaluate("add('lead-three')")
+    server.wait_for_streams(page, {"lead-one", "lead-two", "lead-three"})
+    assert page.evaluate("more.length") == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"transport": "fetch"}], ids=["EventSource", "fetch"])

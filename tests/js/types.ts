@@ -6,6 +6,7 @@ import { providePush, PushService } from "../../flask_sse_push/static/angular.js
 import { decompress, PayloadError } from "../../flask_sse_push/static/payload.js";
 import { PushClient, type Failure, type Message, type Options } from "../../flask_sse_push/static/push-client.js";
 import { usePush } from "../../flask_sse_push/static/react.js";
+import { report } from "../../flask_sse_push/static/report.js";
 import { usePush as useVuePush } from "../../flask_sse_push/static/vue.js";
 
 interface Price {
@@ -31,6 +32,8 @@ client
   .off("price", () => {});
 client.addEventListener("statechange", ({ detail }) => (detail.state === "waiting" ? detail.delay : detail.reason));
 client.addEventListener("error", ({ detail }: CustomEvent<Failure>) => detail.status);
+const stopReporting: () => void = report(client, "/stream/report");
+stopReporting();
 const joined: Promise<void> = client.join("b", "c");
 
 export async function walk(): Promise<void> {

@@ -1,4 +1,4 @@
-"""What `make docs` does not see: pages that are in no table of contents, and the README's links."""
+"""What `make docs` would find late, or not at all: pages in no table of contents, links that lead nowhere."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         name, _, anchor = target.partition("#")
         file = (path.parent / name) if name else path
         assert file.exists(), target
+        assert path.parent != DOCS or file.resolve().is_relative_to(DOCS), f"{target} is not in the site"
         assert not anchor or anchor in anchors(file), target
 
 

@@ -47,10 +47,9 @@ class URLSource:
 
     def run(self) -> None:
         """Follows the stream until it ends for good or is closed."""
-        # Silence is noticed by who reads the news; a redirection mostly leads to a page for signing in.
-        limits = httpx.Timeout(PATIENCE, read=None)
         try:
-            with httpx.Client(timeout=limits, follow_redirects=False) as client:
+            # A redirection mostly leads to a page for signing in.
+            with httpx.Client(timeout=PATIENCE, follow_redirects=False) as client:
                 while not self._closed.is_set():
                     outcome = self._follow(client)
                     if self._closed.is_set():
@@ -68,7 +67,11 @@ class URLSource:
             with client.stream("GET", self._url, headers=self._asking()) as response:
                 self._response = response
                 refusal = self._refusal(response)
-                return refusal if refusal is not None else self._read(response)
+                if refusal is not None:
+                    return refusal
+                # How long a stream may be silent is up to who reads the news.
+                response.request.extensions["timeout"]["read"] = None
+                return self._read(response)
         except (httpx.TransportError, httpx.DecodingError) as error:
             why, self._why = self._why or f"{type(error).__name__}: {error}".rstrip(": "), ""
             hopeless = isinstance(error, (httpx_sse.SSEError, httpx.UnsupportedProtocol))

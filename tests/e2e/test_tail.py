@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from flask_sse_push import MessageAnnouncer
+from flask_sse_push.tail import url as by_url
+from flask_sse_push.tail.news import Came, Ended, News, Opened
 from tests.support.deadline import eventually
 from tests.support.processes import ROOT, free_port
 from tests.support.proxy import Proxy
@@ -208,6 +211,55 @@ def test_any_event_stream_can_be_followed_with_headers_and_a_token() -> None:
         }
         told = "".join(tail.remarks)
         assert not any(secret in told for secret in ("t0k", "secret"))
+
+
+class Slow(BaseHTTPRequestHandler):
+    """At first it never answers; then its stream is silent for longer than an answer may take."""
+
+    enough: threading.Event
+
+    def do_GET(self) -> None:
+        if self.path == "/dumb":
+            self.enough.wait(60)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(b"data: first\n\n")
+        time.sleep(3.0)
+        self.wfile.write(b"data: second\n\n")
+        self.enough.wait(60)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_url, "PATIENCE", 2.0)
+    enough = threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Slow,), {"enough": enough})) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        told: list[News] = []
+        sources = [
+            by_url.URLSource(f"http://127.0.0.1:{server.server_port}{path}", {}, "", told.append)
+            for path in ("/dumb", "/silent")
+        ]
+        sources[0].run()
+        assert isinstance(told[0], Ended)
+        assert told[0].why.startswith("cannot open it: ReadTimeout")
+        reading = threading.Thread(target=sources[1].run, daemon=True)
+        reading.start()
+        eventually(lambda: len(told) == 4, 30)
+        assert [each for each in told[1:] if not isinstance(each, Opened)] == [
+            Came("message", "first"),
+            Came("message", "second"),
+        ]
+        sources[1].close()
+        enough.set()
+        reading.join(10)
+        server.shutdown()
+        thread.join(10)
 
 
 def test_channels_are_followed_at_the_broker_through_a_cut_of_the_link(

@@ -31,6 +31,13 @@ def warning(name: str, what: str, why: str, advice: str) -> Finding:
     return Finding(WARNING, name, what, why, advice)
 
 
+def graded(name: str, what: str, why: str, advice: str, *, is_broken: bool, is_poor: bool) -> Finding:
+    """One thing that is broken, poor, or all right."""
+    if is_broken:
+        return broken(name, what, why, advice)
+    return warning(name, what, why, advice) if is_poor else ok(name, what)
+
+
 def broken(name: str, what: str, why: str, advice: str) -> Finding:
     """Events are late, lost or refused by this."""
     return Finding(BROKEN, name, what, why, advice)

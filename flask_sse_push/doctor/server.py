@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..config import Settings
-from .finding import Finding, broken, ok, warning
+from .finding import Finding, broken, graded, ok, warning
 
 #: Seconds that the configuration may take to load.
 PATIENCE = 30
@@ -224,14 +224,11 @@ def _places(found: Setup, settings: Settings) -> Finding:
 def _files(found: Setup, settings: Settings) -> Finding:
     name = "open files"
     advice = "raise it for gunicorn: LimitNOFILE=65536 (systemd), `ulimit -n 65536`, --ulimit (Docker)"
-    room = found.files - 100
-    if found.files < TOO_FEW_FILES:
-        why = f"a stream is an open file: a worker has room for {max(0, room)} and refuses the rest with 503"
-        return broken(name, f"the limit is {found.files}", why, advice)
-    if found.files < FEW_FILES and room < settings.max_streams:
-        why = f"a stream is an open file: a worker has room for {room}, and refuses the rest with 503"
-        return warning(name, f"the limit is {found.files}", why, advice)
-    return ok(name, f"up to {found.files} a worker")
+    room = max(0, found.files - 100)
+    why = f"a stream is an open file: a worker has room for {room}, and refuses the rest with 503"
+    few = found.files < FEW_FILES and room < settings.max_streams
+    what = f"a worker may open {found.files}"
+    return graded(name, what, why, advice, is_broken=found.files < TOO_FEW_FILES, is_poor=few)
 
 
 def _graceful(found: Setup, settings: Settings) -> Finding:

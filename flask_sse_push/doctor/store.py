@@ -9,7 +9,7 @@ from typing import Any
 from ..brokers.base import Broker, Echo, Link
 from ..config import Settings, without_secret
 from ..errors import BrokerUnavailable
-from .finding import Finding, broken, ok, warning
+from .finding import Finding, broken, graded, ok, warning
 
 #: Seconds that an answer may take, and that clocks may differ.
 SLOW, SKEW = 0.05, 2.0
@@ -139,12 +139,8 @@ def _buffer(facts: Mapping[str, Any]) -> Iterator[Finding]:
     name, what = "pub/sub buffer", f"client-output-buffer-limit pubsub is {hard} and {soft} bytes"
     why = "a worker that is late for a moment is cut off, and must read all its channels again"
     advice = "set client-output-buffer-limit 'pubsub 32mb 8mb 60' (Redis' default) or more"
-    if 0 < limit < TOO_SMALL:
-        yield broken(name, what, why, advice)
-    elif 0 < limit < SMALL:
-        yield warning(name, what, why, advice)
-    else:
-        yield ok(name, what)
+    too_small, small = 0 < limit < TOO_SMALL, 0 < limit < SMALL
+    yield graded(name, what, why, advice, is_broken=too_small, is_poor=small)
 
 
 def _persistence(facts: Mapping[str, Any]) -> Iterator[Finding]:

@@ -116,6 +116,17 @@ class Primary(MemoryBroker):
         self.lineage = {copy.epoch: copy.last, **copy.lineage}
 
 
+class Arrival(NamedTuple):
+    """A client, by number, that comes to a worker, by number, with one kind of cursor."""
+
+    client: int
+    worker: int
+    channels: tuple[str, ...]
+    kind: str  # of KINDS
+    wait: float | None = None  # what it says of batches
+    gzip: bool = False
+
+
 class Turn(NamedTuple):
     """What the scheduler lets a reading worker have."""
 
@@ -437,7 +448,7 @@ class World:
             (1, 0, ("b", "c", "d")),
             (2, 1, ("a", "b", "c")),
         ):
-            self.open(client, worker, channels, "live")
+            self.open(Arrival(client, worker, channels, "live"))
         self.settle()
 
     def publish(self, events: Iterable[tuple[Iterable[str], Iterable[str], float | None]]) -> None:
@@ -477,19 +488,13 @@ class World:
             return str(Cursor(self.broker._epoch, 0))
         return str(Cursor(self.broker._epoch, self.truth.facts[-1].place[1]))
 
-    def open(
-        self,
-        client: int,
-        worker: int,
-        channels: tuple[str, ...],
-        kind: str,
-        wait: float | None = None,
-        gzip: bool = False,
-    ) -> None:
-        """A client comes, or comes again, with one kind of cursor."""
-        who = self.clients[client]
+    def open(self, arrival: Arrival) -> None:
+        """A client comes, or comes again."""
+        who = self.clients[arrival.client]
         who.leave()
-        who.open(self.workers[worker], self.truth, channels, self._start(who, kind, channels), wait, gzip)
+        start = self._start(who, arrival.kind, arrival.channels)
+        worker = self.workers[arrival.worker]
+        who.open(worker, self.truth, arrival.channels, start, arrival.wait, arrival.gzip)
 
     def _start(self, who: Client, kind: str, channels: Sequence[str]) -> Start:
         cursor = who.sink.judge.cursor if who.worker else who.cursor

@@ -22,7 +22,19 @@ from flask_sse_push import batching, fetcher, http_encoding, hub, reader, resume
 from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
-from tests.support.simulation import ALL, CLOCK, KEPT, KINDS, NAMES, PIECE, WAITS, Turn, Worker, World
+from tests.support.simulation import (
+    ALL,
+    CLOCK,
+    KEPT,
+    KINDS,
+    NAMES,
+    PIECE,
+    WAITS,
+    Arrival,
+    Turn,
+    Worker,
+    World,
+)
 
 Strategy = st.SearchStrategy[Any]
 
@@ -42,6 +54,7 @@ workers: Strategy = st.integers(0, 1)
 few: Strategy = st.sampled_from([ALL, 0, 1, 2])
 waits: Strategy = st.sampled_from(WAITS)
 starts: Strategy = st.sampled_from(KINDS)
+arrivals: Strategy = st.builds(Arrival, clients, workers, channel_sets, starts, waits, st.booleans())
 
 
 class PromiseMachine(RuleBasedStateMachine):
@@ -60,17 +73,9 @@ class PromiseMachine(RuleBasedStateMachine):
     def publish(self, events: list[tuple[tuple[str, ...], tuple[str, ...], float | None]]) -> None:
         self.world.publish(events)
 
-    @rule(client=clients, worker=workers, channels=channel_sets, kind=starts, wait=waits, gzip=st.booleans())
-    def open(
-        self,
-        client: int,
-        worker: int,
-        channels: tuple[str, ...],
-        kind: str,
-        wait: float | None,
-        gzip: bool,
-    ) -> None:
-        self.world.open(client, worker, channels, kind, wait, gzip)
+    @rule(arrival=arrivals)
+    def open(self, arrival: Arrival) -> None:
+        self.world.open(arrival)
 
     @rule(client=clients, pieces=st.sampled_from([1, 9]))
     def follow(self, client: int, pieces: int) -> None:
@@ -233,7 +238,8 @@ class Walk:
         gzip = self._chance.random() < 0.5
         if self._crowd and self._chance.random() < 0.8:
             names, wait, gzip = self._crowd
-        self.world.open(self.client(), self._chance.randrange(2), names, self._pick(KINDS), wait, gzip)
+        client, worker = self.client(), self._chance.randrange(2)
+        self.world.open(Arrival(client, worker, names, self._pick(KINDS), wait, gzip))
 
     def follow(self) -> None:
         self.world.follow(self.client(), self._pick([1, 9]))

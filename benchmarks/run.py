@@ -28,14 +28,8 @@ SPARE_FILES = 300
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     files = raise_file_limit()
-    os.sched_setaffinity(0, {options.client_cpu})
-    build = Path(os.environ.get("BUILD", HERE / "build"))
-    subprocess.run(["make", "-s", "-C", str(HERE), f"BUILD={build}"], check=True)
-    logs = Path(options.logs or tempfile.mkdtemp(prefix="bench-logs-"))
-    logs.mkdir(parents=True, exist_ok=True)
-    print(f"logs of the servers: {logs}")
-    desk = Desk(options.python, build, logs, options.server_cpu, options.client_cpu)
-    peers, skipped = installed([cls(desk) for cls in PEERS if cls.name in options.peers])
+    at = desk(options.python, options.logs, options.server_cpu, options.client_cpu)
+    peers, skipped = installed([cls(at) for cls in PEERS if cls.name in options.peers])
     sizes = fitting(Sizes.small() if options.quick else Sizes(), files)
     results, errors = run(peers, options.cases, sizes, options.repeat)
     report.add_ratios(results)
@@ -52,6 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.markdown(document))
     draw(options.python, options.out)
     return 1 if errors else 0
+
+
+def desk(python: Path, logs: str | None = None, server_cpu: int = 0, client_cpu: int = 1) -> Desk:
+    """What a run gives to its servers. Builds the C programs, and puts this process beside the clients."""
+    raise_file_limit()
+    os.sched_setaffinity(0, {client_cpu})
+    build = Path(os.environ.get("BUILD", HERE / "build"))
+    subprocess.run(["make", "-s", "-C", str(HERE), f"BUILD={build}"], check=True)
+    folder = Path(logs or tempfile.mkdtemp(prefix="bench-logs-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"logs of the servers: {folder}")
+    return Desk(python, build, folder, server_cpu, client_cpu)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

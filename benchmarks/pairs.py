@@ -1,0 +1,117 @@
+"""Two servers side by side, measured in turns: `python -m benchmarks.pairs watched,guarded`.
+
+What metrics and logs cost, and what identities and rechecks cost, is a few per cent: less than one minute
+of a machine differs from the next. So both servers run all the time with all their streams, and take
+turns of a quarter of a second: on, off, off, on. Each pair of turns gives a ratio of CPU for each event
+and stream; told are their median and quartiles. Run it with an interpreter that has flask_sse_push and
+its extras: .venv/bin/python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from flask_sse_push import MessageAnnouncer
+
+from .cases import CPU, settle
+from .client import Client
+from .peers.push.variants import Guarded, GuardedOff, Variant, Watched, WatchedOff
+from .process import free_port
+from .publisher import event_data
+from .run import desk
+
+#: What is compared: the server with it, the server without, and the share of more that is wanted at most.
+PAIRS = {"watched": (Watched, WatchedOff, 0.03), "guarded": (Guarded, GuardedOff, 0.03)}
+STREAMS, RATE, TURN, SIZE = 1000, 40, 10, 200  # TURN: events in one turn
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pairs")
+    parser.add_argument("pairs", nargs="?", default=",".join(PAIRS), help=f"of {','.join(PAIRS)}")
+    parser.add_argument("--turns", type=int, default=150, help="pairs of turns (default 150)")
+    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
+    options = parser.parse_args(arguments)
+    found = {name: compare(name, options.turns) for name in options.pairs.split(",")}
+    for name, figures in found.items():
+        print(f"{name}: {sentence(figures)}")
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    return 1 if any(verdict(figures) == "refuted" for figures in found.values()) else 0
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Whether the share that is wanted at most is kept, as far as the turns can tell."""
+    more, doubt = figures["median"] - 1, 2 * figures["error"]
+    if more + doubt <= figures["wanted"]:
+        return "proved"
+    return "refuted" if more - doubt > figures["wanted"] else "undecided: more turns, or a quieter machine"
+
+
+def sentence(figures: dict[str, Any]) -> str:
+    more = figures["median"] - 1
+    return (
+        f"{more:+.1%} CPU for each event and stream (quartiles {figures['q1'] - 1:+.1%} and "
+        f"{figures['q3'] - 1:+.1%}, error of the median {figures['error']:.1%}, {figures['turns']} turns; "
+        f"in the calmest turns {figures['calm'] - 1:+.1%}; "
+        f"{figures['on_us']:.2f} and {figures['off_us']:.2f} µs): "
+        f"at most {figures['wanted']:.0%} is {verdict(figures)}"
+    )
+
+
+def compare(name: str, turns: int) -> dict[str, Any]:
+    """Figures of one pair. Takes about 0.6 s a turn."""
+    with_it, without, wanted = PAIRS[name]
+    with ExitStack() as running:
+        at = desk(Path(sys.executable))
+        sides = [_started(peer, running) for peer in (with_it(at), without(at))]
+        settle(2)
+        costs = []
+        for number in range(turns + 1):
+            order = (0, 1) if number % 2 else (1, 0)
+            costs.append({at: turn(*sides[at], number) for at in order})
+        del costs[0]  # it filled the caches
+    ratios = [pair[0] / pair[1] for pair in costs]
+    q1, median, q3 = statistics.quantiles(ratios, n=4)
+    # What disturbs makes turns dearer, never cheaper: the cheapest tenth of each side was disturbed least.
+    on, off = ([pair[at] for pair in costs] for at in (0, 1))
+    calm = statistics.quantiles(on, n=10)[0] / statistics.quantiles(off, n=10)[0]
+    return {
+        "turns": turns, "wanted": wanted, "median": median, "q1": q1, "q3": q3,
+        "calm": calm, "error": 1.25 * (q3 - q1) / 1.35 / math.sqrt(turns),
+        "on_us": statistics.median(on),
+        "off_us": statistics.median(off),
+    }  # fmt: skip
+
+
+def _started(peer: Variant, running: ExitStack) -> tuple[Variant, MessageAnnouncer]:
+    """The server with all its streams, and who publishes to it."""
+    running.callback(peer.stop)
+    peer.start(free_port(), peer.desk.server_cpu)
+    running.enter_context(Client(peer, STREAMS, path=peer.stream_path(), timeout=3600))
+    announcer = MessageAnnouncer.from_url(peer.redis_url)
+    running.callback(announcer.close)
+    return peer, announcer
+
+
+def turn(peer: Variant, announcer: MessageAnnouncer, number: int) -> float:
+    """CPU µs for each event and stream in a quarter of a second of steady events."""
+    cpu, began = CPU(peer), time.monotonic()
+    peer.before_turn(number)
+    for at in range(TURN):
+        time.sleep(max(0.0, began + at / RATE - time.monotonic()))
+        announcer.publish(event_data(at, SIZE), channel="bench")
+    time.sleep(max(0.05, began + TURN / RATE + 0.05 - time.monotonic()))
+    return cpu.seconds() * 1e6 / TURN / STREAMS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

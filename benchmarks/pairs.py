@@ -40,9 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=150, help="pairs of turns (default 150)")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(arguments)
-    found = {name: compare(name, options.turns) for name in options.pairs.split(",")}
-    for name, figures in found.items():
-        print(f"{name}: {sentence(figures)}")
+    found = {}
+    for name in options.pairs.split(","):
+        found[name] = compare(name, options.turns)
+        print(f"{name}: {sentence(found[name])}", flush=True)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if any(verdict(figures) == "refuted" for figures in found.values()) else 0

@@ -374,7 +374,7 @@ def test_a_failover_that_lost_what_streams_had_got_is_a_reset() -> None:
 def listening_to_commands() -> World:
     """A world in which worker 0 hears commands."""
     world = World()
-    world.open(3, 0, ("d",), "live")
+    world.open(Arrival(3, 0, ("d",), "live"))
     world.settle()
     return world
 
@@ -385,7 +385,7 @@ def test_an_event_lost_by_one_channel_comes_with_another_that_is_joined_later() 
     world.clients[0].cursor = world.latest()
     world.publish([(["b", "c"], [], None)])
     world.tamper("c", "all")
-    world.open(0, 0, ("a", "c"), "own")
+    world.open(Arrival(0, 0, ("a", "c"), "own"))
     world.change(0, ["b"], ["c"], "own")
     world.settle()
     assert world.clients[0].sink.resets == 1
@@ -395,7 +395,7 @@ def test_an_event_lost_by_one_channel_comes_with_another_that_is_joined_later() 
 def test_an_event_that_was_trimmed_from_one_channel_comes_with_another() -> None:
     world = listening_to_commands()
     world.publish([(["a", "b"], [], None), *[(["a"], [], None)] * KEPT])
-    world.open(0, 0, ("a",), "earliest")
+    world.open(Arrival(0, 0, ("a",), "earliest"))
     world.settle()
     assert not world.clients[0].sink.judge.has_got("1")
     world.change(0, ["b"], [], "earliest")
@@ -405,7 +405,7 @@ def test_an_event_that_was_trimmed_from_one_channel_comes_with_another() -> None
 
 def test_an_event_lost_while_the_link_was_broken_comes_with_another_channel() -> None:
     world = listening_to_commands()
-    world.open(0, 0, ("a",), "live")
+    world.open(Arrival(0, 0, ("a",), "live"))
     world.settle()
     world.publish([(["a", "b"], [], None)])
     world.settle()

@@ -8,10 +8,15 @@ DOCS := .venv-docs
 # What `make coverage` runs, gunicorn's workers included.
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
-.PHONY: demo test first-event faults soak coverage test-oldest bench lint deploy docs format clean
+.PHONY: demo screenshots test first-event faults soak coverage test-oldest bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
+
+# The pictures of the demo, docs/images/*.png; needs Chromium. About two minutes.
+screenshots: $(VENV)/demo
+	$(BIN)/pip install -q -e ".[screenshots]"
+	$(BIN)/python -m example_app.screenshots
 
 test: $(VENV)/test
 	$(BIN)/ruff check .

@@ -195,6 +195,8 @@ class Settings:
     replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
     #: Redis replicas that must have an event before publish returns; with fewer it raises BrokerUnavailable.
     wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))
+    #: Parts with an order each that `redis+cluster://` spreads the channels over; 1 keeps one order for all.
+    shards: int = _setting(8, _whole(1, 8, "shards"))
     #: Whether this package's log goes to stderr as JSON; needs the extra `logs`.
     log_json: bool = _setting(False, _flag)
     #: Seconds between two lines of totals in the log; 0 for none.

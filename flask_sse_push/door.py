@@ -20,7 +20,6 @@ from .config import Settings
 from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
 from .http_encoding import GzipStream
 from .hub import Hub
-from .resume import Resume
 from .runtime import Runtime
 from .signals import StreamSignals
 from .transports import StreamSink, stream
@@ -73,7 +72,7 @@ class Door:
         user_id = grant.identity.user_id
         quotas.admit("user", user_id)
         start = query.start(request.args, request.environ.get("HTTP_LAST_EVENT_ID"))
-        resume = Resume((*grant.channels, BROADCAST), start)
+        resume = hub.resume((*grant.channels, BROADCAST), start)
         sink = self._sink(request, grant, user_id)
         if len(hub) >= (runtime.request_places(places) if sink.holds_request else places):
             raise self._full()

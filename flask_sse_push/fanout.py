@@ -9,13 +9,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from .batching import Batching, Waiting
 from .brokers.base import Entry
-from .cursor import Cursor
 from .group import BatchingGroup, Chunks, Delivery, Group
 from .http_encoding import Windows
 from .replica import Replica
 from .resume import reset_frame, reset_of
+from .shards import Shard, Shards
 from .sink import Sink
-from .timeline import Dispatch, Timeline
+from .split_group import SplitBatchingGroup, SplitGroup
+from .timeline import Dispatch
 
 
 class Fanout:
@@ -25,8 +26,8 @@ class Fanout:
     :param clock: monotonic seconds.
     """
 
-    def __init__(self, timeline: Timeline, batching: Batching, clock: Callable[[], float]) -> None:
-        self._timeline = timeline
+    def __init__(self, shards: Shards, batching: Batching, clock: Callable[[], float]) -> None:
+        self._shards = shards
         self._batching = batching
         self._clock = clock
         self.groups: dict[Hashable, Group] = {}
@@ -49,8 +50,11 @@ class Fanout:
             if not group.sinks:
                 self._drop(group)
 
-    def enlist(self, sink: Sink, channels: tuple[str, ...], last: int) -> None:
-        """Lets a stream that has everything up to `last` take part in the fan-out of `channels`."""
+    def enlist(self, sink: Sink, channels: tuple[str, ...], last: Mapping[int, int]) -> None:
+        """Lets a stream take part in the fan-out of `channels`.
+
+        :param last: for each of their shards the position up to which it has everything.
+        """
         waits = self._batching.waits(channels, sink.wait)
         encoding = sink.tagged, sink.coding is not None, waits and frozenset(waits.items())
         key = type(sink), frozenset(channels), encoding
@@ -58,14 +62,14 @@ class Fanout:
         if group is None:
             group = self.groups[key] = self._group(sink, channels, waits)
             group.key = key
-            group.last = last
-            for name in group.channels:
-                self._timeline.replicas[name].groups.append(group)
+            group.begin(self._shards.route(channels), last)
+            for replica in group.route.replicas().values():
+                replica.groups.append(group)
         elif group.pending:  # the newcomer has had what waits there: it goes to the others alone
             self._sealed += group.flush(self._clock(), {})
         group.add(sink)
 
-    def move(self, sink: Sink, channels: tuple[str, ...], last: int) -> list[Delivery]:
+    def move(self, sink: Sink, channels: tuple[str, ...], last: Mapping[int, int]) -> list[Delivery]:
         """Has a stream change its group; returns what waited in batches, to be written in this place."""
         sealed = self.flushed([sink.group])
         self.part(sink)
@@ -74,17 +78,20 @@ class Fanout:
 
     def _group(self, sink: Sink, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
         windows = self._windows if sink.coding is not None else None
+        route = self._shards.route(channels)
         if waits is None:
-            return Group(channels, type(sink), sink.tagged, windows)
-        by_replica = {self._timeline.replicas[name]: wait for name, wait in waits.items()}
-        return BatchingGroup(channels, type(sink), sink.tagged, windows, by_replica, self.waiting)
+            plain = SplitGroup if route.is_split else Group
+            return plain(channels, type(sink), sink.tagged, windows)
+        by_replica = {replica: waits[name] for name, replica in route.replicas().items()}
+        batching = SplitBatchingGroup if route.is_split else BatchingGroup
+        return batching(channels, type(sink), sink.tagged, windows, by_replica, self.waiting)
 
     def _drop(self, group: Group) -> None:
         del self.groups[group.key]
         if group.cohort is not None:
             group.cohort.close()
-        for name in group.channels:
-            self._timeline.replicas[name].groups.remove(group)
+        for replica in group.route.replicas().values():
+            replica.groups.remove(group)
 
     # -- what they get ----------------------------------------------------------------------------------
 
@@ -114,17 +121,16 @@ class Fanout:
         now, made = self._clock(), Chunks()
         return [each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))]
 
-    def reset_notices(self, dispatch: Dispatch) -> dict[Group, bytes]:
-        """What each group must be told of lost events."""
-        moment = self._timeline.moment()
-        cursor = Cursor(moment.epoch, moment.base)
+    def reset_notices(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
+        """What each group must be told of events that a shard lost."""
         notices = {}
         for group in self.groups.values():
-            lost = [name for name in dispatch.lost if name in group.channels]
+            here = group.route.parts.get(shard.number, ())
+            lost = [name for name in dispatch.lost if name in here]
             notice = b""
-            if dispatch.new_epoch:
-                group.last = moment.base
-                notice += reset_frame(reset_of(list(group.channels), group.channels, "epoch", cursor))
+            if dispatch.new_epoch and here:
+                cursor = group.restart(shard)
+                notice += reset_frame(reset_of(list(here), group.channels, "epoch", cursor))
             if lost:
                 notice += reset_frame(reset_of(lost, group.channels, "history", None))
             if notice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import batching
 from .brokers.base import Entry
@@ -11,7 +11,11 @@ from .cursor import Cursor
 from .http_encoding import Cohort, Windows
 from .replica import Replica
 from .sink import Sink
+from .vector import Vector
 from .wire import control
+
+if TYPE_CHECKING:
+    from .shards import Route, Shard
 
 #: Chunks made in one dispatch, by all that is in them.
 Chunks = dict[Hashable, bytes]
@@ -25,14 +29,17 @@ class Group:
     """
 
     __slots__ = (
+        "at",
         "bytes",
         "channels",
         "cohort",
+        "cursors",
         "events",
         "key",
         "kind",
         "last",
         "pending",
+        "route",
         "sinks",
         "tagged",
         "touched",
@@ -54,10 +61,36 @@ class Group:
         self.key: Hashable = None  # what the hub finds it by
         self.sinks: list[Sink] = []
         self.cohort = None if windows is None else Cohort(self.sinks, windows)
+        self.cursors: Hashable = None  # groups with other cursors in their frames share no chunk
+        self.at: dict[int, int] = {}  # over several shards: for each the id of the newest entry
         self.last = 0  # id of the newest entry put together for the group
         self.pending: list[Entry] = []  # entries of the dispatch under way, and in batches those that wait
         self.touched = 0.0  # monotonic time of the last chunk
         self.events = self.bytes = 0  # what each sink would have been sent, had it always been here
+
+    def begin(self, route: Route, last: Mapping[int, int]) -> None:
+        """Called once, before the first stream joins.
+
+        :param route: where the channels lie.
+        :param last: for each of those shards the position up to which the streams have everything.
+        """
+        self.route = route
+        (self.last,) = last.values()
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """For each of its shards the id of the newest entry put together."""
+        return {self.route.only.number: self.last}
+
+    def told(self) -> Cursor | Vector:
+        """How far its streams have provably got everything."""
+        return self.route.only.told(self.last)
+
+    def restart(self, shard: Shard) -> Cursor | Vector:
+        """Goes on from where the knowledge of a new epoch begins; returns the cursor of that."""
+        moment = shard.timeline.moment()
+        self.last = moment.base
+        return Cursor(moment.epoch, moment.base)
 
     def add(self, sink: Sink) -> None:
         """Lets `sink` take part from the next chunk on."""
@@ -106,7 +139,7 @@ class Group:
         self.touched = now
         ids = tuple([entry.id for entry in entries])
         kind = None if self.cohort else self.kind  # of compressed streams the text is shared, not the bytes
-        key = kind, self.batched, notice, ids, self.channels if self.tagged else None
+        key = kind, self.batched, notice, ids, self.channels if self.tagged else None, self.cursors
         chunk = made.get(key)
         if chunk is None:
             frames = notice + self._frames(entries)
@@ -242,9 +275,9 @@ def _frame_for(sink: Sink, entry: Entry) -> bytes:
 
 
 def _step(entry: Entry) -> bytes:
-    return heartbeat(Cursor(entry.epoch, entry.id))
+    return heartbeat(entry.cursor)
 
 
-def heartbeat(cursor: Cursor) -> bytes:
+def heartbeat(cursor: Cursor | Vector | str) -> bytes:
     """An event, not a comment: page script sees it, and Firefox takes an id only with data."""
     return control("sse.heartbeat", {}, str(cursor))

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 from .cursor import Cursor
 from .group import Group, heartbeat
-from .resume import Moment
 from .sink import Sink
+from .vector import Vector
 
 
 class HeartbeatWheel:
@@ -46,12 +46,12 @@ class Heartbeats:
     """The heartbeat of the moment, made once for all streams of a kind."""
 
     def __init__(self) -> None:
-        self._cursor: Cursor | None = None
+        self._cursor: Cursor | Vector | None = None
         self._chunks: dict[type[Sink], bytes] = {}
 
-    def chunk(self, group: Group, moment: Moment) -> bytes:
+    def chunk(self, group: Group) -> bytes:
         """A heartbeat with the current cursor: how far the worker has provably seen."""
-        cursor = _cursor(group, moment)
+        cursor = group.told()
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
         if group.kind not in self._chunks:
@@ -59,13 +59,9 @@ class Heartbeats:
         return self._chunks[group.kind]
 
     @staticmethod
-    def frame(group: Group, moment: Moment) -> bytes:
+    def frame(group: Group) -> bytes:
         """The same, for a stream that must have it as a chunk of its own."""
-        return heartbeat(_cursor(group, moment))
-
-
-def _cursor(group: Group, moment: Moment) -> Cursor:
-    return Cursor(moment.epoch, max(moment.position, group.last))
+        return heartbeat(group.told())
 
 
 def silent_since(sink: Sink) -> float:

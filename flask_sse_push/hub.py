@@ -19,24 +19,25 @@ from typing import Any
 
 from .batching import Batching
 from .brokers.base import Broker
+from .catchup import CatchUp, Single, Split, start_of
 from .config import Settings
 from .control import CONTROL, Act, Commands
 from .cursor import Cursor
 from .drain import Drain, close_frame, open_streams
 from .errors import BrokerUnavailable
 from .fanout import Fanout
-from .fetcher import Fetcher
 from .figures import Figures, Levels
 from .group import Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
-from .reader import Reader
-from .replica import NOW, Replica
-from .resume import Opening, Piece, Resume, Shelf, reset_frame
+from .replica import Replica
+from .resume import Opening, Piece, Resume, Shelf, Start, reset_frame
 from .rooms import Rooms
+from .shards import Shard, ShardItem, Shards
 from .sink import Sink
-from .timeline import Item, Timeline
+from .timeline import Item
 from .usher import Usher
+from .vector import Vector
 from .wire import opening_frame
 
 logger = logging.getLogger(__name__)
@@ -65,16 +66,13 @@ class Hub:
         self._clock = clock or time.monotonic
         self._observer = observer or Observer()
         self._figures = figures or Figures()
-        self._inbox: queue.Queue[Item] = queue.Queue(MAX_INBOX)
-        name = secrets.token_hex(6)
-        self._reader = Reader(broker, name, self._inbox.put, silence=2 * settings.probe)
-        self._fetcher = Fetcher(
-            broker, name, self._inbox.put, settings.probe, expect_echo=self._reader.expect_echo
-        )
+        self._inbox: queue.Queue[ShardItem] = queue.Queue(MAX_INBOX)
         self._lock = threading.Lock()
-        self._timeline = Timeline(self._fetcher, settings.history_size, settings.replica_bytes)
+        self._shards = Shards(broker.shards, secrets.token_hex(6), self._inbox.put, settings)
+        first = self._shards.all[0]  # commands are there
+        self._timeline, self._reader = first.timeline, first.reader
         self._batching = Batching(settings.batch_ms)
-        self._fanout = Fanout(self._timeline, self._batching, self._clock)
+        self._fanout = Fanout(self._shards, self._batching, self._clock)
         self._shelf = Shelf()
         self._sinks: dict[str, Sink] = {}
         self._wheel = HeartbeatWheel(settings.heartbeat)
@@ -84,10 +82,9 @@ class Hub:
         self.commands = Commands()
         self._errands: deque[Callable[[], Iterable[Act]]] = deque()
         self._rooms = Rooms(
-            self._timeline,
+            self._shards,
             settings.max_channels,
-            enter=self._enter,
-            leave=lambda name: self._timeline.exit(name, self._clock()),
+            clock=self._clock,
             move=self._fanout.move,
             changed=self._observer.changed,
         )
@@ -95,7 +92,7 @@ class Hub:
         self.usher = Usher(
             self._sinks,
             self._fanout,
-            self._timeline,
+            self._shards,
             self._rooms,
             self._observer,
             retry=settings.retry,
@@ -123,16 +120,11 @@ class Hub:
         with self._lock:
             sink.touched, sink.since = now, time.time_ns() / 1e9
             if not self._sinks:
-                self._enter(CONTROL, 0)  # with all that is kept of it
+                self._shards.all[0].enter(CONTROL, 0)  # with all that is kept of it
             self._sinks[sink.connection] = sink
             self._wheel.add(sink, now)
-            for name in sink.subscribed:
-                self._enter(name)
+            self._shards.enter(sink.subscribed)
         self._observer.opened(sink)
-
-    def _enter(self, name: str, after: int = NOW) -> None:
-        if self._timeline.enter(name, after):
-            self._reader.subscribe([name])
 
     def leave(self, sink: Sink) -> None:
         """Forgets a stream."""
@@ -142,10 +134,9 @@ class Hub:
                 return
             self._fanout.part(sink)
             self._rooms.forget(sink)
-            for name in sink.subscribed:
-                self._timeline.exit(name, now)
+            self._shards.exit(sink.subscribed, now)
             if not self._sinks:
-                self._timeline.exit(CONTROL, now)
+                self._shards.exit([CONTROL], now)
         self._observer.closed(sink)
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Sink]:
@@ -153,7 +144,12 @@ class Hub:
         with self._lock:
             return self.usher.matching(user_id=user_id, channel=channel)
 
-    def follow(self, sink: Sink, resume: Resume, timeout: float) -> bytes | None:
+    def resume(self, channels: tuple[str, ...], start: Start) -> Resume | Split:
+        """What a stream of `channels` that begins at `start` has to catch up with; for `follow`."""
+        route = self._shards.route(channels)
+        return Split(route, start) if route.is_split else Resume(channels, start_of(route, start))
+
+    def follow(self, sink: Sink, resume: Resume | Split, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once it has joined its group.
 
         The look for missed events and the join are one step under the lock: nothing fits in between.
@@ -161,40 +157,41 @@ class Hub:
         :returns: b"" when the broker could not be asked within `timeout` seconds, and when it is ending.
         """
         deadline = time.monotonic() + timeout
+        way = (
+            resume if isinstance(resume, Split) else Single(self._shards.route(resume.channels).only, resume)
+        )
         while True:
             with self._lock:
                 if sink.dismissed:
                     break
-                if self._timeline.ready and resume.is_served(self._timeline.moment()):
-                    self._join(sink, resume)
+                if way.is_served():
+                    self._join(sink, way)
                     return None
-                if not self._timeline.blocks(resume):
-                    return self._advance(sink, resume)
-            self._reader.poke()
-            if not resume.wait(deadline - time.monotonic()):
+                if not way.blocks():
+                    return self._advance(sink, way)
+            way.poke()
+            if not way.wait(deadline - time.monotonic()):
                 return b""
-        resume.wait(deadline - time.monotonic())
+        way.wait(deadline - time.monotonic())
         return b""
 
-    def _advance(self, sink: Sink, resume: Resume) -> bytes | None:
-        replicas, moment = self._timeline.replicas, self._timeline.moment()
+    def _advance(self, sink: Sink, way: CatchUp) -> bytes | None:
         notices = b""
-        if resume.at is None:
-            opening, reset = resume.begin(replicas, moment)
-            sink.began = resume.at or 0
+        opening, resets = way.step()
+        if opening is not None:
+            sink.began = way.began
             notices = self._open_frame(sink, opening)
-        else:
-            reset = resume.reset(replicas, moment)
-        if resume.gaps:
-            self._rooms.note_gaps(sink, resume)
-        if reset is not None:
-            sink.began = resume.at or 0 if reset.cursor else sink.began
+        if way.account is not None and way.account.gaps:
+            self._rooms.note_gaps(sink, way.account)
+        for reset in resets:
+            sink.began = way.began if reset.cursor else sink.began
             notices += reset_frame(reset)
+        if resets:
             self._observer.lost(sink)
-        piece = resume.take_piece(replicas, moment, self._shelf)
+        piece = way.take(self._shelf)
         missed = notices + self._frames(sink, piece)
         if not missed:
-            self._join(sink, resume)
+            self._join(sink, way)
             return None
         if piece.entries:
             self._figures.replayed(len(piece.entries), len(missed))
@@ -228,10 +225,10 @@ class Hub:
             secret=secret,
         )
 
-    def _join(self, sink: Sink, resume: Resume) -> None:
+    def _join(self, sink: Sink, way: CatchUp) -> None:
         sink.join()
         sink.touched = self._clock()
-        self._fanout.enlist(sink, sink.subscribed, resume.at or 0)
+        self._fanout.enlist(sink, sink.subscribed, way.at)
 
     # -- the dispatcher ---------------------------------------------------------------------------------
 
@@ -240,8 +237,10 @@ class Hub:
             first, self._started = not self._started, True
         if first:  # not under the lock: starting a thread may switch to another
             open_streams.append(self.__len__)
-            bodies = {"reader": self._reader.run, "fetcher": self._fetcher.run, "hub": self._run}
-            for name, body in bodies.items():
+            bodies = [("hub", self._run)]
+            for shard in self._shards.all:
+                bodies += [("reader", shard.reader.run), ("fetcher", shard.fetcher.run)]
+            for name, body in bodies:
                 threading.Thread(target=body, name=f"flask-sse-push-{name}", daemon=True).start()
 
     def _run(self) -> None:
@@ -258,9 +257,9 @@ class Hub:
                 logger.exception("the dispatcher failed; sending all streams away to resume")
                 self._send_all_away("error")
 
-    def _arrived(self) -> list[Item]:
+    def _arrived(self) -> list[ShardItem]:
         """Everything that waits; the busier the worker, the more goes into one chunk."""
-        items: list[Item] = []
+        items: list[ShardItem] = []
         try:
             patience = self._fanout.waiting.timeout(self._clock(), self._wheel.slot)
             items.append(self._inbox.get(timeout=patience))
@@ -272,36 +271,57 @@ class Hub:
             pass
         return items
 
-    def _dispatch(self, items: list[Item]) -> list[Delivery | Act]:
+    def _dispatch(self, items: list[ShardItem]) -> list[Delivery | Act]:
         """What is to be done for what arrived, in this order: chunks to write, and acts commanded."""
         with self._lock:
-            dispatch = self._timeline.take(items)
-            notices = self._fanout.reset_notices(dispatch) if dispatch.new_epoch or dispatch.lost else {}
-            if dispatch.new_epoch:
-                self._begin_epoch(self._timeline.moment().base)
-            if dispatch.new_epoch or CONTROL in dispatch.lost:
-                self.commands.lost()
-            for gap in dispatch.lost.values():
-                self._rooms.note_lost(gap, self._sinks.values())
-            steps: list[Delivery | Act] = [*self._fanout.flushed(notices), *self._missed_commands()]
-            for entries, command in self.commands.pieces(
-                self._timeline.replicas.get(CONTROL), dispatch.entries
-            ):
-                steps += self._fanout.deliveries(entries, notices)
-                notices = {}
-                if command is not None:
-                    steps += self.commands.obey(command)
+            steps: list[Delivery | Act] = []
+            for shard in self._shards.all:
+                arrived = [item for timeline, item in items if timeline is shard.timeline]
+                if arrived or not items:
+                    steps += self._take(shard, arrived)
             steps += self._fanout.due()
             if self._rooms:
                 # In the order in which they were put together: checksums of compressed streams rest on it.
-                steps += [*self._fanout.flushed([]), *self._rooms.advance(), self._reader.poke]
+                steps += [*self._fanout.flushed([]), *self._rooms.advance(), self._shards.poke]
             return steps
 
-    def _begin_epoch(self, base: int) -> None:
+    def _take(self, shard: Shard, items: list[Item]) -> list[Delivery | Act]:
+        """What is to be done for what arrived from one shard."""
+        timeline = shard.timeline
+        dispatch = timeline.take(items)
+        notices = self._fanout.reset_notices(shard, dispatch) if dispatch.new_epoch or dispatch.lost else {}
+        if dispatch.new_epoch:
+            self._begin_epoch(shard)
+        if (dispatch.new_epoch and timeline is self._timeline) or CONTROL in dispatch.lost:
+            self.commands.lost()
+        for gap in dispatch.lost.values():
+            self._rooms.note_lost(gap, self._followers(shard, gap.channel))
+        steps: list[Delivery | Act] = [*self._fanout.flushed(notices)]
+        if timeline is self._timeline:
+            steps += self._missed_commands()
+        for entries, command in self.commands.pieces(timeline.replicas.get(CONTROL), dispatch.entries):
+            steps += self._fanout.deliveries(entries, notices)
+            notices = {}
+            if command is not None:
+                steps += self.commands.obey(command)
+        return steps
+
+    def _followers(self, shard: Shard, channel: str) -> list[Sink]:
+        """The streams that follow a channel of a shard."""
+        groups = [
+            group
+            for group in self._fanout.groups.values()
+            if channel in group.route.parts.get(shard.number, ())
+        ]
+        return [sink for group in groups for sink in group.sinks]
+
+    def _begin_epoch(self, shard: Shard) -> None:
         """What streams have had is told in positions of the epoch."""
-        self._rooms.begin_epoch()
+        base = shard.timeline.moment().base
         for sink in self._sinks.values():
-            sink.began = base
+            if self._shards.route(sink.subscribed).parts.keys() == {shard.number}:
+                self._rooms.begin_epoch(sink)
+                sink.began = base
 
     def _deliver(self, steps: Sequence[Delivery | Act]) -> None:
         """Writes chunks out, without the lock: a sink that leaves meanwhile ignores what comes."""
@@ -343,7 +363,7 @@ class Hub:
             self._start()
         deadline = time.monotonic() + timeout
         with self._lock:
-            self._enter(CONTROL)
+            self._shards.enter([CONTROL])
         while not self._timeline.replicas[CONTROL].live:
             if time.monotonic() > deadline:
                 self.unattend()
@@ -354,14 +374,14 @@ class Hub:
     def unattend(self) -> None:
         """Takes back an `attend`."""
         with self._lock:
-            self._timeline.exit(CONTROL, self._clock())
+            self._shards.exit([CONTROL], self._clock())
 
     def errand(self, handler: Callable[[], Iterable[Act]]) -> None:
         """Has the dispatcher call `handler` as it does handlers of commands, soon. Any thread may call."""
         if self._started:  # else there are no streams
             self._errands.append(handler)
             with contextlib.suppress(queue.Full):  # then the dispatcher is awake
-                self._inbox.put_nowait([])
+                self._inbox.put_nowait((self._timeline, []))
 
     def _run_errands(self) -> None:
         acts: list[Act] = []
@@ -371,11 +391,11 @@ class Hub:
         self._deliver(acts)
 
     def _tick(self, now: float) -> None:
-        if self._sinks or self._timeline.idle:
+        if self._sinks or self._shards.idle:
             with self._lock:
                 leaving = self._drain.due(list(self._sinks.values()), now) if self._drain.wanted() else ()
                 due = self._wheel.turn(now)
-                self._reader.unsubscribe(self._timeline.forget_idle(now - self._settings.linger))
+                self._shards.forget_idle(now - self._settings.linger)
             due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
             if self._fanout.waits:
                 silent = [sink for sink in due if self._wheel.silent_for(sink, now)]
@@ -405,52 +425,49 @@ class Hub:
 
     def _heartbeat(self, sink: Sink, group: Group) -> bytes:
         if sink.coding is None:
-            return self._heartbeats.chunk(group, self._timeline.told())
+            return self._heartbeats.chunk(group)
         with self._lock:
-            return sink.own(self._heartbeats.frame(group, self._timeline.told()))
+            return sink.own(self._heartbeats.frame(group))
 
-    def position(self) -> Cursor | None:
+    def position(self) -> Cursor | Vector | None:
         """How far this worker has provably seen; None before it knows. Does not block."""
         with self._lock:
-            if not self._timeline.ready:
-                return None
-            moment = self._timeline.moment()
-        return Cursor(moment.epoch, moment.position)
+            return self._shards.position()
 
     def levels(self) -> Levels:
         """How things stand now. Costs a look at every stream."""
         streams = list(self._sinks.values())
-        reader = self._reader
+        link = self._shards.link()
         return Levels(
             streams=len(streams),
             buffered=sum([sink.buffered for sink in streams]),
-            deaf=int(bool(streams) and not reader.connected),
-            reconnects=max(0, reader.reconnects),
-            probe=reader.probe_seconds,
+            deaf=int(bool(streams) and not link.connected),
+            reconnects=link.reconnects,
+            probe=link.probe_seconds,
         )
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker: counts, and seconds since the broker was last heard.
 
-        `heard_ago` counts from the last signal of any kind, `probed_ago` from the last probe that came back.
+        `heard_ago` counts from the last signal of any kind, `probed_ago` from the last probe that came back;
+        of several shards each tells the worst.
         """
-        now, heard, proved = time.monotonic(), self._reader.heard_at, self._reader.proved_at
+        now, link = time.monotonic(), self._shards.link()
         return {
             "streams": len(self._sinks),
             "groups": len(self._fanout.groups),
-            "channels": len(self._timeline.replicas),
-            "connected": self._reader.connected,
-            "heard_ago": round(now - heard, 3) if heard else None,
-            "probed_ago": round(now - proved, 3) if proved else None,
-            "reconnects": max(0, self._reader.reconnects),
-            "history_calls": self._fetcher.calls,
+            "channels": sum(len(shard.timeline.replicas) for shard in self._shards.all),
+            "connected": link.connected,
+            "heard_ago": round(now - link.heard_at, 3) if link.heard_at else None,
+            "probed_ago": round(now - link.proved_at, 3) if link.proved_at else None,
+            "reconnects": link.reconnects,
+            "history_calls": sum(shard.fetcher.calls for shard in self._shards.all),
         }
 
     def close(self) -> None:
         """Ends all streams and threads."""
         self._closed = True
-        self._reader.close()
-        self._fetcher.close()
+        self._shards.close()
         self._send_all_away("closed")
         if self.__len__ in open_streams:
             open_streams.remove(self.__len__)

@@ -13,6 +13,7 @@ from . import cursor
 from .brokers.base import BROADCAST, Entry
 from .cursor import EARLIEST, LOST, Cursor, Lineage, belongs
 from .replica import NOW, Reach, Replica
+from .vector import Vector
 from .wire import control
 
 #: Bytes of missed events handed over in one piece: what a slow client may hold in memory while it catches up.
@@ -87,9 +88,14 @@ class Shelf:
 
 
 class Resume:
-    """Serves what one client missed, at its own pace."""
+    """Serves what one client missed, at its own pace.
 
-    def __init__(self, channels: tuple[str, ...], start: Start) -> None:
+    :param waiter: is set when something this stream waits for is here; without one it makes its own.
+    """
+
+    def __init__(
+        self, channels: tuple[str, ...], start: Start, waiter: threading.Event | None = None
+    ) -> None:
         self.channels = channels  # BROADCAST included
         self._start = start
         self._asked = cursor.parse(start.cursor) if start.cursor else None
@@ -97,7 +103,7 @@ class Resume:
         self._at: int | None = None  # everything up to here was served
         self._settled: threading.Event | None = None
         self._served: Moment | None = None  # everything up to this moment was served
-        self._waiter: threading.Event | None = None  # made only for a stream that must wait
+        self._waiter = waiter  # made only for a stream that must wait
         self._epoch = ""
         self._from: dict[str, int] = {}  # channels that begin later than `_at`
         self.gaps: list[Gap] = []  # for whoever keeps account of what the stream has had, who takes them out
@@ -122,6 +128,17 @@ class Resume:
     def at(self) -> int | None:
         """The position up to which everything was served; None before it has begun."""
         return self._at
+
+    @property
+    def cursor(self) -> Cursor:
+        """That position with its epoch; only once it has begun."""
+        assert self._at is not None
+        return Cursor(self._epoch, self._at)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether it stands before all that is kept, of which nothing was served yet."""
+        return self._earliest and self._at == 0
 
     def is_ahead(self, moment: Moment) -> bool:
         """Whether the client may know more than this worker: then the worker must look again."""
@@ -188,7 +205,7 @@ class Resume:
     def _begin_with_kept(self, replicas: Mapping[str, Replica], moment: Moment) -> Opening:
         self._at = 0
         self._from = {name: replicas[name].floor for name in self.channels}
-        kept = [entry for entry in self._missed(replicas, moment) if not entry.is_expired(moment.seen)]
+        kept = [entry for entry in self.missed(replicas, moment) if not entry.is_expired(moment.seen)]
         newest = self._start.newest
         if newest == 0:
             self._at, self._from = moment.position, {}
@@ -198,6 +215,10 @@ class Resume:
         else:
             self._at = kept[-newest - 1].id
         return Opening(str(Cursor(moment.epoch, self._at)), False)
+
+    def skip(self, until: int) -> None:
+        """Leaves out what was missed up to the position `until`."""
+        self._at = max(self._at or 0, until)
 
     def reset(self, replicas: Mapping[str, Replica], moment: Moment) -> Reset | None:
         """Gives up on channels whose missed events are gone; they go on from here."""
@@ -243,7 +264,7 @@ class Resume:
         return piece
 
     def _piece(self, replicas: Mapping[str, Replica], moment: Moment) -> Piece:
-        missed = self._missed(replicas, moment)
+        missed = self.missed(replicas, moment)
         entries: list[Entry] = []
         size = 0
         for entry in missed:
@@ -261,7 +282,7 @@ class Resume:
         worker's position stood still may begin above it."""
         return all(replicas[name].reach(self._after(name)) is Reach.READY for name in self.channels)
 
-    def _missed(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:
+    def missed(self, replicas: Mapping[str, Replica], moment: Moment) -> list[Entry]:
         """Entries of all channels by id; one that is in several of them once."""
         found = {}
         for name in self.channels:
@@ -270,7 +291,9 @@ class Resume:
         return [found[id] for id in sorted(found)]
 
 
-def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: Cursor | None) -> Reset:
+def reset_of(
+    lost: list[str], channels: Collection[str], reason: str, cursor: Cursor | Vector | None
+) -> Reset:
     """A reset as clients read it. Broadcasts have no channel name; `*` stands for them when need be."""
     named = [name for name in lost if name != BROADCAST]
     all_named = len(named) == sum(name != BROADCAST for name in channels)

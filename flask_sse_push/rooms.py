@@ -17,11 +17,14 @@ from functools import partial
 from typing import Any
 
 from .brokers.base import BROADCAST, Entry
+from .catchup import CatchUp, way_of
+from .catchup import start_of as start_of_way
 from .control import Act
 from .cursor import MAX_LENGTH, Cursor
 from .errors import ErrorCode, error_body
 from .group import Delivery
-from .resume import Gap, Resume, Start, reset_frame
+from .resume import Gap, Moment, Resume, Shelf, Start, reset_frame, reset_of
+from .shards import Shards
 from .sink import Sink
 from .timeline import Timeline
 from .wire import control
@@ -40,7 +43,7 @@ class Change:
     :param start: from where the new channels' events are wanted.
     """
 
-    __slots__ = ("join", "leave", "resume", "sink", "start")
+    __slots__ = ("join", "leave", "resume", "sink", "start", "way")
 
     def __init__(self, sink: Sink, join: Sequence[str], leave: Sequence[str], start: Start) -> None:
         self.sink = sink
@@ -48,6 +51,13 @@ class Change:
         self.leave = frozenset(leave)
         self.start = start
         self.resume: Resume | None = None  # set when it has begun
+        self.way: CatchUp | None = None  # set instead when it takes several shards
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What the stream will listen to."""
+        kept = tuple(name for name in self.sink.channels if name not in self.leave)
+        return (*kept, *self.join, BROADCAST)
 
 
 class Past:
@@ -84,8 +94,7 @@ class Past:
 class Rooms:
     """The changes under way on one worker.
 
-    :param enter: has a channel subscribed and counted.
-    :param leave: counts it no more.
+    :param clock: monotonic seconds.
     :param move: lets a stream take part in the fan-out of other channels, from a position on; returns what
         must be written before anything else.
     :param changed: is told, without the lock, of the channels that a stream has joined and left.
@@ -93,18 +102,16 @@ class Rooms:
 
     def __init__(
         self,
-        timeline: Timeline,
+        shards: Shards,
         max_channels: int,
         *,
-        enter: Callable[[str], None],
-        leave: Callable[[str], None],
-        move: Callable[[Sink, tuple[str, ...], int], Sequence[Delivery]],
+        clock: Callable[[], float],
+        move: Callable[[Sink, tuple[str, ...], Mapping[int, int]], Sequence[Delivery]],
         changed: Callable[[Sink, tuple[str, ...], tuple[str, ...]], None],
     ) -> None:
-        self._timeline = timeline
+        self._shards = shards
         self._max_channels = max_channels
-        self._enter = enter
-        self._leave = leave
+        self._clock = clock
         self._move = move
         self._changed = changed
         self._changes: dict[str, deque[Change]] = {}  # by connection; the first one of each is under way
@@ -120,9 +127,12 @@ class Rooms:
             waiting.append(change)
 
     def is_joining(self, sink: Sink, channels: Collection[str]) -> bool:
-        """Whether a change that waits or is under way adds one of `channels`."""
+        """Whether a change that waits or is under way adds one of `channels`, or is set on what the stream
+        has now."""
         waiting = self._changes.get(sink.connection, ())
-        return any(name in channels for change in waiting for name in change.join)
+        return any(name in channels for change in waiting for name in change.join) or any(
+            change.way is not None for change in waiting
+        )
 
     def note_left(self, sink: Sink, name: str, until: int) -> None:
         """Notes that the stream has had the channel's events up to `until`, and gets no more of them."""
@@ -140,16 +150,15 @@ class Rooms:
             if sink.group is not None and gap.channel in sink.group.channels:
                 self._past.setdefault(sink.connection, Past()).skip(gap, sink.began)
 
-    def begin_epoch(self) -> None:
-        """Forgets what streams have had: positions of the old epoch mean nothing in the new one."""
-        self._past.clear()
+    def begin_epoch(self, sink: Sink) -> None:
+        """Forgets what a stream has had: positions of the old epoch mean nothing in the new one."""
+        self._past.pop(sink.connection, None)
 
     def forget(self, sink: Sink) -> None:
         """Drops what was under way for a stream that has left."""
         self._past.pop(sink.connection, None)
         for change in self._changes.pop(sink.connection, ()):
-            if change.resume is not None:
-                self._give_up(change)
+            self._give_up(change)
 
     def advance(self) -> list[Delivery | Act]:
         """Goes on with every change as far as it can; what is to be written."""
@@ -167,24 +176,26 @@ class Rooms:
         """Goes on with a change; returns whether it is over."""
         sink = change.sink
         if sink.dismissed:
-            if change.resume is not None:
-                self._give_up(change)
+            self._give_up(change)
             return True
         if sink.group is None:  # still catching up, by its own thread
             return False
-        if change.resume is None and not self._begin(change):
+        if change.resume is None and change.way is None and not self._begin(change):
             acts.append(_writing(sink, self._too_many(change)))
             return True
+        if change.way is not None:
+            return self._go_over(change, change.way, acts)
         assert change.resume is not None
+        shard = self._shards.route(sink.subscribed).only
         for _ in range(PIECES):
-            if self._is_served(change.resume):
-                if self._timeline.is_even(change.resume):
-                    self._change_over(change, acts)
+            if self._is_served(change.resume, shard.timeline):
+                if shard.timeline.is_even(change.resume):
+                    self._change_over(change, shard.timeline.moment(), acts)
                     return True
                 return False
-            if sink.buffered > MAX_BUFFERED or self._timeline.blocks(change.resume):
+            if sink.buffered > MAX_BUFFERED or shard.timeline.blocks(change.resume):
                 return False
-            frames = self._catch_up(change, change.resume)
+            frames = self._catch_up(change, change.resume, shard.timeline)
             if frames:
                 acts.append(_writing(sink, frames))
         return False
@@ -195,21 +206,63 @@ class Rooms:
         change.join = tuple(name for name in change.join if name not in old and name not in change.leave)
         if len([name for name in old if name not in change.leave]) + len(change.join) > self._max_channels:
             return False
-        for name in change.join:
-            self._enter(name)
-        change.resume = Resume(change.join, change.start)
+        before, after = self._shards.route(change.sink.subscribed), self._shards.route(change.channels)
+        if before.is_split or before.parts.keys() != after.parts.keys():
+            change.way = way_of(after, Start())
+            after.enter(after.channels)
+        else:
+            change.resume = Resume(change.join, start_of_way(after, change.start))
+            self._shards.enter(change.join)
         return True
 
     def _give_up(self, change: Change) -> None:
-        for name in change.join:
-            self._leave(name)
+        if change.way is not None:
+            self._shards.exit(change.channels, self._clock())
+        elif change.resume is not None:
+            self._shards.exit(change.join, self._clock())
 
-    def _is_served(self, resume: Resume) -> bool:
-        return not resume.channels or (self._timeline.ready and resume.is_served(self._timeline.moment()))
+    @staticmethod
+    def _is_served(resume: Resume, timeline: Timeline) -> bool:
+        return not resume.channels or (timeline.ready and resume.is_served(timeline.moment()))
 
-    def _catch_up(self, change: Change, resume: Resume) -> bytes:
+    def _go_over(self, change: Change, way: CatchUp, acts: list[Delivery | Act]) -> bool:
+        """Changes to channels on other shards, once they are all at hand; returns whether that is done.
+
+        There is no order between shards, so what the stream has had of events that lie on several of them
+        cannot be told in terms of its new channels: it is told to fetch its state anew.
+        """
+        for _ in range(PIECES):
+            if way.is_served():
+                if not way.is_even():
+                    return False
+                self._change_shards(change, acts)
+                return True
+            if way.blocks():
+                return False
+            way.step()
+            way.take(Shelf())
+        return False
+
+    def _change_shards(self, change: Change, acts: list[Delivery | Act]) -> None:
+        sink, after = change.sink, self._shards.route(change.channels)
+        at = after.positions()
+        left = tuple(name for name in sink.channels if name in change.leave)
+        self._past.pop(sink.connection, None)
+        before = sink.subscribed
+        acts += self._move(sink, after.channels, at)
+        self._shards.exit(before, self._clock())
+        sink.began = 0 if after.is_split else at[after.only.number]
+        data = {"channels": sink.channels, "joined": change.join, "left": left}
+        frames = control("sse.channels", data)
+        if change.join or left:
+            reset = reset_of(list(after.channels), after.channels, "channels", after.at(at))
+            frames += reset_frame(reset)
+        acts.append(_writing(sink, frames))
+        acts.append(partial(self._changed, sink, change.join, left))
+
+    def _catch_up(self, change: Change, resume: Resume, timeline: Timeline) -> bytes:
         """The next frames about what the stream missed of its new channels."""
-        replicas, moment = self._timeline.replicas, self._timeline.moment()
+        replicas, moment = timeline.replicas, timeline.moment()
         begins = resume.at is None
         reset = resume.begin(replicas, moment)[1] if begins else resume.reset(replicas, moment)
         past = self._past.setdefault(change.sink.connection, Past())
@@ -227,14 +280,15 @@ class Rooms:
             frames += _missed_frame(change, missed, Cursor(moment.epoch, taken[-1].id))
         return frames
 
-    def _change_over(self, change: Change, acts: list[Delivery | Act]) -> None:
-        sink, moment = change.sink, self._timeline.moment()
+    def _change_over(self, change: Change, moment: Moment, acts: list[Delivery | Act]) -> None:
+        sink = change.sink
         left = tuple(name for name in sink.channels if name in change.leave)
         kept = tuple(name for name in sink.channels if name not in change.leave)
         channels = (*kept, *change.join)
-        acts += self._move(sink, (*channels, BROADCAST), moment.position)
+        (number,) = self._shards.route((*channels, BROADCAST)).parts
+        acts += self._move(sink, (*channels, BROADCAST), {number: moment.position})
+        self._shards.exit(left, self._clock())
         for name in left:
-            self._leave(name)
             self.note_left(sink, name, moment.position)
         data = {"channels": channels, "joined": change.join, "left": left}
         frame = control("sse.channels", data, str(Cursor(moment.epoch, moment.position)))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import brokers, drain, worker
+from . import brokers, drain, vector, worker
 from .announcer import MessageAnnouncer
 from .brokers.base import Broker
 from .config import Settings
@@ -29,6 +29,7 @@ from .quotas import Quotas
 from .registry import Registry
 from .runs import Runs
 from .transports import Transports
+from .vector import Vector
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Runtime:
         """What brings this process's streams to their sockets."""
         return self._part("transports")  # type: ignore[no-any-return]
 
-    def position(self, ago: float) -> Cursor:
+    def position(self, ago: float) -> Cursor | Vector:
         """A position that every event of the last `ago` seconds comes after.
 
         This worker's own, when it has streams; else the broker is asked, which blocks.
@@ -112,7 +113,7 @@ class Runtime:
         streams = self._open
         position = streams.hub.position() if streams else None
         if position is None:
-            position = self.broker.probe(NOBODY)
+            position = vector.probe(self.broker, NOBODY)
         return position.earlier(ago)
 
     @property

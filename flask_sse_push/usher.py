@@ -15,8 +15,8 @@ from .fanout import Fanout
 from .group import Delivery
 from .observer import Observer
 from .rooms import Change, Rooms, start_of
+from .shards import Shards
 from .sink import Sink
-from .timeline import Timeline
 
 
 class Usher:
@@ -32,7 +32,7 @@ class Usher:
         self,
         sinks: Mapping[str, Sink],
         fanout: Fanout,
-        timeline: Timeline,
+        shards: Shards,
         rooms: Rooms,
         observer: Observer,
         *,
@@ -42,7 +42,7 @@ class Usher:
     ) -> None:
         self._sinks = sinks
         self._fanout = fanout
-        self._timeline = timeline
+        self._shards = shards
         self._rooms = rooms
         self._observer = observer
         self._retry = retry
@@ -92,15 +92,15 @@ class Usher:
         joining = self._rooms.is_joining(sink, wanted)
         if sink.dismissed or not (gone or joining):
             return []
-        if len(left) == 1 or group is None or joining:  # who is under way begins again, with what is left
+        route = self._shards.route(sink.subscribed)
+        if len(left) == 1 or group is None or joining or route.is_split:  # it begins again with what is left
             return self.dismiss([sink], reason, reconnect=len(left) > 1, notice=notice)
         acts = self._flushing([sink])
         self._fanout.part(sink)
-        self._fanout.enlist(sink, left, group.last)
+        self._fanout.enlist(sink, left, group.positions)
         acts += self._flushing([])
-        now = self._clock()
+        route.exit(gone, self._clock())
         for name in gone:
-            self._timeline.exit(name, now)
             self._rooms.note_left(sink, name, group.last)
         acts.append(partial(sink.write, sink.own(notice)))
         acts.append(partial(self._observer.changed, sink, (), gone))

@@ -66,7 +66,7 @@ def _on_cluster(url: str, settings: Settings) -> Broker:
     from . import cluster
 
     with contextlib.suppress(ValueError):
-        return cluster.connect(url, **_options(settings))
+        return cluster.connect(url, shards=settings.shards, **_options(settings))
     raise _wrong(settings, f"scheme://user:password@node1:port,node2, {_CREDENTIALS}")
 
 

@@ -6,6 +6,8 @@ The pieces that need no server are here as functions, so that both brokers share
 
 from __future__ import annotations
 
+import copy
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,13 @@ from .ledger import Ledger
 
 #: Every stream listens to this channel too. Its name is outside the grammar of channel names.
 BROADCAST = "*"
+#: Shards that a cursor has room for.
+MAX_SHARDS = 8
+
+
+def shard_of(channel: str, count: int) -> int:
+    """The shard of a channel among `count`. Channels that are the package's own lie on the first."""
+    return 0 if count == 1 or channel.startswith("!") else zlib.crc32(channel.encode()) % count
 
 
 class Publication(NamedTuple):
@@ -28,6 +37,12 @@ class Publication(NamedTuple):
     channels: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     ttl: float | None = None  # seconds; None: as long as the history keeps it
+    here: tuple[str, ...] = ()  # those of the channels that lie on this shard; none: all do
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The channels that the broker stores it for."""
+        return self.here or self.channels
 
     def meta(self) -> str:
         """What a worker must know beside the body, as one word."""
@@ -69,6 +84,22 @@ class Entry:
     def is_expired(self, position: int) -> bool:
         """Whether the event is not to be replayed any more at `position`."""
         return 0 < self.expires <= position
+
+    @property
+    def position(self) -> Cursor:
+        """Its place in the order of its shard."""
+        return Cursor(self.epoch, self.id)
+
+    @property
+    def cursor(self) -> str:
+        """The cursor in its frame."""
+        return self.frame[4 : self.frame.index(b"\n")].decode()
+
+    def placed(self, cursor: str) -> Entry:
+        """The same event with another cursor in its frame."""
+        entry = copy.copy(self)
+        entry.frame = frame(cursor, self.frame.partition(b"\n")[2])
+        return entry
 
     def tagged(self, subscribed: Collection[str]) -> bytes:
         """The frame with a field that names those of its channels that a stream listens to."""
@@ -201,6 +232,11 @@ class Broker(ABC):
     pool: Any = None
     #: Begins every key of such a library.
     base = ""
+
+    @property
+    def shards(self) -> Sequence[Broker]:
+        """The brokers that the channels lie on, each with an order of its own."""
+        return (self,)
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:

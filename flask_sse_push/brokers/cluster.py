@@ -1,4 +1,4 @@
-"""Redis or Valkey Cluster: all keys of the app in one slot, on whichever node owns it now.
+"""Redis or Valkey Cluster: all keys of a shard in one slot, on whichever node owns it now.
 
 `redis+cluster://user:password@node1:6379,node2,node3`; some of the nodes are enough, they name the others.
 Live events go by sharded pub/sub, which stays within the nodes of the slot.
@@ -15,9 +15,10 @@ from redis.connection import parse_url
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError
 
-from .base import Bounds
+from .base import Bounds, Broker
 from .primary import Address, Primary, PrimaryConnection, PrimarySSLConnection, parse_hosts
-from .redis import MAX_CONNECTIONS, SHARDED, SHARE, RedisBroker, without_retries
+from .redis import MAX_CONNECTIONS, SHARDED, SHARE, RedisBroker, Shard, hash_tag, without_retries
+from .sharded import ShardedBroker
 
 DEFAULT_PORT = 6379
 #: A silent node is passed over after this share of a call's time; the next call begins with another.
@@ -50,15 +51,31 @@ def parse(url: str) -> Nodes:
     return Nodes(parse_hosts(hosts, DEFAULT_PORT), options)
 
 
-def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
+def connect(
+    url: str, *, shards: int, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0
+) -> Broker:
     """The broker at a redis+cluster:// or rediss+cluster:// URL. Opens nothing yet.
 
+    :param shards: how many hash tags the channels are spread over.
     :raises ValueError: for a URL that cannot be read.
     """
-    addresses, options = parse(url)
+    nodes = parse(url)
+
+    def on(shard: Shard | None) -> RedisBroker:
+        client = _client(nodes, hash_tag(prefix, shard.number if shard else 0), timeout)
+        return RedisBroker(client, bounds, prefix, timeout, wait_replicas, SHARDED, shard)
+
+    if shards == 1:
+        return on(None)
+    return ShardedBroker([on(Shard(number, shards)) for number in range(shards)])
+
+
+def _client(nodes: Nodes, hash_tag: str, timeout: float) -> Redis:
+    """Connections to whichever node owns the slot of a hash tag."""
+    options = dict(nodes.options)
     owner = Owner(
-        key_slot(f"{prefix}:0".encode()),
-        addresses,
+        key_slot(hash_tag[1:-1].encode()),
+        nodes.addresses,
         {**without_retries(timeout * NODE_SHARE), **options},
         timeout,
     )
@@ -70,7 +87,7 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
         connection_pool=owner,
         **{**without_retries(timeout * SHARE), **options},
     )
-    return RedisBroker(Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas, SHARDED)
+    return Redis(connection_pool=pool)
 
 
 class Owner(Primary):

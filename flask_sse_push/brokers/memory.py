@@ -39,11 +39,11 @@ MAX_UNREAD = 100_000
 class MemoryBroker(Broker):
     """Lists in a dict under one lock, which makes each step atomic."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, epoch: str | None = None) -> None:
         self.ledger = MemoryLedger()
         self._bounds = bounds
         self._lock = threading.Lock()
-        self._epoch = secrets.token_hex(4)
+        self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
         self._heads: OrderedDict[str, int] = OrderedDict()  # the longest quiet channel first
@@ -68,7 +68,7 @@ class MemoryBroker(Broker):
 
     def _store(self, publication: Publication) -> Cursor:
         id = self._next_id()
-        for name in publication.channels:
+        for name in publication.lists:
             stored = store(self._epoch, id, self._heads.get(name, -self._horizon), publication)
             self._lists.setdefault(name, deque(maxlen=self._bounds.size)).append(stored)
             self._heads[name] = id

@@ -39,6 +39,8 @@ TRIES = 2
 SHARE = 1 / 4
 #: Each try waits for replicas for this share of the time: less than the reply of a command may take.
 WAIT_SHARE = SHARE * 0.8
+#: Characters of an epoch.
+EPOCH_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 #: Settings of Redis that matter here.
 INSPECTED = (
     "maxmemory",
@@ -64,6 +66,18 @@ class PubSub(NamedTuple):
 PLAIN = PubSub("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
 #: Stays within the nodes that hold the channel's slot.
 SHARDED = PubSub("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
+
+
+class Shard(NamedTuple):
+    """One of several shards."""
+
+    number: int
+    of: int
+
+
+def hash_tag(prefix: str, shard: int) -> str:
+    """What all keys of a shard begin with: a cluster keeps them in one slot."""
+    return "{" + f"{prefix}:{shard}" + "}"
 
 
 def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
@@ -118,14 +132,16 @@ class RedisBroker(Broker):
         timeout: float,
         wait_replicas: int = 0,
         pubsub: PubSub = PLAIN,
+        shard: Shard | None = None,
     ) -> None:
+        self._shard = shard
         self._pubsub = pubsub
         self._client = client
         self._wait_replicas = wait_replicas
         self._bounds = bounds
         self._timeout = timeout
         self.pool = client.connection_pool
-        self.base = self._base = "{" + prefix + ":0}:"
+        self.base = self._base = hash_tag(prefix, shard.number if shard else 0) + ":"
         self._live = self._base + "live:"
         self._publish = client.register_script(_script("publish"))
         self._history = client.register_script(_script("history"))
@@ -136,13 +152,13 @@ class RedisBroker(Broker):
             return []
         remembered = self._bounds.ttl if once else RETRY_MEMORY
         once = once or "~" + secrets.token_hex(8)  # ~ keeps ours apart from the callers' ids
-        channels = list(dict.fromkeys(name for each in publications for name in each.channels))
+        channels = list(dict.fromkeys(name for each in publications for name in each.lists))
         place = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys(), f"{self._base}once:{once}", *map(self._list_key, channels)]
-        args: list[Any] = [secrets.token_hex(4), self._live, self._bounds.size]
+        args: list[Any] = [self._fresh_epoch(), self._live, self._bounds.size]
         args += [_ms(self._bounds.ttl), _ms(remembered), self._pubsub.publish, len(channels), *channels]
         for each in publications:
-            args += [each.meta(), each.body, len(each.channels), *(place[name] for name in each.channels)]
+            args += [each.meta(), each.body, len(each.lists), *(place[name] for name in each.lists)]
         epoch, first = self._call(lambda: self._store(keys, args))
         return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
 
@@ -160,7 +176,7 @@ class RedisBroker(Broker):
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
         keys = [*self._state_keys(), *map(self._list_key, after)]
-        args: list[Any] = [secrets.token_hex(4), self._inbox(inbox), self._pubsub.publish]
+        args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self._pubsub.publish]
         for name, position in after.items():
             args += [name, position]
         epoch, last, horizon, forks, *rest = self._call(lambda: self._history(keys=keys, args=args))
@@ -214,6 +230,14 @@ class RedisBroker(Broker):
     def close(self) -> None:
         self._client.close()
         self._client.connection_pool.disconnect()
+
+    def _fresh_epoch(self) -> str:
+        """What an epoch is called that begins now. On one of several shards it tells which of how many."""
+        if self._shard is None:
+            return secrets.token_hex(4)
+        return f"{self._shard.number}{self._shard.of}" + "".join(
+            secrets.choice(EPOCH_DIGITS) for _ in range(4)
+        )
 
     def _state_keys(self) -> tuple[str, str]:
         return self._base + "state", self._base + "heads"

@@ -28,7 +28,7 @@ def examine(broker: Broker, settings: Settings) -> Iterator[Finding]:
         yield ok("broker", "memory:// keeps events in one process")
         return
     try:
-        seconds = _heard(broker)
+        seconds = max([_heard(shard) for shard in broker.shards])
     except BrokerUnavailable as error:
         yield broken(
             "broker",

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from ..brokers.base import shard_of
 from ..event import checked_channel
 from ..listing import NOBODY, short
 from ..options import plainly, reachable, read_headers
@@ -199,6 +200,10 @@ def _of_channels(
 ) -> Source:
     broker = reachable(blueprint)
     names = [checked_channel(name) for name in channels]
+    numbers = {shard_of(name, len(broker.shards)) for name in names}
+    if len(numbers) > 1:
+        raise click.UsageError("these channels lie on several shards: follow each, or a stream by its URL")
+    broker = broker.shards[numbers.pop()]
     broker.probe(NOBODY)  # a broker that is not there is an error, one that goes away later is waited for
     logging.getLogger(Reader.__module__).setLevel(logging.CRITICAL)  # the same is told by a remark
     return ChannelSource(broker, names, since, last, blueprint.runtime.settings.probe, news.put)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ..catchup import Split
 from ..config import Settings
 from ..errors import ErrorCode, error_body
 from ..hub import Hub
@@ -101,7 +102,7 @@ def _bound_silence(client: Any, seconds: float) -> None:
             client.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
 
 
-def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
+def stream(hub: Hub, sink: StreamSink, resume: Resume | Split, settings: Settings) -> Iterator[bytes]:
     """The response body: the opening, what was missed, then live frames until the stream ends.
 
     A hijacking sink takes the connection over when it joins, and the body simply ends. When all that was
@@ -129,7 +130,7 @@ def stream(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> It
             hub.leave(sink)
 
 
-def _catch_up(hub: Hub, sink: StreamSink, resume: Resume, settings: Settings) -> Iterator[bytes]:
+def _catch_up(hub: Hub, sink: StreamSink, resume: Resume | Split, settings: Settings) -> Iterator[bytes]:
     due = time.monotonic() + PATIENCE
     told = False
     while not sink.ended:

@@ -22,6 +22,7 @@ from redis.connection import AbstractConnection
 from flask_sse_push import BrokerUnavailable, ConfigError, MessageAnnouncer, brokers
 from flask_sse_push.brokers.base import (
     BROADCAST,
+    Bounds,
     Broker,
     Echo,
     Entry,
@@ -33,6 +34,7 @@ from flask_sse_push.brokers.base import (
     Publication,
     Signal,
 )
+from flask_sse_push.brokers.redis import RedisBroker, Shard
 from flask_sse_push.config import Settings
 from flask_sse_push.cursor import MAX_ID, Cursor
 from flask_sse_push.reader import Reader
@@ -342,6 +344,26 @@ def test_a_clock_that_went_forward_loses_nothing_silently(redis_url: str) -> Non
         for cursor in before[:-1]:
             assert not store.claims(cursor) or set(store.ids()) >= {c.id for c in before if c > cursor}
         assert all(store.claims(cursor, "b") for cursor in after)
+
+
+def test_another_number_of_shards_begins_anew(store: Store) -> None:
+    """Else a channel that lies elsewhere now would seem to have had no events."""
+
+    def epoch(shard: Shard | None) -> str:
+        broker = RedisBroker(
+            redis.Redis.from_url(store.url), Bounds(100, 60), store.prefix, TIMEOUT, shard=shard
+        )
+        found = [broker.publish([Publication(b"data: x\n\n", ("a",))])[0].epoch for _ in range(2)]
+        broker.close()
+        assert found[0] == found[1]
+        return found[0]
+
+    alone = store.publish("x").epoch
+    of_eight, of_four = epoch(Shard(0, 8)), epoch(Shard(0, 4))
+    assert (of_eight[:2], of_four[:2]) == ("08", "04")
+    assert len(of_eight) == len(of_four) == 6
+    assert len(store.publish("x").epoch) == len(alone) == 8
+    assert store.publish("x").epoch != alone
 
 
 def test_a_state_set_back_behind_its_events_ends_the_epoch(store: Store) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import pytest
 
 from flask_sse_push import MessageAnnouncer
+from flask_sse_push.brokers.base import shard_of
 from tests.support.clusters import Cluster, cluster
 from tests.support.deadline import eventually
 from tests.support.following import Publisher, Reader
@@ -18,7 +19,12 @@ from tests.support.servers import Server
 from tests.support.stream import Stream
 
 LIMIT = 15.0
-LIST = "{sse:0}:list:a"
+#: Two channels that lie on different shards, whose slots different nodes own; of the first by its name come
+#: broadcasts.
+A, B = "a", "b"
+TAGS = {name: f"{{sse:{shard_of(name, 8)}}}" for name in (A, B)}
+LIST = f"{TAGS[A]}:list:{A}"
+ALL_TAGS = [f"{{sse:{shard}}}" for shard in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -37,38 +43,117 @@ def served(nodes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(autouse=True)
 def _empty(nodes: Cluster) -> None:
-    client = nodes.client(nodes.owner(nodes.slot(LIST), among=alive(nodes)))
-    for key in client.keys("{sse:0}:list:*"):
-        client.delete(key)
+    for tag in ALL_TAGS:
+        client = nodes.client(nodes.owner(nodes.slot(tag), among=alive(nodes)))
+        for key in client.keys(f"{tag}:list:*"):
+            client.delete(key)
 
 
 def alive(nodes: Cluster) -> list[Server]:
     return [node for node in nodes.nodes if node.is_running]
 
 
-def kept(nodes: Cluster) -> list[Any]:
-    """What the owner of now holds of channel a."""
-    client = nodes.client(nodes.owner(nodes.slot(LIST), among=alive(nodes)))
-    return [json.loads(entry.partition("data: ")[2]) for entry in client.lrange(LIST, 0, -1)]
+def kept(nodes: Cluster, channel: str) -> list[int]:
+    """What the owner of now holds of a channel."""
+    client = nodes.client(nodes.owner(nodes.slot(TAGS[channel]), among=alive(nodes)))
+    entries = client.lrange(f"{TAGS[channel]}:list:{channel}", 0, -1)
+    return [json.loads(entry.partition("data: ")[2]) for entry in entries]
+
+
+def rooms_of(number: int) -> list[str]:
+    """Most events go to one shard, some to both."""
+    if number % 10 == 0:
+        return [A, B]
+    return [A if number % 2 else B]
+
+
+def of(numbers: Iterable[int], channel: str, first: int) -> list[int]:
+    """Those of a channel that a stream of both takes from the channel's shard.
+
+    :param first: the first of this test; a stream that begins live may be given the last event before, too.
+    """
+    return [number for number in numbers if number >= first and rooms_of(number)[0] == channel]
+
+
+def follow(nodes: Cluster, served: Gunicorn, first: int) -> tuple[list[Reader], Publisher]:
+    """Streams of both shards, and of one, and events for them."""
+    readers = [Reader(served.url, f"{A},{B}") for _ in range(8)]
+    publisher = Publisher(nodes.url, rooms_of=rooms_of, first=first)
+    publisher.start()
+    eventually(lambda: len(publisher.acknowledged) > 100, 20)
+    return readers, publisher
 
 
 def test_live_events_stay_within_the_shard(nodes: Cluster, served: Gunicorn) -> None:
     announcer = MessageAnnouncer.from_url(nodes.url)
-    owner = nodes.owner(nodes.slot(LIST))
-    with Stream(f"{served.url}/stream?channels=a") as stream:
+    with Stream(f"{served.url}/stream?channels={A}") as stream:
         stream.next_of("sse.open")
-        announcer.publish(1, channel="a")
+        announcer.publish(1, channel=A)
         assert stream.next_of("message").json() == 1
-        assert nodes.client(owner).execute_command("PUBSUB", "SHARDNUMSUB", "{sse:0}:live:a")[1] == 1
+        owner = nodes.client(nodes.owner(nodes.slot(LIST)))
+        assert owner.execute_command("PUBSUB", "SHARDNUMSUB", f"{TAGS[A]}:live:{A}")[1] == 1
         assert all(nodes.client(node).pubsub_channels() == [] for node in nodes.nodes)
 
 
+def test_channels_of_two_shards_lie_on_two_nodes(nodes: Cluster, served: Gunicorn) -> None:
+    announcer = MessageAnnouncer.from_url(nodes.url)
+    announcer.publish(1, channel=A)
+    announcer.publish(2, channel=B)
+    assert nodes.owner(nodes.slot(TAGS[A])) is not nodes.owner(nodes.slot(TAGS[B]))
+    assert (kept(nodes, A), kept(nodes, B)) == ([1], [2])
+
+
+def test_a_stream_over_two_shards_gets_each_event_once_and_resumes(nodes: Cluster, served: Gunicorn) -> None:
+    announcer = MessageAnnouncer.from_url(nodes.url)
+    url = f"{served.url}/stream?channels={A},{B}"
+    with Stream(url) as stream:
+        stream.next_of("sse.open")
+        announcer.publish(1, channel=[A, B])
+        announcer.broadcast(2)
+        announcer.publish(3, channel=B)
+        assert sorted(stream.next_of("message").json() for _ in range(3)) == [1, 2, 3]
+        cursor = stream.cursor
+    assert cursor is not None
+    assert len(cursor) == 1 + 6 + 2 * 15
+    announcer.publish(4, channel=[B, A])
+    announcer.broadcast(5)
+    announcer.publish(6, channel=A)
+    with Stream(url, cursor=cursor) as stream:
+        assert stream.next_of("sse.open").json()["resumed"]
+        assert sorted(stream.next_of("message").json() for _ in range(3)) == [4, 5, 6]
+        announcer.publish(7, channel=[A, B])
+        assert stream.next_of("message").json() == 7
+
+
+def test_eight_shards_fit_into_one_cursor(nodes: Cluster, served: Gunicorn) -> None:
+    names = {shard_of(name, 8): name for name in map(chr, range(ord("a"), ord("z") + 1))}
+    with Stream(f"{served.url}/stream?channels={','.join(names.values())}") as stream:
+        cursor = stream.next_of("sse.open").id
+    assert len(names) == 8
+    assert cursor is not None
+    assert len(cursor) <= 128
+
+
+def test_a_stream_that_joins_a_channel_of_another_shard_is_told_to_fetch_its_state(
+    nodes: Cluster, served: Gunicorn
+) -> None:
+    announcer = MessageAnnouncer.from_url(nodes.url)
+    with Stream(f"{served.url}/stream?channels={A}") as stream:
+        connection = stream.next_of("sse.open").json()["connection"]
+        announcer.join(connection, B)
+        assert stream.next_of("sse.channels").json()["channels"] == [A, B]
+        reset = stream.next_of("sse.reset")
+        assert reset.json() == {"channels": [A, B], "reason": "channels"}
+        announcer.publish(1, channel=B)
+        announcer.publish(2, channel=[A, B])
+        assert [stream.next_of("message").json() for _ in range(2)] == [1, 2]
+
+
 def test_a_slot_moves_under_load_and_back(nodes: Cluster, served: Gunicorn) -> None:
+    readers, publisher = follow(nodes, served, 1000)
+    leaver = readers.pop()
+    leaver.close()
     slot = nodes.slot(LIST)
-    readers = [Reader(served.url) for _ in range(10)]
-    publisher = Publisher(nodes.url)
-    publisher.start()
-    eventually(lambda: len(publisher.acknowledged) > 50, 10)
     home = nodes.owner(slot)
     other = next(node for node in nodes.primaries() if node is not home)
     for target in (other, home):
@@ -77,37 +162,51 @@ def test_a_slot_moves_under_load_and_back(nodes: Cluster, served: Gunicorn) -> N
         eventually(lambda moved=moved: publisher.acknowledged[-1][0] > moved + 0.5, LIMIT)  # type: ignore[misc]
         assert nodes.owner(slot) is target
     publisher.finish()
-    newest = publisher.acknowledged[-1][1]
-    eventually(lambda: all(reader.numbers[-1:] == [newest] for reader in readers), LIMIT)
-    assert kept(nodes) == [number for _, number in publisher.acknowledged]
-    for reader in readers:
-        assert (reader.numbers, reader.resets, reader.ended) == (kept(nodes), 0, False)
+    numbers = [number for _, number in publisher.acknowledged]
+    back = Reader(served.url, f"{A},{B}", leaver.cursor)
+    for reader in (*readers, back):
+        had = leaver.numbers if reader is back else []
+        eventually(lambda reader=reader, had=had: {*had, *reader.numbers} >= set(numbers), LIMIT)  # type: ignore[misc]
+        got = had + reader.numbers
+        assert [of(got, name, 1000) for name in (A, B)] == [of(numbers, name, 1000) for name in (A, B)]
+        assert (reader.resets, reader.ended) == (0, False)
         reader.close()
+    assert kept(nodes, A) == [number for number in numbers if A in rooms_of(number)]
+    times = [at for at, number in readers[0].got if rooms_of(number) == [A]]
+    print(f"longest silence {max(late - early for early, late in pairwise(times)):.2f} s")
 
 
 def test_a_killed_primary_is_replaced_under_load(nodes: Cluster, served: Gunicorn) -> None:
-    slot = nodes.slot(LIST)
-    readers = [Reader(served.url) for _ in range(10)]
-    publisher = Publisher(nodes.url)
-    publisher.start()
-    eventually(lambda: len(publisher.acknowledged) > 100, 10)
-    old = nodes.owner(slot)
+    readers, publisher = follow(nodes, served, 10_000)
+    old = nodes.owner(nodes.slot(LIST))
     killed = time.monotonic()
     old.kill()
     eventually(lambda: publisher.acknowledged[-1][0] > killed + 0.5, LIMIT)
-    eventually(lambda: all(reader.got[-1][0] > killed + 0.5 for reader in readers), LIMIT)
+    eventually(lambda: all(of_a(reader) > killed + 0.5 for reader in readers), LIMIT)
     publisher.finish()
-    assert nodes.owner(slot, among=alive(nodes)) is not old
+    assert nodes.owner(nodes.slot(LIST), among=alive(nodes)) is not old
     newest = publisher.acknowledged[-1][1]
-    eventually(lambda: all(reader.got[-1][1] == newest for reader in readers), 10)
-    recovered = sorted(min(at for at, _ in reader.got if at > killed + 0.5) - killed for reader in readers)
-    lost = {number for _, number in publisher.acknowledged} - set(kept(nodes))
-    print(f"{len(kept(nodes))} events, {len(lost)} lost; streams again after {recovered[-1]:.2f} s")
+    eventually(lambda: all(newest in reader.numbers for reader in readers), 10)
+    recovered = sorted(first_of_a(reader, killed + 0.5) - killed for reader in readers)
+    lost = {number for _, number in publisher.acknowledged if A in rooms_of(number)} - set(kept(nodes, A))
+    print(f"{len(kept(nodes, A))} events, {len(lost)} lost; streams again after {recovered[-1]:.2f} s")
+    only_b = [number for number in kept(nodes, B) if rooms_of(number) == [B]]
     for reader in readers:
         assert not reader.ended
+        assert of(reader.numbers, B, 10_000) == only_b  # the other shard's node was never away
         if not reader.resets:
-            assert reader.numbers == kept(nodes)
+            assert of(reader.numbers, A, 10_000) == kept(nodes, A)
         assert len(set(reader.numbers)) == len(reader.numbers)
         reader.close()
     assert publisher.refused
     assert recovered[-1] < LIMIT
+
+
+def first_of_a(reader: Reader, after: float) -> float:
+    """When a stream first got an event of the first channel alone after some time."""
+    return min(at for at, number in reader.got if at > after and rooms_of(number) == [A])
+
+
+def of_a(reader: Reader) -> float:
+    """When a stream last got an event of the first channel alone."""
+    return max((at for at, number in reader.got if rooms_of(number) == [A]), default=0.0)

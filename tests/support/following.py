@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
@@ -14,10 +15,10 @@ from .stream import Stream
 class Reader(threading.Thread):
     """A client that stays connected and keeps what it gets."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, channels: str = "a", cursor: str | None = None) -> None:
         super().__init__(daemon=True)
-        self._stream = Stream(f"{url}/stream?channels=a")
-        self._stream.next_of("sse.open")
+        self._stream = Stream(f"{url}/stream?channels={channels}", cursor=cursor)
+        self._cursor = self._stream.next_of("sse.open").id
         self.got: list[tuple[float, int]] = []
         self.resets = 0
         self.ended = False
@@ -26,6 +27,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         try:
             for event in self._stream:
+                self._cursor = event.id or self._cursor  # the stream's own may be that of an event cut off
                 if event.type == "sse.reset":
                     self.resets += 1
                 elif event.type == "message":
@@ -44,7 +46,7 @@ class Reader(threading.Thread):
 
     @property
     def cursor(self) -> str | None:
-        return self._stream.cursor
+        return self._cursor
 
     def close(self) -> None:
         self._stream.close()
@@ -54,20 +56,28 @@ class Reader(threading.Thread):
 class Publisher(threading.Thread):
     """Publishes numbers, each until it is acknowledged, and keeps when that was."""
 
-    def __init__(self, url: str, pause: float = 0.005) -> None:
+    def __init__(
+        self,
+        url: str,
+        pause: float = 0.005,
+        rooms_of: Callable[[int], Sequence[str]] = lambda number: ["a"],
+        first: int = 0,
+    ) -> None:
         super().__init__(daemon=True)
         self._announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
         self._pause = pause
+        self._rooms_of = rooms_of
+        self._first = first
         self._token = secrets.token_hex(4)
         self._enough = threading.Event()
         self.acknowledged: list[tuple[float, int]] = []
         self.refused = 0
 
     def run(self) -> None:
-        number = 0
+        number = self._first
         while not self._enough.wait(self._pause):
             try:
-                self._announcer.publish(number, channel="a", id=f"{self._token}-{number}")
+                self._announcer.publish(number, channel=self._rooms_of(number), id=f"{self._token}-{number}")
             except BrokerUnavailable:
                 self.refused += 1
                 continue

@@ -135,6 +135,10 @@ class Truth:
         first = {name: max(at, self.kept(name), self._trimmed.get(name, 0)) for name in names}
         return {name: end if name in self.tampered else first[name] for name in names}
 
+    def is_shared(self, fact: Fact) -> bool:
+        """Whether several channels have the event."""
+        return len(fact.channels) > 1
+
     def proves(self, name: str, place: tuple[int, int]) -> bool:
         """Whether the broker can show that nothing after `place` is gone."""
         if not self.survives(place):
@@ -143,7 +147,7 @@ class Truth:
         if kept := self._broker._lists.get(name):
             limit = min(limit, int(kept[0].split(b" ")[1]) - 1)
         index = self.index(place)
-        if index and len(self.facts[index - 1].channels) > 1:
+        if index and self.is_shared(self.facts[index - 1]):
             index -= 1  # the worker may know the event from another channel, and not from this one
         return place[1] >= limit and self.kept(name) <= index
 

@@ -25,8 +25,8 @@ from flask_sse_push.group import Delivery
 from flask_sse_push.http_encoding import GzipStream
 from flask_sse_push.hub import Hub
 from flask_sse_push.resume import Resume, Start
+from flask_sse_push.shards import ShardItem
 from flask_sse_push.sink import Sink
-from flask_sse_push.timeline import Item
 from flask_sse_push.wire import encode_body
 
 from .judge import BOGUS, FUTURE, Judge, Truth
@@ -267,13 +267,13 @@ class Worker:
     def fetch(self, *, lose: bool = False) -> None:
         """One step of a history call: to be sent, to be answered, to be delivered."""
         if self._fetching is None or self._fetching.dead:
-            self._fetching = greenlet(self.hub._fetcher._fetch)
+            self._fetching = greenlet(self.hub._shards.all[0].fetcher._fetch)
             self._fetching.switch()
         else:
             self._fetching.switch(lose)
 
     def dispatch(self, count: int = ALL) -> None:
-        items: list[Item] = []
+        items: list[ShardItem] = []
         while not self.hub._inbox.empty() and len(items) < count:
             items.append(self.hub._inbox.get())
         # The dispatcher delivers one batch before it takes the next.
@@ -304,7 +304,9 @@ class Worker:
         """Lets the worker do all it can do now."""
         self.read(Turn())
         while True:
-            if (self._fetching is None or self._fetching.dead) and not self.hub._fetcher._queued:
+            if (self._fetching is None or self._fetching.dead) and not self.hub._shards.all[
+                0
+            ].fetcher._queued:
                 break
             self.fetch()
             if not self.gate.reachable:
@@ -322,7 +324,7 @@ class Worker:
     def quiet(self) -> bool:
         timeline = self.hub._timeline
         waiting = any(name in timeline.replicas for answer in timeline._answers for name in answer.asks)
-        busy = timeline._held or timeline._joining or waiting or self.hub._fetcher._queued
+        busy = timeline._held or timeline._joining or waiting or self.hub._shards.all[0].fetcher._queued
         fetching = self._fetching is not None and not self._fetching.dead
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.hub._reader.connected
         changes = self.hub._reader._changes or self.hub._rooms

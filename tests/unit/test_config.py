@@ -22,6 +22,7 @@ WHOLE = {
     "max_buffer": (1000, 10**9, "bytes"),
     "replica_bytes": (1000, 10**10, "bytes"),
     "wait_replicas": (0, 10, "replicas"),
+    "shards": (1, 8, "shards"),
 }
 SECONDS = {
     "history_ttl": (1, 10**8),

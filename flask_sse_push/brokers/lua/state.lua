@@ -13,6 +13,9 @@ local function position(text)
   return number and number <= LATEST and number
 end
 
+-- The length of an epoch on one of several shards. It begins with the shard's number and with how many there are.
+local SHARD_EPOCH = 6
+
 -- Epochs remembered: a client that was away for more failovers than these is told that it may miss something.
 local MOST_EPOCHS = 8
 -- Bytes that so many take at most. What is longer is not ours, and patterns would take long to find that out.
@@ -44,6 +47,11 @@ local function open_state(state_key, heads_key, fresh_epoch)
   if #lineage > LONGEST_LINEAGE then lineage = '' end
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local whole = epoch and #epoch <= 16 and string.match(epoch, '^[a-z0-9]+$') and last and horizon
+  if #fresh_epoch == SHARD_EPOCH then -- another number of shards: the channels lay elsewhere
+    whole = whole and #epoch == SHARD_EPOCH and string.sub(epoch, 1, 2) == string.sub(fresh_epoch, 1, 2)
+  else
+    whole = whole and #epoch ~= SHARD_EPOCH
+  end
   -- The two highest scores: that of "" and the newest event's, which cannot be ahead of `last`.
   local top = whole and redis.call('ZREVRANGE', heads_key, 0, 1, 'WITHSCORES')
   if top and top[1] == '' and top[2] == 'inf' and tonumber(top[4] or 0) <= last then

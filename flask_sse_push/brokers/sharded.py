@@ -1,0 +1,87 @@
+"""A broker of several shards: each channel lies on one of them, and each shard has an order of its own.
+
+An event on channels of several shards is stored on each; a broadcast on all. What is not about events lies on
+the first shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..cursor import Cursor
+from .base import BROADCAST, Broker, History, Link, Publication, shard_of
+
+
+class ShardedBroker(Broker):
+    """Several brokers as one. Links and positions are theirs: ask each of `shards`."""
+
+    def __init__(self, shards: Sequence[Broker]) -> None:
+        self._shards = tuple(shards)
+        first = self._shards[0]
+        self.ledger, self.pool, self.base = first.ledger, first.pool, first.base
+
+    @property
+    def shards(self) -> Sequence[Broker]:
+        return self._shards
+
+    def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
+        """As `Broker.publish`, but one atomic step for each shard, the first shard's first.
+
+        When one fails, those after it are left out: each shard has stored its part zero or one times. With
+        `once` a second call stores what is missing.
+
+        :returns: for each publication its cursor on the shard of its first channel.
+        """
+        cursors: dict[int, Cursor] = {}
+        homes = [self._numbers(each)[0] for each in publications]
+        for number, shard in enumerate(self._shards):
+            mine = [at for at, each in enumerate(publications) if number in self._numbers(each)]
+            if mine:
+                parts = [self._part(publications[at], number) for at in mine]
+                for at, cursor in zip(mine, shard.publish(parts, once), strict=True):
+                    if homes[at] == number:
+                        cursors[at] = cursor
+        return [cursors[at] for at in range(len(publications))]
+
+    def _numbers(self, publication: Publication) -> list[int]:
+        """The shards that an event goes to, that of its first channel first."""
+        if BROADCAST in publication.channels:
+            return list(range(len(self._shards)))
+        return list(dict.fromkeys(shard_of(name, len(self._shards)) for name in publication.channels))
+
+    def _part(self, publication: Publication, number: int) -> Publication:
+        """The event as one shard stores it: it names all channels, and goes to those that lie there."""
+        count, channels = len(self._shards), publication.channels
+        here = tuple(name for name in channels if name == BROADCAST or shard_of(name, count) == number)
+        return publication._replace(here=here) if len(here) < len(channels) else publication
+
+    def history(self, after: Mapping[str, int], inbox: str) -> History:
+        """Of channels that lie on one shard. A worker asks each shard by itself."""
+        numbers = {shard_of(name, len(self._shards)) for name in after} or {0}
+        (number,) = numbers
+        return self._shards[number].history(after, inbox)
+
+    def heads(self, most: int) -> dict[str, int]:
+        heads: dict[str, int] = {}
+        for shard in self._shards:
+            for name, head in shard.heads(most).items():
+                heads[name] = max(head, heads.get(name, 0))
+        return dict(sorted(heads.items(), key=lambda each: -each[1])[:most])
+
+    def inspect(self) -> dict[str, Any]:
+        return self._shards[0].inspect()
+
+    def link(self, inbox: str) -> Link:
+        raise NotImplementedError("each shard has links of its own")
+
+    def claim(self, name: str, seconds: float) -> bool:
+        return self._shards[0].claim(name, seconds)
+
+    def wake(self, inbox: str) -> None:
+        for shard in self._shards:
+            shard.wake(inbox)
+
+    def close(self) -> None:
+        for shard in self._shards:
+            shard.close()

@@ -81,7 +81,7 @@ def test_a_healthy_worker(make_app: MakeApp) -> None:
     assert answer.status_code == 200
     body = answer.get_json()
     assert (body["status"], body["reasons"], body["streams"]) == ("HEALTHY", [], 0)
-    assert 0 <= body["broker_seconds"] < 1
+    assert 0 <= body["broker_seconds"] < 30
 
 
 def test_a_broker_that_does_not_answer_is_critical(make_app: MakeApp) -> None:

@@ -101,6 +101,6 @@ def test_a_page_whose_session_ended_goes_on_with_what_is_public(calm_site: Site,
     page = visitor.sign_in(calm_site.url, "ada")
     visitor.sign_out_silently()
     os.kill(calm_site.server.process.pid, signal.SIGHUP)
-    expect(page.locator(".channels code")).to_have_text(["news", "ticks"])
+    expect(page.locator(".intro code")).to_have_text(["news", "ticks"])
     expect(page.locator("#state")).to_have_text("Live")
     visitor.forgive_network_errors()

@@ -148,7 +148,7 @@ export class PushClient extends EventTarget {
     return this.#change([], channels.filter((name) => this.#channels.has(name)));
   }
 
-  /** A cursor holds for any set of channels, so a new connection misses nothing of those that stay. */
+  /** A cursor holds for any channels (of a shard), so a new connection misses nothing of those that stay. */
   async #change(join, leave) {
     for (const name of join) this.#channels.add(name);
     for (const name of leave) this.#channels.delete(name);

@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 MAX_INBOX = 1000
 #: Sinks served before other threads get a turn.
 MAX_RUN = 500
+#: Seconds that a worker's first link may take before it is one that is missed.
+FIRST_LINK = 2.0
 #: Seconds between two looks at whether commands are heard.
 ATTEND_STEP = 0.005
 
@@ -441,10 +443,16 @@ class Hub:
         return Levels(
             streams=len(streams),
             buffered=sum([sink.buffered for sink in streams]),
-            deaf=int(bool(streams) and not link.connected),
+            deaf=int(not link.connected and self._wants_link(streams, link.heard_at)),
             reconnects=link.reconnects,
             probe=link.probe_seconds,
         )
+
+    @staticmethod
+    def _wants_link(streams: Sequence[Sink], heard_at: float) -> bool:
+        """Whether streams miss the link: not yet when it is being made for the first time."""
+        patience = 0.0 if heard_at else FIRST_LINK
+        return any(time.time() - sink.since >= patience for sink in streams)
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker: counts, and seconds since the broker was last heard.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flask_sse_push.health import CRITICAL, HEALTHY, WARNING, Vitals, assess
+from flask_sse_push.hub import FIRST_LINK, Hub
 
 WELL = Vitals(
     broker_seconds=0.001,
@@ -50,3 +53,16 @@ def test_the_worst_reason_counts_and_all_are_told() -> None:
     health = assess(WELL._replace(probe=1.0, lonely=True))
     assert health.status == CRITICAL
     assert [reason.status for reason in health.reasons] == [WARNING, CRITICAL]
+
+
+@pytest.mark.parametrize(
+    ("age", "heard_at", "wanted"),
+    [(0.0, 0.0, False), (FIRST_LINK, 0.0, True), (0.0, 1.0, True)],
+    ids=["just begun", "never made", "lost"],
+)
+def test_a_link_that_is_being_made_for_the_first_time_is_not_missed(
+    age: float, heard_at: float, wanted: bool
+) -> None:
+    streams: Any = [SimpleNamespace(since=time.time() - age)]
+    assert Hub._wants_link(streams, heard_at) is wanted
+    assert not Hub._wants_link([], heard_at)

@@ -111,3 +111,17 @@ def test_a_producer_waits_when_nobody_takes(item: object) -> None:
 
 def test_the_end_tells_no_secrets() -> None:
     assert end_data("r", "failed", "ValueError") == {"run": "r", "status": "failed", "error": "ValueError"}
+
+
+def test_what_comes_while_it_is_taken_waits_for_the_next_time() -> None:
+    """A producer as fast as its taker would otherwise have each of its strings sent alone."""
+
+    class Busy(Output):
+        def _publication(self, type: str, data: Any) -> Publication:
+            self.put("more")
+            return super()._publication(type, data)
+
+    output = Busy(MessageAnnouncer.from_url("memory://"), "run:1", 10_000)
+    output.put("first")
+    assert read(output.take(100)) == [("run.text", {"text": "first"})]
+    assert len(output) == 1

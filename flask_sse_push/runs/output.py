@@ -97,9 +97,7 @@ class Output:
         :raises InvalidEvent: when text cannot go on the wire; it is dropped.
         """
         taken: list[Publication] = []
-        left = len(
-            self._waiting
-        )  # what comes meanwhile waits for the next time, not to go out in crumbs
+        left = len(self._waiting)  # what comes meanwhile waits for the next time, not to go out in crumbs
         while len(taken) < most and left > 0:
             with self._room:
                 left -= len(self._waiting)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -24,7 +24,7 @@ from flask_sse_push.event import Event
 from flask_sse_push.group import Delivery
 from flask_sse_push.http_encoding import GzipStream
 from flask_sse_push.hub import Hub
-from flask_sse_push.resume import Resume, Start
+from flask_sse_push.resume import Start
 from flask_sse_push.shards import ShardItem
 from flask_sse_push.sink import Sink
 from flask_sse_push.wire import encode_body
@@ -378,37 +378,48 @@ class JudgedSink(Sink):
         raise NotImplementedError
 
 
-class Client:
+class HasHub(Protocol):
+    """A worker of either simulation."""
+
+    hub: Hub
+
+
+W = TypeVar("W", bound=HasHub)
+
+
+class Visitor(Generic[W]):
     """A browser: one connection at a time, and the cursor it was left with."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.cursor: str | None = None
-        self.worker: Worker | None = None
+        self.worker: W | None = None
         self.joined = False
         self.connection = name  # another one each time
         self._count = 0
 
-    def open(
+    def connect(
         self,
-        worker: Worker,
-        truth: Truth,
+        worker: W,
+        judge: Callable[[set[str]], Judge],
         channels: tuple[str, ...],
         start: Start,
         wait: float | None,
         gzip: bool,
     ) -> None:
+        """Opens a stream.
+
+        :param judge: makes the one for a stream that goes by these names.
+        """
         self._count += 1
         self.connection = f"{self.name}.{self._count}"
-        who = {self.connection, "u" + self.name}
-        judge = Judge(truth, who, channels, start, is_behind=lambda: not worker.is_up_to_date)
-        self.worker = worker
-        self.joined = False
-        self.sink = JudgedSink(self.connection, "u" + self.name, channels, judge)
+        user = "u" + self.name
+        self.sink = JudgedSink(self.connection, user, channels, judge({self.connection, user}))
+        self.worker, self.joined = worker, False
         self.sink.wait = wait
         self.sink.coding = GzipStream() if gzip else None
         self.sink.when_ended = self.leave
-        self.resume = Resume((*channels, BROADCAST), start)
+        self.resume = worker.hub.resume((*channels, BROADCAST), start)
         worker.hub.open(self.sink)
 
     def follow(self) -> bool:
@@ -428,6 +439,24 @@ class Client:
             self.worker.hub.leave(self.sink)
             self.cursor = self.sink.cursors[max(0, len(self.sink.cursors) - 1 - unread)]
             self.worker = None
+
+
+class Client(Visitor[Worker]):
+    """A visitor of workers with one shard."""
+
+    def open(
+        self,
+        worker: Worker,
+        truth: Truth,
+        channels: tuple[str, ...],
+        start: Start,
+        wait: float | None,
+        gzip: bool,
+    ) -> None:
+        def judge(who: set[str]) -> Judge:
+            return Judge(truth, who, channels, start, is_behind=lambda: not worker.is_up_to_date)
+
+        self.connect(worker, judge, channels, start, wait, gzip)
 
 
 class World:

@@ -9,20 +9,19 @@ from typing import Any
 from greenlet import greenlet
 
 from flask_sse_push import vector
-from flask_sse_push.brokers.base import BROADCAST, Bounds, Broker, History, Link, Publication
+from flask_sse_push.brokers.base import Bounds, Broker, History, Link, Publication
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.control import Act, Command, publication
 from flask_sse_push.cursor import EARLIEST, Cursor
 from flask_sse_push.event import Event
 from flask_sse_push.group import Delivery
-from flask_sse_push.http_encoding import GzipStream
 from flask_sse_push.hub import Hub
 from flask_sse_push.resume import Start
 from flask_sse_push.shards import Shard, ShardItem
 from flask_sse_push.wire import encode_body
 
 from .judge import BOGUS, FUTURE
-from .simulation import ALL, CLOCK, KEPT, SETTINGS, TTL, WAITS, Copy, Gate, JudgedSink, Primary, Turn
+from .simulation import ALL, CLOCK, KEPT, SETTINGS, TTL, WAITS, Copy, Gate, Primary, Turn, Visitor
 from .split_judge import COUNT, LegTruth, SplitJudge
 
 
@@ -177,16 +176,8 @@ class SplitWorker:
         return not busy and all(ear.quiet for ear in self.ears)
 
 
-class SplitClient:
-    """A browser."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cursor: str | None = None
-        self.worker: SplitWorker | None = None
-        self.joined = False
-        self.connection = name
-        self._count = 0
+class SplitClient(Visitor[SplitWorker]):
+    """A visitor of workers with several shards."""
 
     def open(
         self,
@@ -197,33 +188,10 @@ class SplitClient:
         wait: float | None,
         gzip: bool,
     ) -> None:
-        self._count += 1
-        self.connection = f"{self.name}.{self._count}"
-        who = {self.connection, "u" + self.name}
-        judge = SplitJudge(world, who, channels, start, worker.is_behind)
-        self.worker, self.joined = worker, False
-        self.sink = JudgedSink(self.connection, "u" + self.name, channels, judge)
-        self.sink.wait = wait
-        self.sink.coding = GzipStream() if gzip else None
-        self.sink.when_ended = self.leave
-        self.resume = worker.hub.resume((*channels, BROADCAST), start)
-        worker.hub.open(self.sink)
+        def judge(who: set[str]) -> SplitJudge:
+            return SplitJudge(world, who, channels, start, worker.is_behind)
 
-    def follow(self) -> bool:
-        if self.worker is None or self.joined:
-            return False
-        frames = self.worker.hub.follow(self.sink, self.resume, 0)
-        self.joined = frames is None
-        if frames:
-            self.sink.write(self.sink.encoded(frames))
-        return bool(frames)
-
-    def leave(self, unread: int = 0) -> None:
-        if self.worker is not None:
-            self.sink.left = True
-            self.worker.hub.leave(self.sink)
-            self.cursor = self.sink.cursors[max(0, len(self.sink.cursors) - 1 - unread)]
-            self.worker = None
+        self.connect(worker, judge, channels, start, wait, gzip)
 
 
 class SplitWorld:

@@ -8,18 +8,15 @@ frame.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from flask_sse_push import batching, fetcher, http_encoding, hub, reader, resume
-from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
 from tests.support.simulation import (
@@ -28,13 +25,13 @@ from tests.support.simulation import (
     KEPT,
     KINDS,
     NAMES,
-    PIECE,
     WAITS,
     Arrival,
     Turn,
     Worker,
     World,
 )
+from tests.support.walk import Walk, explore
 
 Strategy = st.SearchStrategy[Any]
 
@@ -167,23 +164,12 @@ class PromiseMachine(RuleBasedStateMachine):
         self.world.settle()
 
 
-class Walk:
-    """The same steps by plain dice, which are quicker.
+class HubWalk(Walk[World]):
+    """The same steps by plain dice."""
 
-    Each walk has a temper of its own: what is rare in one is frequent in another.
-    """
-
-    def __init__(self, chance: random.Random) -> None:
-        self.world = World()
-        self._chance = chance
-        self._pick = chance.choice
-        self._parts = [ALL] * chance.randrange(4) + [0, 1, 2]
-        # Streams that share a group, in which events wait for long or the bytes are compressed, or both.
-        crowd = tuple(chance.sample(NAMES, 2)), self._pick([0.0, 2.5]), chance.random() < 0.6
-        self._crowd = crowd if chance.random() < 0.5 else None
-
-    #: What may happen, and how often on the average.
-    STEPS: Mapping[str, float] = {
+    names = NAMES
+    kinds = KINDS
+    steps: ClassVar[Mapping[str, float]] = {
         "publish": 18,
         "open": 8,
         "follow": 8,
@@ -209,89 +195,27 @@ class Walk:
         "settle": 1,
     }
 
-    def go(self, steps: int) -> None:
-        if self._chance.random() < 0.5:
-            self.world.populate()
-        weights = [weight * 10 ** self._chance.uniform(-0.7, 0.7) for weight in self.STEPS.values()]
-        for name in self._chance.choices(list(self.STEPS), weights, k=steps):
-            getattr(self, name)()
-        self.world.settle()
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(World(), chance)
 
-    def worker(self) -> Worker:
-        return self._pick(self.world.workers)
+    def ear(self) -> Worker:
+        return self.pick(self.world.workers)
 
-    def client(self) -> int:
-        return self._chance.randrange(4)
+    def event_names(self) -> list[str]:
+        if self.chance.random() < 0.9:
+            return self.chance.sample(self.names, self.pick([1, 1, 2, 3]))
+        return [BROADCAST]
 
     def publish(self) -> None:
-        self.world.publish([self.event() for _ in range(self._pick([1, 1, 2, 3]))])
-
-    def event(self) -> tuple[list[str], list[str], float | None]:
-        chance = self._chance
-        names = chance.sample(NAMES, self._pick([1, 1, 2, 3])) if chance.random() < 0.9 else [BROADCAST]
-        exclude = [f"k{self.client()}"] if chance.random() < 0.1 else []
-        return names, exclude, self._pick([0.0, 1.0]) if chance.random() < 0.05 else None
+        self.world.publish(self.events())
 
     def open(self) -> None:
-        names = tuple(self._chance.sample(NAMES, self._pick([1, 2, 2, 3])))
-        wait = self._pick(WAITS)
-        gzip = self._chance.random() < 0.5
-        if self._crowd and self._chance.random() < 0.8:
-            names, wait, gzip = self._crowd
-        client, worker = self.client(), self._chance.randrange(2)
-        self.world.open(Arrival(client, worker, names, self._pick(KINDS), wait, gzip))
-
-    def follow(self) -> None:
-        self.world.follow(self.client(), self._pick([1, 9]))
-
-    def leave(self) -> None:
-        self.world.clients[self.client()].leave(self._pick([0, 0, 1, 3]))
-
-    def disconnect(self) -> None:
-        self.world.disconnect(self.client())
-
-    def change(self) -> None:
-        join, leave = (self._chance.sample(NAMES, self._pick([0, 1, 1, 2])) for _ in range(2))
-        self.world.change(self.client(), join, leave, self._pick(KINDS))
-
-    def read(self) -> None:
-        self.worker().read(Turn(self._pick(self._parts), self._pick(self._parts)))
-
-    def fetch(self) -> None:
-        self.worker().fetch(lose=self._chance.random() < 0.15)
-
-    def dispatch(self) -> None:
-        self.worker().dispatch(self._pick([1, 2, ALL]))
-
-    def deliver(self) -> None:
-        self.worker().deliver(1)
-
-    def run(self) -> None:
-        self.worker().run()
-
-    def run_all(self) -> None:
-        self.world.run_all()
-
-    def probe(self) -> None:
-        self.worker().probe()
-
-    def lose_the_link(self) -> None:
-        self.worker().read(Turn(ALL, self._pick([0, 1, 2, ALL]), self._pick(["cut", "cut", "deaf"])))
-
-    def reopen(self) -> None:
-        self.worker().reopen()
-
-    def reach(self) -> None:
-        self.worker().gate.reachable = self._chance.random() < 0.7
-
-    def tick(self) -> None:
-        self.world.tick(self._chance.randrange(2), self._pick([0.5, 1.5, 3.0, 12.0]))
-
-    def time_passes(self) -> None:
-        CLOCK.micros += self._pick([1, 3, 100, 1000, 20_000_000, 70_000_000])
+        names, wait, gzip = self.stream(self.stream_names())
+        client, worker = self.client(), self.chance.randrange(2)
+        self.world.open(Arrival(client, worker, names, self.pick(self.kinds), wait, gzip))
 
     def forget_all(self) -> None:
-        self.world.forget_all(self._chance.random() < 0.5)
+        self.world.forget_all(self.chance.random() < 0.5)
 
     def copy(self) -> None:
         self.world.copy()
@@ -300,21 +224,10 @@ class Walk:
         self.world.fail_over()
 
     def tamper(self) -> None:
-        self.world.tamper(self._pick((*NAMES, BROADCAST, CONTROL)), self._pick(["all", "newest", "oldest"]))
-
-    def settle(self) -> None:
-        self.world.settle()
+        self.world.tamper(self.tampered_name(), self.tampering())
 
 
-@pytest.fixture(autouse=True)
-def _simulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (memory, hub, reader, fetcher):
-        monkeypatch.setattr(module, "time", CLOCK)
-    monkeypatch.setattr(resume, "MAX_PIECE", PIECE)
-    monkeypatch.setattr(batching, "MAX_EVENTS", 3)
-    monkeypatch.setattr(http_encoding, "MAX_WINDOWS", 2)
-    for module in (fetcher, reader):
-        monkeypatch.setattr(module, "MAX_AT_ONCE", 2)
+pytestmark = pytest.mark.usefixtures("simulation")
 
 
 def test_hypothesis_finds_no_way_to_break_the_promise() -> None:
@@ -331,15 +244,7 @@ def test_hypothesis_finds_no_way_to_break_the_promise() -> None:
 
 @pytest.mark.parametrize("steps", [50, 200])
 def test_random_walks_find_no_way_to_break_the_promise(steps: int) -> None:
-    # The gate walks the same ways each time; HUB_MODEL_SEED explores others.
-    first = int(os.environ.get("HUB_MODEL_SEED", "0"))
-    for seed in range(first, first + 40_000 // steps):
-        try:
-            Walk(random.Random(seed)).go(steps)
-        except AssertionError as error:
-            raise AssertionError(
-                f"Walk(random.Random({seed})).go({steps}) broke the promise: {error}"
-            ) from error
+    explore(HubWalk, steps, total=40_000)
 
 
 def test_a_failover_that_lost_nothing_is_no_reset() -> None:

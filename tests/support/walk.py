@@ -1,0 +1,157 @@
+"""Steps through a simulation by dice, which are quicker than hypothesis: the same seed takes the same way."""
+
+from __future__ import annotations
+
+import os
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from flask_sse_push.brokers.base import BROADCAST
+from flask_sse_push.control import CONTROL
+
+from .simulation import ALL, CLOCK, WAITS, Turn, Worker, World
+from .split_simulation import Ear, SplitWorld
+
+T = TypeVar("T")
+W = TypeVar("W", World, SplitWorld)
+
+
+class Walk(ABC, Generic[W]):
+    """Each walk has a temper of its own: what is rare in one is frequent in another."""
+
+    #: The channels.
+    names: ClassVar[Sequence[str]]
+    #: What a client may come with; most have their own cursor.
+    kinds: ClassVar[Sequence[str]]
+    #: What may happen, and how often on the average.
+    steps: ClassVar[Mapping[str, float]]
+    world: W
+
+    def __init__(self, world: W, chance: random.Random) -> None:
+        self.world = world
+        self.chance = chance
+        self._parts = [ALL] * chance.randrange(4) + [0, 1, 2]
+        # Streams that share a group, in which events wait for long or the bytes are compressed, or both.
+        crowd = tuple(chance.sample(self.names, 2)), self.pick([0.0, 2.5]), chance.random() < 0.6
+        self._crowd = crowd if chance.random() < 0.5 else None
+
+    def go(self, steps: int) -> None:
+        if self.chance.random() < 0.5:
+            self.world.populate()
+        weights = [weight * 10 ** self.chance.uniform(-0.7, 0.7) for weight in self.steps.values()]
+        for name in self.chance.choices(list(self.steps), weights, k=steps):
+            getattr(self, name)()
+        self.world.settle()
+
+    # -- what is drawn; another order of drawing is another walk by the same seed
+
+    def pick(self, options: Sequence[T]) -> T:
+        return self.chance.choice(options)
+
+    @abstractmethod
+    def ear(self) -> Worker | Ear:
+        """One of those that read, fetch and probe by themselves."""
+
+    @abstractmethod
+    def event_names(self) -> list[str]:
+        """The channels of an event."""
+
+    def client(self) -> int:
+        return self.chance.randrange(4)
+
+    def event(self) -> tuple[list[str], list[str], float | None]:
+        names = self.event_names()
+        exclude = [f"k{self.client()}"] if self.chance.random() < 0.1 else []
+        return names, exclude, self.pick([0.0, 1.0]) if self.chance.random() < 0.05 else None
+
+    def events(self) -> list[tuple[list[str], list[str], float | None]]:
+        return [self.event() for _ in range(self.pick([1, 1, 2, 3]))]
+
+    def stream_names(self) -> tuple[str, ...]:
+        return tuple(self.chance.sample(self.names, self.pick([1, 2, 2, 3])))
+
+    def stream(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], float | None, bool]:
+        """The channels of a new stream, how long its events may wait, and whether it is compressed."""
+        wait = self.pick(WAITS)
+        gzip = self.chance.random() < 0.5
+        if self._crowd and self.chance.random() < 0.8:
+            return self._crowd
+        return names, wait, gzip
+
+    def tampered_name(self) -> str:
+        return self.pick((*self.names, BROADCAST, CONTROL))
+
+    def tampering(self) -> str:
+        return self.pick(["all", "newest", "oldest"])
+
+    # -- the steps that are the same in every world
+
+    def follow(self) -> None:
+        self.world.follow(self.client(), self.pick([1, 9]))
+
+    def leave(self) -> None:
+        self.world.clients[self.client()].leave(self.pick([0, 0, 1, 3]))
+
+    def disconnect(self) -> None:
+        self.world.disconnect(self.client())
+
+    def change(self) -> None:
+        join, leave = (self.chance.sample(self.names, self.pick([0, 1, 1, 2])) for _ in range(2))
+        self.world.change(self.client(), join, leave, self.pick(self.kinds))
+
+    def read(self) -> None:
+        self.ear().read(Turn(self.pick(self._parts), self.pick(self._parts)))
+
+    def fetch(self) -> None:
+        self.ear().fetch(lose=self.chance.random() < 0.15)
+
+    def dispatch(self) -> None:
+        self.pick(self.world.workers).dispatch(self.pick([1, 2, ALL]))
+
+    def deliver(self) -> None:
+        self.pick(self.world.workers).deliver(1)
+
+    def run(self) -> None:
+        self.pick(self.world.workers).run()
+
+    def run_all(self) -> None:
+        self.world.run_all()
+
+    def probe(self) -> None:
+        self.ear().probe()
+
+    def lose_the_link(self) -> None:
+        self.ear().read(Turn(ALL, self.pick([0, 1, 2, ALL]), self.pick(["cut", "cut", "deaf"])))
+
+    def reopen(self) -> None:
+        self.ear().reopen()
+
+    def reach(self) -> None:
+        self.ear().gate.reachable = self.chance.random() < 0.7
+
+    def tick(self) -> None:
+        self.world.tick(self.chance.randrange(2), self.pick([0.5, 1.5, 3.0, 12.0]))
+
+    def time_passes(self) -> None:
+        CLOCK.micros += self.pick([1, 3, 100, 1000, 20_000_000, 70_000_000])
+
+    def settle(self) -> None:
+        self.world.settle()
+
+
+def explore(walk: Callable[[random.Random], Walk[Any]], steps: int, total: int) -> None:
+    """Goes many walks of so many steps, `total` steps in all.
+
+    The gate walks the same ways each time; HUB_MODEL_SEED explores others.
+    """
+    first = int(os.environ.get("HUB_MODEL_SEED", "0"))
+    for seed in range(first, first + total // steps):
+        way = walk(random.Random(seed))
+        try:
+            way.go(steps)
+        except AssertionError as error:
+            raise AssertionError(
+                f"{type(way).__name__}(random.Random({seed})).go({steps}) broke the promise: {error}"
+            ) from error

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from flask import Flask, Request, abort
 
-from . import access, cors, login, query
+from . import access, cors, login
 from .auth import NOBODY, Identity, refused_token
 from .config import Settings
 from .errors import ConfigError, ErrorCode, Refused
 from .event import checked_channels
-from .tickets import LONGEST, PARAMETER, StreamSecrets, Ticket, Tickets, stream_secrets
+from .query import Asked
+from .tickets import LONGEST, StreamSecrets, Ticket, Tickets, stream_secrets
 
 
 @dataclass
@@ -65,17 +66,17 @@ class Admission:
         self.settings = settings
         self._hooks = hooks
 
-    def grant(self, request: Request) -> Grant:
-        """What the request may have. A ticket is looked at here, but not used up.
+    def grant(self, request: Request, asked: Asked) -> Grant:
+        """What the request may have of what it asks for. A ticket is looked at here, but not used up.
 
-        :raises Refused: 400, 401 or 403.
+        :raises Refused: 401 or 403.
         """
         if self.settings.cors_origins:
             cors.check(request, self.settings.cors_origins)
         began = time.monotonic()
-        channels = query.channels(request.args, self.settings.max_channels)
-        ticket = self._ticket(request)
-        if ticket is not None and not query.names_channels(request.args):
+        channels = asked.channels
+        ticket = None if asked.ticket is None else self._tickets().read(asked.ticket)
+        if ticket is not None and not asked.names_channels:
             channels = ticket.channels
         identity = self._identity(request) if ticket is None else self._ticket_identity(ticket)
         grant = Grant(identity, channels, ticket, began)
@@ -176,10 +177,6 @@ class Admission:
         return bool(self._hooks.identify) or login.is_used(self._app)
 
     # -- tickets -----------------------------------------------------------------------------------------
-
-    def _ticket(self, request: Request) -> Ticket | None:
-        text = query.given(request.args, PARAMETER)
-        return None if text is None else self._tickets().read(text)
 
     def _ticket_identity(self, ticket: Ticket) -> Identity:
         """Whose ticket it is. Without a way to load users, the user is the id that the ticket names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,8 +59,8 @@ class SSEBlueprint(Blueprint):
         self._reports = monitor.Bucket()
         self.app_url_value_preprocessor(page.note_begin)
         self.record_once(self._add_to_templates)
+        self.record(self._watch_origins)
         self.url_value_preprocessor(read_query)
-        self.after_request(self._allow_origin)
         self.app_errorhandler(Refused)(self._refuse)
         add_commands(self)
 
@@ -85,6 +86,12 @@ class SSEBlueprint(Blueprint):
         :raises ConfigError: naming the wrong key.
         """
         app.register_blueprint(self, url_prefix=Settings.load(app.config).url_prefix)
+
+    def _watch_origins(self, state: BlueprintSetupState) -> None:
+        """Lets pages of the listed origins read any answer under the prefix, the client's module too."""
+        if Settings.load(state.app.config).cors_origins:  # else no request pays for it
+            name = f"{state.name_prefix}.{state.name}".lstrip(".")
+            state.app.after_request(partial(self._allow_origin, name))
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:
         state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))
@@ -408,10 +415,9 @@ class SSEBlueprint(Blueprint):
     def _refuse(self, refused: Refused) -> Response:
         return self._door.refuse(refused, request)
 
-    def _allow_origin(self, response: Response) -> Response:
-        """Lets pages of the listed origins read any answer under the prefix, the client's module too."""
+    def _allow_origin(self, name: str, response: Response) -> Response:
         allowed = self._door.settings.cors_origins
-        if allowed:
+        if allowed and request.blueprint == name:
             preflight = request.method == "OPTIONS"
             origin = request.headers.get("Origin")
             response.headers.update(cors.headers(origin, allowed, preflight=preflight))

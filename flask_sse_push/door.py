@@ -12,18 +12,22 @@ from typing import Any
 from flask import Flask, Request, Response, jsonify, request
 from werkzeug.datastructures import Headers
 
-from . import logs, query, tickets
+from . import logs, tickets
 from .admission import Admission, Grant, Hooks
 from .auth import refused_token
-from .brokers.base import BROADCAST
 from .config import Settings
 from .errors import BrokerUnavailable, ErrorCode, Refused, error_body
 from .http_encoding import GzipStream
 from .hub import Hub
+from .query import Asked, Queries, accepts_gzip
 from .runtime import Runtime
 from .signals import StreamSignals
 from .transports import StreamSink, stream
 from .wire import GZIP_HEADERS, HEADERS, NEGOTIATED_HEADERS, jittered_ms
+
+_PLAIN, _NEGOTIATED, _GZIP = (
+    tuple(headers.items()) for headers in (HEADERS, NEGOTIATED_HEADERS, GZIP_HEADERS)
+)
 
 
 class StreamResponse(Response):
@@ -41,6 +45,7 @@ class Door:
 
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self.admission = Admission(app, settings, hooks)
+        self._queries = Queries(settings.max_channels)
         self.runtime = Runtime(settings, app.json.dumps, StreamSignals(app), self.admission.judge)
 
     @property
@@ -51,6 +56,7 @@ class Door:
     def begin_anew(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """Closes what runs, and goes on with other settings; see `Runtime.begin_anew`."""
         self.admission.settings = settings
+        self._queries = Queries(settings.max_channels)
         self.runtime.begin_anew(settings, clock)
 
     # -- coming in ---------------------------------------------------------------------------------------
@@ -68,41 +74,42 @@ class Door:
             raise self._full()
         address = quotas.address(request.remote_addr)
         quotas.admit("address", address)
-        grant = self.admission.grant(request)
+        asked = self._queries.of(request)
+        grant = self.admission.grant(request, asked)
         user_id = grant.identity.user_id
         quotas.admit("user", user_id)
-        start = query.start(request.args, request.environ.get("HTTP_LAST_EVENT_ID"))
-        resume = hub.resume((*grant.channels, BROADCAST), start)
-        sink = self._sink(request, grant, user_id)
+        sink = self._sink(request, grant, user_id, asked)
+        start = asked.start_for(request.environ.get("HTTP_LAST_EVENT_ID"))
+        way = hub.way(sink.subscribed, start)
         if len(hub) >= (runtime.request_places(places) if sink.holds_request else places):
             raise self._full()
-        headers = self._encode(sink, request)
+        headers = Headers()
+        headers[:] = self._encode(sink, request)  # a third of what it costs to give them to `Headers`
         if request.method != "HEAD":
             self._take_place(sink, grant, address)
-        response = StreamResponse(stream(hub, sink, resume, self.settings), headers=headers)
+        response = StreamResponse(stream(hub, sink, way, self.settings), headers=headers)
         if sink.hold is not None:
             response.call_on_close(partial(_give_back_unused, sink, hub))
         return response
 
-    def _sink(self, request: Request, grant: Grant, user_id: str | None) -> StreamSink:
+    def _sink(self, request: Request, grant: Grant, user_id: str | None, asked: Asked) -> StreamSink:
         connection = secrets.token_urlsafe(9)
         sink = self.runtime.transports.sink(request.environ, connection, user_id, grant.channels)
         sink.grant = grant if grant.can_change(self.settings) else None
-        sink.tagged = query.tagged(request.args)
-        sink.wait = query.batch(request.args)
+        sink.tagged, sink.wait = asked.tagged, asked.wait
         of_streams = self.admission.secrets()
         if of_streams is not None:
             sink.secret = of_streams.of(connection, user_id)
         return sink
 
-    def _encode(self, sink: StreamSink, request: Request) -> Mapping[str, str]:
+    def _encode(self, sink: StreamSink, request: Request) -> tuple[tuple[str, str], ...]:
         """The headers of the stream, which is compressed when its client would have it so."""
         if not self.settings.http_compression:
-            return HEADERS
-        if not query.accepts_gzip(request.accept_encodings):
-            return NEGOTIATED_HEADERS
+            return _PLAIN
+        if not accepts_gzip(request.accept_encodings):
+            return _NEGOTIATED
         sink.coding = GzipStream()
-        return GZIP_HEADERS
+        return _GZIP
 
     def _take_place(self, sink: StreamSink, grant: Grant, address: str | None) -> None:
         """Counts the stream, and uses up its ticket; neither, when one of them fails."""
@@ -159,7 +166,9 @@ def read_query(endpoint: str | None, values: dict[str, Any] | None) -> None:
         asked.query_string.decode()
     except UnicodeDecodeError as error:
         raise Refused(400, ErrorCode.INVALID_FORMAT, "the query is not UTF-8") from error
-    if tickets.PARAMETER in asked.args:  # read first: from here on the query has no ticket
+    raw = asked.query_string
+    may_have_one = tickets.PARAMETER.encode() in raw or b"%" in raw  # spares the others reading their query
+    if may_have_one and tickets.PARAMETER in asked.args:  # read first: from here on the query has no ticket
         _hide_ticket(asked)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from .batching import Batching
 from .brokers.base import Broker
-from .catchup import CatchUp, Single, Split, start_of
+from .catchup import CatchUp, way_of
 from .config import Settings
 from .control import CONTROL, Act, Commands
 from .cursor import Cursor
@@ -31,7 +31,7 @@ from .group import Delivery, Group, frames_for
 from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
 from .observer import Observer
 from .replica import Replica
-from .resume import Opening, Piece, Resume, Shelf, Start, reset_frame
+from .resume import Opening, Piece, Shelf, Start, reset_frame
 from .rooms import Rooms
 from .shards import Shard, ShardItem, Shards
 from .sink import Sink
@@ -138,7 +138,7 @@ class Hub:
             self._rooms.forget(sink)
             self._shards.exit(sink.subscribed, now)
             if not self._sinks:
-                self._shards.exit([CONTROL], now)
+                self._shards.exit((CONTROL,), now)
         self._observer.closed(sink)
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Sink]:
@@ -146,22 +146,18 @@ class Hub:
         with self._lock:
             return self.usher.matching(user_id=user_id, channel=channel)
 
-    def resume(self, channels: tuple[str, ...], start: Start) -> Resume | Split:
+    def way(self, channels: tuple[str, ...], start: Start) -> CatchUp:
         """What a stream of `channels` that begins at `start` has to catch up with; for `follow`."""
-        route = self._shards.route(channels)
-        return Split(route, start) if route.is_split else Resume(channels, start_of(route, start))
+        return way_of(self._shards.route(channels), start)
 
-    def follow(self, sink: Sink, resume: Resume | Split, timeout: float) -> bytes | None:
-        """The next frames that the stream missed; None once it has joined its group.
+    def follow(self, sink: Sink, way: CatchUp, timeout: float) -> bytes | None:
+        """The next frames that the stream missed; None once it has joined its group, and has them all.
 
         The look for missed events and the join are one step under the lock: nothing fits in between.
 
         :returns: b"" when the broker could not be asked within `timeout` seconds, and when it is ending.
         """
         deadline = time.monotonic() + timeout
-        way = (
-            resume if isinstance(resume, Split) else Single(self._shards.route(resume.channels).only, resume)
-        )
         while True:
             with self._lock:
                 if sink.dismissed:
@@ -201,6 +197,9 @@ class Hub:
         if piece.limited:
             sink.events -= sum(sink.is_excluded(entry.exclude) for entry in piece.entries)
         sink.bytes += len(missed)
+        if opening is not None and way.is_served() and sink.carry(missed):
+            self._join(sink, way)
+            return None
         return missed
 
     def _frames(self, sink: Sink, piece: Piece) -> bytes:
@@ -365,7 +364,7 @@ class Hub:
             self._start()
         deadline = time.monotonic() + timeout
         with self._lock:
-            self._shards.enter([CONTROL])
+            self._shards.enter((CONTROL,))
         while not self._timeline.replicas[CONTROL].live:
             if time.monotonic() > deadline:
                 self.unattend()
@@ -376,7 +375,7 @@ class Hub:
     def unattend(self) -> None:
         """Takes back an `attend`."""
         with self._lock:
-            self._shards.exit([CONTROL], self._clock())
+            self._shards.exit((CONTROL,), self._clock())
 
     def errand(self, handler: Callable[[], Iterable[Act]]) -> None:
         """Has the dispatcher call `handler` as it does handlers of commands, soon. Any thread may call."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from werkzeug.datastructures import Accept, MultiDict
+from werkzeug.wrappers import Request
 
 from . import batching
 from .config import MAX_BATCH_MS
@@ -10,10 +13,74 @@ from .cursor import MAX_LENGTH
 from .errors import ErrorCode, InvalidEvent, Refused
 from .event import checked_channel
 from .resume import Start
+from .tickets import PARAMETER as TICKET
 
 DEFAULT_CHANNEL = "sse"
 #: Stands for a cursor that is too long to be one: it is kept short, and answered like any unknown one.
 _TOO_LONG = "?"
+#: Parameters whose values many clients share.
+_COMMON = frozenset({"channels", "channel", "last", "tagged", "batch"})
+#: Queries remembered, and the longest one in bytes.
+MAX_KEPT, MAX_KEPT_SIZE = 1024, 500
+
+
+class Asked(NamedTuple):
+    """What a query asks for. `wait` is in seconds; None: as the app has it."""
+
+    channels: tuple[str, ...]
+    names_channels: bool  # else they are the default
+    start: Start
+    tagged: bool
+    wait: float | None
+    ticket: str | None
+
+    def start_for(self, last_event_id: str | None) -> Start:
+        """Where a request with that header begins: its cursor counts more than what the query says."""
+        return _start_after(last_event_id) if last_event_id else self.start
+
+
+class Queries:
+    """Reads the queries of streams.
+
+    Those that say nothing of their client are remembered: pages open the same ones again and again, and
+    reading takes longer than all that the blueprint does besides until the view is called.
+
+    :param most: channels that a stream may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[bytes, Asked] = {}
+
+    def of(self, request: Request) -> Asked:
+        """What a request asks for.
+
+        :raises Refused: 400.
+        """
+        raw = request.query_string
+        asked = self._known.get(raw)
+        if asked is None:
+            asked = read(request.args, self._most)
+            if len(raw) <= MAX_KEPT_SIZE and request.args.keys() <= _COMMON:
+                if len(self._known) >= MAX_KEPT:
+                    self._known.clear()
+                self._known[raw] = asked
+        return asked
+
+
+def read(args: MultiDict[str, str], most: int) -> Asked:
+    """What the parameters of a query ask for.
+
+    :raises Refused: 400.
+    """
+    return Asked(
+        channels(args, most),
+        any(args.getlist("channels")) or any(args.getlist("channel")),
+        start(args),
+        given(args, "tagged") == "1",
+        batch(args),
+        given(args, TICKET),
+    )
 
 
 def given(args: MultiDict[str, str], name: str) -> str | None:
@@ -37,32 +104,25 @@ def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
         raise _bad(f"channel {error.problem}") from error
 
 
-def names_channels(args: MultiDict[str, str]) -> bool:
-    """Whether the query names any channel."""
-    return any(args.getlist("channels")) or any(args.getlist("channel"))
+def _start_after(cursor: str) -> Start:
+    """To begin after a cursor of any kind: one that cannot be resumed from gets an `sse.reset`."""
+    return Start(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
 
 
-def start(args: MultiDict[str, str], last_event_id: str | None) -> Start:
-    """Where to begin: the cursor of the header, else of the query, else the newest `?last=N` events.
-
-    A cursor of any kind is accepted here: one that cannot be resumed from gets an `sse.reset`.
+def start(args: MultiDict[str, str]) -> Start:
+    """Where to begin: after the cursor of the query, else with the newest `?last=N` events.
 
     :raises Refused: 400, for a `last` that is not a number.
     """
-    cursor = last_event_id or given(args, "last_event_id") or given(args, "lastEventId")
+    cursor = given(args, "last_event_id") or given(args, "lastEventId")
     if cursor:
-        return Start(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
+        return _start_after(cursor)
     last = given(args, "last")
     if last is None:
         return Start()
     if not (last.isascii() and last.isdigit() and len(last) < 10):
         raise _bad(f"last is {last[:40]!r}, must be a number of events")
     return Start(newest=int(last))
-
-
-def tagged(args: MultiDict[str, str]) -> bool:
-    """Whether each event is to name its channels in a field `channel:`; `?tagged=1` asks for it."""
-    return given(args, "tagged") == "1"
 
 
 def batch(args: MultiDict[str, str]) -> float | None:

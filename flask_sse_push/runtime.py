@@ -6,7 +6,6 @@ Everything is made anew after a fork, so `--preload` and publishing from the mas
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -151,12 +150,12 @@ class Runtime:
     @property
     def _open(self) -> Streams | None:
         """What this process has once it has streams; None before."""
-        return self._parts.get(os.getpid(), {}).get("streams")
+        return self._parts.get(worker.pid, {}).get("streams")
 
     def _part(self, name: str) -> Any:
-        parts = self._parts.get(os.getpid())
+        parts = self._parts.get(worker.pid)
         if parts is None:
-            parts = self._parts.setdefault(os.getpid(), {})
+            parts = self._parts.setdefault(worker.pid, {})
         if name not in parts:
             parts.setdefault(name, self._make(name))
         return parts[name]
@@ -208,7 +207,7 @@ class Runtime:
 
     def close(self) -> None:
         """Ends this process's streams and connections; may be called twice."""
-        parts = self._parts.pop(os.getpid(), {})
+        parts = self._parts.pop(worker.pid, {})
         for name in ("streams", "registry", "meters", "broker"):
             if name in parts:
                 parts[name].close()

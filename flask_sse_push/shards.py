@@ -6,6 +6,7 @@ Each shard has an order of its own; between two shards there is none. All but `r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from .brokers.base import BROADCAST, Broker, Entry, shard_of
@@ -17,6 +18,9 @@ from .replica import NOW, Replica
 from .resume import Moment
 from .timeline import Item, Timeline
 from .vector import ANY, Vector, mark_of
+
+#: Routes kept: many streams have the same channels, and each asks for its route several times.
+MAX_ROUTES = 1024
 
 #: What a reader or a fetcher brought, and where it belongs.
 ShardItem = tuple[Timeline, Item]
@@ -145,16 +149,14 @@ class Shards:
         self, brokers: Sequence[Broker], inbox: str, put: Callable[[ShardItem], None], settings: Settings
     ) -> None:
         self.all = [Shard(number, each, inbox, put, settings) for number, each in enumerate(brokers)]
+        #: Where channels lie.
+        self.route: Callable[[tuple[str, ...]], Route] = lru_cache(MAX_ROUTES)(partial(Route, self.all))
 
-    def route(self, channels: Sequence[str]) -> Route:
-        """Where channels lie."""
-        return Route(self.all, channels)
-
-    def enter(self, channels: Sequence[str]) -> None:
+    def enter(self, channels: tuple[str, ...]) -> None:
         """Counts a stream that uses the channels."""
         self.route(channels).enter(channels)
 
-    def exit(self, channels: Sequence[str], now: float) -> None:
+    def exit(self, channels: tuple[str, ...], now: float) -> None:
         """Counts a stream that left the channels. `now` is monotonic seconds."""
         self.route(channels).exit(channels, now)
 

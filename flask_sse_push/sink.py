@@ -108,6 +108,10 @@ class Sink(ABC):
         for sink in sinks:
             sink.write(chunk)
 
+    def carry(self, opening: bytes) -> bool:
+        """Takes the frames of its opening when it can send them after it has joined; returns whether."""
+        return False
+
     def join(self) -> None:  # noqa: B027 (most kinds have nothing to do)
         """Called in the step in which the stream joins its group; must not switch to another thread."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+from functools import cache
 from typing import Any
 
 #: Share of a worker's places for requests that streams may take: the rest is for pages.
@@ -11,8 +13,19 @@ SHARE = 0.9
 #: Descriptors a worker needs beside its streams: listener, Redis, logs, files of pages.
 SPARE_FILES = 100
 
+#: The number of this process: asked of the kernel each time, it would cost a handshake 2 µs.
+pid = os.getpid()
+
 _found: list[Any] = []
 _leaving: list[bool] = []
+
+
+def _note_fork() -> None:
+    global pid
+    pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 def remember(worker: Any) -> None:
@@ -60,7 +73,8 @@ def request_places() -> int | None:
     return max(1, int(places * SHARE))
 
 
+@cache
 def file_places() -> int:
-    """Streams that the limit of open files leaves room for."""
+    """Streams that the limit of open files leaves room for, as it was at the first call."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000

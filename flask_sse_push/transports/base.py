@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..catchup import Split
+from ..catchup import CatchUp
 from ..config import Settings
 from ..errors import ErrorCode, error_body
 from ..hub import Hub
-from ..resume import Resume
 from ..sink import Sink
 from ..wire import comment, control, jittered_ms, retry_line
 
 #: Seconds until a stream that waits for a silent broker is told so.
 PATIENCE = 2.0
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
+
 #: Seconds after which a waiting stream looks whether it is to end: a worker stops in two.
 STEP = 0.25
 
@@ -25,10 +26,7 @@ STEP = 0.25
 class StreamSink(Sink):
     """A stream that a generator serves while it catches up."""
 
-    __slots__ = ("_client", "_last", "_settings", "_writing", "first")
-
-    #: Whether it may take the connection over before the body has begun: `first` then goes out with the head.
-    joins_first = False
+    __slots__ = ("_client", "_last", "_settings", "_writing")
 
     def __init__(
         self,
@@ -42,7 +40,6 @@ class StreamSink(Sink):
         self._settings = settings
         self._client = client  # the socket, where the server shows it
         self._last: bytes | None = None  # the frame that ends the stream
-        self.first: bytes | None = None  # the body's first chunk, while the server has not been given it
         self._writing: float | None = None  # since when the server has been sending a chunk
         _bound_silence(client, settings.write_timeout + settings.heartbeat)
 
@@ -61,6 +58,10 @@ class StreamSink(Sink):
             self._last = frame
             if self.coding is not None:
                 self.coding.freeze()
+
+    def opened(self, frames: bytes) -> bytes:
+        """The first chunk of the body, which is to have these frames."""
+        return self.encoded(retry_line(jittered_ms(self._settings.retry)) + frames)
 
     def take(self) -> bytes:
         """The next chunk to send; b"" when the stream has ended and all was taken. May block."""
@@ -96,31 +97,24 @@ def _bound_silence(client: Any, seconds: float) -> None:
     Otherwise it sends again for a quarter of an hour. A client that is there and does not read is cut by us
     before, without a word in the log; one that is back from a tunnel soon goes on.
     """
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
-    if option is not None and client is not None:
+    if _USER_TIMEOUT is not None and client is not None:
         with contextlib.suppress(OSError, AttributeError):  # not over TCP
-            client.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
+            client.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
 
 
-def stream(hub: Hub, sink: StreamSink, resume: Resume | Split, settings: Settings) -> Iterator[bytes]:
+def stream(hub: Hub, sink: StreamSink, way: CatchUp, settings: Settings) -> Iterator[bytes]:
     """The response body: the opening, what was missed, then live frames until the stream ends.
 
     A hijacking sink takes the connection over when it joins, and the body simply ends. When all that was
-    missed fits into the first chunk, it joins before that, and the body is empty. Nothing is registered
+    missed fits into the first chunk, it joins with that, and the body is empty. Nothing is registered
     before the first step, so a body that never starts (HEAD) leaves nothing behind.
     """
     hub.open(sink)
     try:
-        at_hand = hub.follow(sink, resume, 0)
-        first = retry_line(jittered_ms(settings.retry)) + (at_hand or comment("looking up what was missed"))
-        sink.first = sink.encoded(first)
-        more = hub.follow(sink, resume, 0) if at_hand and sink.joins_first else b""
-        if more is not None:
-            first, sink.first = sink.first, None
-            yield from sink.sending(first)
-            if more:
-                yield from sink.sending(sink.encoded(more))
-            yield from _catch_up(hub, sink, resume, settings)
+        at_hand = hub.follow(sink, way, 0)
+        if at_hand is not None:
+            yield from sink.sending(sink.opened(at_hand or comment("looking up what was missed")))
+            yield from _catch_up(hub, sink, way, settings)
         if not sink.hijacked:
             while chunk := sink.take():
                 yield from sink.sending(chunk)
@@ -130,11 +124,11 @@ def stream(hub: Hub, sink: StreamSink, resume: Resume | Split, settings: Setting
             hub.leave(sink)
 
 
-def _catch_up(hub: Hub, sink: StreamSink, resume: Resume | Split, settings: Settings) -> Iterator[bytes]:
+def _catch_up(hub: Hub, sink: StreamSink, way: CatchUp, settings: Settings) -> Iterator[bytes]:
     due = time.monotonic() + PATIENCE
     told = False
     while not sink.ended:
-        frames = hub.follow(sink, resume, STEP)
+        frames = hub.follow(sink, way, STEP)
         if frames is None:
             return
         if not frames:

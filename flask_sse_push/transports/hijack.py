@@ -98,10 +98,20 @@ class Lines:
 class HijackSink(StreamSink):
     """One taken-over connection. Until it has joined, the response's generator serves it."""
 
-    __slots__ = ("_backlog", "_ending", "_fd", "_headless", "_lines", "_sent", "_since", "_waiting", "fd")
+    __slots__ = (
+        "_backlog",
+        "_ending",
+        "_fd",
+        "_first",
+        "_headless",
+        "_lines",
+        "_sent",
+        "_since",
+        "_waiting",
+        "fd",
+    )
 
     holds_request = False
-    joins_first = True
     #: What ends the body.
     terminator = b""
 
@@ -122,6 +132,7 @@ class HijackSink(StreamSink):
         self._waiting = 0  # bytes in the backlog
         self._since = 0.0  # since when the client has taken nothing
         self._ending = False
+        self._first: bytes | None = None  # the body's first chunk, which goes out with the head
         self._headless = False  # the head of the response has not been sent: everything waits for it
         self._sent = 0  # bytes the client sent
 
@@ -133,8 +144,12 @@ class HijackSink(StreamSink):
     def buffered(self) -> int:
         return self._waiting if self._backlog else 0
 
+    def carry(self, opening: bytes) -> bool:
+        self._first = self.opened(opening)
+        return True
+
     def join(self) -> None:
-        first, self.first = self.first, None
+        first, self._first = self._first, None
         if first is None:
             self.fd = self._fd = self._lines.add(self, self._client, None)
         else:
@@ -155,8 +170,9 @@ class HijackSink(StreamSink):
         if sent.startswith(b"HTTP/"):
             self._backlog[0] = head + end + self._backlog[0]
             self._waiting += len(head) + len(end)
-        self._lines.want_room(self._fd, True)
-        self.flush()
+        self._send_waiting()
+        if self._backlog is not None:
+            self._lines.want_room(self._fd, True)
 
     @classmethod
     def write_all(cls, sinks: Iterable[Sink], chunk: bytes) -> None:
@@ -203,9 +219,13 @@ class HijackSink(StreamSink):
 
     def flush(self) -> None:
         """Sends what waits, as far as the client takes it."""
+        if not self._headless:
+            self._send_waiting()
+            if self.fd != DETOUR:
+                self._lines.want_room(self.fd, False)
+
+    def _send_waiting(self) -> None:
         backlog = self._backlog or []
-        if self._headless:
-            return
         while backlog:
             try:
                 sent = os.write(self._fd, backlog[0])
@@ -225,7 +245,6 @@ class HijackSink(StreamSink):
             self.close()
         else:
             self.fd = self._fd
-            self._lines.want_room(self._fd, False)
 
     def end(self, frame: bytes) -> None:
         if not self.hijacked:

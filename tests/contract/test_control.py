@@ -13,10 +13,11 @@ import redis
 
 from flask_sse_push import MessageAnnouncer, brokers
 from flask_sse_push.brokers.base import Broker
+from flask_sse_push.catchup import CatchUp
 from flask_sse_push.config import Settings
 from flask_sse_push.control import CONTROL, Act
 from flask_sse_push.hub import Hub
-from flask_sse_push.resume import Resume, Start
+from flask_sse_push.resume import Start
 from flask_sse_push.sink import Sink
 from tests.support.deadline import eventually
 
@@ -32,15 +33,15 @@ class Record(Sink):
         self.ended = False
         self.hub = hub
         hub.open(self)
-        self.resume = Resume(self.subscribed, Start())
+        self.way = hub.way(self.subscribed, Start())
         self.follow()
 
     def follow(self) -> None:
         """Lets it catch up and join its group."""
-        eventually(lambda: self._joined(self.resume), every=0.001)
+        eventually(lambda: self._joined(self.way), every=0.001)
 
-    def _joined(self, resume: Resume) -> bool:
-        frames = self.hub.follow(self, resume, 1)
+    def _joined(self, way: CatchUp) -> bool:
+        frames = self.hub.follow(self, way, 1)
         self.got += frames or b""
         return frames is None
 

@@ -419,14 +419,14 @@ class Visitor(Generic[W]):
         self.sink.wait = wait
         self.sink.coding = GzipStream() if gzip else None
         self.sink.when_ended = self.leave
-        self.resume = worker.hub.resume((*channels, BROADCAST), start)
+        self.way = worker.hub.way((*channels, BROADCAST), start)
         worker.hub.open(self.sink)
 
     def follow(self) -> bool:
         """Takes one piece of what was missed; returns whether there was one."""
         if self.worker is None or self.joined:
             return False
-        frames = self.worker.hub.follow(self.sink, self.resume, 0)
+        frames = self.worker.hub.follow(self.sink, self.way, 0)
         self.joined = frames is None
         if frames:
             self.sink.write(self.sink.encoded(frames))

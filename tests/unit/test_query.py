@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from werkzeug.datastructures import MultiDict
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
 
 from flask_sse_push.cursor import MAX_LENGTH, parse
 from flask_sse_push.errors import ErrorCode, InvalidEvent, Refused
-from flask_sse_push.query import batch, channels, start
+from flask_sse_push.query import MAX_KEPT, MAX_KEPT_SIZE, Queries, batch, channels, read, start
 from flask_sse_push.resume import Start
 
 Pairs = list[tuple[str, str]]
@@ -83,14 +85,14 @@ def test_as_many_channels_as_allowed_are_counted_without_repeats() -> None:
 def test_a_stream_begins_at_a_cursor_or_with_the_newest_or_live(
     header: str | None, pairs: Pairs, expected: Start
 ) -> None:
-    assert start(MultiDict(pairs), header) == expected
+    assert read(MultiDict(pairs), 10).start_for(header) == expected
 
 
 @pytest.mark.parametrize("length", [MAX_LENGTH + 1, 5000])
 def test_a_cursor_that_is_too_long_is_kept_short_and_is_no_cursor(length: int) -> None:
     for asked in (
-        start(MultiDict(), "a" * length),
-        start(MultiDict({"last_event_id": "a" * length}), None),
+        read(MultiDict(), 10).start_for("a" * length),
+        read(MultiDict({"last_event_id": "a" * length}), 10).start_for(None),
     ):
         assert asked.cursor is not None
         assert len(asked.cursor) < 10
@@ -101,7 +103,7 @@ def test_a_cursor_that_is_too_long_is_kept_short_and_is_no_cursor(length: int) -
 @pytest.mark.parametrize("last", ["", "x", "-1", "1.5", " 5", "5\n", "\u0665", "²", "1" * 10, "9" * 5000])
 def test_a_last_that_is_no_number_is_a_bad_request(last: str) -> None:
     with pytest.raises(Refused, match=r"^last is '.*', must be a number of events$") as caught:
-        start(MultiDict({"last": last}), None)
+        start(MultiDict({"last": last}))
     assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
     assert len(caught.value.message) < 100
 
@@ -118,3 +120,58 @@ def test_what_is_no_wish_for_batches_is_a_bad_request(wish: str) -> None:
     with pytest.raises(Refused, match=r"^batch is .*, must be milliseconds from 0 to 5000$") as caught:
         batch(MultiDict([("batch", wish)]))
     assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
+
+
+class Read(Request):
+    """A request that knows whether its query was taken apart."""
+
+    @property
+    def was_read(self) -> bool:
+        return "args" in vars(self)
+
+
+def asking(query: str) -> Read:
+    return Read(EnvironBuilder(query_string=query).get_environ())
+
+
+def test_a_query_that_others_had_is_not_read_again() -> None:
+    queries = Queries(10)
+    first, again = asking("channels=a,b&batch=100&tagged=1"), asking("channels=a,b&batch=100&tagged=1")
+    assert queries.of(first) == queries.of(again) == read(first.args, 10)
+    assert first.was_read
+    assert not again.was_read
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "channels=a&ticket=t",
+        "channels=a&last_event_id=e-1",
+        "channels=a&lastEventId=e-1",
+        "channels=a&token=secret",
+        "channels=a&" + "&" * MAX_KEPT_SIZE,
+    ],
+)
+def test_what_says_something_of_its_client_and_what_is_long_is_not_kept(query: str) -> None:
+    queries = Queries(10)
+    for asked in (asking(query), asking(query)):
+        assert queries.of(asked) == read(asked.args, 10)
+        assert asked.was_read
+
+
+def test_a_bad_query_is_refused_again() -> None:
+    queries = Queries(10)
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"^batch is 'x'"):
+            queries.of(asking("batch=x"))
+
+
+def test_queries_kept_are_bounded() -> None:
+    queries = Queries(10)
+    for number in range(MAX_KEPT):
+        queries.of(asking(f"channels=c{number}"))
+    queries.of(asking("channels=more"))
+    assert queries.of(asking("channels=more")).channels == ("more",)
+    forgotten = asking("channels=c0")
+    assert queries.of(forgotten).channels == ("c0",)
+    assert forgotten.was_read

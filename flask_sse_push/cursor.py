@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 #: Longer ids, or ids with other characters, make browsers send a CORS preflight (Fetch, CORS-unsafe
@@ -33,7 +34,7 @@ class Cursor(NamedTuple):
     id: int
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{base36(self.id)}"
+        return _text(*self)
 
     def earlier(self, seconds: float) -> Cursor:
         """A position that the broker had passed `seconds` ago: ids never grow faster than its clock."""
@@ -42,6 +43,12 @@ class Cursor(NamedTuple):
 
 #: Epochs that an epoch goes on from, each with the last position that both have in common.
 Lineage = Mapping[str, int]
+
+
+@lru_cache(64)
+def _text(epoch: str, id: int) -> str:
+    """Thousands of streams may begin at the same position."""
+    return f"{epoch}-{base36(id)}"
 
 
 def belongs(cursor: Cursor, epoch: str, lineage: Lineage) -> bool:

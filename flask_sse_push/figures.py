@@ -21,6 +21,9 @@ class Count(NamedTuple):
     label: str = ""
 
 
+_OPENED = Count("opened")
+
+
 class Figures(Observer):
     """Counts since the process began. Any thread may count; none blocks.
 
@@ -38,12 +41,15 @@ class Figures(Observer):
 
     def count(self, name: str, label: str = "", amount: int = 1) -> None:
         """Adds to one count."""
+        self._add(Count(name, label), amount)
+
+    def _add(self, count: Count, amount: int) -> None:
         with self._lock:
-            self._counts[Count(name, label)] += amount
+            self._counts[count] += amount
         self.wake()
 
     def opened(self, sink: Sink) -> None:
-        self.count("opened")
+        self._add(_OPENED, 1)
 
     def closed(self, sink: Sink) -> None:
         self.count("closed", sink.reason or CLIENT)

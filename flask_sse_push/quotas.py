@@ -48,6 +48,7 @@ class Quotas(Observer):
             "user": settings.max_streams_per_user,
             "address": settings.max_streams_per_address,
         }
+        self._streams_count = any(self._most.values())
         self._addresses_count = bool(settings.max_streams_per_address or settings.rate_per_address)
         self._registry = registry
         self._rates = Rates(settings, broker)
@@ -70,6 +71,8 @@ class Quotas(Observer):
 
         :raises Refused: 429, when the user or the address holds as many as allowed. Nothing is taken then.
         """
+        if not self._streams_count:
+            return None
         names = {"user": user, "address": address}
         kinds = {
             Key(f"streams:{kind}", _short(name)): kind

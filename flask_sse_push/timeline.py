@@ -51,6 +51,7 @@ class Timeline:
         self._base = 0  # the first position known in this epoch
         self._position = 0  # every event up to here was dispatched
         self._seen = 0  # some events up to here were
+        self._moment: Moment | None = None  # made of these when asked for
         self._heard = 0  # the highest id that came over the link
         self._heard_epoch: str | None = None
         self._heard_in_part = False  # that id is announced by several channels; more of it may come
@@ -109,7 +110,9 @@ class Timeline:
     def moment(self) -> Moment:
         """Where the worker stands. Only when `ready`."""
         assert self._epoch is not None
-        return Moment(self._epoch, self._position, self._seen, self._base, self._lineage)
+        if self._moment is None:
+            self._moment = Moment(self._epoch, self._position, self._seen, self._base, self._lineage)
+        return self._moment
 
     def told(self) -> Moment:
         """Where streams that have begun stand: in the old epoch until they hear of the new one."""
@@ -174,6 +177,7 @@ class Timeline:
     def _advance(self, fresh: list[tuple[Replica, Entry]]) -> Dispatch:
         self._seen = max(self._seen, self._heard) if self._heard_epoch == self._epoch else self._seen
         self._position = self._seen - 1 if self._heard_in_part and self._seen == self._heard else self._seen
+        self._moment = None
         dispatch = Dispatch(fresh, self._lost, self._new_epoch)
         self._lost, self._new_epoch = {}, False
         for waiter in self._waiting:
@@ -352,7 +356,7 @@ class Timeline:
     def _change_epoch(self, history: History) -> None:
         before = self.moment() if self._epoch else None
         goes_on = before and belongs(Cursor(before.epoch, before.seen), history.epoch, history.lineage)
-        self._epoch, self._lineage = history.epoch, history.lineage
+        self._epoch, self._lineage, self._moment = history.epoch, history.lineage, None
         if goes_on:  # after a failover or restart that lost nothing the streams have got
             for replica in self.replicas.values():
                 replica.rewind(self._seen)

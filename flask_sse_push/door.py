@@ -93,7 +93,7 @@ class Door:
         return response
 
     def _sink(self, request: Request, grant: Grant, user_id: str | None, asked: Asked) -> StreamSink:
-        connection = secrets.token_urlsafe(9)
+        connection = secrets.token_hex(8)
         sink = self.runtime.transports.sink(request.environ, connection, user_id, grant.channels)
         sink.grant = grant if grant.can_change(self.settings) else None
         sink.tagged, sink.wait = asked.tagged, asked.wait

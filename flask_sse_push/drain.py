@@ -91,6 +91,7 @@ def find_worker() -> None:
     found = gunicorn_worker.find()
     if found is not None:
         watch(found)
+        gunicorn_worker.settle()
 
 
 #: Each returns how much of its kind is still to be ended in this process: streams, counts to be told.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -22,7 +23,7 @@ def page() -> str:
 
 @app.get("/stats")
 def stats() -> dict[str, Any]:
-    return {"pid": os.getpid(), **sse.stats()}
+    return {"pid": os.getpid(), "frozen": gc.get_freeze_count(), **sse.stats()}
 
 
 @app.get("/streams")

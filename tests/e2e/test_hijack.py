@@ -50,6 +50,24 @@ def test_streams_take_no_place_of_worker_connections(
     assert "Traceback" not in text
 
 
+def test_from_the_first_stream_on_the_apps_modules_are_spared_from_garbage_collection(
+    serve: Serve, http: httpx.Client
+) -> None:
+    server = serve()
+
+    def frozen() -> int:
+        found: int = http.get(f"{server.url}/stats").json()["frozen"]
+        return found
+
+    assert frozen() == 0
+    for _ in range(2):
+        Stream(f"{server.url}/stream").next_of("sse.open")
+    spared = frozen()
+    assert spared > 10_000
+    Stream(f"{server.url}/stream").next_of("sse.open")
+    assert frozen() <= spared  # once: what belongs to streams is looked at
+
+
 def test_the_first_streams_of_a_worker_may_come_all_at_once(serve: Serve) -> None:
     server = serve()
     clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(50)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 from flask import Blueprint, abort, jsonify, redirect, request, session, url_for
@@ -74,6 +75,24 @@ def json_body() -> dict[str, Any]:
     if not isinstance(body, dict):
         abort(400, "send a JSON object")
     return body
+
+
+def text_in(body: dict[str, Any], field: str, most: int, please: str) -> str:
+    """The text in a field of what the page sent, without white space around it.
+
+    Answers 400 when it is missing, empty or longer than `most` characters.
+
+    :param please: what the user is asked for then; the limit is added.
+    """
+    text = body.get(field)
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= most:
+        abort(400, f"{please}, in at most {most} characters")
+    return text.strip()
+
+
+def now() -> str:
+    """This moment as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _failed(error: HTTPException) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from flask import abort, jsonify, render_template, url_for
@@ -10,7 +9,7 @@ from flask_login import current_user
 
 from flask_sse_push import sse
 
-from ..page import Page, json_body
+from ..page import Page, json_body, now, text_in
 
 #: What there is to do, each with its name on the page and a channel of its own.
 KINDS = {"comment": "Comments", "deploy": "Deploys", "alert": "Alerts"}
@@ -38,15 +37,14 @@ def show() -> str:
 def do() -> Any:
     """Tells the channel of its kind what the user did."""
     body = json_body()
-    kind, text = body.get("kind"), body.get("text")
+    kind = body.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         abort(400, f"kind must be one of {', '.join(KINDS)}")
-    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
-        abort(400, f"say what happened, in at most {MAX_TEXT} characters")
+    text = text_in(body, "text", MAX_TEXT, "say what happened")
     event = {
         "kind": kind,
         "by": current_user.name,
-        "text": text.strip(),
-        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "text": text,
+        "at": now(),
     }
     return jsonify(cursor=sse.publish(event, "activity", channel=channel(kind)))

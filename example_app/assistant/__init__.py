@@ -13,10 +13,10 @@ from flask_login import current_user
 
 from flask_sse_push import sse
 
-from ..page import Page, json_body
+from ..page import Page, json_body, text_in
 from . import model
 
-MAX_QUESTION = 500
+MAX_TEXT = 500
 
 
 def channel(user: Any) -> str:
@@ -30,16 +30,15 @@ page = Page("assistant", __name__, allows=lambda user, name: name == channel(use
 @page.get("/")
 def show() -> str:
     """The page."""
-    return render_template("assistant.html", stream=url_for("sse.stream", channels=channel(current_user)))
+    stream = url_for("sse.stream", channels=channel(current_user))
+    return render_template("assistant.html", stream=stream, max_text=MAX_TEXT)
 
 
 @page.post("/ask")
 def ask() -> Any:
     """Begins an answer to the question, unless one is under way."""
-    question = json_body().get("question")
-    if not isinstance(question, str) or not 0 < len(question.strip()) <= MAX_QUESTION:
-        abort(400, f"ask something, in at most {MAX_QUESTION} characters")
-    run = sse.start(model.conversation(question.strip()), key=current_user.id)
+    question = text_in(json_body(), "question", MAX_TEXT, "ask something")
+    run = sse.start(model.conversation(question), key=current_user.id)
     if not run.started:
         abort(409, "one answer at a time: stop the other first")
     return jsonify(cursor=run.cursor)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-
 from flask import abort, render_template, url_for
 from flask_login import current_user, login_required
 
 from flask_sse_push import sse
 
-from ..page import Page, json_body
+from ..page import Page, json_body, now
 from ..signin import USERS
 
 #: For all who have signed in; news and ticks are for everybody.
@@ -42,7 +40,7 @@ def publish() -> dict[str, str]:
     message = {
         "from": current_user.name,
         "text": text.strip(),
-        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "at": now(),
     }
     # Several channels share one stream: the type tells the page what an event is.
     return {"cursor": sse.publish(message, _type(channel), channel=channel)}

@@ -12,7 +12,7 @@ from typing import Any
 from flask import abort, jsonify, render_template, url_for
 from flask_login import current_user
 
-from ..page import Page, json_body
+from ..page import Page, json_body, text_in
 from . import logfile, tail
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -28,18 +28,17 @@ logger = logging.getLogger("example_app.visitor")
 def show() -> str:
     """The page."""
     stream = url_for("sse.stream", channels=tail.CHANNEL, last=FIRST)
-    return render_template("logs.html", stream=stream, levels=LEVELS, path=logfile.path())
+    return render_template("logs.html", stream=stream, levels=LEVELS, path=logfile.path(), max_text=MAX_TEXT)
 
 
 @page.post("/write")
 def write() -> Any:
     """Writes a line into the log, as the app would."""
     body = json_body()
-    level, text = body.get("level"), body.get("text")
+    level = body.get("level")
     if level not in LEVELS:
         abort(400, f"level must be one of {', '.join(LEVELS)}")
-    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
-        abort(400, f"write something, in at most {MAX_TEXT} characters")
+    text = text_in(body, "text", MAX_TEXT, "write something")
     # In one line: a line's end would let a visitor make up the next one.
     logger.log(logging.getLevelName(level), "%s says: %s", current_user.name, " ".join(text.split()))
     return jsonify()

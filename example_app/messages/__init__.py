@@ -7,7 +7,6 @@ other windows. What the own channel keeps is the conversation.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from typing import Any
 
 from flask import abort, jsonify, render_template, url_for
@@ -15,7 +14,7 @@ from flask_login import current_user
 
 from flask_sse_push import sse
 
-from ..page import Page, json_body
+from ..page import Page, json_body, now, text_in
 from ..signin import USERS
 
 MAX_TEXT = 1000
@@ -40,17 +39,16 @@ def show() -> str:
 def send() -> Any:
     """Sends a message to another user."""
     body = json_body()
-    to, text, id = _other(body, "to"), body.get("text"), body.get("id")
-    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
-        abort(400, f"write something, in at most {MAX_TEXT} characters")
+    to, id = _other(body, "to"), body.get("id")
+    text = text_in(body, "text", MAX_TEXT, "write something")
     if not _is_id(id):
         abort(400, "id must be 32 hexadecimal digits")
     message = {
         "id": id,
         "from": current_user.id,
         "to": to,
-        "text": text.strip(),
-        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "text": text,
+        "at": now(),
     }
     sse.send_to_user(to, message, "letter")
     sse.send_to_user(current_user.id, message, "letter")

@@ -14,7 +14,7 @@ from flask_login import current_user
 
 from flask_sse_push import sse
 
-from ..page import Page, json_body
+from ..page import Page, json_body, text_in
 from ..signin import USERS
 
 LEVELS = ("info", "warning", "error", "critical")
@@ -30,7 +30,12 @@ def show() -> str:
     """The page. Only what comes after `now` pops up; what came before is in the list."""
     stream = url_for("sse.stream", channels=f"user:{current_user.id}")
     return render_template(
-        "notifications.html", stream=stream, now_ms=round(time.time() * 1000), users=USERS, levels=LEVELS
+        "notifications.html",
+        stream=stream,
+        now_ms=round(time.time() * 1000),
+        users=USERS,
+        levels=LEVELS,
+        max_text=MAX_TEXT,
     )
 
 
@@ -38,12 +43,11 @@ def show() -> str:
 def send() -> Any:
     """Sends a notification to one user."""
     body = json_body()
-    to, level, text = (body.get(name) for name in ("to", "level", "text"))
+    to, level = body.get("to"), body.get("level")
     if to not in USERS or level not in LEVELS:
         abort(400, "choose whom to tell, and a level")
-    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
-        abort(400, f"write something, in at most {MAX_TEXT} characters")
-    content = {"text": text.strip(), "from": current_user.name}
+    text = text_in(body, "text", MAX_TEXT, "write something")
+    content = {"text": text, "from": current_user.name}
     return jsonify(cursor=sse.notify("notice", content, level=level, channel=f"user:{to}"))
 
 

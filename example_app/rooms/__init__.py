@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from flask import abort, jsonify, render_template, url_for
@@ -10,7 +9,7 @@ from flask_login import current_user
 
 from flask_sse_push import sse
 
-from ..page import Page, json_body
+from ..page import Page, json_body, now, text_in
 from ..signin import USERS
 
 ROOMS = {"garden": "Garden", "library": "Library", "workshop": "Workshop"}
@@ -63,14 +62,12 @@ def who() -> Any:
 def say() -> Any:
     """Tells everybody in a room."""
     body = json_body()
-    room, text = _room(body), body.get("text")
-    if not isinstance(text, str) or not 0 < len(text.strip()) <= MAX_TEXT:
-        abort(400, f"say something, in at most {MAX_TEXT} characters")
+    room, text = _room(body), text_in(body, "text", MAX_TEXT, "say something")
     message = {
         "room": room,
         "by": current_user.name,
-        "text": text.strip(),
-        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "text": text,
+        "at": now(),
     }
     return jsonify(cursor=sse.publish(message, "said", channel=channel(room)))
 

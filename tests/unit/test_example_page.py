@@ -1,0 +1,25 @@
+"""What the example's pages share."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.exceptions import BadRequest
+
+from example_app.page import text_in
+
+
+@pytest.mark.parametrize("sent", ["x", "12345", "  12345\n"])
+def test_a_text_comes_without_the_white_space_around_it(sent: str) -> None:
+    assert text_in({"text": sent}, "text", 5, "say something") == sent.strip()
+
+
+@pytest.mark.parametrize("sent", ["", " \n", "123456", 5, ["x"], None])
+def test_a_text_that_is_none_is_empty_or_too_long_is_refused_with_the_limit(sent: object) -> None:
+    with pytest.raises(BadRequest) as refused:
+        text_in({"text": sent}, "text", 5, "say something")
+    assert refused.value.description == "say something, in at most 5 characters"
+
+
+def test_a_text_that_is_missing_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        text_in({}, "text", 5, "say something")

@@ -13,13 +13,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from . import PAGES
+from .scenes import SCENES, open_page, prepare
 from .signin import DEMO_PASSWORDS
 
 ROOT = Path(__file__).parent.parent
@@ -44,8 +45,10 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         window = browser.new_context(viewport={"width": 1120, "height": 720}, reduced_motion="reduce")
-        page = window.new_page()
+        page, other = window.new_page(), browser.new_context().new_page()
         sign_in(page, url)
+        sign_in(other, url, "grace")
+        prepare(page, other, url)
         time.sleep(max(0.0, began + MEASURED - time.monotonic()))
         for blueprint in PAGES.values():
             for name, (width, height) in SIZES.items():
@@ -99,8 +102,7 @@ def sign_in(page: Page, url: str, name: str = "ada") -> None:
 
 def visit(page: Page, url: str, name: str) -> None:
     """Opens a page and has something happen there."""
-    page.goto(f"{url}/{name}/")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    open_page(page, url, name)
     if scene := SCENES.get(name):
         scene(page)
     page.wait_for_timeout(700)
@@ -113,112 +115,6 @@ def save(picture: bytes, path: Path) -> None:
         few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         few.save(path, optimize=True)
 
-
-# -- what happens on the pages ------------------------------------------------------------------------------
-
-
-def chat_with_a_model(page: Page) -> None:
-    """Asks, and waits for most of the answer."""
-    if page.locator("#talk li").count() == 0:
-        page.get_by_label("Question").fill("How do your words get to me?")
-        page.keyboard.press("Enter")
-    expect(page.locator("#talk li[data-by=answer]")).to_contain_text("put together ten times")
-
-
-def publish_news(page: Page) -> None:
-    """Three events of different channels."""
-    for channel, text in (
-        ("news", "The loom weaves algebraic patterns."),
-        ("chat", "Who is coming to tea?"),
-        ("user:ada", "Note G is finished."),
-    ):
-        page.get_by_label("To").select_option(channel)
-        page.get_by_label("Text").fill(text)
-        page.keyboard.press("Enter")
-        expect(page.locator("#feed .text").filter(has_text=text).first).to_be_visible()
-
-
-def tell_what_happened(page: Page) -> None:
-    """An event of each kind."""
-    for kind, text in (
-        ("comment", "The plan looks good."),
-        ("deploy", "Version 2 is live."),
-        ("alert", "The queue is long."),
-    ):
-        page.locator("[name=kind]").select_option(kind)
-        page.get_by_label("What happened").fill(text)
-        page.keyboard.press("Enter")
-        expect(page.get_by_label("What happened")).to_have_value("")
-
-
-def follow_an_order(page: Page) -> None:
-    """Half of it, or what is left of it."""
-    place = page.get_by_role("button", name="Place an order")
-    if place.is_enabled():
-        place.click()
-    expect(page.locator("#progress-title")).to_have_text("Shipped")
-
-
-def start_the_timer(page: Page) -> None:
-    """Five minutes of it, unless it runs."""
-    start = page.get_by_role("button", name="Start")
-    if start.is_enabled():
-        page.get_by_label("Length").select_option("300")
-        start.click()
-    expect(page.locator("#says")).to_have_text("Started by Ada")
-
-
-def be_notified(page: Page) -> None:
-    """One of each level; the last is still in the corner."""
-    for level, text in (
-        ("info", "Your export is ready."),
-        ("warning", "The disk is 90 % full."),
-        ("error", "The backup of tonight failed."),
-    ):
-        page.get_by_label("Level").select_option(level)
-        page.get_by_label("Text").fill(text)
-        page.keyboard.press("Enter")
-        expect(page.locator("#inbox .notice").first).to_contain_text(text)
-    while page.locator("#toasts .notice").count() > 1:
-        page.locator("#toasts .notice .actions button").last.click()
-
-
-def write_a_log(page: Page) -> None:
-    """Lines of three levels."""
-    for level, text in (
-        ("DEBUG", "looking at cards"),
-        ("WARNING", "a card is bent"),
-        ("ERROR", "out of cards"),
-    ):
-        page.locator("#write [name=level]").select_option(level)
-        page.get_by_label("Text").fill(text)
-        page.keyboard.press("Enter")
-        expect(page.locator("#lines li").filter(has_text=text).last).to_be_visible()
-
-
-def watch_the_charts(page: Page) -> None:
-    """As many samples as it takes to see something."""
-    expect(page.locator("#samples")).not_to_have_text("0")
-
-
-def look_behind(page: Page) -> None:
-    """A test event, and the table of streams."""
-    page.get_by_role("button", name="Send a test event").click()
-    expect(page.locator("#last-type")).to_have_text("test")
-    expect(page.locator("#streams tr").nth(1)).to_be_visible()
-
-
-SCENES: dict[str, Callable[[Page], None]] = {
-    "live": publish_news,
-    "assistant": chat_with_a_model,
-    "orders": follow_an_order,
-    "timer": start_the_timer,
-    "activity": tell_what_happened,
-    "notifications": be_notified,
-    "dashboard": watch_the_charts,
-    "logs": write_a_log,
-    "debug": look_behind,
-}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,207 @@
+"""What goes on in the pictures: what two users did before, and what one of them does on each page."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+LETTERS = (
+    ("grace", "Did you find the moth?"),
+    ("ada", "In relay 70. It is in the logbook now, with tape over it."),
+    ("grace", "Then the tests should pass tonight."),
+    ("ada", "They do. Tea tomorrow at four?"),
+)
+NOTICES = (("info", "Your export is ready."), ("warning", "The disk is 90 % full."))
+#: Another each time that the page is visited.
+TROUBLES = itertools.cycle(
+    (("error", "The backup of tonight failed."), ("critical", "The certificate ends tomorrow."))
+)
+SAID = ("The roses are out.", "Is anybody coming down?")
+
+
+def open_page(page: Page, url: str, name: str) -> None:
+    """Opens a page, with its stream."""
+    page.goto(f"{url}/{name}/")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+
+
+def prepare(ada: Page, grace: Page, url: str) -> None:
+    """What happened before, in which the other user has a part. She stays in a room."""
+    write_to_each_other(ada, grace, url)
+    send_notices(grace, url)
+    talk_in_the_garden(grace, url)
+
+
+def write_to_each_other(ada: Page, grace: Page, url: str) -> None:
+    """A conversation, of which all is delivered but the last."""
+    pages = {"ada": ada, "grace": grace}
+    for page in pages.values():
+        open_page(page, url, "messages")
+    for count, (name, text) in enumerate(LETTERS, 1):
+        if count == len(LETTERS):
+            expect(ada.locator("#letters .mark")).to_have_text(["Delivered"])
+            grace.goto("about:blank")
+        pages[name].get_by_label("Message").fill(text)
+        pages[name].keyboard.press("Enter")
+        expect(ada.locator("#letters .text")).to_have_count(count)
+
+
+def talk_in_the_garden(page: Page, url: str) -> None:
+    """Says something in a room, and stays there."""
+    open_page(page, url, "rooms")
+    enter(page, "garden")
+    for text in SAID:
+        say(page, "garden", text)
+
+
+def send_notices(page: Page, url: str) -> None:
+    """Notifications for the other user."""
+    open_page(page, url, "notifications")
+    for level, text in NOTICES:
+        notify(page, "ada", level, text)
+
+
+def notify(page: Page, user: str, level: str, text: str) -> None:
+    """Sends a notification."""
+    page.locator("[name=to]").select_option(user)
+    page.get_by_label("Level").select_option(level)
+    page.get_by_label("Text").fill(text)
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Text")).to_have_value("")
+
+
+def enter(page: Page, room: str) -> None:
+    """Goes into a room."""
+    card = page.locator(f"[data-room={room}]")
+    card.get_by_role("button", name="Enter").click()
+    expect(card.get_by_role("button", name="Leave")).to_be_visible()
+
+
+def say(page: Page, room: str, text: str) -> None:
+    """Says something in a room that the page is in."""
+    card = page.locator(f"[data-room={room}]")
+    card.get_by_role("textbox").fill(text)
+    page.keyboard.press("Enter")
+    expect(card.locator(".text").last).to_have_text(text)
+
+
+# -- what happens on the pages ------------------------------------------------------------------------------
+
+
+def chat_with_a_model(page: Page) -> None:
+    """Asks, and waits for most of the answer."""
+    if page.locator("#talk li").count() == 0:
+        page.get_by_label("Question").fill("How do your words get to me?")
+        page.keyboard.press("Enter")
+    expect(page.locator("#talk li[data-by=answer]")).to_contain_text("put together ten times")
+
+
+def publish_news(page: Page) -> None:
+    """Three events of different channels."""
+    for channel, text in (
+        ("news", "The loom weaves algebraic patterns."),
+        ("chat", "Who is coming to tea?"),
+        ("user:ada", "Note G is finished."),
+    ):
+        page.get_by_label("To").select_option(channel)
+        page.get_by_label("Text").fill(text)
+        page.keyboard.press("Enter")
+        expect(page.locator("#feed .text").filter(has_text=text).first).to_be_visible()
+
+
+def tell_what_happened(page: Page) -> None:
+    """An event of each kind."""
+    for kind, text in (
+        ("comment", "The plan looks good."),
+        ("deploy", "Version 2 is live."),
+        ("alert", "The queue is long."),
+    ):
+        page.locator("[name=kind]").select_option(kind)
+        page.get_by_label("What happened").fill(text)
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("What happened")).to_have_value("")
+
+
+def follow_an_order(page: Page) -> None:
+    """Half of it, or what is left of it."""
+    place = page.get_by_role("button", name="Place an order")
+    if place.is_enabled():
+        place.click()
+    expect(page.locator("#progress-title")).to_have_text("Shipped")
+
+
+def start_the_timer(page: Page) -> None:
+    """Five minutes of it, unless it runs."""
+    start = page.get_by_role("button", name="Start")
+    if start.is_enabled():
+        page.get_by_label("Length").select_option("300")
+        start.click()
+    expect(page.locator("#says")).to_have_text("Started by Ada")
+
+
+def enter_rooms(page: Page) -> None:
+    """The garden, in which another user is, and the library. The tab knows when it has been in there."""
+    if not page.evaluate("sessionStorage.getItem('rooms')"):
+        enter(page, "garden")
+        say(page, "garden", "On my way, with the watering can.")
+        enter(page, "library")
+    garden = page.locator("[data-room=garden]")
+    expect(garden.locator(".text")).to_have_count(len(SAID) + 1)
+    expect(garden.locator(".present")).to_have_text("you, Grace")
+    expect(page.locator("[data-room=library] .present")).to_have_text("you")
+
+
+def read_the_letters(page: Page) -> None:
+    """What was written before."""
+    expect(page.locator("#letters .text")).to_have_count(len(LETTERS))
+    expect(page.locator("#letters .mark")).to_have_text(["Delivered", "Sent"])
+
+
+def be_notified(page: Page) -> None:
+    """One more; it is in the corner, too."""
+    level, text = next(TROUBLES)
+    notify(page, "ada", level, text)
+    expect(page.locator("#inbox .notice").first).to_contain_text(text)
+    expect(page.locator("#inbox .notice").last).to_contain_text(NOTICES[0][1])
+
+
+def write_a_log(page: Page) -> None:
+    """Lines of three levels."""
+    for level, text in (
+        ("DEBUG", "looking at cards"),
+        ("WARNING", "a card is bent"),
+        ("ERROR", "out of cards"),
+    ):
+        page.locator("#write [name=level]").select_option(level)
+        page.get_by_label("Text").fill(text)
+        page.keyboard.press("Enter")
+        expect(page.locator("#lines li").filter(has_text=text).last).to_be_visible()
+
+
+def watch_the_charts(page: Page) -> None:
+    """As many samples as it takes to see something."""
+    expect(page.locator("#samples")).not_to_have_text("0")
+
+
+def look_behind(page: Page) -> None:
+    """A test event, and the table of streams."""
+    page.get_by_role("button", name="Send a test event").click()
+    expect(page.locator("#last-type")).to_have_text("test")
+    expect(page.locator("#streams tr").nth(1)).to_be_visible()
+
+
+SCENES: dict[str, Callable[[Page], None]] = {
+    "live": publish_news,
+    "assistant": chat_with_a_model,
+    "orders": follow_an_order,
+    "timer": start_the_timer,
+    "activity": tell_what_happened,
+    "rooms": enter_rooms,
+    "messages": read_the_letters,
+    "notifications": be_notified,
+    "dashboard": watch_the_charts,
+    "logs": write_a_log,
+    "debug": look_behind,
+}

@@ -14,8 +14,8 @@ from flask_sse_push.resume import Start
 from .judge import BOGUS, Fact, Fields, Judge, Truth
 
 if TYPE_CHECKING:
-    from .simulation import Primary
     from .split_simulation import SplitWorld
+    from .stepping import Primary
 
 #: Shards of this world.
 COUNT = 2

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
 
-from .simulation import ALL, CLOCK, WAITS, Turn, Worker, World
-from .split_simulation import Ear, SplitWorld
+from .simulation import WAITS, Stage
+from .stepping import ALL, CLOCK, Ear, Turn
 
 T = TypeVar("T")
-W = TypeVar("W", World, SplitWorld)
+W = TypeVar("W", bound=Stage)
 
 
 class Walk(ABC, Generic[W]):
@@ -51,7 +51,7 @@ class Walk(ABC, Generic[W]):
         return self.chance.choice(options)
 
     @abstractmethod
-    def ear(self) -> Worker | Ear:
+    def ear(self) -> Ear:
         """One of those that read, fetch and probe by themselves."""
 
     @abstractmethod

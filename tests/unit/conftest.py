@@ -6,7 +6,8 @@ import pytest
 
 from flask_sse_push import batching, fetcher, http_encoding, hub, reader, resume
 from flask_sse_push.brokers import memory
-from tests.support.simulation import CLOCK, PIECE
+from tests.support.simulation import PIECE
+from tests.support.stepping import CLOCK
 
 
 @pytest.fixture

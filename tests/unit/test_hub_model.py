@@ -19,18 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from flask_sse_push.brokers.base import BROADCAST
 from flask_sse_push.control import CONTROL
-from tests.support.simulation import (
-    ALL,
-    CLOCK,
-    KEPT,
-    KINDS,
-    NAMES,
-    WAITS,
-    Arrival,
-    Turn,
-    Worker,
-    World,
-)
+from tests.support.simulation import KINDS, NAMES, WAITS, Arrival, World
+from tests.support.stepping import ALL, CLOCK, KEPT, Ear, Turn
 from tests.support.walk import Walk, explore
 
 Strategy = st.SearchStrategy[Any]
@@ -92,19 +82,19 @@ class PromiseMachine(RuleBasedStateMachine):
 
     @rule(worker=workers, commands=few, signals=few)
     def read(self, worker: int, commands: int, signals: int) -> None:
-        self.world.workers[worker].read(Turn(commands, signals))
+        self.world.ear(worker).read(Turn(commands, signals))
 
     @rule(worker=workers, signals=few, end=st.sampled_from(["cut", "deaf"]))
     def lose_the_link(self, worker: int, signals: int, end: str) -> None:
-        self.world.workers[worker].read(Turn(ALL, signals, end))
+        self.world.ear(worker).read(Turn(ALL, signals, end))
 
     @rule(worker=workers)
     def reopen(self, worker: int) -> None:
-        self.world.workers[worker].reopen()
+        self.world.ear(worker).reopen()
 
     @rule(worker=workers, lose=st.sampled_from([False, False, False, True]))
     def fetch(self, worker: int, lose: bool) -> None:
-        self.world.workers[worker].fetch(lose=lose)
+        self.world.ear(worker).fetch(lose=lose)
 
     @rule(worker=workers, items=few)
     def dispatch(self, worker: int, items: int) -> None:
@@ -124,11 +114,11 @@ class PromiseMachine(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def probe(self, worker: int) -> None:
-        self.world.workers[worker].probe()
+        self.world.ear(worker).probe()
 
     @rule(worker=workers, reachable=st.booleans())
     def reach(self, worker: int, reachable: bool) -> None:
-        self.world.workers[worker].gate.reachable = reachable
+        self.world.ear(worker).gate.reachable = reachable
 
     @rule(worker=workers, seconds=st.sampled_from([0.5, 1.5, 3.0, 12.0]))
     def tick(self, worker: int, seconds: float) -> None:
@@ -198,8 +188,8 @@ class HubWalk(Walk[World]):
     def __init__(self, chance: random.Random) -> None:
         super().__init__(World(), chance)
 
-    def ear(self) -> Worker:
-        return self.pick(self.world.workers)
+    def ear(self) -> Ear:
+        return self.pick(list(self.world.ears()))
 
     def event_names(self) -> list[str]:
         if self.chance.random() < 0.9:
@@ -314,7 +304,7 @@ def test_an_event_lost_while_the_link_was_broken_comes_with_another_channel() ->
     world.settle()
     world.publish([(["a", "b"], [], None)])
     world.settle()
-    world.workers[0].read(Turn(0, 0, "cut"))
+    world.ear(0).read(Turn(0, 0, "cut"))
     world.publish([(["a", "b"], [], None)])
     world.tamper("a", "all")
     world.settle()

@@ -9,8 +9,10 @@ from typing import ClassVar
 import pytest
 
 from flask_sse_push.brokers.base import BROADCAST
+from tests.support.simulation import Arrival
 from tests.support.split_judge import COUNT
-from tests.support.split_simulation import Ear, SplitWorld
+from tests.support.split_simulation import SplitWorld
+from tests.support.stepping import Ear
 from tests.support.walk import Walk, explore
 
 
@@ -73,7 +75,7 @@ class SplitWalk(Walk[SplitWorld]):
         if self.chance.random() < 0.2:
             self._own[client] = self.stream_names()
         names, wait, gzip = self.stream(self._own[client])
-        self.world.open(client, self.chance.randrange(2), names, self.pick(self.kinds), wait, gzip)
+        self.world.open(Arrival(client, self.chance.randrange(2), names, self.pick(self.kinds), wait, gzip))
 
     def forget_all(self) -> None:
         self.world.forget_all(self.shard(), self.chance.random() < 0.5)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Request, Response, jsonify
 
 from . import api, cors, health, worker
+from .brokers.base import Broker
 from .errors import BrokerUnavailable, ErrorCode, Refused
 from .figures import Figures
 from .meters import METRICS_FOLDER, has_prometheus
@@ -44,12 +45,10 @@ def metrics(runtime: Runtime, request: Request) -> Response:
 
 
 def check_health(runtime: Runtime) -> Response:
-    """How this worker is, as JSON; 503 when it is CRITICAL. Blocks for a call to the broker."""
-    began = time.monotonic()
+    """How this worker is, as JSON; 503 when it is CRITICAL. Blocks for a call to each shard of the broker."""
     error, seconds = "", None
     try:
-        runtime.broker.probe(NOBODY)
-        seconds = time.monotonic() - began
+        seconds = slowest_call(runtime.broker)
     except BrokerUnavailable as problem:
         error = str(problem)
     levels = runtime.levels()
@@ -70,6 +69,20 @@ def check_health(runtime: Runtime) -> Response:
     response.status_code = 503 if found.status == health.CRITICAL else 200
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def slowest_call(broker: Broker) -> float:
+    """Seconds that the slowest of the shards took to answer. Blocks for a call to each.
+
+    :raises BrokerUnavailable: when one of them does not answer in time.
+    """
+    return max([_call(shard) for shard in broker.shards])
+
+
+def _call(shard: Broker) -> float:
+    began = time.monotonic()
+    shard.probe(NOBODY)
+    return time.monotonic() - began
 
 
 class Bucket:

@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_sse_push import SSEBlueprint, monitor
+from flask_sse_push import BrokerUnavailable, SSEBlueprint, monitor
+from flask_sse_push.brokers.base import Bounds
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.brokers.redis import connect
+from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.figures import Count
 from tests.support.processes import free_port
 from tests.support.scrape import parsed
 
 from .conftest import MakeApp
+
+BOUNDS = Bounds(100, 60.0)
 
 
 def open_to_all(made: tuple[Flask, SSEBlueprint]) -> tuple[Flask, SSEBlueprint]:
@@ -93,6 +99,16 @@ def test_a_broker_that_does_not_answer_is_critical(make_app: MakeApp) -> None:
     assert reason["status"] == "CRITICAL"
     assert "does not answer" in reason["what"]
     assert reason["advice"]
+
+
+def test_each_shard_must_answer() -> None:
+    here = MemoryBroker(BOUNDS)
+    gone = connect(f"redis://127.0.0.1:{free_port()}/0", bounds=BOUNDS, prefix="sse:", timeout=0.2)
+    assert 0 <= monitor.slowest_call(ShardedBroker([here, MemoryBroker(BOUNDS)])) < 30
+    for shards in ([gone, here], [here, gone]):
+        with pytest.raises(BrokerUnavailable, match="refused"):
+            monitor.slowest_call(ShardedBroker(shards))
+    gone.close()
 
 
 # -- reports ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from .batching import Batching, Waiting
 from .brokers.base import Entry
-from .group import BatchingGroup, Chunks, Delivery, Group
+from .group import BatchingGroup, Chunks, Delivery, Group, united
 from .http_encoding import Windows
 from .replica import Replica
 from .resume import reset_frame, reset_of
@@ -119,7 +119,9 @@ class Fanout:
                 if group.offer(entry, replica) and group not in notices:
                     touched.append(group)
         now, made = self._clock(), Chunks()
-        return [each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))]
+        return united(
+            each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))
+        )
 
     def reset_notices(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
         """What each group must be told of events that a shard lost."""

@@ -17,8 +17,8 @@ from .wire import control
 if TYPE_CHECKING:
     from .shards import Route, Shard
 
-#: Chunks made in one dispatch, by all that is in them.
-Chunks = dict[Hashable, bytes]
+#: Chunks made in one dispatch, by all that is in them; and their entries when some are not for everybody.
+Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
 
 
 class Group:
@@ -140,12 +140,13 @@ class Group:
         ids = tuple([entry.id for entry in entries])
         kind = None if self.cohort else self.kind  # of compressed streams the text is shared, not the bytes
         key = kind, self.batched, notice, ids, self.channels if self.tagged else None, self.cursors
-        chunk = made.get(key)
-        if chunk is None:
+        known = made.get(key)
+        if known is None:
             frames = notice + self._frames(entries)
-            chunk = made[key] = frames if self.cohort else self.kind.framed(frames)
+            limited: Sequence[Entry] = entries if any(entry.exclude for entry in entries) else ()
+            known = made[key] = (frames if self.cohort else self.kind.framed(frames)), limited
+        chunk, limited = known
         self.events += len(entries)
-        limited = entries if any(entry.exclude for entry in entries) else ()
         if self.cohort:
             return self._compressed(self.cohort, chunk, limited, notice, len(entries))
         self.bytes += len(chunk)
@@ -259,6 +260,24 @@ class Delivery(NamedTuple):
             sink.events -= sum(sink.is_excluded(entry.exclude) for entry in self.limited)
             sink.bytes += len(chunk) - len(self.chunk)
             sink.write(chunk)
+
+
+def united(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """Deliveries of different groups, one for each chunk: the group of a user has a stream or two.
+
+    Chunks are told apart as objects. Those that one dispatch made for the same events are the same one; an
+    event alone may be the same for sinks of several kinds.
+    """
+    alike: dict[Hashable, list[Delivery]] = {}
+    for delivery in deliveries:
+        alike.setdefault((id(delivery.chunk), delivery.kind, delivery.batched), []).append(delivery)
+    return [
+        first._replace(sinks=_sinks((first, *more))) if more else first for first, *more in alike.values()
+    ]
+
+
+def _sinks(deliveries: Iterable[Delivery]) -> tuple[Sink, ...]:
+    return tuple([sink for delivery in deliveries for sink in delivery.sinks])
 
 
 def frames_for(sink: Sink, entries: Iterable[Entry], *, batched: bool = False) -> bytes:

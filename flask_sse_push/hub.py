@@ -23,12 +23,12 @@ from .catchup import CatchUp, way_of
 from .config import Settings
 from .control import CONTROL, Act, Commands
 from .cursor import Cursor
-from .drain import Drain, close_frame, open_streams
+from .drain import close_frame, open_streams
 from .errors import BrokerUnavailable
 from .fanout import Fanout
 from .figures import Figures, Levels
-from .group import Delivery, Group, frames_for
-from .heartbeat import Heartbeats, HeartbeatWheel, silent_since
+from .group import Delivery, frames_for
+from .housekeeping import Housekeeping
 from .observer import Observer
 from .replica import Replica
 from .resume import Opening, Piece, Shelf, Start, reset_frame
@@ -77,9 +77,15 @@ class Hub:
         self._fanout = Fanout(self._shards, self._batching, self._clock)
         self._shelf = Shelf()
         self._sinks: dict[str, Sink] = {}
-        self._wheel = HeartbeatWheel(settings.heartbeat)
-        self._heartbeats = Heartbeats()
-        self._drain = Drain(settings.drain, settings.retry, stopping)
+        self._housekeeping = Housekeeping(
+            self._sinks,
+            self._fanout,
+            self._shards,
+            settings,
+            lock=self._lock,
+            stopping=stopping,
+            deliver=self._deliver,
+        )
         #: What this worker does when it is told to; see `control`.
         self.commands = Commands()
         self._errands: deque[Callable[[], Iterable[Act]]] = deque()
@@ -124,7 +130,7 @@ class Hub:
             if not self._sinks:
                 self._shards.all[0].enter(CONTROL, 0)  # with all that is kept of it
             self._sinks[sink.connection] = sink
-            self._wheel.add(sink, now)
+            self._housekeeping.begin(sink, now)
             self._shards.enter(sink.subscribed)
         self._observer.opened(sink)
 
@@ -252,7 +258,7 @@ class Hub:
                     self._deliver(self._dispatch(items))
                 if self._errands:
                     self._run_errands()
-                self._tick(self._clock())
+                self._housekeeping.round(self._clock())
             except Exception:
                 # A defect must not lose events: who may have missed a chunk resumes from its cursor.
                 logger.exception("the dispatcher failed; sending all streams away to resume")
@@ -262,7 +268,7 @@ class Hub:
         """Everything that waits; the busier the worker, the more goes into one chunk."""
         items: list[ShardItem] = []
         try:
-            patience = self._fanout.waiting.timeout(self._clock(), self._wheel.slot)
+            patience = self._fanout.waiting.timeout(self._clock(), self._housekeeping.step)
             items.append(self._inbox.get(timeout=patience))
             if self._settings.coalesce:
                 time.sleep(self._settings.coalesce)
@@ -390,45 +396,6 @@ class Hub:
             while self._errands:
                 acts += self._errands.popleft()()
         self._deliver(acts)
-
-    def _tick(self, now: float) -> None:
-        if self._sinks or self._shards.idle:
-            with self._lock:
-                leaving = self._drain.due(list(self._sinks.values()), now) if self._drain.wanted() else ()
-                due = self._wheel.turn(now)
-                self._shards.forget_idle(now - self._settings.linger)
-            due = [sink for sink in due if self._sinks.get(sink.connection) is sink]
-            if self._fanout.waits:
-                silent = [sink for sink in due if self._wheel.silent_for(sink, now)]
-                with self._lock:
-                    flushed = self._fanout.flushed([sink.group for sink in (*leaving, *silent)])
-                self._deliver(flushed)
-            for sink in leaving:
-                sink.reason = sink.reason or "drain"
-                sink.end(self._drain.frame())
-            for sink in due:
-                self._look_after(sink, now)
-            with self._lock:
-                for sink in due:
-                    self._wheel.add(sink, silent_since(sink) if sink.group else now)
-
-    def _look_after(self, sink: Sink, now: float) -> None:
-        group = sink.group
-        if sink.is_stuck(now):
-            logger.info("cutting stream %s: its client takes nothing", sink.connection)
-            sink.reason = "stuck"
-            sink.cut()
-        elif group is not None and self._wheel.silent_for(sink, now):
-            sink.touched = now
-            beat = self._heartbeat(sink, group)
-            sink.bytes += len(beat)
-            sink.write(beat)
-
-    def _heartbeat(self, sink: Sink, group: Group) -> bytes:
-        if sink.coding is None:
-            return self._heartbeats.chunk(group)
-        with self._lock:
-            return sink.own(self._heartbeats.frame(group))
 
     def position(self) -> Cursor | Vector | None:
         """How far this worker has provably seen; None before it knows. Does not block."""

@@ -322,7 +322,7 @@ class Worker:
 
     def tick(self) -> None:
         self.deliver()
-        self.hub._tick(CLOCK.now)
+        self.hub._housekeeping.round(CLOCK.now)
 
     def run(self) -> None:
         """Lets the worker do all it can do now."""

@@ -44,7 +44,7 @@ LAYERS = [
     ["shards"],
     ["catchup", "split_group"],
     ["fanout"],
-    ["rooms"],
+    ["rooms", "housekeeping"],
     ["usher"],
     ["hub"],
     ["guard", "inquiry"],

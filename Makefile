@@ -50,10 +50,10 @@ coverage: $(VENV)/test
 test-oldest: $(OLDEST)/test
 	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider $(or $(OLDEST_TESTS),$(OLD_CONTRACT))
 
-# All servers side by side on a quiet machine with two cores: about 20 minutes. Writes docs/benchmarks.*
+# All servers side by side on a quiet machine with two cores: about 40 minutes. Writes docs/benchmarks.*
 bench:
 	$(PYTHON) -m benchmarks.setup
-	$(PYTHON) -m benchmarks.run
+	$(PYTHON) -m benchmarks.run --repeat 3 --once idle,heartbeat,publish
 	$(PYTHON) -m benchmarks.measured
 
 lint: $(VENV)/test

@@ -186,6 +186,8 @@ def markdown(run: Mapping[str, Any]) -> str:
     for case, peers in run["results"].items():
         title, columns = TABLES[case]
         lines += [f"## {title.format(**run['sizes'])}", "", *_table(columns, peers, run["titles"]), ""]
+        rounds = run["sizes"]["rounds"][case]
+        lines += [f"Medians of {rounds} rounds.", ""] if rounds > 1 else []
     goals = table(run["results"])
     lines += ["## Goals", "", *goals, ""] if goals else []
     lines += ["## Versions", "", "| what | version |", "|---|---|"]

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     at = desk(options.python, options.logs, options.server_cpu, options.client_cpu)
     peers, skipped = installed([cls(at) for cls in PEERS if cls.name in options.peers])
     sizes = fitting(Sizes.small() if options.quick else Sizes(), files)
-    results, errors = run(peers, options.cases, sizes, options.repeat)
+    rounds = {case: 1 if case in options.once else options.repeat for case in options.cases}
+    results, errors = run(peers, rounds, sizes)
     report.add_ratios(results)
     ran = [peer for peer in peers if any(peer.name in found for found in results.values())]
     document = report.document(
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         versions={peer.name: peer.versions() for peer in ran},
         skipped=skipped,
         errors=errors,
-        sizes={**asdict(sizes), "repeat": options.repeat, "quick": options.quick},
+        sizes={**asdict(sizes), "rounds": rounds, "quick": options.quick},
     )
     report.write(document, options.out)
     print(report.markdown(document))
@@ -67,6 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=_list_of(names), default=names, help=f"of {','.join(names)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test, not a measurement")
     parser.add_argument("--repeat", type=int, default=1, help="rounds; the tables show medians (default 1)")
+    parser.add_argument("--once", type=_list_of(CASES), default=[], help="cases of which one round is enough")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for the tables and charts")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     parser.add_argument(
@@ -115,13 +117,16 @@ def fitting(sizes: Sizes, files: int) -> Sizes:
 
 
 def run(
-    peers: Sequence[Peer], cases: Sequence[str], sizes: Sizes, repeat: int
+    peers: Sequence[Peer], cases: Mapping[str, int], sizes: Sizes
 ) -> tuple[report.Results, dict[str, str]]:
     """Every case with every server, one after another; rounds are interleaved, so that a slow minute of the
-    machine does not hit all rounds of one server."""
+    machine does not hit all rounds of one server.
+
+    :param cases: the number of rounds of each.
+    """
     results: report.Results = {}
     errors: dict[str, str] = {}
-    for case in cases:
+    for case, repeat in cases.items():
         rounds: dict[str, list[dict[str, Any]]] = {}
         for _ in range(repeat):
             for peer in (peer for peer in peers if case in peer.cases):

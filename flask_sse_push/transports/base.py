@@ -26,7 +26,7 @@ STEP = 0.25
 class StreamSink(Sink):
     """A stream that a generator serves while it catches up."""
 
-    __slots__ = ("_client", "_last", "_settings", "_writing")
+    __slots__ = ("_begun", "_client", "_last", "_settings", "_writing")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class StreamSink(Sink):
         self._settings = settings
         self._client = client  # the socket, where the server shows it
         self._last: bytes | None = None  # the frame that ends the stream
+        self._begun = False  # whether the body's first chunk was made
         self._writing: float | None = None  # since when the server has been sending a chunk
         _bound_silence(client, settings.write_timeout + settings.heartbeat)
 
@@ -61,6 +62,7 @@ class StreamSink(Sink):
 
     def opened(self, frames: bytes) -> bytes:
         """The first chunk of the body, which is to have these frames."""
+        self._begun = True
         return self.encoded(retry_line(jittered_ms(self._settings.retry)) + frames)
 
     def take(self) -> bytes:

@@ -145,6 +145,8 @@ class HijackSink(StreamSink):
         return self._waiting if self._backlog else 0
 
     def carry(self, opening: bytes) -> bool:
+        if self._begun:  # then the head has been sent
+            return False
         self._first = self.opened(opening)
         return True
 

@@ -70,8 +70,7 @@ class Housekeeping:
         for sink in leaving:
             sink.reason = sink.reason or "drain"
             sink.end(self._drain.frame())
-        for sink in due:
-            self._look_after(sink, now)
+        self._look_after(due, now)
         with self._lock:
             for sink in due:
                 self._wheel.add(sink, silent_since(sink) if sink.group else now)
@@ -82,20 +81,31 @@ class Housekeeping:
             flushed = self._fanout.flushed([sink.group for sink in sinks])
         self._deliver(flushed)
 
-    def _look_after(self, sink: Sink, now: float) -> None:
-        group = sink.group
-        if sink.is_stuck(now):
-            logger.info("cutting stream %s: its client takes nothing", sink.connection)
-            sink.reason = "stuck"
-            sink.cut()
-        elif group is not None and self._wheel.silent_for(sink, now):
-            sink.touched = now
-            beat = self._heartbeat(sink, group)
-            sink.bytes += len(beat)
-            sink.write(beat)
+    def _look_after(self, sinks: Sequence[Sink], now: float) -> None:
+        silent: dict[Group, list[Sink]] = {}
+        for sink in sinks:
+            if sink.is_stuck(now):
+                logger.info("cutting stream %s: its client takes nothing", sink.connection)
+                sink.reason = "stuck"
+                sink.cut()
+            elif sink.group is not None and self._wheel.silent_for(sink, now):
+                silent.setdefault(sink.group, []).append(sink)
+        for group, those in silent.items():
+            self._beat(group, those, now)
 
-    def _heartbeat(self, sink: Sink, group: Group) -> bytes:
-        if sink.coding is None:
-            return self._heartbeats.chunk(group)
-        with self._lock:
-            return sink.own(self._heartbeats.frame(group))
+    def _beat(self, group: Group, sinks: Sequence[Sink], now: float) -> None:
+        """Writes a heartbeat to some sinks of a group: one chunk for all, but for compressed ones."""
+        if group.cohort is not None:
+            for sink in sinks:
+                with self._lock:
+                    beat = sink.own(self._heartbeats.frame(group))
+                self._write([sink], beat, now)
+        else:
+            self._write(sinks, self._heartbeats.chunk(group), now)
+
+    @staticmethod
+    def _write(sinks: Sequence[Sink], beat: bytes, now: float) -> None:
+        for sink in sinks:
+            sink.touched = now
+            sink.bytes += len(beat)
+        type(sinks[0]).write_all(sinks, beat)

@@ -55,6 +55,7 @@ bench:
 	$(PYTHON) -m benchmarks.setup
 	$(PYTHON) -m benchmarks.run --repeat 3 --once idle,heartbeat,publish
 	$(PYTHON) -m benchmarks.measured
+	$(PYTHON) -m benchmarks.readme
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from .report import given_less
+
 #: Case, figure, title, digits. Shorter bars are better except where the title says so.
 PANELS = (
     ("steady", "cpu_us", "CPU per event and stream, µs", 1),
@@ -31,17 +33,12 @@ def color(name: str) -> str:
     return LIMIT if name in ("broadcaster", "empty-view") else OTHERS
 
 
-def note(figures: dict[str, Any]) -> str:
-    """Says where a server was given less to do than the others."""
-    return f", at {figures['rate']:g} events/s" if figures.get("rate", 20) != 20 else ""
-
-
 def panel(axes: Axes, run: dict[str, Any], case: str, figure: str, title: str, digits: int) -> None:
     found = run["results"].get(case, {})
     measured = [(figures[figure], name) for name, figures in found.items() if figure in figures]
     measured.sort(reverse="more" not in title)  # drawn from the bottom up: the best ends on top
     values = [value for value, _ in measured]
-    labels = [run["titles"][name] + note(found[name]) for _, name in measured]
+    labels = [run["titles"][name] + given_less(found[name]) for _, name in measured]
     bars = axes.barh(labels, values, color=[color(name) for _, name in measured], height=0.66)
     axes.bar_label(bars, [f"{value:,.{digits}f}" for value in values], padding=4, fontsize=8)
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")

@@ -174,7 +174,30 @@ def document(
     }
 
 
-def markdown(run: Mapping[str, Any]) -> str:
+def updated(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """The older run with the cases of the newer one in their places: each case stands for itself.
+
+    :raises ValueError: when they were not measured alike.
+    """
+    if any(older[part] != newer[part] for part in ("machine", "titles")):
+        raise ValueError("the run to be updated comes from another machine or other servers")
+    sizes = {**older["sizes"], "rounds": {**older["sizes"]["rounds"], **newer["sizes"]["rounds"]}}
+    if {**sizes, "rounds": 0} != {**newer["sizes"], "rounds": 0}:
+        raise ValueError("the run to be updated has other sizes")
+    return {
+        **newer,
+        "sizes": sizes,
+        "versions": {**older["versions"], **newer["versions"]},
+        "errors": {**older["errors"], **newer["errors"]},
+        "results": {**older["results"], **newer["results"]},
+    }
+
+
+def markdown(run: Mapping[str, Any], *, chart: bool = False) -> str:
+    """The run as a page.
+
+    :param chart: whether there is a picture of it beside.
+    """
     lines = [
         "# Benchmarks",
         "",
@@ -183,6 +206,7 @@ def markdown(run: Mapping[str, Any]) -> str:
         "`benchmarks/README.md`. Absolute figures depend on the machine; compare ratios.",
         "",
     ]
+    lines += ["![Bars of the main figures, flask_sse_push in blue](benchmarks.svg)", ""] if chart else []
     for case, peers in run["results"].items():
         title, columns = TABLES[case]
         lines += [f"## {title.format(**run['sizes'])}", "", *_table(columns, peers, run["titles"]), ""]
@@ -226,5 +250,15 @@ def _cell(value: Any, digits: int) -> str:
 
 def write(run: Mapping[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "benchmarks.json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    (out / "benchmarks.md").write_text(markdown(run))
+    (out / "benchmarks.json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read(out: Path) -> dict[str, Any]:
+    """The run that lies in a folder."""
+    run: dict[str, Any] = json.loads((out / "benchmarks.json").read_text("utf-8"))
+    return run
+
+
+def given_less(figures: Mapping[str, Any]) -> str:
+    """Says where a server was given less to do than the others."""
+    return f", at {figures['rate']:g} events/s" if figures.get("rate", 20) != 20 else ""

@@ -43,10 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors=errors,
         sizes={**asdict(sizes), "rounds": rounds, "quick": options.quick},
     )
-    report.write(document, options.out)
-    print(report.markdown(document))
-    draw(options.python, options.out)
+    if options.update:
+        document = report.updated(report.read(options.out), document)
+    publish(document, options)
     return 1 if errors else 0
+
+
+def publish(document: dict[str, Any], options: argparse.Namespace) -> None:
+    """Writes and prints the run."""
+    report.write(document, options.out)
+    chart = draw(options.python, options.out)
+    page = report.markdown(document, chart=chart)
+    (options.out / "benchmarks.md").write_text(page, "utf-8")
+    print(page)
 
 
 def desk(python: Path, logs: str | None = None, server_cpu: int = 0, client_cpu: int = 1) -> Desk:
@@ -69,6 +78,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test, not a measurement")
     parser.add_argument("--repeat", type=int, default=1, help="rounds; the tables show medians (default 1)")
     parser.add_argument("--once", type=_list_of(CASES), default=[], help="cases of which one round is enough")
+    parser.add_argument("--update", action="store_true", help="keep the other cases of the run in --out")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for the tables and charts")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     parser.add_argument(
@@ -157,12 +167,14 @@ def shown(figures: dict[str, Any]) -> str:
     return "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in figures.items())
 
 
-def draw(python: Path, out: Path) -> None:
+def draw(python: Path, out: Path) -> bool:
+    """Draws the chart of the run in `out`; returns whether that could be done."""
     command = [str(python), "-m", "benchmarks.chart", str(out.resolve())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["?"])[-1]
         print(f"no chart: {reason} (python -m benchmarks.setup installs matplotlib)")
+    return not done.returncode
 
 
 if __name__ == "__main__":

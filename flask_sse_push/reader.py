@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from .brokers.base import Broker, Echo, Joined, Link, Signal
@@ -43,6 +44,7 @@ class Reader:
         self._wanted: dict[str, None] = {}
         self._changes: dict[str, bool] = {}  # True: subscribe, False: unsubscribe
         self._unconfirmed: dict[str, float] = {}  # channels asked for, since when (monotonic seconds)
+        self._asked: Counter[str] = Counter()  # confirmations under way on this link, by channel
         self._echo_due: float | None = None  # since when an echo is under way
         self._closed = False
         self.connected = False
@@ -124,6 +126,7 @@ class Reader:
             self._changes.clear()
             wanted = list(self._wanted)
         self._unconfirmed.clear()
+        self._asked.clear()
         self._echo_due = None
         try:
             self._subscribe(link, wanted)
@@ -142,19 +145,34 @@ class Reader:
             now = time.monotonic()
             if signals:
                 self.heard_at = now
-                self._tick_off(signals, now)
-                self._deliver(signals)
+                self._deliver(self._tick_off(signals, now))
             # What comes may be a backlog, with what is due at its end.
             self._check(now, 1.5 * self._silence if signals else self._silence)
 
-    def _tick_off(self, signals: Iterable[Signal], now: float) -> None:
+    def _tick_off(self, signals: Iterable[Signal], now: float) -> list[Signal]:
+        """Notes what came of what was asked for; returns the signals that count."""
+        counting = []
         for signal in signals:
             if isinstance(signal, Echo):
                 if self._echo_due is not None:
                     self.probe_seconds = now - self._echo_due
                 self.proved_at, self._echo_due = now, None
-            elif isinstance(signal, Joined):
-                self._unconfirmed.pop(signal.channel, None)
+            elif isinstance(signal, Joined) and not self._is_newest(signal.channel):
+                continue
+            counting.append(signal)
+        return counting
+
+    def _is_newest(self, name: str) -> bool:
+        """Whether a confirmation is that of the channel's newest subscription.
+
+        Between an earlier one and that it may have been let go: what came meanwhile was not heard.
+        """
+        self._asked[name] -= 1
+        if self._asked[name] > 0:
+            return False
+        del self._asked[name]
+        self._unconfirmed.pop(name, None)
+        return True
 
     def _check(self, now: float, silence: float) -> None:
         waited = now - min(self.heard_at, self._echo_due or now)
@@ -181,6 +199,7 @@ class Reader:
         for at in range(0, len(names), MAX_AT_ONCE):
             some = names[at : at + MAX_AT_ONCE]
             self._unconfirmed.update(dict.fromkeys(some, now))
+            self._asked.update(some)
             link.subscribe(some)
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = raise_file_limit()
     at = desk(options.python, options.logs, options.server_cpu, options.client_cpu)
     peers, skipped = installed([cls(at) for cls in PEERS if cls.name in options.peers])
+    older = report.read(options.out) if options.update else None
     sizes = fitting(Sizes.small() if options.quick else Sizes(), files)
     rounds = {case: 1 if case in options.once else options.repeat for case in options.cases}
     results, errors = run(peers, rounds, sizes)
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors=errors,
         sizes={**asdict(sizes), "rounds": rounds, "quick": options.quick},
     )
-    if options.update:
-        document = report.updated(report.read(options.out), document)
+    if older is not None:
+        document = report.updated(older, document)
     publish(document, options)
     return 1 if errors else 0
 

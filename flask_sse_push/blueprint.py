@@ -89,7 +89,7 @@ class SSEBlueprint(Blueprint):
 
     def _watch_origins(self, state: BlueprintSetupState) -> None:
         """Lets pages of the listed origins read any answer under the prefix, the client's module too."""
-        if Settings.load(state.app.config).cors_origins:  # else no request pays for it
+        if state.app.extensions[EXTENSION][self].settings.cors_origins:  # else no request pays for it
             name = f"{state.name_prefix}.{state.name}".lstrip(".")
             state.app.after_request(partial(self._allow_origin, name))
 

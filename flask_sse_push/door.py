@@ -162,11 +162,11 @@ def read_query(endpoint: str | None, values: dict[str, Any] | None) -> None:
     :raises Refused: 400.
     """
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]
+    raw = asked.query_string
     try:
-        asked.query_string.decode()
+        raw.decode()
     except UnicodeDecodeError as error:
         raise Refused(400, ErrorCode.INVALID_FORMAT, "the query is not UTF-8") from error
-    raw = asked.query_string
     may_have_one = tickets.PARAMETER.encode() in raw or b"%" in raw  # spares the others reading their query
     if may_have_one and tickets.PARAMETER in asked.args:  # read first: from here on the query has no ticket
         _hide_ticket(asked)

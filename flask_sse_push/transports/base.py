@@ -17,10 +17,10 @@ from ..wire import comment, control, jittered_ms, retry_line
 
 #: Seconds until a stream that waits for a silent broker is told so.
 PATIENCE = 2.0
-_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
-
 #: Seconds after which a waiting stream looks whether it is to end: a worker stops in two.
 STEP = 0.25
+
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 
 
 class StreamSink(Sink):

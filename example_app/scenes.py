@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 LETTERS = (
     ("grace", "Did you find the moth?"),
@@ -43,8 +43,7 @@ def write_to_each_other(ada: Page, grace: Page, url: str) -> None:
         if count == len(LETTERS):
             expect(ada.locator("#letters .mark")).to_have_text(["Delivered"])
             grace.goto("about:blank")
-        pages[name].get_by_label("Message").fill(text)
-        pages[name].keyboard.press("Enter")
+        submit(pages[name].get_by_label("Message"), text)
         expect(ada.locator("#letters .text")).to_have_count(count)
 
 
@@ -67,9 +66,14 @@ def notify(page: Page, user: str, level: str, text: str) -> None:
     """Sends a notification."""
     page.locator("[name=to]").select_option(user)
     page.get_by_label("Level").select_option(level)
-    page.get_by_label("Text").fill(text)
-    page.keyboard.press("Enter")
+    submit(page.get_by_label("Text"), text)
     expect(page.get_by_label("Text")).to_have_value("")
+
+
+def submit(field: Locator, text: str) -> None:
+    """Fills in a field and sends its form."""
+    field.fill(text)
+    field.page.keyboard.press("Enter")
 
 
 def enter(page: Page, room: str) -> None:
@@ -82,8 +86,7 @@ def enter(page: Page, room: str) -> None:
 def say(page: Page, room: str, text: str) -> None:
     """Says something in a room that the page is in."""
     card = page.locator(f"[data-room={room}]")
-    card.get_by_role("textbox").fill(text)
-    page.keyboard.press("Enter")
+    submit(card.get_by_role("textbox"), text)
     expect(card.locator(".text").last).to_have_text(text)
 
 
@@ -93,8 +96,7 @@ def say(page: Page, room: str, text: str) -> None:
 def chat_with_a_model(page: Page) -> None:
     """Asks, and waits for most of the answer."""
     if page.locator("#talk li").count() == 0:
-        page.get_by_label("Question").fill("How do your words get to me?")
-        page.keyboard.press("Enter")
+        submit(page.get_by_label("Question"), "How do your words get to me?")
     expect(page.locator("#talk li[data-by=answer]")).to_contain_text("put together ten times")
 
 
@@ -106,8 +108,7 @@ def publish_news(page: Page) -> None:
         ("user:ada", "Note G is finished."),
     ):
         page.get_by_label("To").select_option(channel)
-        page.get_by_label("Text").fill(text)
-        page.keyboard.press("Enter")
+        submit(page.get_by_label("Text"), text)
         expect(page.locator("#feed .text").filter(has_text=text).first).to_be_visible()
 
 
@@ -119,8 +120,7 @@ def tell_what_happened(page: Page) -> None:
         ("alert", "The queue is long."),
     ):
         page.locator("[name=kind]").select_option(kind)
-        page.get_by_label("What happened").fill(text)
-        page.keyboard.press("Enter")
+        submit(page.get_by_label("What happened"), text)
         expect(page.get_by_label("What happened")).to_have_value("")
 
 
@@ -175,8 +175,7 @@ def write_a_log(page: Page) -> None:
         ("ERROR", "out of cards"),
     ):
         page.locator("#write [name=level]").select_option(level)
-        page.get_by_label("Text").fill(text)
-        page.keyboard.press("Enter")
+        submit(page.get_by_label("Text"), text)
         expect(page.locator("#lines li").filter(has_text=text).last).to_be_visible()
 
 

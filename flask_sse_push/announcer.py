@@ -79,7 +79,7 @@ class MessageAnnouncer:
         :param type: the name browsers listen for; None is a plain `message`.
         :param channel: one channel or several; a stream that has several of them gets the event once.
         :param id: an idempotency id: publishing again with the same one within the history's time stores
-            nothing and returns the first cursor.
+            nothing and returns the first cursor, unless the broker lost its data in between.
         :param retry: sets the clients' reconnection time, in milliseconds.
         :param exclude: connection ids or user ids that do not get the event.
         :param ttl: seconds after which it is no longer replayed; 0 means live only.

@@ -245,6 +245,16 @@ def test_a_loss_is_never_passed_off_as_complete(store: Store, loss: str, then: s
     assert store.broker.probe("ear") > position or store.broker.probe("ear").epoch != position.epoch
 
 
+def test_an_id_is_forgotten_with_the_events(store: Store) -> None:
+    publication = [Publication(b"data: x\n\n", ("a",))]
+    first = store.broker.publish(publication, "an-id")
+    assert store.broker.publish(publication, "an-id") == first
+    LOSSES["everything flushed"](store)
+    again = store.broker.publish(publication, "an-id")
+    assert again[0].epoch != first[0].epoch
+    assert store.ids() == [again[0].id]
+
+
 def test_a_list_trimmed_from_outside_still_serves_what_is_left(store: Store) -> None:
     published = [store.publish(str(n)) for n in range(6)]
     store.client.ltrim(store.base + "list:a", 3, -1)

@@ -168,6 +168,7 @@ class _Court:
         self.verdict = Verdict()
         self._epochs = _epochs_in_order(ledger, logs)
         self.events = {event.serial: event for event in ledger.events}
+        self._again: dict[tuple[int, int], Event] = {}  # by serial and number of the epoch
         self._admit_doubtful(ledger, logs)
         self._due: dict[frozenset[str], tuple[list[Place], list[int]]] = {}
 
@@ -179,8 +180,20 @@ class _Court:
                     if known is None and got.serial in ledger.unknown:
                         self.events[got.serial] = Event(got.cursor, ledger.unknown[got.serial], got.serial)
                     elif known is not None and known.cursor != got.cursor:
-                        self.verdict.doubled += 1
-                        self.verdict.tell(f"event {got.serial} has two ids: {known.cursor}, {got.cursor}")
+                        self._admit_again(known, got.cursor)
+
+    def _admit_again(self, known: Event, cursor: str) -> None:
+        """Enters the other id of an event that has two.
+
+        One in each epoch is right: a broker that loses its data between two tries of a publish forgets the
+        first. Each of the two is due, and who gets both must have been told of the loss in between.
+        """
+        again = known._replace(cursor=cursor)
+        number, _ = self.place(cursor)
+        known_again = self._again.setdefault((known.serial, number), again)
+        if number == self.place(known.cursor)[0] or known_again != again:
+            self.verdict.doubled += 1
+            self.verdict.tell(f"event {known.serial} has two ids: {known.cursor}, {cursor}")
 
     def place(self, cursor: str) -> Place:
         found = parse(cursor)
@@ -190,7 +203,8 @@ class _Court:
     def due(self, channels: frozenset[str]) -> tuple[list[Place], list[int]]:
         """Places and serials of all events of `channels`, in order."""
         if channels not in self._due:
-            mine = [event for event in self.events.values() if event.channels & channels]
+            all_of_them = [*self.events.values(), *self._again.values()]
+            mine = [event for event in all_of_them if event.channels & channels]
             pairs = sorted((self.place(event.cursor), event.serial) for event in mine)
             self._due[channels] = ([place for place, _ in pairs], [serial for _, serial in pairs])
         return self._due[channels]
@@ -217,7 +231,8 @@ class _Trial:
         self._court = court
         self._verdict = court.verdict
         self._name = name
-        self._seen: set[int] = set()
+        self._seen: set[str] = set()  # cursors of events
+        self._serials: set[int] = set()  # of those since it was last told that all was lost
         self._at: Place | None = None  # everything that was due up to here was judged
         self._channels: frozenset[str] = frozenset()
         self._excused: set[str] = set()  # channels told lost, until their next event
@@ -259,6 +274,7 @@ class _Trial:
         if record.cursor is not None:
             self._at = self._court.place(record.cursor)
             self._excused.clear()
+            self._serials.clear()
         else:
             self._excused |= set(record.channels)
 
@@ -277,11 +293,12 @@ class _Trial:
         if event is None or not event.channels & self._channels:
             self._disorder(f"got {record.serial}, which was not for it")
             return
-        if record.serial in self._seen:
+        if record.serial in self._serials or record.cursor in self._seen:
             self._verdict.doubled += 1
             self._verdict.tell(f"{self._name} got {record.serial} twice")
             return
-        self._seen.add(record.serial)
+        self._serials.add(record.serial)
+        self._seen.add(record.cursor)
         if self._at is None or place <= self._at:
             self._disorder(f"got {record.serial} at {record.cursor} too late")
             return

@@ -133,3 +133,15 @@ def test_an_event_of_unknown_fate_may_come_or_not_but_then_to_all(ledger: Ledger
 
 def test_an_event_with_two_ids_was_stored_twice(ledger: Ledger) -> None:
     assert verdict(ledger, [opened(0), got(1), got(2), got(4), got(5, 6)]).doubled == 1
+
+
+def test_one_stored_again_after_a_loss_may_have_an_id_in_each_epoch(ledger: Ledger) -> None:
+    ledger.note(at(7, "e2"), ["a"], 5)
+    ledger.note(at(8, "e2"), ["a"], 8)
+    told, untold = Told(("a",), "epoch", at(6, "e2"), 0.0), Moved(at(6, "e2"), 0.0)
+    both = [got(5, 7, "e2"), got(8, epoch="e2")]
+    log: list[Record] = [opened(0), got(1), got(2), got(4), got(5)]
+    assert verdict(ledger, [*log, told, *both]).clean()
+    assert verdict(ledger, [*log, untold, *both]).doubled == 1
+    assert verdict(ledger, [*log, told, both[1]]).lost == 1, "the second is due as well"
+    assert verdict(ledger, [*log, told, *both, got(5, 9, "e2")]).doubled == 2, "two in one epoch"

@@ -72,7 +72,7 @@ def test_a_native_client_comes_back_once_after_a_logout_and_is_turned_away_for_g
     eventually_on(page, lambda: page.evaluate("errors.length") == 2)
     assert page.evaluate("heard") == ["sse.open", "sse.close"]
     assert page.evaluate("errors") == [0, 2]  # connecting again, then closed: EventSource does no more
-    assert len([url for url in asked if "/stream?" in url]) == 2
+    eventually_on(page, lambda: len([url for url in asked if "/stream?" in url]) == 2)
     visitor.forgive_network_errors()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import batching
+from .audience import Audience
 from .brokers.base import Entry
 from .cursor import Cursor
 from .http_encoding import Cohort, Windows
@@ -30,6 +31,7 @@ class Group:
 
     __slots__ = (
         "at",
+        "audience",
         "bytes",
         "channels",
         "cohort",
@@ -40,7 +42,6 @@ class Group:
         "last",
         "pending",
         "route",
-        "sinks",
         "tagged",
         "touched",
     )
@@ -59,7 +60,7 @@ class Group:
         self.kind = kind
         self.tagged = tagged
         self.key: Hashable = None  # what the hub finds it by
-        self.sinks: list[Sink] = []
+        self.audience = kind.audience()
         self.cohort = None if windows is None else Cohort(self.sinks, windows)
         self.cursors: Hashable = None  # groups with other cursors in their frames share no chunk
         self.at: dict[int, int] = {}  # over several shards: for each the id of the newest entry
@@ -92,28 +93,35 @@ class Group:
         self.last = moment.base
         return Cursor(moment.epoch, moment.base)
 
+    @property
+    def sinks(self) -> list[Sink]:
+        """The streams that take part."""
+        return self.audience.sinks
+
     def add(self, sink: Sink) -> None:
         """Lets `sink` take part from the next chunk on."""
         sink.group = self
         sink.subscribed = self.channels  # one tuple for all of them
         sink.events -= self.events
         sink.bytes -= self.bytes
-        sink.place = len(self.sinks)
-        self.sinks.append(sink)
+        self._own_audience().add(sink)
         if self.cohort is not None and sink.coding is not None:
             sink.coding.join(self.cohort)
 
     def remove(self, sink: Sink) -> None:
-        """Takes `sink` out at the cost of one swap, however many there are."""
+        """Takes `sink` out."""
         if sink.coding is not None:
             sink.coding.leave()
-        last = self.sinks.pop()
-        if last is not sink:
-            self.sinks[sink.place] = last
-            last.place = sink.place
+        self._own_audience().remove(sink)
         sink.events += self.events
         sink.bytes += self.bytes
         sink.group = None
+
+    def _own_audience(self) -> Audience:
+        """The audience, to be changed."""
+        if self.audience.lent:
+            self.audience = self.audience.copy()
+        return self.audience
 
     def offer(self, entry: Entry, replica: Replica) -> bool:
         """Notes an entry for the chunk being made; returns whether it is the first one.
@@ -150,7 +158,8 @@ class Group:
         if self.cohort:
             return self._compressed(self.cohort, chunk, limited, notice, len(entries))
         self.bytes += len(chunk)
-        return [Delivery(self.kind, tuple(self.sinks), chunk, limited, notice, len(entries), self.batched)]
+        audience = self.audience.lend()
+        return [Delivery(self.kind, audience, chunk, limited, notice, len(entries), self.batched)]
 
     def _compressed(
         self, cohort: Cohort, frames: bytes, limited: Sequence[Entry], notice: bytes, events: int
@@ -160,7 +169,7 @@ class Group:
             for sink in (self.sinks if limited else ())
             if any(sink.is_excluded(entry.exclude) for entry in limited)
         }
-        made = [(tuple(sinks), self.kind.framed(chunk)) for sinks, chunk in cohort.chunks(frames, personal)]
+        made = [(sinks, self.kind.framed(chunk)) for sinks, chunk in cohort.chunks(frames, personal)]
         most = max(made, key=lambda each: len(each[0]), default=((), b""))
         size = len(most[1])
         self.bytes += size
@@ -168,7 +177,10 @@ class Group:
             if sink in personal:
                 sink.events -= sum(sink.is_excluded(entry.exclude) for entry in limited)
                 sink.bytes += len(chunk) - size
-        return [Delivery(self.kind, sinks, chunk, (), notice, events, self.batched) for sinks, chunk in made]
+        return [
+            Delivery(self.kind, _gathered(self.kind, sinks), chunk, (), notice, events, self.batched)
+            for sinks, chunk in made
+        ]
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
         return b"".join(self._each(entries))
@@ -243,19 +255,20 @@ class Delivery(NamedTuple):
     """One chunk on its way to the sinks that were in the group when it was made."""
 
     kind: type[Sink]
-    sinks: tuple[Sink, ...]
+    audience: Audience
     chunk: bytes
     limited: Sequence[Entry]  # the entries again, when some are not for everybody
     notice: bytes
     events: int
     batched: bool = False
 
-    def write(self, sinks: Sequence[Sink]) -> None:
-        """Writes the chunk to some of the sinks; without the events that one is excluded from."""
+    def write(self, begin: int, end: int) -> None:
+        """Writes the chunk to the sinks from one place of the audience up to another; without the events that
+        one is excluded from."""
         if not self.limited:
-            self.kind.write_all(sinks, self.chunk)
+            self.audience.write(self.chunk, begin, end)
             return
-        for sink in sinks:
+        for sink in self.audience.sinks[begin:end]:
             chunk = self.kind.framed(self.notice + frames_for(sink, self.limited, batched=self.batched))
             sink.events -= sum(sink.is_excluded(entry.exclude) for entry in self.limited)
             sink.bytes += len(chunk) - len(self.chunk)
@@ -271,13 +284,16 @@ def united(deliveries: Iterable[Delivery]) -> list[Delivery]:
     alike: dict[Hashable, list[Delivery]] = {}
     for delivery in deliveries:
         alike.setdefault((id(delivery.chunk), delivery.kind, delivery.batched), []).append(delivery)
-    return [
-        first._replace(sinks=_sinks((first, *more))) if more else first for first, *more in alike.values()
-    ]
+    return [_joined(first, more) if more else first for first, *more in alike.values()]
 
 
-def _sinks(deliveries: Iterable[Delivery]) -> tuple[Sink, ...]:
-    return tuple([sink for delivery in deliveries for sink in delivery.sinks])
+def _joined(first: Delivery, more: Sequence[Delivery]) -> Delivery:
+    sinks = [sink for delivery in (first, *more) for sink in delivery.audience.sinks]
+    return first._replace(audience=_gathered(first.kind, sinks))
+
+
+def _gathered(kind: type[Sink], sinks: Iterable[Sink]) -> Audience:
+    return kind.audience(sinks).lend()
 
 
 def frames_for(sink: Sink, entries: Iterable[Entry], *, batched: bool = False) -> bytes:

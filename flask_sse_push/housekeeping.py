@@ -108,4 +108,4 @@ class Housekeeping:
         for sink in sinks:
             sink.touched = now
             sink.bytes += len(beat)
-        type(sinks[0]).write_all(sinks, beat)
+        type(sinks[0]).audience(sinks).lend().write(beat, 0, len(sinks))

@@ -337,18 +337,19 @@ class Hub:
             if not isinstance(delivery, Delivery):
                 delivery()
                 continue
-            self._figures.delivered += delivery.events * len(delivery.sinks)
-            self._figures.sent += len(delivery.chunk) * len(delivery.sinks)
+            count = len(delivery.audience)
+            self._figures.delivered += delivery.events * count
+            self._figures.sent += len(delivery.chunk) * count
             if delivery.notice:
-                for sink in delivery.sinks:
+                for sink in delivery.audience.sinks:
                     self._observer.lost(sink)
-            for at in range(0, len(delivery.sinks), MAX_RUN):
-                run = delivery.sinks[at : at + MAX_RUN]
-                delivery.write(run)
-                served += len(run)
+            for begin in range(0, count, MAX_RUN):
                 if served >= MAX_RUN:
                     served = 0
                     time.sleep(0)
+                end = min(begin + MAX_RUN, count)
+                delivery.write(begin, end)
+                served += end - begin
 
     def _missed_commands(self) -> list[Act]:
         """What was commanded while the worker's first streams were on their way and nobody listened; looked

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .audience import Audience
 from .brokers.base import BROADCAST
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Sink(ABC):
 
     #: Whether a stream of this kind holds a place for a request all the time.
     holds_request = True
+    #: How many of this kind are written to in one go.
+    audience: type[Audience] = Audience
 
     @staticmethod
     def framed(frames: bytes) -> bytes:
@@ -101,12 +103,6 @@ class Sink(ABC):
         """A chunk of `frames` for this stream alone. Once it has joined, called under the hub's lock, in the
         order in which chunks are written."""
         return self.framed(self.encoded(frames))
-
-    @classmethod
-    def write_all(cls, sinks: Iterable[Sink], chunk: bytes) -> None:
-        """Writes one framed chunk to many sinks of this kind."""
-        for sink in sinks:
-            sink.write(chunk)
 
     def carry(self, opening: bytes) -> bool:
         """Takes the frames of its opening when it can send them after it has joined; returns whether."""

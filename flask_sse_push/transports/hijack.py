@@ -14,7 +14,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gevent
@@ -25,6 +25,7 @@ from ..config import Settings
 from ..drain import close_frame
 from ..sink import Sink
 from .base import StreamSink
+from .hijack_audience import HijackAudience
 
 #: The descriptor of a sink that cannot be written to directly: the write fails and takes the longer way.
 DETOUR = -1
@@ -112,6 +113,7 @@ class HijackSink(StreamSink):
     )
 
     holds_request = False
+    audience = HijackAudience
     #: What ends the body.
     terminator = b""
 
@@ -126,7 +128,7 @@ class HijackSink(StreamSink):
     ) -> None:
         super().__init__(connection, user_id, channels, settings, client)
         self._lines = lines
-        self.fd = DETOUR  # where to write right away
+        self.fd = DETOUR  # where to write right away; see `_aim`
         self._fd = DETOUR  # the connection
         self._backlog: list[bytes] | None = None
         self._waiting = 0  # bytes in the backlog
@@ -176,19 +178,20 @@ class HijackSink(StreamSink):
         if self._backlog is not None:
             self._lines.want_room(self._fd, True)
 
-    @classmethod
-    def write_all(cls, sinks: Iterable[Sink], chunk: bytes) -> None:
-        send, size = os.write, len(chunk)
-        for sink in cast("Iterable[HijackSink]", sinks):
-            try:
-                sent = send(sink.fd, chunk)
-                if sent != size:
-                    sink.keep(chunk[sent:])
-            except OSError:
-                sink.write_late(chunk)
+    def _aim(self, fd: int) -> None:
+        """Changes where to write right away."""
+        self.fd = fd
+        HijackAudience.changes += 1
+        if self.group is not None:
+            cast("HijackAudience", self.group.audience).fds[self.place] = fd
 
     def write(self, chunk: bytes) -> None:
-        self.write_all((self,), chunk)
+        try:
+            sent = os.write(self.fd, chunk)
+            if sent != len(chunk):
+                self.keep(chunk[sent:])
+        except OSError:
+            self.write_late(chunk)
 
     def write_late(self, chunk: bytes) -> None:
         """Takes a chunk that could not be written: the client is slow, gone, or its stream has ended."""
@@ -206,7 +209,7 @@ class HijackSink(StreamSink):
         if self._backlog is None:
             self._backlog = []
             self._since = time.monotonic()
-            self.fd = DETOUR
+            self._aim(DETOUR)
             self._lines.want_room(self._fd, True)
         self._backlog.append(rest)
         self._waiting += len(rest)
@@ -246,7 +249,7 @@ class HijackSink(StreamSink):
         if self._ending:
             self.close()
         else:
-            self.fd = self._fd
+            self._aim(self._fd)
 
     def end(self, frame: bytes) -> None:
         if not self.hijacked:
@@ -285,9 +288,10 @@ class HijackSink(StreamSink):
 
     def close(self) -> None:
         """Breaks the connection off. A chunk on its way meets no number that may be another's by then."""
-        fd, self._fd, self.fd = self._fd, DETOUR, DETOUR
+        fd, self._fd = self._fd, DETOUR
         self._backlog = None
         if fd != DETOUR:
+            self._aim(DETOUR)
             self._lines.close(self, fd)
 
 

@@ -204,7 +204,7 @@ class Desk:
 
     def batches(self, deliveries: list[Delivery]) -> list[list[str]]:
         for delivery in deliveries:
-            delivery.write(delivery.sinks)
+            delivery.write(0, len(delivery.audience))
         stream, self.sink.chunks = b"".join(self.sink.chunks), []
         return [
             [message["data"] for message in json.loads(event.data)] if event.event == "sse.batch" else ["!"]

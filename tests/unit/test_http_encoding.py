@@ -116,8 +116,8 @@ class Room:
                     ]
                     client.due += b"".join(shown)
             for delivery in group.deliveries(0.0, Chunks()):
-                written += len(delivery.chunk) * len(delivery.sinks)
-                delivery.write(delivery.sinks)
+                written += len(delivery.chunk) * len(delivery.audience)
+                delivery.write(0, len(delivery.audience))
         return written
 
 
@@ -206,7 +206,7 @@ def test_a_newcomer_costs_the_others_nothing_until_a_new_start_pays() -> None:
     for _ in range(14):
         room.serial += 1
         room.groups[0].offer(Entry("e0", room.serial, 0, b"data: x\n\n"), room.replica)
-        kinds.append([len(delivery.sinks) for delivery in room.groups[0].deliveries(0.0, Chunks())])
+        kinds.append([len(delivery.audience) for delivery in room.groups[0].deliveries(0.0, Chunks())])
     assert kinds == [[10, 1]] * 10 + [[11]] * 4
 
 
@@ -289,7 +289,7 @@ def test_an_event_of_436_bytes_in_a_group_costs_at_most_90() -> None:
         began = time.process_time()
         deliveries = group.deliveries(0.0, Chunks())
         seconds.append(time.process_time() - began)
-        assert [len(each.sinks) for each in deliveries] == [100]
+        assert [len(each.audience) for each in deliveries] == [100]
         sizes.append(len(deliveries[0].chunk))
     average = sum(sizes) / len(sizes)
     micros = sorted(seconds)[len(seconds) // 2] * 1e6

@@ -74,6 +74,13 @@ class Replica:
         """Whether an event before `entry` was never seen: a hole in the chain of `prev`."""
         return entry.prev > self.head
 
+    def overlooked(self, past: Past, known: int) -> bool:
+        """Whether the broker has an event up to the position `known`, which the worker has passed, that never
+        came here."""
+        before = past.entries[0].prev if past.entries else past.head
+        newest = max([before, *[entry.id for entry in past.entries if entry.id <= known]])
+        return self.floor != UNREAD and self.head < newest <= known
+
     def adopt(self, past: Past, *, asked: int, last: int, known: int) -> int:
         """Takes over what the broker had after `asked`, read at the position `last`, before going live.
 

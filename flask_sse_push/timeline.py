@@ -329,6 +329,9 @@ class Timeline:
             if replica is not None:
                 past, asked = history.channels[name], answer.after[name]
                 if name in answer.confirmed and self._joining.get(name) in wishes:
+                    if replica.overlooked(past, self._position):
+                        logger.error("an event of %r was passed by; its streams are told", name)
+                        self._lose(Gap(name, replica.head, self._position))
                     start = replica.adopt(past, asked=asked, last=history.last, known=self._position)
                     self._go_live(name, replica, history.last, start)
                 else:

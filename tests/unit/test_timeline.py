@@ -11,7 +11,7 @@ from flask_sse_push.cursor import EARLIEST, Cursor
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.fetcher import Answer, Fetcher
 from flask_sse_push.replica import Reach
-from flask_sse_push.resume import Resume, Start
+from flask_sse_push.resume import Gap, Resume, Start
 from flask_sse_push.timeline import Dispatch, Timeline
 
 
@@ -280,6 +280,24 @@ def test_only_what_the_broker_lost_is_told_as_lost() -> None:
     dispatches = bench.reconnect()
     assert [list(dispatch.lost) for dispatch in dispatches if dispatch.lost] == [["a"]]
     assert ids(*dispatches) == [*in_a[-3:], in_b]
+
+
+@pytest.mark.parametrize("later", [0, 2])
+def test_an_event_that_the_link_never_brought_is_found_when_all_is_read_again(later: int) -> None:
+    """No broker does that. Should one, or should we, it is told instead of lost."""
+    bench = Bench("a", "b")
+    heard = bench.publish("a")
+    bench.hear()
+    bench.publish("a")
+    bench.signals()  # and nobody is told
+    passed = bench.publish("b")
+    bench.hear()
+    assert bench.position == passed
+    bench.cut()
+    published = [bench.publish("a") for _ in range(later)]
+    dispatches = bench.reconnect()
+    assert ids(*dispatches) == published
+    assert [gap for each in dispatches for gap in each.lost.values()] == [Gap("a", heard, passed)]
 
 
 def test_a_loss_is_told_once_however_often_the_link_breaks() -> None:

@@ -53,7 +53,7 @@ test-oldest: $(OLDEST)/test
 # All servers side by side on a quiet machine with two cores: about 40 minutes. Writes docs/benchmarks.*
 bench:
 	$(PYTHON) -m benchmarks.setup
-	$(PYTHON) -m benchmarks.run --repeat 3 --once idle,heartbeat,publish
+	$(PYTHON) -m benchmarks.run --repeat 3 --once idle,heartbeat
 	$(PYTHON) -m benchmarks.measured
 	$(PYTHON) -m benchmarks.readme
 

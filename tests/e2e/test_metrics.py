@@ -75,7 +75,11 @@ def test_any_worker_tells_of_all_of_them(
             return scrape(http, url).get_value("streams_closed_total", "client") == 1
 
         eventually(departed)
-        returned = open_streams.enter_context(Stream(f"{url}?channels=a", cursor=streams[0].cursor))
+        cursor = streams[0].cursor
+        for stream in streams:  # so both workers have had all of them: none comes live to who returns
+            for _ in range(published):
+                stream.next_of("message")
+        returned = open_streams.enter_context(Stream(f"{url}?channels=a", cursor=cursor))
         assert [returned.next_of("message").data for _ in range(published)]
         eventually(lambda: scrape(http, url).get_value("events_replayed_total") == published)
 

@@ -87,7 +87,7 @@ class Sink(ABC):
 
     #: Whether a stream of this kind holds a place for a request all the time.
     holds_request = True
-    #: How many of this kind are written to in one go.
+    #: What sinks of this kind are gathered in, to be written to in one go.
     audience: type[Audience] = Audience
 
     @staticmethod

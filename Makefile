@@ -54,7 +54,6 @@ test-oldest: $(OLDEST)/test
 bench:
 	$(PYTHON) -m benchmarks.setup
 	$(PYTHON) -m benchmarks.run --repeat 3 --once idle,heartbeat
-	$(PYTHON) -m benchmarks.measured
 	$(PYTHON) -m benchmarks.readme
 
 lint: $(VENV)/test

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from flask import current_app
 
-from . import capacity, doctor, listing, tail
+from . import doctor, listing, tail
 from .brokers import embedded
 from .options import plainly, reachable, read_headers
 
@@ -20,7 +20,6 @@ def add_commands(blueprint: SSEBlueprint) -> None:
     """Gives the blueprint its command group; it is named as the blueprint."""
     listing.add_commands(blueprint)
     tail.add_command(blueprint)
-    capacity.add_command(blueprint)
 
     @blueprint.cli.command("publish")
     @click.argument("channel")

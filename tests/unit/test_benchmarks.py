@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.processes import ROOT
 
 RUN = ROOT / "docs/benchmarks.json"
 README = (ROOT / "README.md").read_text("utf-8")
+SCALING = (ROOT / "docs/scaling.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,37 @@ def test_an_older_table_is_replaced_and_nothing_else(run: dict[str, Any]) -> Non
     older = f"before\n{readme.BEGIN}| old |\n{readme.END}after\n"
     newer = readme.with_section(older, run)
     assert newer == f"before\n{readme.BEGIN}{readme.section(run)}{readme.END}after\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "place"),
+    [
+        ("deliver", 0, ("steady", "push-hijack", "cpu_us")),
+        ("deliver", 1, ("steady", "push-generator", "cpu_us")),
+        ("connect", 0, ("handshake", "push-hijack", "cpu_us")),
+        ("stream", 0, ("idle", "push-hijack", "kb_per_stream")),
+        ("stream", 1, ("idle", "push-generator", "kb_per_stream")),
+        ("kernel", 0, ("idle", "push-hijack", "kernel_kb_per_stream")),
+        ("worker", 0, ("idle", "push-hijack", "empty_kb")),
+        ("store", 0, ("publish", "push-hijack", "redis_cpu_us")),
+        ("send", 0, ("publish", "push-hijack", "redis_cpu_us_per_worker")),
+    ],
+)
+def test_the_costs_to_calculate_with_are_near_those_of_the_run(
+    run: dict[str, Any], name: str, column: int, place: tuple[str, str, str]
+) -> None:
+    """Within a factor of two, because runs differ."""
+    row = re.search(rf"^\|[^|]+\| `{name}` \|(.+)\|$", SCALING, re.MULTILINE)
+    assert row
+    number, unit = row[1].split("|")[column].split()
+    in_docs = float(number) * (1000 if unit == "MB" else 1)
+    case, server, figure = place
+    assert 0.5 < in_docs / run["results"][case][server][figure] < 2
+
+
+def test_the_cost_of_preparing_an_event_is_its_whole_cost_less_the_delivery(run: dict[str, Any]) -> None:
+    row = re.search(r"`prepare` \| ([\d.]+) µs", SCALING)
+    assert row
+    results = run["results"]
+    whole = results["groups"]["push-hijack"]["own_cpu_us"]
+    assert 0.5 < float(row[1]) / (whole - results["steady"]["push-hijack"]["cpu_us"]) < 2

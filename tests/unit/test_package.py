@@ -97,7 +97,6 @@ def metadata(wheel: Path) -> Message:
         "brokers/lua/state.lua",
         "brokers/lua/publish.lua",
         "brokers/lua/history.lua",
-        "capacity/measured.json",
     ],
 )
 def test_the_wheel_holds_what_is_no_python(contents: set[str], path: str) -> None:

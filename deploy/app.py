@@ -1,4 +1,4 @@
-"""The app that the other files of this folder run. Replace it with your own, and keep what is marked "Needed"."""
+"""The app that the other files here run. Replace it with your own, and keep what is marked "Needed"."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-# The two commands: `make demo` and `make test`. Each makes .venv when it is not there.
+# The two main commands are `make demo` and `make test`. Each creates .venv if it does not exist.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DOCS := .venv-docs
-# What `make coverage` runs, gunicorn's workers included.
+# The tests that `make coverage` measures; gunicorn's workers are measured too.
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
-# What `make test-oldest` runs.
+# The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/test_hub_model.py tests/e2e/test_hijack.py
 
 .PHONY: demo screenshots test first-event faults soak coverage test-oldest bench lint deploy docs format clean
@@ -16,7 +16,7 @@ OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/te
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
 
-# The pictures of the demo, docs/images/*.png; needs Chromium. About two minutes.
+# Takes the pictures of the demo, docs/images/*.png. Needs Chromium and about two minutes.
 screenshots: $(VENV)/demo
 	$(BIN)/pip install -q -e ".[screenshots]"
 	$(BIN)/python -m example_app.screenshots
@@ -27,30 +27,30 @@ test: $(VENV)/test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
-# From a fresh clone, by the README's first command, to an event in Chromium: under five minutes, pip included.
+# From a fresh clone, by the README's first command, to an event in Chromium: under five minutes, with pip.
 first-event: $(VENV)/test
 	$(BIN)/python -m tests.e2e.first_event
 
-# The tests of tests/faults alone; they end with the figures of docs/delivery.md.
+# Runs only tests/faults, and prints the figures of docs/delivery.md at the end.
 faults: $(VENV)/test
 	$(BIN)/python -m pytest -q tests/faults $(ARGS)
 
-# Half an hour of everything at once, or SOAK_SECONDS.
+# All faults at once, for half an hour or SOAK_SECONDS.
 soak: $(VENV)/test
 	$(BIN)/python -m pytest -q -s tests/faults/soak.py $(ARGS)
 
-# Apart from `make test`: measuring bends what tests say of time, memory and imported modules.
+# Not part of `make test`, because measuring distorts the tests of time, memory and imported modules.
 coverage: $(VENV)/test
 	$(BIN)/coverage erase
 	-$(BIN)/coverage run -m pytest -q $(MEASURED) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-# The lowest versions that setup.cfg admits.
+# Runs the tests with the lowest versions that setup.cfg allows.
 test-oldest: $(OLDEST)/test
 	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider $(or $(OLDEST_TESTS),$(OLD_CONTRACT))
 
-# All servers side by side on a quiet machine with two cores: about 40 minutes. Writes docs/benchmarks.*
+# Compares all servers. Needs a quiet machine with two cores and about 40 minutes. Writes docs/benchmarks.*
 bench:
 	$(PYTHON) -m benchmarks.setup
 	$(PYTHON) -m benchmarks.run --repeat 3 --once idle,heartbeat
@@ -60,13 +60,13 @@ lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What can be said of deploy/ without an engine or a cluster; tests/e2e/test_deploy.py runs the rest of it.
+# Checks the files of deploy/ that only a container engine or a cluster can run. tests/e2e/test_deploy.py runs the others.
 deploy: $(DOCS)/deploy
 	$(DOCS)/bin/hadolint deploy/Dockerfile
 	$(DOCS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(DOCS)/bin/kubernetes-validate --strict deploy/kubernetes.yaml
 
-# The site, in build/site; a warning, a broken link among them, ends it.
+# Builds the site in build/site. Any warning, such as a broken link, makes it fail.
 docs: $(DOCS)/site
 	$(DOCS)/bin/sphinx-build -q -W --keep-going -E -d build/doctrees docs build/site
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: What, case, figure, server, compared with (server, or "" for the number itself), limit; a negative limit
-#: is the least that is wanted, a positive one the most.
+#: What, case, figure, server, compared with (a server, or "" for the number itself), limit. A positive limit
+#: is a maximum. A negative limit is a minimum: -8 means at least 8.
 GOALS: tuple[tuple[str, str, str, str, str, float], ...] = (
     ("CPU per event and stream / C", "steady", "cpu_us", "push-hijack", "broadcaster", 1.3),
     ("CPU per event and stream / nchan", "steady", "cpu_us", "push-hijack", "nchan", 1.0),
@@ -14,15 +14,15 @@ GOALS: tuple[tuple[str, str, str, str, str, float], ...] = (
     ("CPU per event and stream / flask-sse", "steady", "cpu_us", "push-hijack", "flask-sse", 1 / 12),
     ("p99 latency / nchan", "steady", "p99_ms", "push-hijack", "nchan", 1.0),
     ("burst, deliveries/s from the first delivery on", "burst", "deliveries_per_s", "push-hijack", "", -4e6),
-    ("or burst / C", "burst", "deliveries_per_s", "push-hijack", "broadcaster", -8),
+    ("burst, deliveries/s / C", "burst", "deliveries_per_s", "push-hijack", "broadcaster", -8),
     ("idle memory per stream, kB", "idle", "kb_per_stream", "push-hijack", "", 1),
     ("handshake CPU / empty view", "handshake", "cpu_us", "push-hijack", "empty-view", 1.25),
-    ("a leaving stream, CPU µs", "departure", "leave_us", "push-hijack", "", 50),
-    ("come and go, among many / among few", "departure", "many_vs_few", "push-hijack", "", 1.3),
+    ("CPU for a stream that leaves, µs", "departure", "leave_us", "push-hijack", "", 50),
+    ("opening and closing, among many / among few", "departure", "many_vs_few", "push-hijack", "", 1.3),
     ("storm, seconds", "storm", "seconds", "push-hijack", "", 3),
-    ("storm, streams not whole", "storm", "incomplete", "push-hijack", "", 0),
+    ("storm, streams that lack events", "storm", "incomplete", "push-hijack", "", 0),
     ("idle streams with heartbeats, CPU %", "heartbeat", "cpu_percent", "push-hijack", "", 2),
-    ("own channel beside a common one / one channel", "groups", "common_vs_crowd", "push-hijack", "", 2),
+    ("common event beside own channels / one channel", "groups", "common_vs_crowd", "push-hijack", "", 2),
     ("generator, CPU / bare generator", "steady", "cpu_us", "push-generator", "gevent-queue", 1.2),
     (
         "generator, burst / bare generator",
@@ -36,7 +36,7 @@ GOALS: tuple[tuple[str, str, str, str, str, float], ...] = (
 
 
 def measured(results: Mapping[str, Any], case: str, figure: str, server: str, other: str) -> float | None:
-    """The figure or ratio, or None when one of its parts was not measured."""
+    """Returns the figure or ratio, or None if a part of it was not measured."""
     peers = results.get(case, {})
     value = peers.get(server, {}).get(figure)
     if value is None or not other:
@@ -46,7 +46,7 @@ def measured(results: Mapping[str, Any], case: str, figure: str, server: str, ot
 
 
 def table(results: Mapping[str, Any]) -> list[str]:
-    """Markdown lines; empty when nothing of flask_sse_push was measured."""
+    """Returns the table of goals as Markdown lines; empty if flask_sse_push was not measured."""
     lines: list[str] = []
     for what, case, figure, server, other, limit in GOALS:
         value = measured(results, case, figure, server, other)

@@ -1,4 +1,4 @@
-"""A run's figures as JSON and as Markdown tables, each beside its ratio to the C broadcaster and to nchan."""
+"""Writes the figures of a run as JSON and as Markdown, with the ratios to the C broadcaster and nchan."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
         "Idle memory: {idle_streams} open streams",
         (
             Column("kb_per_stream", "kB resident per stream", 2, ratios=("nchan",)),
-            Column("kernel_kb_per_stream", "kB of the kernel", 1),
-            Column("empty_kb", "kB resident before", 0),
+            Column("kernel_kb_per_stream", "kB in the kernel", 1),
+            Column("empty_kb", "kB resident without streams", 0),
             Column("streams", "streams", 0),
         ),
     ),
@@ -67,14 +67,14 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
     "storm": (
         "Reconnect storm: {storm_streams} streams with {storm_missed} missed events each, to a new worker",
         (
-            Column("seconds", "seconds until all are whole", 2, ratios=BOTH),
+            Column("seconds", "seconds until all streams have all events", 2, ratios=BOTH),
             Column("cpu_us_per_stream", "CPU µs per stream", 0),
-            Column("incomplete", "streams not whole", 0),
-            Column("redis_commands", "Redis commands (those in scripts counted too)"),
+            Column("incomplete", "streams that lack events", 0),
+            Column("redis_commands", "Redis commands, including those in scripts"),
         ),
     ),
     "heartbeat": (
-        "Heartbeats: {heartbeat_streams} idle streams, one heartbeat in 15 s each",
+        "Heartbeats: {heartbeat_streams} idle streams, each with one heartbeat in 15 s",
         (
             Column("cpu_percent", "CPU % of one core", 2, ratios=BOTH),
             Column("lost", "streams lost", 0),
@@ -82,28 +82,28 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
         ),
     ),
     "groups": (
-        "Many groups: {groups} users with a channel each beside a common one",
+        "Many groups: {groups} users, each with a channel of their own and one common channel",
         (
             Column("crowd_cpu_us", "all on one channel: CPU µs per event and stream", 2),
             Column("common_cpu_us", "common event: CPU µs per event and stream", 2, ratios=BOTH),
             Column("common_vs_crowd", "common / one channel", 2),
             Column("own_cpu_us", "event to one user: CPU µs", 1, ratios=BOTH),
-            Column("incomplete", "streams not whole", 0),
+            Column("incomplete", "streams that lack events", 0),
         ),
     ),
     "publish": (
-        "Publishing: one process, nobody listening",
+        "Publishing: one process publishes, no stream is open",
         (
             Column("single_per_s", "one by one, events/s", 0, ratios=BOTH),
             Column("many_per_s", "100 at a time, events/s", 0, ratios=BOTH),
-            Column("redis_cpu_us", "Redis' CPU µs per event of these", 1),
-            Column("redis_cpu_us_per_worker", "more for each worker that listens", 1),
+            Column("redis_cpu_us", "CPU µs of Redis per event, 100 at a time", 1),
+            Column("redis_cpu_us_per_worker", "added for each worker that listens", 1),
         ),
     ),
     "departure": (
-        "Come and go: {churned} streams among 10 and among {churn_idle} idle ones; then nearly all leave",
+        "Open and close {churned} streams among 10 and among {churn_idle} idle ones; then nearly all leave",
         (
-            Column("few_us", "CPU µs to come and go, among few", 0),
+            Column("few_us", "CPU µs to open and close a stream, among few", 0),
             Column("many_us", "among many", 0),
             Column("many_vs_few", "many / few", 2),
             Column("batch_few_us", "50 at a time, among few", 0),
@@ -118,7 +118,7 @@ Results = dict[str, dict[str, dict[str, Any]]]  # case, peer, figure
 
 
 def median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One set of figures from several rounds: the median of each number, the last of anything else."""
+    """Returns one set of figures for several rounds: the median of each number, the last value of others."""
     last = rounds[-1]
     return {
         key: statistics.median(one[key] for one in rounds) if isinstance(value, (int, float)) else value
@@ -127,7 +127,7 @@ def median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def add_ratios(results: Results) -> None:
-    """Writes `<figure>_vs_<reference>` into the figures wherever the reference ran in the same case."""
+    """Adds `<figure>_vs_<reference>` to the figures of each case in which the reference server ran."""
     for case, peers in results.items():
         for column in TABLES[case][1]:
             for reference in column.ratios:
@@ -143,7 +143,7 @@ def add_ratios(results: Results) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on besides the versions; nothing that names the machine."""
+    """Returns processor, cores and kernel; nothing that identifies the machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -175,9 +175,9 @@ def document(
 
 
 def updated(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
-    """The older run with the cases of the newer one in their places: each case stands for itself.
+    """Returns the older run with the cases of the newer run replaced; each case is independent.
 
-    :raises ValueError: when they were not measured alike.
+    :raises ValueError: when the two runs differ in machine, servers or sizes.
     """
     if any(older[part] != newer[part] for part in ("machine", "titles")):
         raise ValueError("the run to be updated comes from another machine or other servers")
@@ -194,16 +194,21 @@ def updated(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any
 
 
 def markdown(run: Mapping[str, Any], *, chart: bool = False) -> str:
-    """The run as a page.
+    """Returns the run as a Markdown page.
 
-    :param chart: whether there is a picture of it beside.
+    :param chart: whether the page shows benchmarks.svg.
     """
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {run['date']} by `python -m benchmarks.run`: one server after another on one machine, "
-        "the server on one core, publisher, Redis and clients on another. What each case does is told in "
-        "`benchmarks/README.md`. Absolute figures depend on the machine; compare ratios.",
+        "How do the servers compare when they do the same work? This page is generated from a run of "
+        f"`python -m benchmarks.run` on {run['date']}. One server after another ran on one machine. The "
+        "server had one core; the publisher, Redis and the clients shared another. `benchmarks/README.md` "
+        "explains what each case does.",
+        "",
+        "Absolute figures depend on the machine, so compare the ratios: `vs C` is the ratio to a C program "
+        "that does nothing but `send()`, `vs nchan` the ratio to nginx with nchan. flask_sse_push runs with "
+        "each of its two transports, `hijack` and `generator`.",
         "",
     ]
     lines += ["![Bars of the main figures, flask_sse_push in blue](benchmarks.svg)", ""] if chart else []
@@ -254,11 +259,11 @@ def write(run: Mapping[str, Any], out: Path) -> None:
 
 
 def read(out: Path) -> dict[str, Any]:
-    """The run that lies in a folder."""
+    """Reads the run from benchmarks.json in a folder."""
     run: dict[str, Any] = json.loads((out / "benchmarks.json").read_text("utf-8"))
     return run
 
 
 def given_less(figures: Mapping[str, Any]) -> str:
-    """Says where a server was given less to do than the others."""
+    """Returns `, at N events/s` for a server that got fewer events than the others; else nothing."""
     return f", at {figures['rate']:g} events/s" if figures.get("rate", 20) != 20 else ""

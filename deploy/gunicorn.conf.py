@@ -1,6 +1,6 @@
-"""gunicorn's configuration in production. docs/deployment.md says how its numbers hang together."""
+"""gunicorn's configuration in production. docs/deployment.md explains how its numbers hang together."""
 
-# First of all lines: what is imported before the patching keeps blocking sockets and locks.
+# These must be the first lines: a module imported before the patching keeps blocking sockets and locks.
 from gevent import monkey
 
 monkey.patch_all()
@@ -9,20 +9,20 @@ import os  # noqa: E402
 import tempfile  # noqa: E402
 
 worker_class = "gevent"
-# In a container set WEB_CONCURRENCY: cpu_count() counts the processors of the whole machine.
+# Set WEB_CONCURRENCY in a container, because cpu_count() counts the processors of the whole machine.
 workers = int(os.environ.get("WEB_CONCURRENCY") or os.cpu_count() or 1)
 
-# Requests under way at once; streams that were taken over from gunicorn are not among them.
+# How many requests a worker handles at the same time. Streams on the hijack transport do not count.
 worker_connections = 1000
 
-# Seconds a worker may take to stop. Streams need the first one of them (SSE_PUSH_DRAIN), runs up to 15.
-# Whatever stops gunicorn must wait longer before it kills.
+# Seconds that a worker may take to stop. Streams need one second (SSE_PUSH_DRAIN), runs need up to 15.
+# systemd, Compose or Kubernetes must wait longer than this before they kill gunicorn.
 graceful_timeout = 30
 
-# gunicorn's own remote control would want a writable home; signals do.
+# gunicorn's remote control needs a writable home directory. It is off, because signals are enough.
 control_socket_disable = True
 
 bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 
-# Where the workers share their metrics: a new folder for each start.
+# The folder in which the workers share their metrics. Each start needs a new one.
 os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="metrics-"))

@@ -1,6 +1,7 @@
-"""Whether the app beside it may be sent visitors: exit code 0 or 1, for the health checks of containers.
+"""Checks whether the app is ready for visitors, for the health checks of containers. The exit code is 0 or 1.
 
-Not for restarting it: while Redis is away the answer is no, and a worker that waits loses nothing.
+Do not restart the app because of this check. It fails while Redis is down, but a worker that waits for Redis
+loses nothing.
 """
 
 import http.client

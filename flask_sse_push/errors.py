@@ -83,7 +83,7 @@ class ErrorCode(IntEnum):
         return member
 
     CONNECTION_FAILED = 1001, "The stream could not be opened."
-    CONNECTION_TIMEOUT = 1002, "The client took nothing for too long.", True
+    CONNECTION_TIMEOUT = 1002, "The client read nothing for too long.", True
     CONNECTION_CLOSED = 1003, "The stream was closed on purpose."
     AUTH_REQUIRED = 1101, "Nobody is signed in, and not all of the channels are public."
     AUTH_FAILED = 1102, "The token or ticket is not valid, or was used before."
@@ -91,9 +91,9 @@ class ErrorCode(IntEnum):
     PERMISSION_DENIED = 1201, "The user may not do this: listen to the channel, or come from this origin."
     RATE_LIMIT_EXCEEDED = 1202, "Too many streams, or too many attempts in a short time.", True
     SERVICE_UNAVAILABLE = 1203, "The worker is full, or the broker does not answer.", True
-    INVALID_FORMAT = 1301, "The request cannot be read: a channel's name, a number, a body."
-    DATA_NOT_FOUND = 1302, "What the request names is not there."
-    DATA_CONFLICT = 1303, "What the request names has changed meanwhile."
+    INVALID_FORMAT = 1301, "A part of the request is not valid: a channel's name, a number or the body."
+    DATA_NOT_FOUND = 1302, "The request names something that does not exist."
+    DATA_CONFLICT = 1303, "The thing that the request names has changed in the meantime."
 
 
 def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:

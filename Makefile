@@ -9,7 +9,7 @@ DOCS := .venv-docs
 MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
 
 # The tests that `make test-oldest` runs.
-OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/test_hub_model.py tests/e2e/test_hijack.py
+OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
 .PHONY: demo screenshots test first-event faults soak coverage test-oldest bench lint deploy docs format clean
 

@@ -14,7 +14,7 @@ from .peers.base import HEARTBEAT_INTERVAL, Peer
 from .peers.broadcaster.driver import Broadcaster
 from .process import cpu_seconds, kernel_kb, open_files, rss_kb
 
-Figures = dict[str, Any]
+Counters = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def forget_departed(peer: Peer, channel: str = "bench") -> None:
     settle()
 
 
-def steady(peer: Peer, sizes: Sizes) -> Figures:
+def steady(peer: Peer, sizes: Sizes) -> Counters:
     """One channel, a steady rate of events: CPU for each event and stream, and latency."""
     count = int(peer.rate * sizes.steady_seconds)
     return fan_out(peer, sizes.steady_streams, peer.path("bench"), count, peer.rate, sizes)
 
 
-def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes: Sizes) -> Figures:
+def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes: Sizes) -> Counters:
     # Once for the caches, the allocator and Node's compiler; then once to be measured.
     with Client(peer, streams, path=path, events=int(rate)) as client:
         peer.publish(int(rate), rate, sizes.event)
@@ -109,13 +109,13 @@ def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes:
         }
 
 
-def burst(peer: Peer, sizes: Sizes) -> Figures:
+def burst(peer: Peer, sizes: Sizes) -> Counters:
     """Many events at once, as fast as the publisher can: deliveries a second, from first to last."""
     rounds = [_one_burst(peer, sizes) for _ in range(sizes.burst_rounds)]
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
-def _one_burst(peer: Peer, sizes: Sizes) -> Figures:
+def _one_burst(peer: Peer, sizes: Sizes) -> Counters:
     forget_departed(peer)  # those of the round before
     with Client(peer, sizes.steady_streams, events=peer.burst) as client:
         settle()
@@ -134,7 +134,7 @@ def _one_burst(peer: Peer, sizes: Sizes) -> Figures:
         }
 
 
-def idle(peer: Peer, sizes: Sizes) -> Figures:
+def idle(peer: Peer, sizes: Sizes) -> Counters:
     """Resident memory of the server for each stream that is just open, and what the kernel holds for one end
     of a connection: both ends are on this machine."""
     warm_up(peer)
@@ -150,7 +150,7 @@ def idle(peer: Peer, sizes: Sizes) -> Figures:
         }
 
 
-def handshake(peer: Peer, sizes: Sizes) -> Figures:
+def handshake(peer: Peer, sizes: Sizes) -> Counters:
     """From connect to the first body byte, 200 at a time."""
     warm_up(peer)
     streams = min(sizes.idle_streams, peer.max_streams)
@@ -163,7 +163,7 @@ def handshake(peer: Peer, sizes: Sizes) -> Figures:
         }
 
 
-def storm(peer: Peer, sizes: Sizes) -> Figures:
+def storm(peer: Peer, sizes: Sizes) -> Counters:
     """All clients come back at once, each with events missed: seconds until every one is whole.
 
     The worker has not seen the channel before, as after a restart.
@@ -174,7 +174,7 @@ def storm(peer: Peer, sizes: Sizes) -> Figures:
     cpu = CPU(peer)
     with Client(peer, sizes.storm_streams, path=path, headers=headers, events=sizes.storm_missed) as client:
         report = client.wait()
-        figures: Figures = {
+        figures: Counters = {
             "streams": report["opened"],
             "missed": sizes.storm_missed,
             "incomplete": report["streams"] - report["complete"],
@@ -187,7 +187,7 @@ def storm(peer: Peer, sizes: Sizes) -> Figures:
     return figures
 
 
-def heartbeat(peer: Peer, sizes: Sizes) -> Figures:
+def heartbeat(peer: Peer, sizes: Sizes) -> Counters:
     """Streams with nothing but heartbeats: the server's share of one core."""
     with Client(peer, sizes.heartbeat_streams, timeout=120) as client:
         settle(3)
@@ -206,7 +206,7 @@ def heartbeat(peer: Peer, sizes: Sizes) -> Figures:
         }
 
 
-def groups(peer: Peer, sizes: Sizes) -> Figures:
+def groups(peer: Peer, sizes: Sizes) -> Counters:
     """Each user with an own channel beside a common one, compared with the same crowd on one channel."""
     count, users = sizes.groups_events, sizes.groups
     crowd = fan_out(peer, users, peer.path("bench"), count, 4, sizes)
@@ -230,7 +230,7 @@ def groups(peer: Peer, sizes: Sizes) -> Figures:
         }
 
 
-def publish(peer: Peer, sizes: Sizes) -> Figures:
+def publish(peer: Peer, sizes: Sizes) -> Counters:
     """Events a second that one publishing process gets rid of, with nobody listening."""
     single = peer.publish(sizes.publish_single, 0, sizes.event)
     redis_s = peer.redis.cpu_seconds() if peer.redis else 0.0
@@ -245,7 +245,7 @@ def publish(peer: Peer, sizes: Sizes) -> Figures:
     }
 
 
-def _redis_cost(peer: Peer, sizes: Sizes, before: float) -> Figures:
+def _redis_cost(peer: Peer, sizes: Sizes, before: float) -> Counters:
     """Redis' CPU for each of the events just published, and what one listening worker adds to it."""
     assert peer.redis
     alone = (peer.redis.cpu_seconds() - before) * 1e6 / sizes.publish_many
@@ -258,7 +258,7 @@ def _redis_cost(peer: Peer, sizes: Sizes, before: float) -> Figures:
     return {"redis_cpu_us": alone, "redis_cpu_us_per_worker": heard - alone}
 
 
-def departure(peer: Peer, sizes: Sizes) -> Figures:
+def departure(peer: Peer, sizes: Sizes) -> Counters:
     """Streams that come and go among few and among many idle ones, then nearly all leave at once."""
     warm_up(peer)
     few = _churn(peer, 10, sizes)
@@ -274,10 +274,10 @@ def departure(peer: Peer, sizes: Sizes) -> Figures:
     }
 
 
-def _churn(peer: Peer, idle_streams: int, sizes: Sizes, leave: bool = False) -> Figures:
+def _churn(peer: Peer, idle_streams: int, sizes: Sizes, leave: bool = False) -> Counters:
     """CPU for each stream that connects and departs, one after another and 50 at a time."""
     forget_departed(peer)
-    figures: Figures = {}
+    figures: Counters = {}
     with Client(peer, idle_streams) as client:
         settle()
         for name, batch in (("us", 1), ("batch_us", 50)):
@@ -290,7 +290,7 @@ def _churn(peer: Peer, idle_streams: int, sizes: Sizes, leave: bool = False) -> 
     return figures
 
 
-def _leave(peer: Peer, client: Client, streams: int) -> Figures:
+def _leave(peer: Peer, client: Client, streams: int) -> Counters:
     """CPU for each of many streams that go at once, and for noticing it. The events which that needs cost
     next to nothing for the few streams that stay."""
     files = open_files(peer.pids())
@@ -305,7 +305,7 @@ def _leave(peer: Peer, client: Client, streams: int) -> Figures:
     return {"leave_us": busy * 1e6 / streams, "left_open": max(0, streams - closed)}
 
 
-Case = Callable[[Peer, Sizes], Figures]
+Case = Callable[[Peer, Sizes], Counters]
 
 CASES: dict[str, Case] = {
     base.STEADY: steady,

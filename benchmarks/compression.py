@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from flask_sse_push import MessageAnnouncer
-from flask_sse_push.http_encoding import Cohort, GzipStream, Windows
+from flask_sse_push.hub.compression import SharedWindow, StreamCompression, WindowPool
 
 from .cases import CPU, settle, warm_up
 from .client import Client
@@ -164,10 +164,10 @@ def publish(announcer: MessageAnnouncer, texts: Sequence[str], rate: float) -> N
 
 def compressing(streams: int, events: int = 2000) -> float:
     """µs of CPU for each event of a group with so many streams: what is made for them, without writing it."""
-    sinks: list[Any] = [SimpleNamespace(coding=GzipStream()) for _ in range(streams)]
-    cohort = Cohort(sinks, Windows())
-    for sink in sinks:
-        sink.coding.join(cohort)
+    sinks: list[Any] = [SimpleNamespace(coding=StreamCompression()) for _ in range(streams)]
+    cohort = SharedWindow(sinks, WindowPool())
+    for stream in sinks:
+        stream.coding.join(cohort)
     frames = [
         f"id: 1f0c2a77-{n:09x}\nevent: quote\ndata: {text}\n\n".encode()
         for n, text in enumerate(quotes(events))

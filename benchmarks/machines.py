@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .cases import CPU, Figures, settle, warm_up
+from .cases import CPU, Counters, settle, warm_up
 from .client import Client
 from .peers.base import Desk
 from .peers.push.driver import PushHijack
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(at: Desk, rounds: int) -> Figures:
+def measure(at: Desk, rounds: int) -> Counters:
     """Medians of all rounds."""
     first = PushHijack(at)
     second = Second(at, first)
@@ -70,7 +70,7 @@ def measure(at: Desk, rounds: int) -> Figures:
             peer.start(free_port(), cpu)
             warm_up(peer)
         sides = {"one": [first], "two": [first, second]}
-        found: list[Figures] = [{} for _ in range(rounds)]
+        found: list[Counters] = [{} for _ in range(rounds)]
         for figures in found:
             for name, peers in sides.items():
                 figures |= _steady(peers, name) | _burst(peers, name)
@@ -84,7 +84,7 @@ def measure(at: Desk, rounds: int) -> Figures:
     }  # fmt: skip
 
 
-def _steady(peers: Sequence[PushHijack], name: str) -> Figures:
+def _steady(peers: Sequence[PushHijack], name: str) -> Counters:
     """CPU µs for each event and stream of each master, and of Redis for each event."""
     count = RATE * SECONDS
     redis = peers[0].redis
@@ -103,7 +103,7 @@ def _steady(peers: Sequence[PushHijack], name: str) -> Figures:
     return {**named, f"{name}_redis_us": redis_us}
 
 
-def _burst(peers: Sequence[PushHijack], name: str) -> Figures:
+def _burst(peers: Sequence[PushHijack], name: str) -> Counters:
     """Deliveries a second of all masters together, from the first publish to the last delivery."""
     with ExitStack() as opened:
         clients = [opened.enter_context(Client(peer, STREAMS, events=BURST)) for peer in peers]

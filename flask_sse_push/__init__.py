@@ -7,7 +7,8 @@ app.register_blueprint(sse, url_prefix="/stream")
 from __future__ import annotations
 
 from .announcer import MessageAnnouncer
-from .auth import BearerJWT, Identity
+from .auth.bearer import BearerJWT
+from .auth.identity import Identity
 from .blueprint import SSEBlueprint
 from .errors import (
     BrokerUnavailable,
@@ -18,8 +19,9 @@ from .errors import (
     MessageTooLarge,
     SSEPushError,
 )
-from .signals import event_published, history_lost, stream_closed, stream_opened
-from .version import __version__
+from .monitoring.signals import event_published, history_lost, stream_closed, stream_opened
+
+__version__ = "0.1.0"
 
 #: A ready blueprint, for apps that need one: an `SSEBlueprint` named `sse`.
 sse = SSEBlueprint("sse")

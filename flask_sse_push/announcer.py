@@ -10,20 +10,16 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import brokers, control, payload, wire
-from .brokers.base import BROADCAST, Broker, Publication
+from . import payload
+from .brokers.base import Broker
+from .brokers.url import connect_broker
 from .config import Settings
 from .errors import InvalidEvent, MessageTooLarge
-from .event import (
-    Dumps,
-    checked_channel,
-    checked_channels,
-    checked_compress,
-    checked_exclude,
-    checked_once,
-    checked_ttl,
-    make_event,
-)
+from .protocol import frames
+from .protocol.channel import BROADCAST, checked_channel, checked_channels
+from .protocol.command import REVOKE, Command, command_publication
+from .protocol.entry import Publication
+from .protocol.event import Dumps, checked_compress, checked_exclude, checked_once, checked_ttl, make_event
 
 DEFAULT_CHANNEL = "sse"
 #: Events one batch may hold: they go to the broker in one step, which blocks it meanwhile.
@@ -59,7 +55,7 @@ class MessageAnnouncer:
         :raises ConfigError: when a setting is wrong.
         """
         settings = Settings.load({**config, "SSE_PUSH_BROKER_URL": url})
-        return cls(brokers.connect(settings), settings)
+        return cls(connect_broker(settings), settings)
 
     def publish(
         self,
@@ -198,7 +194,7 @@ class MessageAnnouncer:
         :raises BrokerUnavailable: it happens once or not at all.
         """
         name = None if channel is None else checked_channel(channel)
-        self.command(control.REVOKE, user_id=str(user_id), channel=name, reason="revoked")
+        self.command(REVOKE, user_id=str(user_id), channel=name, reason="revoked")
 
     def join(
         self,
@@ -262,7 +258,7 @@ class MessageAnnouncer:
         :raises InvalidEvent: when they are not.
         :raises BrokerUnavailable: each worker gets it once or not at all.
         """
-        publication = control.publication(control.Command(name, arguments))
+        publication = command_publication(Command(name, arguments))
         return str(self._broker.publish([publication])[0])
 
     def close(self) -> None:
@@ -282,12 +278,12 @@ class MessageAnnouncer:
     ) -> Publication:
         event = make_event(data, type, retry=retry, dumps=self._dumps)
         if checked_compress(compress):
-            event = replace(event, data=payload.compress_text(wire.plain_line_ends(event.data)))
+            event = replace(event, data=payload.compress_text(frames.plain_line_ends(event.data)))
         size = len(event.data.encode())
         if size > self._max_message:
             raise MessageTooLarge(size, self._max_message)
         return Publication(
-            wire.encode_body(event), checked_channels(channel), checked_exclude(exclude), checked_ttl(ttl)
+            frames.event_body(event), checked_channels(channel), checked_exclude(exclude), checked_ttl(ttl)
         )
 
     def _send(self, publications: list[Publication], id: str | None) -> list[str]:

@@ -12,17 +12,20 @@ from typing import Any, TypeVar
 from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request
 from flask.blueprints import BlueprintSetupState
 
-from . import api, cors, logout, logs, monitor, page, presence, quotas, signals, tickets
-from .admission import Hooks
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
+from .auth import flask_login, limits, tickets
+from .auth.policy import Hooks
 from .cli import add_commands
 from .config import Settings
-from .door import Door, StreamResponse, read_query
 from .errors import Refused
-from .event import checked_channel
-from .runs import STOP, Items, Run, checked_key, streamed
-from .runtime import Runtime
-from .wire import HEADERS
+from .monitoring import log, signals
+from .presence import presence
+from .protocol.channel import checked_channel
+from .runs import STOP, Items, Run, checked_key, run_body
+from .web import admin, api, cors, page
+from .web.response import HEADERS, StreamResponse
+from .web.services import Services
+from .web.stream import StreamEndpoint, read_query
 
 F = TypeVar("F")
 
@@ -56,13 +59,13 @@ class SSEBlueprint(Blueprint):
         self.add_url_rule("/metrics", "metrics", self._metrics, methods=["GET"])
         self.add_url_rule("/health", "health", self._health, methods=["GET"])
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
-        self._reports = monitor.Bucket()
+        self._reports = admin.Bucket()
         self.app_url_value_preprocessor(page.note_begin)
         self.record_once(self._add_to_templates)
         self.record(self._watch_origins)
         self.url_value_preprocessor(read_query)
         self.app_errorhandler(Refused)(self._refuse)
-        add_commands(self)
+        add_commands(self.cli, self)  # type: ignore[arg-type]
 
     # -- registration ------------------------------------------------------------------------------------
 
@@ -71,13 +74,13 @@ class SSEBlueprint(Blueprint):
 
         :raises ConfigError: naming the wrong key.
         """
-        doors = app.extensions.setdefault(EXTENSION, {})
-        if self not in doors:
+        endpoints = app.extensions.setdefault(EXTENSION, {})
+        if self not in endpoints:
             settings = Settings.load(app.config)
-            quotas.check(settings)
-            logs.set_up(settings)
-            doors[self] = Door(app, settings, self._hooks)
-            logout.watch(app, doors[self].runtime)
+            limits.check(settings)
+            log.set_up(settings)
+            endpoints[self] = StreamEndpoint(app, settings, self._hooks)
+            flask_login.end_streams_at_logout(app, endpoints[self].services.log_out)
         super().register(app, options)
 
     def init_app(self, app: Flask) -> None:
@@ -97,15 +100,15 @@ class SSEBlueprint(Blueprint):
         state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))
 
     @property
-    def runtime(self) -> Runtime:
+    def services(self) -> Services:
         """What the current app runs this blueprint on.
 
         :raises RuntimeError: without an app context, or when the blueprint is not registered.
         """
-        return self._door.runtime
+        return self._endpoint.services
 
     @property
-    def _door(self) -> Door:
+    def _endpoint(self) -> StreamEndpoint:
         try:
             return current_app.extensions[EXTENSION][self]  # type: ignore[no-any-return]
         except RuntimeError:
@@ -174,7 +177,7 @@ class SSEBlueprint(Blueprint):
         :raises Refused: 401 or 403, when `user` may not listen to one of them; as the answer of a view it
             becomes one.
         """
-        return self._door.admission.ticket(user, channels, seconds)
+        return self._endpoint.policy.ticket(user, channels, seconds)
 
     def authorize_publish(self, allowed: F) -> F:
         """Registers `allowed(user, channel) -> bool` and so opens `POST <prefix>/publish` to whom it lets."""
@@ -195,7 +198,7 @@ class SSEBlueprint(Blueprint):
     @property
     def announcer(self) -> MessageAnnouncer:
         """The announcer of the current app."""
-        return self.runtime.announcer
+        return self.services.announcer
 
     def publish(
         self,
@@ -268,7 +271,7 @@ class SSEBlueprint(Blueprint):
         :param items: a generator, or a function that returns one.
         """
         dumps = current_app.json.dumps
-        return StreamResponse(streamed(items, dumps), headers=HEADERS)
+        return StreamResponse(run_body(items, dumps), headers=HEADERS)
 
     def start(self, items: Items, key: str | None = None) -> Run:
         """Runs a generator in the background; its events go to the channel `run:<key>` and are kept as any.
@@ -288,7 +291,7 @@ class SSEBlueprint(Blueprint):
         :raises Refused: 503, when this worker runs too many.
         """
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        return self.runtime.runs.start(
+        return self.services.runs.start(
             items, secrets.token_urlsafe(16) if key is None else key, app.app_context
         )
 
@@ -341,7 +344,7 @@ class SSEBlueprint(Blueprint):
 
         :raises BrokerUnavailable: when the broker does not answer.
         """
-        return self.runtime.inquiries.connections(channel, None if user_id is None else str(user_id))
+        return self.services.worker_queries.connections(channel, None if user_id is None else str(user_id))
 
     def presence(self, channel: str, users: int = 1000) -> dict[str, Any]:
         """Who is in a channel of `SSE_PUSH_PRESENCE_CHANNELS`, over all workers: `channel`, `count`, `users`.
@@ -349,8 +352,8 @@ class SSEBlueprint(Blueprint):
         :param users: how many user ids to name at most; the count costs the same for any number.
         :raises BrokerUnavailable: when the broker does not answer.
         """
-        ledger, name = self.runtime.broker.ledger, presence.table(checked_channel(channel))
-        return {"channel": channel, "count": ledger.size(name), "users": sorted(ledger.names(name, users))}
+        counts, name = self.services.broker.counts, presence.table(checked_channel(channel))
+        return {"channel": channel, "count": counts.size(name), "users": sorted(counts.names(name, users))}
 
     def cursor(self, *channels: str) -> str:
         """The cursor from which a page misses nothing that came after its request began.
@@ -363,7 +366,7 @@ class SSEBlueprint(Blueprint):
         :param channels: what the page will listen to.
         :raises InvalidEvent: for a name that is no channel's.
         """
-        return page.cursor(self.runtime, channels)
+        return page.cursor(self.services, channels)
 
     def stats(self) -> dict[str, Any]:
         """Figures of this worker process, from memory: does not block.
@@ -372,51 +375,51 @@ class SSEBlueprint(Blueprint):
         the broker stands), `heard_ago` and `probed_ago` (seconds since anything was heard on it, and since a
         probe came back; None before the first), `reconnects`, `history_calls`.
         """
-        return self.runtime.hub.stats()
+        return self.services.hub.stats()
 
     # -- the routes --------------------------------------------------------------------------------------
 
     def _stream(self) -> Response:
-        return self._door.open(request._get_current_object())  # type: ignore[attr-defined]
+        return self._endpoint.open(request._get_current_object())  # type: ignore[attr-defined]
 
     def _change_channels(self, connection: str) -> tuple[Response, int]:
-        door = self._door
-        with door.needs_broker():
-            done = api.change_channels(request, connection, door.admission, door.runtime)
+        endpoint = self._endpoint
+        with endpoint.needs_broker():
+            done = api.change_channels(request, connection, endpoint.policy, endpoint.services)
         return jsonify(done), 202
 
     def _publish(self) -> Response:
-        may_publish, door = self._hooks.authorize_publish or abort(404), self._door
-        with door.needs_broker():
-            return jsonify(api.publish(request, door.admission, may_publish, door.runtime))
+        may_publish, endpoint = self._hooks.authorize_publish or abort(404), self._endpoint
+        with endpoint.needs_broker():
+            return jsonify(api.publish(request, endpoint.policy, may_publish, endpoint.services))
 
     def _stats(self) -> Response:
-        door = self._door_for_admins()
-        with door.needs_broker():
-            response = jsonify(api.stats(door.runtime))
+        endpoint = self._door_for_admins()
+        with endpoint.needs_broker():
+            response = jsonify(api.stats(endpoint.services))
         response.headers["Cache-Control"] = "no-store"
         return response
 
     def _metrics(self) -> Response:
-        return monitor.metrics(self._door_for_admins().runtime, request)
+        return admin.metrics(self._door_for_admins().services, request)
 
     def _health(self) -> Response:
-        return monitor.check_health(self._door_for_admins().runtime)
+        return admin.check_health(self._door_for_admins().services)
 
-    def _door_for_admins(self) -> Door:
-        door = self._door
-        door.admission.check_admin(request)
-        return door
+    def _door_for_admins(self) -> StreamEndpoint:
+        endpoint = self._endpoint
+        endpoint.policy.check_admin(request)
+        return endpoint
 
     def _take_report(self) -> tuple[str, int]:
-        monitor.take_report(self.runtime, request, self._reports)
+        admin.take_report(self.services, request, self._reports)
         return "", 204
 
     def _refuse(self, refused: Refused) -> Response:
-        return self._door.refuse(refused, request)
+        return self._endpoint.refuse(refused, request)
 
     def _allow_origin(self, name: str, response: Response) -> Response:
-        allowed = self._door.settings.cors_origins
+        allowed = self._endpoint.settings.cors_origins
         if allowed and request.blueprint == name:
             preflight = request.method == "OPTIONS"
             origin = request.headers.get("Origin")

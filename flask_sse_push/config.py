@@ -20,10 +20,10 @@ MAX_BATCH_MS = 5000
 #: Where flask-sse looks for its URL.
 REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
 
-Reader = Callable[[str, Any], Any]
+LinkReader = Callable[[str, Any], Any]
 
 
-def _number(lowest: float, highest: float, unit: str) -> Reader:
+def _number(lowest: float, highest: float, unit: str) -> LinkReader:
     def read(key: str, value: Any) -> float:
         try:
             number = float(value)
@@ -36,7 +36,7 @@ def _number(lowest: float, highest: float, unit: str) -> Reader:
     return read
 
 
-def _whole(lowest: int, highest: int, unit: str) -> Reader:
+def _whole(lowest: int, highest: int, unit: str) -> LinkReader:
     def read(key: str, value: Any) -> int:
         number = int(value) if re.fullmatch(r"[0-9]{1,15}", str(value)) else -1
         if isinstance(value, bool) or not lowest <= number <= highest:
@@ -79,7 +79,7 @@ def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
     raise ConfigError(key, value, expected)
 
 
-def _matching(pattern: str, expected: str) -> Reader:
+def _matching(pattern: str, expected: str) -> LinkReader:
     def read(key: str, value: Any) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise ConfigError(key, value, expected)
@@ -120,7 +120,7 @@ def without_secret(url: str) -> str:
     return re.sub(r"\?.+", "?***", shown, flags=re.DOTALL)
 
 
-def _setting(default: Any, read: Reader) -> Any:
+def _setting(default: Any, read: LinkReader) -> Any:
     return field(default=default, metadata={"read": read})
 
 

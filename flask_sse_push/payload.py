@@ -14,7 +14,7 @@ import zlib
 from typing import Any
 
 from .errors import InvalidPayload
-from .event import Dumps
+from .protocol.event import Dumps
 
 #: Stands in the envelope under "encoding".
 ENCODING = "gzip+base64"

@@ -6,128 +6,19 @@ The pieces that need no server are here as functions, so that both brokers share
 
 from __future__ import annotations
 
-import copy
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlencode
 
-from ..cursor import Cursor, Lineage
-from ..wire import frame
-from .ledger import Ledger
-
-#: Every stream listens to this channel too. Its name is outside the grammar of channel names.
-BROADCAST = "*"
-#: Shards that a cursor has room for.
-MAX_SHARDS = 8
+from ..protocol.cursor import Cursor, Lineage
+from ..protocol.entry import Entry, Publication
+from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor
+from .counts import Counts
 
 
-def shard_of(channel: str, count: int) -> int:
-    """The shard of a channel among `count`. Channels that are the package's own lie on the first."""
-    return 0 if count == 1 or channel.startswith("!") else zlib.crc32(channel.encode()) % count
-
-
-class Publication(NamedTuple):
-    """An event on its way to the broker: its wire body and where it goes."""
-
-    body: bytes
-    channels: tuple[str, ...]
-    exclude: tuple[str, ...] = ()
-    ttl: float | None = None  # seconds; None: as long as the history keeps it
-    here: tuple[str, ...] = ()  # those of the channels that lie on this shard; none: all do
-
-    @property
-    def lists(self) -> tuple[str, ...]:
-        """The channels that the broker stores it for."""
-        return self.here or self.channels
-
-    def meta(self) -> str:
-        """What a worker must know beside the body, as one word."""
-        fields: list[tuple[str, str]] = [("x", name) for name in self.exclude]
-        if len(self.channels) > 1:
-            fields += [("m", name) for name in self.channels]
-        if self.ttl is not None:
-            fields.append(("t", str(round(self.ttl * 1_000_000))))
-        return urlencode(fields) or "-"
-
-
-class Entry:
-    """An event as the broker keeps it: its place in the order, and its frame ready to send."""
-
-    __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared")
-
-    def __init__(
-        self,
-        epoch: str,
-        id: int,
-        prev: int,
-        body: bytes,
-        exclude: frozenset[str] = frozenset(),
-        expires: int = 0,
-        shared: bool = False,
-        channels: tuple[str, ...] = (),
-    ) -> None:
-        self.epoch = epoch
-        self.id = id
-        # The id of the channel's event before this one; with none on record, minus the position after which
-        # there was none.
-        self.prev = prev
-        self.frame = frame(str(Cursor(epoch, id)), body)
-        self.exclude = exclude
-        self.expires = expires  # position from which on it is no longer replayed; 0: never
-        self.shared = shared  # other channels announce the same id too
-        self.channels = channels  # all that it was published to
-
-    def is_expired(self, position: int) -> bool:
-        """Whether the event is not to be replayed any more at `position`."""
-        return 0 < self.expires <= position
-
-    @property
-    def position(self) -> Cursor:
-        """Its place in the order of its shard."""
-        return Cursor(self.epoch, self.id)
-
-    @property
-    def cursor(self) -> str:
-        """The cursor in its frame."""
-        return self.frame[4 : self.frame.index(b"\n")].decode()
-
-    def placed(self, cursor: str) -> Entry:
-        """The same event with another cursor in its frame."""
-        entry = copy.copy(self)
-        entry.frame = frame(cursor, self.frame.partition(b"\n")[2])
-        return entry
-
-    def tagged(self, subscribed: Collection[str]) -> bytes:
-        """The frame with a field that names those of its channels that a stream listens to."""
-        names = ",".join([name for name in self.channels if name in subscribed])
-        return b"channel: %b\n%b" % (names.encode(), self.frame)
-
-    @classmethod
-    def parse(cls, stored: bytes, channel: str = "") -> Entry:
-        """An entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
-
-        :raises ValueError: when it is not one.
-        """
-        head, _, body = stored.partition(b"\n")
-        epoch, id, prev, meta = head.decode("ascii").split(" ")
-        if meta == "-":
-            return cls(epoch, int(id), int(prev), body, channels=(channel,))
-        fields = parse_qs(meta, strict_parsing=True)
-        expires = int(id) + int(fields["t"][0]) if "t" in fields else 0
-        exclude, channels = frozenset(fields.get("x", ())), tuple(fields.get("m", (channel,)))
-        return cls(epoch, int(id), int(prev), body, exclude, expires, "m" in fields, channels)
-
-
-def store(epoch: str, id: int, prev: int, publication: Publication) -> bytes:
-    """The stored form of an entry. The publish script writes the same."""
-    return f"{epoch} {id} {prev} {publication.meta()}\n".encode() + publication.body
-
-
-class Past(NamedTuple):
+class ChannelHistory(NamedTuple):
     """A channel's history after some position: `entries` is all there was after `start`.
 
     `start` above the position that was asked for means that what lay between is gone.
@@ -143,11 +34,11 @@ class History(NamedTuple):
 
     epoch: str
     last: int
-    channels: dict[str, Past]
+    channels: dict[str, ChannelHistory]
     lineage: Lineage = {}
 
 
-def past(after: int, entries: list[Entry], head: int, horizon: int) -> Past:
+def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -> ChannelHistory:
     """How far back `entries` are complete, for a reader that asked for what came after `after`.
 
     :param entries: the end of the channel's list; all of it, or from an entry at or before `after` on.
@@ -155,7 +46,7 @@ def past(after: int, entries: list[Entry], head: int, horizon: int) -> Past:
     :param horizon: channels without a head had no event after this position.
     """
     if not entries:
-        return Past(max(after, head or horizon), [], head)
+        return ChannelHistory(max(after, head or horizon), [], head)
     newest, oldest = entries[-1].id, entries[0]
     start = after if oldest.id <= after else max(after, abs(oldest.prev))
     if newest != head:  # the list was cut from outside: what its end says is not to be trusted
@@ -163,17 +54,17 @@ def past(after: int, entries: list[Entry], head: int, horizon: int) -> Past:
     for older, newer in pairwise(entries):
         if newer.prev > older.id:  # so was its middle
             start = max(start, newer.prev)
-    return Past(start, [entry for entry in entries if entry.id > start], head)
+    return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
 
 
-class Heard(NamedTuple):
+class LiveEvent(NamedTuple):
     """A live event of one channel, not parsed yet."""
 
     channel: str
     stored: bytes
 
 
-class Joined(NamedTuple):
+class Subscribed(NamedTuple):
     """The broker confirmed a subscription: from here on live events of `channel` arrive.
 
     When it comes unasked, the link was renewed and events may be missing.
@@ -189,7 +80,7 @@ class Echo(NamedTuple):
     last: int
 
 
-Signal = Heard | Joined | Echo
+LinkMessage = LiveEvent | Subscribed | Echo
 
 
 class Link(ABC):
@@ -204,7 +95,7 @@ class Link(ABC):
         """Ends live events of `channels`. Raises BrokerUnavailable."""
 
     @abstractmethod
-    def read(self, timeout: float) -> list[Signal]:
+    def read(self, timeout: float) -> list[LinkMessage]:
         """Everything that has arrived, in order; waits up to `timeout` seconds for the first.
 
         Returns at once, perhaps with nothing, after `Broker.wake`. Raises BrokerUnavailable.
@@ -227,7 +118,7 @@ class Broker(ABC):
     """Keeps and announces events. Any thread may call; each call blocks at most `timeout` seconds."""
 
     #: Who holds what, over all workers.
-    ledger: Ledger
+    counts: Counts
     #: redis-py's connections, for libraries that keep something of theirs beside the events; None in memory.
     pool: Any = None
     #: Begins every key of such a library.
@@ -258,8 +149,8 @@ class Broker(ABC):
 
     def probe(self, inbox: str) -> Cursor:
         """The position of this moment, announced to the link `inbox` as an Echo."""
-        moment = self.history({}, inbox)
-        return Cursor(moment.epoch, moment.last)
+        snapshot = self.history({}, inbox)
+        return Cursor(snapshot.epoch, snapshot.last)
 
     def inspect(self) -> dict[str, Any]:
         """What the broker tells of itself, under Redis' own names: fields of INFO, settings of CONFIG GET,
@@ -294,3 +185,9 @@ class Broker(ABC):
     @abstractmethod
     def close(self) -> None:
         """Lets go of every connection; may be called twice."""
+
+
+def probe_all(broker: Broker, inbox: str) -> Cursor | ShardCursor:
+    """The position of this moment on all shards of a broker; see `Broker.probe`."""
+    cursors = [shard.probe(inbox) for shard in broker.shards]
+    return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))

@@ -11,24 +11,22 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from ..cursor import Cursor
 from ..errors import BrokerUnavailable
+from ..protocol.cursor import Cursor
+from ..protocol.entry import Entry, Publication, stored_form
 from .base import (
     Bounds,
     Broker,
+    ChannelHistory,
     Echo,
-    Entry,
-    Heard,
     History,
-    Joined,
     Link,
-    Past,
-    Publication,
-    Signal,
-    past,
-    store,
+    LinkMessage,
+    LiveEvent,
+    Subscribed,
+    channel_history,
 )
-from .ledger import MemoryLedger
+from .counts import MemoryCounts
 
 #: Answers remembered for idempotency ids; the oldest goes first.
 MAX_REMEMBERED = 10_000
@@ -40,7 +38,7 @@ class MemoryBroker(Broker):
     """Lists in a dict under one lock, which makes each step atomic."""
 
     def __init__(self, bounds: Bounds, epoch: str | None = None) -> None:
-        self.ledger = MemoryLedger()
+        self.counts = MemoryCounts()
         self._bounds = bounds
         self._lock = threading.Lock()
         self._epoch = epoch or secrets.token_hex(4)
@@ -69,12 +67,12 @@ class MemoryBroker(Broker):
     def _store(self, publication: Publication) -> Cursor:
         id = self._next_id()
         for name in publication.lists:
-            stored = store(self._epoch, id, self._heads.get(name, -self._horizon), publication)
+            stored = stored_form(self._epoch, id, self._heads.get(name, -self._horizon), publication)
             self._lists.setdefault(name, deque(maxlen=self._bounds.size)).append(stored)
             self._heads[name] = id
             self._heads.move_to_end(name)
             for link in self._ears.get(name, ()):
-                link.hear(Heard(name, stored))
+                link.hear(LiveEvent(name, stored))
         return Cursor(self._epoch, id)
 
     def _next_id(self) -> int:
@@ -104,14 +102,14 @@ class MemoryBroker(Broker):
                 self._links[inbox].hear(Echo(self._epoch, last))
             return History(self._epoch, last, {name: self._past(name, at) for name, at in after.items()})
 
-    def _past(self, name: str, after: int) -> Past:
+    def _past(self, name: str, after: int) -> ChannelHistory:
         entries: list[Entry] = []
         for stored in reversed(self._lists.get(name, ())):
             entries.append(Entry.parse(stored, name))
             if entries[-1].id <= after:
                 break
         entries.reverse()
-        return past(after, entries, self._heads.get(name, 0), self._horizon)
+        return channel_history(after, entries, self._heads.get(name, 0), self._horizon)
 
     def link(self, inbox: str) -> Link:
         with self._lock:
@@ -124,7 +122,7 @@ class MemoryBroker(Broker):
                 ears = self._ears.setdefault(name, [])
                 if link not in ears:
                     ears.append(link)
-                link.hear(Joined(name))
+                link.hear(Subscribed(name))
 
     def leave(self, link: MemoryLink, channels: Sequence[str] | None = None) -> None:
         with self._lock:
@@ -164,9 +162,9 @@ class MemoryLink(Link):
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
-        self._unread: queue.SimpleQueue[Signal | None] = queue.SimpleQueue()
+        self._unread: queue.SimpleQueue[LinkMessage | None] = queue.SimpleQueue()
 
-    def hear(self, signal: Signal | None) -> None:
+    def hear(self, signal: LinkMessage | None) -> None:
         """Called by the broker; None only wakes the reader."""
         if self._unread.qsize() <= MAX_UNREAD:
             self._unread.put(signal)
@@ -177,11 +175,11 @@ class MemoryLink(Link):
     def unsubscribe(self, channels: Sequence[str]) -> None:
         self._broker.leave(self, channels)
 
-    def read(self, timeout: float) -> list[Signal]:
+    def read(self, timeout: float) -> list[LinkMessage]:
         if self._unread.qsize() > MAX_UNREAD:
             self.close()
             raise BrokerUnavailable(f"{MAX_UNREAD} events wait unread in this process")
-        signals: list[Signal] = []
+        signals: list[LinkMessage] = []
         try:
             signal = self._unread.get(timeout=timeout)
             while True:

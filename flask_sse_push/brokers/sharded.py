@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..cursor import Cursor
-from .base import BROADCAST, Broker, History, Link, Publication, shard_of
+from ..protocol.channel import BROADCAST, shard_of
+from ..protocol.cursor import Cursor
+from ..protocol.entry import Publication
+from .base import Broker, History, Link
 
 
 class ShardedBroker(Broker):
@@ -19,7 +21,7 @@ class ShardedBroker(Broker):
     def __init__(self, shards: Sequence[Broker]) -> None:
         self._shards = tuple(shards)
         first = self._shards[0]
-        self.ledger, self.pool, self.base = first.ledger, first.pool, first.base
+        self.counts, self.pool, self.base = first.counts, first.pool, first.base
 
     @property
     def shards(self) -> Sequence[Broker]:

@@ -1,9 +1,15 @@
-"""Runs: generators that answer in pieces, as language models and long jobs do, in the background or not."""
+"""Runs: generators that yield in pieces, as language models and long jobs do.
+
+Offers: `Runs` (runs of one worker, in the background; any worker's clients can follow them) and
+`run_body` (a generator as the body of one response). Inside, `producer` runs one generator, `output`
+turns what it yields into events, `manager` publishes them. Must not know: requests, rights, how streams
+are served.
+"""
 
 from __future__ import annotations
 
 from .manager import STOP, Run, Runs, checked_key
-from .oneoff import streamed
 from .output import Items
+from .response import run_body
 
-__all__ = ["STOP", "Items", "Run", "Runs", "checked_key", "streamed"]
+__all__ = ["STOP", "Items", "Run", "Runs", "checked_key", "run_body"]

@@ -16,18 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from .. import worker
 from ..announcer import MessageAnnouncer
-from ..brokers.base import Publication
-from ..brokers.ledger import Change, Key
+from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
-from ..control import Act
-from ..cursor import EARLIEST
-from ..drain import open_streams
 from ..errors import BrokerUnavailable, ErrorCode, InvalidEvent, Refused
-from ..event import checked_channel
-from ..hub import Hub
-from ..registry import Registry
+from ..hub.commands import Effect
+from ..hub.hub import Hub
+from ..hub.shutdown import open_streams
+from ..presence.worker_counts import WorkerCounts
+from ..protocol.channel import checked_channel
+from ..protocol.cursor import EARLIEST
+from ..protocol.entry import Publication
+from ..transports import server
 from .output import BEGIN, END, Items, Output, end_data
 from .producer import FAILED, STOPPED, Producer, discard
 
@@ -81,13 +81,13 @@ class Runs:
     def __init__(
         self,
         announcer: MessageAnnouncer,
-        registry: Registry,
+        worker_counts: WorkerCounts,
         hub: Hub,
         settings: Settings,
         stopping: Callable[[], bool],
     ) -> None:
         self._announcer = announcer
-        self._registry = registry
+        self._worker_counts = worker_counts
         self._hub = hub
         self._settings = settings
         self._stopping = stopping
@@ -99,7 +99,7 @@ class Runs:
         self._own: set[str] = set()  # ids whose end the ledger is still to learn
         self._places_taken = 0
         self._started = self._closed = False
-        registry.listen(self._note_changes)
+        worker_counts.listen(self._note_changes)
         hub.commands.on(STOP, self._obey_stop)
 
     def __len__(self) -> int:
@@ -153,28 +153,28 @@ class Runs:
             if attempt:
                 time.sleep(AGAIN)
             id = secrets.token_urlsafe(9)
-            keys = Key(TAKEN, key), Key(RUNNING, f"{key} {id}")
+            keys = CountKey(TAKEN, key), CountKey(RUNNING, f"{key} {id}")
             self._own.add(id)
-            hold = self._registry.hold(keys)
+            lease = self._worker_counts.lease(keys)
             try:
-                others = hold.totals(self._settings.publish_timeout)[keys[0]] - 1
+                others = lease.totals(self._settings.publish_timeout)[keys[0]] - 1
             except BrokerUnavailable:
-                hold.release()
+                lease.release()
                 raise
             if not others:
                 output = Output(self._announcer, channel, self._settings.max_message)
-                name = self._registry.name
-                return Producer(key, id, channel, output, hold, name, self._wake.set)
-            hold.release()
-            self._registry.hurry()
+                name = self._worker_counts.name
+                return Producer(key, id, channel, output, lease, name, self._wake.set)
+            lease.release()
+            self._worker_counts.hurry()
         return None
 
     def _begin(self, producer: Producer) -> str:
         """Makes the worker hear of `stop`, and publishes that the run has begun; returns where."""
         try:
-            self._hub.attend(self._settings.publish_timeout)
+            self._hub.hear_commands(self._settings.publish_timeout)
         except BrokerUnavailable:
-            producer.hold.release()
+            producer.lease.release()
             raise
         try:
             return self._announcer.publish({"run": producer.id}, BEGIN, channel=producer.channel)
@@ -182,7 +182,7 @@ class Runs:
             self._let_go(producer)
             raise
 
-    def _obey_stop(self, arguments: Mapping[str, Any]) -> list[Act]:
+    def _obey_stop(self, arguments: Mapping[str, Any]) -> list[Effect]:
         for producer in list(self._producers.values()):
             if producer.key == arguments["key"]:
                 producer.finish(STOPPED)
@@ -190,13 +190,13 @@ class Runs:
 
     def _let_go(self, producer: Producer) -> None:
         producer.output.close()
-        self._hub.unattend()
-        producer.hold.release()
-        self._registry.hurry()
+        self._hub.stop_hearing_commands()
+        producer.lease.release()
+        self._worker_counts.hurry()
 
     # -- workers that were killed: called by the registry's thread ------------------------------------------
 
-    def _note_changes(self, changes: Sequence[Change]) -> None:
+    def _note_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
             if key.table == RUNNING and not after:
                 name, _, id = key.name.rpartition(" ")
@@ -239,9 +239,9 @@ class Runs:
         """Ends runs that must not go on: the worker stops, or has slept so long that it was buried."""
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
-        late = (self._stopping_since is not None and now - self._stopping_since >= GRACE) or worker.quits()
+        late = (self._stopping_since is not None and now - self._stopping_since >= GRACE) or server.quits()
         for producer in list(self._producers.values()):
-            if producer.worker != self._registry.name:
+            if producer.worker != self._worker_counts.name:
                 producer.finish(FAILED, "WorkerLost")
             elif late:
                 producer.finish(FAILED, "WorkerStopped")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..announcer import Batch, MessageAnnouncer
-from ..brokers.base import Publication
 from ..errors import InvalidEvent
+from ..protocol.entry import Publication
 
 BEGIN = "run.begin"
 TEXT = "run.text"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..registry import Hold
+from ..presence.worker_counts import Lease
 from .output import Items, Output
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Producer:
         id: str,
         channel: str,
         output: Output,
-        hold: Hold,
+        lease: Lease,
         worker: str,
         wake: Callable[[], None],
     ) -> None:
@@ -35,7 +35,7 @@ class Producer:
         self.id = id
         self.channel = channel
         self.output = output
-        self.hold = hold
+        self.lease = lease
         self.worker = worker  # the name under which this worker holds the key
         self.events = 0  # sent so far
         self.due = 0.0  # monotonic time before which nothing more is sent

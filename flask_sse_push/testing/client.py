@@ -19,12 +19,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from ..blueprint import EXTENSION
-from ..control import Act
-from ..drain import open_streams
-from ..hub import Hub
-from ..runtime import Runtime
+from ..hub.commands import Effect
+from ..hub.hub import Hub
+from ..hub.shutdown import open_streams
+from ..web.services import Services
 from .events import Event, Parser
-from .memory import doors
+from .memory import endpoints
 
 #: Seconds that a wait lasts at most, unless the test says otherwise.
 TIMEOUT = 5.0
@@ -71,7 +71,7 @@ class EventStream:
         self._marks: dict[str, threading.Event] = {}
         self._thread = threading.Thread(target=self._pump, name="sse-testing", daemon=True)
         self._thread.start()
-        self._runtime: Runtime | None = None
+        self._services: Services | None = None
         if app is not None:
             self._await_opening(app)
 
@@ -167,19 +167,21 @@ class EventStream:
     def _await_opening(self, app: Flask) -> None:
         self.next("sse.open")
         hub = _hub_of(self.opening["connection"])
-        self._runtime = next(door.runtime for door in doors(app) if door.runtime.hub is hub)
-        self._runtime.hub.commands.on(MARK, partial(_mark, self._runtime.hub))
+        self._services = next(
+            endpoint.services for endpoint in endpoints(app) if endpoint.services.hub is hub
+        )
+        self._services.hub.commands.on(MARK, partial(_mark, self._services.hub))
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Returns when everything published so far is here: a command keeps its place among the events."""
-        if self._runtime is None or self._ended:
+        if self._services is None or self._ended:
             return
         deadline = time.monotonic() + self._timeout
         name = f"mark {next(_marks)}"
         seen = self._marks[name] = threading.Event()
         while not seen.is_set() and self._thread.is_alive():
-            self._runtime.announcer.command(MARK, connection=self.opening["connection"], mark=name)
+            self._services.announcer.command(MARK, connection=self.opening["connection"], mark=name)
             if not seen.wait(MARK_AGAIN) and time.monotonic() > deadline:
                 raise NoEvent(f"the stream has not caught up within {self._timeout} s")
         del self._marks[name]
@@ -190,8 +192,10 @@ class EventStream:
         connection = self.opening.get("connection", "")
         hub = _hub_of(connection)
         if hub is not None:
-            hub.errand(
-                lambda: hub.usher.dismiss(hub.usher.matching(connection=connection), "left", reconnect=False)
+            hub.call_soon(
+                lambda: hub.disconnector.dismiss(
+                    hub.disconnector.matching(connection=connection), "left", reconnect=False
+                )
             )
             self._thread.join(self._timeout)
 
@@ -239,7 +243,7 @@ class SSEClient:
         return stream
 
     def _url(self) -> str:
-        doors(self._app)  # raises when there is none
+        endpoints(self._app)  # raises when there is none
         blueprint = next(iter(self._app.extensions[EXTENSION]))
         with self._app.test_request_context():
             return self._app.url_for(f"{blueprint.name}.stream")
@@ -315,11 +319,12 @@ def _hub_of(connection: str) -> Hub | None:
     """The hub of this process that has the stream."""
     hubs = [getattr(count, "__self__", None) for count in open_streams]
     return next(
-        (hub for hub in hubs if isinstance(hub, Hub) and hub.usher.matching(connection=connection)), None
+        (hub for hub in hubs if isinstance(hub, Hub) and hub.disconnector.matching(connection=connection)),
+        None,
     )
 
 
-def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Act]:
+def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Effect]:
     """Writes a comment into the stream, at its place among the events."""
-    sinks = hub.usher.matching(connection=arguments["connection"])
-    return [partial(sink.write, sink.own(f": {arguments['mark']}\n".encode())) for sink in sinks]
+    streams = hub.disconnector.matching(connection=arguments["connection"])
+    return [partial(stream.write, stream.own(f": {arguments['mark']}\n".encode())) for stream in streams]

@@ -12,9 +12,9 @@ from flask import Flask
 
 from ..blueprint import EXTENSION
 from ..config import Settings
-from ..door import Door
-from ..event import checked_channel
-from ..runtime import NOBODY
+from ..protocol.channel import checked_channel
+from ..web.services import NO_INBOX
+from ..web.stream import StreamEndpoint
 from .events import Event, Parser
 
 #: A clock that stands still makes every client look slow the moment it is wound.
@@ -38,7 +38,7 @@ class FakeClock:
         self._now += seconds
 
 
-def doors(app: Flask) -> list[Door]:
+def endpoints(app: Flask) -> list[StreamEndpoint]:
     """What the blueprints registered on `app` serve it by.
 
     :raises RuntimeError: when there is none.
@@ -62,14 +62,14 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
     changed = PATIENT | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
-    before = [(door, door.settings) for door in doors(app)]
-    for door, own in before:
-        door.begin_anew(replace(own, **changed), clock)
+    before = [(endpoint, endpoint.settings) for endpoint in endpoints(app)]
+    for endpoint, own in before:
+        endpoint.begin_anew(replace(own, **changed), clock)
     try:
         yield app
     finally:
-        for door, own in before:
-            door.begin_anew(own)
+        for endpoint, own in before:
+            endpoint.begin_anew(own)
 
 
 def published(app: Flask, channel: str = "sse") -> list[Event]:
@@ -81,7 +81,7 @@ def published(app: Flask, channel: str = "sse") -> list[Event]:
     """
     name = checked_channel(channel)
     found: list[Event] = []
-    for door in doors(app):
-        for entry in door.runtime.broker.history({name: 0}, NOBODY).channels[name].entries:
+    for endpoint in endpoints(app):
+        for entry in endpoint.services.broker.history({name: 0}, NO_INBOX).channels[name].entries:
             found += Parser().feed(entry.frame)
     return found

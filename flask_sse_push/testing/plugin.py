@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
-from flask_sse_push import sse
-
-from . import FakeClock, SSEClient, in_memory
+from .. import sse
+from ..testing import FakeClock, SSEClient, in_memory
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..catchup import CatchUp
 from ..config import Settings
 from ..errors import ErrorCode, error_body
-from ..hub import Hub
-from ..sink import Sink
-from ..wire import comment, control, jittered_ms, retry_line
+from ..history.recovery import Recovery
+from ..hub.hub import Hub
+from ..hub.stream import Stream
+from ..protocol.frames import comment, control_frame, jittered_ms, retry_line
 
 #: Seconds until a stream that waits for a silent broker is told so.
 PATIENCE = 2.0
@@ -23,7 +23,7 @@ STEP = 0.25
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 
 
-class StreamSink(Sink):
+class TransportStream(Stream):
     """A stream that a generator serves while it catches up."""
 
     __slots__ = ("_begun", "_client", "_last", "_settings", "_writing")
@@ -57,8 +57,8 @@ class StreamSink(Sink):
     def end(self, frame: bytes) -> None:
         if self._last is None:
             self._last = frame
-            if self.coding is not None:
-                self.coding.freeze()
+            if self.compression is not None:
+                self.compression.freeze()
 
     def opened(self, frames: bytes) -> bytes:
         """The first chunk of the body, which is to have these frames."""
@@ -68,7 +68,7 @@ class StreamSink(Sink):
     def take(self) -> bytes:
         """The next chunk to send; b"" when the stream has ended and all was taken. May block."""
         last, self._last = self._last or b"", b""
-        return last if self.coding is None else self.coding.last(last)
+        return last if self.compression is None else self.compression.last(last)
 
     def sending(self, chunk: bytes) -> Iterator[bytes]:
         """Yields `chunk`, and knows meanwhile that the client is being waited for."""
@@ -104,33 +104,35 @@ def _bound_silence(client: Any, seconds: float) -> None:
             client.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
 
 
-def stream(hub: Hub, sink: StreamSink, way: CatchUp, settings: Settings) -> Iterator[bytes]:
+def response_body(
+    hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings
+) -> Iterator[bytes]:
     """The response body: the opening, what was missed, then live frames until the stream ends.
 
     A hijacking sink takes the connection over when it joins, and the body simply ends. When all that was
     missed fits into the first chunk, it joins with that, and the body is empty. Nothing is registered
     before the first step, so a body that never starts (HEAD) leaves nothing behind.
     """
-    hub.open(sink)
+    hub.open(stream)
     try:
-        at_hand = hub.follow(sink, way, 0)
+        at_hand = hub.follow(stream, recovery, 0)
         if at_hand is not None:
-            yield from sink.sending(sink.opened(at_hand or comment("looking up what was missed")))
-            yield from _catch_up(hub, sink, way, settings)
-        if not sink.hijacked:
-            while chunk := sink.take():
-                yield from sink.sending(chunk)
-            sink.hang_up()
+            yield from stream.sending(stream.opened(at_hand or comment("looking up what was missed")))
+            yield from _catch_up(hub, stream, recovery, settings)
+        if not stream.hijacked:
+            while chunk := stream.take():
+                yield from stream.sending(chunk)
+            stream.hang_up()
     finally:
-        if not sink.hijacked:
-            hub.leave(sink)
+        if not stream.hijacked:
+            hub.leave(stream)
 
 
-def _catch_up(hub: Hub, sink: StreamSink, way: CatchUp, settings: Settings) -> Iterator[bytes]:
+def _catch_up(hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings) -> Iterator[bytes]:
     due = time.monotonic() + PATIENCE
     told = False
-    while not sink.ended:
-        frames = hub.follow(sink, way, STEP)
+    while not stream.ended:
+        frames = hub.follow(stream, recovery, STEP)
         if frames is None:
             return
         if not frames:
@@ -138,11 +140,11 @@ def _catch_up(hub: Hub, sink: StreamSink, way: CatchUp, settings: Settings) -> I
                 continue
             frames = _waiting(told)
             told, due = True, time.monotonic() + settings.heartbeat
-        yield from sink.sending(sink.encoded(frames))
+        yield from stream.sending(stream.encoded(frames))
 
 
 def _waiting(told: bool) -> bytes:
     if told:
         return comment("waiting for the broker")
     message = "the broker does not answer; the stream begins as soon as it does"
-    return control("sse.error", error_body(ErrorCode.SERVICE_UNAVAILABLE, message))
+    return control_frame("sse.error", error_body(ErrorCode.SERVICE_UNAVAILABLE, message))

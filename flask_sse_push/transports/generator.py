@@ -6,11 +6,11 @@ import threading
 from typing import Any
 
 from ..config import Settings
-from ..drain import close_frame
-from .base import StreamSink
+from ..protocol.frames import close_frame
+from .base import TransportStream
 
 
-class GeneratorSink(StreamSink):
+class GeneratorStream(TransportStream):
     """Chunks wait in a list, at most `max_buffer` bytes, until the generator takes them all at once."""
 
     __slots__ = ("_chunks", "_size", "_wake")
@@ -41,8 +41,8 @@ class GeneratorSink(StreamSink):
             # The client resumes from its cursor: dropping the line is what bounds the memory.
             self._chunks.clear()
             self.reason = "slow"
-            if self.coding is not None:
-                self.coding.whole = False
+            if self.compression is not None:
+                self.compression.whole = False
             super().end(close_frame("slow", reconnect=True, retry=self._settings.retry))
         self._wake.set()
 

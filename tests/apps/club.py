@@ -14,7 +14,7 @@ from flask import Flask
 from flask_login import LoginManager, UserMixin, current_user, login_required, login_user, logout_user
 
 from flask_sse_push import BearerJWT, sse
-from flask_sse_push.login import session_identity
+from flask_sse_push.auth.flask_login import session_identity
 
 #: Signs the tokens of tests.
 KEY = "a secret of thirty-two bytes, at least"

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flask_sse_push.brokers.redis import RedisBroker, RedisLink
-from flask_sse_push.hub import Hub
+from flask_sse_push.brokers.redis.broker import RedisBroker, RedisLink
+from flask_sse_push.hub.hub import Hub
 
 from .witness import app
 

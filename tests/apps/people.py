@@ -7,9 +7,10 @@ from typing import Any
 
 from flask import Flask, Request, request
 
-from flask_sse_push import registry, sse
+from flask_sse_push import sse
+from flask_sse_push.presence import worker_counts
 
-registry.LEASE, registry.RENEW = 2.0, 0.5
+worker_counts.LEASE, worker_counts.RENEW = 2.0, 0.5
 
 app = Flask(__name__)
 app.secret_key = "test"

@@ -43,7 +43,7 @@ class Refusal(NamedTuple):
     body: bytes = b""
 
 
-class Asked(NamedTuple):
+class StreamQuery(NamedTuple):
     """A request for a stream."""
 
     method: str
@@ -65,7 +65,7 @@ class Script(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.answers: queue.Queue[int | str | Refusal] = queue.Queue()
-        self.asked: list[Asked] = []
+        self.asked: list[StreamQuery] = []
         self.rooms = Refusal(404)  # to POSTs that would change the channels
         self.closing = threading.Event()
 
@@ -99,7 +99,7 @@ class Answer(BaseHTTPRequestHandler):
         elif url.path == "/stream":
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.script.asked.append(
-                Asked(
+                StreamQuery(
                     self.command,
                     parse_qs(url.query),
                     {name.lower(): value for name, value in self.headers.items()},

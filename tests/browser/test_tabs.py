@@ -178,15 +178,15 @@ class TakeOver:
 def test_when_the_leader_is_closed_another_takes_over(server: Server, tabs: Callable[..., Page]) -> None:
     pages = [tabs("closed") for _ in range(4)]
     all_open(pages)
-    take_over = TakeOver()
+    detach = TakeOver()
     with Counting(server.announcer, "closed") as counting:
         all_heard(pages, 20)
         for _ in range(3):
             leader = leader_of(pages)
             pages.remove(leader)
-            with take_over.measured(pages):
+            with detach.measured(pages):
                 leader.close()
-    assert take_over.in_time, take_over.found
+    assert detach.in_time, detach.found
     all_heard(pages, counting.count)
     for page in pages:
         assert heard(page) == counting.numbers()
@@ -203,14 +203,14 @@ def test_when_the_leader_is_frozen_another_takes_over(
 ) -> None:
     pages = [tabs(how) for _ in range(3)]
     all_open(pages)
-    take_over = TakeOver()
+    detach = TakeOver()
     with Counting(server.announcer, how) as counting:
         all_heard(pages, 20)
-        while not take_over.in_time and len(take_over.found) < 3:
+        while not detach.in_time and len(detach.found) < 3:
             leader = leader_of(pages)
             others = [page for page in pages if page is not leader]
             session = leader.context.new_cdp_session(leader)
-            with take_over.measured(others):
+            with detach.measured(others):
                 if how == "hanging":
                     leader.evaluate(HANG)
                 else:
@@ -221,7 +221,7 @@ def test_when_the_leader_is_frozen_another_takes_over(
                 session.send("Debugger.resume")
                 session.send("Debugger.disable")
             all_heard([leader], len(heard(others[0])))
-    assert take_over.in_time, take_over.found
+    assert detach.in_time, detach.found
     all_heard(pages, counting.count)
     for page in pages:
         assert heard(page) == counting.numbers()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flask_sse_push import brokers
 from flask_sse_push.brokers.base import Broker
+from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 
 #: Makes a broker with nothing in it: `make(history_size=5)`. The settings are those of `Settings`.
@@ -28,7 +28,7 @@ def make_broker(request: pytest.FixtureRequest) -> Iterator[MakeBroker]:
 
     def make(**settings: object) -> Broker:
         prefix = f"test-{uuid.uuid4().hex}"
-        made.append(brokers.connect(Settings(broker_url=url, prefix=prefix, **settings)))  # type: ignore[arg-type]
+        made.append(connect_broker(Settings(broker_url=url, prefix=prefix, **settings)))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

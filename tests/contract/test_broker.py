@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_sse_push.brokers.base import Broker, Echo, Entry, Heard, Joined, Link, Past, Publication, Signal
-from flask_sse_push.cursor import MAX_ID, Cursor
+from flask_sse_push.brokers.base import Broker, ChannelHistory, Echo, Link, LinkMessage, LiveEvent, Subscribed
+from flask_sse_push.protocol.cursor import MAX_ID, Cursor
+from flask_sse_push.protocol.entry import Entry, Publication
 from tests.support.deadline import eventually, stretched
 
 from .conftest import MakeBroker
@@ -28,13 +29,13 @@ def ids(entries: Sequence[Entry]) -> list[int]:
     return [entry.id for entry in entries]
 
 
-def past(broker: Broker, after: int = 0, channel: str = "a") -> Past:
+def past(broker: Broker, after: int = 0, channel: str = "a") -> ChannelHistory:
     return broker.history({channel: after}, "nobody").channels[channel]
 
 
-def hear(link: Link, count: int, seconds: float = 5.0) -> list[Signal]:
+def hear(link: Link, count: int, seconds: float = 5.0) -> list[LinkMessage]:
     """The next `count` signals, and those that came with them."""
-    signals: list[Signal] = []
+    signals: list[LinkMessage] = []
 
     def enough() -> bool:
         signals.extend(link.read(0.1))
@@ -49,7 +50,7 @@ def link(broker: Broker) -> Iterator[Link]:
     """A link that hears the channels a and b."""
     link = broker.link("ear")
     link.subscribe(["a", "b"])
-    assert hear(link, 2) == [Joined("a"), Joined("b")]
+    assert hear(link, 2) == [Subscribed("a"), Subscribed("b")]
     yield link
     link.close()
 
@@ -118,7 +119,7 @@ def test_several_events_are_stored_and_announced_in_order(broker: Broker, link: 
     heard = [
         (signal.channel, Entry.parse(signal.stored).id)
         for signal in hear(link, 5)
-        if isinstance(signal, Heard)
+        if isinstance(signal, LiveEvent)
     ]
     first, second, third, fourth = numbers
     assert heard == [("a", first), ("a", second), ("b", second), ("b", third), ("a", fourth)]
@@ -269,7 +270,7 @@ def test_the_same_id_stores_and_announces_once(broker: Broker, link: Link) -> No
     assert ids(past(broker, channel="a").entries) == [cursor.id for cursor in first]
     assert ids(past(broker, channel="b").entries) == [first[1].id, other[0].id]
     broker.probe("ear")
-    heard = [signal for signal in hear(link, 5) if isinstance(signal, Heard)]
+    heard = [signal for signal in hear(link, 5) if isinstance(signal, LiveEvent)]
     assert [Entry.parse(signal.stored).id for signal in heard] == [
         first[0].id,
         first[1].id,
@@ -297,14 +298,14 @@ def test_each_subscription_is_confirmed_in_order(broker: Broker) -> None:
     link = broker.link("ear")
     link.subscribe(["c", "a"])
     link.subscribe(["b"])
-    assert hear(link, 3) == [Joined("c"), Joined("a"), Joined("b")]
+    assert hear(link, 3) == [Subscribed("c"), Subscribed("a"), Subscribed("b")]
     link.close()
 
 
 def test_a_live_event_is_what_the_history_holds(broker: Broker, link: Link) -> None:
     publish(broker, "x", "a")
     heard = hear(link, 1)[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, LiveEvent)
     live, stored = Entry.parse(heard.stored, heard.channel), past(broker).entries[0]
     assert all(getattr(live, name) == getattr(stored, name) for name in Entry.__slots__)
 
@@ -321,7 +322,7 @@ def test_an_echo_comes_after_everything_before_its_moment(broker: Broker, link: 
     heard = [
         ("echo", signal.last) if isinstance(signal, Echo) else ("event", Entry.parse(signal.stored).id)
         for signal in signals
-        if not isinstance(signal, Joined)
+        if not isinstance(signal, Subscribed)
     ]
     assert heard == expected
 
@@ -330,8 +331,8 @@ def test_echoes_go_to_the_link_that_asked(broker: Broker, link: Link) -> None:
     other = broker.link("other")
     other.subscribe(["c"])
     hear(other, 1)
-    moment = broker.probe("other")
-    assert hear(other, 1) == [Echo(moment.epoch, moment.id)]
+    snapshot = broker.probe("other")
+    assert hear(other, 1) == [Echo(snapshot.epoch, snapshot.id)]
     assert link.read(0.1) == []
     other.close()
 
@@ -340,23 +341,23 @@ def test_a_link_hears_nothing_of_channels_it_left(broker: Broker, link: Link) ->
     link.unsubscribe(["a"])
     broker.history({}, "ear")
     link.subscribe(["c"])
-    while Joined("c") not in hear(link, 1):
+    while Subscribed("c") not in hear(link, 1):
         pass
     publish(broker, "1", "a")
     wanted = publish(broker, "2", "b")
-    moment = broker.probe("ear")
+    snapshot = broker.probe("ear")
     heard = hear(link, 2)
-    assert [signal.channel for signal in heard if isinstance(signal, Heard)] == ["b"]
-    assert heard[-1] == Echo(moment.epoch, moment.id)
-    assert wanted.id < moment.id
+    assert [signal.channel for signal in heard if isinstance(signal, LiveEvent)] == ["b"]
+    assert heard[-1] == Echo(snapshot.epoch, snapshot.id)
+    assert wanted.id < snapshot.id
 
 
 def test_a_channel_that_is_asked_for_again_is_confirmed_again(broker: Broker, link: Link) -> None:
     link.subscribe(["a"])
-    assert hear(link, 1) == [Joined("a")]
+    assert hear(link, 1) == [Subscribed("a")]
     publish(broker, "x", "a")
     broker.probe("ear")
-    assert len([signal for signal in hear(link, 2) if isinstance(signal, Heard)]) == 1
+    assert len([signal for signal in hear(link, 2) if isinstance(signal, LiveEvent)]) == 1
 
 
 def test_two_links_hear_the_same(broker: Broker, link: Link) -> None:
@@ -393,7 +394,7 @@ def test_a_read_returns_what_is_there_at_once(broker: Broker, link: Link) -> Non
 
 
 def test_a_wake_ends_a_read_that_waits(broker: Broker, link: Link) -> None:
-    results: list[list[Signal]] = []
+    results: list[list[LinkMessage]] = []
     waiting = threading.Thread(target=lambda: results.append(link.read(60)), daemon=True)
     waiting.start()
 
@@ -439,7 +440,7 @@ def both(broker: Broker, link: Link, publication: Publication) -> list[Entry]:
     """The entry as history has it and as it was announced."""
     broker.publish([publication])
     heard = hear(link, 1)[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, LiveEvent)
     return [past(broker).entries[-1], Entry.parse(heard.stored)]
 
 
@@ -489,10 +490,10 @@ def test_bodies_are_bytes(broker: Broker, link: Link, make_body: Callable[[], by
 def test_any_channel_name_works(broker: Broker, name: str) -> None:
     link = broker.link("ear")
     link.subscribe([name])
-    assert hear(link, 1) == [Joined(name)]
+    assert hear(link, 1) == [Subscribed(name)]
     cursor = publish(broker, "x", name)
     heard = hear(link, 1)[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, LiveEvent)
     assert heard.channel == name
     assert ids(past(broker, channel=name).entries) == [cursor.id]
     link.close()
@@ -516,7 +517,7 @@ def test_publishers_in_eight_threads_leave_no_hole(broker: Broker, link: Link) -
     assert {id for found in history.channels.values() for id in ids(found.entries)} == {c.id for c in cursors}
     announced: dict[str, list[int]] = {"a": [], "b": []}
     for signal in hear(link, sum(len(found.entries) for found in history.channels.values()) + 1):
-        if isinstance(signal, Heard):
+        if isinstance(signal, LiveEvent):
             announced[signal.channel].append(Entry.parse(signal.stored).id)
     assert announced == {name: ids(found.entries) for name, found in history.channels.items()}
 

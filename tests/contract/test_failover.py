@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
-from flask_sse_push import BrokerUnavailable, brokers
-from flask_sse_push.brokers.base import Broker, Entry, Heard, History, Joined, Link, Publication, Signal
+from flask_sse_push import BrokerUnavailable
+from flask_sse_push.brokers.base import Broker, History, Link, LinkMessage, LiveEvent, Subscribed
+from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
-from flask_sse_push.cursor import Cursor, belongs
+from flask_sse_push.protocol.cursor import Cursor, belongs
+from flask_sse_push.protocol.entry import Entry, Publication
 from tests.support.deadline import eventually, stretched
 from tests.support.servers import Server, servers
 
@@ -35,7 +37,7 @@ class Side:
 
     def __init__(self, server: Server) -> None:
         self.client: Any = server.client(decode_responses=True)
-        self.broker: Broker = brokers.connect(
+        self.broker: Broker = connect_broker(
             Settings(broker_url=server.url, prefix="side", publish_timeout=10)
         )
 
@@ -85,7 +87,7 @@ def catch_up(primary: Side, replica: Side) -> None:
     eventually(same, 10)
 
 
-def hear(link: Link) -> Signal:
+def hear(link: Link) -> LinkMessage:
     """The next signal, which comes alone."""
     (signal,) = eventually(lambda: link.read(0.1), every=0)
     return signal
@@ -157,10 +159,10 @@ def test_a_link_hears_the_epoch_change(sides: tuple[Side, Side]) -> None:
     replica.client.replicaof("NO", "ONE")
     with contextlib.closing(replica.broker.link("ear")) as link:
         link.subscribe(["a"])
-        assert hear(link) == Joined("a")
+        assert hear(link) == Subscribed("a")
         new = replica.publish("new")
         heard = hear(link)
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, LiveEvent)
         assert Entry.parse(heard.stored).epoch == new.epoch
         assert Entry.parse(heard.stored).prev == old.id
 
@@ -203,7 +205,7 @@ def test_without_the_right_to_ask_for_the_server_all_else_works(
         commands=["-info"],
     )
     url = f"redis://poor:x@127.0.0.1:{pair[0].port}/0"
-    with contextlib.closing(brokers.connect(Settings(broker_url=url, prefix="poor"))) as broker:
+    with contextlib.closing(connect_broker(Settings(broker_url=url, prefix="poor"))) as broker:
         event = Publication(b"data: x\n\n", ("a",))
         first, second = broker.publish([event])[0], broker.publish([event])[0]
         assert first.epoch == second.epoch
@@ -247,7 +249,7 @@ def test_a_restart_from_an_older_copy_is_told(durable: Server, tmp_path: Path) -
 def test_a_publish_waits_for_replicas_when_asked_to(sides: tuple[Side, Side], pair: list[Server]) -> None:
     primary, replica = sides
     settings = Settings(broker_url=pair[0].url, prefix="side", wait_replicas=1, publish_timeout=4.0)
-    with contextlib.closing(brokers.connect(settings)) as broker:
+    with contextlib.closing(connect_broker(settings)) as broker:
         event = Publication(b"data: x\n\n", ("a",))
         for _ in range(5):
             stored = broker.publish([event])[0]
@@ -273,11 +275,11 @@ def test_the_rights_that_the_documentation_asks_for_are_enough(
     primary.client.execute_command("ACL", "SETUSER", "poor", "reset", *rights.split())
     url = f"redis://poor:x@127.0.0.1:{pair[0].port}/0"
     settings = Settings(broker_url=url, prefix="poor", wait_replicas=1)
-    with contextlib.closing(brokers.connect(settings)) as broker:
+    with contextlib.closing(connect_broker(settings)) as broker:
         with contextlib.closing(broker.link("ear")) as link:
             link.subscribe(["a"])
-            assert hear(link) == Joined("a")
+            assert hear(link) == Subscribed("a")
             cursor = broker.publish([Publication(b"data: x\n\n", ("a",))], "id")[0]
-            assert isinstance(hear(link), Heard)
+            assert isinstance(hear(link), LiveEvent)
         assert broker.history({"a": 0}, "ear").channels["a"].head == cursor.id
         assert primary.client.hget("{poor:0}:state", "server") != "unknown"

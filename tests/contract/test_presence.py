@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 import redis
 
-from flask_sse_push import MessageAnnouncer, brokers, registry
+from flask_sse_push import MessageAnnouncer
 from flask_sse_push.brokers.base import Broker
-from flask_sse_push.brokers.ledger import MAX_AT_ONCE, Change, Key
+from flask_sse_push.brokers.counts import MAX_AT_ONCE, CountChange, CountKey
+from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
-from flask_sse_push.hub import Hub
-from flask_sse_push.observer import Observers
-from flask_sse_push.presence import Presence, table
-from flask_sse_push.registry import Registry
+from flask_sse_push.hub.hub import Hub
+from flask_sse_push.hub.listener import StreamListeners
+from flask_sse_push.presence import worker_counts
+from flask_sse_push.presence.presence import Presence, table
+from flask_sse_push.presence.worker_counts import WorkerCounts
 from tests.support.deadline import eventually
 
-from .test_control import Record, hears_commands
+from .test_commands import Record, hears_commands
 
 
 class Newcomer(Record):
@@ -38,14 +40,14 @@ MakeWorker = Callable[..., Hub]
 @pytest.fixture
 def make_worker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorker]:
     """Makes hubs that count the channels `room:*`."""
-    monkeypatch.setattr(registry, "GATHER", 0.02)
+    monkeypatch.setattr(worker_counts, "GATHER", 0.02)
     with ExitStack() as made:
 
         def make(grace: float = 0.3) -> Hub:
             hub: Hub
-            one = Registry(broker.ledger, lambda: len(hub))
+            one = WorkerCounts(broker.counts, lambda: len(hub))
             presence = Presence(one, broker, ["room:*"], grace)
-            hub = Hub(broker, Settings(), observer=Observers(one, presence))
+            hub = Hub(broker, Settings(), listener=StreamListeners(one, presence))
             made.callback(one.close)
             made.callback(hub.close)
             return hub
@@ -53,14 +55,14 @@ def make_worker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
         yield make
 
 
-def told(sink: Record) -> list[dict[str, Any]]:
+def told(stream: Record) -> list[dict[str, Any]]:
     """The `sse.presence` events that came."""
-    frames = [frame for frame in sink.got.decode().split("\n\n") if "event: sse.presence" in frame]
+    frames = [frame for frame in stream.got.decode().split("\n\n") if "event: sse.presence" in frame]
     return [json.loads(frame.split("data: ", 1)[1]) for frame in frames]
 
 
 def who(broker: Broker, channel: str = "room:1") -> list[str]:
-    return sorted(broker.ledger.names(table(channel), 100))
+    return sorted(broker.counts.names(table(channel), 100))
 
 
 def test_tabs_of_one_user_on_two_workers_count_once(make_worker: MakeWorker, broker: Broker) -> None:
@@ -70,8 +72,8 @@ def test_tabs_of_one_user_on_two_workers_count_once(make_worker: MakeWorker, bro
     tabs = [Record(hub, f"ann-{at}", "ann", "room:1") for at, hub in enumerate([one, one, two])]
     Record(two, "nobody", None, "room:1")
     eventually(lambda: who(broker) == ["ann", "watcher"])
-    assert broker.ledger.size(table("room:1")) == 2
-    assert broker.ledger.size(table("other")) == 0
+    assert broker.counts.size(table("room:1")) == 2
+    assert broker.counts.size(table("other")) == 0
     for tab in tabs[:2]:
         tab.hub.leave(tab)
     bob = Record(two, "bob", "bob", "room:1")
@@ -123,9 +125,9 @@ def test_channels_joined_and_left_later_count_too(make_worker: MakeWorker, broke
 def test_users_of_a_killed_worker_leave_when_its_lease_ends(
     make_worker: MakeWorker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "RENEW", 0.2)
+    monkeypatch.setattr(worker_counts, "RENEW", 0.2)
     watcher = Record(make_worker(), "w", "watcher", "room:1")
-    broker.ledger.tell("killed", 1, {Key(table("room:1"), "ann"): 2}, 1.5)
+    broker.counts.report("killed", 1, {CountKey(table("room:1"), "ann"): 2}, 1.5)
     assert "ann" in who(broker)
     eventually(lambda: who(broker) == ["watcher"])
     eventually(lambda: [event["leave"] for event in told(watcher)][-1:] == [["ann"]])
@@ -136,10 +138,10 @@ def test_who_comes_by_another_worker_before_the_leaving_is_told_is_there_in_the_
 ) -> None:
     watcher = Record(make_worker(), "w", "watcher", "room:1")
     eventually(lambda: who(broker) == ["watcher"])
-    ann = Key(table("room:1"), "ann")
-    broker.ledger.tell("other", 1, {ann: 1}, 60)
-    late = Registry(broker.ledger)
-    Presence(late, broker, ["room:*"], 60)._heard([Change(ann, 1, 0)])
+    ann = CountKey(table("room:1"), "ann")
+    broker.counts.report("other", 1, {ann: 1}, 60)
+    late = WorkerCounts(broker.counts)
+    Presence(late, broker, ["room:*"], 60)._heard([CountChange(ann, 1, 0)])
     eventually(lambda: any(event["join"] == ["ann"] for event in told(watcher)))
     moves = [(event["join"], event["leave"]) for event in told(watcher) if event["join"] != ["watcher"]]
     assert moves == [([], ["ann"]), (["ann"], [])]
@@ -149,27 +151,27 @@ def test_who_comes_by_another_worker_before_the_leaving_is_told_is_there_in_the_
 def test_many_who_come_at_once_are_told_in_few_events(
     make_worker: MakeWorker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "GATHER", 0.5)
+    monkeypatch.setattr(worker_counts, "GATHER", 0.5)
     hub = make_worker()
     watcher = Record(hub, "w", "watcher", "room:1")
-    sinks = [Newcomer(hub, f"c{n}", f"u{n}", "room:1") for n in range(250)]
-    eventually(lambda: broker.ledger.size(table("room:1")) == 251)
+    streams = [Newcomer(hub, f"c{n}", f"u{n}", "room:1") for n in range(250)]
+    eventually(lambda: broker.counts.size(table("room:1")) == 251)
     eventually(lambda: len({user for event in told(watcher) for user in event["join"]}) == 251)
     assert all(len(event["join"]) <= 100 for event in told(watcher))
-    assert len(sinks) == 250
+    assert len(streams) == 250
     assert len(told(watcher)) < 30
 
 
 def test_reading_a_count_of_5000_takes_less_than_a_millisecond_of_redis(redis_url: str) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
-    broker = brokers.connect(Settings(broker_url=redis_url, prefix=prefix))
-    users = [Key(table("room:1"), f"user-{n}") for n in range(5000)]
+    broker = connect_broker(Settings(broker_url=redis_url, prefix=prefix))
+    users = [CountKey(table("room:1"), f"user-{n}") for n in range(5000)]
     for serial, at in enumerate(range(0, 5000, MAX_AT_ONCE), 1):
-        broker.ledger.tell("w1", serial, dict.fromkeys(users[at : at + MAX_AT_ONCE], 1), 60)
+        broker.counts.report("w1", serial, dict.fromkeys(users[at : at + MAX_AT_ONCE], 1), 60)
     with redis.Redis.from_url(redis_url) as client:
         client.config_resetstat()
         for _ in range(100):
-            assert broker.ledger.size(table("room:1")) == 5000
+            assert broker.counts.size(table("room:1")) == 5000
         usec = client.info("commandstats")["cmdstat_hlen"]["usec_per_call"]
         print(f"a count of 5000 users: {usec} µs of Redis's time")
         assert usec < 1000

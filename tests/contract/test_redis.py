@@ -19,25 +19,25 @@ import pytest
 import redis
 from redis.connection import AbstractConnection
 
-from flask_sse_push import BrokerUnavailable, ConfigError, MessageAnnouncer, brokers
+from flask_sse_push import BrokerUnavailable, ConfigError, MessageAnnouncer
 from flask_sse_push.brokers.base import (
-    BROADCAST,
     Bounds,
     Broker,
+    ChannelHistory,
     Echo,
-    Entry,
-    Heard,
     History,
-    Joined,
     Link,
-    Past,
-    Publication,
-    Signal,
+    LinkMessage,
+    LiveEvent,
+    Subscribed,
 )
-from flask_sse_push.brokers.redis import RedisBroker, Shard
+from flask_sse_push.brokers.redis.broker import RedisBroker, Shard
+from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
-from flask_sse_push.cursor import MAX_ID, Cursor
-from flask_sse_push.reader import Reader
+from flask_sse_push.history.link import LinkReader
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.cursor import MAX_ID, Cursor
+from flask_sse_push.protocol.entry import Entry, Publication
 from tests.support.deadline import eventually, stretched
 from tests.support.processes import free_port, need, redis_server, state_of
 from tests.support.proxy import Proxy
@@ -59,7 +59,7 @@ class Store:
 
     def another(self, **settings: object) -> Broker:
         """A broker on the same data, as another process has it."""
-        return brokers.connect(Settings(broker_url=self.url, prefix=self.prefix, **settings))  # type: ignore[arg-type]
+        return connect_broker(Settings(broker_url=self.url, prefix=self.prefix, **settings))  # type: ignore[arg-type]
 
     def publish(self, text: str, *channels: str) -> Cursor:
         body = b"data: %b\n\n" % text.encode()
@@ -78,7 +78,7 @@ class Store:
         eventually(tried)
         return taken
 
-    def past(self, after: int = 0, channel: str = "a") -> tuple[str, Past]:
+    def past(self, after: int = 0, channel: str = "a") -> tuple[str, ChannelHistory]:
         def asked() -> History | None:
             with contextlib.suppress(BrokerUnavailable):  # one of those that give up soon
                 return self.broker.history({channel: after}, "nobody")
@@ -117,8 +117,8 @@ def store(redis_url: str) -> Iterator[Store]:
     store.close()
 
 
-def hear(link: Link, count: int) -> list[Signal]:
-    signals: list[Signal] = []
+def hear(link: Link, count: int) -> list[LinkMessage]:
+    signals: list[LinkMessage] = []
 
     def enough() -> bool:
         signals.extend(link.read(0.1))
@@ -136,7 +136,7 @@ def test_all_keys_and_pubsub_names_share_one_hash_tag_and_the_prefix(store: Stor
         spy.psubscribe("*")
         assert eventually(lambda: spy.get_message(timeout=0.1))["type"] == "psubscribe"
         link.subscribe(["a", BROADCAST])
-        assert hear(link, 2) == [Joined("a"), Joined(BROADCAST)]
+        assert hear(link, 2) == [Subscribed("a"), Subscribed(BROADCAST)]
         subscribed = [name for name in store.client.pubsub_channels() if store.prefix in name]
         store.broker.publish([Publication(b"x", ("a", "b"))], "an-id")
         store.publish("x", BROADCAST)
@@ -164,7 +164,7 @@ def test_all_keys_and_pubsub_names_share_one_hash_tag_and_the_prefix(store: Stor
 def test_two_prefixes_know_nothing_of_each_other(redis_url: str) -> None:
     with contextlib.closing(Store(redis_url)) as one, contextlib.closing(Store(redis_url)) as other:
         one.publish("x")
-        assert other.past()[1] == Past(0, [], 0)
+        assert other.past()[1] == ChannelHistory(0, [], 0)
 
 
 def test_keys_expire_with_their_history(redis_url: str) -> None:
@@ -271,10 +271,12 @@ def test_a_flush_while_streams_listen_is_seen_in_the_next_event(store: Store) ->
         LOSSES["everything flushed"](store)
         new = store.publish("new")
         assert new.epoch != old.epoch
-        epochs = [Entry.parse(signal.stored).epoch for signal in hear(link, 2) if isinstance(signal, Heard)]
+        epochs = [
+            Entry.parse(signal.stored).epoch for signal in hear(link, 2) if isinstance(signal, LiveEvent)
+        ]
         assert epochs == [old.epoch, new.epoch]
-        moment = store.broker.probe("ear")
-        assert hear(link, 1) == [Echo(new.epoch, moment.id)]
+        snapshot = store.broker.probe("ear")
+        assert hear(link, 1) == [Echo(new.epoch, snapshot.id)]
 
 
 def test_a_new_epoch_serves_no_entry_of_the_old_one(store: Store) -> None:
@@ -400,7 +402,7 @@ def proxied(redis_url: str) -> Iterator[tuple[Proxy, Store]]:
     with Proxy(port_of(redis_url)) as proxy, contextlib.closing(Store(redis_url)) as store:
         store.broker.close()
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        store.broker = brokers.connect(Settings(broker_url=url, prefix=store.prefix, publish_timeout=30.0))
+        store.broker = connect_broker(Settings(broker_url=url, prefix=store.prefix, publish_timeout=30.0))
         yield proxy, store
 
 
@@ -410,7 +412,7 @@ def hasty(proxied: tuple[Proxy, Store]) -> tuple[Proxy, Store]:
     proxy, store = proxied
     store.broker.close()
     url = f"redis://127.0.0.1:{proxy.port}/0"
-    store.broker = brokers.connect(Settings(broker_url=url, prefix=store.prefix, publish_timeout=TIMEOUT))
+    store.broker = connect_broker(Settings(broker_url=url, prefix=store.prefix, publish_timeout=TIMEOUT))
     return proxy, store
 
 
@@ -486,7 +488,7 @@ def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store])
     proxy, store = proxied
     with contextlib.closing(store.broker.link("ear")) as link:
         link.subscribe(["a"])
-        assert hear(link, 1) == [Joined("a")]
+        assert hear(link, 1) == [Subscribed("a")]
         proxy.cut()
 
         def broken() -> bool:
@@ -499,9 +501,9 @@ def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store])
         assert eventually(broken, 5)
     with contextlib.closing(store.broker.link("ear")) as link:
         link.subscribe(["a"])
-        assert hear(link, 1) == [Joined("a")]
+        assert hear(link, 1) == [Subscribed("a")]
         store.publish("x")
-        assert {type(signal) for signal in hear(link, 1)} == {Heard}
+        assert {type(signal) for signal in hear(link, 1)} == {LiveEvent}
 
 
 def test_a_link_that_was_closed_leaves_nothing_behind(store: Store) -> None:
@@ -520,13 +522,13 @@ def test_a_link_that_was_closed_leaves_nothing_behind(store: Store) -> None:
 def test_a_broker_that_is_closed_under_its_reader_is_no_trouble(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[Signal] = []
-    reader = Reader(store.broker, "ear", lambda signals: heard.extend(signals or ()), silence=60)
+    heard: list[LinkMessage] = []
+    reader = LinkReader(store.broker, "ear", lambda signals: heard.extend(signals or ()), silence=60)
     reader.subscribe(["a"])
     thread = threading.Thread(target=reader.run)
     thread.start()
     try:
-        eventually(lambda: Joined("a") in heard)
+        eventually(lambda: Subscribed("a") in heard)
         store.broker.close()
         store.client.publish(store.base + "live:a", "the link hears it")
         eventually(lambda: len(heard) == 2)
@@ -649,11 +651,11 @@ def test_unix_sockets_and_valkeys_own_scheme_work(tmp_path: Path) -> None:
             announcer = MessageAnnouncer.from_url(each)
             announcer.publish(n)
             announcer.close()
-        with contextlib.closing(brokers.connect(Settings(broker_url=f"unix://{socket}"))) as broker:
+        with contextlib.closing(connect_broker(Settings(broker_url=f"unix://{socket}"))) as broker:
             assert len(broker.history({"sse": 0}, "ear").channels["sse"].entries) == 4
             with contextlib.closing(broker.link("ear")) as link:
                 link.subscribe(["sse"])
-                assert hear(link, 1) == [Joined("sse")]
+                assert hear(link, 1) == [Subscribed("sse")]
 
 
 def test_tls_works_and_an_unknown_certificate_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from flask_sse_push import MessageAnnouncer
-from flask_sse_push.brokers.base import shard_of
+from flask_sse_push.protocol.channel import shard_of
 from tests.support.clusters import Cluster, cluster
 from tests.support.deadline import eventually
 from tests.support.following import Publisher, Reader

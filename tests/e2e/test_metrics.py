@@ -31,9 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def left_in(folder: Path) -> Samples:
     """What processes that are gone have left."""
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
-    return parsed(generate_latest(registry).decode())
+    worker_counts = CollectorRegistry()
+    multiprocess.MultiProcessCollector(worker_counts, path=str(folder))  # type: ignore[no-untyped-call]
+    return parsed(generate_latest(worker_counts).decode())
 
 
 def test_any_worker_tells_of_all_of_them(

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from flask_sse_push import MessageAnnouncer
-from flask_sse_push.tail import url as by_url
-from flask_sse_push.tail.news import Came, Ended, News, Opened
+from flask_sse_push.cli.tail import url as by_url
+from flask_sse_push.cli.tail.news import Came, Ended, News, Opened
 from tests.support.deadline import eventually
 from tests.support.processes import ROOT, free_port
 from tests.support.proxy import Proxy

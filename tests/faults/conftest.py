@@ -10,26 +10,26 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import http, serve
-from tests.support.figures import Figures
+from tests.support.figures import Counters
 from tests.support.scene import Valkey
 
 __all__ = ["http", "serve"]  # fixtures of the end-to-end tests, used here too
 
-_all_figures: list[Figures] = []
+_all_figures: list[Counters] = []
 
 StartValkey = Callable[..., Valkey]
 
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Figures:
+def figures(request: pytest.FixtureRequest) -> Counters:
     """Where a test notes what it measured."""
-    noted = Figures(request.node.name.removeprefix("test_"))
+    noted = Counters(request.node.name.removeprefix("test_"))
     _all_figures.append(noted)
     return noted
 
 
 @pytest.fixture
-def chance(figures: Figures) -> random.Random:
+def chance(figures: Counters) -> random.Random:
     """Dice. FAULTS_SEED repeats a run."""
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
     print(f"FAULTS_SEED={seed}")

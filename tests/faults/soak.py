@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from tests.support.crowd import Client, Crowd
-from tests.support.figures import Figures
-from tests.support.oracle import Ledger, Verdict, judge
+from tests.support.figures import Counters
+from tests.support.oracle import Counts, Verdict, judge
 from tests.support.scene import Baseline, Publisher, Valkey, allow_files, look_inside, servers, some_of
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
@@ -54,7 +54,7 @@ class Every:
 
 
 @pytest.mark.timeout(SECONDS + 600)
-def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path) -> None:
+def test_25_soak(valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path) -> None:
     allow_files(4000)
     samples: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
     total = Verdict()
@@ -85,7 +85,7 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Figures, tmp_pa
         watch = Every(SECONDS / 90, look)
         began, serial, published, cuts = time.monotonic(), 0, 0, 0
         while time.monotonic() < began + SECONDS:
-            ledger = Ledger()
+            ledger = Counts()
             clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(300)]
             crowd = Crowd(ports, clients, chance, pause=(0, 1))
             crowd.gather()

@@ -16,8 +16,8 @@ import redis
 from flask_sse_push import MessageAnnouncer
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Figures, percentile
-from tests.support.oracle import Ledger, judge
+from tests.support.figures import Counters, percentile
+from tests.support.oracle import Counts, judge
 from tests.support.processes import Gunicorn
 from tests.support.scene import Baseline, Publisher, Valkey, servers, some_of, stored
 from tests.support.stream import Stream
@@ -40,9 +40,9 @@ def recoveries(crowd: Crowd, back: float) -> list[float]:
 
 
 def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger, recovered = Ledger(), []
+    ledger, recovered = Counts(), []
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(100)]
@@ -117,9 +117,9 @@ def epoch_of(valkey: Valkey) -> bytes | None:
 
 
 def test_02_whatever_the_broker_loses_each_client_is_told_once(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
@@ -160,9 +160,9 @@ def resets(client: Client) -> int:
 
 
 def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both:
         staying = [Client(["room:0", "room:1"]) for _ in range(10)]
         away = [Client(["room:0", "room:1"]) for _ in range(10)]
@@ -196,10 +196,10 @@ def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
 
 
 def test_02_a_clock_that_jumps_leaves_no_silent_gap(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     day = 24 * 3600 * 1_000_000
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both, valkey.client() as client:
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
         crowd = Crowd([server.port for server in both], clients, chance, life=(0.3, 2), pause=(0, 0.5))
@@ -247,9 +247,9 @@ def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
 
 
 def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=2, publish_timeout=1) as both:
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(50)]
         crowd = Crowd([server.port for server in both], clients, chance)

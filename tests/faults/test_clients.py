@@ -15,8 +15,8 @@ import pytest
 
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Figures, percentile
-from tests.support.oracle import Got, Ledger, judge
+from tests.support.figures import Counters, percentile
+from tests.support.oracle import Counts, Got, judge
 from tests.support.processes import Gunicorn
 from tests.support.scene import TRANSPORTS, Baseline, Publisher, Valkey, look_inside, servers
 from tests.support.vanish import vanish
@@ -28,10 +28,10 @@ def streams_of(server: Gunicorn) -> int:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_17_a_client_that_never_reads_slows_nobody_else(
-    transport: str, valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    transport: str, valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """Two workers side by side get the same events for 100 readers each; one holds a client that is stuck."""
-    ledger = Ledger()
+    ledger = Counts()
     two = (transport, transport)
     with servers(valkey.url, tmp_path, transports=two, write_timeout=600, max_buffer=20_000_000) as both:
         one = both[0]
@@ -59,7 +59,7 @@ def test_17_a_client_that_never_reads_slows_nobody_else(
     assert median(ratios) <= 1.2 * max(1.0, stretched(1.0) / 2)
 
 
-def latencies(crowds: Sequence[Crowd], ledger: Ledger) -> list[float]:
+def latencies(crowds: Sequence[Crowd], ledger: Counts) -> list[float]:
     """The p99 from publish to arrival of each crowd, in seconds, over the same moment."""
     began = time.monotonic()
 
@@ -81,7 +81,7 @@ def stick(port: int, valkey: Valkey) -> socket.socket:
     connection.connect(("127.0.0.1", port))
     connection.sendall(b"GET /stream?channels=all,flood HTTP/1.1\r\nHost: test\r\n\r\n")
     eventually(lambda: b"sse.open" in peek(connection), 5)
-    flood = Publisher(valkey.url, Ledger(), lambda n: ["flood"], rate=10**6, size=9000, many=50)
+    flood = Publisher(valkey.url, Counts(), lambda n: ["flood"], rate=10**6, size=9000, many=50)
     for first in range(0, 1000, 50):
         flood._publish(range(first, first + 50))
     return connection
@@ -94,10 +94,10 @@ def peek(connection: socket.socket) -> bytes:
 
 
 def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """Two for each transport; one reads nothing, one a byte every now and then."""
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, heartbeat=1, write_timeout=3, history_size=5000) as both:
         readers = [Client(["all"]) for _ in range(8)]
         crowd = Crowd([server.port for server in both], readers, chance)
@@ -152,9 +152,9 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
 
 
 def test_18_clients_that_vanish_are_counted_out_within_three_heartbeats(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, heartbeat=1, write_timeout=1, linger=0.5) as both:
         baseline = Baseline.take(both)
         staying = [Client(["all"]) for _ in range(100)]
@@ -200,7 +200,7 @@ TIMES = 150
 
 
 def test_19_requests_that_break_off_leave_nothing_behind(
-    valkey: Valkey, figures: Figures, tmp_path: Path
+    valkey: Valkey, figures: Counters, tmp_path: Path
 ) -> None:
     statuses: dict[str, set[bytes]] = {}
     with servers(valkey.url, tmp_path, heartbeat=1, linger=0.5) as both:

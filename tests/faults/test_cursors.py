@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from flask_sse_push import MessageAnnouncer
-from flask_sse_push.cursor import Cursor, parse
+from flask_sse_push.protocol.cursor import Cursor, parse
 from tests.e2e.conftest import Serve
 from tests.support.deadline import eventually
 from tests.support.processes import Gunicorn

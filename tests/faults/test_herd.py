@@ -17,7 +17,7 @@ from typing import Any
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Figures
+from tests.support.figures import Counters
 from tests.support.processes import ROOT, need
 from tests.support.scene import Valkey, look_inside, servers
 
@@ -92,7 +92,7 @@ def busiest(times: Sequence[float], seconds: float) -> int:
     return max((bisect_left(times, at + seconds) - n for n, at in enumerate(times)), default=0)
 
 
-def test_15_a_herd_comes_back_spread_and_by_itself(valkey: Valkey, figures: Figures, tmp_path: Path) -> None:
+def test_15_a_herd_comes_back_spread_and_by_itself(valkey: Valkey, figures: Counters, tmp_path: Path) -> None:
     announcer = MessageAnnouncer.from_url(valkey.url)
     with servers(valkey.url, tmp_path, transports=("hijack",), retry=3) as (server,):
         port, url = server.port, f"{server.url}/stream?channels={','.join(CHANNELS)}"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Figures
-from tests.support.oracle import Ledger, judge
+from tests.support.figures import Counters
+from tests.support.oracle import Counts, judge
 from tests.support.processes import state_of
 from tests.support.proxy import Proxy
 from tests.support.scene import Baseline, Publisher, Valkey, look_inside, servers, some_of
@@ -24,9 +24,9 @@ ROOMS = [f"room:{n}" for n in range(10)]
 
 
 def test_04_links_killed_five_times_a_second_lose_nothing(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     kills = 0
     with servers(valkey.url, tmp_path, heartbeat=1, linger=0.5) as both, valkey.client() as client:
         baseline = Baseline.take(both)
@@ -64,11 +64,11 @@ def test_04_links_killed_five_times_a_second_lose_nothing(
 
 
 def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
-    start_valkey: StartValkey, chance: random.Random, figures: Figures, tmp_path: Path
+    start_valkey: StartValkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     config = {"client-output-buffer-limit": "pubsub 65536 16384 1", "appendonly": "no"}
     valkey = start_valkey(**config)
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, heartbeat=1, history_size=20_000, max_message=20_000) as both:
         clients = [Client(["big"]) for _ in range(4)]
         crowd = Crowd([server.port for server in both], clients, chance)
@@ -115,10 +115,10 @@ DIRECTIONS = {
 
 
 def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """With the default settings. Three workers side by side, each with its own frozen network."""
-    ledger = Ledger()
+    ledger = Counts()
     with ExitStack() as stack:
         proxies = {name: stack.enter_context(Proxy(valkey.port)) for name in DIRECTIONS}
         kinds = dict(zip(DIRECTIONS, ("hijack", "generator", "hijack"), strict=True))
@@ -176,11 +176,11 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
 
 
 def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_events(
-    start_valkey: StartValkey, chance: random.Random, figures: Figures, tmp_path: Path
+    start_valkey: StartValkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """Commands reach the new node, the link hangs on the old one, to which somebody still publishes."""
     old, new = start_valkey(), start_valkey()
-    ledger = Ledger()
+    ledger = Counts()
     with Proxy(old.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         with servers(url, tmp_path, probe=0.5, heartbeat=1) as both:

@@ -11,9 +11,9 @@ import redis
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from flask_sse_push.brokers.base import Bounds
-from flask_sse_push.brokers.redis import RedisBroker
+from flask_sse_push.brokers.redis.broker import RedisBroker
 from flask_sse_push.config import Settings
-from tests.support.figures import Figures
+from tests.support.figures import Counters
 from tests.support.oracle import stored_serials
 from tests.support.proxy import Proxy
 from tests.support.scene import Valkey
@@ -33,7 +33,7 @@ def with_retries_of_redis_py(port: int) -> MessageAnnouncer:
 
 @pytest.mark.parametrize("announcer_on", [ours, with_retries_of_redis_py])
 def test_08_a_lost_reply_stores_nothing_twice(
-    announcer_on: object, valkey: Valkey, chance: random.Random, figures: Figures
+    announcer_on: object, valkey: Valkey, chance: random.Random, figures: Counters
 ) -> None:
     assert callable(announcer_on)
     returned: dict[int, str] = {}

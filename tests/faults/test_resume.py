@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import stretched
-from tests.support.figures import Figures, percentile
-from tests.support.oracle import Connection, Ledger, Opened, judge
+from tests.support.figures import Counters, percentile
+from tests.support.oracle import Connection, Counts, Opened, judge
 from tests.support.scene import Baseline, Publisher, Valkey, servers, some_of
 
 #: Events a channel keeps here.
@@ -21,7 +21,7 @@ ROOMS = [f"room:{n}" for n in range(10)]
 class Guest(Client):
     """Comes each time with some cursor that was once given out, or with none."""
 
-    def __init__(self, channels: frozenset[str], ledger: Ledger, chance: random.Random) -> None:
+    def __init__(self, channels: frozenset[str], ledger: Counts, chance: random.Random) -> None:
         super().__init__(channels)
         self._ledger = ledger
         self._chance = chance
@@ -41,11 +41,11 @@ def resumed(crowd: Crowd) -> int:
 
 
 def test_09_no_pause_at_any_seam_loses_or_doubles(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """Workers that hesitate, guests with random cursors, and channels whose last client always leaves."""
-    ledger = Ledger()
-    doors = [f"door:{n}" for n in range(20)]
+    ledger = Counts()
+    endpoints = [f"door:{n}" for n in range(20)]
     with servers(
         valkey.url,
         tmp_path,
@@ -58,14 +58,14 @@ def test_09_no_pause_at_any_seam_loses_or_doubles(
         baseline = Baseline.take(both)
         ports = [server.port for server in both]
         guests = [Guest(some_of(chance, ROOMS, 3), ledger, chance) for _ in range(80)]
-        regulars = [Client([doors[n % 20]]) for n in range(40)]
+        regulars = [Client([endpoints[n % 20]]) for n in range(40)]
         crowd = Crowd(ports, guests, chance, pause=(0, 0.1))
         flow = Crowd(ports, regulars, chance, pause=(0, 0.2))
         crowd.gather()
         flow.gather()
         publishers = [
             Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 10]], rate=400, SSE_PUSH_HISTORY_SIZE=KEPT),
-            Publisher(valkey.url, ledger, lambda n: [doors[n % 20]], rate=200, first=10**6),
+            Publisher(valkey.url, ledger, lambda n: [endpoints[n % 20]], rate=200, first=10**6),
         ]
         for publisher in publishers:
             publisher.start()
@@ -94,9 +94,9 @@ def test_09_no_pause_at_any_seam_loses_or_doubles(
 
 
 def test_10_a_storm_of_reconnects_resumes_at_once(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
 
     def now_and_then_others(channels: frozenset[str]) -> frozenset[str]:
         return some_of(chance, ROOMS, 4) if chance.random() < 0.3 else channels

@@ -16,8 +16,8 @@ import redis
 
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Figures, percentile
-from tests.support.oracle import Ended, Ledger, Opened, judge
+from tests.support.figures import Counters, percentile
+from tests.support.oracle import Counts, Ended, Opened, judge
 from tests.support.processes import Gunicorn
 from tests.support.scene import Baseline, Publisher, Valkey, allow_files, gone, look_inside, servers, some_of
 
@@ -29,16 +29,16 @@ def room_of(serial: int) -> list[str]:
     return [ROOMS[serial % 10]]
 
 
-def publishing(url: str, ledger: Ledger, rate: float) -> Publisher:
+def publishing(url: str, ledger: Counts, rate: float) -> Publisher:
     publisher = Publisher(url, ledger, room_of, rate=rate)
     publisher.start()
     return publisher
 
 
 def test_12_a_preloading_master_that_patches_late_harms_nothing(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     with ExitStack() as stack:
         found: list[Gunicorn] = []
         for name, config in (("early", PATCHED), ("late", None)):
@@ -86,11 +86,11 @@ def ask_blocked(server: Gunicorn) -> float:
 
 
 def test_13_a_master_with_500_streams_ends_them_all_and_the_next_one_goes_on(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """500 streams of each transport."""
     allow_files(4000)
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, heartbeat=5) as both:
         workers = [pid for server in both for pid in server.worker_pids()]
         ports = [server.port for server in both]
@@ -154,9 +154,9 @@ def live(crowds: Iterable[Crowd], seconds: float) -> None:
 
 
 def test_14_reloads_and_recycling_under_load_lose_nothing(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     options = ["--max-requests", "60", "--max-requests-jitter", "60"]
     began = time.monotonic()
     with servers(valkey.url, tmp_path, *options, workers=2, heartbeat=1, retry=0.3) as both:
@@ -217,9 +217,9 @@ def busiest(server: Gunicorn) -> int:
 
 
 def test_16_a_worker_killed_under_load_costs_its_clients_one_reconnect(
-    valkey: Valkey, chance: random.Random, figures: Figures, tmp_path: Path
+    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Ledger()
+    ledger = Counts()
     with servers(valkey.url, tmp_path, workers=2, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both, 2)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(120)]

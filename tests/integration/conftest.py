@@ -30,5 +30,5 @@ def make_app() -> Iterator[MakeApp]:
     yield make
     for app, sse in made:
         with app.app_context():
-            sse.runtime.close()
-            sse.runtime.close()
+            sse.services.close()
+            sse.services.close()

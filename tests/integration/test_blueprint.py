@@ -359,9 +359,9 @@ def test_two_apps_and_two_blueprints_share_nothing(make_app: MakeApp) -> None:
         assert three.next()["data"] == "other blueprint"
     for app in apps:
         with app.app_context():
-            sse.runtime.close()
+            sse.services.close()
     with apps[0].app_context():
-        other.runtime.close()
+        other.services.close()
 
 
 def test_init_app_takes_the_prefix_from_the_settings() -> None:

@@ -73,7 +73,7 @@ def target(empty_valkey: str) -> Iterator[tuple[FlaskClient, redis.Redis]]:
     with redis.Redis.from_url(empty_valkey) as beside:
         yield app.test_client(), beside
     with app.app_context():
-        sse.runtime.close()
+        sse.services.close()
 
 
 def errors_of(server: redis.Redis) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from flask_sse_push import ConfigError, brokers, logs
+from flask_sse_push import ConfigError
+from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
-from flask_sse_push.figures import Count, Levels
-from flask_sse_push.reader import Reader
+from flask_sse_push.history.link import LinkReader
+from flask_sse_push.hub.counters import CounterKey, Gauges
+from flask_sse_push.monitoring import log
 from tests.support.deadline import eventually
 from tests.support.servers import Server
 
@@ -81,11 +83,11 @@ def test_nothing_is_logged_below_its_level(make_app: MakeApp, caplog: pytest.Log
 
 def test_totals_are_what_came_since(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")
-    counts = {Count("opened"): 2, Count("closed", "client"): 1}
-    tell = logs.Totals(lambda: dict(counts), lambda: Levels(streams=1), every=0.0)
+    counts = {CounterKey("opened"): 2, CounterKey("closed", "client"): 1}
+    tell = log.Totals(lambda: dict(counts), lambda: Gauges(streams=1), every=0.0)
     tell()
     tell()
-    counts[Count("opened")] = 5
+    counts[CounterKey("opened")] = 5
     tell()
     first, second = facts(caplog, "totals")
     assert (first["since"], first["streams"]) == ({"opened": 2, "closed.client": 1}, 1)
@@ -94,27 +96,27 @@ def test_totals_are_what_came_since(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_totals_wait_for_their_time(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")
-    logs.Totals(lambda: {Count("opened"): 1}, Levels, every=60.0)()
+    log.Totals(lambda: {CounterKey("opened"): 1}, Gauges, every=60.0)()
     assert not facts(caplog, "totals")
 
 
 def test_json_has_the_facts_on_one_line(root: logging.Logger) -> None:
     settings = Settings.load({"SSE_PUSH_LOG_JSON": "1"}, {})
-    logs.set_up(settings)
-    logs.set_up(settings)
-    [handler] = [each for each in root.handlers if isinstance(each, logs._JsonHandler)]
+    log.set_up(settings)
+    log.set_up(settings)
+    [handler] = [each for each in root.handlers if isinstance(each, log._JsonHandler)]
     handler.setStream(io.StringIO())
-    logs.logger.info("a\nb", extra={"event": "totals", "streams": 3})
+    log.logger.info("a\nb", extra={"event": "totals", "streams": 3})
     [line] = handler.stream.getvalue().splitlines()
     found = json.loads(line)
     assert (found["message"], found["event"], found["streams"]) == ("a\nb", "totals", 3)
-    assert (found["level"], found["logger"]) == ("INFO", "flask_sse_push.logs")
+    assert (found["level"], found["logger"]) == ("INFO", "flask_sse_push.monitoring.log")
     assert found["time"]
 
 
 def test_without_the_switch_no_handler_is_made(root: logging.Logger) -> None:
-    logs.set_up(Settings())
-    assert not [each for each in root.handlers if isinstance(each, logs._JsonHandler)]
+    log.set_up(Settings())
+    assert not [each for each in root.handlers if isinstance(each, log._JsonHandler)]
 
 
 def test_without_the_library_the_setting_is_refused(
@@ -122,7 +124,7 @@ def test_without_the_library_the_setting_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pythonjsonlogger.json", None)
     with pytest.raises(ConfigError, match=r"flask-sse-push\[logs\]"):
-        logs.set_up(Settings(log_json=True))
+        log.set_up(Settings(log_json=True))
 
 
 def test_the_brokers_absence_is_logged_with_its_length(
@@ -130,8 +132,8 @@ def test_the_brokers_absence_is_logged_with_its_length(
 ) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")
     server = Server(tmp_path).start()
-    broker = brokers.connect(Settings(broker_url=server.url, publish_timeout=1.0))
-    reader = Reader(broker, "log", lambda signals: None, silence=10.0)
+    broker = connect_broker(Settings(broker_url=server.url, publish_timeout=1.0))
+    reader = LinkReader(broker, "log", lambda signals: None, silence=10.0)
     thread = threading.Thread(target=reader.run)
     thread.start()
     try:

@@ -11,9 +11,10 @@ import uuid
 
 import pytest
 
-from flask_sse_push import MessageAnnouncer, brokers
-from flask_sse_push.brokers.base import Entry
+from flask_sse_push import MessageAnnouncer
+from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
+from flask_sse_push.protocol.entry import Entry
 from tests.support.deadline import stretched
 from tests.support.processes import ROOT, free_port
 
@@ -69,7 +70,7 @@ class Job:
         result = json.loads(done.stdout)
         self.cursors: list[str] = result["cursors"]
         self.modules: set[str] = set(result["modules"])
-        broker = brokers.connect(Settings(broker_url=url, prefix=prefix))
+        broker = connect_broker(Settings(broker_url=url, prefix=prefix))
         self.entries: list[Entry] = broker.history({"jobs": 0}, "nobody").channels["jobs"].entries
         broker.close()
 

@@ -197,10 +197,12 @@ def test_a_finished_run_leaves_nothing_behind(site: Site) -> None:
     del made
     site.read(run)
     with site.app.app_context():
-        runtime = site.sse.runtime
-    eventually(lambda: not len(runtime.runs) and not runtime.registry.unsettled() and not runtime.runs._own)
+        services = site.sse.services
+    eventually(
+        lambda: not len(services.runs) and not services.worker_counts.unsettled() and not services.runs._own
+    )
     eventually(lambda: gc.collect() is not None and gone() is None)
-    assert runtime.runs._places_taken == 0
+    assert services.runs._places_taken == 0
 
 
 def test_more_producers_than_a_worker_may_run_are_refused(
@@ -218,7 +220,7 @@ def test_more_producers_than_a_worker_may_run_are_refused(
 
 def _free(site: Site) -> bool:
     with site.app.app_context():
-        return not site.sse.runtime.runs._places_taken
+        return not site.sse.services.runs._places_taken
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 300])
@@ -259,9 +261,9 @@ def test_a_worker_that_stops_gives_its_runs_a_while_and_says_so(
         stream = client.open(run.channel, cursor=run.cursor)
         assert stream.next("run.text").json() == {"text": "so far"}
         monkeypatch.setattr(manager, "GRACE", 0.1)
-        monkeypatch.setattr(sse.runtime.runs, "_stopping", lambda: True)
+        monkeypatch.setattr(sse.services.runs, "_stopping", lambda: True)
         assert stream.next("run.end").json()["error"] == "WorkerStopped"
-        eventually(lambda: not len(sse.runtime.runs))
+        eventually(lambda: not len(sse.services.runs))
         gate.set()
 
 
@@ -299,7 +301,7 @@ def test_a_broker_that_stands_still_neither_loses_nor_doubles_text(
             while events[-1].type != "run.end":
                 events.append(stream.next())
             assert text(events) == "".join(f"{number} " for number in range(120))
-            sse.runtime.close()
+            sse.services.close()
     finally:
         broker.close()
 

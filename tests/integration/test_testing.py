@@ -146,7 +146,7 @@ def test_each_block_has_a_broker_of_its_own(app: Flask) -> None:
     with in_memory(app):
         assert published(app, "news") == []
     with app.app_context():
-        assert sse.runtime.settings.broker_url == "redis://127.0.0.1:1/0"
+        assert sse.services.settings.broker_url == "redis://127.0.0.1:1/0"
 
 
 def test_wrong_settings_and_apps_are_refused(app: Flask) -> None:
@@ -193,7 +193,7 @@ def test_it_reads_real_redis_as_well(app: Flask, empty_valkey: str) -> None:
         sse.publish("over Redis", ttl=0)
         assert [event.data for event in stream.received()] == ["over Redis"]
         client.close()
-        sse.runtime.close()
+        sse.services.close()
 
 
 def test_the_stream_of_a_response_alone_is_read_with_deadlines(sse_app: Flask) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .oracle import Connection, Ended, Got, Ledger, Moved, Opened, Told
+from .oracle import Connection, Counts, Ended, Got, Moved, Opened, Told
 
 #: Seconds between looks at who is to come and go.
 GLANCE = 0.01
@@ -139,7 +139,7 @@ class Client:
             self.connection.close()
             self.connection = None
 
-    def has_all(self, ledger: Ledger) -> bool:
+    def has_all(self, ledger: Counts) -> bool:
         """Whether its cursor is at or after the newest acknowledged event of its channels."""
         newest = ledger.newest(self.channels)
         if newest is None or self.connection is None or not self.log[-1].records:
@@ -283,7 +283,7 @@ class Crowd:
             for client in self.clients:
                 client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
 
-    def catch_up(self, ledger: Ledger, seconds: float = 120) -> None:
+    def catch_up(self, ledger: Counts, seconds: float = 120) -> None:
         """Lives on until everybody has the newest events. What is missing then is for the judge."""
         self.until(lambda: all(client.has_all(ledger) for client in self.clients), seconds)
 

@@ -7,16 +7,16 @@ from statistics import quantiles
 from typing import Any
 
 
-class Figures:
+class Counters:
     """One test's figures, in the order they were noted."""
 
     def __init__(self, test: str) -> None:
         self.test = test
         self._noted: dict[str, Any] = {}
 
-    def note(self, **figures: Any) -> None:
+    def note(self, **counters: Any) -> None:
         """Keeps figures under their names; floats are shown with three digits."""
-        self._noted.update(figures)
+        self._noted.update(counters)
 
     def __str__(self) -> str:
         shown = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in self._noted.items()]

@@ -40,9 +40,9 @@ class Reader(threading.Thread):
     def numbers(self) -> list[int]:
         return [number for _, number in self.got]
 
-    def heard_since(self, moment: float) -> bool:
+    def heard_since(self, snapshot: float) -> bool:
         """Whether something has come after a monotonic time."""
-        return bool(self.got) and self.got[-1][0] > moment
+        return bool(self.got) and self.got[-1][0] > snapshot
 
     @property
     def cursor(self) -> str | None:

@@ -12,11 +12,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from flask_sse_push import batching
-from flask_sse_push.brokers.base import BROADCAST, Publication
 from flask_sse_push.brokers.memory import MemoryBroker
-from flask_sse_push.cursor import EARLIEST, LOST, Cursor, parse
-from flask_sse_push.resume import Start
+from flask_sse_push.history.position import StartPoint
+from flask_sse_push.protocol import batch
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.cursor import EARLIEST, LOST, Cursor, parse
+from flask_sse_push.protocol.entry import Publication
 
 #: An event as a client sees it.
 Fields = dict[str, str]
@@ -157,7 +158,7 @@ class Wish(NamedTuple):
 
     join: frozenset[str]
     leave: frozenset[str]
-    start: Start
+    start: StartPoint
     sure: bool  # nothing has happened since that excuses a loss
     since: int  # the index from which on events of the new channels are due
 
@@ -170,7 +171,7 @@ class Judge:
         truth: Truth,
         who: set[str],
         channels: Iterable[str],
-        start: Start,
+        start: StartPoint,
         is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._truth = truth
@@ -201,7 +202,7 @@ class Judge:
             yield fields
             return
         messages = json.loads(fields["data"])
-        assert 0 < len(messages) <= batching.MAX_EVENTS
+        assert 0 < len(messages) <= batch.MAX_EVENTS
         assert messages[-1]["id"] == fields["id"]
         for message in messages:
             yield {"event": message["type"], "data": message["data"], "id": message["id"]}
@@ -325,7 +326,7 @@ class Judge:
 
     # -- channels joined and left --------------------------------------------------------------------------
 
-    def wishes(self, join: Iterable[str], leave: Iterable[str], start: Start) -> None:
+    def wishes(self, join: Iterable[str], leave: Iterable[str], start: StartPoint) -> None:
         """The stream is to change its channels, if the command reaches its worker."""
         names = frozenset(join)
         place = parse(start.cursor) if start.cursor else None

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flask_sse_push.cursor import EARLIEST, LOST, parse
+from flask_sse_push.protocol.cursor import EARLIEST, LOST, parse
 
 #: A position as it is compared here: the number of its epoch, the id.
 Place = tuple[int, int]
@@ -32,7 +32,7 @@ class Event(NamedTuple):
 
 
 @dataclass
-class Ledger:
+class Counts:
     """What was published: serial numbers, channels, when it was sent, and the cursor or "unknown"."""
 
     events: list[Event] = field(default_factory=list)
@@ -149,7 +149,7 @@ class Verdict:
             self.problems.append(problem)
 
 
-def judge(ledger: Ledger, logs: Iterable[Log], *, complete: bool = True) -> Verdict:
+def judge(ledger: Counts, logs: Iterable[Log], *, complete: bool = True) -> Verdict:
     """Compares what every client logged with what was due to it.
 
     :param complete: the clients stayed until everything should have come: what has not is lost.
@@ -164,7 +164,7 @@ def judge(ledger: Ledger, logs: Iterable[Log], *, complete: bool = True) -> Verd
 class _Court:
     """What all trials share: the events in order, also doubtful ones that somebody got."""
 
-    def __init__(self, ledger: Ledger, logs: Sequence[Log]) -> None:
+    def __init__(self, ledger: Counts, logs: Sequence[Log]) -> None:
         self.verdict = Verdict()
         self._epochs = _epochs_in_order(ledger, logs)
         self.events = {event.serial: event for event in ledger.events}
@@ -172,7 +172,7 @@ class _Court:
         self._admit_doubtful(ledger, logs)
         self._due: dict[frozenset[str], tuple[list[Place], list[int]]] = {}
 
-    def _admit_doubtful(self, ledger: Ledger, logs: Sequence[Log]) -> None:
+    def _admit_doubtful(self, ledger: Counts, logs: Sequence[Log]) -> None:
         for log in logs:
             for connection in log:
                 for got in connection.got():
@@ -210,7 +210,7 @@ class _Court:
         return self._due[channels]
 
 
-def _epochs_in_order(ledger: Ledger, logs: Sequence[Log]) -> Mapping[str, int]:
+def _epochs_in_order(ledger: Counts, logs: Sequence[Log]) -> Mapping[str, int]:
     """Numbers for all epochs that anybody saw, by their first positions: these follow the clock."""
     first: dict[str, int] = {}
     cursors = [event.cursor for event in ledger.events]

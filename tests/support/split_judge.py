@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask_sse_push import vector
-from flask_sse_push.brokers.base import BROADCAST, shard_of
-from flask_sse_push.cursor import EARLIEST, LOST
-from flask_sse_push.resume import Start
+from flask_sse_push.history.position import StartPoint
+from flask_sse_push.protocol import shard_cursor
+from flask_sse_push.protocol.channel import BROADCAST, shard_of
+from flask_sse_push.protocol.cursor import EARLIEST, LOST
 
 from .judge import BOGUS, Fact, Fields, Judge, Truth
 
@@ -67,7 +67,7 @@ class SplitJudge(Judge):
         world: SplitWorld,
         who: set[str],
         channels: tuple[str, ...],
-        start: Start,
+        start: StartPoint,
         is_behind: Callable[[int], bool],
     ) -> None:
         self.world = world
@@ -76,33 +76,35 @@ class SplitJudge(Judge):
         self._who = who
         self._reach(channels)
         texts = self._given(start)
-        self.legs = {k: self._leg(k, Start(texts[k], start.newest)) for k in self.places.parts}
+        self.legs = {k: self._leg(k, StartPoint(texts[k], start.newest)) for k in self.places.parts}
         self._next: tuple[str, ...] | None = None  # channels after the reset that is due
         self._asked = start.cursor
-        self._wished: list[tuple[tuple[str, ...], tuple[str, ...], Start]] = []
+        self._wished: list[tuple[tuple[str, ...], tuple[str, ...], StartPoint]] = []
 
     def _reach(self, channels: Iterable[str]) -> None:
         self.places = Places(channels)
-        self.mark = vector.mark_of(self.places.names)
+        self.channel_hash = shard_cursor.channel_hash(self.places.names)
 
     @property
     def split(self) -> bool:
         return len(self.places.parts) > 1
 
-    def _given(self, start: Start) -> dict[int, str | None]:
+    def _given(self, start: StartPoint) -> dict[int, str | None]:
         """What the cursor says on each shard."""
         parts = self.places.parts
         if not start.cursor or start.cursor in (EARLIEST, *BOGUS):
             return dict.fromkeys(parts, start.cursor)
-        given = vector.parse(start.cursor)
+        given = shard_cursor.parse(start.cursor)
         if given is None:
             (k, *more) = parts
             known = start.cursor.startswith(f"{k}{COUNT}") and not more
             return dict.fromkeys(parts, start.cursor if known else LOST)
-        good = given.mark == vector.ANY or (given.mark == self.mark and self.split)
+        good = given.channel_hash == shard_cursor.ANY_CHANNELS or (
+            given.channel_hash == self.channel_hash and self.split
+        )
         return {k: given.texts()[k] if good else LOST for k in parts}
 
-    def _leg(self, k: int, start: Start) -> LegJudge:
+    def _leg(self, k: int, start: StartPoint) -> LegJudge:
         names = self.places.parts[k] - {BROADCAST}
         leg = LegJudge(self.world.brokers[k].truth, self._who, names, start, lambda: self._is_behind_on(k))
         leg._channels = set(self.places.parts[k])
@@ -114,11 +116,13 @@ class SplitJudge(Judge):
         assert len(cursor) <= 128
         if not self.split:
             return {next(iter(self.places.parts)): cursor}
-        given = vector.parse(cursor)
+        given = shard_cursor.parse(cursor)
         assert given is not None, f"{cursor!r} is no vector"
-        assert given.mark == self.mark or (given.mark == vector.ANY and cursor == self._asked)
+        assert given.channel_hash == self.channel_hash or (
+            given.channel_hash == shard_cursor.ANY_CHANNELS and cursor == self._asked
+        )
         texts = given.texts()
-        if given.mark == vector.ANY:
+        if given.channel_hash == shard_cursor.ANY_CHANNELS:
             texts = {k: texts[k] for k in self.places.parts}
         assert texts.keys() == self.places.parts.keys()
         return texts
@@ -197,23 +201,23 @@ class SplitJudge(Judge):
         self._reach(self._next)
         self._next = None
         texts = self._texts(cursor)
-        self.legs = {k: self._leg(k, Start()) for k in self.places.parts}
+        self.legs = {k: self._leg(k, StartPoint()) for k in self.places.parts}
         for k, leg in self.legs.items():
             leg.read({"event": "sse.open", "data": '{"resumed": false}', "id": texts[k]})
         for wish in () if self.split else self._wished:
             self._hand_on(*wish)
 
-    def wishes(self, join: Iterable[str], leave: Iterable[str], start: Start) -> None:
+    def wishes(self, join: Iterable[str], leave: Iterable[str], start: StartPoint) -> None:
         self._wished.append((tuple(join), tuple(leave), start))
         if not self.split:
             self._hand_on(*self._wished[-1])
 
-    def _hand_on(self, join: tuple[str, ...], leave: tuple[str, ...], start: Start) -> None:
+    def _hand_on(self, join: tuple[str, ...], leave: tuple[str, ...], start: StartPoint) -> None:
         ((k, leg),) = self.legs.items()
         cursor = start.cursor
         if cursor and not cursor.startswith(f"{k}{COUNT}") and cursor != EARLIEST:
             cursor = BOGUS[1]
-        leg.wishes(join, leave, Start(cursor, start.newest))
+        leg.wishes(join, leave, StartPoint(cursor, start.newest))
 
     def ended(self, commands: Iterable[tuple[int, int]], *, joined: bool) -> None:
         assert commands

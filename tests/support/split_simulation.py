@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from flask_sse_push import vector
-from flask_sse_push.brokers.base import Bounds, Publication
+from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.sharded import ShardedBroker
-from flask_sse_push.cursor import Cursor
-from flask_sse_push.resume import Start
+from flask_sse_push.history.position import StartPoint
+from flask_sse_push.protocol import shard_cursor
+from flask_sse_push.protocol.cursor import Cursor
+from flask_sse_push.protocol.entry import Publication
 
 from .judge import Judge, Truth
 from .simulation import Stage
@@ -58,7 +59,7 @@ class SplitWorld(Stage):
     def truth(self) -> Truth:
         return self.brokers[0].truth
 
-    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: Start) -> Judge:
+    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: StartPoint) -> Judge:
         return SplitJudge(self, who, channels, start, worker.is_behind)
 
     def publish(
@@ -80,7 +81,11 @@ class SplitWorld(Stage):
 
     def latest(self) -> str:
         """The cursor of a page: good for any channels."""
-        return str(vector.Vector(vector.ANY, tuple(Cursor(each._epoch, each._last) for each in self.brokers)))
+        return str(
+            shard_cursor.ShardCursor(
+                shard_cursor.ANY_CHANNELS, tuple(Cursor(each._epoch, each._last) for each in self.brokers)
+            )
+        )
 
     def forget_all(self, shard: int, clock_back: bool) -> None:
         broker = self.brokers[shard]

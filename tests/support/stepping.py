@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
-from flask_sse_push.brokers.base import Broker, History, Link, Publication, Signal
+from flask_sse_push.brokers.base import Broker, History, Link, LinkMessage
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.config import Settings
-from flask_sse_push.control import Act
-from flask_sse_push.cursor import Cursor, Lineage
 from flask_sse_push.errors import BrokerUnavailable
-from flask_sse_push.group import Delivery
-from flask_sse_push.hub import Hub
-from flask_sse_push.shards import Shard, ShardItem
+from flask_sse_push.history.shard import Shard, ShardItem
+from flask_sse_push.hub.commands import Effect
+from flask_sse_push.hub.group import Delivery
+from flask_sse_push.hub.hub import Hub
+from flask_sse_push.protocol.cursor import Cursor, Lineage
+from flask_sse_push.protocol.entry import Publication
 
 #: Small bounds, so that trimming, splitting and catching up in pieces happen all the time.
 KEPT = 5
@@ -133,7 +134,7 @@ class Wire(Link):
         self._inbox = inbox
         self._ear: Link | None = None
         self._sent: list[tuple[str, list[str]]] = [("open", [])]
-        self._arrived: list[Signal] = []
+        self._arrived: list[LinkMessage] = []
         self.broken = self.deaf = False
 
     def subscribe(self, channels: Sequence[str]) -> None:
@@ -147,7 +148,7 @@ class Wire(Link):
             raise BrokerUnavailable("cut")
         self._sent.append((command, list(channels)))
 
-    def read(self, timeout: float) -> list[Signal]:
+    def read(self, timeout: float) -> list[LinkMessage]:
         turn: Turn = pause()
         self._carry(turn.commands)
         signals, self._arrived = self._arrived[: turn.signals], self._arrived[turn.signals :]
@@ -200,7 +201,7 @@ class Gate(Broker):
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
-        self.ledger = broker.ledger
+        self.counts = broker.counts
         self.reachable = True
         self.wire: Wire | None = None
 
@@ -289,9 +290,11 @@ class Ear:
 
     @property
     def quiet(self) -> bool:
-        timeline = self.shard.timeline
-        waiting = any(name in timeline.replicas for answer in timeline._answers for name in answer.asks)
-        busy = timeline._held or timeline._joining or waiting or self.shard.fetcher._queued
+        history_cache = self.shard.history_cache
+        waiting = any(
+            name in history_cache.caches for answer in history_cache._answers for name in answer.asks
+        )
+        busy = history_cache._held or history_cache._joining or waiting or self.shard.fetcher._queued
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.shard.reader.connected
         return linked and not (busy or self.fetching or self.shard.reader._changes)
 
@@ -305,7 +308,7 @@ class Worker:
         self.hub = Hub(ShardedBroker(gates), SETTINGS)
         self.hub._started = True
         self.ears = [Ear(shard, gates[shard.number]) for shard in self.hub._shards.all]
-        self._deliveries: list[Delivery | Act] = []
+        self._deliveries: list[Delivery | Effect] = []
 
     def dispatch(self, count: int = ALL) -> None:
         items: list[ShardItem] = []
@@ -313,7 +316,7 @@ class Worker:
             items.append(self.hub._inbox.get())
         # The dispatcher delivers one batch before it takes the next.
         self.deliver()
-        if items or self.hub._rooms or self.hub._fanout.waiting.is_due(CLOCK.now):
+        if items or self.hub._channel_changes or self.hub._fanout.waiting.is_due(CLOCK.now):
             self._deliveries = self.hub._dispatch(items)
 
     def deliver(self, count: int = ALL) -> None:
@@ -322,7 +325,7 @@ class Worker:
 
     def tick(self) -> None:
         self.deliver()
-        self.hub._housekeeping.round(CLOCK.now)
+        self.hub._maintenance.round(CLOCK.now)
 
     def run(self) -> None:
         """Lets the worker do all it can do now."""
@@ -339,10 +342,10 @@ class Worker:
 
     def is_behind(self, shard: int) -> bool:
         """Whether it has not heard of a shard's last failover."""
-        return self.ears[shard].shard.timeline._epoch != self._brokers[shard]._epoch
+        return self.ears[shard].shard.history_cache._epoch != self._brokers[shard]._epoch
 
     @property
     def quiet(self) -> bool:
         batches = any(group.pending for group in self.hub._fanout.groups.values())
-        busy = batches or self._deliveries or self.hub._inbox.qsize() or self.hub._rooms
+        busy = batches or self._deliveries or self.hub._inbox.qsize() or self.hub._channel_changes
         return not busy and all(ear.quiet for ear in self.ears)

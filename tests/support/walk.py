@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from flask_sse_push.brokers.base import BROADCAST
-from flask_sse_push.control import CONTROL
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.command import COMMAND_CHANNEL
 
 from .simulation import WAITS, Stage
 from .stepping import ALL, CLOCK, Ear, Turn
@@ -81,7 +81,7 @@ class Walk(ABC, Generic[W]):
         return names, wait, gzip
 
     def tampered_name(self) -> str:
-        return self.pick((*self.names, BROADCAST, CONTROL))
+        return self.pick((*self.names, BROADCAST, COMMAND_CHANNEL))
 
     def tampering(self) -> str:
         return self.pick(["all", "newest", "oldest"])
@@ -148,10 +148,10 @@ def explore(walk: Callable[[random.Random], Walk[Any]], steps: int, total: int) 
     """
     first = int(os.environ.get("HUB_MODEL_SEED", "0"))
     for seed in range(first, first + total // steps):
-        way = walk(random.Random(seed))
+        recovery = walk(random.Random(seed))
         try:
-            way.go(steps)
+            recovery.go(steps)
         except AssertionError as error:
             raise AssertionError(
-                f"{type(way).__name__}(random.Random({seed})).go({steps}) broke the promise: {error}"
+                f"{type(recovery).__name__}(random.Random({seed})).go({steps}) broke the promise: {error}"
             ) from error

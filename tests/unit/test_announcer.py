@@ -12,10 +12,12 @@ import pytest
 
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageAnnouncer, MessageTooLarge
 from flask_sse_push.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH
-from flask_sse_push.brokers.base import BROADCAST, Bounds, Entry
+from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
-from flask_sse_push.cursor import parse
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.cursor import parse
+from flask_sse_push.protocol.entry import Entry
 
 
 class Desk:

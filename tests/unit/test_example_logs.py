@@ -143,7 +143,7 @@ def test_the_longest_line_of_anything_fits_into_an_event(file: Path) -> None:
 def test_the_writers_follow_when_a_long_file_is_put_aside(file: Path, tail: Tail) -> None:
     logger = logging.getLogger("example_app")
     before = {name: logging.getLogger(name).handlers[:] for name in logfile.LOGGERS}
-    levels = {name: logging.getLogger(name).level for name in logfile.LOGGERS}
+    gauges = {name: logging.getLogger(name).level for name in logfile.LOGGERS}
     try:
         logfile.write(file)
         logfile.write(file)
@@ -159,4 +159,4 @@ def test_the_writers_follow_when_a_long_file_is_put_aside(file: Path, tail: Tail
             for handler in set(logging.getLogger(name).handlers) - set(before[name]):
                 logging.getLogger(name).removeHandler(handler)
                 handler.close()
-            logging.getLogger(name).setLevel(levels[name])
+            logging.getLogger(name).setLevel(gauges[name])

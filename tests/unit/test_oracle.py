@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.oracle import Connection, Ended, Got, Ledger, Moved, Opened, Record, Told, Verdict, judge
+from tests.support.oracle import Connection, Counts, Ended, Got, Moved, Opened, Record, Told, Verdict, judge
 
 A = frozenset({"a"})
 AB = frozenset({"a", "b"})
@@ -24,16 +24,16 @@ def opened(id: int, *, resumed: bool = False, epoch: str = "e1") -> Opened:
 
 
 @pytest.fixture
-def ledger() -> Ledger:
+def ledger() -> Counts:
     """Events 1 to 5 at the positions of the same numbers; 3 is for channel b."""
-    ledger = Ledger()
+    ledger = Counts()
     for serial in range(1, 6):
         ledger.note(at(serial), ["b" if serial == 3 else "a"], serial)
     return ledger
 
 
 def verdict(
-    ledger: Ledger, *logs: list[Record], channels: frozenset[str] = A, complete: bool = True
+    ledger: Counts, *logs: list[Record], channels: frozenset[str] = A, complete: bool = True
 ) -> Verdict:
     """Of one client with these connections."""
     log, cursor = [], None
@@ -48,7 +48,7 @@ def counts(found: Verdict) -> tuple[int, int, int]:
     return found.lost, found.doubled, found.disordered
 
 
-def test_a_clean_stream_is_clean(ledger: Ledger) -> None:
+def test_a_clean_stream_is_clean(ledger: Counts) -> None:
     found = verdict(
         ledger, [opened(0), got(1), got(2), got(4), Moved(at(4), 0.0), got(5), Ended("drain", 0.0)]
     )
@@ -56,63 +56,63 @@ def test_a_clean_stream_is_clean(ledger: Ledger) -> None:
     assert (found.delivered, found.resets) == (4, 0)
 
 
-def test_so_is_one_over_two_connections(ledger: Ledger) -> None:
+def test_so_is_one_over_two_connections(ledger: Counts) -> None:
     found = verdict(ledger, [opened(0), got(1)], [opened(1, resumed=True), got(2), got(4), got(5)])
     assert found.clean()
     assert found.resumed == 1
 
 
-def test_a_skipped_event_is_lost(ledger: Ledger) -> None:
+def test_a_skipped_event_is_lost(ledger: Counts) -> None:
     assert counts(verdict(ledger, [opened(0), got(1), got(4), got(5)])) == (1, 0, 0)
 
 
-def test_one_that_never_came_is_lost_if_the_client_stayed(ledger: Ledger) -> None:
+def test_one_that_never_came_is_lost_if_the_client_stayed(ledger: Counts) -> None:
     log: list[Record] = [opened(0), got(1), got(2), got(4)]
     assert counts(verdict(ledger, log)) == (1, 0, 0)
     assert counts(verdict(ledger, log, complete=False)) == (0, 0, 0)
 
 
-def test_a_heartbeat_that_passes_an_event_lost_it_and_the_event_is_late(ledger: Ledger) -> None:
+def test_a_heartbeat_that_passes_an_event_lost_it_and_the_event_is_late(ledger: Counts) -> None:
     log: list[Record] = [opened(0), got(1), Moved(at(3), 0.0), got(2), got(4), got(5)]
     assert counts(verdict(ledger, log)) == (1, 0, 1)
 
 
-def test_an_event_lost_between_two_connections_is_found(ledger: Ledger) -> None:
+def test_an_event_lost_between_two_connections_is_found(ledger: Counts) -> None:
     found = verdict(ledger, [opened(0), got(1)], [opened(2, resumed=True), got(4), got(5)])
     assert found.disordered == 1, "it did not go on from where it was"
 
 
-def test_an_event_twice_is_found_in_one_connection_and_over_two(ledger: Ledger) -> None:
+def test_an_event_twice_is_found_in_one_connection_and_over_two(ledger: Counts) -> None:
     assert counts(verdict(ledger, [opened(0), got(1), got(2), got(2), got(4), got(5)])) == (0, 1, 0)
     twice = verdict(ledger, [opened(0), got(1), got(2)], [opened(2, resumed=True), got(2), got(4), got(5)])
     assert counts(twice) == (0, 1, 0)
 
 
-def test_a_wrong_order_is_found(ledger: Ledger) -> None:
+def test_a_wrong_order_is_found(ledger: Counts) -> None:
     found = verdict(ledger, [opened(0), got(2), got(1), got(4), got(5)])
     assert found.disordered == 1
     assert found.lost == 1
 
 
-def test_an_event_of_another_channel_or_of_nobody_is_found(ledger: Ledger) -> None:
+def test_an_event_of_another_channel_or_of_nobody_is_found(ledger: Counts) -> None:
     assert verdict(ledger, [opened(0), got(1), got(2), got(3), got(4), got(5)]).disordered == 1
     assert verdict(ledger, [opened(0), got(1), got(2), got(9, 3), got(4), got(5)]).disordered == 1
 
 
-def test_a_reset_excuses_what_lies_before_it_and_no_more(ledger: Ledger) -> None:
+def test_a_reset_excuses_what_lies_before_it_and_no_more(ledger: Counts) -> None:
     reset = Told(("a",), "epoch", at(4), 0.0)
     assert verdict(ledger, [opened(0), got(1), reset, got(5)]).clean()
     assert verdict(ledger, [opened(0), got(1), reset]).lost == 1
 
 
-def test_a_reset_of_one_channel_excuses_only_that(ledger: Ledger) -> None:
+def test_a_reset_of_one_channel_excuses_only_that(ledger: Counts) -> None:
     reset = Told(("a",), "history", None, 0.0)
     assert verdict(ledger, [opened(0), reset, got(3), got(5)], channels=AB).clean()
     assert verdict(ledger, [opened(0), reset, got(5)], channels=AB).lost == 1
     assert verdict(ledger, [opened(0), reset, got(3), got(4)], channels=AB).lost == 1
 
 
-def test_epochs_follow_each_other(ledger: Ledger) -> None:
+def test_epochs_follow_each_other(ledger: Counts) -> None:
     ledger.note(at(7, "e2"), ["a"], 7)
     reset = Told(("a",), "epoch", at(6, "e2"), 0.0)
     log: list[Record] = [opened(0), got(1), got(2), got(4), got(5)]
@@ -121,7 +121,7 @@ def test_epochs_follow_each_other(ledger: Ledger) -> None:
     assert verdict(ledger, [*log, got(7, epoch="e2"), got(5)]).doubled == 1
 
 
-def test_an_event_of_unknown_fate_may_come_or_not_but_then_to_all(ledger: Ledger) -> None:
+def test_an_event_of_unknown_fate_may_come_or_not_but_then_to_all(ledger: Counts) -> None:
     ledger.doubt(["a"], 8)
     with_it: list[Record] = [opened(0), got(1), got(2), got(4), got(5), got(8)]
     without: list[Record] = [opened(0), got(1), got(2), got(4), got(5), Moved(at(9), 0.0)]
@@ -131,11 +131,11 @@ def test_an_event_of_unknown_fate_may_come_or_not_but_then_to_all(ledger: Ledger
     assert judge(ledger, logs).lost == 1
 
 
-def test_an_event_with_two_ids_was_stored_twice(ledger: Ledger) -> None:
+def test_an_event_with_two_ids_was_stored_twice(ledger: Counts) -> None:
     assert verdict(ledger, [opened(0), got(1), got(2), got(4), got(5, 6)]).doubled == 1
 
 
-def test_one_stored_again_after_a_loss_may_have_an_id_in_each_epoch(ledger: Ledger) -> None:
+def test_one_stored_again_after_a_loss_may_have_an_id_in_each_epoch(ledger: Counts) -> None:
     ledger.note(at(7, "e2"), ["a"], 5)
     ledger.note(at(8, "e2"), ["a"], 8)
     told, untold = Told(("a",), "epoch", at(6, "e2"), 0.0), Moved(at(6, "e2"), 0.0)

@@ -94,9 +94,9 @@ def metadata(wheel: Path) -> Message:
         "static/push-client.js",
         "static/push-client.d.ts",
         "static/package.json",
-        "brokers/lua/state.lua",
-        "brokers/lua/publish.lua",
-        "brokers/lua/history.lua",
+        "brokers/redis/lua/state.lua",
+        "brokers/redis/lua/publish.lua",
+        "brokers/redis/lua/history.lua",
     ],
 )
 def test_the_wheel_holds_what_is_no_python(contents: set[str], path: str) -> None:

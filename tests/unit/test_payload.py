@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_sse_push import InvalidEvent, InvalidPayload, MessageAnnouncer, MessageTooLarge, payload
-from flask_sse_push.brokers.base import BROADCAST, Bounds
+from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
+from flask_sse_push.protocol.channel import BROADCAST
 
 ROWS = [{"symbol": "ACME", "price": n, "note": "as before"} for n in range(100)]
 
@@ -200,9 +201,9 @@ WAYS: dict[str, tuple[Publish, str]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_of_publishing_compresses_when_asked(way: str) -> None:
-    publish, channel = WAYS[way]
+@pytest.mark.parametrize("recovery", WAYS)
+def test_every_way_of_publishing_compresses_when_asked(recovery: str) -> None:
+    publish, channel = WAYS[recovery]
     desk = Desk()
     publish(desk.announcer)
     seen = desk.data(channel)

@@ -10,7 +10,7 @@ from ..base import HEARTBEAT_INTERVAL, GunicornPeer
 
 READY = """
 from flask_sse_push import MessageAnnouncer, sse
-from flask_sse_push.version import __version__
+from flask_sse_push import __version__
 print(__version__)
 """
 

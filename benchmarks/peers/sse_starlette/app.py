@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Placement
 
 queues: dict[str, set[asyncio.Queue[dict[str, str]]]] = defaultdict(set)
 published = 0
@@ -44,4 +44,4 @@ async def publish(request: Request) -> Response:
     return Response(status_code=204)
 
 
-app = Starlette(routes=[Route("/stream", stream), Route("/publish", publish, methods=["POST"])])
+app = Starlette(routes=[Placement("/stream", stream), Placement("/publish", publish, methods=["POST"])])

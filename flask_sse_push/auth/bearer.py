@@ -1,0 +1,125 @@
+"""Finds users by a JSON Web Token in the `Authorization` header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from .identity import Identity, expired_token, refused_token
+
+#: Characters of a token; one is checked at the cost of its length.
+MAX_TOKEN = 8192
+
+
+#: Bytes of a key that signs with HMAC (RFC 7518, 3.2: at least those of the hash).
+_HMAC_KEYS = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+
+@dataclass(frozen=True)
+class TokenUser:
+    """The user of a token: `id` is its `sub`, `claims` all it says."""
+
+    id: str
+    claims: Mapping[str, Any]
+
+
+class BearerJWT:
+    """Finds users by `Authorization: Bearer <JWT>`; needs the extra `flask-sse-push[jwt]`::
+
+        sse.identify(BearerJWT(key, algorithms=["RS256"], audience="push"))
+
+    The stream is closed when the token expires. A request without the header is nobody's.
+
+    :param key: the secret for HMAC, else the public key as PEM text or an object of `cryptography`.
+    :param algorithms: what tokens may be signed with; what a token says of itself counts for nothing else.
+    :param audience: what `aud` must name; without one, tokens made for a particular audience are refused.
+    :param issuer: what `iss` must be.
+    :param leeway: seconds by which clocks may differ.
+    :param user: makes the user of the claims; None refuses. Without it, it is a TokenUser.
+    :raises ConfigError: for an algorithm that is unknown or proves nothing, and for a weak key.
+    """
+
+    def __init__(
+        self,
+        key: Any,
+        *,
+        algorithms: Iterable[str],
+        audience: str | None = None,
+        issuer: str | None = None,
+        leeway: float = 0.0,
+        user: Callable[[Mapping[str, Any]], Any] | None = None,
+    ) -> None:
+        try:
+            import jwt
+        except ImportError as error:
+            raise ImportError("BearerJWT needs PyJWT: pip install flask-sse-push[jwt]") from error
+        self._jwt = jwt
+        self._key = key
+        self._algorithms = _checked_algorithms(list(algorithms), key)
+        self._audience = audience
+        self._issuer = issuer
+        self._leeway = leeway
+        self._user = user or _token_user
+
+    def __call__(self, request: Any) -> Identity | None:
+        """Who the request's token names; None when it has none.
+
+        :raises Refused: 401, with 1103 for a token that has expired, 1102 for any other fault.
+        """
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        claims = self._claims(token.strip())
+        found = Identity(self._user(claims), expires=float(claims["exp"]) + self._leeway)
+        if found.user_id is None:
+            raise refused_token()
+        return found
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        if len(token) > MAX_TOKEN:
+            raise refused_token()
+        required = ["exp"] + ["aud"] * bool(self._audience) + ["iss"] * bool(self._issuer)
+        try:
+            claims: dict[str, Any] = self._jwt.decode(
+                token,
+                self._key,
+                algorithms=self._algorithms,
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=self._leeway,
+                options={"require": required},
+            )
+        except self._jwt.ExpiredSignatureError as error:
+            raise expired_token() from error
+        except (self._jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
+            raise refused_token() from error
+        return claims
+
+
+def _checked_algorithms(algorithms: list[str], key: Any) -> list[str]:
+    import jwt
+
+    known = jwt.algorithms.get_default_algorithms()
+    for name in algorithms or [""]:
+        if name == "none" or name not in known:
+            raise ConfigError(
+                "algorithms",
+                algorithms,
+                "names such as HS256 or RS256 (all but HS… need the package cryptography)",
+            )
+    shared = [name for name in algorithms if name in _HMAC_KEYS]
+    if shared and len(shared) < len(algorithms):
+        raise ConfigError("algorithms", algorithms, "all with a shared secret (HS…), or none of them")
+    wanted = max((_HMAC_KEYS[name] for name in shared), default=0)
+    if wanted and len(key.encode() if isinstance(key, str) else bytes(key)) < wanted:
+        raise ConfigError("key", "***", f"a secret of at least {wanted} bytes (RFC 7518, 3.2)")
+    return algorithms
+
+
+def _token_user(claims: Mapping[str, Any]) -> TokenUser:
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject:
+        raise refused_token()
+    return TokenUser(subject, claims)

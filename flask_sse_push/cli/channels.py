@@ -1,0 +1,42 @@
+"""`flask sse channels`: lists the channels that have a history."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+
+from ..protocol.channel import BROADCAST
+from ..protocol.command import COMMAND_CHANNEL
+from .common import Push, plainly, reachable
+
+
+def register(group: AppGroup, push: Push) -> None:
+    """Adds the command to `group`."""
+
+    @group.command("channels")
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    def channels(as_json: bool) -> None:
+        """List the channels that have a history, the one with the newest event first."""
+        with plainly():
+            heads = reachable(push).heads(MOST)
+        for each in _channels(heads, time.time()):
+            line = "{channel}  newest {seconds:.0f} seconds ago".format(**each)
+            click.echo(json.dumps(each) if as_json else line)
+
+
+#: Channels listed at most.
+MOST = 10_000
+
+
+def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
+    """What is shown of each channel. Ids are microseconds of the broker's clock."""
+    named = {name: head for name, head in heads.items() if name not in (BROADCAST, COMMAND_CHANNEL)}
+    newest = sorted(named.items(), key=lambda pair: -pair[1])
+    return [
+        {"channel": name, "seconds": round(max(0.0, now - head / 1e6), 1), "id": head}
+        for name, head in newest
+    ]

@@ -1,0 +1,11 @@
+"""`flask sse doctor`: examines a set-up and prints what is wrong, why it matters, and what to do.
+
+`settings`, `server`, `broker` and `connection` each examine one part and yield findings. `examination`
+runs all of them. `command` prints the findings.
+"""
+
+from __future__ import annotations
+
+from .command import register
+
+__all__ = ["register"]

@@ -1,0 +1,76 @@
+"""The app's settings: what does not fit together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...config import Settings
+from .finding import Finding, broken, ok, warning
+
+#: Seconds after which common proxies close a quiet connection.
+PROXY_PATIENCE = 60.0
+
+
+def examine_settings(settings: Settings, config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Findings on the settings and on the app's own configuration."""
+    yield _heartbeat(settings)
+    yield _public(settings)
+    yield _secret(config)
+    if settings.cors_origins:
+        yield _cookies(settings, config)
+
+
+def _heartbeat(settings: Settings) -> Finding:
+    if settings.heartbeat < PROXY_PATIENCE:
+        return ok("heartbeat", f"every {settings.heartbeat:g} seconds")
+    return warning(
+        "heartbeat",
+        f"SSE_PUSH_HEARTBEAT is {settings.heartbeat:g} seconds",
+        f"proxies close connections that were quiet for {PROXY_PATIENCE:g} seconds, and clients that left "
+        "stay unnoticed as long",
+        "set SSE_PUSH_HEARTBEAT to 15, below the read timeout of every proxy on the way",
+    )
+
+
+def _public(settings: Settings) -> Finding:
+    if "*" not in settings.public_channels:
+        return ok("public channels", ", ".join(settings.public_channels) or "none")
+    return warning(
+        "public channels",
+        "SSE_PUSH_PUBLIC_CHANNELS has *",
+        "anybody may listen to every channel, to those of single users (user:7) too",
+        "name the public ones only, and decide about the others by @sse.authorize",
+    )
+
+
+def _secret(config: Mapping[str, Any]) -> Finding:
+    if config.get("SECRET_KEY"):
+        return ok("secret key", "is set")
+    return warning(
+        "secret key",
+        "the app has no SECRET_KEY",
+        "there are no sessions, no tickets, and open streams cannot change their channels",
+        "set SECRET_KEY to the same secret for all workers",
+    )
+
+
+def _cookies(settings: Settings, config: Mapping[str, Any]) -> Finding:
+    origins = ", ".join(settings.cors_origins)
+    same_site, secure = config.get("SESSION_COOKIE_SAMESITE"), config.get("SESSION_COOKIE_SECURE")
+    if same_site == "None" and secure:
+        return ok("cookies of foreign pages", f"reach the app from {origins}")
+    if same_site == "None":
+        return broken(
+            "cookies of foreign pages",
+            "SESSION_COOKIE_SAMESITE is None, and SESSION_COOKIE_SECURE is not set",
+            "browsers throw such a cookie away, so that nobody stays signed in",
+            "set SESSION_COOKIE_SECURE to True and serve the app by HTTPS",
+        )
+    return warning(
+        "cookies of foreign pages",
+        f"SSE_PUSH_CORS_ORIGINS lists {origins}, and SESSION_COOKIE_SAMESITE is {same_site!r}",
+        "a page of another site sends no session cookie then, and its user is nobody",
+        "for pages of the same site (another subdomain) all is well; for others set SESSION_COOKIE_SAMESITE "
+        "to 'None' and SESSION_COOKIE_SECURE to True, or use tickets or bearer tokens",
+    )

@@ -1,0 +1,75 @@
+"""The live table of a terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..common import one_line
+from .summary import Summary
+
+#: Lines that are not events: the figures, headings, remarks and borders.
+OTHER_LINES = 14
+#: Colors of the states.
+COLORS = {"open": "green", "ended": "red"}
+
+
+class Screen:
+    """Draws the account a few times a second, while the block lasts.
+
+    :param title: what is followed.
+    """
+
+    def __init__(self, title: str, account: Summary, console: Console | None = None) -> None:
+        self._title = title
+        self._account = account
+        self._console = console or Console()
+        self._live = Live(console=self._console, refresh_per_second=4, get_renderable=self._drawn)
+
+    def _drawn(self) -> RenderableType:
+        return drawn(self._title, self._account, time.monotonic(), max(3, self._console.height - OTHER_LINES))
+
+    def __enter__(self) -> Screen:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+
+def drawn(title: str, account: Summary, now: float, lines: int) -> RenderableType:
+    """The table with at most `lines` events. Pure; what comes from outside is never taken for markup."""
+    age = account.beat_age(now)
+    facts = Table.grid(padding=(0, 2))
+    for name, value, color in (
+        ("stream", one_line(title), ""),
+        ("state", account.state, COLORS.get(account.state, "yellow")),
+        ("channels", one_line(", ".join(account.channels)) or "-", ""),
+        ("events", f"{account.events}, {account.rate(now):.1f}/s", ""),
+        ("reconnects", f"{account.reconnects}, resets {account.resets}", "yellow" if account.resets else ""),
+        ("heartbeat", "-" if age is None else f"{age:.0f} s ago", ""),
+    ):
+        facts.add_row(Text(name, style="bold"), Text(value, style=color))
+    remarks = Text("\n".join(one_line(each) for each in account.remarks), style="dim")
+    return Group(facts, _events(account, lines), remarks)
+
+
+def _events(account: Summary, lines: int) -> Table:
+    newest = list(account.recent)[-lines:]
+    named = any(seen.event.channel for seen in newest)
+    table = Table(expand=True, box=None, header_style="bold", pad_edge=False)
+    for heading in ("at", "channel", "type") if named else ("at", "type"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("data", no_wrap=True, overflow="ellipsis", ratio=1)
+    for event, at in newest:
+        channel = [event.channel] if named else []
+        cells = [time.strftime("%H:%M:%S", time.localtime(at)), *channel, event.type, event.data]
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    return table

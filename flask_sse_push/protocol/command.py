@@ -1,0 +1,54 @@
+"""Commands to all workers, as they travel through the broker."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, NamedTuple
+
+from ..errors import InvalidEvent
+from .entry import Entry, Publication
+
+logger = logging.getLogger(__name__)
+
+#: The channel of commands. `!` is outside the grammar of channel names.
+COMMAND_CHANNEL = "!control"
+
+
+#: The command that takes a channel, or everything, from a user's streams.
+REVOKE = "revoke"
+
+
+#: Bytes of one command: every worker reads it.
+MAX_COMMAND = 100_000
+
+
+class Command(NamedTuple):
+    """What every worker is to do: a name, and arguments as JSON knows them."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def command_publication(command: Command) -> Publication:
+    """The command on its way to the broker; `Broker.publish` takes it as any other.
+
+    :raises InvalidEvent: when its arguments are not JSON or too long.
+    """
+    try:
+        body = json.dumps([command.name, command.arguments]).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent("command", f"{command.name}: {error}") from error
+    if len(body) > MAX_COMMAND:
+        raise InvalidEvent("command", f"{command.name}: has {len(body)} bytes, at most {MAX_COMMAND} go")
+    return Publication(body, (COMMAND_CHANNEL,))
+
+
+def parse_command(entry: Entry) -> Command | None:
+    """The command in an entry of the channel; None, with a line in the log, for anything else."""
+    try:
+        name, arguments = json.loads(entry.frame.partition(b"\n")[2])
+        return Command(name, dict(arguments))
+    except (TypeError, ValueError):
+        logger.warning("ignoring an entry of %r that is no command of ours", COMMAND_CHANNEL)
+        return None

@@ -1,0 +1,108 @@
+"""Events on their way to the broker, and as it stores them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlencode
+
+from .cursor import Cursor
+from .frames import event_frame
+
+
+class Publication(NamedTuple):
+    """An event on its way to the broker: its wire body and where it goes."""
+
+    body: bytes
+    channels: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    ttl: float | None = None  # seconds; None: as long as the history keeps it
+    here: tuple[str, ...] = ()  # those of the channels that lie on this shard; none: all do
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The channels that the broker stores it for."""
+        return self.here or self.channels
+
+    def meta(self) -> str:
+        """What a worker must know beside the body, as one word."""
+        fields: list[tuple[str, str]] = [("x", name) for name in self.exclude]
+        if len(self.channels) > 1:
+            fields += [("m", name) for name in self.channels]
+        if self.ttl is not None:
+            fields.append(("t", str(round(self.ttl * 1_000_000))))
+        return urlencode(fields) or "-"
+
+
+class Entry:
+    """An event as the broker keeps it: its place in the order, and its frame ready to send."""
+
+    __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared")
+
+    def __init__(
+        self,
+        epoch: str,
+        id: int,
+        prev: int,
+        body: bytes,
+        exclude: frozenset[str] = frozenset(),
+        expires: int = 0,
+        shared: bool = False,
+        channels: tuple[str, ...] = (),
+    ) -> None:
+        self.epoch = epoch
+        self.id = id
+        # The id of the channel's event before this one; with none on record, minus the position after which
+        # there was none.
+        self.prev = prev
+        self.frame = event_frame(str(Cursor(epoch, id)), body)
+        self.exclude = exclude
+        self.expires = expires  # position from which on it is no longer replayed; 0: never
+        self.shared = shared  # other channels announce the same id too
+        self.channels = channels  # all that it was published to
+
+    def is_expired(self, position: int) -> bool:
+        """Whether the event is not to be replayed any more at `position`."""
+        return 0 < self.expires <= position
+
+    @property
+    def position(self) -> Cursor:
+        """Its place in the order of its shard."""
+        return Cursor(self.epoch, self.id)
+
+    @property
+    def cursor(self) -> str:
+        """The cursor in its frame."""
+        return self.frame[4 : self.frame.index(b"\n")].decode()
+
+    def placed(self, cursor: str) -> Entry:
+        """The same event with another cursor in its frame."""
+        entry = copy.copy(self)
+        entry.frame = event_frame(cursor, self.frame.partition(b"\n")[2])
+        return entry
+
+    def tagged(self, subscribed: Collection[str]) -> bytes:
+        """The frame with a field that names those of its channels that a stream listens to."""
+        names = ",".join([name for name in self.channels if name in subscribed])
+        return b"channel: %b\n%b" % (names.encode(), self.frame)
+
+    @classmethod
+    def parse(cls, stored: bytes, channel: str = "") -> Entry:
+        """An entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
+
+        :raises ValueError: when it is not one.
+        """
+        head, _, body = stored.partition(b"\n")
+        epoch, id, prev, meta = head.decode("ascii").split(" ")
+        if meta == "-":
+            return cls(epoch, int(id), int(prev), body, channels=(channel,))
+        fields = parse_qs(meta, strict_parsing=True)
+        expires = int(id) + int(fields["t"][0]) if "t" in fields else 0
+        exclude, channels = frozenset(fields.get("x", ())), tuple(fields.get("m", (channel,)))
+        return cls(epoch, int(id), int(prev), body, exclude, expires, "m" in fields, channels)
+
+
+def stored_form(epoch: str, id: int, prev: int, publication: Publication) -> bytes:
+    """The stored form of an entry. The publish script writes the same."""
+    return f"{epoch} {id} {prev} {publication.meta()}\n".encode() + publication.body

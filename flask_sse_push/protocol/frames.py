@@ -1,0 +1,101 @@
+"""The event stream format (WHATWG HTML, section 9.2) and the response headers it travels with."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from functools import lru_cache
+from typing import Any
+
+from .cursor import Cursor
+from .event import Event
+from .shard_cursor import ShardCursor
+
+# Only these end a line (9.2.5, grammar `end-of-line`). str.splitlines() would cut at U+2028 and others too.
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+def event_body(event: Event) -> bytes:
+    """Everything of an event but its `id:` line, the closing blank line included."""
+    lines = []
+    if event.type is not None:
+        lines.append(f"event: {event.type}\n")
+    if event.retry_ms is not None:
+        lines.append(f"retry: {event.retry_ms}\n")
+    lines.extend(f"data: {line}\n" for line in _LINE_END.split(event.data))
+    lines.append("\n")
+    return "".join(lines).encode()
+
+
+def plain_line_ends(text: str) -> str:
+    """`text` as clients read it from `data:` lines: each line end is one LF."""
+    return _LINE_END.sub("\n", text)
+
+
+def event_frame(cursor: str, body: bytes) -> bytes:
+    """One event as it goes to the client. `cursor` must be ASCII without line ends."""
+    return b"id: %b\n%b" % (cursor.encode("ascii"), body)
+
+
+# json.dumps would make an encoder for each call.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def control_frame(type: str, data: Any, cursor: str | None = None, retry_ms: int | None = None) -> bytes:
+    """One of the protocol's own events, such as `sse.open`. JSON holds no raw line end."""
+    retry = "" if retry_ms is None else f"retry: {retry_ms}\n"
+    body = f"event: {type}\n{retry}data: {_compact(data)}\n\n".encode()
+    return body if cursor is None else event_frame(cursor, body)
+
+
+@lru_cache(1024)
+def _named(channels: tuple[str, ...]) -> str:
+    return _compact(channels)
+
+
+def open_frame(
+    cursor: str,
+    connection: str,
+    channels: tuple[str, ...],
+    *,
+    resumed: bool,
+    heartbeat: float,
+    secret: str | None,
+) -> bytes:
+    """`sse.open`, put together by hand: each stream has one of its own, and few differ in their channels.
+
+    :param connection: of letters, digits, `-` and `_`, as is the secret: nothing that JSON would escape.
+    """
+    told = "" if secret is None else f',"secret":"{secret}"'
+    return (
+        f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
+        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{told}}}\n\n'
+    ).encode()
+
+
+def comment(text: str) -> bytes:
+    """A line that clients skip, part of the next block: some give out a block of comments as an event."""
+    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode()
+
+
+def retry_line(retry_ms: int) -> bytes:
+    """Sets the client's reconnection time, in milliseconds. Part of the next block, for the same reason."""
+    return b"retry: %d\n" % retry_ms
+
+
+def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:
+    """A reconnection time around `seconds`, in milliseconds: 50 to 150 %, so that clients spread out."""
+    return round(seconds * (0.5 + (chance or random).random()) * 1000)
+
+
+def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
+    """`sse.close`, with a reconnection time of its own for each client; `retry` is seconds on average."""
+    retry_ms = jittered_ms(retry)
+    data = {"reason": reason, "reconnect": reconnect, "retry": retry_ms}
+    return control_frame("sse.close", data, retry_ms=retry_ms)
+
+
+def heartbeat_frame(cursor: Cursor | ShardCursor | str) -> bytes:
+    """An event, not a comment: page script sees it, and Firefox takes an id only with data."""
+    return control_frame("sse.heartbeat", {}, str(cursor))

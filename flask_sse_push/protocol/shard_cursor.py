@@ -1,0 +1,78 @@
+"""Cursors over several shards: a position on each, and a mark that tells for which channels they were given.
+
+`.`, six characters of the mark, then fifteen for each shard: its epoch (six, the first is the shard's
+number) and the id in base 64. Eight shards make 127 characters. What a client has had of an event that lies
+on several shards depends on its channels, so a cursor for other channels is worth nothing; see `Route`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+from .channel import MAX_SHARDS
+from .cursor import EARLIEST, LOST, MAX_ID, Cursor
+
+#: The mark of a position that no stream was given: it is good for any channels.
+ANY_CHANNELS = "------"
+#: In the place of an epoch, after the shard's number: the words that stand for positions without a number.
+_WORDS = {EARLIEST: "EARLY", LOST: "LOST-"}
+_TEXTS = {word: text for text, word in _WORDS.items()}
+_FIELD = 15
+_GRAMMAR = re.compile(
+    rf"\.([A-Za-z0-9_-]{{6}})((?:[0-7](?:[a-z0-9]{{5}}|EARLY|LOST-)[A-Za-z0-9_-]{{9}}){{1,{MAX_SHARDS}}})",
+    re.ASCII,
+)
+
+
+class ShardCursor(NamedTuple):
+    """A position on each of several shards, by the number of the shard."""
+
+    channel_hash: str
+    parts: tuple[Cursor, ...]
+
+    def __str__(self) -> str:
+        return f".{self.channel_hash}" + "".join([each.epoch + _base64(each.id) for each in self.parts])
+
+    def texts(self) -> dict[int, str]:
+        """The cursor on each shard as that shard alone would write it."""
+        return {int(each.epoch[0]): _TEXTS.get(each.epoch[1:]) or str(each) for each in self.parts}
+
+    def earlier(self, seconds: float) -> ShardCursor:
+        """A position that the shards had passed `seconds` ago."""
+        return self._replace(parts=tuple(each.earlier(seconds) for each in self.parts))
+
+
+def part(shard: int, text: str, cursor: Cursor) -> Cursor:
+    """What stands for one shard: `cursor`, or one of the words where `text` is one."""
+    word = _WORDS.get(text)
+    return Cursor(f"{shard}{word}", 0) if word else cursor
+
+
+def channel_hash(channels: Iterable[str]) -> str:
+    """Six characters for a set of channels."""
+    digest = blake2b("\n".join(sorted(channels)).encode(), digest_size=6).digest()
+    return base64.urlsafe_b64encode(digest).decode()[:6]
+
+
+def parse(text: str) -> ShardCursor | None:
+    """The vector in `text`, or None when it is not one."""
+    match = _GRAMMAR.fullmatch(text)
+    if match is None:
+        return None
+    fields = [match[2][at : at + _FIELD] for at in range(0, len(match[2]), _FIELD)]
+    parts = tuple(Cursor(each[:6], _number(each[6:])) for each in fields)
+    shards = [each.epoch[0] for each in parts]
+    known = sorted(set(shards)) == shards and all(each.id <= MAX_ID for each in parts)
+    return ShardCursor(match[1], parts) if known else None
+
+
+def _base64(number: int) -> str:
+    return base64.urlsafe_b64encode((number << 2).to_bytes(7, "big")).decode()[:9]
+
+
+def _number(digits: str) -> int:
+    return int.from_bytes(base64.urlsafe_b64decode(digits + "A=="), "big") >> 2

@@ -1,0 +1,34 @@
+"""A producer as the body of one response: nothing is stored, and it ends when the client leaves."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from ..protocol.event import Dumps, make_event
+from ..protocol.frames import close_frame, event_body
+from .output import BEGIN, END, Items, end_data, event_of
+from .producer import DONE, FAILED, producing
+
+logger = logging.getLogger(__name__)
+
+
+def run_body(items: Items, dumps: Dumps) -> Iterator[bytes]:
+    """The event stream: `run.begin`, each item, `run.end`, and `sse.close`, so that no client asks again."""
+
+    def frame(type: str, data: Any) -> bytes:
+        return event_body(make_event(data, type, dumps=dumps))
+
+    run = secrets.token_urlsafe(9)
+    yield frame(BEGIN, {"run": run})
+    end = end_data(run, DONE)
+    try:
+        with producing(items) as found:
+            for item in found:
+                yield frame(*event_of(item))
+    except Exception as error:
+        logger.exception("the producer of a response failed")
+        end = end_data(run, FAILED, type(error).__name__)
+    yield frame(END, end) + close_frame("done", reconnect=False, retry=1.0)

@@ -1,0 +1,335 @@
+"""The ledger of every broker: counts that die with the worker that stated them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import redis
+
+from flask_sse_push.auth import limits
+from flask_sse_push.auth.limits import Limits
+from flask_sse_push.brokers.base import Broker
+from flask_sse_push.brokers.counts import MAX_AT_ONCE, CountChange, CountKey, Counts, ReportReply
+from flask_sse_push.brokers.url import connect_broker
+from flask_sse_push.config import Settings
+from flask_sse_push.errors import BrokerUnavailable, Refused
+from flask_sse_push.hub.shutdown import open_streams
+from flask_sse_push.presence import worker_counts
+from flask_sse_push.presence.worker_counts import Lease, WorkerCounts
+from tests.support.deadline import eventually, stretched
+
+ANN = CountKey("user", "ann")
+BOB = CountKey("user", "bob\nthe second ü")
+HERE = CountKey("address", "::1")
+
+
+@pytest.fixture
+def counts(broker: Broker) -> Counts:
+    return broker.counts
+
+
+def totals(counts: Counts, *keys: CountKey) -> list[int]:
+    return counts.totals(keys or (ANN, BOB, HERE))
+
+
+# -- statements ----------------------------------------------------------------------------------------------
+
+
+def test_totals_are_sums_over_the_workers(counts: Counts) -> None:
+    assert counts.report("w1", 1, {ANN: 2, HERE: 2}, 10) == ReportReply(
+        True, [CountChange(ANN, 0, 2), CountChange(HERE, 0, 2)], []
+    )
+    assert counts.report("w2", 1, {ANN: 1, BOB: 1}, 10).changes == [
+        CountChange(ANN, 2, 3),
+        CountChange(BOB, 0, 1),
+    ]
+    assert totals(counts) == [3, 1, 2]
+    assert counts.report("w1", 2, {ANN: 0}, 10).changes == [CountChange(ANN, 3, 1)]
+    assert totals(counts) == [1, 1, 2]
+    assert sorted(counts.workers()) == ["w1", "w2"]
+
+
+def test_a_statement_made_twice_counts_once_and_gets_the_same_answer(counts: Counts) -> None:
+    counts.report("w2", 1, {ANN: 5}, 10)
+    first = counts.report("w1", 1, {ANN: 1, BOB: 1}, 10)
+    counts.report("w2", 2, {ANN: 6}, 10)
+    assert counts.report("w1", 1, {ANN: 1, BOB: 1}, 10) == first
+    assert totals(counts) == [7, 1, 0]
+
+
+def test_a_worker_the_ledger_knows_nothing_of_is_told_so_and_nothing_is_written(counts: Counts) -> None:
+    assert counts.report("w1", 7, {ANN: 1}, 10).known is False
+    assert totals(counts) == [0, 0, 0]
+    assert counts.workers() == []
+
+
+def test_names_with_a_count_are_listed_and_numbered(counts: Counts) -> None:
+    counts.report("w1", 1, {CountKey("t", str(n)): 1 for n in range(300)}, 10)
+    assert counts.size("t") == 300
+    assert len(set(counts.names("t", 1000))) == 300
+    assert len(counts.names("t", 7)) == 7
+    assert counts.names("t", 0) == []
+    counts.report("w1", 2, {CountKey("t", str(n)): 0 for n in range(1, 300)}, 10)
+    assert counts.size("t") == 1
+    assert counts.names("t", 1000) == ["0"]
+    assert counts.size("nothing") == 0
+
+
+# -- the dead ------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_whose_lease_has_ended_is_buried_by_another(counts: Counts) -> None:
+    counts.report("dead", 1, {ANN: 2, BOB: 1}, 1.0)
+    counts.report("w1", 1, {ANN: 1}, 10)
+    eventually(lambda: counts.workers() == ["w1"], 2)
+    assert counts.report("w1", 2, {}, 10).expired == ["dead"]
+    changes, more = counts.reap("dead")
+    assert sorted(changes) == [CountChange(ANN, 3, 1), CountChange(BOB, 1, 0)]
+    assert not more
+    assert totals(counts) == [1, 0, 0]
+    assert counts.report("w1", 3, {}, 10).expired == []
+    assert counts.reap("dead") == ([], False)
+
+
+def test_a_big_worker_is_buried_in_pieces(counts: Counts) -> None:
+    many = {CountKey("t", str(n)): 1 for n in range(2 * MAX_AT_ONCE)}
+    keys = list(many)
+    counts.report("dead", 1, dict.fromkeys(keys[:MAX_AT_ONCE], 1), 10)
+    counts.report("dead", 2, dict.fromkeys(keys[MAX_AT_ONCE:], 1), 0.5)
+    eventually(lambda: counts.workers() == [], 2)
+    seen: list[CountChange] = []
+    more = True
+    while more:
+        changes, more = counts.reap("dead")
+        assert len(changes) <= MAX_AT_ONCE
+        seen += changes
+    assert {change.key for change in seen} == set(keys)
+    assert len(seen) == len(keys)
+    assert counts.size("t") == 0
+
+
+def test_a_living_worker_cannot_be_buried(counts: Counts) -> None:
+    counts.report("w1", 1, {ANN: 1}, 10)
+    assert counts.reap("w1") == ([], False)
+    assert totals(counts, ANN) == [1]
+
+
+def test_a_worker_that_was_buried_begins_anew(counts: Counts) -> None:
+    counts.report("w1", 1, {ANN: 1}, 0.01)
+    eventually(lambda: counts.workers() == [], 2)
+    counts.reap("w1")
+    assert counts.report("w1", 2, {ANN: 2}, 10).known is False
+    assert totals(counts, ANN) == [0]
+
+
+def test_a_worker_without_counts_can_retire(counts: Counts) -> None:
+    counts.report("w1", 1, {ANN: 1}, 10)
+    counts.retire("w1")
+    assert counts.workers() == ["w1"]
+    counts.report("w1", 2, {ANN: 0}, 10)
+    counts.retire("w1")
+    assert counts.workers() == []
+
+
+def test_nothing_is_left_when_all_have_gone(redis_url: str) -> None:
+    prefix = f"test-{uuid.uuid4().hex}"
+    broker = connect_broker(Settings(broker_url=redis_url, prefix=prefix))
+    broker.counts.report("w1", 1, {ANN: 1, HERE: 1}, 10)
+    broker.counts.report("w1", 2, {ANN: 0, HERE: 0}, 10)
+    broker.counts.retire("w1")
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.keys("{" + prefix + ":0}:*") == []
+    broker.close()
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_gathered_under_a_ticket(counts: Counts) -> None:
+    assert counts.answers("t", 0) == []
+    counts.answer("t", [b"a", b"\xff\n"])
+    counts.answer("other", [b"x"])
+    counts.answer("t", [b"c"])
+    assert counts.answers("t", 0) == [b"a", b"\xff\n", b"c"]
+    assert counts.answers("t", 2) == [b"c"]
+
+
+# -- a worker's registry -------------------------------------------------------------------------------------
+
+
+MakeRegistry = Callable[..., WorkerCounts]
+
+
+@pytest.fixture
+def make_registry(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRegistry]:
+    monkeypatch.setattr(worker_counts, "LEASE", 1.5)
+    monkeypatch.setattr(worker_counts, "RENEW", 0.2)
+    monkeypatch.setattr(worker_counts, "GATHER", 0.02)
+    with ExitStack() as made:
+
+        def make(streams: int = 0) -> WorkerCounts:
+            one = WorkerCounts(broker.counts, lambda: streams)
+            made.callback(one.close)
+            return one
+
+        yield make
+
+
+def test_of_many_that_take_the_last_places_exactly_those_get_them(make_registry: MakeRegistry) -> None:
+    registries = [make_registry() for _ in range(3)]
+    got: list[int] = []
+
+    def take(one: WorkerCounts) -> None:
+        got.append(one.lease([ANN, HERE]).totals(5)[ANN])
+
+    threads = [threading.Thread(target=take, args=(registries[n % 3],)) for n in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(1, 31))
+
+
+def test_a_hold_is_answered_at_once_and_given_back_once(make_registry: MakeRegistry, counts: Counts) -> None:
+    one = make_registry()
+    first = one.lease([ANN])
+    assert first.totals(5) == {ANN: 1}
+    began = time.monotonic()
+    second = one.lease([ANN])
+    assert second.totals(5) == {ANN: 2}
+    assert time.monotonic() - began < stretched(0.1) + 0.5
+    for _ in range(2):
+        second.release()
+    eventually(lambda: totals(counts, ANN) == [1])
+    first.release()
+    eventually(lambda: totals(counts, ANN) == [0])
+    eventually(lambda: counts.workers() == [])
+
+
+def test_a_process_that_stops_waits_until_its_counts_are_told(
+    make_registry: MakeRegistry, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_counts, "GATHER", 1.0)
+    one = make_registry()
+    lease = one.lease([ANN])
+    lease.totals(5)
+    lease.release()
+    assert any(count() for count in open_streams)
+    eventually(lambda: not any(count() for count in open_streams))
+    assert totals(counts, ANN) == [0]
+    one.close()
+    assert one.unsettled not in open_streams
+
+
+def test_a_thousand_changes_go_in_a_few_calls(
+    make_registry: MakeRegistry, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_counts, "GATHER", 60)  # until somebody asks
+    one = make_registry()
+    leases = [one.lease([CountKey("user", str(n)), HERE]) for n in range(1000)]
+    assert leases[-1].totals(5) == {CountKey("user", "999"): 1, HERE: 1000}
+    assert totals(counts, HERE) == [1000]
+    assert one._serial == 6  # 1001 keys, 200 in each
+
+
+def test_a_worker_with_streams_is_listed_and_ghosts_of_a_killed_one_go(
+    make_registry: MakeRegistry, counts: Counts
+) -> None:
+    alive = make_registry(1)
+    alive.wake()
+    counts.report("killed", 1, {ANN: 3}, 2.0)
+    changes: list[CountChange] = []
+    alive.listen(changes.extend)
+    eventually(lambda: sorted(counts.workers()) == sorted(["killed", alive.name]))
+    eventually(lambda: totals(counts, ANN) == [0], 5)
+    eventually(lambda: changes == [CountChange(ANN, 3, 0)])
+    assert counts.workers() == [alive.name]
+
+
+def test_a_worker_stays_listed_while_it_holds_something_and_nothing_changes(
+    make_registry: MakeRegistry, counts: Counts
+) -> None:
+    one = make_registry()
+    one.add({ANN: 1})
+    eventually(lambda: totals(counts, ANN) == [1])
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        assert counts.workers() == [one.name]
+        time.sleep(0.05)
+
+
+def test_what_is_dropped_later_is_held_until_then(make_registry: MakeRegistry, counts: Counts) -> None:
+    one = make_registry()
+    changes: list[CountChange] = []
+    one.listen(changes.extend)
+    one.add({ANN: 1})
+    eventually(lambda: totals(counts, ANN) == [1])
+    one.drop_later(ANN, 1.5)
+    one.add({ANN: 1})  # it came back
+    eventually(lambda: changes == [CountChange(ANN, 0, 1), CountChange(ANN, 1, 2), CountChange(ANN, 2, 1)])
+    one.drop_later(ANN, 0.1)
+    eventually(lambda: changes[3:] == [CountChange(ANN, 1, 0)])
+
+
+def test_everything_is_told_again_when_redis_lost_it(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_counts, "RENEW", 0.2)
+    prefix = f"test-{uuid.uuid4().hex}"
+    broker = connect_broker(Settings(broker_url=redis_url, prefix=prefix))
+    one = WorkerCounts(broker.counts)
+    one.add({ANN: 2, BOB: 1})
+    eventually(lambda: totals(broker.counts, ANN, BOB) == [2, 1])
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(*client.keys("{" + prefix + ":0}:*"))
+    eventually(lambda: totals(broker.counts, ANN, BOB) == [2, 1])
+    one.close()
+    broker.close()
+
+
+def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
+    broker = connect_broker(Settings(broker_url="redis://127.0.0.1:1", publish_timeout=0.2))
+    one = WorkerCounts(broker.counts)
+    lease = one.lease([ANN])
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match="did not answer in time"):
+        lease.totals(0.3)
+    assert time.monotonic() - began < 0.3 + stretched(1.0)
+    assert one.unsettled() == 0  # a process that stops does not wait for it
+    one.close()
+    broker.close()
+
+
+# -- quotas --------------------------------------------------------------------------------------------------
+
+
+def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a refused attempt held for a moment must not keep the next one out, nor that one the one after."""
+    monkeypatch.setattr(worker_counts, "GATHER", 60.0)  # nothing is told but in a hurry
+    monkeypatch.setattr(limits, "PATIENCE", 10.0)
+    registries = [WorkerCounts(broker.counts) for _ in range(2)]
+    with ExitStack() as stack:
+        for each in registries:
+            stack.callback(each.close)
+        workers = [Limits(Settings(max_streams_per_user=2), each, broker) for each in registries]
+        held = [workers[0].reserve("ann", None) for _ in range(2)]
+        turns = itertools.cycle(workers)
+
+        def reserve() -> Lease | None:
+            try:
+                return next(turns).reserve("ann", None)
+            except Refused:
+                return None
+
+        assert [reserve() for _ in range(4)] == [None] * 4
+        last = held.pop()
+        assert last is not None
+        last.release()
+        registries[0].hurry()
+        assert eventually(reserve) is not None

@@ -1,0 +1,139 @@
+"""Questions to all workers, over every broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from flask_sse_push.brokers.base import Broker
+from flask_sse_push.config import Settings
+from flask_sse_push.hub.hub import Hub
+from flask_sse_push.presence import query
+from flask_sse_push.presence.query import WorkerQueries
+from flask_sse_push.presence.worker_counts import WorkerCounts
+from tests.support.deadline import eventually, stretched
+
+from .test_commands import Record, hears_commands
+
+MakeWorker = Callable[[], tuple[Hub, WorkerQueries]]
+
+
+@pytest.fixture
+def make_worker(broker: Broker) -> Iterator[MakeWorker]:
+    with ExitStack() as made:
+
+        def make() -> tuple[Hub, WorkerQueries]:
+            hub: Hub
+            one = WorkerCounts(broker.counts, lambda: len(hub))
+            hub = Hub(broker, Settings(), listener=one)
+            made.callback(one.close)
+            made.callback(hub.close)
+            announcer = MessageAnnouncer(broker, Settings())
+            return hub, WorkerQueries(hub, broker.counts, announcer, lambda: one.name)
+
+        yield make
+
+
+@pytest.fixture
+def workers(make_worker: MakeWorker, broker: Broker) -> tuple[list[Record], list[WorkerQueries]]:
+    """Two workers with two streams each, and a third without any."""
+    made = [make_worker() for _ in range(3)]
+    streams = []
+    for at, (hub, _) in enumerate(made[:2]):
+        streams += [Record(hub, f"s{at}", "7", "a"), Record(hub, f"t{at}", None, "a", "b")]
+        eventually(lambda hub=hub: hears_commands(hub))  # type: ignore[misc]
+    eventually(lambda: len(broker.counts.workers()) == 2)
+    return streams, [worker_queries for _, worker_queries in made]
+
+
+def test_the_streams_of_all_workers_are_listed_by_any(
+    workers: tuple[list[Record], list[WorkerQueries]],
+) -> None:
+    _, worker_queries = workers
+    for one in worker_queries:
+        began = time.monotonic()
+        listed = one.connections()
+        assert time.monotonic() - began < stretched(1.0)
+        assert sorted(each["connection"] for each in listed) == ["s0", "s1", "t0", "t1"]
+    one = worker_queries[2]
+    assert sorted(each["connection"] for each in one.connections(user_id="7")) == ["s0", "s1"]
+    assert sorted(each["connection"] for each in one.connections(channel="b")) == ["t0", "t1"]
+    assert one.connections(channel="b", user_id="7") == []
+    assert one.count() == 4
+    assert one.count("b") == 2
+    assert one.count("nothing") == 0
+    assert [counters["streams"] for counters in one.stats()] == [2, 2]
+
+
+def test_what_is_told_of_a_stream(workers: tuple[list[Record], list[WorkerQueries]], broker: Broker) -> None:
+    streams, worker_queries = workers
+    announcer = MessageAnnouncer(broker, Settings())
+    for n in range(10):
+        announcer.publish("x" * 100, channel="a", exclude="7" if n % 2 else None)
+    announcer.publish("y", channel="b")
+    announcer.publish("last", channel="a")
+    for stream in streams:
+        eventually(lambda stream=stream: b"last" in stream.got)  # type: ignore[misc]
+    listed = {each["connection"]: each for each in worker_queries[0].connections()}
+    assert listed["t0"]["events"] == 12
+    assert listed["s0"]["events"] == 6
+    for stream in streams:
+        told = listed[stream.connection]
+        assert told["bytes"] == len(stream.got)
+        assert told["channels"] == list(stream.channels)
+        assert told["user_id"] == stream.user_id
+        assert abs(told["since"] - time.time()) < 30
+        assert told["buffered"] == 0
+        assert set(told) == {
+            "connection",
+            "user_id",
+            "channels",
+            "address",
+            "user_agent",
+            "since",
+            "events",
+            "bytes",
+            "buffered",
+            "worker",
+        }
+    assert len({each["worker"] for each in listed.values()}) == 2
+
+
+def test_counts_go_on_when_a_stream_changes_its_channels(
+    workers: tuple[list[Record], list[WorkerQueries]], broker: Broker
+) -> None:
+    streams, worker_queries = workers
+    announcer = MessageAnnouncer(broker, Settings())
+    cursor = announcer.publish("seen", channel="c")
+    announcer.publish("missed", channel="c")
+    announcer.publish("one", channel="a")
+    announcer.join("s0", "c", since=cursor)
+    eventually(lambda: b"sse.channels" in streams[0].got)
+    announcer.publish("two", channel="c")
+    eventually(lambda: b"two" in streams[0].got)
+    told = next(each for each in worker_queries[0].connections() if each["connection"] == "s0")
+    assert told["events"] == 3
+    assert told["bytes"] == len(streams[0].got)
+    assert told["channels"] == ["a", "c"]
+
+
+def test_a_killed_worker_keeps_nobody_waiting_for_long(
+    workers: tuple[list[Record], list[WorkerQueries]], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "PATIENCE", 0.4)
+    _, worker_queries = workers
+    broker.counts.report("killed", 1, {}, 60)
+    began = time.monotonic()
+    assert len(worker_queries[0].connections()) == 4
+    assert 0.4 <= time.monotonic() - began < 0.4 + stretched(1.6)
+
+
+def test_without_streams_nobody_is_asked(make_worker: MakeWorker) -> None:
+    _, one = make_worker()
+    assert one.connections() == []
+    assert one.count() == 0
+    assert one.stats() == []

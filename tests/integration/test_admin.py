@@ -1,0 +1,165 @@
+"""Metrics, health and clients' reports over HTTP: who may, what they say, what they bear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_sse_push import BrokerUnavailable, SSEBlueprint
+from flask_sse_push.brokers.base import Bounds
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.brokers.redis.broker import connect
+from flask_sse_push.brokers.sharded import ShardedBroker
+from flask_sse_push.hub.counters import CounterKey
+from flask_sse_push.web import admin
+from tests.support.processes import free_port
+from tests.support.scrape import parsed
+
+from .conftest import MakeApp
+
+BOUNDS = Bounds(100, 60.0)
+
+
+def open_to_all(made: tuple[Flask, SSEBlueprint]) -> tuple[Flask, SSEBlueprint]:
+    made[1].authorize_admin(lambda user: True)
+    return made
+
+
+@pytest.mark.parametrize("path", ["metrics", "health"])
+def test_operators_only(make_app: MakeApp, path: str) -> None:
+    app, sse = make_app()
+    client = app.test_client()
+    assert client.get(f"/stream/{path}").status_code == 404
+
+    sse.authorize_admin(lambda user: user == "root")
+    assert client.get(f"/stream/{path}").status_code == 403
+    sse.identify(lambda request: request.headers.get("X-User"))
+    assert client.get(f"/stream/{path}").status_code == 401
+    assert client.get(f"/stream/{path}", headers={"X-User": "guest"}).status_code == 403
+    assert client.get(f"/stream/{path}", headers={"X-User": "root"}).status_code == 200
+
+
+def test_a_process_alone_needs_no_folder(make_app: MakeApp) -> None:
+    app, sse = open_to_all(make_app())
+    client = app.test_client()
+    before = parsed(client.get("/stream/metrics").text)
+    with app.app_context():
+        sse.publish("a")
+        sse.publish_many([{"data": "b"}, {"data": "c"}])
+    client.get("/stream?channels=closed")
+    answer = client.get("/stream/metrics")
+    after = parsed(answer.text)
+    assert after.get_value("events_published_total") - before.get_value("events_published_total") == 3
+    assert after.get_value("refused_total", "1201") - before.get_value("refused_total", "1201") == 1
+    assert answer.content_type.startswith("text/plain; version=")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_commands_are_no_events(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    with app.app_context():
+        sse.disconnect(user_id=1)
+        assert sse.services.counters.totals() == {}
+
+
+def test_openmetrics_for_who_asks(make_app: MakeApp) -> None:
+    app, _ = open_to_all(make_app())
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    answer = app.test_client().get("/stream/metrics", headers=accept)
+    assert answer.content_type.startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+def test_without_the_library_it_says_what_to_install(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "has_prometheus", lambda: False)
+    app, _ = open_to_all(make_app())
+    answer = app.test_client().get("/stream/metrics")
+    assert answer.status_code == 503
+    assert "flask-sse-push[metrics]" in answer.get_json()["message"]
+
+
+def test_a_healthy_worker(make_app: MakeApp) -> None:
+    app, _ = open_to_all(make_app())
+    answer = app.test_client().get("/stream/health")
+    assert answer.status_code == 200
+    body = answer.get_json()
+    assert (body["status"], body["reasons"], body["streams"]) == ("HEALTHY", [], 0)
+    assert 0 <= body["broker_seconds"] < 30
+
+
+def test_a_broker_that_does_not_answer_is_critical(make_app: MakeApp) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    app, _ = open_to_all(make_app(broker_url=url, publish_timeout=0.2))
+    answer = app.test_client().get("/stream/health")
+    assert answer.status_code == 503
+    [reason] = answer.get_json()["reasons"]
+    assert reason["status"] == "CRITICAL"
+    assert "does not answer" in reason["what"]
+    assert reason["advice"]
+
+
+def test_each_shard_must_answer() -> None:
+    here = MemoryBroker(BOUNDS)
+    gone = connect(f"redis://127.0.0.1:{free_port()}/0", bounds=BOUNDS, prefix="sse:", timeout=0.2)
+    assert 0 <= admin.slowest_call(ShardedBroker([here, MemoryBroker(BOUNDS)])) < 30
+    for shards in ([gone, here], [here, gone]):
+        with pytest.raises(BrokerUnavailable, match="refused"):
+            admin.slowest_call(ShardedBroker(shards))
+    gone.close()
+
+
+# -- reports ------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_counted(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    assert (
+        app.test_client().post("/stream/report", json={"opened": 2, "lost": 1, "errors": 0}).status_code
+        == 204
+    )
+    with app.app_context():
+        counts = {
+            count.label: n for count, n in sse.services.counters.totals().items() if count.name == "client"
+        }
+    assert counts == {"opened": 2, "lost": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"opened": -1}, 400),
+        ({"opened": 10_001}, 400),
+        ({"opened": True}, 400),
+        ({"opened": "1"}, 400),
+        ({"name": 1}, 400),
+        ([1], 400),
+        ({"opened": 1, "x": "y" * 2000}, 413),
+    ],
+)
+def test_a_wrong_report_counts_nothing(make_app: MakeApp, body: Any, status: int) -> None:
+    app, sse = make_app()
+    assert app.test_client().post("/stream/report", json=body).status_code == status
+    with app.app_context():
+        assert not [count for count in sse.services.counters.totals() if count.name == "client"]
+
+
+def test_a_form_of_another_page_is_no_report(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    client = app.test_client()
+    assert client.post("/stream/report", data='{"opened": 1}', content_type="text/plain").status_code == 415
+    foreign = {"Origin": "https://elsewhere.example"}
+    assert client.post("/stream/report", json={"opened": 1}, headers=foreign).status_code == 403
+
+
+def test_reports_are_bounded_in_number(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    client = app.test_client()
+    codes = [client.post("/stream/report", json={"lost": 1}).status_code for _ in range(200)]
+    assert codes[:100] == [204] * 100
+    assert codes.count(429) >= 50
+    with app.app_context():
+        assert sse.services.counters.totals()[CounterKey("client", "lost")] == codes.count(204)

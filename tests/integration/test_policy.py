@@ -1,0 +1,333 @@
+"""Who gets a stream, and what the others are told: tokens, tickets, origins."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_login import LoginManager, UserMixin, login_user
+from werkzeug.test import TestResponse
+
+from flask_sse_push import BearerJWT, Identity, SSEBlueprint
+from flask_sse_push.auth.flask_login import session_identity
+from flask_sse_push.errors import Refused
+
+from .conftest import MakeApp
+from .test_blueprint import listening
+
+KEY = "a secret of thirty-two bytes, at least"
+SHOP = "https://shop.example"
+
+
+def bearer(seconds: float = 60, **claims: Any) -> dict[str, str]:
+    text = jwt.encode({"sub": "ada", "exp": time.time() + seconds, **claims}, KEY, "HS256")
+    return {"Authorization": f"Bearer {text}"}
+
+
+def refusal(answer: TestResponse) -> tuple[int, int]:
+    assert answer.json is not None
+    assert set(answer.json) == {"code", "name", "message", "details", "retry", "timestamp"}
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.mimetype == "application/json"
+    return answer.status_code, answer.json["code"]
+
+
+def opens(client: FlaskClient, path: str, **options: Any) -> list[str]:
+    """The channels of the stream that was granted."""
+    with listening(client, path, **options) as reader:
+        return list(Flask("x").json.loads(reader.next()["data"])["channels"])
+
+
+# -- tokens -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_tokens(make_app: MakeApp) -> FlaskClient:
+    app, sse = make_app()
+    sse.identify(BearerJWT(KEY, algorithms=["HS256"]))
+    return app.test_client()
+
+
+def test_a_token_opens_its_users_channel(with_tokens: FlaskClient) -> None:
+    assert opens(with_tokens, "/stream?channels=sse,user:ada", headers=bearer()) == ["sse", "user:ada"]
+
+
+def test_without_a_token_what_is_public_is_open_and_all_else_asks_for_one(with_tokens: FlaskClient) -> None:
+    assert opens(with_tokens, "/stream") == ["sse"]
+    answer = with_tokens.get("/stream?channels=user:ada")
+    assert refusal(answer) == (401, 1101)
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [({"seconds": -1}, 1103), ({"aud": "other"}, 1102), (None, 1102)],
+)
+def test_a_bad_token_is_refused_even_for_what_is_public(
+    with_tokens: FlaskClient, claims: dict[str, Any] | None, code: int
+) -> None:
+    headers = bearer(**claims) if claims else {"Authorization": "Bearer x.y.z"}
+    answer = with_tokens.get("/stream", headers=headers)
+    assert refusal(answer) == (401, code)
+    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert headers["Authorization"].split()[1] not in answer.get_data(as_text=True)
+
+
+def test_another_users_channel_and_one_that_does_not_exist_look_alike(with_tokens: FlaskClient) -> None:
+    answers = [
+        with_tokens.get(f"/stream?channels={name}", headers=bearer()) for name in ("user:bob", "nowhere")
+    ]
+    assert [refusal(answer) for answer in answers] == [(403, 1201)] * 2
+    first, second = (dict(answer.json or {}) for answer in answers)
+    for body, name in ((first, "user:bob"), (second, "nowhere")):
+        assert body.pop("details") == {"channel": name}
+        body["message"] = body["message"].replace(name, "")
+        body.pop("timestamp")
+    assert first == second
+
+
+def test_of_several_ways_the_first_that_knows_somebody_counts(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    sse.identify(BearerJWT(KEY, algorithms=["HS256"]))
+    sse.identify(session_identity)
+    sse.identify(lambda request: request.args.get("as"))
+    client = app.test_client()
+    assert opens(client, "/stream?channels=user:ada&as=bob", headers=bearer()) == ["user:ada"]
+    assert opens(client, "/stream?channels=user:bob&as=bob") == ["user:bob"]
+
+
+# -- tickets ------------------------------------------------------------------------------------------------
+
+
+class Member(UserMixin):  # type: ignore[misc]
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+
+@pytest.fixture
+def members() -> dict[str, Member]:
+    return {"ada": Member("ada")}
+
+
+@pytest.fixture
+def club(make_app: MakeApp, members: dict[str, Member]) -> tuple[Flask, SSEBlueprint]:
+    """An app with flask-login, whose members may listen to the club."""
+    app, sse = make_app()
+    LoginManager(app).user_loader(members.get)
+
+    @sse.authorize
+    def allowed(user: Member | None, channel: str) -> bool:
+        return user is not None and channel == "club"
+
+    @app.get("/ticket/<name>")
+    def ticket(name: str) -> str:
+        return sse.ticket(members.get(name), ["club"])
+
+    @app.get("/login/<name>")
+    def sign_in(name: str) -> str:
+        login_user(members[name])
+        return ""
+
+    return app, sse
+
+
+def ticket_of(app: Flask) -> str:
+    return app.test_client().get("/ticket/ada").get_data(as_text=True)
+
+
+def test_a_ticket_opens_what_it_names_without_a_session(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    assert opens(app.test_client(), f"/stream?ticket={ticket_of(app)}") == ["club"]
+    assert opens(app.test_client(), f"/stream?channels=club,sse&ticket={ticket_of(app)}") == ["club", "sse"]
+
+
+def test_a_ticket_is_good_for_one_stream(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    path = f"/stream?ticket={ticket_of(app)}"
+    assert opens(app.test_client(), path) == ["club"]
+    assert refusal(app.test_client().get(path)) == (401, 1102)
+
+
+def test_a_refused_request_and_one_for_the_headers_do_not_use_the_ticket_up(
+    club: tuple[Flask, SSEBlueprint],
+) -> None:
+    app, _ = club
+    path = f"/stream?ticket={ticket_of(app)}"
+    client = app.test_client()
+    assert client.head(path).status_code == 200
+    assert refusal(client.get(f"{path}&channels=club,other")) == (403, 1201)
+    assert refusal(client.get(f"{path}&last=many")) == (400, 1301)
+    assert opens(client, path) == ["club"]
+
+
+def test_a_ticket_says_nothing_for_other_channels_of_its_user(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    answer = app.test_client().get(f"/stream?channels=user:ada&ticket={ticket_of(app)}")
+    assert refusal(answer) == (403, 1201)
+
+
+def test_a_ticket_is_only_made_for_what_its_user_may_hear(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, sse = club
+    assert refusal(app.test_client().get("/ticket/nobody")) == (401, 1101)
+    with app.app_context(), pytest.raises(Refused):
+        sse.ticket(Member("ada"), ["club", "vault"])
+
+
+def test_a_ticket_of_a_user_who_was_removed_is_refused(
+    club: tuple[Flask, SSEBlueprint], members: dict[str, Member]
+) -> None:
+    app, _ = club
+    path = f"/stream?ticket={ticket_of(app)}"
+    members.clear()
+    assert refusal(app.test_client().get(path)) == (401, 1102)
+
+
+def test_a_ticket_counts_instead_of_the_session(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    client = app.test_client()
+    client.get("/login/ada")
+    assert opens(client, "/stream?channels=user:ada") == ["user:ada"]
+    assert refusal(client.get("/stream?channels=user:ada&ticket=forged")) == (401, 1102)
+
+
+def test_an_app_without_users_vouches_by_its_tickets(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    sse.authorize(lambda user, channel: channel == "club")
+    with app.app_context():
+        text = sse.ticket("ada", "club")
+    sse.authorize(lambda user, channel: False)
+    assert opens(app.test_client(), f"/stream?ticket={text}") == ["club"]
+
+
+def test_the_apps_own_loader_finds_the_user_of_a_ticket(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    sse.load_user(lambda id: {"id": id, "team": "red"})
+    asked: list[Any] = []
+
+    @sse.authorize
+    def allowed(user: Any, channel: str) -> bool:
+        asked.append(user)
+        return True
+
+    with app.app_context():
+        text = sse.ticket("ada", "club")
+    assert opens(app.test_client(), f"/stream?ticket={text}") == ["club"]
+    assert asked == ["ada", {"id": "ada", "team": "red"}]
+
+
+@pytest.mark.parametrize("channels", [[], ["no good"], [f"c{n}" for n in range(60)]])
+def test_a_ticket_for_no_or_odd_channels_is_an_error_of_the_app(
+    club: tuple[Flask, SSEBlueprint], channels: list[str]
+) -> None:
+    app, sse = club
+    with app.app_context(), pytest.raises(ValueError, match="channel"):
+        sse.ticket("ada", channels)
+
+
+def test_what_runs_after_the_routing_sees_no_ticket(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    seen: list[str] = []
+
+    @app.after_request
+    def note(response: Any) -> Any:
+        from flask import request
+
+        seen.extend([request.url, request.full_path, str(request.environ)])
+        return response
+
+    text = ticket_of(app)
+    seen.clear()
+    opens(app.test_client(), f"/stream?channels=club&ticket={text}")
+    app.test_client().get("/stream?channels=club&ticket=forged")
+    assert len(seen) == 6
+    for each in seen:
+        assert text not in each
+        assert "forged" not in each
+
+
+def test_replay_asks_as_a_new_stream_does(
+    club: tuple[Flask, SSEBlueprint], members: dict[str, Member]
+) -> None:
+    app, sse = club
+    client = app.test_client()
+    client.get("/login/ada")
+    with listening(client, "/stream?channels=club") as reader:
+        cursor = reader.next()["id"]
+    with app.app_context():
+        sse.publish("secret", channel="club")
+    members.clear()
+    for place in (f"&last_event_id={cursor}", "&last=5", "&last_event_id=earliest"):
+        assert refusal(client.get(f"/stream?channels=club{place}")) == (401, 1101)
+    assert refusal(client.get("/stream?channels=club", headers={"Last-Event-ID": cursor})) == (401, 1101)
+
+
+def test_a_stream_sets_no_cookie_and_is_kept_by_no_cache(club: tuple[Flask, SSEBlueprint]) -> None:
+    app, _ = club
+    client = app.test_client()
+    client.get("/login/ada")
+    with listening(client, "/stream?channels=club") as reader:
+        assert "Set-Cookie" not in reader.response.headers
+        assert {"no-store", "private"} <= set(reader.response.headers["Cache-Control"].split(", "))
+        assert "Cookie" in reader.response.vary
+
+
+# -- identities ---------------------------------------------------------------------------------------------
+
+
+def test_identify_may_return_an_identity(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    sse.identify(lambda request: Identity("ada", expires=time.time() + 60))
+    assert opens(app.test_client(), "/stream?channels=user:ada") == ["user:ada"]
+
+
+# -- origins ------------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_a_listed_origin_may_read_the_stream_and_its_refusals(make_app: MakeApp) -> None:
+    app, _ = make_app(cors_origins=[SHOP])
+    client = app.test_client()
+    for path in ("/stream", "/stream?channels=secret", "/stream/client/push-client.js"):
+        answer = client.get(path, headers={"Origin": SHOP})
+        assert answer.headers["Access-Control-Allow-Origin"] == SHOP
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+        assert "Origin" in answer.vary
+        answer.close()
+
+
+def test_a_page_of_another_origin_gets_no_stream(make_app: MakeApp) -> None:
+    app, _ = make_app(cors_origins=[SHOP])
+    for origin in ("https://evil.example", "null", SHOP + ".evil.example"):
+        answer = app.test_client().get("/stream", headers={"Origin": origin})
+        assert refusal(answer) == (403, 1201)
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "Origin" in answer.vary
+
+
+def test_the_apps_own_pages_need_no_leave(make_app: MakeApp) -> None:
+    app, _ = make_app(cors_origins=[SHOP])
+    client = app.test_client()
+    assert opens(client, "/stream") == ["sse"]
+    assert opens(client, "/stream", headers={"Origin": "http://localhost"}) == ["sse"]
+
+
+def test_a_preflight_is_answered_for_listed_origins_only(make_app: MakeApp) -> None:
+    app, _ = make_app(cors_origins=[SHOP])
+    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}
+    allowed = app.test_client().options("/stream", headers={"Origin": SHOP, **asked})
+    assert allowed.status_code == 200
+    assert "Last-Event-ID" in allowed.headers["Access-Control-Allow-Headers"]
+    refused = app.test_client().options("/stream", headers={"Origin": "https://evil.example", **asked})
+    assert not [name for name, _ in refused.headers if name.startswith("Access-Control-Allow")]
+
+
+def test_without_the_setting_nothing_is_said_of_origins(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    with listening(app.test_client(), "/stream", headers={"Origin": "https://evil.example"}) as reader:
+        names = {name for name, _ in reader.response.headers}
+        assert not [name for name in names if name.startswith("Access-Control")]
+        assert "Origin" not in reader.response.vary

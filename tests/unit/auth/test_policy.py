@@ -1,0 +1,104 @@
+"""Who may listen to what: public channels, one's own channel, and what the app allows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask_login import AnonymousUserMixin, UserMixin
+
+from flask_sse_push.auth.identity import user_id
+from flask_sse_push.auth.policy import ADVICE, check, may_listen
+from flask_sse_push.errors import ErrorCode, Refused
+
+
+class Member(UserMixin):  # type: ignore[misc]
+    """A user as flask-login has them."""
+
+    def __init__(self, id: object) -> None:
+        self.id = id
+
+
+def nobody_asked(user: Any, channel: str) -> bool:
+    raise AssertionError(f"asked about {channel}")
+
+
+@pytest.mark.parametrize(
+    ("user", "id"),
+    [
+        (None, None),
+        (AnonymousUserMixin(), None),
+        (Member(7), "7"),
+        (Member("ann"), "ann"),
+        (SimpleNamespace(id=7), "7"),
+        (SimpleNamespace(id=None), None),
+        (SimpleNamespace(get_id="no function", id=8), "8"),
+        ("ann", "ann"),
+        (7, "7"),
+    ],
+)
+def test_a_users_id_is_text(user: Any, id: str | None) -> None:
+    assert user_id(user) == id
+
+
+@pytest.mark.parametrize(
+    ("channel", "patterns", "open"),
+    [
+        ("sse", ("sse",), True),
+        ("news", ("sse",), False),
+        ("news", (), False),
+        ("news:uk", ("news:*",), True),
+        ("news", ("news:*",), False),
+        ("News", ("news",), False),
+        ("a", ("x", "[ab]"), True),
+        ("anything", ("*",), True),
+    ],
+)
+def test_a_public_channel_matches_a_pattern(channel: str, patterns: tuple[str, ...], open: bool) -> None:
+    assert may_listen(None, channel, patterns, None) is open
+
+
+def test_a_public_channel_is_open_without_asking_the_app() -> None:
+    assert may_listen(None, "sse", ("sse",), nobody_asked)
+
+
+@pytest.mark.parametrize("user", [Member(7), SimpleNamespace(id=7), "7", 7])
+def test_a_user_may_listen_to_the_channel_of_their_own(user: Any) -> None:
+    assert may_listen(user, "user:7", (), nobody_asked)
+    assert not may_listen(user, "user:77", (), None)
+    assert not may_listen(user, "user:*", (), None)
+
+
+@pytest.mark.parametrize("user", [None, AnonymousUserMixin(), SimpleNamespace(id=None)])
+def test_nobody_owns_a_channel(user: Any) -> None:
+    assert not may_listen(user, "user:None", (), None)
+    assert not may_listen(user, "user:", (), None)
+
+
+@pytest.mark.parametrize(("answer", "allowed"), [(True, True), (1, True), (False, False), (None, False)])
+def test_the_app_decides_about_all_else(answer: Any, allowed: bool) -> None:
+    asked = []
+
+    def authorize(user: Any, channel: str) -> bool:
+        asked.append((user, channel))
+        return answer  # type: ignore[no-any-return]
+
+    assert may_listen("ann", "staff", ("sse",), authorize) is allowed
+    assert asked == [("ann", "staff")]
+
+
+def test_a_request_passes_when_every_channel_is_allowed() -> None:
+    check("ann", ["sse", "user:ann", "staff"], ("sse",), lambda user, channel: channel == "staff")
+    check(None, [], (), None)
+
+
+def test_one_forbidden_channel_refuses_the_request_and_says_how_to_open_it() -> None:
+    with pytest.raises(Refused) as caught:
+        check("ann", ["sse", "user:bob", "staff"], ("sse",), lambda user, channel: channel == "staff")
+    refused = caught.value
+    assert (refused.status, refused.code) == (403, ErrorCode.PERMISSION_DENIED)
+    assert refused.details == {"channel": "user:bob"}
+    assert refused.message == f"listening to the channel 'user:bob' is not allowed; {ADVICE}"
+    assert "SSE_PUSH_PUBLIC_CHANNELS" in ADVICE
+    assert "@sse.authorize" in ADVICE

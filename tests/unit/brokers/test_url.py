@@ -1,0 +1,105 @@
+"""What broker URLs mean, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_sse_push import ConfigError
+from flask_sse_push.brokers.redis import cluster, sentinel
+from flask_sse_push.brokers.url import connect_broker
+from flask_sse_push.config import Settings, without_secret
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels", "name", "options", "sentinel_options"),
+    [
+        ("redis+sentinel://h1/shop", [("h1", 26379)], "shop", {}, {}),
+        (
+            "redis+sentinel://h1:1,h2,[::1]:3/shop/5",
+            [("h1", 1), ("h2", 26379), ("::1", 3)],
+            "shop",
+            {"db": 5},
+            {},
+        ),
+        ("redis+sentinel://h1/shop?db=3", [("h1", 26379)], "shop", {"db": 3}, {}),
+        (
+            "redis+sentinel://me:p%40ss@h1/my%20shop",
+            [("h1", 26379)],
+            "my shop",
+            {"username": "me", "password": "p@ss"},
+            {},
+        ),
+        (
+            "redis+sentinel://h1/shop?socket_timeout=3&sentinel_username=u&sentinel_password=a%2Fb",
+            [("h1", 26379)],
+            "shop",
+            {"socket_timeout": 3.0},
+            {"username": "u", "password": "a/b"},
+        ),
+    ],
+)
+def test_a_sentinel_url(
+    url: str, sentinels: list[Any], name: str, options: dict[str, Any], sentinel_options: dict[str, Any]
+) -> None:
+    service = sentinel.parse(url)
+    assert service.sentinels == sentinels
+    assert service.name == name
+    assert service.options == {"ssl": False, **options}
+    assert service.sentinel_options == {"ssl": False, **sentinel_options}
+
+
+def test_tls_is_for_the_sentinels_too() -> None:
+    service = sentinel.parse("rediss+sentinel://h1/shop?ssl_cert_reqs=none&sentinel_ssl_cert_reqs=none")
+    assert service.options == service.sentinel_options == {"ssl": True, "ssl_cert_reqs": "none"}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+def test_every_sentinel_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> None:
+    connect_broker(Settings(broker_url=f"{scheme}+sentinel://nowhere.invalid/shop")).close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://",
+        "redis+sentinel://h1",
+        "redis+sentinel://h1/",
+        "redis+sentinel:///shop",
+        "redis+sentinel://h1,,h2/shop",
+        "redis+sentinel://h1:port/shop",
+        "redis+sentinel://h1/shop/one",
+        "redis+sentinel://h1/shop?socket_timeout=soon",
+    ],
+)
+def test_a_wrong_sentinel_url_is_named_with_what_is_expected(url: str) -> None:
+    with pytest.raises(ConfigError, match="sentinel1:port,sentinel2/service/database"):
+        connect_broker(Settings(broker_url=url))
+
+
+def test_a_wrong_url_is_shown_without_its_secrets() -> None:
+    url = "redis+sentinel://user:secret@h1/shop/one?sentinel_password=another-secret"
+    assert without_secret(url) == "redis+sentinel://***@h1/shop/one?***"
+    with pytest.raises(ConfigError) as caught:
+        connect_broker(Settings(broker_url=url))
+    assert "secret" not in str(caught.value).replace("password", "")
+
+
+def test_a_cluster_url() -> None:
+    nodes = cluster.parse("rediss+cluster://me:p%40ss@h1:1,h2,[::1]:3/0?socket_timeout=3")
+    assert nodes.addresses == [("h1", 1), ("h2", 6379), ("::1", 3)]
+    assert nodes.options == {"ssl": True, "username": "me", "password": "p@ss", "socket_timeout": 3.0}
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+def test_every_cluster_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> None:
+    connect_broker(Settings(broker_url=f"{scheme}+cluster://nowhere.invalid")).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+cluster://", "redis+cluster://h1,,h2", "redis+cluster://h1/1", "redis+cluster://h1?db=2"]
+)
+def test_a_wrong_cluster_url_is_named_with_what_is_expected(url: str) -> None:
+    with pytest.raises(ConfigError, match="node1:port,node2"):
+        connect_broker(Settings(broker_url=url))

@@ -1,0 +1,128 @@
+"""The doctor's judgements that need no set-up: from facts to findings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_sse_push.cli.doctor import broker, connection, server, settings
+from flask_sse_push.cli.doctor.finding import BROKEN, OK, WARNING
+from flask_sse_push.config import Settings
+
+SETUP = server.Setup(
+    worker_class="gevent", workers=2, threads=1, connections=1000, graceful_timeout=30, preload=False,
+    tls=False, hooked=True, patched=True, late=[], files=65536,
+)  # fmt: skip
+
+REDIS = {
+    "redis_version": "7.0.15", "role": "master", "maxmemory": "0", "maxmemory-policy": "noeviction",
+    "client-output-buffer-limit": "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+    "appendonly": "yes", "save": "", "maxclients": "10000", "connected_clients": 5, "time": 1000.0,
+    "used_memory": 1,
+}  # fmt: skip
+
+
+def gauges(findings: Any) -> dict[str, str]:
+    """What is not well, by name; every finding says what, and why and what to do when it is not well."""
+    told = list(findings)
+    for each in told:
+        assert each.what
+        assert bool(each.why and each.advice) is (each.level != OK)
+    return {each.name: each.level for each in told if each.level != OK}
+
+
+def test_good_facts_have_no_findings() -> None:
+    assert gauges(server.examine_server(SETUP, Settings(broker_url="redis://x"))) == {}
+    assert gauges(broker.judge(REDIS, 1000.5)) == {}
+    assert gauges(settings.examine_settings(Settings(), {"SECRET_KEY": "x"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted", "found"),
+    [
+        ({"worker_class": "sync"}, {}, {"worker class": BROKEN, "taking over sockets": WARNING}),
+        ({"tls": True}, {}, {"taking over sockets": WARNING}),
+        (
+            {"tls": True, "connections": 100},
+            {},
+            {"taking over sockets": WARNING, "worker_connections": WARNING},
+        ),
+        ({"connections": 10}, {}, {"worker_connections": WARNING}),
+        ({"files": 1024}, {}, {"open files": WARNING}),
+        ({"files": 256}, {}, {"open files": BROKEN}),
+        ({"preload": True, "patched": False}, {}, {"monkey patching": BROKEN}),
+        ({"late": ["redis"]}, {}, {"monkey patching": BROKEN}),
+        ({"graceful_timeout": 10}, {"drain": 9.0}, {"graceful timeout": BROKEN}),
+        ({}, {"transport": "generator"}, {"taking over sockets": WARNING}),
+    ],
+)
+def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[str, str]) -> None:
+    told = gauges(server.examine_server(SETUP._replace(**change), Settings(broker_url="redis://x", **wanted)))
+    assert told == found
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"redis_version": "5.0.3"}, {"version": WARNING}),
+        ({"redis_version": "7.2.4", "valkey_version": "9.0.1"}, {}),
+        ({"role": "slave"}, {"role": BROKEN}),
+        ({"maxmemory": "1000", "maxmemory-policy": "volatile-ttl"}, {"eviction": BROKEN}),
+        ({"maxmemory": "1000", "used_memory": 950}, {"eviction": WARNING}),
+        ({"maxmemory": "1000"}, {}),
+        ({"client-output-buffer-limit": "pubsub 0 0 0"}, {}),
+        ({"client-output-buffer-limit": "pubsub 0 2000000 1"}, {"pub/sub buffer": WARNING}),
+        ({"client-output-buffer-limit": "pubsub 65536 0 1"}, {"pub/sub buffer": BROKEN}),
+        ({"appendonly": "no"}, {"persistence": WARNING}),
+        ({"connected_clients": 9999}, {"clients": BROKEN}),
+        ({"time": 990.0}, {"clock": WARNING}),
+    ],
+)
+def test_redis(change: dict[str, Any], found: dict[str, str]) -> None:
+    assert gauges(broker.judge({**REDIS, **change}, 1000.0)) == found
+
+
+def test_what_redis_does_not_tell_is_passed_over() -> None:
+    assert gauges(broker.judge({"redis_version": "7.0.0"}, 1000.0)) == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "config", "found"),
+    [
+        ({"heartbeat": 90.0}, {}, {"heartbeat": WARNING}),
+        ({"public_channels": ("*",)}, {}, {"public channels": WARNING}),
+        ({}, {"SECRET_KEY": None}, {"secret key": WARNING}),
+        ({"cors_origins": ("https://a.example",)}, {}, {"cookies of foreign pages": WARNING}),
+        (
+            {"cors_origins": ("https://a.example",)},
+            {"SESSION_COOKIE_SAMESITE": "None"},
+            {"cookies of foreign pages": BROKEN},
+        ),
+        (
+            {"cors_origins": ("https://a.example",)},
+            {"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True},
+            {},
+        ),
+    ],
+)
+def test_settings(wanted: dict[str, Any], config: dict[str, Any], found: dict[str, str]) -> None:
+    assert gauges(settings.examine_settings(Settings(**wanted), {"SECRET_KEY": "x", **config})) == found
+
+
+def test_a_slow_first_event_is_worth_a_look() -> None:
+    opening = connection.Opening(200, {"content-type": "text/event-stream"}, 0.1, 2.0, "e-1", {}, "")
+    assert gauges(connection.judge("http://x", opening)) == {"buffering": WARNING}
+    refused = opening._replace(status=403, body='{"message": "not yours"}')
+    [finding] = connection.judge("http://x", refused)
+    assert finding.level == WARNING
+    assert "not yours" in finding.what
+
+
+def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    found = server.load("-w 3")
+    assert isinstance(found, server.Setup), found
+    assert (found.worker_class, found.workers, found.patched) == ("sync", 3, False)
+    assert isinstance(server.load("--no-such-option"), str)

@@ -1,0 +1,594 @@
+"""The timeline by hand: a real broker, a real fetcher, and every step in the order the test wants."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_sse_push.brokers.base import Bounds, Echo, LinkMessage, LiveEvent, Subscribed
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.errors import BrokerUnavailable
+from flask_sse_push.history import fetcher as fetcher_module
+from flask_sse_push.history.channel_cache import Coverage
+from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
+from flask_sse_push.history.history_cache import Dispatch, HistoryCache
+from flask_sse_push.history.position import Gap, StartPoint
+from flask_sse_push.history.shard_recovery import ShardRecovery
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.cursor import EARLIEST, Cursor
+from flask_sse_push.protocol.entry import Entry, Publication
+
+
+class Flaky(MemoryBroker):
+    """A memory broker that can be out of reach, or lose its data."""
+
+    reachable = True
+
+    def history(self, *args: object) -> object:  # type: ignore[override]
+        if not self.reachable:
+            raise BrokerUnavailable("out of reach")
+        return super().history(*args)  # type: ignore[arg-type]
+
+    def forget_all(self) -> None:
+        """What FLUSHALL does: subscriptions stay."""
+        self._epoch, self._last, self._horizon = f"{self._epoch}x", 0, 0
+        self._heads.clear()
+        self._lists.clear()
+
+
+class Bench:
+    """A timeline with its link and its fetcher, each moved by hand."""
+
+    def __init__(self, *names: str, size: int = 100, keep_bytes: int = 10**6) -> None:
+        self.broker = Flaky(Bounds(size, 3600.0))
+        self.answers: list[HistoryReply] = []
+        self.fetcher = HistoryFetcher(self.broker, "w", self.answers.append, 5)
+        self.history_cache = HistoryCache(self.fetcher, size, keep_bytes)
+        self.link = self.broker.link("w")
+        if names:
+            self.join(*names)
+            self.run()
+
+    def join(self, *names: str) -> None:
+        """A stream comes that wants these channels."""
+        fresh = [name for name in names if self.history_cache.enter(name)]
+        self.link.subscribe(fresh)
+
+    def publish(self, *names: str) -> int:
+        return self.broker.publish([Publication(b"data: x\n\n", names)])[0].id
+
+    def signals(self) -> list[LinkMessage]:
+        return self.link.read(0)
+
+    def hear(self) -> Dispatch:
+        return self.history_cache.take([self.signals()])
+
+    def fetch(self) -> HistoryReply:
+        self.fetcher._fetch()
+        return self.answers.pop(0)
+
+    def run(self) -> list[Dispatch]:
+        """Everything that can happen now; what was dispatched."""
+        dispatches = [self.hear()]
+        for _ in range(2):
+            while self.fetcher._queued:
+                dispatches.append(self.history_cache.take([self.fetch(), self.signals()]))
+            dispatches.append(
+                self.history_cache.take([self.fetch(), self.signals()])
+            )  # a probe, which may tell news
+        return dispatches
+
+    def cut(self) -> Dispatch:
+        """The link breaks and loses what was under way; a new one is asked for the same channels."""
+        self.link.close()
+        dispatch = self.history_cache.take([None])
+        self.link = self.broker.link("w")
+        return dispatch
+
+    def reconnect(self) -> list[Dispatch]:
+        self.link.subscribe(list(self.history_cache.caches))
+        return self.run()
+
+    def known(self, name: str) -> list[int]:
+        return [entry.id for entry in self.history_cache.caches[name].entries]
+
+    def begins(self, *names: str) -> bool:
+        """Whether a live stream of these channels may begin."""
+        return not self.history_cache.blocks(ShardRecovery(names, StartPoint()))
+
+    @property
+    def position(self) -> int:
+        return self.history_cache.snapshot().position
+
+
+def ids(*dispatches: Dispatch) -> list[int]:
+    return [entry.id for dispatch in dispatches for _, entry in dispatch.entries]
+
+
+def follows(bench: Bench, name: str) -> bool:
+    """Whether a new event of the channel is dispatched."""
+    new = bench.publish(name)
+    return ids(*bench.run()) == [new]
+
+
+# -- joining -------------------------------------------------------------------------------------------------
+
+
+def test_a_first_channel_is_ready_when_its_history_and_the_echo_have_come() -> None:
+    bench = Bench()
+    bench.publish("a")
+    bench.join("a")
+    assert not bench.begins("a")
+    bench.hear()
+    answer = bench.fetch()
+    bench.history_cache.take([answer])
+    assert not bench.begins("a"), "the link has not reached the moment of the answer"
+    bench.hear()
+    assert bench.begins("a")
+    assert bench.position == answer.history.last
+    assert follows(bench, "a")
+
+
+def test_the_echo_may_come_before_its_answer() -> None:
+    bench = Bench()
+    bench.join("a")
+    bench.hear()
+    answer = bench.fetch()
+    bench.hear()
+    assert not bench.begins("a")
+    bench.history_cache.take([answer])
+    assert bench.position == answer.history.last
+
+
+def test_a_second_user_of_a_channel_asks_nothing() -> None:
+    bench = Bench("a")
+    assert not bench.history_cache.enter("a")
+    assert bench.begins("a")
+
+
+@pytest.mark.parametrize(
+    "snapshot", ["before subscribing", "before the history", "before the echo", "after it"]
+)
+def test_an_event_published_while_a_channel_joins_is_known_once(snapshot: str) -> None:
+    bench = Bench("other")
+    published = []
+    if snapshot == "before subscribing":
+        published.append(bench.publish("a"))
+    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, bench.position))))
+    bench.join("a")
+    bench.history_cache.blocks(shard_recovery)
+    bench.hear()
+    if snapshot == "before the history":
+        published.append(bench.publish("a"))
+    answer = bench.fetch()
+    if snapshot == "before the echo":
+        published.append(bench.publish("a"))
+    bench.history_cache.take([bench.signals(), answer])
+    if snapshot == "after it":
+        published.append(bench.publish("a"))
+        bench.hear()
+    assert bench.known("a") == published
+    assert not bench.history_cache.blocks(shard_recovery)
+    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert [
+        entry.id for entry in shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    ] == published
+    assert follows(bench, "a")
+
+
+def test_a_channel_that_joins_late_does_not_hold_the_others() -> None:
+    bench = Bench("a")
+    bench.join("b")
+    first = bench.publish("a")
+    assert ids(bench.hear()) == [first]
+
+
+def test_a_channel_let_go_and_taken_again_follows_again() -> None:
+    bench = Bench("other")
+    bench.broker.reachable = False
+    bench.join("a")
+    bench.hear()
+    assert not bench.begins("a")
+    bench.history_cache.exit("a", now=0.0)
+    assert bench.history_cache.forget_idle(0.0) == ["a"]  # its ask still waits for the broker
+    bench.link.unsubscribe(["a"])
+    bench.broker.reachable = True
+    bench.history_cache.enter("a")
+    old = bench.fetch()  # from before the second SUBSCRIBE
+    bench.history_cache.take([old, bench.signals()])
+    missed = bench.publish("a")
+    assert not bench.begins("a"), "what the old ask brought is not live"
+    bench.link.subscribe(["a"])
+    bench.run()
+    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, old.history.last))))
+    while bench.history_cache.blocks(shard_recovery):
+        bench.run()
+    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert [
+        entry.id for entry in shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    ] == [missed]
+    assert follows(bench, "a")
+
+
+# -- a lost link ---------------------------------------------------------------------------------------------
+
+
+def test_what_was_published_while_the_link_was_lost_goes_out_once_in_the_order_of_ids() -> None:
+    bench = Bench("a", "b", BROADCAST)
+    before = bench.publish("a")
+    assert ids(bench.hear()) == [before]
+    bench.cut()
+    missed = [bench.publish(name) for name in ("b", "a", BROADCAST, "a", "b")]
+    dispatches = bench.reconnect()
+    assert ids(*dispatches) == missed
+    assert all(dispatch.lost == {} and not dispatch.new_epoch for dispatch in dispatches)
+    assert follows(bench, "a")
+
+
+def test_nothing_goes_out_while_held_and_the_position_stands_still() -> None:
+    bench = Bench("a", "b")
+    position = bench.position
+    bench.cut()
+    early = bench.publish("a")
+    bench.link.subscribe(["a", "b"])
+    late = bench.publish("b")
+    assert ids(bench.hear()) == []
+    answer = bench.fetch()
+    later = bench.publish("a")
+    assert bench.position == position
+    assert ids(bench.hear()) == []
+    assert ids(bench.history_cache.take([answer])) == [early, late, later]
+    assert bench.position == later
+
+
+def test_all_parts_of_a_big_resync_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("a", "b", "c")
+    monkeypatch.setattr(fetcher_module, "MAX_AT_ONCE", 1)
+    bench.cut()
+    bench.link.subscribe(["a", "b", "c"])
+    published = []
+    for _ in range(3):
+        published += [bench.publish(name) for name in "cab"]
+        assert ids(bench.hear()) == []
+        last = bench.fetch()
+        if bench.fetcher._queued:
+            assert ids(bench.history_cache.take([last])) == []
+    assert ids(bench.history_cache.take([bench.signals(), last])) == published
+
+
+def test_an_event_heard_before_the_link_broke_is_not_sent_again() -> None:
+    bench = Bench("a")
+    first = bench.publish("a")
+    signals = bench.signals()
+    bench.link.close()
+    bench.link = bench.broker.link("w")
+    second = bench.publish("a")
+    dispatch = bench.history_cache.take([signals, None])
+    assert ids(dispatch, *bench.reconnect()) == [first, second]
+
+
+def test_a_link_that_breaks_again_while_reading_anew_costs_nothing() -> None:
+    bench = Bench("a", "b")
+    bench.cut()
+    missed = [bench.publish("a"), bench.publish("b")]
+    bench.link.subscribe(["a", "b"])
+    bench.hear()
+    void = bench.fetch()
+    bench.cut()
+    assert ids(bench.history_cache.take([void])) == []
+    missed.append(bench.publish("a"))
+    assert ids(*bench.reconnect()) == missed
+
+
+def test_only_what_the_broker_lost_is_told_as_lost() -> None:
+    bench = Bench("a", "b", size=3)
+    bench.cut()
+    in_a = [bench.publish("a") for _ in range(5)]
+    in_b = bench.publish("b")
+    dispatches = bench.reconnect()
+    assert [list(dispatch.lost) for dispatch in dispatches if dispatch.lost] == [["a"]]
+    assert ids(*dispatches) == [*in_a[-3:], in_b]
+
+
+@pytest.mark.parametrize("later", [0, 2])
+def test_an_event_that_the_link_never_brought_is_found_when_all_is_read_again(later: int) -> None:
+    """No broker does that. Should one, or should we, it is told instead of lost."""
+    bench = Bench("a", "b")
+    heard = bench.publish("a")
+    bench.hear()
+    bench.publish("a")
+    bench.signals()  # and nobody is told
+    passed = bench.publish("b")
+    bench.hear()
+    assert bench.position == passed
+    bench.cut()
+    published = [bench.publish("a") for _ in range(later)]
+    dispatches = bench.reconnect()
+    assert ids(*dispatches) == published
+    assert [gap for each in dispatches for gap in each.lost.values()] == [Gap("a", heard, passed)]
+
+
+def test_a_loss_is_told_once_however_often_the_link_breaks() -> None:
+    bench = Bench("a", "b", size=3)
+    bench.cut()
+    for _ in range(5):
+        bench.publish("a")
+    bench.link.subscribe(["a"])  # b is not confirmed yet, so the hold lasts
+    bench.hear()
+    bench.history_cache.take([bench.fetch(), bench.signals()])
+    bench.cut()
+    for _ in range(5):
+        bench.publish("a")
+    dispatches = bench.reconnect()
+    assert [list(dispatch.lost) for dispatch in dispatches if dispatch.lost] == [["a"]]
+
+
+def test_a_call_that_failed_with_the_old_link_is_not_taken_for_one_of_the_new() -> None:
+    bench = Bench("other")
+    bench.join("a")
+    bench.hear()
+    asks = bench.fetcher._next_asks()  # the call is under way when the link breaks
+    bench.cut()
+    for name, wishes in asks.items():  # and fails: the fetcher queues them again
+        for ask in wishes:
+            bench.fetcher.submit(name, ask)
+    early = bench.fetch()  # the new link has not confirmed the channel
+    bench.history_cache.take([early, bench.signals()])
+    joined = bench.begins("a")
+    missed = bench.publish("a")
+    dispatched = ids(*bench.reconnect())
+    assert not joined or missed in dispatched, "a stream went live on a channel that was not subscribed"
+
+
+# -- holes ---------------------------------------------------------------------------------------------------
+
+
+def without(signals: list[LinkMessage], id: int) -> list[LinkMessage]:
+    """The signals, but one event's announcements."""
+    return [s for s in signals if not (isinstance(s, LiveEvent) and Entry.parse(s.stored).id == id)]
+
+
+def test_a_hole_in_the_chain_is_filled_before_anything_goes_on() -> None:
+    bench = Bench("a", "b")
+    hole, shown, other = bench.publish("a"), bench.publish("a"), bench.publish("b")
+    assert ids(bench.history_cache.take([without(bench.signals(), hole)])) == []
+    assert ids(*bench.run()) == [hole, shown, other]
+
+
+def test_a_hole_seen_too_late_to_be_filled_is_told_as_a_loss() -> None:
+    bench = Bench("a", "b")
+    hole, other = bench.publish("a"), bench.publish("b")
+    assert ids(bench.history_cache.take([without(bench.signals(), hole)])) == [other]
+    shown = bench.publish("a")  # its `prev` tells; but the cursors have passed the hole
+    dispatches = bench.run()
+    assert shown in ids(*dispatches)
+    told = [name for dispatch in dispatches for name in dispatch.lost]
+    assert told == ["a"] or hole in ids(*dispatches)
+
+
+def test_a_hole_among_what_waits_for_the_history_is_filled() -> None:
+    bench = Bench("a")
+    bench.cut()
+    bench.link.subscribe(["a"])
+    bench.hear()
+    answer = bench.fetch()
+    hole, shown = bench.publish("a"), bench.publish("a")
+    assert ids(bench.history_cache.take([without(bench.signals(), hole), answer])) == []
+    assert ids(*bench.run()) == [hole, shown]
+
+
+def test_a_message_that_is_no_event_is_passed_over() -> None:
+    bench = Bench("a")
+    new = bench.publish("a")
+    junk = [
+        LiveEvent("a", stored) for stored in (b"", b"junk", b"e 1 x -\n", b"\xff 1 2 -\n", b"e 1 0 t=x\n")
+    ]
+    assert ids(bench.history_cache.take([[*junk, *bench.signals(), LiveEvent("nobody's", b"x")]])) == [new]
+
+
+# -- epochs --------------------------------------------------------------------------------------------------
+
+
+def test_a_new_epoch_is_told_before_its_events() -> None:
+    bench = Bench("a", "b")
+    before = bench.history_cache.snapshot()
+    bench.broker.forget_all()
+    first = bench.publish("a")
+    dispatches = bench.run()
+    assert [dispatch.new_epoch for dispatch in dispatches].count(True) == 1
+    after = bench.history_cache.snapshot()
+    assert after.epoch != before.epoch
+    assert first < after.base <= after.position, "the reset stands for all that came before it"
+    assert ids(*dispatches) == []
+    assert follows(bench, "a")
+
+
+def test_a_new_epoch_may_have_lower_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("a")
+    old = bench.position
+    bench.broker.forget_all()
+    monkeypatch.setattr("flask_sse_push.brokers.memory.time.time_ns", lambda: 1_000_000_000)
+    bench.run()
+    assert bench.position < old
+    assert follows(bench, "a")
+
+
+def test_events_between_the_parts_of_a_new_epoch_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("a", "b")
+    monkeypatch.setattr(fetcher_module, "MAX_AT_ONCE", 1)
+    bench.broker.forget_all()
+    bench.fetcher._fetch()  # a probe, which tells of the epoch
+    published: list[int] = []
+    dispatches = [bench.history_cache.take([bench.answers.pop(), bench.signals()])]
+    while bench.fetcher._queued:
+        dispatches.append(bench.history_cache.take([bench.fetch(), bench.signals()]))
+        published += [bench.publish("a"), bench.publish("b")]
+    dispatches += bench.run()
+    base = bench.history_cache.snapshot().base
+    assert ids(*dispatches) == [id for id in published if id > base]
+    assert [dispatch.new_epoch for dispatch in dispatches].count(True) == 1
+
+
+def test_an_epoch_lost_before_the_first_answer_leaves_nobody_waiting() -> None:
+    bench = Bench()
+    bench.join("a")
+    bench.hear()
+    void = bench.fetch()
+    bench.broker.forget_all()
+    bench.broker.probe("w")
+    bench.history_cache.take([bench.signals(), void])
+    bench.run()
+    assert bench.begins("a")
+    assert follows(bench, "a")
+
+
+def test_streams_wait_until_the_old_ones_know_of_a_new_epoch() -> None:
+    bench = Bench("a", "b")
+    told = bench.history_cache.told()
+    bench.broker.forget_all()
+    bench.broker.probe("w")
+    bench.hear()
+    while bench.fetcher._queued and not bench.history_cache._new_epoch:
+        bench.history_cache.take([bench.fetch(), bench.signals()])
+    if bench.history_cache._new_epoch:
+        assert bench.history_cache.told() == told
+        assert not bench.begins("a")
+    bench.run()
+    assert bench.history_cache.told() == bench.history_cache.snapshot()
+    assert bench.begins("a")
+
+
+# -- what is void --------------------------------------------------------------------------------------------
+
+
+def test_an_answer_from_before_the_link_was_lost_is_asked_for_again() -> None:
+    bench = Bench("a")
+    first = bench.publish("a")
+    bench.hear()
+    shard_recovery = ShardRecovery(("a",), StartPoint(EARLIEST))
+    bench.history_cache.caches["a"].trim(0, 0)
+    assert bench.history_cache.blocks(shard_recovery)
+    void = bench.fetch()
+    bench.cut()
+    assert ids(bench.history_cache.take([void])) == []
+    assert bench.history_cache.caches["a"].reach(0) is Coverage.ABSENT
+    bench.reconnect()
+    assert not bench.history_cache.blocks(shard_recovery)
+    assert bench.known("a") == [first]
+
+
+def test_a_channel_confirmed_again_is_read_again() -> None:
+    bench = Bench("a", "b")
+    signals = bench.signals()
+    missed = bench.publish("a")
+    lost = bench.signals()
+    assert any(isinstance(signal, LiveEvent) for signal in lost)
+    assert ids(bench.history_cache.take([[*signals, Subscribed("a")]])) == []
+    assert ids(*bench.run()) == [missed]
+
+
+def test_a_channel_confirmed_twice_for_no_reason_doubles_nothing() -> None:
+    bench = Bench("a")
+    first = bench.publish("a")
+    dispatches = [bench.history_cache.take([[*bench.signals(), Subscribed("a")]])]
+    second = bench.publish("a")
+    dispatches += bench.run()
+    assert ids(*dispatches) == [first, second]
+    assert follows(bench, "a")
+
+
+def test_a_confirmation_of_a_channel_let_go_is_passed_over() -> None:
+    bench = Bench("a")
+    assert bench.history_cache.take([[Subscribed("gone")]]) == Dispatch([], {}, False)
+
+
+# -- events in several channels ------------------------------------------------------------------------------
+
+
+def test_the_position_waits_for_the_other_announcements_of_a_shared_event() -> None:
+    bench = Bench("a", "b")
+    shared = bench.publish("a", "b")
+    in_a, in_b = bench.signals()
+    assert ids(bench.history_cache.take([[in_a]])) == [shared]
+    assert bench.position == shared - 1
+    assert bench.history_cache.snapshot().seen == shared
+    assert ids(bench.history_cache.take([[in_b]])) == [shared]
+    assert bench.position == shared - 1
+    after = bench.publish("b")
+    assert ids(bench.hear()) == [after]
+    assert bench.position == after
+
+
+def test_a_stream_that_comes_between_two_announcements_gets_the_event_once() -> None:
+    bench = Bench("a", "b")
+    start = bench.position
+    shared = bench.publish("a", "b")
+    in_a, in_b = bench.signals()
+    bench.history_cache.take([[in_a]])
+    shard_recovery = ShardRecovery(("b", "a"), StartPoint(str(Cursor(bench.broker._epoch, start))))
+    assert not bench.history_cache.blocks(shard_recovery)
+    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
+    taken = shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    bench.history_cache.take([[in_b]])
+    taken += shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert [entry.id for entry in taken] == [shared]
+
+
+def test_a_client_with_the_cursor_of_a_shared_event_is_not_refused() -> None:
+    bench = Bench("a", BROADCAST)
+    shared = bench.publish("a", "b")
+    bench.hear()
+    assert bench.position == shared - 1
+    shard_recovery = ShardRecovery(("a", BROADCAST), StartPoint(str(Cursor(bench.broker._epoch, shared))))
+    for _ in range(3):  # a transport asks again and again
+        assert bench.history_cache.blocks(shard_recovery)
+    bench.run()
+    assert not bench.history_cache.blocks(shard_recovery)
+    opening, reset = shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert (opening.resumed, reset) == (True, None)
+
+
+def test_a_shared_event_that_was_cut_in_two_goes_out_once_for_each_channel() -> None:
+    bench = Bench("a", "b")
+    shared = bench.publish("a", "b")
+    in_a = bench.signals()[:1]
+    dispatches = [bench.history_cache.take([in_a, None])]
+    bench.link.close()
+    bench.link = bench.broker.link("w")
+    dispatches += bench.reconnect()
+    pairs = [(cache, entry.id) for dispatch in dispatches for cache, entry in dispatch.entries]
+    caches = bench.history_cache.caches
+    assert (caches["b"], shared) in pairs
+    assert (caches["a"], shared) in pairs
+    assert {id for _, id in pairs} == {shared}
+
+
+# -- positions -----------------------------------------------------------------------------------------------
+
+
+def test_an_echo_moves_the_position_of_a_quiet_worker() -> None:
+    bench = Bench("a")
+    snapshot = bench.broker.probe("w")
+    assert ids(bench.hear()) == []
+    assert bench.position == snapshot.id
+
+
+def test_an_echo_of_the_past_moves_nothing() -> None:
+    bench = Bench("a")
+    position = bench.position
+    bench.history_cache.take([[Echo(bench.broker._epoch, position - 5)]])
+    assert bench.position == position
+
+
+def test_a_replica_is_trimmed_and_reads_back_what_a_cursor_asks_for() -> None:
+    bench = Bench("a", keep_bytes=200)
+    start = bench.position
+    published = [bench.publish("a") for _ in range(30)]
+    bench.hear()
+    assert len(bench.known("a")) < 30
+    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, start))))
+    assert bench.history_cache.blocks(shard_recovery)
+    bench.run()
+    assert not bench.history_cache.blocks(shard_recovery)
+    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
+    taken = shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert [entry.id for entry in taken] == published

@@ -1,0 +1,42 @@
+"""The reader: which confirmations of subscriptions count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask_sse_push.brokers.base import Bounds, Link, LinkMessage, Subscribed
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.history.link import LinkReader
+
+
+class Wire(Link):
+    """A link that takes everything down and answers nothing."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, ...]] = []
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        self.sent.append(("subscribe", *channels))
+
+    def unsubscribe(self, channels: Sequence[str]) -> None:
+        self.sent.append(("unsubscribe", *channels))
+
+    def read(self, timeout: float) -> list[LinkMessage]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def test_of_several_subscriptions_of_a_channel_the_newest_one_counts() -> None:
+    reader, wire = LinkReader(MemoryBroker(Bounds(10, 60.0)), "inbox", lambda item: None, 10.0), Wire()
+    for effect in (reader.subscribe, reader.unsubscribe, reader.subscribe):
+        effect(["a"])
+        reader._apply_changes(wire)
+    assert wire.sent == [("subscribe", "a"), ("unsubscribe", "a"), ("subscribe", "a")]
+    joined: list[LinkMessage] = [Subscribed("a")]
+    assert reader._tick_off(joined, 0.0) == []  # what was published after the second act was not heard
+    assert reader._unconfirmed
+    assert reader._tick_off(joined, 0.0) == joined
+    assert not reader._unconfirmed
+    assert reader._tick_off(joined, 0.0) == joined  # not of our asking: whoever gets it reads all again

@@ -1,0 +1,82 @@
+"""Defects that were found once, each with the smallest case that shows it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from flask_sse_push.brokers.base import Bounds, channel_history
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.history.channel_cache import ChannelCache, Coverage
+from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
+from flask_sse_push.history.history_cache import HistoryCache
+from flask_sse_push.history.position import Snapshot, StartPoint
+from flask_sse_push.history.shard_recovery import ShardRecovery
+from flask_sse_push.protocol.channel import checked_channel
+from flask_sse_push.protocol.entry import Entry, Publication
+from flask_sse_push.protocol.event import checked_once, make_event
+from flask_sse_push.protocol.frames import event_body
+
+
+def test_a_wish_widened_while_its_call_is_under_way_is_not_taken_for_a_loss() -> None:
+    broker = MemoryBroker(Bounds(100, 3600.0))
+    first, _ = (broker.publish([Publication(b"data: x\n\n", ("a",))])[0] for _ in range(2))
+    fetcher = HistoryFetcher(broker, "w", lambda answer: None, 5)
+    link = broker.link("w")
+    history_cache = HistoryCache(fetcher, 100, 10**6)
+    history_cache.enter("a")
+    link.subscribe(["a"])
+    history_cache.take([link.read(0)])
+    asks = fetcher._next_asks()
+    after = {name: min(ask.after for ask in wishes) for name, wishes in asks.items()}
+    history = broker.history(after, "w")
+    history_cache.enter("a")
+    assert history_cache.blocks(
+        ShardRecovery(("a",), StartPoint(str(first)))
+    )  # widens the ask that is under way
+    history_cache.take(
+        [HistoryReply(fetcher.generation, asks, after, frozenset(asks), history), link.read(0)]
+    )
+    assert history_cache.caches["a"].reach(first.id) is Coverage.ABSENT
+
+
+def test_a_horizon_beyond_a_channels_first_event_takes_nothing_from_it() -> None:
+    entries = [Entry("ab", id, prev, b"data: x\n\n") for id, prev in ((100, -7), (150, 100), (250, 150))]
+    found = channel_history(0, entries, 250, horizon=200)
+    assert (found.start, [entry.id for entry in found.entries]) == (7, [100, 150, 250])
+
+
+def test_a_hole_in_the_middle_of_a_list_is_found() -> None:
+    entries = [Entry("ab", id, prev, b"data: x\n\n") for id, prev in ((100, 90), (250, 150))]
+    found = channel_history(95, entries, 250, horizon=0)
+    assert (found.start, [entry.id for entry in found.entries]) == (150, [250])
+
+
+class Evil(str):
+    """A string that shows another face when it is formatted."""
+
+    def __format__(self, spec: str) -> str:
+        return "x\ndata: injected"
+
+    __str__ = __repr__ = lambda self: "x\ndata: injected"
+
+
+class Name(str, Enum):
+    NEWS = "news"
+
+
+def test_subclasses_of_str_go_out_as_their_characters() -> None:
+    assert event_body(make_event(Evil("text"), Evil("kind"))) == b"event: kind\ndata: text\n\n"
+    assert event_body(make_event(Name.NEWS, Name.NEWS)) == b"event: news\ndata: news\n\n"
+    for check in (checked_channel, checked_once):
+        assert type(check(Name.NEWS)) is str
+        assert f"{check(Evil('news'))}" == "news"
+
+
+def test_the_newest_events_are_counted_without_expired_ones() -> None:
+    cache = ChannelCache(100)
+    entries = [Entry("ab", n, n - 1, b"", expires=50 if n > 3 else 0) for n in range(1, 6)]
+    cache.adopt(channel_history(0, entries, 5, 0), asked=0, last=60, known=0)
+    shard_recovery = ShardRecovery(("a",), StartPoint(newest=2))
+    snapshot = Snapshot("ab", 60, 60)
+    shard_recovery.begin({"a": cache}, snapshot)
+    assert [entry.id for entry in shard_recovery.take({"a": cache}, snapshot)] == [2, 3]

@@ -1,0 +1,121 @@
+"""Commands: how they travel, and how a worker finds them among its events."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from flask_sse_push.errors import InvalidEvent
+from flask_sse_push.history.channel_cache import ChannelCache
+from flask_sse_push.hub.commands import Commands, Effect
+from flask_sse_push.protocol.channel import checked_channel
+from flask_sse_push.protocol.command import (
+    COMMAND_CHANNEL,
+    MAX_COMMAND,
+    Command,
+    command_publication,
+    parse_command,
+)
+from flask_sse_push.protocol.entry import Entry
+
+
+def entry(id: int, body: bytes) -> Entry:
+    return Entry("e", id, 0, body)
+
+
+def command(id: int, name: str = "go") -> Entry:
+    return entry(id, command_publication(Command(name, {})).body)
+
+
+def test_a_command_comes_out_as_it_went_in() -> None:
+    sent = Command("do", {"who": "line\nend: ü", "list": [1, None, True]})
+    going = command_publication(sent)
+    assert going.channels == (COMMAND_CHANNEL,)
+    assert parse_command(entry(1, going.body)) == sent
+
+
+def test_its_channel_cannot_be_asked_for_or_published_to() -> None:
+    with pytest.raises(InvalidEvent, match="forbidden character"):
+        checked_channel(COMMAND_CHANNEL)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'["a", 5]', b"\xff", b"data: x\n\n", b"null"])
+def test_what_is_no_command_is_told_in_the_log_and_passed_over(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert parse_command(entry(1, body)) is None
+    assert "no command of ours" in caplog.text
+
+
+def test_a_command_that_json_cannot_hold_or_is_too_long_is_refused() -> None:
+    with pytest.raises(InvalidEvent, match="of type set"):
+        command_publication(Command("do", {"who": {1}}))
+    with pytest.raises(InvalidEvent, match=f"at most {MAX_COMMAND}"):
+        command_publication(Command("do", {"who": "x" * MAX_COMMAND}))
+
+
+def test_entries_are_split_at_the_commands_among_them() -> None:
+    commands, control, news = Commands(), ChannelCache(10), ChannelCache(10)
+    entries = [(news, entry(1, b"a")), (control, command(2)), (control, command(3, "stop"))]
+    entries.append((news, entry(4, b"b")))
+    control.head = 3
+    assert list(commands.pieces(control, entries)) == [
+        (entries[:1], Command("go", {})),
+        ([], Command("stop", {})),
+        (entries[3:], None),
+    ]
+
+
+def test_entries_without_a_command_stay_in_one_piece_and_are_not_looked_through() -> None:
+    commands, control, news = Commands(), ChannelCache(10), ChannelCache(10)
+    control.head = 7
+    list(commands.pieces(control, [(news, entry(8, b"a"))]))
+    untouchable = [object()]
+    assert list(commands.pieces(control, untouchable)) == [(untouchable, None)]  # type: ignore[arg-type]
+    assert list(commands.pieces(None, untouchable)) == [(untouchable, None)]  # type: ignore[arg-type]
+
+
+def test_commands_held_back_are_found_when_they_go_out() -> None:
+    commands, control = Commands(), ChannelCache(10)
+    control.head = 7
+    assert list(commands.pieces(control, [])) == [([], None)]
+    pieces = list(commands.pieces(control, [(control, command(7))]))
+    assert [found for _, found in pieces] == [Command("go", {}), None]
+
+
+def test_a_handler_gets_the_arguments_and_its_acts_are_returned() -> None:
+    commands = Commands()
+    done: list[object] = []
+
+    def effect() -> None:
+        done.append("acted")
+
+    def handler(arguments: object) -> list[Effect]:
+        done.append(arguments)
+        return [effect]
+
+    commands.on("go", handler)
+    assert commands.run(Command("go", {"n": 1})) == [effect]
+    assert done == [{"n": 1}]
+
+
+def test_an_unknown_command_and_a_failing_handler_are_told_in_the_log_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    commands = Commands()
+    commands.on("break", lambda arguments: [arguments["nothing"]])
+    with caplog.at_level(logging.WARNING):
+        assert commands.run(Command("fly", {})) == []
+        assert commands.run(Command("break", {})) == []
+    assert "'fly' is not known" in caplog.text
+    assert "'break' failed" in caplog.text
+
+
+def test_disconnect_must_say_which_streams() -> None:
+    announcer = MessageAnnouncer.from_url("memory://")
+    with pytest.raises(InvalidEvent, match="needs a user_id, a connection or a channel"):
+        announcer.disconnect()
+    with pytest.raises(InvalidEvent, match="channel"):
+        announcer.disconnect(channel="*")

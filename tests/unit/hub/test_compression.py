@@ -1,0 +1,318 @@
+"""Compressed streams: whatever is sent to whom and when, each chunk gives its text at once, and only that."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import time
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from werkzeug.datastructures import Accept
+from werkzeug.http import parse_accept_header
+
+from flask_sse_push.history.channel_cache import ChannelCache
+from flask_sse_push.hub import compression
+from flask_sse_push.hub.compression import StreamCompression, WindowPool, block, shift
+from flask_sse_push.hub.group import Chunks, Group
+from flask_sse_push.hub.stream import Stream
+from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.cursor import Cursor
+from flask_sse_push.protocol.entry import Entry
+from flask_sse_push.protocol.event import make_event
+from flask_sse_push.protocol.frames import event_body, heartbeat_frame
+from flask_sse_push.web.query import accepts_gzip
+
+CLOSE = b"event: sse.close\ndata: {}\n\n"
+
+
+class Client(Stream):
+    """A stream whose client inflates each chunk as it comes, and notes what it is to read."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, None, ("a",))
+        self.compression = StreamCompression()
+        self.body = b""
+        self.due = b""
+        self.slow: list[bytes] | None = None  # what waits for it
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._read = b""
+
+    def write(self, chunk: bytes) -> None:
+        if self.slow is not None:
+            self.slow.append(chunk)
+            return
+        self.body += chunk
+        self._read += self._inflate.decompress(chunk)
+
+    def catch_up(self) -> None:
+        waiting, self.slow = self.slow or [], None
+        self.write(b"".join(waiting))
+
+    def report(self, frames: bytes) -> None:
+        """Something for this stream alone."""
+        self.due += frames
+        self.write(self.own(frames))
+
+    def check(self) -> None:
+        if self.slow is None:
+            assert self._read == self.due
+
+    def end(self, frame: bytes) -> None:
+        assert self.compression is not None
+        self.catch_up()
+        self.due += frame
+        self.compression.freeze()
+        self.write(self.compression.last(frame))
+        self.check()
+        assert self._inflate.eof
+        assert gzip.decompress(self.body) == self.due
+
+    def is_stuck(self, now: float) -> bool:
+        return False
+
+    def cut(self) -> None:
+        raise NotImplementedError
+
+
+class Room:
+    """A group of such streams, and a second one that they may move to."""
+
+    def __init__(self) -> None:
+        window_pool = WindowPool()
+        self.groups = [Group(("a", BROADCAST), Client, False, window_pool) for _ in range(2)]
+        self.cache = ChannelCache(10)
+        self.clients: list[Client] = []
+        self.serial = 0
+
+    def join(self, history: bytes) -> None:
+        client = Client(f"c{len(self.clients)}")
+        client.due += b"retry: 1\n\n" + history
+        client.write(client.encoded(b"retry: 1\n\n"))
+        if history:
+            client.write(client.encoded(history))
+        self.groups[0].add(client)
+        self.clients.append(client)
+
+    def event(self, count: int, exclude: str = "") -> int:
+        """Events for everybody; returns the bytes written to all."""
+        written = 0
+        for group in self.groups:
+            entries = []
+            for _ in range(count):
+                self.serial += 1
+                data = json.dumps({"n": self.serial, "price": self.serial * 7 % 100, "symbol": "ACME"})
+                body = event_body(make_event(data, "tick"))
+                entries.append(Entry("e0", self.serial, 0, body, frozenset(exclude.split())))
+            for entry in entries:
+                group.offer(entry, self.cache)
+            for client in self.clients:
+                if client.group is group:
+                    shown = [
+                        heartbeat_frame(Cursor("e0", e.id)) if exclude == client.connection else e.frame
+                        for e in entries
+                    ]
+                    client.due += b"".join(shown)
+            for delivery in group.deliveries(0.0, Chunks()):
+                written += len(delivery.chunk) * len(delivery.recipients)
+                delivery.write(0, len(delivery.recipients))
+        return written
+
+
+clients = st.integers(0, 5)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("join"), st.binary(max_size=300)),
+        st.tuples(st.just("event"), st.integers(1, 4)),
+        st.tuples(st.just("event"), st.integers(1, 4)),
+        st.tuples(st.just("only"), clients),
+        st.tuples(st.just("own"), clients),
+        st.tuples(st.just("slow"), clients),
+        st.tuples(st.just("catch up"), clients),
+        st.tuples(st.just("move"), clients),
+        st.tuples(st.just("leave"), clients),
+        st.tuples(st.just("end"), clients),
+    ),
+    max_size=60,
+)
+
+
+def play(room: Room, name: str, argument: object) -> None:
+    if name == "join":
+        assert isinstance(argument, bytes)
+        room.join(argument)
+        return
+    assert isinstance(argument, int)
+    if name == "event":
+        room.event(argument)
+        return
+    if not room.clients:
+        return
+    client = room.clients[argument % len(room.clients)]
+    group = client.group
+    assert group is not None
+    if name == "only":
+        room.event(1, exclude=client.connection)
+    elif name == "own":
+        client.report(heartbeat_frame(Cursor("e0", room.serial)))
+    elif name == "slow":
+        client.slow = client.slow or []
+    elif name == "catch up":
+        client.catch_up()
+    else:
+        group.remove(client)
+        if name == "move":
+            room.groups[1 - room.groups.index(group)].add(client)
+            return
+        room.clients.remove(client)
+        if name == "end":
+            client.end(CLOSE)
+
+
+@settings(deadline=None, max_examples=400)
+@given(steps, st.sampled_from([1, 100]))
+def test_any_order_of_things_decodes_to_the_same_text(
+    steps: list[tuple[str, object]], window_pool: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "MAX_WINDOWS", window_pool)
+        room = Room()
+        for name, argument in steps:
+            play(room, name, argument)
+            for client in room.clients:
+                client.check()
+        for client in room.clients:
+            client.end(CLOSE)  # without leaving its group first, as at a drain
+
+
+def test_a_group_in_step_is_sent_one_chunk_that_refers_to_those_before() -> None:
+    room = Room()
+    for _ in range(50):
+        room.join(b"")
+    alone = room.event(1) / 50
+    shared = [room.event(1) / 50 for _ in range(20)]
+    assert max(shared) < alone / 2
+    assert len(room.groups[0].deliveries(0.0, Chunks(), b": notice\n\n")) == 1
+
+
+def test_a_newcomer_costs_the_others_nothing_until_a_new_start_pays() -> None:
+    room = Room()
+    for _ in range(10):
+        room.join(b"")
+    room.event(1)
+    room.event(1)
+    room.join(b"")
+    kinds = []
+    for _ in range(14):
+        room.serial += 1
+        room.groups[0].offer(Entry("e0", room.serial, 0, b"data: x\n\n"), room.cache)
+        kinds.append([len(delivery.recipients) for delivery in room.groups[0].deliveries(0.0, Chunks())])
+    assert kinds == [[10, 1]] * 10 + [[11]] * 4
+
+
+def test_a_lone_stream_shares_with_itself() -> None:
+    room = Room()
+    room.join(b"")
+    sizes = [room.event(1) for _ in range(5)]
+    assert max(sizes[1:]) < sizes[0] / 2
+    room.clients[0].report(heartbeat_frame(Cursor("e0", 1)))
+    assert room.event(1) > sizes[1]
+
+
+def test_windows_go_to_the_biggest_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "MAX_WINDOWS", 1)
+    window_pool = WindowPool()
+    small, big = (Group(("a",), Client, False, window_pool) for _ in range(2))
+    for group, count in ((small, 1), (big, 3)):
+        for n in range(count):
+            group.add(Client(f"{n}"))
+        for id in (1, 2):
+            group.offer(Entry("e0", id, 0, b"data: " + b"x" * 500 + b"\n\n"), ChannelCache(1))
+            last = group.flush(0.0, Chunks())[0]
+        assert len(last.chunk) < 20  # it refers to the one before
+    entry = Entry("e0", 3, 0, b"data: " + b"x" * 500 + b"\n\n")
+    small.offer(entry, ChannelCache(1))
+    (delivery,) = small.flush(0.0, Chunks())
+    assert delivery.chunk == block(entry.frame)  # its window was taken
+    assert big.window is not None
+    big.window.close()
+    big.window.close()
+
+
+def test_a_stream_that_was_not_sent_all_ends_without_a_checksum() -> None:
+    compression = StreamCompression()
+    compression.own(b"lost")
+    compression.whole = False
+    last = compression.last(CLOSE)
+    inflate = zlib.decompressobj(wbits=-15)
+    assert inflate.decompress(last) == CLOSE
+    assert not inflate.eof
+    assert StreamCompression().last(b"") == b""
+
+
+@given(st.binary(max_size=50), st.binary(max_size=2000))
+def test_checksums_are_put_together(first: bytes, second: bytes) -> None:
+    both = zlib.crc32(first + second)
+    assert shift(zlib.crc32(first), len(second)) ^ zlib.crc32(second) == both
+
+
+def test_checksums_are_put_together_over_any_length() -> None:
+    million = zlib.crc32(bytes(1_000_000))
+    crc = zlib.crc32(b"x")
+    assert shift(crc, 1_000_000) ^ million == zlib.crc32(b"x" + bytes(1_000_000))
+    assert shift(shift(crc, 3 * 2**33), 2**33 + 5) == shift(crc, 2**35 + 5)
+
+
+def test_an_event_of_436_bytes_in_a_group_costs_at_most_90() -> None:
+    chance = random.Random(7)
+    room = Room()
+    for _ in range(100):
+        room.join(b"")
+    sizes, seconds = [], []
+    group = room.groups[0]
+    for n in range(1, 401):
+        quote = {
+            "symbol": chance.choice(["AAPL", "GOOG", "MSFT", "TSLA", "NVDA"]),
+            "bid": round(chance.uniform(90, 110), 2),
+            "ask": round(chance.uniform(90, 110), 2),
+            "volume": chance.randrange(100_000),
+            "venue": chance.choice(["XNAS", "XNYS", "BATS"]),
+            "time": f"2026-11-21T12:{n // 60:02}:{n % 60:02}.{chance.randrange(1000):03}Z",
+        }
+        text = json.dumps({**quote, "note": ""})
+        text = json.dumps(
+            {**quote, "note": ("delayed by fifteen minutes as agreed; " * 12)[: 400 - len(text)]}
+        )
+        entry = Entry("1f0c2a77", 10**15 + n * 50_000, 0, event_body(make_event(text, "quote")))
+        assert 430 <= len(entry.frame) <= 450
+        group.offer(entry, room.cache)
+        began = time.process_time()
+        deliveries = group.deliveries(0.0, Chunks())
+        seconds.append(time.process_time() - began)
+        assert [len(each.recipients) for each in deliveries] == [100]
+        sizes.append(len(deliveries[0].chunk))
+    average = sum(sizes) / len(sizes)
+    micros = sorted(seconds)[len(seconds) // 2] * 1e6
+    print(f"{average:.0f} bytes on the wire (first {sizes[0]}), {micros:.1f} µs of CPU per event and group")
+    assert average <= 90
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("gzip, deflate, br, zstd", True),
+        ("GZIP", True),
+        ("*", True),
+        ("gzip;q=0.5, identity;q=0.1", True),
+        ("gzip;q=0.5, identity", False),
+        ("gzip;q=0", False),
+        ("identity", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_a_client_says_whether_it_takes_gzip(header: str, wanted: bool) -> None:
+    assert accepts_gzip(parse_accept_header(header, Accept)) is wanted

@@ -1,0 +1,68 @@
+"""From what is known of a worker to its status."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flask_sse_push.hub.hub import FIRST_LINK, Hub
+from flask_sse_push.monitoring.health import CRITICAL, HEALTHY, WARNING, Vitals, assess
+
+WELL = Vitals(
+    broker_seconds=0.001,
+    broker_error="",
+    streams=10,
+    places=100,
+    linked=True,
+    probe=0.002,
+    stopping=False,
+    broker_not_shared=False,
+)
+
+
+def test_a_worker_that_is_well_has_no_reasons() -> None:
+    assert assess(WELL).as_json() == {"status": HEALTHY, "reasons": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({"broker_seconds": None, "broker_error": "refused"}, CRITICAL, "does not answer: refused"),
+        ({"linked": False}, CRITICAL, "link to the broker is cut"),
+        ({"broker_seconds": 0.3}, WARNING, "takes 0.30 seconds"),
+        ({"probe": 0.5}, WARNING, "takes 0.50 seconds"),
+        ({"broker_not_shared": True}, CRITICAL, "memory://"),
+        ({"stopping": True}, CRITICAL, "stopping"),
+        ({"streams": 89}, HEALTHY, ""),
+        ({"streams": 90}, WARNING, "90 of 100 places"),
+        ({"streams": 100}, CRITICAL, "100 of 100 places"),
+    ],
+)
+def test_each_trouble_has_its_reason(change: dict[str, Any], status: str, says: str) -> None:
+    health = assess(WELL._replace(**change))
+    assert health.status == status
+    assert [says in reason.what and bool(reason.why and reason.advice) for reason in health.reasons] == (
+        [True] if says else []
+    )
+
+
+def test_the_worst_reason_counts_and_all_are_told() -> None:
+    health = assess(WELL._replace(probe=1.0, broker_not_shared=True))
+    assert health.status == CRITICAL
+    assert [reason.status for reason in health.reasons] == [WARNING, CRITICAL]
+
+
+@pytest.mark.parametrize(
+    ("age", "heard_at", "wanted"),
+    [(0.0, 0.0, False), (FIRST_LINK, 0.0, True), (0.0, 1.0, True)],
+    ids=["just begun", "never made", "lost"],
+)
+def test_a_link_that_is_being_made_for_the_first_time_is_not_missed(
+    age: float, heard_at: float, wanted: bool
+) -> None:
+    streams: Any = [SimpleNamespace(since=time.time() - age)]
+    assert Hub._wants_link(streams, heard_at) is wanted
+    assert not Hub._wants_link([], heard_at)

@@ -1,0 +1,42 @@
+"""The dashboard, the alerts and the documentation name metrics that exist, and all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from flask_sse_push.monitoring import prometheus
+from tests.support.processes import ROOT
+
+GAUGES = (prometheus.STREAMS, prometheus.BUFFERED, prometheus.DEAF, prometheus.PROBE)
+EXPOSED = {f"{counter._name}_total" for counter in prometheus.COUNTERS.values()} | {g._name for g in GAUGES}
+
+
+def named_in(text: str) -> set[str]:
+    return set(re.findall(r"sse_push_[a-z_]+", text))
+
+
+def test_the_documentation_names_all_metrics() -> None:
+    assert named_in((ROOT / "docs/operations.md").read_text()) == EXPOSED
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "grafana.json"])
+def test_queries_are_of_metrics_that_exist(name: str) -> None:
+    named = named_in((ROOT / "docs" / name).read_text())
+    assert named
+    assert named <= EXPOSED
+
+
+def test_the_dashboard_shows_all_metrics() -> None:
+    text = (ROOT / "docs/grafana.json").read_text()
+    assert named_in(text) == EXPOSED
+    panels = json.loads(text)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_each_alert_has_its_advice() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "docs/alerts.yml").read_text()))
+    table = (ROOT / "docs/operations.md").read_text().partition("## What to do when")[2]
+    assert alerts == set(re.findall(r"`(SsePush\w+)`", table))

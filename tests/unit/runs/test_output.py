@@ -1,0 +1,127 @@
+"""What producers yield becomes events: text in bigger pieces, within bounds, in order."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from flask_sse_push import InvalidEvent, MessageAnnouncer, MessageTooLarge
+from flask_sse_push.protocol.entry import Publication
+from flask_sse_push.runs.output import MAX_WAITING, Output, end_data, event_of
+from flask_sse_push.testing import Parser
+from tests.support.deadline import eventually
+
+
+def make(max_message: int = 10_000) -> Output:
+    announcer = MessageAnnouncer.from_url("memory://", SSE_PUSH_MAX_MESSAGE=max_message)
+    return Output(announcer, "run:1", max_message)
+
+
+def read(publications: list[Publication]) -> list[tuple[str, Any]]:
+    assert all(publication.channels == ("run:1",) for publication in publications)
+    events = Parser().feed(b"".join(publication.body for publication in publications))
+    return [(event.type, event.json()) for event in events]
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ("a", ("run.text", {"text": "a"})),
+        ({"done": 1}, ("run.item", {"done": 1})),
+        (("step", 2), ("step", 2)),
+        ((1, 2), ("run.item", (1, 2))),
+        (["step", 2], ("run.item", ["step", 2])),
+        (None, ("run.item", None)),
+    ],
+)
+def test_an_item_has_its_event(item: object, expected: tuple[str, object]) -> None:
+    assert event_of(item) == expected
+
+
+def test_text_between_other_items_goes_together_and_keeps_its_place() -> None:
+    output = make()
+    for item in ("a", "b\n", "", "1", {"n": 1}, "c", ("step", {"x": 1}), ("step", 2)):
+        assert output.put(item)
+    assert read(output.take(100)) == [
+        ("run.text", {"text": "ab\n1"}),
+        ("run.item", {"n": 1}),
+        ("run.text", {"text": "c"}),
+        ("step", {"x": 1}),
+        ("step", 2),
+    ]
+    assert len(output) == 0
+    assert output.take(100) == []
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "ÿ" * 5000, "👋" * 5000, '"' * 5000])
+def test_long_text_is_cut_into_events_that_fit(text: str) -> None:
+    output = make(max_message=600)
+    output.put(text)
+    output.put("end")
+    taken: list[Publication] = []
+    while piece := output.take(7):
+        assert len(piece) <= 7
+        taken += piece
+    events = read(taken)
+    assert "".join(data["text"] for _, data in events) == text + "end"
+    assert len(events) > 5
+    assert all(len(json.dumps(data)) <= 600 for _, data in events)
+
+
+def test_what_cannot_go_on_the_wire_is_the_producers_fault() -> None:
+    output = make(max_message=100)
+    with pytest.raises(MessageTooLarge):
+        output.put({"text": "x" * 200})
+    with pytest.raises(InvalidEvent, match="kept for runs"):
+        output.put(("run.end", {}))
+    with pytest.raises(InvalidEvent, match="kept for the protocol"):
+        output.put(("sse.close", {}))
+    with pytest.raises(InvalidEvent, match="JSON"):
+        output.put({"set": {1}})
+    assert len(output) == 0
+
+
+@pytest.mark.parametrize("item", ["x" * 1000, {"x": "x" * 1000}])
+def test_a_producer_waits_when_nobody_takes(item: object) -> None:
+    output = make()
+    put = 0
+
+    def produce() -> None:
+        nonlocal put
+        while output.put(item):
+            put += 1
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    eventually(lambda: put >= MAX_WAITING / 1100)
+    thread.join(0.05)
+    before = put
+    assert before <= MAX_WAITING / 1000 + 1
+    output.take(10)
+    eventually(lambda: put > before)
+    output.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not output.put("more")
+    assert output.take(1)
+
+
+def test_the_end_tells_no_secrets() -> None:
+    assert end_data("r", "failed", "ValueError") == {"run": "r", "status": "failed", "error": "ValueError"}
+
+
+def test_what_comes_while_it_is_taken_waits_for_the_next_time() -> None:
+    """A producer as fast as its taker would otherwise have each of its strings sent alone."""
+
+    class Busy(Output):
+        def _publication(self, type: str, data: Any) -> Publication:
+            self.put("more")
+            return super()._publication(type, data)
+
+    output = Busy(MessageAnnouncer.from_url("memory://"), "run:1", 10_000)
+    output.put("first")
+    assert read(output.take(100)) == [("run.text", {"text": "first"})]
+    assert len(output) == 1

@@ -87,6 +87,13 @@ def steady(peer: Peer, sizes: Sizes) -> Counters:
     return fan_out(peer, sizes.steady_streams, peer.path("bench"), count, peer.rate, sizes)
 
 
+def one_stream(peer: Peer, sizes: Sizes) -> Counters:
+    """One stream, a steady rate of events: what an event costs before any fan-out."""
+    count = int(peer.rate * sizes.steady_seconds)
+    figures = fan_out(peer, 1, peer.path("bench"), count, peer.rate, sizes)
+    return {name: figures[name] for name in ("rate", "incomplete", "cpu_us", "p50_ms", "p99_ms")}
+
+
 def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes: Sizes) -> Counters:
     # Once for the caches, the allocator and Node's compiler; then once to be measured.
     with Client(peer, streams, path=path, events=int(rate)) as client:
@@ -309,6 +316,7 @@ Case = Callable[[Peer, Sizes], Counters]
 
 CASES: dict[str, Case] = {
     base.STEADY: steady,
+    base.ONE_STREAM: one_stream,
     base.BURST: burst,
     base.IDLE: idle,
     base.HANDSHAKE: handshake,

@@ -71,14 +71,25 @@ def sentence(figures: dict[str, Any]) -> str:
 def compare(name: str, turns: int) -> dict[str, Any]:
     """Figures of one pair. Takes about 0.6 s a turn."""
     with_it, without, wanted = PAIRS[name]
+    at = desk(Path(sys.executable))
+    return {"wanted": wanted, **in_turns((with_it(at), without(at)), turns)}
+
+
+def in_turns(
+    peers: tuple[Variant, Variant], turns: int, streams: int = STREAMS, rate: float = RATE
+) -> dict[str, Any]:
+    """Runs both servers at once, in turns, and compares the first with the second.
+
+    :returns: `median`, `q1`, `q3` and `error` of the ratio, `calm` (the ratio in the least disturbed turns),
+        and `on_us` and `off_us`: CPU microseconds per event and stream of each.
+    """
     with ExitStack() as running:
-        at = desk(Path(sys.executable))
-        sides = [_started(peer, running) for peer in (with_it(at), without(at))]
+        sides = [_started(peer, streams, running) for peer in peers]
         settle(2)
         costs = []
         for number in range(turns + 1):
             order = (0, 1) if number % 2 else (1, 0)
-            costs.append({at: turn(*sides[at], number) for at in order})
+            costs.append({at: turn(*sides[at], number, streams, rate) for at in order})
         del costs[0]  # it filled the caches
     ratios = [pair[0] / pair[1] for pair in costs]
     q1, median, q3 = statistics.quantiles(ratios, n=4)
@@ -86,32 +97,32 @@ def compare(name: str, turns: int) -> dict[str, Any]:
     on, off = ([pair[at] for pair in costs] for at in (0, 1))
     calm = statistics.quantiles(on, n=10)[0] / statistics.quantiles(off, n=10)[0]
     return {
-        "turns": turns, "wanted": wanted, "median": median, "q1": q1, "q3": q3,
+        "turns": turns, "median": median, "q1": q1, "q3": q3,
         "calm": calm, "error": 1.25 * (q3 - q1) / 1.35 / math.sqrt(turns),
         "on_us": statistics.median(on),
         "off_us": statistics.median(off),
     }  # fmt: skip
 
 
-def _started(peer: Variant, running: ExitStack) -> tuple[Variant, MessageAnnouncer]:
-    """The server with all its streams, and who publishes to it."""
+def _started(peer: Variant, streams: int, running: ExitStack) -> tuple[Variant, MessageAnnouncer]:
+    """The server with all its streams, and the announcer that publishes to it."""
     running.callback(peer.stop)
     peer.start(free_port(), peer.desk.server_cpu)
-    running.enter_context(Client(peer, STREAMS, path=peer.stream_path(), timeout=3600))
+    running.enter_context(Client(peer, streams, path=peer.stream_path(), timeout=3600))
     announcer = MessageAnnouncer.from_url(peer.redis_url)
     running.callback(announcer.close)
     return peer, announcer
 
 
-def turn(peer: Variant, announcer: MessageAnnouncer, number: int) -> float:
-    """CPU µs for each event and stream in a quarter of a second of steady events."""
+def turn(peer: Variant, announcer: MessageAnnouncer, number: int, streams: int, rate: float) -> float:
+    """CPU microseconds per event and stream in one turn of steady events."""
     cpu, began = CPU(peer), time.monotonic()
     peer.before_turn(number)
     for at in range(TURN):
-        time.sleep(max(0.0, began + at / RATE - time.monotonic()))
+        time.sleep(max(0.0, began + at / rate - time.monotonic()))
         announcer.publish(event_data(at, SIZE), channel="bench")
-    time.sleep(max(0.05, began + TURN / RATE + 0.05 - time.monotonic()))
-    return cpu.seconds() * 1e6 / TURN / STREAMS
+    time.sleep(max(0.05, began + TURN / rate + 0.05 - time.monotonic()))
+    return cpu.seconds() * 1e6 / TURN / streams
 
 
 if __name__ == "__main__":

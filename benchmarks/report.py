@@ -36,6 +36,15 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("rate", "events/s", 0),
         ),
     ),
+    "one-stream": (
+        "One stream, 20 events/s of {event} bytes for {steady_seconds:g} s",
+        (
+            Column("cpu_us", "CPU µs per event", 0, ratios=BOTH),
+            Column("p50_ms", "p50 ms"),
+            Column("p99_ms", "p99 ms"),
+            Column("rate", "events/s", 0),
+        ),
+    ),
     "burst": (
         "Burst: {steady_streams} streams, 500 events of {event} bytes at once",
         (

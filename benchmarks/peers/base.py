@@ -14,8 +14,9 @@ from ..process import kill, spawn, tree, wait_for_port
 from ..redis_server import INSTALL as INSTALL_REDIS
 from ..redis_server import RedisServer, find_binary, version_of
 
-STEADY, BURST, IDLE, HANDSHAKE, STORM, HEARTBEAT, GROUPS, PUBLISH, DEPARTURE = CASES = (
-    "steady", "burst", "idle", "handshake", "storm", "heartbeat", "groups", "publish", "departure",
+STEADY, ONE_STREAM, BURST, IDLE, HANDSHAKE, STORM, HEARTBEAT, GROUPS, PUBLISH, DEPARTURE = CASES = (
+    "steady", "one-stream", "burst", "idle", "handshake",
+    "storm", "heartbeat", "groups", "publish", "departure",
 )  # fmt: skip
 
 #: Seconds between the heartbeats of servers that send them.

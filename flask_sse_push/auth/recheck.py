@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from ..errors import BrokerUnavailable, ErrorCode, error_body
+from ..errors import BrokerUnavailable, ErrorCode
 from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
 from ..protocol.command import REVOKE
-from ..protocol.frames import control_frame
+from ..protocol.frames import error_frame
 
 logger = logging.getLogger(__name__)
 
@@ -273,4 +273,4 @@ def forbidden(channels: Iterable[str]) -> bytes:
 
 
 def _error(code: ErrorCode, message: str, **details: Any) -> bytes:
-    return control_frame("sse.error", error_body(code, message, details))
+    return error_frame(code, message, details)

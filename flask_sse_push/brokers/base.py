@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 
 from ..protocol.cursor import Cursor, Lineage
 from ..protocol.entry import Entry, Publication
-from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor
+from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .counts import Counts
+
+#: The `inbox` of calls by whoever has no link: the echo goes to nobody.
+NO_INBOX = "nobody"
 
 
 class ChannelHistory(NamedTuple):
@@ -187,7 +190,7 @@ class Broker(ABC):
         """Lets go of every connection; may be called twice."""
 
 
-def probe_all(broker: Broker, inbox: str) -> Cursor | ShardCursor:
+def probe_all(broker: Broker, inbox: str) -> StreamCursor:
     """The position of this moment on all shards of a broker; see `Broker.probe`."""
     cursors = [shard.probe(inbox) for shard in broker.shards]
     return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))

@@ -60,10 +60,6 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
     return headers
 
 
-#: The inbox of a call whose echo nobody waits for.
-NO_INBOX = "nobody"
-
-
 #: Characters of an event's text in a list.
 LONGEST = 200
 

@@ -7,8 +7,9 @@ import json
 import click
 from flask.cli import AppGroup
 
+from ..brokers.base import NO_INBOX
 from ..protocol.channel import checked_channel
-from .common import NO_INBOX, Push, entry_fields, one_line, plainly, reachable
+from .common import Push, entry_fields, one_line, plainly, reachable
 
 
 def register(group: AppGroup, push: Push) -> None:

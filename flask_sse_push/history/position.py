@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from ..protocol.channel import BROADCAST
 from ..protocol.cursor import Cursor, Lineage, belongs
-from ..protocol.frames import control_frame
-from ..protocol.shard_cursor import ShardCursor
+from ..protocol.shard_cursor import StreamCursor
 
 
 class StartPoint(NamedTuple):
@@ -55,17 +54,10 @@ class Reset(NamedTuple):
     cursor: str | None
 
 
-def reset_of(
-    lost: list[str], channels: Collection[str], reason: str, cursor: Cursor | ShardCursor | None
-) -> Reset:
+def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: StreamCursor | None) -> Reset:
     """A reset as clients read it. Broadcasts have no channel name; `*` stands for them when need be."""
     named = [name for name in lost if name != BROADCAST]
     all_named = len(named) == sum(name != BROADCAST for name in channels)
     if BROADCAST in lost and not (named and all_named):
         named.append(BROADCAST)
     return Reset(named, reason, str(cursor) if cursor else None)
-
-
-def reset_frame(reset: Reset) -> bytes:
-    """`sse.reset`: these channels lost events, fetch their state anew."""
-    return control_frame("sse.reset", {"channels": reset.channels, "reason": reset.reason}, reset.cursor)

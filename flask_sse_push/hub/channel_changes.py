@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..errors import ErrorCode, error_body
+from ..errors import ErrorCode
 from ..history.history_cache import HistoryCache
-from ..history.position import Gap, Snapshot, StartPoint, reset_frame, reset_of
+from ..history.position import Gap, Snapshot, StartPoint, reset_of
 from ..history.recovery import Recovery, recovery_for
 from ..history.recovery import start_on_one_shard as start_of_way
 from ..history.shard_recovery import ChunkCache, ShardRecovery
@@ -26,7 +26,7 @@ from ..history.shards import Shards
 from ..protocol.channel import BROADCAST
 from ..protocol.cursor import MAX_LENGTH, Cursor
 from ..protocol.entry import Entry
-from ..protocol.frames import control_frame
+from ..protocol.frames import control_frame, error_frame, reset_frame
 from .commands import Effect
 from .group import Delivery
 from .stream import Stream
@@ -265,7 +265,7 @@ class ChannelChanges:
         frames = control_frame("sse.channels", data)
         if change.join or left:
             reset = reset_of(list(after.channels), after.channels, "channels", after.at(at))
-            frames += reset_frame(reset)
+            frames += reset_frame(*reset)
         effects.append(_writing(stream, frames))
         effects.append(partial(self._changed, stream, change.join, left))
 
@@ -282,7 +282,7 @@ class ChannelChanges:
         if begins or (reset is not None and reset.reason == "epoch"):
             past.joined.update(dict.fromkeys(change.join, shard_recovery.at or 0))
         self.note_gaps(change.stream, shard_recovery)
-        frames = b"" if reset is None else reset_frame(reset._replace(cursor=None))
+        frames = b"" if reset is None else reset_frame(reset.channels, reset.reason, None)
         taken = shard_recovery.take(caches, snapshot)
         if taken:
             stream = change.stream
@@ -312,9 +312,7 @@ class ChannelChanges:
 
     def _too_many(self, change: ChannelChange) -> bytes:
         message = f"a stream listens to at most {self._max_channels} channels"
-        return control_frame(
-            "sse.error", error_body(ErrorCode.INVALID_FORMAT, message, {"join": list(change.join)})
-        )
+        return error_frame(ErrorCode.INVALID_FORMAT, message, {"join": list(change.join)})
 
 
 def _writing(stream: Stream, frames: bytes) -> Effect:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch
-from ..history.position import reset_frame, reset_of
+from ..history.position import reset_of
 from ..history.shard import Shard
 from ..history.shards import Shards
 from ..protocol.entry import Entry
+from ..protocol.frames import reset_frame
 from .batches import BatchPolicy, BatchQueue
 from .compression import WindowPool
 from .group import BatchingGroup, Chunks, Delivery, Group, united
@@ -137,9 +138,9 @@ class Fanout:
             notice = b""
             if dispatch.new_epoch and here:
                 cursor = group.restart(shard)
-                notice += reset_frame(reset_of(list(here), group.channels, "epoch", cursor))
+                notice += reset_frame(*reset_of(list(here), group.channels, "epoch", cursor))
             if lost:
-                notice += reset_frame(reset_of(lost, group.channels, "history", None))
+                notice += reset_frame(*reset_of(lost, group.channels, "history", None))
             if notice:
                 notices[group] = notice
         return notices

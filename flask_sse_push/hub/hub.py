@@ -22,14 +22,14 @@ from ..config import Settings
 from ..errors import BrokerUnavailable
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Item
-from ..history.position import Opening, StartPoint, reset_frame
+from ..history.position import Opening, StartPoint
 from ..history.recovery import Recovery, recovery_for
 from ..history.shard import Shard, ShardItem
 from ..history.shard_recovery import ChunkCache, MissedChunk
 from ..history.shards import Shards
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.cursor import Cursor
-from ..protocol.frames import close_frame, open_frame
+from ..protocol.frames import close_frame, open_frame, reset_frame
 from ..protocol.shard_cursor import ShardCursor
 from .batches import BatchPolicy
 from .channel_changes import ChannelChanges
@@ -192,7 +192,7 @@ class Hub:
             self._channel_changes.note_gaps(stream, recovery.account)
         for reset in resets:
             stream.began = recovery.began if reset.cursor else stream.began
-            notices += reset_frame(reset)
+            notices += reset_frame(*reset)
         if resets:
             self._listener.lost(stream)
         piece = recovery.take(self._chunk_cache)

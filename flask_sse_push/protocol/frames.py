@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from .cursor import Cursor
+from ..errors import ErrorCode, error_body
 from .event import Event
-from .shard_cursor import ShardCursor
+from .shard_cursor import StreamCursor
 
 # Only these end a line (9.2.5, grammar `end-of-line`). str.splitlines() would cut at U+2028 and others too.
 _LINE_END = re.compile("\r\n|\r|\n")
@@ -96,6 +97,16 @@ def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
     return control_frame("sse.close", data, retry_ms=retry_ms)
 
 
-def heartbeat_frame(cursor: Cursor | ShardCursor | str) -> bytes:
+def reset_frame(channels: Sequence[str], reason: str, cursor: str | None) -> bytes:
+    """`sse.reset`: the client missed events of `channels` that are gone, and fetches their state anew."""
+    return control_frame("sse.reset", {"channels": channels, "reason": reason}, cursor)
+
+
+def error_frame(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> bytes:
+    """`sse.error`, in the shape of `errors.error_body`."""
+    return control_frame("sse.error", error_body(code, message, details))
+
+
+def heartbeat_frame(cursor: StreamCursor | str) -> bytes:
     """An event, not a comment: page script sees it, and Firefox takes an id only with data."""
     return control_frame("sse.heartbeat", {}, str(cursor))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -44,6 +44,12 @@ class ShardCursor(NamedTuple):
     def earlier(self, seconds: float) -> ShardCursor:
         """A position that the shards had passed `seconds` ago."""
         return self._replace(parts=tuple(each.earlier(seconds) for each in self.parts))
+
+
+#: The cursor of a stream, over one shard or several.
+StreamCursor = Cursor | ShardCursor
+#: For each shard, by its number, the id up to which a stream has every event.
+Position = Mapping[int, int]
 
 
 def part(shard: int, text: str, cursor: Cursor) -> Cursor:

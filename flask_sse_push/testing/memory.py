@@ -11,9 +11,9 @@ from typing import Any
 from flask import Flask
 
 from ..blueprint import EXTENSION
+from ..brokers.base import NO_INBOX
 from ..config import Settings
 from ..protocol.channel import checked_channel
-from ..web.services import NO_INBOX
 from ..web.stream import StreamEndpoint
 from .events import Event, Parser
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..config import Settings
-from ..errors import ErrorCode, error_body
+from ..errors import ErrorCode
 from ..history.recovery import Recovery
 from ..hub.hub import Hub
 from ..hub.stream import Stream
-from ..protocol.frames import comment, control_frame, jittered_ms, retry_line
+from ..protocol.frames import comment, error_frame, jittered_ms, retry_line
 
 #: Seconds until a stream that waits for a silent broker is told so.
 PATIENCE = 2.0
@@ -147,4 +147,4 @@ def _waiting(told: bool) -> bytes:
     if told:
         return comment("waiting for the broker")
     message = "the broker does not answer; the stream begins as soon as it does"
-    return control_frame("sse.error", error_body(ErrorCode.SERVICE_UNAVAILABLE, message))
+    return error_frame(ErrorCode.SERVICE_UNAVAILABLE, message)

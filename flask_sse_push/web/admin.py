@@ -8,14 +8,14 @@ from typing import Any
 
 from flask import Request, Response, jsonify
 
-from ..brokers.base import Broker
+from ..brokers.base import NO_INBOX, Broker
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..hub.counters import Counters
 from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import server
 from . import api, cors
-from .services import NO_INBOX, Services
+from .services import Services
 
 #: What a client's report may count.
 KINDS = ("opened", "lost", "silent", "refused", "errors")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
 from ..auth.recheck import FindLost, Recheck
-from ..brokers.base import Broker, probe_all
+from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker
 from ..config import Settings
 from ..errors import BrokerUnavailable
@@ -26,17 +26,13 @@ from ..presence.presence import Presence
 from ..presence.query import WorkerQueries
 from ..presence.worker_counts import WorkerCounts
 from ..protocol.command import REVOKE
-from ..protocol.cursor import Cursor
 from ..protocol.event import Dumps
-from ..protocol.shard_cursor import ShardCursor
+from ..protocol.shard_cursor import StreamCursor
 from ..runs import Runs
 from ..transports import server
 from ..transports.selection import Transports
 
 logger = logging.getLogger(__name__)
-
-#: The inbox of a probe whose echo nobody waits for.
-NO_INBOX = "nobody"
 
 
 class Streams(NamedTuple):
@@ -105,7 +101,7 @@ class Services:
         """What brings this process's streams to their sockets."""
         return self._part("transports")  # type: ignore[no-any-return]
 
-    def position(self, ago: float) -> Cursor | ShardCursor:
+    def position(self, ago: float) -> StreamCursor:
         """A position that every event of the last `ago` seconds comes after.
 
         This worker's own, when it has streams; else the broker is asked, which blocks.

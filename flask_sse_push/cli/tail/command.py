@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import click
 from flask.cli import AppGroup
 
+from ...brokers.base import NO_INBOX
 from ...history.link import LinkReader
 from ...protocol.channel import checked_channel, shard_of
-from ..common import NO_INBOX, Push, one_line, plainly, reachable, read_headers
+from ..common import Push, one_line, plainly, reachable, read_headers
 from .channel import ChannelSource
 from .news import Came, Ended, News
 from .summary import Summary

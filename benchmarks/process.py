@@ -30,17 +30,19 @@ def spawn(
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
     pipes: bool = False,
+    root: Path = ROOT,
 ) -> subprocess.Popen[str]:
     """Starts a process that runs on the core `cpu` only, children included.
 
+    :param root: the checkout that the process runs in, and whose package it imports.
     :param log: where its error output goes, and its output too unless `pipes` connects that to us.
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("a")) if log else subprocess.DEVNULL
         return subprocess.Popen(
             ["taskset", "-c", str(cpu), *map(str, command)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), **(env or {})},
             stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
             stdout=subprocess.PIPE if pipes else output,
             stderr=output,

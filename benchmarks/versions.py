@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .cases import Sizes, handshake, storm
 from .pairs import in_turns
 from .peers.base import Desk, Peer
 from .peers.push.variants import Variant
-from .process import ROOT
+from .process import ROOT, spawn
 from .run import desk, started
 
 #: The most that a case may cost more than before: 3 %.
@@ -37,12 +38,9 @@ class Version(Variant):
         self._root = root.resolve()
         self.name = name
 
-    def command(self) -> Sequence[str | Path]:
-        python, *rest = super().command()
-        return [python, "-P", *rest, "--chdir", str(self._root)]  # -P: not from this checkout's folder
-
-    def env(self) -> Mapping[str, str]:
-        return {**super().env(), "PYTHONPATH": str(self._root)}
+    def launch(self, cpu: int) -> subprocess.Popen[str]:
+        log = self.desk.logs / f"{self.name}.log"
+        return spawn(self.command(), cpu, env=self.env(), log=log, root=self._root)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

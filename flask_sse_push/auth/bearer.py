@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from .identity import Identity, expired_token, refused_token
+from .identity import Identity, expired_token, invalid_token
 
 #: Characters of a token; one is checked at the cost of its length.
 MAX_TOKEN = 8192
@@ -74,12 +74,12 @@ class BearerJWT:
         claims = self._claims(token.strip())
         found = Identity(self._user(claims), expires=float(claims["exp"]) + self._leeway)
         if found.user_id is None:
-            raise refused_token()
+            raise invalid_token()
         return found
 
     def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_TOKEN:
-            raise refused_token()
+            raise invalid_token()
         required = ["exp"] + ["aud"] * bool(self._audience) + ["iss"] * bool(self._issuer)
         try:
             claims: dict[str, Any] = self._jwt.decode(
@@ -94,7 +94,7 @@ class BearerJWT:
         except self._jwt.ExpiredSignatureError as error:
             raise expired_token() from error
         except (self._jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
-            raise refused_token() from error
+            raise invalid_token() from error
         return claims
 
 
@@ -121,5 +121,5 @@ def _checked_algorithms(algorithms: list[str], key: Any) -> list[str]:
 def _token_user(claims: Mapping[str, Any]) -> TokenUser:
     subject = claims.get("sub")
     if not isinstance(subject, str) or not subject:
-        raise refused_token()
+        raise invalid_token()
     return TokenUser(subject, claims)

@@ -1,4 +1,4 @@
-"""What is taken from flask-login, where the app has it: the session's user, and how to load one."""
+"""Works with flask-login where the app has it: finds the user of a session, loads users, sees logouts."""
 
 from __future__ import annotations
 
@@ -11,44 +11,35 @@ from flask import Flask, Request, Response, after_this_request, current_app, has
 
 from .identity import Identity, user_id
 
-#: Returns the user of an id, or None.
+#: Returns the user with an id, or None.
 Loader = Callable[[str], Any]
 
 
 def session_identity(request: Request) -> Identity | None:
-    """Who is signed in with the request's session; None for nobody, and in apps without flask-login.
+    """Returns who is signed in by the request's session; None for nobody, and in apps without flask-login.
 
-    What is asked when the app gives nothing to `@sse.identify`; may be given to it beside others.
+    `@sse.identify` takes it beside other functions. An app that registers none gets this one.
     """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    if not is_used(app):
+    if not hasattr(current_app, "login_manager"):
         return None
     from flask_login import current_user
 
     if not current_user.is_authenticated:
         return None
     user = current_user._get_current_object()
-    load = loader(app)
+    load = loader(current_app)
     return Identity(user, renew=partial(load, user.get_id()) if load else None)
-
-
-def loader(app: Flask) -> Loader | None:
-    """The app's `user_loader`, which no longer knows users who were switched off; None without one."""
-    load = getattr(vars(app).get("login_manager"), "_user_callback", None)
-    return partial(_load_active, load) if load else None
 
 
 def is_used(app: Flask) -> bool:
     """Whether the app has a flask-login LoginManager."""
-    return "login_manager" in vars(app)
+    return hasattr(app, "login_manager")
 
 
-def on_logout(app: Flask, receiver: Callable[..., None]) -> None:
-    """Has `receiver(app, user=…)` called when a user logs out, in the request that does it."""
-    with contextlib.suppress(ImportError):  # then nobody logs in, either
-        from flask_login import user_logged_out
-
-        user_logged_out.connect(receiver, sender=app, weak=False)
+def loader(app: Flask) -> Loader | None:
+    """Returns the app's `user_loader`, with None for users who are not active; None without a loader."""
+    load = getattr(getattr(app, "login_manager", None), "_user_callback", None)
+    return partial(_load_active, load) if load else None
 
 
 def _load_active(load: Loader, id: str) -> Any:
@@ -57,8 +48,11 @@ def _load_active(load: Loader, id: str) -> Any:
 
 
 def end_streams_at_logout(app: Flask, log_out: Callable[[str], None]) -> None:
-    """Calls `log_out(user_id)` at every logout from `app`, so that the user's streams end on all workers."""
-    on_logout(app, partial(_logged_out, log_out))
+    """Has `log_out(user_id)` called at every logout from `app`, by the request that logs the user out."""
+    with contextlib.suppress(ImportError):  # without flask-login nobody logs out
+        from flask_login import user_logged_out
+
+        user_logged_out.connect(partial(_logged_out, log_out), sender=app, weak=False)
 
 
 def _logged_out(log_out: Callable[[str], None], app: Flask, user: Any, **extra: Any) -> None:
@@ -67,7 +61,7 @@ def _logged_out(log_out: Callable[[str], None], app: Flask, user: Any, **extra: 
         return
     log_out(id)
     if has_request_context():
-        # Until the browser has the answer, its other tabs reconnect with a session that still looks good.
+        # The browser's other tabs may reconnect with the old session until it has the response.
         after_this_request(partial(_call_when_sent, partial(log_out, id)))
 
 

@@ -1,7 +1,4 @@
-"""Who asks for a stream: identities, and the ready-made ways to find one.
-
-`@sse.identify` may be given several of them; the first that knows somebody counts.
-"""
+"""Who sends a request."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ from ..errors import ErrorCode, Refused
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks. `@sse.identify` may return one instead of a user.
+    """Who sends a request. A function given to `@sse.identify` may return one instead of a user.
 
-    :param user: what `@sse.authorize` is given; None is nobody.
-    :param expires: Unix time in seconds at which the stream is closed; None: it is not.
-    :param renew: asked again and again while the stream is open, outside any request: returns the user as
-        they are now, or None when they may not listen any more. None: the user stays what it was.
+    :param user: the user object that `@sse.authorize` gets; None is nobody.
+    :param expires: Unix time in seconds at which the stream ends; None: it does not end by time.
+    :param renew: returns the user as they are now, or None if they may not listen any more. Called for each
+        recheck of the open stream, outside any request. None: the user stays what it was.
     """
 
     user: Any
@@ -35,20 +32,21 @@ class Identity:
 NOBODY = Identity(None)
 
 
-def refused_token() -> Refused:
-    """401 for a token that proves nothing; says no more than that."""
-    return Refused(401, ErrorCode.AUTH_FAILED, "the token or ticket is not valid")
-
-
-def expired_token() -> Refused:
-    """401 for a token whose time is over."""
-    return Refused(401, ErrorCode.AUTH_EXPIRED, "the token or ticket has expired; get a new one")
-
-
 def user_id(user: Any) -> str | None:
-    """The id of a user object as text: flask-login's `get_id()`, an `id`, or the object itself."""
+    """Returns the id of a user object as text: flask-login's `get_id()`, else its `id`, else the object
+    itself; None for nobody."""
     if user is None:
         return None
     get_id = getattr(user, "get_id", None)
     found = get_id() if callable(get_id) else getattr(user, "id", user)
     return None if found is None else str(found)
+
+
+def invalid_token() -> Refused:
+    """Returns the 401 for a token or ticket that is not valid. The message does not say why."""
+    return Refused(401, ErrorCode.AUTH_FAILED, "the token or ticket is not valid")
+
+
+def expired_token() -> Refused:
+    """Returns the 401 for a token or ticket that has expired."""
+    return Refused(401, ErrorCode.AUTH_EXPIRED, "the token or ticket has expired; get a new one")

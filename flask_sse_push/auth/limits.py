@@ -1,6 +1,7 @@
-"""How much one user or one address may have: open streams, and attempts in a time, over all workers.
+"""How much one user or one address may have, over all workers: open streams, and attempts in a time.
 
-When the broker does not answer, this worker goes by what it holds itself: nobody is kept out by the fault.
+When the broker does not answer, a worker counts its own streams only, and no attempts: a broken broker keeps
+nobody out.
 """
 
 from __future__ import annotations
@@ -29,75 +30,101 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds that a request waits for the counts of the other workers.
-PATIENCE = 0.25
-#: Seconds after a failure in which the broker is not asked about rates.
-BREAK = 5.0
-#: Seconds after which a client that holds too much may try again, on average.
-AGAIN = 5.0
-#: Characters of a name in the broker's keys; a longer one stands there as its hash.
+COUNTS_TIMEOUT = 0.25
+#: Seconds for which attempts are not counted after the broker failed to count one.
+RATES_PAUSE = 5.0
+#: Seconds after which a client with too many streams may try again, on average.
+RETRY_AFTER = 5.0
+#: Bytes of a name in the broker's keys. In place of a longer name stands its hash.
 MAX_NAME = 100
-#: IPv6 networks this long or longer belong to one household.
+#: Length of the IPv6 networks that count as one address: what one household gets.
 IPV6_PREFIX = 64
+#: Begins the names of the count tables for open streams; `user` or `address` follows.
+TABLE = "streams:"
 
 
 class Limits(StreamListener):
-    """The quotas of one worker. Only `admit` and `seat` block."""
+    """The limits of one worker. A request asks them only as far as the attributes say:
+
+    - `counts_streams`: whether a user or an address may have only so many streams;
+    - `counts_attempts`: whether a user or an address may try to connect only so often.
+    """
 
     def __init__(self, settings: Settings, worker_counts: WorkerCounts, broker: Broker) -> None:
-        self._most = {
+        self._max_streams = {
             "user": settings.max_streams_per_user,
             "address": settings.max_streams_per_address,
         }
-        self._streams_count = any(self._most.values())
-        self._addresses_count = bool(settings.max_streams_per_address or settings.rate_per_address)
-        self._worker_counts = worker_counts
-        self._rates = Rates(settings, broker)
-
-    def address(self, remote: str | None) -> str | None:
-        """What counts as the address of a request, when addresses count at all."""
-        return network(remote) if self._addresses_count else None
-
-    def admit(self, kind: str, name: str | None) -> None:
-        """Counts an attempt of a user or an address; None is not counted.
-
-        :raises Refused: 429, when there were too many.
-        """
-        wait = None if name is None else self._rates.hit(kind, _short(name))
-        if wait is not None:
-            raise _too_much(f"too many attempts to connect by this {kind}", kind, wait)
-
-    def reserve(self, user: str | None, address: str | None) -> Lease | None:
-        """Takes a place for a stream, until it is released; None when nobody counts.
-
-        :raises Refused: 429, when the user or the address holds as many as allowed. Nothing is taken then.
-        """
-        if not self._streams_count:
-            return None
-        names = {"user": user, "address": address}
-        kinds = {
-            CountKey(f"streams:{kind}", _short(name)): kind
-            for kind, name in names.items()
-            if name is not None and self._most[kind]
+        self._rates = {
+            kind: _parsed_rate(rate)
+            for kind, rate in (("user", settings.rate_per_user), ("address", settings.rate_per_address))
+            if rate
         }
-        if not kinds:
+        self.counts_streams = any(self._max_streams.values())
+        self.counts_attempts = bool(self._rates)
+        self._worker_counts = worker_counts
+        self._limiter = _rate_limiter(broker) if self._rates else None
+        self._rates_paused_until = 0.0  # monotonic time
+
+    def count_attempt(self, kind: str, name: str | None) -> None:
+        """Counts one attempt to connect. Blocks until the broker answers.
+
+        :param kind: `user` or `address`.
+        :param name: the id of the user, or the address; None is not counted.
+        :raises Refused: 429, when this attempt was one too many. Such an attempt is not counted.
+        """
+        rate, limiter = self._rates.get(kind), self._limiter
+        if rate is None or limiter is None or time.monotonic() < self._rates_paused_until:
+            return
+        name = _counted_name(kind, name)
+        if name is None:
+            return
+        from limits.errors import StorageError
+
+        try:
+            if limiter.hit(rate, kind, name):
+                return
+            reset: float = limiter.get_window_stats(rate, kind, name).reset_time
+        except StorageError as error:
+            logger.warning("attempts to connect are not counted for %g s: %s", RATES_PAUSE, error)
+            self._rates_paused_until = time.monotonic() + RATES_PAUSE
+            return
+        # Clients that are refused together must not come back together.
+        wait = max(1.0, reset - time.time()) * random.uniform(1, 1.5)
+        raise _too_many(f"too many attempts to connect by this {kind}", kind, wait)
+
+    def reserve(self, stream: Stream) -> Lease | None:
+        """Counts `stream` for its user and its address, until the lease is released. Returns the lease; None
+        if no limit applies. Blocks for COUNTS_TIMEOUT at most.
+
+        :raises Refused: 429, when the user or the address has as many as allowed. Then nothing is counted.
+        """
+        limits = {
+            CountKey(TABLE + kind, name): self._max_streams[kind]
+            for kind, named in (("user", stream.user_id), ("address", stream.address))
+            if self._max_streams[kind] and (name := _counted_name(kind, named)) is not None
+        }
+        if not limits:
             return None
-        lease = self._worker_counts.lease(kinds)
-        for key, total in self._totals(lease).items():
-            kind = kinds[key]
-            if total > self._most[kind]:
+        lease = self._worker_counts.lease(limits)
+        totals = self._totals(lease, limits)
+        for key, limit in limits.items():
+            if totals[key] > limit:
                 lease.release()
-                self._worker_counts.hurry()  # until told, it keeps out who tries another worker
-                message = f"this {kind} has {self._most[kind]} streams already"
-                raise _too_much(message, kind, jittered_ms(AGAIN) / 1000)
+                self._worker_counts.hurry()  # else this attempt counts when the client tries another worker
+                kind = key.table.removeprefix(TABLE)
+                message = f"this {kind} has {limit} streams already; close one first"
+                raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
         return lease
 
-    def _totals(self, lease: Lease) -> dict[CountKey, int]:
-        """What all workers hold; what this one does, when that is too much already or all that is known."""
+    def _totals(self, lease: Lease, limits: dict[CountKey, int]) -> dict[CountKey, int]:
+        """Returns the counts of all workers; of this worker, if these are over a limit already, or if the
+        broker does not answer."""
         here = lease.here
-        if any(count > self._most[key.table.partition(":")[2]] for key, count in here.items()):
+        if any(here[key] > limit for key, limit in limits.items()):
             return here
         try:
-            return lease.totals(PATIENCE)
+            return lease.totals(COUNTS_TIMEOUT)
         except BrokerUnavailable:
             return here
 
@@ -106,39 +133,11 @@ class Limits(StreamListener):
             stream.lease.release()
 
 
-class Rates:
-    """Attempts in a sliding window, counted by the library `limits` where the events are kept."""
-
-    def __init__(self, settings: Settings, broker: Broker) -> None:
-        self._broker = broker
-        self._items = {
-            "user": _item(settings.rate_per_user),
-            "address": _item(settings.rate_per_address),
-        }
-        self._limiter = _limiter(broker) if any(self._items.values()) else None
-        self._resume_at = 0.0  # monotonic time
-
-    def hit(self, kind: str, name: str) -> float | None:
-        """Counts an attempt; the seconds to wait when it was one too many, which is not counted."""
-        item = self._items[kind]
-        if item is None or self._limiter is None or time.monotonic() < self._resume_at:
-            return None
-        from limits.errors import StorageError
-
-        try:
-            if self._limiter.hit(item, kind, name):
-                return None
-            reset: float = self._limiter.get_window_stats(item, kind, name).reset_time
-        except StorageError as error:
-            logger.warning("attempts to connect are not counted for %g s: %s", BREAK, error)
-            self._resume_at = time.monotonic() + BREAK
-            return None
-        # Those who were refused together must not come back together.
-        return max(1.0, reset - time.time()) * random.uniform(1, 1.5)
-
-
 def check(settings: Settings) -> None:
-    """:raises ConfigError: when a rate is set and what counts it is not installed."""
+    """Checks that the library `limits` is installed if the settings need it.
+
+    :raises ConfigError: when it is not.
+    """
     for name in ("rate_per_user", "rate_per_address"):
         rate = getattr(settings, name)
         if rate and importlib.util.find_spec("limits") is None:
@@ -147,28 +146,40 @@ def check(settings: Settings) -> None:
 
 
 def network(address: str | None) -> str | None:
-    """What counts as one address: an IPv4 address, or the IPv6 network of a household; None for a Unix
-    socket."""
+    """Returns the text under which an address counts: an IPv4 address itself, the network of an IPv6
+    address; None for a Unix socket and for anything that is no address."""
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found.packed, IPV6_PREFIX), strict=False))
-    return str(found)
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found.packed, IPV6_PREFIX), strict=False))
 
 
-def _item(rate: str) -> RateLimitItem | None:
-    if not rate:
-        return None
+def _counted_name(kind: str, name: str | None) -> str | None:
+    """Returns the name of a user or an address as it stands in the broker's keys; None if it does not
+    count."""
+    name = network(name) if kind == "address" else name
+    return None if name is None else _short(name)
+
+
+def _short(name: str) -> str:
+    """Returns `name`, or its hash if it is long."""
+    clean = name.encode("utf-8", "backslashreplace")
+    return clean.decode() if len(clean) <= MAX_NAME else hashlib.sha256(clean).hexdigest()
+
+
+def _parsed_rate(rate: str) -> RateLimitItem:
     import limits
 
     return limits.parse(rate)
 
 
-def _limiter(broker: Broker) -> RateLimiter:
+def _rate_limiter(broker: Broker) -> RateLimiter:
+    """Returns what counts attempts in a sliding window: in Redis, or in this process for `memory://`."""
     from limits.storage import MemoryStorage, RedisStorage
     from limits.strategies import SlidingWindowCounterRateLimiter
 
@@ -180,11 +191,5 @@ def _limiter(broker: Broker) -> RateLimiter:
     return SlidingWindowCounterRateLimiter(storage)
 
 
-def _short(name: str) -> str:
-    """A name as it may stand in a key, whatever it is."""
-    clean = name.encode("utf-8", "backslashreplace")
-    return clean.decode() if len(clean) <= MAX_NAME else hashlib.sha256(clean).hexdigest()
-
-
-def _too_much(message: str, kind: str, wait: float) -> Refused:
+def _too_many(message: str, kind: str, wait: float) -> Refused:
     return Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, message, details={"per": kind}, retry_after=wait)

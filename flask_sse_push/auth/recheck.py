@@ -40,7 +40,7 @@ MAX_RUN = 20
 
 #: Which of `channels` a grant does not allow any more; None when its user is nobody any more. May block and
 #: raise.
-FindLost = Callable[[Any, Collection[str]], "list[str] | None"]
+FindForbidden = Callable[[Any, Collection[str]], "list[str] | None"]
 
 
 class Watch:
@@ -64,7 +64,7 @@ class Recheck(StreamListener):
     :param send: publishes a command; raises BrokerUnavailable.
     """
 
-    def __init__(self, judge: FindLost, interval: float, send: Callable[..., Any]) -> None:
+    def __init__(self, judge: FindForbidden, interval: float, send: Callable[..., Any]) -> None:
         self._judge = judge
         self._interval = interval
         self._send = send

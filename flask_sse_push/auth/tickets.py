@@ -1,7 +1,8 @@
-"""Tickets: what lets a native EventSource in that can send neither cookies nor headers.
+"""What the app signs with its secret keys: tickets, and the secrets of streams. None of it is stored.
 
-A ticket is signed by the app, names a user and channels, and is good for one stream within a minute. It says
-so itself; the broker only remembers, for that minute, which ones were used.
+A ticket lets a client in that can send neither cookies nor headers, such as a native EventSource. It names a
+user and channels, and opens one stream within a minute. For that minute the broker remembers that the ticket
+was used.
 """
 
 from __future__ import annotations
@@ -18,20 +19,18 @@ from urllib.parse import unquote_plus
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from .identity import expired_token, refused_token
+from .identity import expired_token, invalid_token
 
-#: Seconds a ticket may be good for at most: it stands in a URL, which others may get to see.
+#: Seconds that a ticket is valid at most. It stands in a URL, which others may get to see.
 LONGEST = 60.0
-#: The parameter of the query.
+#: The ticket's parameter in the query.
 PARAMETER = "ticket"
-#: Characters of a ticket; one is checked at the cost of its length.
+#: Characters of a ticket at most: the longer the text, the longer it takes to check its signature.
 MAX_LENGTH = 8192
-
-_SALT = "flask-sse-push.ticket"
 
 
 class Ticket(NamedTuple):
-    """What a ticket says. `expires` is Unix time in seconds, `name` is its own alone."""
+    """The content of a ticket. `expires` is Unix time in seconds; no two tickets have the same `name`."""
 
     name: str
     user_id: str | None
@@ -40,89 +39,93 @@ class Ticket(NamedTuple):
 
 
 class Tickets:
-    """Signs and reads tickets. Pure but for the clock and chance.
+    """Signs and reads tickets.
 
-    :param keys: the app's secret keys, newest last; all of them are accepted.
-    :param audience: sets tickets of one blueprint apart from those of another with the same keys.
+    :param keys: the app's secret keys, the newest last. It signs with the newest and accepts all.
+    :param audience: what tells apart the tickets of two blueprints that have the same keys.
     """
 
     def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
-        as_bytes = [key.encode() if isinstance(key, str) else key for key in keys]
-        self._serializer = URLSafeSerializer(as_bytes, salt=f"{_SALT}.{audience}")
+        self._serializer = URLSafeSerializer(_as_bytes(keys), salt=f"flask-sse-push.ticket.{audience}")
 
     def sign(self, user_id: str | None, channels: Iterable[str], seconds: float = LONGEST) -> str:
-        """A new ticket, as it goes into the query.
+        """Returns a new ticket as text for the query.
 
-        :raises ValueError: for a time over LONGEST, or none.
+        :raises ValueError: unless 0 < `seconds` <= LONGEST.
         """
         if not 0 < seconds <= LONGEST:
-            raise ValueError(f"seconds is {seconds!r}, a ticket is good for at most {LONGEST:g}")
+            raise ValueError(f"seconds is {seconds!r}, must be more than 0 and at most {LONGEST:g}")
         expires_ms = math.ceil((time.time() + seconds) * 1000)
         content = [secrets.token_urlsafe(12), user_id, list(channels), expires_ms]
         signed: str | bytes = self._serializer.dumps(content)
         return signed.decode() if isinstance(signed, bytes) else signed
 
     def read(self, text: str) -> Ticket:
-        """What a ticket says, whether it was used or not.
+        """Returns the content of a ticket. Does not know whether the ticket was used.
 
-        :raises Refused: 401, with 1103 for one that has expired, 1102 for any other fault.
+        :raises Refused: 401, with 1103 for an expired ticket, with 1102 for any other text.
         """
         if len(text) > MAX_LENGTH:
-            raise refused_token()
+            raise invalid_token()
         try:
             name, user_id, channels, expires_ms = self._serializer.loads(text)
         except (BadSignature, UnicodeError) as error:
-            raise refused_token() from error
+            raise invalid_token() from error
         if time.time() * 1000 >= expires_ms:
             raise expired_token()
         return Ticket(name, user_id, tuple(channels), expires_ms / 1000)
 
 
+class StreamSecrets:
+    """Computes the secret of a stream, which `sse.open` gives to its client: with it, the client may change
+    the channels of this stream. Any worker can check it.
+
+    :param keys: the app's secret keys, the newest last. It signs with the newest and accepts all.
+    :param audience: what tells apart the streams of two blueprints that have the same keys.
+    """
+
+    def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
+        salt = f"flask-sse-push.stream.{audience}".encode()
+        self._keys = [hmac.digest(key, salt, "sha256") for key in _as_bytes(keys)]
+
+    def of(self, connection: str, user_id: str | None) -> str:
+        """Returns the secret of a stream."""
+        return _stream_secret(self._keys[-1], connection, user_id)
+
+    def match(self, secret: str, connection: str, user_id: str | None) -> bool:
+        """Whether `secret` is that of the stream `connection`, and `user_id` the user it was opened by."""
+        given = secret.encode("utf-8", "replace")
+        expected = [_stream_secret(key, connection, user_id).encode() for key in self._keys]
+        return any(hmac.compare_digest(one, given) for one in expected)
+
+
+#: Both make one object for each set of keys: to derive the keys costs more than to sign.
+tickets_signed_with = lru_cache(16)(Tickets)
+stream_secrets = lru_cache(16)(StreamSecrets)
+
+
+def _stream_secret(key: bytes, connection: str, user_id: str | None) -> str:
+    stream = f"{connection}\n{'' if user_id is None else '=' + user_id}".encode()
+    return urlsafe_b64encode(hmac.digest(key, stream, "sha256")).decode().rstrip("=")
+
+
+def _as_bytes(keys: Sequence[str | bytes]) -> list[bytes]:
+    return [key.encode() if isinstance(key, str) else key for key in keys]
+
+
+# -- keeping tickets out of logs -----------------------------------------------------------------------------
+
+
 def redacted_url(url: str) -> str:
-    """A URL as it may stand in a log: without the ticket in its query."""
+    """Returns a URL with `***` for each ticket in its query."""
     path, mark, query = url.partition("?")
     return path + mark + redacted_query(query)
 
 
 def redacted_query(query: str) -> str:
-    """A query as it may stand in a log: without the ticket."""
+    """Returns a query with `***` for each ticket."""
     return "&".join(f"{PARAMETER}=***" if _names_ticket(part) else part for part in query.split("&"))
 
 
 def _names_ticket(part: str) -> bool:
     return unquote_plus(part.partition("=")[0]) == PARAMETER
-
-
-class StreamSecrets:
-    """What `sse.open` tells a client alone, so that only it can change its stream.
-
-    Signed, not stored: any worker can check one.
-
-    :param keys: the app's secret keys, newest last; all of them are accepted.
-    """
-
-    def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
-        salt = f"flask-sse-push.stream.{audience}".encode()
-        as_bytes = [key.encode() if isinstance(key, str) else key for key in keys]
-        self._keys = [hmac.digest(key, salt, "sha256") for key in as_bytes]
-
-    def of(self, connection: str, user_id: str | None) -> str:
-        """The secret of a stream."""
-        return _signed(self._keys[-1], _stream(connection, user_id))
-
-    def match(self, secret: str, connection: str, user_id: str | None) -> bool:
-        """Whether `secret` is the stream's, and `user_id` its user."""
-        given, stream = secret.encode("utf-8", "replace"), _stream(connection, user_id)
-        return any(hmac.compare_digest(_signed(key, stream).encode(), given) for key in self._keys)
-
-
-#: The secrets for a set of keys: made once, for the keys derived cost more than a signature.
-stream_secrets = lru_cache(16)(StreamSecrets)
-
-
-def _signed(key: bytes, stream: bytes) -> str:
-    return urlsafe_b64encode(hmac.digest(key, stream, "sha256")).decode().rstrip("=")
-
-
-def _stream(connection: str, user_id: str | None) -> bytes:
-    return f"{connection}\n{'' if user_id is None else '=' + user_id}".encode()

@@ -76,7 +76,7 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     if not join and not leave:
         raise bad("nothing to join or leave")
     since, last = _start(asked)
-    identity = policy.admit(request, join)
+    identity = policy.check_join(request, join)
     secrets, secret = policy.secrets(), asked.get("secret")
     known = isinstance(secret, str) and len(connection) <= MAX_CONNECTION and secrets is not None
     if not known or not secrets.match(secret, connection, identity.user_id):  # type: ignore[union-attr, arg-type]
@@ -108,7 +108,7 @@ def publish(
         raise bad("channel must be one name", 422)
     user = policy.user(request)
     if not may_publish(user, channel):
-        raise policy.denied(user, f"publishing to the channel {channel[:200]!r} is not allowed")
+        raise policy.refusal(user, f"publishing to the channel {channel[:200]!r} is not allowed")
     try:
         cursor = services.announcer.publish(
             asked["data"], asked["event"], channel=channel, exclude=asked.get("exclude")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
-from ..auth.recheck import FindLost, Recheck
+from ..auth.recheck import FindForbidden, Recheck
 from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker
 from ..config import Settings
@@ -53,9 +53,11 @@ class Streams(NamedTuple):
 class Services:
     """The parts of this process. Making it opens nothing."""
 
-    def __init__(self, settings: Settings, dumps: Dumps, listener: StreamListener, judge: FindLost) -> None:
+    def __init__(
+        self, settings: Settings, dumps: Dumps, listener: StreamListener, find_forbidden: FindForbidden
+    ) -> None:
         self.settings = settings
-        self._judge = judge
+        self._find_forbidden = find_forbidden
         self._dumps = dumps
         self._listener = listener
         self._clock: Callable[[], float] = time.monotonic
@@ -180,7 +182,7 @@ class Services:
                 "streams miss what another worker publishes; set it to a Redis URL",
                 server.count(),
             )
-        recheck = Recheck(self._judge, self.settings.recheck, self.announcer.command)
+        recheck = Recheck(self._find_forbidden, self.settings.recheck, self.announcer.command)
         worker_counts = self.worker_counts
         listeners = [self._listener, worker_counts, self.limits, recheck, self.counters, StreamLog()]
         if self.settings.presence_channels:

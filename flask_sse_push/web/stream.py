@@ -13,7 +13,7 @@ from flask import Flask, Request, Response, request
 from werkzeug.datastructures import Headers
 
 from ..auth import tickets
-from ..auth.identity import refused_token
+from ..auth.identity import invalid_token
 from ..auth.policy import Grant, Hooks, Policy
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, Refused
@@ -41,7 +41,7 @@ class StreamEndpoint:
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self.policy = Policy(app, settings, hooks)
         self._queries = QueryCache(settings.max_channels)
-        self.services = Services(settings, app.json.dumps, StreamSignals(app), self.policy.judge)
+        self.services = Services(settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden)
 
     @property
     def settings(self) -> Settings:
@@ -67,15 +67,15 @@ class StreamEndpoint:
         hub, limits, places = services.hub, services.limits, services.places()
         if len(hub) >= places:  # before anybody is looked up
             raise self._full()
-        address = limits.address(request.remote_addr)
-        limits.admit("address", address)
+        if limits.counts_attempts:
+            limits.count_attempt("address", request.remote_addr)
         asked = self._queries.of(request)
         if self.settings.cors_origins:
             cors.check(request, self.settings.cors_origins)
         grant = self.policy.grant(request, asked.channels, asked.ticket, default=not asked.names_channels)
-        user_id = grant.identity.user_id
-        limits.admit("user", user_id)
-        stream = self._stream(request, grant, user_id, asked)
+        if limits.counts_attempts:
+            limits.count_attempt("user", grant.user_id)
+        stream = self._stream(request, grant, asked)
         start = asked.start_for(request.environ.get("HTTP_LAST_EVENT_ID"))
         recovery = hub.recovery(stream.subscribed, start)
         if len(hub) >= (services.request_places(places) if stream.holds_request else places):
@@ -83,18 +83,16 @@ class StreamEndpoint:
         headers = Headers()
         headers[:] = self._encode(stream, request)  # a third of what it costs to give them to `Headers`
         if request.method != "HEAD":
-            self._take_place(stream, grant, address)
+            self._take_place(stream, grant)
         response = StreamResponse(response_body(hub, stream, recovery, self.settings), headers=headers)
         if stream.lease is not None:
             response.call_on_close(partial(_give_back_unused, stream, hub))
         return response
 
-    def _stream(
-        self, request: Request, grant: Grant, user_id: str | None, asked: StreamQuery
-    ) -> TransportStream:
-        connection = secrets.token_hex(8)
+    def _stream(self, request: Request, grant: Grant, asked: StreamQuery) -> TransportStream:
+        connection, user_id = secrets.token_hex(8), grant.user_id
         stream = self.services.transports.stream(request.environ, connection, user_id, grant.channels)
-        stream.grant = grant if grant.can_change(self.settings) else None
+        stream.grant = grant if grant.can_change else None
         stream.tagged, stream.wait = asked.tagged, asked.wait
         of_streams = self.policy.secrets()
         if of_streams is not None:
@@ -110,9 +108,11 @@ class StreamEndpoint:
         stream.compression = StreamCompression()
         return GZIP
 
-    def _take_place(self, stream: TransportStream, grant: Grant, address: str | None) -> None:
+    def _take_place(self, stream: TransportStream, grant: Grant) -> None:
         """Counts the stream, and uses up its ticket; neither, when one of them fails."""
-        stream.lease = self.services.limits.reserve(stream.user_id, address)
+        limits = self.services.limits
+        if limits.counts_streams:
+            stream.lease = limits.reserve(stream)
         try:
             self._use_up(grant)
         except BaseException:
@@ -128,7 +128,7 @@ class StreamEndpoint:
         with self.needs_broker("whether the ticket was used cannot be told now"):
             first = self.services.broker.claim(f"ticket:{ticket.name}", ticket.expires - time.time())
         if not first:
-            raise refused_token()
+            raise invalid_token()
 
     # -- being turned away -------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -312,18 +314,19 @@ def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
 ) -> None:
     """What a refused attempt held for a moment must not keep the next one out, nor that one the one after."""
     monkeypatch.setattr(worker_counts, "GATHER", 60.0)  # nothing is told but in a hurry
-    monkeypatch.setattr(limits, "PATIENCE", 10.0)
+    monkeypatch.setattr(limits, "COUNTS_TIMEOUT", 10.0)
     registries = [WorkerCounts(broker.counts) for _ in range(2)]
     with ExitStack() as stack:
         for each in registries:
             stack.callback(each.close)
         workers = [Limits(Settings(max_streams_per_user=2), each, broker) for each in registries]
-        held = [workers[0].reserve("ann", None) for _ in range(2)]
+        stream: Any = SimpleNamespace(user_id="ann", address=None)
+        held = [workers[0].reserve(stream) for _ in range(2)]
         turns = itertools.cycle(workers)
 
         def reserve() -> Lease | None:
             try:
-                return next(turns).reserve("ann", None)
+                return next(turns).reserve(stream)
             except Refused:
                 return None
 

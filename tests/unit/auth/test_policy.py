@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask_login import AnonymousUserMixin, UserMixin
 
 from flask_sse_push.auth.identity import user_id
-from flask_sse_push.auth.policy import ADVICE, check, may_listen
+from flask_sse_push.auth.policy import ADVICE, Authorize, Hooks, Policy
+from flask_sse_push.config import Settings
 from flask_sse_push.errors import ErrorCode, Refused
 
 
@@ -20,8 +22,17 @@ class Member(UserMixin):  # type: ignore[misc]
         self.id = id
 
 
-def nobody_asked(user: Any, channel: str) -> bool:
-    raise AssertionError(f"asked about {channel}")
+def policy(public: tuple[str, ...], authorize: Authorize | None) -> Policy:
+    """The policy of an app without a way to identify users."""
+    return Policy(Flask("app"), Settings(public_channels=public), Hooks(authorize=authorize))
+
+
+def may_listen(user: Any, channel: str, public: tuple[str, ...], authorize: Authorize | None) -> bool:
+    return policy(public, authorize).may_listen(user, channel)
+
+
+def never_called(user: Any, channel: str) -> bool:
+    raise AssertionError(f"called for {channel}")
 
 
 @pytest.mark.parametrize(
@@ -60,12 +71,12 @@ def test_a_public_channel_matches_a_pattern(channel: str, patterns: tuple[str, .
 
 
 def test_a_public_channel_is_open_without_asking_the_app() -> None:
-    assert may_listen(None, "sse", ("sse",), nobody_asked)
+    assert may_listen(None, "sse", ("sse",), never_called)
 
 
 @pytest.mark.parametrize("user", [Member(7), SimpleNamespace(id=7), "7", 7])
 def test_a_user_may_listen_to_the_channel_of_their_own(user: Any) -> None:
-    assert may_listen(user, "user:7", (), nobody_asked)
+    assert may_listen(user, "user:7", (), never_called)
     assert not may_listen(user, "user:77", (), None)
     assert not may_listen(user, "user:*", (), None)
 
@@ -89,13 +100,15 @@ def test_the_app_decides_about_all_else(answer: Any, allowed: bool) -> None:
 
 
 def test_a_request_passes_when_every_channel_is_allowed() -> None:
-    check("ann", ["sse", "user:ann", "staff"], ("sse",), lambda user, channel: channel == "staff")
-    check(None, [], (), None)
+    rules = policy(("sse",), lambda user, channel: channel == "staff")
+    rules.check("ann", ["sse", "user:ann", "staff"])
+    rules.check(None, [])
 
 
 def test_one_forbidden_channel_refuses_the_request_and_says_how_to_open_it() -> None:
+    rules = policy(("sse",), lambda user, channel: channel == "staff")
     with pytest.raises(Refused) as caught:
-        check("ann", ["sse", "user:bob", "staff"], ("sse",), lambda user, channel: channel == "staff")
+        rules.check("ann", ["sse", "user:bob", "staff"])
     refused = caught.value
     assert (refused.status, refused.code) == (403, ErrorCode.PERMISSION_DENIED)
     assert refused.details == {"channel": "user:bob"}

@@ -23,9 +23,10 @@ from .presence import presence
 from .protocol.channel import checked_channel
 from .runs import STOP, Items, Run, checked_key, run_body
 from .web import admin, api, cors, page
+from .web.query import hide_ticket
 from .web.response import HEADERS, StreamResponse
 from .web.services import Services
-from .web.stream import StreamEndpoint, read_query
+from .web.stream import StreamEndpoint
 
 F = TypeVar("F")
 
@@ -63,7 +64,7 @@ class SSEBlueprint(Blueprint):
         self.app_url_value_preprocessor(page.note_begin)
         self.record_once(self._add_to_templates)
         self.record(self._watch_origins)
-        self.url_value_preprocessor(read_query)
+        self.url_value_preprocessor(hide_ticket)
         self.app_errorhandler(Refused)(self._refuse)
         add_commands(self.cli, self)  # type: ignore[arg-type]
 
@@ -92,7 +93,9 @@ class SSEBlueprint(Blueprint):
 
     def _watch_origins(self, state: BlueprintSetupState) -> None:
         """Lets pages of the listed origins read any answer under the prefix, the client's module too."""
-        if state.app.extensions[EXTENSION][self].settings.cors_origins:  # else no request pays for it
+        if state.app.extensions[EXTENSION][
+            self
+        ].services.settings.cors_origins:  # else no request pays for it
             name = f"{state.name_prefix}.{state.name}".lstrip(".")
             state.app.after_request(partial(self._allow_origin, name))
 
@@ -198,7 +201,7 @@ class SSEBlueprint(Blueprint):
     @property
     def announcer(self) -> MessageAnnouncer:
         """The announcer of the current app."""
-        return self.services.announcer
+        return self.services.publishing.announcer
 
     def publish(
         self,
@@ -291,7 +294,7 @@ class SSEBlueprint(Blueprint):
         :raises Refused: 503, when this worker runs too many.
         """
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        return self.services.runs.start(
+        return self.services.streaming.runs.start(
             items, secrets.token_urlsafe(16) if key is None else key, app.app_context
         )
 
@@ -344,7 +347,9 @@ class SSEBlueprint(Blueprint):
 
         :raises BrokerUnavailable: when the broker does not answer.
         """
-        return self.services.worker_queries.connections(channel, None if user_id is None else str(user_id))
+        return self.services.streaming.worker_queries.connections(
+            channel, None if user_id is None else str(user_id)
+        )
 
     def presence(self, channel: str, users: int = 1000) -> dict[str, Any]:
         """Who is in a channel of `SSE_PUSH_PRESENCE_CHANNELS`, over all workers: `channel`, `count`, `users`.
@@ -352,7 +357,7 @@ class SSEBlueprint(Blueprint):
         :param users: how many user ids to name at most; the count costs the same for any number.
         :raises BrokerUnavailable: when the broker does not answer.
         """
-        counts, name = self.services.broker.counts, presence.table(checked_channel(channel))
+        counts, name = self.services.publishing.broker.counts, presence.table(checked_channel(channel))
         return {"channel": channel, "count": counts.size(name), "users": sorted(counts.names(name, users))}
 
     def cursor(self, *channels: str) -> str:
@@ -375,7 +380,7 @@ class SSEBlueprint(Blueprint):
         the broker stands), `heard_ago` and `probed_ago` (seconds since anything was heard on it, and since a
         probe came back; None before the first), `reconnects`, `history_calls`.
         """
-        return self.services.hub.stats()
+        return self.services.streaming.hub.stats()
 
     # -- the routes --------------------------------------------------------------------------------------
 
@@ -419,7 +424,7 @@ class SSEBlueprint(Blueprint):
         return self._endpoint.refuse(refused, request)
 
     def _allow_origin(self, name: str, response: Response) -> Response:
-        allowed = self._endpoint.settings.cors_origins
+        allowed = self._endpoint.services.settings.cors_origins
         if allowed and request.blueprint == name:
             preflight = request.method == "OPTIONS"
             origin = request.headers.get("Origin")

@@ -43,7 +43,7 @@ def reachable(push: Push) -> Broker:
             "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; "
             "set it to a Redis URL, the same as the app's"
         )
-    return push.services.broker
+    return push.services.publishing.broker
 
 
 def read_headers(given: Iterable[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ def register(group: AppGroup, push: Push) -> None:
         """Print the figures of all workers that have streams, one JSON object a line, and their sum."""
         with plainly():
             reachable(push)
-            workers = push.services.worker_queries.stats()
+            workers = push.services.streaming.worker_queries.stats()
         for figures in workers:
             click.echo(json.dumps(figures))
         click.echo(json.dumps({"streams": sum(each["streams"] for each in workers), "workers": len(workers)}))

@@ -167,10 +167,9 @@ class EventStream:
     def _await_opening(self, app: Flask) -> None:
         self.next("sse.open")
         hub = _hub_of(self.opening["connection"])
-        self._services = next(
-            endpoint.services for endpoint in endpoints(app) if endpoint.services.hub is hub
-        )
-        self._services.hub.commands.on(MARK, partial(_mark, self._services.hub))
+        services = next(found.services for found in endpoints(app) if found.services.streaming.hub is hub)
+        self._services, hub = services, services.streaming.hub
+        hub.commands.on(MARK, partial(_mark, hub))
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -181,7 +180,9 @@ class EventStream:
         name = f"mark {next(_marks)}"
         seen = self._marks[name] = threading.Event()
         while not seen.is_set() and self._thread.is_alive():
-            self._services.announcer.command(MARK, connection=self.opening["connection"], mark=name)
+            self._services.publishing.announcer.command(
+                MARK, connection=self.opening["connection"], mark=name
+            )
             if not seen.wait(MARK_AGAIN) and time.monotonic() > deadline:
                 raise NoEvent(f"the stream has not caught up within {self._timeout} s")
         del self._marks[name]

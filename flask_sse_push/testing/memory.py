@@ -62,14 +62,14 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
     changed = PATIENT | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
-    before = [(endpoint, endpoint.settings) for endpoint in endpoints(app)]
+    before = [(endpoint, endpoint.services.settings) for endpoint in endpoints(app)]
     for endpoint, own in before:
-        endpoint.begin_anew(replace(own, **changed), clock)
+        endpoint.restart(replace(own, **changed), clock)
     try:
         yield app
     finally:
         for endpoint, own in before:
-            endpoint.begin_anew(own)
+            endpoint.restart(own)
 
 
 def published(app: Flask, channel: str = "sse") -> list[Event]:
@@ -82,6 +82,6 @@ def published(app: Flask, channel: str = "sse") -> list[Event]:
     name = checked_channel(channel)
     found: list[Event] = []
     for endpoint in endpoints(app):
-        for entry in endpoint.services.broker.history({name: 0}, NO_INBOX).channels[name].entries:
+        for entry in endpoint.services.publishing.broker.history({name: 0}, NO_INBOX).channels[name].entries:
             found += Parser().feed(entry.frame)
     return found

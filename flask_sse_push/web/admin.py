@@ -15,7 +15,7 @@ from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import server
 from . import api, cors
-from .services import Services
+from .services import Services, max_streams
 
 #: What a client's report may count.
 KINDS = ("opened", "lost", "silent", "refused", "errors")
@@ -41,7 +41,7 @@ def metrics(services: Services, request: Request) -> Response:
             f"gunicorn runs several workers and {METRICS_FOLDER} names no folder: these would be the figures "
             "of one of them; set it to an empty folder before gunicorn starts, see docs/operations.md"
         )
-    services.reporter.export()
+    services.publishing.reporter.export()
     text, content_type = exposition(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type, headers={"Cache-Control": "no-store"})
 
@@ -50,7 +50,7 @@ def check_health(services: Services) -> Response:
     """How this worker is, as JSON; 503 when it is CRITICAL. Blocks for a call to each shard of the broker."""
     error, seconds = "", None
     try:
-        seconds = slowest_call(services.broker)
+        seconds = slowest_call(services.publishing.broker)
     except BrokerUnavailable as problem:
         error = str(problem)
     gauges = services.gauges()
@@ -59,7 +59,7 @@ def check_health(services: Services) -> Response:
             broker_seconds=seconds,
             broker_error=error,
             streams=gauges.streams,
-            places=services.places(),
+            places=max_streams(services.settings),
             linked=not gauges.deaf,
             probe=gauges.probe,
             stopping=server.stops(),
@@ -118,7 +118,7 @@ def take_report(services: Services, request: Request, bucket: Bucket) -> None:
     for kind, amount in found.items():
         if type(amount) is not int or not 0 <= amount <= MOST:
             raise api.bad(f"{kind} must be a whole number from 0 to {MOST}")
-    _count(services.counters, found)
+    _count(services.publishing.counters, found)
 
 
 def _count(counters: Counters, report: dict[str, Any]) -> None:

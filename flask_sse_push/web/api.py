@@ -82,7 +82,7 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     if not known or not secrets.match(secret, connection, identity.user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is not the one that sse.open gave this stream, or it is another user's"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
-    services.announcer.change(connection, join, leave, since=since, last=last, vouched=False)
+    services.publishing.announcer.change(connection, join, leave, since=since, last=last, vouched=False)
     return {"connection": connection, "join": join, "leave": leave}
 
 
@@ -110,19 +110,19 @@ def publish(
     if not may_publish(user, channel):
         raise policy.refusal(user, f"publishing to the channel {channel[:200]!r} is not allowed")
     try:
-        cursor = services.announcer.publish(
+        cursor = services.publishing.announcer.publish(
             asked["data"], asked["event"], channel=channel, exclude=asked.get("exclude")
         )
     except MessageTooLarge as error:
         raise bad(str(error), 413) from error
     except InvalidEvent as error:
         raise bad(str(error), 422, field=error.field) from error
-    return {"cursor": cursor, "channel": channel, "streams": services.worker_queries.count(channel)}
+    return {"cursor": cursor, "channel": channel, "streams": services.streaming.worker_queries.count(channel)}
 
 
 def stats(services: Services) -> dict[str, Any]:
     """The figures of all workers."""
-    workers = services.worker_queries.stats()
+    workers = services.streaming.worker_queries.stats()
     return {"streams": sum(counters["streams"] for counters in workers), "workers": workers}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from flask import Request, request
 from werkzeug.datastructures import Accept, MultiDict
-from werkzeug.wrappers import Request
 
-from ..auth.tickets import PARAMETER as TICKET
+from ..auth import tickets
 from ..config import MAX_BATCH_MS
 from ..errors import ErrorCode, InvalidEvent, Refused
 from ..history.position import StartPoint
@@ -20,6 +20,7 @@ DEFAULT_CHANNEL = "sse"
 _TOO_LONG = "?"
 #: Parameters whose values many clients share.
 _COMMON = frozenset({"channels", "channel", "last", "tagged", "batch"})
+_TICKET_BYTES = tickets.PARAMETER.encode()
 #: Queries remembered, and the longest one in bytes.
 MAX_KEPT, MAX_KEPT_SIZE = 1024, 500
 
@@ -79,7 +80,7 @@ def read(args: MultiDict[str, str], most: int) -> StreamQuery:
         start(args),
         given(args, "tagged") == "1",
         batch(args),
-        given(args, TICKET),
+        given(args, tickets.PARAMETER),
     )
 
 
@@ -141,6 +142,29 @@ def batch(args: MultiDict[str, str]) -> float | None:
 def accepts_gzip(accepted: Accept) -> bool:
     """Whether a client would rather have its body compressed, by its `Accept-Encoding`."""
     return accepted.best_match(("gzip", "identity")) == "gzip"
+
+
+def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Takes the ticket out of the URL that servers and error trackers log. Flask calls this before the view.
+
+    The parameters are read before, so `request.args` keeps the ticket.
+
+    :raises Refused: 400, for a query that is not UTF-8.
+    """
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    raw = current.query_string
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise _bad("the query is not UTF-8") from error
+    may_have_ticket = _TICKET_BYTES in raw or b"%" in raw  # spares other requests parsing the query here
+    if may_have_ticket and tickets.PARAMETER in current.args:
+        environ = current.environ
+        environ["QUERY_STRING"] = tickets.redacted_query(environ.get("QUERY_STRING", ""))
+        current.query_string = environ["QUERY_STRING"].encode("latin-1")
+        for key in ("RAW_URI", "REQUEST_URI"):
+            if key in environ:
+                environ[key] = tickets.redacted_url(environ[key])
 
 
 def _bad(message: str) -> Refused:

@@ -1,14 +1,19 @@
-"""What one registered blueprint runs on in one process: broker, announcer and hub, made on first use.
+"""The parts that one registered blueprint uses in one process, made on first use.
 
-Everything is made anew after a fork, so `--preload` and publishing from the master are safe.
+A process that only publishes makes `Publishing`: a broker, an announcer and counters. A process that serves
+streams also makes `Streaming`: a hub and the parts around it. A forked child makes its own, so `--preload`
+and publishing from gunicorn's master are safe.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+from weakref import WeakSet
 
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
@@ -34,24 +39,78 @@ from ..transports.selection import Transports
 
 logger = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 
-class Streams(NamedTuple):
-    """What a process has once it has streams."""
+
+class Publishing(NamedTuple):
+    """The parts that publish."""
+
+    broker: Broker
+    announcer: MessageAnnouncer
+    reporter: Reporter
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of this process."""
+        return self.reporter.counters
+
+
+class Streaming(NamedTuple):
+    """The parts that serve streams. Their threads start with the first stream."""
 
     hub: Hub
+    limits: Limits
     recheck: Recheck
+    worker_counts: WorkerCounts
     worker_queries: WorkerQueries
     runs: Runs
+    transports: Transports
+    max_streams: int  # how many streams this worker takes
+    max_waiting: int  # how many of these may each occupy one of the server's threads or connections
 
     def close(self) -> None:
-        """Ends all; may be called twice."""
+        """Closes the streams and ends the threads. May be called twice."""
         self.runs.close()
         self.recheck.close()
         self.hub.close()
+        self.worker_counts.close()
+
+
+class _MadeOnce(Generic[Made]):
+    """An attribute of `Services` that the first access makes, under a lock.
+
+    The value then lies in the instance's `__dict__`, where Python finds it without calling this descriptor.
+    (`functools.cached_property` has one lock for all instances in Python 3.11, and none from 3.12 on.)
+    """
+
+    def __init__(self, make: Callable[[Any], Made]) -> None:
+        self._make = make
+        self._name = make.__name__
+        self.__doc__ = make.__doc__
+
+    @overload
+    def __get__(self, services: None, owner: type) -> _MadeOnce[Made]: ...
+    @overload
+    def __get__(self, services: Services, owner: type) -> Made: ...
+    def __get__(self, services: Services | None, owner: type) -> Made | _MadeOnce[Made]:
+        if services is None:
+            return self
+        parts = vars(services)
+        # The lock, too, is made on first use: gevent may have replaced `threading.Lock` since the import.
+        # `setdefault` is atomic, so all threads get the same lock.
+        with parts.setdefault(f"{self._name} lock", threading.Lock()):
+            if self._name not in parts:
+                parts[self._name] = self._make(services)
+            made: Made = parts[self._name]
+            return made
 
 
 class Services:
-    """The parts of this process. Making it opens nothing."""
+    """Makes and closes the parts of this process. Any thread may use it. The constructor opens nothing.
+
+    :param listener: is called for each stream, before the listeners that belong to the parts.
+    :param find_forbidden: finds the channels that an open stream must leave; `Recheck` calls it.
+    """
 
     def __init__(
         self, settings: Settings, dumps: Dumps, listener: StreamListener, find_forbidden: FindForbidden
@@ -61,120 +120,19 @@ class Services:
         self._dumps = dumps
         self._listener = listener
         self._clock: Callable[[], float] = time.monotonic
-        self._parts: dict[int, dict[str, Any]] = {}  # by pid
+        _all_services.add(self)
 
-    @property
-    def broker(self) -> Broker:
-        """The broker of this process."""
-        return self._part("broker")  # type: ignore[no-any-return]
+    @_MadeOnce
+    def publishing(self) -> Publishing:
+        """The parts that publish."""
+        broker = connect_broker(self.settings)
+        reporter = Reporter(self.gauges, self.settings.log_totals)
+        published = reporter.counters.published
+        return Publishing(broker, MessageAnnouncer(broker, self.settings, self._dumps, published), reporter)
 
-    @property
-    def announcer(self) -> MessageAnnouncer:
-        """The publishing side of this process."""
-        return self._part("announcer")  # type: ignore[no-any-return]
-
-    @property
-    def hub(self) -> Hub:
-        """The streams of this process. Its threads start with the first stream."""
-        return self._part("streams").hub  # type: ignore[no-any-return]
-
-    @property
-    def recheck(self) -> Recheck:
-        """What looks after the rights of this process's streams."""
-        return self._part("streams").recheck  # type: ignore[no-any-return]
-
-    @property
-    def limits(self) -> Limits:
-        """What users and addresses may still have."""
-        return self._part("quotas")  # type: ignore[no-any-return]
-
-    @property
-    def worker_queries(self) -> WorkerQueries:
-        """What asks all workers about their streams."""
-        return self._part("streams").worker_queries  # type: ignore[no-any-return]
-
-    @property
-    def runs(self) -> Runs:
-        """The producers of this process."""
-        return self._part("streams").runs  # type: ignore[no-any-return]
-
-    @property
-    def transports(self) -> Transports:
-        """What brings this process's streams to their sockets."""
-        return self._part("transports")  # type: ignore[no-any-return]
-
-    def position(self, ago: float) -> StreamCursor:
-        """A position that every event of the last `ago` seconds comes after.
-
-        This worker's own, when it has streams; else the broker is asked, which blocks.
-
-        :raises BrokerUnavailable: when it does not answer in time.
-        """
-        streams = self._open
-        position = streams.hub.position() if streams else None
-        if position is None:
-            position = probe_all(self.broker, NO_INBOX)
-        return position.earlier(ago)
-
-    @property
-    def worker_counts(self) -> WorkerCounts:
-        """What this process holds, and how many all workers hold together."""
-        return self._part("registry")  # type: ignore[no-any-return]
-
-    @property
-    def counters(self) -> Counters:
-        """What this process counts."""
-        return self.reporter.counters
-
-    @property
-    def reporter(self) -> Reporter:
-        """What this process counts, and who is told."""
-        return self._part("meters")  # type: ignore[no-any-return]
-
-    def gauges(self) -> Gauges:
-        """How things stand in this process now."""
-        streams = self._open
-        return streams.hub.gauges() if streams else Gauges()
-
-    def broker_not_shared(self) -> bool:
-        """Whether the broker serves one process while gunicorn runs several."""
-        return self.settings.broker_url.startswith("memory:") and server.count() > 1
-
-    def places(self) -> int:
-        """How many streams this worker takes."""
-        return min(self.settings.max_streams, server.file_places())
-
-    def request_places(self, places: int) -> int:
-        """How many of its `places` are for streams that each hold a place for a request all the time."""
-        return min(places, server.request_places() or places)
-
-    @property
-    def _open(self) -> Streams | None:
-        """What this process has once it has streams; None before."""
-        return self._parts.get(server.pid, {}).get("streams")
-
-    def _part(self, name: str) -> Any:
-        parts = self._parts.get(server.pid)
-        if parts is None:
-            parts = self._parts.setdefault(server.pid, {})
-        if name not in parts:
-            parts.setdefault(name, self._make(name))
-        return parts[name]
-
-    def _make(self, name: str) -> Any:
-        """Makes a part. Two threads may do so at once: `setdefault` keeps one, the other was never used."""
-        if name == "broker":
-            return connect_broker(self.settings)
-        if name == "announcer":
-            return MessageAnnouncer(self.broker, self.settings, self._dumps, self.counters.published)
-        if name == "transports":
-            return Transports(self.settings, self.hub.leave)
-        if name == "quotas":
-            return Limits(self.settings, self.worker_counts, self.broker)
-        if name == "registry":
-            return WorkerCounts(self.broker.counts, self._streams)
-        if name == "meters":
-            return Reporter(self.gauges, self.settings.log_totals)
+    @_MadeOnce
+    def streaming(self) -> Streaming:
+        """The parts that serve streams."""
         server.find_worker()
         if self.broker_not_shared():
             logger.error(
@@ -182,47 +140,111 @@ class Services:
                 "streams miss what another worker publishes; set it to a Redis URL",
                 server.count(),
             )
-        recheck = Recheck(self._find_forbidden, self.settings.recheck, self.announcer.command)
-        worker_counts = self.worker_counts
-        listeners = [self._listener, worker_counts, self.limits, recheck, self.counters, StreamLog()]
-        if self.settings.presence_channels:
-            patterns, grace = self.settings.presence_channels, self.settings.presence_grace
-            listeners.append(Presence(worker_counts, self.broker, patterns, grace))
-        hub = Hub(
-            self.broker, self.settings, server.stops, StreamListeners(*listeners), self._clock, self.counters
-        )
+        settings, (broker, announcer, reporter) = self.settings, self.publishing
+        worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
+        limits = Limits(settings, worker_counts, broker)
+        recheck = Recheck(self._find_forbidden, settings.recheck, announcer.command)
+        listeners = [self._listener, worker_counts, limits, recheck, reporter.counters, StreamLog()]
+        if settings.presence_channels:
+            patterns, grace = settings.presence_channels, settings.presence_grace
+            listeners.append(Presence(worker_counts, broker, patterns, grace))
+        listener = StreamListeners(*listeners)
+        hub = Hub(broker, settings, server.stops, listener, self._clock, reporter.counters)
         recheck.look_after(hub)
-        worker_queries = WorkerQueries(hub, self.broker.counts, self.announcer, lambda: worker_counts.name)
-        runs = Runs(self.announcer, worker_counts, hub, self.settings, server.stops)
-        return Streams(hub, recheck, worker_queries, runs)
+        most = max_streams(settings)
+        return Streaming(
+            hub,
+            limits,
+            recheck,
+            worker_counts,
+            WorkerQueries(hub, broker.counts, announcer, lambda: worker_counts.name),
+            Runs(announcer, worker_counts, hub, settings, server.stops),
+            Transports(settings, hub.leave),
+            most,
+            min(most, server.request_places() or most),
+        )
 
-    def _streams(self) -> int:
-        streams = self._open
-        return len(streams.hub) if streams else 0
+    @property
+    def _open_streaming(self) -> Streaming | None:
+        """The parts that serve streams, if they exist."""
+        return vars(self).get("streaming")
 
-    def begin_anew(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Closes what runs, and goes on with other settings.
+    def position(self, ago: float) -> StreamCursor:
+        """Returns a position that lies before every event of the last `ago` seconds.
 
-        :param clock: monotonic seconds, for heartbeats; tests wind their own.
+        A worker with streams knows its position. Any other process calls the broker, and blocks.
+
+        :raises BrokerUnavailable: when the broker does not answer in time.
+        """
+        streaming = self._open_streaming
+        position = streaming.hub.position() if streaming else None
+        if position is None:
+            position = probe_all(self.publishing.broker, NO_INBOX)
+        return position.earlier(ago)
+
+    def gauges(self) -> Gauges:
+        """Returns the gauges of this process; all are zero while it has no streams."""
+        streaming = self._open_streaming
+        return streaming.hub.gauges() if streaming else Gauges()
+
+    def broker_not_shared(self) -> bool:
+        """Whether the broker serves one process only, while gunicorn runs several workers."""
+        return self.settings.broker_url.startswith("memory:") and server.count() > 1
+
+    def log_out(self, user_id: str) -> None:
+        """Closes the streams of a user who logs out, on all workers. Never raises.
+
+        While the broker does not answer, this worker closes its own streams at once; the other workers close
+        theirs when the broker is back.
+        """
+        arguments = {"user_id": user_id, "channel": None, "reason": "logout"}
+        try:
+            self.publishing.announcer.command(REVOKE, **arguments)
+        except BrokerUnavailable as error:
+            logger.warning("the other workers will hear of a logout when the broker is back: %s", error)
+            self.streaming.recheck.revoke_later(**arguments)
+
+    def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Closes all parts. The next ones are made with other settings.
+
+        :param clock: returns monotonic seconds; heartbeats and batches use it. Tests pass their own.
         """
         self.close()
         self.settings, self._clock = settings, clock
 
-    def log_out(self, user_id: str) -> None:
-        """Ends the streams of a user who logs out, on all workers. Never raises.
-
-        When the broker does not answer, this worker's streams end now, and the others' when it is back.
-        """
-        arguments = {"user_id": user_id, "channel": None, "reason": "logout"}
-        try:
-            self.announcer.command(REVOKE, **arguments)
-        except BrokerUnavailable as error:
-            logger.warning("the other workers will hear of a logout when the broker is back: %s", error)
-            self.recheck.revoke_later(**arguments)
-
     def close(self) -> None:
-        """Ends this process's streams and connections; may be called twice."""
-        parts = self._parts.pop(server.pid, {})
-        for name in ("streams", "registry", "meters", "broker"):
-            if name in parts:
-                parts[name].close()
+        """Closes the streams and connections of this process. May be called twice."""
+        streaming, publishing = self._take("streaming"), self._take("publishing")
+        if streaming is not None:
+            streaming.close()
+        if publishing is not None:
+            publishing.reporter.close()
+            publishing.broker.close()
+
+    def _take(self, name: str) -> Any:
+        return vars(self).pop(name, None)
+
+    def _forget_parents_parts(self) -> None:
+        """Called in a forked child. Forgets the parts and the locks, which another thread may have held."""
+        for name in ("publishing", "streaming"):
+            self._take(f"{name} lock")
+            _of_parents.append(self._take(name))
+
+
+_all_services: WeakSet[Services] = WeakSet()
+#: Parts that belong to the parent process. A child keeps them: their finalizers could close the parent's
+#: connections.
+_of_parents: list[object] = []
+
+
+def _after_fork() -> None:
+    for services in list(_all_services):
+        services._forget_parents_parts()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def max_streams(settings: Settings) -> int:
+    """Returns how many streams this worker takes: by the setting and by the limit of open files."""
+    return min(settings.max_streams, server.file_places())

@@ -1,4 +1,4 @@
-"""The door: the way of a request to its stream, and what those are told who do not get in."""
+"""From a `GET` to its stream, or to a refusal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response
 from werkzeug.datastructures import Headers
 
-from ..auth import tickets
 from ..auth.identity import invalid_token
+from ..auth.limits import Limits
 from ..auth.policy import Grant, Hooks, Policy
+from ..auth.tickets import Ticket
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..hub.compression import StreamCompression
@@ -25,116 +25,100 @@ from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream, response_body
 from . import cors
 from .query import QueryCache, StreamQuery, accepts_gzip
-from .response import (
-    GZIP,
-    NEGOTIATED,
-    PLAIN,
-    StreamResponse,
-    refusal,
-)
+from .response import GZIP, NEGOTIATED, PLAIN, StreamResponse, refusal
 from .services import Services
 
 
 class StreamEndpoint:
-    """What one app serves the streams of one blueprint by. Making it opens nothing."""
+    """Serves the streams of one blueprint on one app. The constructor opens nothing."""
 
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self.policy = Policy(app, settings, hooks)
         self._queries = QueryCache(settings.max_channels)
         self.services = Services(settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden)
 
-    @property
-    def settings(self) -> Settings:
-        """The settings of this moment."""
-        return self.services.settings
-
-    def begin_anew(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Closes what runs, and goes on with other settings; see `Runtime.begin_anew`."""
+    def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Closes all streams and continues with other settings; see `Services.restart`."""
         self.policy.settings = settings
         self._queries = QueryCache(settings.max_channels)
-        self.services.begin_anew(settings, clock)
+        self.services.restart(settings, clock)
 
-    # -- coming in ---------------------------------------------------------------------------------------
+    # -- opening a stream --------------------------------------------------------------------------------
 
     def open(self, request: Request) -> StreamResponse:
-        """The response whose body is the stream. It counts as open from the body's first step on.
+        """Returns the response whose body is the stream. The stream counts as open once the server asks for
+        the first part of the body.
 
-        May block, as the app's hooks do, and for the counts of other workers.
+        Blocks as long as the app's hooks and the shared counts do.
 
         :raises Refused: 400, 401, 403, 429 or 503.
         """
-        services = self.services
-        hub, limits, places = services.hub, services.limits, services.places()
-        if len(hub) >= places:  # before anybody is looked up
+        streaming, settings = self.services.streaming, self.services.settings
+        hub, limits = streaming.hub, streaming.limits
+        if len(hub) >= streaming.max_streams:  # before the app looks up the user
             raise self._full()
         if limits.counts_attempts:
             limits.count_attempt("address", request.remote_addr)
-        asked = self._queries.of(request)
-        if self.settings.cors_origins:
-            cors.check(request, self.settings.cors_origins)
-        grant = self.policy.grant(request, asked.channels, asked.ticket, default=not asked.names_channels)
+        query = self._queries.of(request)
+        if settings.cors_origins:
+            cors.check(request, settings.cors_origins)
+        grant = self.policy.grant(request, query.channels, query.ticket, default=not query.names_channels)
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)
-        stream = self._stream(request, grant, asked)
-        start = asked.start_for(request.environ.get("HTTP_LAST_EVENT_ID"))
-        recovery = hub.recovery(stream.subscribed, start)
-        if len(hub) >= (services.request_places(places) if stream.holds_request else places):
+        stream = self._new_stream(request, grant, query)
+        recovery = hub.recovery(stream.subscribed, query.start_for(request.environ.get("HTTP_LAST_EVENT_ID")))
+        if len(hub) >= (streaming.max_waiting if stream.holds_request else streaming.max_streams):
             raise self._full()
         headers = Headers()
-        headers[:] = self._encode(stream, request)  # a third of what it costs to give them to `Headers`
-        if request.method != "HEAD":
-            self._take_place(stream, grant)
-        response = StreamResponse(response_body(hub, stream, recovery, self.settings), headers=headers)
+        # A slice costs a third of what the constructor takes for the same headers.
+        headers[:] = _negotiate(stream, request) if settings.http_compression else PLAIN
+        if request.method != "HEAD" and (limits.counts_streams or grant.ticket is not None):
+            self._reserve(limits, stream, grant.ticket)
+        response = StreamResponse(response_body(hub, stream, recovery, settings), headers=headers)
         if stream.lease is not None:
-            response.call_on_close(partial(_give_back_unused, stream, hub))
+            response.call_on_close(partial(_release_unused, stream, hub))
         return response
 
-    def _stream(self, request: Request, grant: Grant, asked: StreamQuery) -> TransportStream:
+    def _new_stream(self, request: Request, grant: Grant, query: StreamQuery) -> TransportStream:
         connection, user_id = secrets.token_hex(8), grant.user_id
-        stream = self.services.transports.stream(request.environ, connection, user_id, grant.channels)
+        transports = self.services.streaming.transports
+        stream = transports.stream(request.environ, connection, user_id, grant.channels)
         stream.grant = grant if grant.can_change else None
-        stream.tagged, stream.wait = asked.tagged, asked.wait
+        stream.tagged, stream.wait = query.tagged, query.wait
         of_streams = self.policy.secrets()
         if of_streams is not None:
             stream.secret = of_streams.of(connection, user_id)
         return stream
 
-    def _encode(self, stream: TransportStream, request: Request) -> tuple[tuple[str, str], ...]:
-        """The headers of the stream, which is compressed when its client would have it so."""
-        if not self.settings.http_compression:
-            return PLAIN
-        if not accepts_gzip(request.accept_encodings):
-            return NEGOTIATED
-        stream.compression = StreamCompression()
-        return GZIP
-
-    def _take_place(self, stream: TransportStream, grant: Grant) -> None:
-        """Counts the stream, and uses up its ticket; neither, when one of them fails."""
-        limits = self.services.limits
+    def _reserve(self, limits: Limits, stream: TransportStream, ticket: Ticket | None) -> None:
+        """Counts the stream and uses up its ticket. If one of the two fails, neither happens."""
         if limits.counts_streams:
             stream.lease = limits.reserve(stream)
+        if ticket is None:
+            return
         try:
-            self._use_up(grant)
+            self._use_up(ticket)
         except BaseException:
             if stream.lease is not None:
                 stream.lease.release()
             raise
 
-    def _use_up(self, grant: Grant) -> None:
-        """Takes the grant's ticket, so that nobody can come with it again."""
-        ticket = grant.ticket
-        if ticket is None:
-            return
+    def _use_up(self, ticket: Ticket) -> None:
+        """Marks the ticket as used in the broker, so that it opens no second stream.
+
+        :raises Refused: 401 if it was used before, 503 if the broker does not answer.
+        """
         with self.needs_broker("whether the ticket was used cannot be told now"):
-            first = self.services.broker.claim(f"ticket:{ticket.name}", ticket.expires - time.time())
+            broker, seconds = self.services.publishing.broker, ticket.expires - time.time()
+            first = broker.claim(f"ticket:{ticket.name}", seconds)
         if not first:
             raise invalid_token()
 
-    # -- being turned away -------------------------------------------------------------------------------
+    # -- refusing ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def needs_broker(self, message: str = "the broker does not answer") -> Iterator[None]:
-        """What is done within is refused when the broker does not answer."""
+        """Turns a `BrokerUnavailable` in the block into a refusal with status 503."""
         try:
             yield
         except BrokerUnavailable as error:
@@ -144,43 +128,25 @@ class StreamEndpoint:
         return self._unavailable("this worker has no room for another stream")
 
     def _unavailable(self, message: str) -> Refused:
-        wait = jittered_ms(self.settings.retry) / 1000
+        wait = jittered_ms(self.services.settings.retry) / 1000
         return Refused(503, ErrorCode.SERVICE_UNAVAILABLE, message, retry_after=wait)
 
     def refuse(self, refused: Refused, request: Request) -> Response:
-        """The answer to a request that was refused, which is counted and logged."""
-        self.services.counters.count("refused", str(int(refused.code)))
+        """Returns the response for a refused request. Counts and logs the refusal."""
+        self.services.publishing.counters.count("refused", str(int(refused.code)))
         log.refused(refused, request.remote_addr, request.path)
         return refusal(refused)
 
 
-def read_query(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Looks at the query before anybody else does: refuses bytes that werkzeug could not read, and takes the
-    ticket out of what servers and error trackers write into their logs.
-
-    :raises Refused: 400.
-    """
-    asked: Request = request._get_current_object()  # type: ignore[attr-defined]
-    raw = asked.query_string
-    try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(400, ErrorCode.INVALID_FORMAT, "the query is not UTF-8") from error
-    may_have_one = tickets.PARAMETER.encode() in raw or b"%" in raw  # spares the others reading their query
-    if may_have_one and tickets.PARAMETER in asked.args:  # read first: from here on the query has no ticket
-        _hide_ticket(asked)
+def _negotiate(stream: TransportStream, request: Request) -> tuple[tuple[str, str], ...]:
+    """Returns the headers of a stream whose client may choose compression; sets up the compression."""
+    if not accepts_gzip(request.accept_encodings):
+        return NEGOTIATED
+    stream.compression = StreamCompression()
+    return GZIP
 
 
-def _hide_ticket(asked: Request) -> None:
-    environ = asked.environ
-    environ["QUERY_STRING"] = tickets.redacted_query(environ.get("QUERY_STRING", ""))
-    asked.query_string = environ["QUERY_STRING"].encode("latin-1")
-    for key in ("RAW_URI", "REQUEST_URI"):
-        if key in environ:
-            environ[key] = tickets.redacted_url(environ[key])
-
-
-def _give_back_unused(stream: TransportStream, hub: Hub) -> None:
-    """Called when the server is done with the response, which may never have begun."""
-    if stream.lease is not None and stream not in hub:  # a hijacked stream lives on
+def _release_unused(stream: TransportStream, hub: Hub) -> None:
+    """Called when the server closes the response. Releases the lease of a stream that never opened."""
+    if stream.lease is not None and stream not in hub:  # a hijacked stream stays open
         stream.lease.release()

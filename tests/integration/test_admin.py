@@ -61,7 +61,7 @@ def test_commands_are_no_events(make_app: MakeApp) -> None:
     app, sse = make_app()
     with app.app_context():
         sse.disconnect(user_id=1)
-        assert sse.services.counters.totals() == {}
+        assert sse.services.publishing.counters.totals() == {}
 
 
 def test_openmetrics_for_who_asks(make_app: MakeApp) -> None:
@@ -123,7 +123,9 @@ def test_a_report_is_counted(make_app: MakeApp) -> None:
     )
     with app.app_context():
         counts = {
-            count.label: n for count, n in sse.services.counters.totals().items() if count.name == "client"
+            count.label: n
+            for count, n in sse.services.publishing.counters.totals().items()
+            if count.name == "client"
         }
     assert counts == {"opened": 2, "lost": 1}
 
@@ -144,7 +146,7 @@ def test_a_wrong_report_counts_nothing(make_app: MakeApp, body: Any, status: int
     app, sse = make_app()
     assert app.test_client().post("/stream/report", json=body).status_code == status
     with app.app_context():
-        assert not [count for count in sse.services.counters.totals() if count.name == "client"]
+        assert not [count for count in sse.services.publishing.counters.totals() if count.name == "client"]
 
 
 def test_a_form_of_another_page_is_no_report(make_app: MakeApp) -> None:
@@ -162,4 +164,4 @@ def test_reports_are_bounded_in_number(make_app: MakeApp) -> None:
     assert codes[:100] == [204] * 100
     assert codes.count(429) >= 50
     with app.app_context():
-        assert sse.services.counters.totals()[CounterKey("client", "lost")] == codes.count(204)
+        assert sse.services.publishing.counters.totals()[CounterKey("client", "lost")] == codes.count(204)

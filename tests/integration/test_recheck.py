@@ -180,7 +180,7 @@ def test_a_command_that_comes_while_the_stream_is_being_made_still_counts(house:
     """The user is looked up, then the rights are taken, then the stream opens."""
     with house.stream("red", "bob"):  # so that the worker hears commands
         response = house.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
-        recheck = house.app.extensions["sse_push"][house.sse].services.recheck
+        recheck = house.app.extensions["sse_push"][house.sse].services.streaming.recheck
         house.revoke("ada")
         eventually(lambda: recheck._heard)
         reader = Reader(response)
@@ -206,13 +206,13 @@ def test_a_command_given_before_a_workers_first_stream_opens_still_counts(make_a
 def test_a_command_from_before_the_user_was_looked_up_does_not_count(make_app: MakeApp) -> None:
     house = House(make_app, recheck=3600)
     with house.stream("red") as ada:
-        services = house.app.extensions["sse_push"][house.sse].services
-        began = services.recheck._watches[house.opened["connection"]].stream.grant.began
+        streaming = house.app.extensions["sse_push"][house.sse].services.streaming
+        began = streaming.recheck._watches[house.opened["connection"]].stream.grant.began
         arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
-        services.hub.call_soon(lambda: services.recheck._obey_late(arguments, began - 0.001))
+        streaming.hub.call_soon(lambda: streaming.recheck._obey_late(arguments, began - 0.001))
         house.publish("still here", "red")
         assert ada.next()["data"] == "still here"
-        services.hub.call_soon(lambda: services.recheck._obey_late(arguments, began))
+        streaming.hub.call_soon(lambda: streaming.recheck._obey_late(arguments, began))
         assert farewell(ada) == ("revoked", False)
 
 
@@ -290,14 +290,14 @@ def test_rules_that_keep_failing_send_streams_back_to_the_door(house: House) -> 
 
 def test_streams_of_nobody_on_public_channels_are_never_asked_about(house: House) -> None:
     with house.stream("sse", None), house.stream("red"):
-        services = house.app.extensions["sse_push"][house.sse].services
-        assert len(services.hub) == 2
-        assert len(services.recheck._watches) == 1
+        streaming = house.app.extensions["sse_push"][house.sse].services.streaming
+        assert len(streaming.hub) == 2
+        assert len(streaming.recheck._watches) == 1
 
 
 def test_lost_commands_send_every_stream_with_a_user_back_to_the_door(house: House) -> None:
     with house.stream("red") as ada, house.stream("sse", None) as anybody:
-        house.app.extensions["sse_push"][house.sse].services.hub.commands.lost()
+        house.app.extensions["sse_push"][house.sse].services.streaming.hub.commands.lost()
         assert farewell(ada) == ("recheck", True)
         house.publish("for all", "sse")
         assert anybody.next()["data"] == "for all"
@@ -348,7 +348,7 @@ def test_what_the_app_had_a_stream_join_stays_until_it_is_revoked(house: House) 
 
 def test_a_channel_revoked_while_it_is_joined_does_not_come(house: House) -> None:
     with house.stream("red") as ada, house.app.app_context():
-        hub = house.sse.services.hub
+        hub = house.sse.services.streaming.hub
         with hub._lock:  # so that the dispatcher meets both commands at once
             house.ask_to_join("blue")
             house.revoke("ada", "blue")
@@ -400,7 +400,7 @@ def test_a_logout_ends_the_users_streams_and_a_browser_that_comes_back_is_refuse
         assert one.next()["event"] == two.next()["event"] == "sse.open"
         ada.get("/logout")
         assert farewell(one) == ("logout", False)
-        assert len(app.extensions["sse_push"][club[1]].services.hub) == 1
+        assert len(app.extensions["sse_push"][club[1]].services.streaming.hub) == 1
     assert ada.get("/stream?channels=user:ada").status_code == 401  # which ends a native EventSource
 
 

@@ -197,12 +197,14 @@ def test_a_finished_run_leaves_nothing_behind(site: Site) -> None:
     del made
     site.read(run)
     with site.app.app_context():
-        services = site.sse.services
+        streaming = site.sse.services.streaming
     eventually(
-        lambda: not len(services.runs) and not services.worker_counts.unsettled() and not services.runs._own
+        lambda: (
+            not len(streaming.runs) and not streaming.worker_counts.unsettled() and not streaming.runs._own
+        )
     )
     eventually(lambda: gc.collect() is not None and gone() is None)
-    assert services.runs._places_taken == 0
+    assert streaming.runs._places_taken == 0
 
 
 def test_more_producers_than_a_worker_may_run_are_refused(
@@ -220,7 +222,7 @@ def test_more_producers_than_a_worker_may_run_are_refused(
 
 def _free(site: Site) -> bool:
     with site.app.app_context():
-        return not site.sse.services.runs._places_taken
+        return not site.sse.services.streaming.runs._places_taken
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 300])
@@ -261,9 +263,9 @@ def test_a_worker_that_stops_gives_its_runs_a_while_and_says_so(
         stream = client.open(run.channel, cursor=run.cursor)
         assert stream.next("run.text").json() == {"text": "so far"}
         monkeypatch.setattr(manager, "GRACE", 0.1)
-        monkeypatch.setattr(sse.services.runs, "_stopping", lambda: True)
+        monkeypatch.setattr(sse.services.streaming.runs, "_stopping", lambda: True)
         assert stream.next("run.end").json()["error"] == "WorkerStopped"
-        eventually(lambda: not len(sse.services.runs))
+        eventually(lambda: not len(sse.services.streaming.runs))
         gate.set()
 
 

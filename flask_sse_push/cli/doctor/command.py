@@ -32,7 +32,7 @@ def register(group: AppGroup, push: Push) -> None:
         broken = 0
         with plainly():
             for finding in examine_all(
-                push.services.broker,
+                push.services.publishing.broker,
                 push.services.settings,
                 current_app.config,
                 gunicorn=gunicorn,

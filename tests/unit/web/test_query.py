@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from flask import Request
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import EnvironBuilder
-from werkzeug.wrappers import Request
 
 from flask_sse_push.errors import ErrorCode, InvalidEvent, Refused
 from flask_sse_push.history.position import StartPoint

@@ -22,14 +22,11 @@ from ..config import Settings
 from ..errors import BrokerUnavailable
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Item
-from ..history.position import Opening, StartPoint
-from ..history.recovery import Recovery, recovery_for
 from ..history.shard import Shard, ShardItem
-from ..history.shard_recovery import ChunkCache, MissedChunk
 from ..history.shards import Shards
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.cursor import Cursor
-from ..protocol.frames import close_frame, open_frame, reset_frame
+from ..protocol.frames import close_frame
 from ..protocol.shard_cursor import ShardCursor
 from .batches import BatchPolicy
 from .channel_changes import ChannelChanges
@@ -37,9 +34,10 @@ from .commands import Commands, Effect
 from .counters import Counters, Gauges
 from .disconnect import Disconnector
 from .fanout import Fanout
-from .group import Delivery, frames_for
+from .group import Delivery
 from .listener import StreamListener
 from .maintenance import Maintenance
+from .opening import StreamOpener
 from .shutdown import open_streams
 from .stream import Stream
 
@@ -78,7 +76,6 @@ class Hub:
         self._history_cache, self._reader = first.history_cache, first.reader
         self._batching = BatchPolicy(settings.batch_ms)
         self._fanout = Fanout(self._shards, self._batching, self._clock)
-        self._chunk_cache = ChunkCache()
         self._streams: dict[str, Stream] = {}
         self._maintenance = Maintenance(
             self._streams,
@@ -111,6 +108,19 @@ class Hub:
             deliver=self._deliver,
         )
         self.disconnector.run(self.commands)
+        opener = StreamOpener(
+            self._shards,
+            self._fanout,
+            self._channel_changes,
+            self._batching,
+            self._listener,
+            self._counters,
+            lock=self._lock,
+            clock=self._clock,
+            heartbeat=settings.heartbeat,
+        )
+        #: What brings a new stream to the live position; see `StreamOpener`.
+        self.recovery, self.follow = opener.recovery, opener.follow
         self._listening: ChannelCache | None = None  # that of the commands, since it is live
         self._started = False
         self._closed = False
@@ -154,91 +164,6 @@ class Hub:
         """The streams of this moment that meet what is given. Any thread may call."""
         with self._lock:
             return self.disconnector.matching(user_id=user_id, channel=channel)
-
-    def recovery(self, channels: tuple[str, ...], start: StartPoint) -> Recovery:
-        """What a stream of `channels` that begins at `start` has to catch up with; for `follow`."""
-        return recovery_for(self._shards.placement(channels), start)
-
-    def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
-        """The next frames that the stream missed; None once it has joined its group, and has them all.
-
-        The look for missed events and the join are one step under the lock: nothing fits in between.
-
-        :returns: b"" when the broker could not be asked within `timeout` seconds, and when it is ending.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            with self._lock:
-                if stream.dismissed:
-                    break
-                if recovery.is_served():
-                    self._join(stream, recovery)
-                    return None
-                if not recovery.blocks():
-                    return self._advance(stream, recovery)
-            recovery.poke()
-            if not recovery.wait(deadline - time.monotonic()):
-                return b""
-        recovery.wait(deadline - time.monotonic())
-        return b""
-
-    def _advance(self, stream: Stream, recovery: Recovery) -> bytes | None:
-        notices = b""
-        opening, resets = recovery.step()
-        if opening is not None:
-            stream.began = recovery.began
-            notices = self._open_frame(stream, opening)
-        if recovery.account is not None and recovery.account.gaps:
-            self._channel_changes.note_gaps(stream, recovery.account)
-        for reset in resets:
-            stream.began = recovery.began if reset.cursor else stream.began
-            notices += reset_frame(*reset)
-        if resets:
-            self._listener.lost(stream)
-        piece = recovery.take(self._chunk_cache)
-        missed = notices + self._frames(stream, piece)
-        if not missed:
-            self._join(stream, recovery)
-            return None
-        if piece.entries:
-            self._counters.replayed(len(piece.entries), len(missed))
-        stream.events += len(piece.entries)
-        if piece.limited:
-            stream.events -= sum(stream.is_excluded(entry.exclude) for entry in piece.entries)
-        stream.bytes += len(missed)
-        if opening is not None and recovery.is_served() and stream.carry(missed):
-            self._join(stream, recovery)
-            return None
-        return missed
-
-    def _frames(self, stream: Stream, piece: MissedChunk) -> bytes:
-        """What a stream gets of a piece; put together once for those that get the same."""
-        if not piece.entries:
-            return b""
-        batched = self._batching.waits(stream.subscribed, stream.wait) is not None
-        if piece.limited:
-            return frames_for(stream, piece.entries, batched=batched)
-        key = batched, stream.subscribed if stream.tagged else None
-        frames = piece.frames.get(key)
-        if frames is None:
-            frames = piece.frames[key] = frames_for(stream, piece.entries, batched=batched)
-        return frames
-
-    def _open_frame(self, stream: Stream, opening: Opening) -> bytes:
-        secret, stream.secret = stream.secret, None  # told once: not kept for each stream
-        return open_frame(
-            opening.cursor,
-            stream.connection,
-            stream.channels,
-            resumed=opening.resumed,
-            heartbeat=self._settings.heartbeat,
-            secret=secret,
-        )
-
-    def _join(self, stream: Stream, recovery: Recovery) -> None:
-        stream.join()
-        stream.touched = self._clock()
-        self._fanout.enlist(stream, stream.subscribed, recovery.at)
 
     # -- the dispatcher ---------------------------------------------------------------------------------
 

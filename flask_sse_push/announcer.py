@@ -6,7 +6,6 @@ import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,11 +14,18 @@ from .brokers.base import Broker
 from .brokers.url import connect_broker
 from .config import Settings
 from .errors import InvalidEvent, MessageTooLarge
-from .protocol import frames
 from .protocol.channel import BROADCAST, checked_channel, checked_channels
 from .protocol.command import REVOKE, Command, command_publication
 from .protocol.entry import Publication
-from .protocol.event import Dumps, checked_compress, checked_exclude, checked_once, checked_ttl, make_event
+from .protocol.event import (
+    Dumps,
+    Event,
+    checked_exclude,
+    checked_once,
+    checked_ttl,
+    make_event,
+    plain_line_ends,
+)
 
 DEFAULT_CHANNEL = "sse"
 #: Events one batch may hold: they go to the broker in one step, which blocks it meanwhile.
@@ -85,10 +91,9 @@ class MessageAnnouncer:
         :raises MessageTooLarge: with both sizes.
         :raises BrokerUnavailable: it is stored zero or one times; with `id` it is safe to publish again.
         """
-        publication = self._publication(
-            data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress
-        )
-        return self._send([publication], id)[0]
+        batch = Batch(self)
+        batch.publish(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress)
+        return self._send(batch.publications, id)[0]
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
         """Stores several events in one round trip, all or none, in order; returns their cursors.
@@ -156,8 +161,9 @@ class MessageAnnouncer:
 
         Streams that resume get the broadcasts they missed. Raises what `publish` does.
         """
-        publication = self._publication(data, type, compress=compress)
-        return self._send([publication._replace(channels=(BROADCAST,))], None)[0]
+        batch = Batch(self)
+        batch.publish(data, type, compress=compress)
+        return self._send([batch.publications[0]._replace(channels=(BROADCAST,))], None)[0]
 
     def disconnect(
         self,
@@ -265,30 +271,9 @@ class MessageAnnouncer:
         """Lets go of the broker's connections; may be called twice."""
         self._broker.close()
 
-    def _publication(
-        self,
-        data: Any,
-        type: str | None = None,
-        *,
-        channel: str | Iterable[str] = DEFAULT_CHANNEL,
-        retry: int | None = None,
-        exclude: str | Iterable[str] | None = None,
-        ttl: float | None = None,
-        compress: str | None = None,
-    ) -> Publication:
-        event = make_event(data, type, retry=retry, dumps=self._dumps)
-        if checked_compress(compress):
-            event = replace(event, data=payload.compress_text(frames.plain_line_ends(event.data)))
-        size = len(event.data.encode())
-        if size > self._max_message:
-            raise MessageTooLarge(size, self._max_message)
-        return Publication(
-            frames.event_body(event), checked_channels(channel), checked_exclude(exclude), checked_ttl(ttl)
-        )
-
     def _send(self, publications: list[Publication], id: str | None) -> list[str]:
         once = None if id is None else checked_once(id)
-        cursors = [str(cursor) for cursor in self._broker.publish(publications, once)]
+        cursors = list(map(str, self._broker.publish(publications, once)))
         self._published(len(cursors))
         return cursors
 
@@ -319,8 +304,24 @@ class Batch:
         """
         if len(self.publications) >= MAX_BATCH:
             raise InvalidEvent("batch", f"holds {MAX_BATCH} events already; publish in several batches")
+        event = make_event(data, type, retry=retry, dumps=self._announcer._dumps)
+        if compress is not None:
+            event = _compressed(event, compress)
+        size, max_message = len(event.data.encode()), self._announcer._max_message
+        if size > max_message:
+            raise MessageTooLarge(size, max_message)
         self.publications.append(
-            self._announcer._publication(
-                data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress
+            Publication(
+                event.encode(),
+                checked_channels(channel),
+                () if exclude is None else checked_exclude(exclude),
+                None if ttl is None else checked_ttl(ttl),
             )
         )
+
+
+def _compressed(event: Event, compress: str) -> Event:
+    """The event with its text in an envelope of `payload`, when that makes it smaller."""
+    if compress != "auto":
+        raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
+    return event._replace(data=payload.compress_text(plain_line_ends(event.data)))

@@ -1,4 +1,4 @@
-"""The broker for one process: the same promises, kept in memory. Nothing survives the process."""
+"""The broker for one process: keeps events in memory, with the promises of the other brokers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .base import (
 )
 from .counts import MemoryCounts
 
-#: Answers remembered for idempotency ids; the oldest goes first.
+#: Idempotency ids whose cursors are remembered, the newest; also the most names claimed at a time.
 MAX_REMEMBERED = 10_000
-#: Signals waiting for a reader. Beyond, the link breaks, as Redis cuts a subscriber that does not read.
+#: Messages waiting in a link. With more the link breaks, as Redis cuts off a subscriber that does not read.
 MAX_UNREAD = 100_000
 
 
 class MemoryBroker(Broker):
-    """Lists in a dict under one lock, which makes each step atomic."""
+    """Keeps a list for each channel, under one lock, which makes each step atomic."""
 
     def __init__(self, bounds: Bounds, epoch: str | None = None) -> None:
         self.counts = MemoryCounts()
@@ -44,24 +44,24 @@ class MemoryBroker(Broker):
         self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
-        self._heads: OrderedDict[str, int] = OrderedDict()  # the longest quiet channel first
+        self._heads: OrderedDict[str, int] = OrderedDict()  # the channel quiet for the longest time first
         self._lists: dict[str, deque[bytes]] = {}
-        self._ears: dict[str, list[MemoryLink]] = {}
-        self._links: dict[str, MemoryLink] = {}
-        self._answers: OrderedDict[str, list[Cursor]] = OrderedDict()
+        self._subscribers: dict[str, list[MemoryLink]] = {}  # by channel
+        self._links: dict[str, MemoryLink] = {}  # by inbox
+        self._published: OrderedDict[str, list[Cursor]] = OrderedDict()  # by idempotency id
         self._claims: list[tuple[float, str]] = []  # a heap: when each claim ends
         self._claimed: set[str] = set()
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         with self._lock:
-            if once is not None and once in self._answers:
-                return self._answers[once]
-            cursors = [self._store(publication) for publication in publications]
+            if once is not None and once in self._published:
+                return self._published[once]
+            cursors = list(map(self._store, publications))
             self._forget_quiet()
             if once is not None:
-                self._answers[once] = cursors
-                if len(self._answers) > MAX_REMEMBERED:
-                    self._answers.popitem(last=False)
+                self._published[once] = cursors
+                if len(self._published) > MAX_REMEMBERED:
+                    self._published.popitem(last=False)
             return cursors
 
     def _store(self, publication: Publication) -> Cursor:
@@ -71,8 +71,8 @@ class MemoryBroker(Broker):
             self._lists.setdefault(name, deque(maxlen=self._bounds.size)).append(stored)
             self._heads[name] = id
             self._heads.move_to_end(name)
-            for link in self._ears.get(name, ()):
-                link.hear(LiveEvent(name, stored))
+            for link in self._subscribers.get(name, ()):
+                link.put(LiveEvent(name, stored))
         return Cursor(self._epoch, id)
 
     def _next_id(self) -> int:
@@ -80,7 +80,7 @@ class MemoryBroker(Broker):
         return self._last
 
     def _forget_quiet(self) -> None:
-        """Drops the history of channels quiet for too long; the horizon says up to where."""
+        """Drops channels that were quiet for longer than the history lives, and moves the horizon there."""
         quiet = self._last - round(self._bounds.ttl * 1_000_000)
         while self._heads:
             name, head = next(iter(self._heads.items()))
@@ -99,10 +99,11 @@ class MemoryBroker(Broker):
             last = self._next_id()
             self._forget_quiet()
             if inbox in self._links:
-                self._links[inbox].hear(Echo(self._epoch, last))
-            return History(self._epoch, last, {name: self._past(name, at) for name, at in after.items()})
+                self._links[inbox].put(Echo(self._epoch, last))
+            channels = {name: self._history(name, position) for name, position in after.items()}
+            return History(self._epoch, last, channels)
 
-    def _past(self, name: str, after: int) -> ChannelHistory:
+    def _history(self, name: str, after: int) -> ChannelHistory:
         entries: list[Entry] = []
         for stored in reversed(self._lists.get(name, ())):
             entries.append(Entry.parse(stored, name))
@@ -116,22 +117,24 @@ class MemoryBroker(Broker):
             link = self._links[inbox] = MemoryLink(self)
             return link
 
-    def join(self, link: MemoryLink, channels: Sequence[str]) -> None:
+    def subscribe(self, link: MemoryLink, channels: Sequence[str]) -> None:
+        """Sends live events of `channels` to `link` from now on."""
         with self._lock:
             for name in channels:
-                ears = self._ears.setdefault(name, [])
-                if link not in ears:
-                    ears.append(link)
-                link.hear(Subscribed(name))
+                subscribers = self._subscribers.setdefault(name, [])
+                if link not in subscribers:
+                    subscribers.append(link)
+                link.put(Subscribed(name))
 
-    def leave(self, link: MemoryLink, channels: Sequence[str] | None = None) -> None:
+    def unsubscribe(self, link: MemoryLink, channels: Sequence[str] | None = None) -> None:
+        """Sends no more live events of `channels` to `link`; with None, of no channel."""
         with self._lock:
-            for name in list(self._ears) if channels is None else channels:
-                ears = self._ears.get(name, [])
-                if link in ears:
-                    ears.remove(link)
-                if not ears:
-                    self._ears.pop(name, None)
+            for name in list(self._subscribers) if channels is None else channels:
+                subscribers = self._subscribers.get(name, [])
+                if link in subscribers:
+                    subscribers.remove(link)
+                if not subscribers:
+                    self._subscribers.pop(name, None)
 
     def claim(self, name: str, seconds: float) -> bool:
         now = time.monotonic()
@@ -148,46 +151,47 @@ class MemoryBroker(Broker):
 
     def wake(self, inbox: str) -> None:
         if inbox in self._links:
-            self._links[inbox].hear(None)
+            self._links[inbox].put(None)
 
     def close(self) -> None:
         with self._lock:
-            for held in (self._heads, self._lists, self._ears, self._links, self._answers, self._claimed):
-                held.clear()
+            for kept in (self._heads, self._lists, self._subscribers, self._links, self._published):
+                kept.clear()
+            self._claimed.clear()
             self._claims.clear()
 
 
 class MemoryLink(Link):
-    """A queue that the broker fills."""
+    """A queue of messages that the broker fills and one reader empties."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self._unread: queue.SimpleQueue[LinkMessage | None] = queue.SimpleQueue()
 
-    def hear(self, signal: LinkMessage | None) -> None:
-        """Called by the broker; None only wakes the reader."""
+    def put(self, message: LinkMessage | None) -> None:
+        """Called by the broker; None only wakes the reader. Drops the message when the queue is full."""
         if self._unread.qsize() <= MAX_UNREAD:
-            self._unread.put(signal)
+            self._unread.put(message)
 
     def subscribe(self, channels: Sequence[str]) -> None:
-        self._broker.join(self, channels)
+        self._broker.subscribe(self, channels)
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
-        self._broker.leave(self, channels)
+        self._broker.unsubscribe(self, channels)
 
     def read(self, timeout: float) -> list[LinkMessage]:
         if self._unread.qsize() > MAX_UNREAD:
             self.close()
             raise BrokerUnavailable(f"{MAX_UNREAD} events wait unread in this process")
-        signals: list[LinkMessage] = []
+        messages: list[LinkMessage] = []
         try:
-            signal = self._unread.get(timeout=timeout)
+            message = self._unread.get(timeout=timeout)
             while True:
-                if signal is not None:
-                    signals.append(signal)
-                signal = self._unread.get_nowait()
+                if message is not None:
+                    messages.append(message)
+                message = self._unread.get_nowait()
         except queue.Empty:
-            return signals
+            return messages
 
     def close(self) -> None:
-        self._broker.leave(self)
+        self._broker.unsubscribe(self)

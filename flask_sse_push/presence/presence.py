@@ -22,7 +22,6 @@ from ..hub.listener import StreamListener
 from ..hub.stream import Stream
 from ..protocol.entry import Publication
 from ..protocol.event import Event
-from ..protocol.frames import event_body
 from .worker_counts import WorkerCounts
 
 logger = logging.getLogger(__name__)
@@ -153,4 +152,4 @@ def _publication(channel: str, moves: Sequence[Move], count: int) -> Publication
         "leave": [move.user_id for move in moves if not move.came],
         "count": count,
     }
-    return Publication(event_body(Event(json.dumps(data), TYPE)), (channel,))
+    return Publication(Event(json.dumps(data), TYPE).encode(), (channel,))

@@ -7,43 +7,43 @@ import zlib
 from collections.abc import Iterable
 
 from ..errors import InvalidEvent
-from .event import _name_problem, _plain
+from .event import name_problem, plain_str
 
-#: Every stream listens to this channel too. Its name is outside the grammar of channel names.
+#: The channel of broadcasts: every stream listens to it too. Its name is outside the grammar of names.
 BROADCAST = "*"
-
-
-#: Shards that a cursor has room for.
-MAX_SHARDS = 8
-
-
-def shard_of(channel: str, count: int) -> int:
-    """The shard of a channel among `count`. Channels that are the package's own lie on the first."""
-    return 0 if count == 1 or channel.startswith("!") else zlib.crc32(channel.encode()) % count
-
-
 #: How many channels one publish may name.
 MAX_CHANNELS = 100
-
+#: The most shards: a cursor has room for this many positions.
+MAX_SHARDS = 8
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_:./@-]{1,200}", re.ASCII)
 
 
+def shard_of(channel: str, count: int) -> int:
+    """The number of the shard, of `count`, that holds a channel. Shard 0 holds the package's own channels."""
+    return 0 if count == 1 or channel.startswith("!") else zlib.crc32(channel.encode()) % count
+
+
 def checked_channel(name: str) -> str:
-    """`name`, when it is a channel name.
+    """Returns `name` if it is a channel name.
 
     :raises InvalidEvent: naming the first character that is not allowed.
     """
     if isinstance(name, str) and _CHANNEL.fullmatch(name):
-        return _plain(name)
-    raise InvalidEvent("channel", _name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200))
+        return plain_str(name)
+    raise InvalidEvent("channel", name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200))
 
 
 def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
-    """One name or several as a tuple without repeats, in the order given."""
+    """One channel name or several, as a tuple without repeats, in the order given.
+
+    :raises InvalidEvent: for no names, too many, or one that is not a channel name.
+    """
+    if type(channel) is str and _CHANNEL.fullmatch(channel):
+        return (channel,)
     if not isinstance(channel, Iterable):
         raise InvalidEvent("channel", f"is {channel!r}, must be a name or several")
     names = (channel,) if isinstance(channel, str) else tuple(channel)
     if not 0 < len(names) <= MAX_CHANNELS:
         raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {MAX_CHANNELS}")
-    return tuple(dict.fromkeys(checked_channel(name) for name in names))
+    return tuple(dict.fromkeys(map(checked_channel, names)))

@@ -1,9 +1,10 @@
 """Cursors: the position of a stream, written as the SSE `id:`.
 
-A cursor reads `<epoch>-<id in base 36>`. The id counts microseconds of the broker's clock, so a cursor tells
-its age; the epoch is a random token that changes when the broker lost its data, so positions from before
-are never compared with positions after. Two words stand for positions without a number: EARLIEST asks for
-all kept history, LOST is a position that nobody has and that is always answered with a reset.
+A cursor reads `<epoch>-<id in base 36>`. The id counts microseconds of the broker's clock, so a cursor shows
+its age. The epoch is a random token that changes when the broker loses its data, so a position from before
+the loss is never compared with one from after it. Two words stand for positions without a number: EARLIEST
+asks for all kept history; LOST is a position that no stream has, and the server always answers it
+with a reset.
 """
 
 from __future__ import annotations
@@ -28,36 +29,31 @@ _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 
 
 class Cursor(NamedTuple):
-    """A position in the history of one broker: everything up to and including `id` was seen."""
+    """A position in the history of one shard: its owner has seen everything up to and including `id`."""
 
     epoch: str
     id: int
 
+    @lru_cache(64)  # noqa: B019 - bounded; thousands of streams may begin at the same position
     def __str__(self) -> str:
-        return _text(*self)
+        return f"{self.epoch}-{base36(self.id)}"
 
     def earlier(self, seconds: float) -> Cursor:
-        """A position that the broker had passed `seconds` ago: ids never grow faster than its clock."""
+        """A position that the shard had passed `seconds` ago: ids never grow faster than its clock."""
         return self._replace(id=max(0, self.id - round(seconds * 1_000_000)))
 
 
-#: Epochs that an epoch goes on from, each with the last position that both have in common.
+#: The earlier epochs that an epoch continues, each with the last position that both have in common.
 Lineage = Mapping[str, int]
 
 
-@lru_cache(64)
-def _text(epoch: str, id: int) -> str:
-    """Thousands of streams may begin at the same position."""
-    return f"{epoch}-{base36(id)}"
-
-
 def belongs(cursor: Cursor, epoch: str, lineage: Lineage) -> bool:
-    """Whether `cursor` counts in `epoch`: it is of its own, or from before it parted from an earlier one."""
+    """Whether `cursor` is a position of `epoch`, or of an earlier epoch before `epoch` parted from it."""
     return cursor.epoch == epoch or cursor.id <= lineage.get(cursor.epoch, -1)
 
 
 def base36(number: int) -> str:
-    """`number` (not negative) in base 36, without leading zeros."""
+    """Writes `number`, which is not negative, in base 36 without leading zeros."""
     pairs = []
     while number >= 1296:
         number, pair = divmod(number, 1296)
@@ -67,7 +63,7 @@ def base36(number: int) -> str:
 
 
 def parse(text: str) -> Cursor | None:
-    """The cursor in `text`, or None when it is not one: then the client is told `sse.reset`."""
+    """Reads a cursor; None when `text` is not one. The client then gets `sse.reset`."""
     if len(text) > MAX_LENGTH:
         return None
     match = _GRAMMAR.fullmatch(text)

@@ -1,4 +1,4 @@
-"""Events on their way to the broker, and as it stores them."""
+"""Events on their way to the broker, and as the broker stores them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from .frames import event_frame
 
 
 class Publication(NamedTuple):
-    """An event on its way to the broker: its wire body and where it goes."""
+    """An event on its way to the broker: its lines on the wire, and where it goes."""
 
     body: bytes
     channels: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     ttl: float | None = None  # seconds; None: as long as the history keeps it
-    here: tuple[str, ...] = ()  # those of the channels that lie on this shard; none: all do
+    here: tuple[str, ...] = ()  # the channels that lie on this shard; empty: all of them do
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """The channels that the broker stores it for."""
+        """The channels whose lists get the event on this shard."""
         return self.here or self.channels
 
     def meta(self) -> str:
-        """What a worker must know beside the body, as one word."""
-        fields: list[tuple[str, str]] = [("x", name) for name in self.exclude]
+        """What a worker must know about the event besides its body, as one word; `-` for nothing."""
+        if len(self.channels) == 1 and not self.exclude and self.ttl is None:
+            return "-"
+        fields = [("x", name) for name in self.exclude]
         if len(self.channels) > 1:
             fields += [("m", name) for name in self.channels]
         if self.ttl is not None:
@@ -36,7 +38,7 @@ class Publication(NamedTuple):
 
 
 class Entry:
-    """An event as the broker keeps it: its place in the order, and its frame ready to send."""
+    """An event as the broker keeps it: its place in the shard's order, and its frame, ready to send."""
 
     __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared")
 
@@ -53,45 +55,45 @@ class Entry:
     ) -> None:
         self.epoch = epoch
         self.id = id
-        # The id of the channel's event before this one; with none on record, minus the position after which
-        # there was none.
+        # Id of the previous event on this channel; if none is on record, `-p`, where `p` is the position
+        # after which the channel was empty.
         self.prev = prev
         self.frame = event_frame(str(Cursor(epoch, id)), body)
         self.exclude = exclude
-        self.expires = expires  # position from which on it is no longer replayed; 0: never
-        self.shared = shared  # other channels announce the same id too
-        self.channels = channels  # all that it was published to
+        self.expires = expires  # position from which on the event is no longer replayed; 0: never
+        self.shared = shared  # whether the event was published to several channels
+        self.channels = channels  # all channels it was published to
 
     def is_expired(self, position: int) -> bool:
-        """Whether the event is not to be replayed any more at `position`."""
+        """Whether the event is no longer replayed at `position`."""
         return 0 < self.expires <= position
 
     @property
     def position(self) -> Cursor:
-        """Its place in the order of its shard."""
+        """The event's place in the order of its shard."""
         return Cursor(self.epoch, self.id)
 
     @property
     def cursor(self) -> str:
-        """The cursor in its frame."""
+        """The cursor in the frame."""
         return self.frame[4 : self.frame.index(b"\n")].decode()
 
     def placed(self, cursor: str) -> Entry:
-        """The same event with another cursor in its frame."""
+        """A copy of the entry with another cursor in its frame."""
         entry = copy.copy(self)
         entry.frame = event_frame(cursor, self.frame.partition(b"\n")[2])
         return entry
 
     def tagged(self, subscribed: Collection[str]) -> bytes:
-        """The frame with a field that names those of its channels that a stream listens to."""
+        """The frame, after a `channel:` field that names the event's channels among `subscribed`."""
         names = ",".join([name for name in self.channels if name in subscribed])
         return b"channel: %b\n%b" % (names.encode(), self.frame)
 
     @classmethod
     def parse(cls, stored: bytes, channel: str = "") -> Entry:
-        """An entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
+        """Reads an entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
 
-        :raises ValueError: when it is not one.
+        :raises ValueError: when `stored` has another form.
         """
         head, _, body = stored.partition(b"\n")
         epoch, id, prev, meta = head.decode("ascii").split(" ")
@@ -104,5 +106,5 @@ class Entry:
 
 
 def stored_form(epoch: str, id: int, prev: int, publication: Publication) -> bytes:
-    """The stored form of an entry. The publish script writes the same."""
+    """The stored form of an entry. publish.lua writes the same."""
     return f"{epoch} {id} {prev} {publication.meta()}\n".encode() + publication.body

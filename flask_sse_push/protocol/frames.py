@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from ..errors import ErrorCode, error_body
-from .event import Event
+from .event import LINE_END
 from .shard_cursor import StreamCursor
-
-# Only these end a line (9.2.5, grammar `end-of-line`). str.splitlines() would cut at U+2028 and others too.
-_LINE_END = re.compile("\r\n|\r|\n")
-
-
-def event_body(event: Event) -> bytes:
-    """Everything of an event but its `id:` line, the closing blank line included."""
-    lines = []
-    if event.type is not None:
-        lines.append(f"event: {event.type}\n")
-    if event.retry_ms is not None:
-        lines.append(f"retry: {event.retry_ms}\n")
-    lines.extend(f"data: {line}\n" for line in _LINE_END.split(event.data))
-    lines.append("\n")
-    return "".join(lines).encode()
-
-
-def plain_line_ends(text: str) -> str:
-    """`text` as clients read it from `data:` lines: each line end is one LF."""
-    return _LINE_END.sub("\n", text)
 
 
 def event_frame(cursor: str, body: bytes) -> bytes:
@@ -77,7 +56,7 @@ def open_frame(
 
 def comment(text: str) -> bytes:
     """A line that clients skip, part of the next block: some give out a block of comments as an event."""
-    return "".join(f": {line}\n" for line in _LINE_END.split(text)).encode()
+    return "".join(f": {line}\n" for line in LINE_END.split(text)).encode()
 
 
 def retry_line(retry_ms: int) -> bytes:

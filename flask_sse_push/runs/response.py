@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..protocol.event import Dumps, make_event
-from ..protocol.frames import close_frame, event_body
+from ..protocol.frames import close_frame
 from .output import BEGIN, END, Items, end_data, event_of
 from .producer import DONE, FAILED, producing
 
@@ -19,7 +19,7 @@ def run_body(items: Items, dumps: Dumps) -> Iterator[bytes]:
     """The event stream: `run.begin`, each item, `run.end`, and `sse.close`, so that no client asks again."""
 
     def frame(type: str, data: Any) -> bytes:
-        return event_body(make_event(data, type, dumps=dumps))
+        return make_event(data, type, dumps=dumps).encode()
 
     run = secrets.token_urlsafe(9)
     yield frame(BEGIN, {"run": run})

@@ -16,7 +16,6 @@ from flask_sse_push.protocol.command import Command, command_publication
 from flask_sse_push.protocol.cursor import EARLIEST, Cursor
 from flask_sse_push.protocol.entry import Publication
 from flask_sse_push.protocol.event import Event
-from flask_sse_push.protocol.frames import event_body
 
 from .judge import BOGUS, FUTURE, Judge, Truth
 from .stepping import CLOCK, KEPT, SETTINGS, TTL, Ear, Primary, Worker
@@ -182,7 +181,7 @@ class Stage(ABC):
         publications = []
         for channels, exclude, ttl in events:
             self._serial += 1
-            body = event_body(Event(str(self._serial)))
+            body = Event(str(self._serial)).encode()
             connections = {client.name: client.connection for client in self.clients}
             excluded = tuple(connections.get(name, name) for name in exclude)
             publications.append(Publication(body, tuple(channels), excluded, ttl))

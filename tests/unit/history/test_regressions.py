@@ -14,7 +14,6 @@ from flask_sse_push.history.shard_recovery import ShardRecovery
 from flask_sse_push.protocol.channel import checked_channel
 from flask_sse_push.protocol.entry import Entry, Publication
 from flask_sse_push.protocol.event import checked_once, make_event
-from flask_sse_push.protocol.frames import event_body
 
 
 def test_a_wish_widened_while_its_call_is_under_way_is_not_taken_for_a_loss() -> None:
@@ -65,8 +64,8 @@ class Name(str, Enum):
 
 
 def test_subclasses_of_str_go_out_as_their_characters() -> None:
-    assert event_body(make_event(Evil("text"), Evil("kind"))) == b"event: kind\ndata: text\n\n"
-    assert event_body(make_event(Name.NEWS, Name.NEWS)) == b"event: news\ndata: news\n\n"
+    assert make_event(Evil("text"), Evil("kind")).encode() == b"event: kind\ndata: text\n\n"
+    assert make_event(Name.NEWS, Name.NEWS).encode() == b"event: news\ndata: news\n\n"
     for check in (checked_channel, checked_once):
         assert type(check(Name.NEWS)) is str
         assert f"{check(Evil('news'))}" == "news"

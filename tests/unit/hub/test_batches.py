@@ -22,14 +22,13 @@ from flask_sse_push.protocol.batch import MAX_BYTES, MAX_EVENTS, pack
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import base36
 from flask_sse_push.protocol.entry import Entry
-from flask_sse_push.protocol.event import MAX_TYPE, make_event
-from flask_sse_push.protocol.frames import event_body, plain_line_ends
+from flask_sse_push.protocol.event import MAX_TYPE, make_event, plain_line_ends
 
 
 def entry(
     id: int, data: str = "x", type: str | None = None, retry: int | None = None, exclude: str = ""
 ) -> Entry:
-    body = event_body(make_event(data, type, retry=retry))
+    body = make_event(data, type, retry=retry).encode()
     return Entry("e0", id, 0, body, frozenset(exclude.split()))
 
 
@@ -291,6 +290,6 @@ def test_groups_are_taken_out_in_the_order_of_their_times() -> None:
 
 
 def test_a_batch_names_the_channels_of_tagged_events() -> None:
-    tagged = Entry("e0", 1, 0, event_body(make_event("x")), channels=("a", "b", "c"))
+    tagged = Entry("e0", 1, 0, make_event("x").encode(), channels=("a", "b", "c"))
     (batch,) = decoded(pack([tagged.tagged(("a", "c", BROADCAST))]))
     assert json.loads(batch.data) == [{"type": "message", "data": "x", "id": "e0-1", "channels": ["a", "c"]}]

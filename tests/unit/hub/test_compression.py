@@ -23,7 +23,7 @@ from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import Cursor
 from flask_sse_push.protocol.entry import Entry
 from flask_sse_push.protocol.event import make_event
-from flask_sse_push.protocol.frames import event_body, heartbeat_frame
+from flask_sse_push.protocol.frames import heartbeat_frame
 from flask_sse_push.web.query import accepts_gzip
 
 CLOSE = b"event: sse.close\ndata: {}\n\n"
@@ -105,7 +105,7 @@ class Room:
             for _ in range(count):
                 self.serial += 1
                 data = json.dumps({"n": self.serial, "price": self.serial * 7 % 100, "symbol": "ACME"})
-                body = event_body(make_event(data, "tick"))
+                body = make_event(data, "tick").encode()
                 entries.append(Entry("e0", self.serial, 0, body, frozenset(exclude.split())))
             for entry in entries:
                 group.offer(entry, self.cache)
@@ -286,7 +286,7 @@ def test_an_event_of_436_bytes_in_a_group_costs_at_most_90() -> None:
         text = json.dumps(
             {**quote, "note": ("delayed by fifteen minutes as agreed; " * 12)[: 400 - len(text)]}
         )
-        entry = Entry("1f0c2a77", 10**15 + n * 50_000, 0, event_body(make_event(text, "quote")))
+        entry = Entry("1f0c2a77", 10**15 + n * 50_000, 0, make_event(text, "quote").encode())
         assert 430 <= len(entry.frame) <= 450
         group.offer(entry, room.cache)
         began = time.process_time()

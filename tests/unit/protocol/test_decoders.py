@@ -30,7 +30,7 @@ from flask_sse_push.protocol.event import (
     checked_once,
     make_event,
 )
-from flask_sse_push.protocol.frames import comment, control_frame, event_body, event_frame, retry_line
+from flask_sse_push.protocol.frames import comment, control_frame, event_frame, retry_line
 from tests.support.processes import ROOT, need
 
 JS = ROOT / "tests" / "js"
@@ -141,7 +141,7 @@ class Published(NamedTuple):
     cursor: Cursor
 
     def encoded(self) -> bytes:
-        return event_frame(str(self.cursor), event_body(make_event(self.data, self.type, retry=self.retry)))
+        return event_frame(str(self.cursor), make_event(self.data, self.type, retry=self.retry).encode())
 
     def expected(self) -> Seen:
         """WHATWG HTML, 9.2.6: each of the three line ends is one LF in the data; nothing else changes."""
@@ -323,7 +323,7 @@ def test_any_text_as_a_type_is_refused_or_arrives_whole(decode: Decoder) -> None
             with pytest.raises(InvalidEvent, match=r"^type: "):
                 make_event(data, type)
             return
-        seen = decode([[event_frame("ab-1", event_body(make_event(data, type)))]])[0]
+        seen = decode([[event_frame("ab-1", make_event(data, type).encode())]])[0]
         assert [(each.type, each.id) for each in seen] == [(type, "ab-1")]
 
     check()
@@ -356,7 +356,7 @@ def test_any_text_as_a_channel_or_an_id_is_refused_or_in_the_grammar(text: str) 
 def test_what_the_broker_stored_comes_back_as_the_same_frame(
     event: Published, channels: list[str], exclude: list[str], prev: int
 ) -> None:
-    body = event_body(make_event(event.data, event.type, retry=event.retry))
+    body = make_event(event.data, event.type, retry=event.retry).encode()
     publication = Publication(body, checked_channels(channels), checked_exclude(exclude), None)
     entry = Entry.parse(stored_form(event.cursor.epoch, event.cursor.id, prev, publication))
     assert entry.frame == event.encoded()

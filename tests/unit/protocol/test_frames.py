@@ -14,7 +14,6 @@ from flask_sse_push.protocol.event import Event
 from flask_sse_push.protocol.frames import (
     comment,
     control_frame,
-    event_body,
     event_frame,
     jittered_ms,
     open_frame,
@@ -50,26 +49,26 @@ class Fixed(random.Random):
     ],
 )
 def test_a_body_has_its_fields_and_ends_with_a_blank_line(event: Event, body: bytes) -> None:
-    assert event_body(event) == body
+    assert event.encode() == body
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 def test_each_of_the_three_line_ends_starts_a_new_data_line(end: str) -> None:
-    assert event_body(Event(f"a{end}b{end}")) == b"data: a\ndata: b\ndata: \n\n"
+    assert Event(f"a{end}b{end}").encode() == b"data: a\ndata: b\ndata: \n\n"
 
 
 EVENT_STREAM = {"content-type": "text/event-stream"}
 
 
 def test_line_ends_in_a_row_are_told_apart() -> None:
-    assert event_body(Event("a\r\r\n\nb")) == b"data: a\ndata: \ndata: \ndata: b\n\n"
+    assert Event("a\r\r\n\nb").encode() == b"data: a\ndata: \ndata: \ndata: b\n\n"
 
 
 @pytest.mark.parametrize(
     "kept", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\0", "\ufeff"]
 )
 def test_nothing_else_ends_a_line(kept: str) -> None:
-    assert event_body(Event(f"a{kept}b")) == f"data: a{kept}b\n\n".encode()
+    assert Event(f"a{kept}b").encode() == f"data: a{kept}b\n\n".encode()
 
 
 def test_a_frame_begins_with_its_cursor() -> None:

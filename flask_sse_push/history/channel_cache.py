@@ -1,4 +1,4 @@
-"""One channel's recent events, as this worker knows them."""
+"""A worker's copy of one channel's recent entries."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from ..brokers.base import ChannelHistory
 from ..protocol.cursor import MAX_ID
 from ..protocol.entry import Entry
 
-#: Asks for a channel's head only, no entries.
+#: The position to read a channel from when only its head is wanted, and no entries.
 NOW = MAX_ID
-#: The floor of a replica that nothing was read for yet: no position reaches it.
+#: The floor of a cache whose channel was not read yet. It is above every position.
 UNREAD = MAX_ID + 1
 
 _id = attrgetter("id")
 
 
 class Coverage(Enum):
-    """Whether a replica can serve everything after some position."""
+    """Whether a channel cache has every entry after some position."""
 
-    READY = "it is all here"
+    READY = "the cache has them all"
     ABSENT = "the broker must be asked"
-    LOST = "the broker has it no longer"
+    LOST = "the broker no longer has them"
 
 
 class ChannelCache:
-    """Entries in the order of their ids, complete after `floor`."""
+    """Entries in the order of their ids: every event of the channel after `floor`.
+
+    :param keep: entries that may wait in `tail`.
+    """
 
     __slots__ = ("entries", "floor", "gone", "head", "live", "size", "tail", "users")
 
@@ -36,25 +39,25 @@ class ChannelCache:
         self.entries: list[Entry] = []
         self.size = 0  # bytes of all entries
         self.floor = UNREAD  # every event after this position is in `entries`
-        self.gone = 0  # the broker keeps nothing at or before this position
+        self.gone = 0  # the broker has no entries at or before this position
         self.head = 0  # id of the newest event known
-        self.live = False  # new events may be appended; else they wait in `tail`
+        self.live = False  # whether new events may be appended; otherwise they wait in `tail`
         self.tail: deque[Entry] = deque(maxlen=keep)
-        self.users = 0  # streams that have the channel, or are on their way to it
+        self.users = 0  # streams that have the channel or are about to join it
 
-    def reach(self, after: int) -> Coverage:
-        """Whether everything after the position `after` can be served from here."""
+    def coverage(self, after: int) -> Coverage:
+        """Whether the cache has every event after the position `after`."""
         if after >= self.floor:
             return Coverage.READY
         return Coverage.LOST if after < self.gone else Coverage.ABSENT
 
     @property
-    def whole(self) -> bool:
-        """Whether all that the broker keeps is here."""
+    def has_all_kept(self) -> bool:
+        """Whether the cache has every entry that the broker keeps."""
         return self.floor <= self.gone
 
-    def since(self, after: int, until: int) -> list[Entry]:
-        """Entries with ids in (after, until]."""
+    def between(self, after: int, until: int) -> list[Entry]:
+        """Entries with ids above `after`, up to and including `until`."""
         entries = self.entries
         if not entries or entries[-1].id <= after:
             return []
@@ -66,47 +69,51 @@ class ChannelCache:
         self.size += len(entry.frame)
         self.head = entry.id
 
-    def misses(self, entry: Entry) -> bool:
-        """Whether an event before `entry` was never seen: a hole in the chain of `prev`."""
+    def misses_one_before(self, entry: Entry) -> bool:
+        """Whether an event before `entry` never arrived: its `prev` names an event unknown here."""
         return entry.prev > self.head
 
-    def overlooked(self, past: ChannelHistory, known: int) -> bool:
-        """Whether the broker has an event up to the position `known`, which the worker has passed, that never
-        came here."""
-        before = past.entries[0].prev if past.entries else past.head
-        newest = max([before, *[entry.id for entry in past.entries if entry.id <= known]])
-        return self.floor != UNREAD and self.head < newest <= known
+    def lacks_event(self, history: ChannelHistory, position: int) -> bool:
+        """Whether the broker has an event up to `position`, which the worker has passed, that never arrived.
 
-    def adopt(self, past: ChannelHistory, *, asked: int, last: int, known: int) -> int:
-        """Takes over what the broker had after `asked`, read at the position `last`, before going live.
-
-        :param known: up to here every event is in the replica, or was before it was trimmed.
-        :returns: the position after which the channel is complete now; above `known` events were lost.
+        :param position: the worker's position.
         """
-        start = min(past.start, last)
+        before = history.entries[0].prev if history.entries else history.head
+        newest = max([before, *[entry.id for entry in history.entries if entry.id <= position]])
+        return self.floor != UNREAD and self.head < newest <= position
+
+    def adopt(self, history: ChannelHistory, *, after: int, last: int, known: int) -> int:
+        """Adds what the broker had after the position `after`. Called before the cache goes live.
+
+        :param last: the position at which the broker was read.
+        :param known: every event up to here is in the cache, or was before the cache was trimmed.
+        :returns: the position after which the cache is complete now. If it is above `known`, the events
+            between the two are lost.
+        """
+        start = min(history.start, last)
         if self.floor == UNREAD or start > known:
-            self._note_gone(start, asked)
-            self._replace(past.entries, start)
+            self._note_gone(start, after)
+            self._replace(history.entries, start)
         else:
-            self.reach_back(past, asked=asked, last=last)
-            for entry in past.entries:
+            self.add_older(history, after=after, last=last)
+            for entry in history.entries:
                 if entry.id > self.head:
                     self.append(entry)
-        self.head = max(self.head, past.head)
+        self.head = max(self.head, history.head)
         return start
 
-    def reach_back(self, past: ChannelHistory, *, asked: int, last: int) -> None:
-        """Takes over the older part of what the broker had. The newer part comes, or came, over the link."""
-        start = min(past.start, last)
-        self._note_gone(start, asked)
+    def add_older(self, history: ChannelHistory, *, after: int, last: int) -> None:
+        """Adds the entries that are older than the cache's own. The newer ones arrive over the link."""
+        start = min(history.start, last)
+        self._note_gone(start, after)
         if start < self.floor <= last:
-            older = [entry for entry in past.entries if entry.id <= self.floor]
+            older = [entry for entry in history.entries if entry.id <= self.floor]
             self.entries[:0] = older
             self.size += sum(len(entry.frame) for entry in older)
             self.floor = start
 
-    def _note_gone(self, start: int, asked: int) -> None:
-        if start > asked:
+    def _note_gone(self, start: int, after: int) -> None:
+        if start > after:
             self.gone = max(self.gone, start)
 
     def _replace(self, entries: list[Entry], start: int) -> None:
@@ -116,22 +123,22 @@ class ChannelCache:
         if entries:
             self.head = entries[-1].id
 
-    def restart(self) -> None:
-        """Forgets everything: another epoch began, whose history is still to be read."""
+    def clear(self) -> None:
+        """Drops everything: a new epoch began, and its history is not read yet."""
         self._replace([], UNREAD)
         self.gone = self.head = 0
 
     def rewind(self, position: int) -> None:
-        """Forgets what came after `position`: a failover may have undone it."""
+        """Drops the entries after `position`: a failover may have undone them."""
         if self.floor > position:
-            self.restart()
+            self.clear()
             return
         head = min(self.head, position)
-        self._replace(self.since(self.floor, position), self.floor)
+        self._replace(self.between(self.floor, position), self.floor)
         self.head, self.gone = head, 0
 
     def trim(self, max_entries: int, max_bytes: int) -> None:
-        """Drops the oldest entries until both bounds hold; they stay with the broker."""
+        """Drops the oldest entries until the rest is within both bounds. The broker still has them."""
         excess = max(0, len(self.entries) - max_entries)
         size = self.size - sum(len(entry.frame) for entry in self.entries[:excess])
         while size > max_bytes:

@@ -1,11 +1,11 @@
-"""The hand of a worker: the one thread that asks the broker for history, many channels in one call."""
+"""The history fetcher: the thread of a worker that reads history, many channels in one call."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..brokers.base import Broker, History
@@ -13,95 +13,93 @@ from ..errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Channels in one history call: what keeps the broker busy for about a millisecond.
+#: Channels in one history call. That many keep the broker busy for about a millisecond.
 MAX_AT_ONCE = 500
 #: Seconds before a failed call is tried again.
 PAUSE = 0.2
 
 
 class HistoryRequest:
-    """A wish for a channel's history after some position, and who waits for it."""
+    """A request for a channel's history after some position, with the events to set when it was read."""
 
     __slots__ = ("after", "confirmed", "waiters")
 
     def __init__(self, after: int, *waiters: threading.Event) -> None:
         self.after = after
-        self.confirmed = False  # the present link has confirmed the channel: it may go live by the answer
+        self.confirmed = False  # whether the current link has confirmed the channel
         self.waiters = set(waiters)
 
-    def widen(self, after: int, waiters: Iterable[threading.Event]) -> None:
-        """Makes it serve others too."""
-        self.after = min(self.after, after)
-        self.waiters |= set(waiters)
-
-    def met(self) -> None:
-        """Tells all who wait."""
-        for waiter in self.waiters:
-            waiter.set()
-        self.waiters.clear()
+    def merge(self, other: HistoryRequest) -> None:
+        """Makes this request serve `other` as well."""
+        self.after = min(self.after, other.after)
+        self.waiters |= other.waiters
 
 
 class HistoryReply(NamedTuple):
-    """A history, with the asks it meets, several for one channel.
+    """A history, and the requests that it answers. There may be several for one channel.
 
-    `generation` tells on which link's watch it was asked. `after` holds the positions as they were asked: an
-    ask may have been widened since. `confirmed` names the channels that were so when the call was made.
-    `at` is the monotonic time at which it came.
+    A request may be merged with others while the call is under way, so `after` and `confirmed` keep what held
+    when the call was made.
     """
 
-    generation: int
-    asks: dict[str, list[HistoryRequest]]
-    after: dict[str, int]
-    confirmed: frozenset[str]
+    generation: int  # the fetcher's when the call was made; an older one makes the reply void
+    requests: dict[str, list[HistoryRequest]]
+    after: dict[str, int]  # for each channel the position that was asked for
+    confirmed: frozenset[str]  # channels that the link had confirmed
     history: History
-    at: float = 0.0
+    received_at: float = 0.0  # monotonic seconds
 
 
 class HistoryFetcher:
-    """Gathers asks while a call is under way and puts them all into the next one.
+    """Collects requests while a call is under way and puts them all into the next one.
 
-    When nothing is asked for, it sends a probe each interval, so that the link proves itself.
+    Without requests it sends a probe each interval, so that the link is tested.
 
-    :param deliver: gets each answer; may block.
-    :param expect_echo: told True before a call, whose echo is then due, and False when the call failed.
+    :param put: gets the number of the shard and each reply; may block.
+    :param probe: seconds between probes.
+    :param expect_echo: called with True before each call, whose echo is to arrive over the link, and with
+        False when the call failed.
+    :param number: the number of the shard.
     """
 
     def __init__(
         self,
         broker: Broker,
         inbox: str,
-        deliver: Callable[[HistoryReply], None],
+        put: Callable[[tuple[int, HistoryReply]], None],
         probe: float,
-        expect_echo: Callable[[bool], None] = lambda due: None,
+        expect_echo: Callable[[bool], None] = lambda expected: None,
+        number: int = 0,
     ) -> None:
         self._broker = broker
         self._inbox = inbox
-        self._deliver = deliver
+        self._put = put
         self._probe = probe
         self._expect_echo = expect_echo
+        self._number = number
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._queued: dict[str, list[HistoryRequest]] = {}
         self._closed = False
-        self.generation = 0
+        self.generation = 0  # counts how often all earlier calls became void
         self.calls = 0
 
-    def submit(self, channel: str, ask: HistoryRequest) -> None:
-        """Queues a wish; all wishes for a channel go into one call. Does not block."""
+    def submit(self, channel: str, request: HistoryRequest) -> None:
+        """Queues a request. All requests for a channel go into one call. Does not block."""
         with self._lock:
             queued = self._queued.setdefault(channel, [])
-            if ask not in queued:
-                queued.append(ask)
+            if request not in queued:
+                queued.append(request)
         self._wake.set()
 
     def withdraw(self) -> dict[str, list[HistoryRequest]]:
-        """Takes back all wishes that wait for a call. Does not block."""
+        """Takes back all requests that are not part of a call yet. Does not block."""
         with self._lock:
             queued, self._queued = self._queued, {}
         return queued
 
     def run(self) -> None:
-        """Asks until closed. Meant to be a thread's body."""
+        """Reads history until closed. The body of a thread."""
         while not self._closed:
             self._wake.wait(self._probe)
             self._wake.clear()
@@ -110,36 +108,42 @@ class HistoryFetcher:
 
     def _fetch(self) -> None:
         generation = self.generation
-        asks = self._next_asks()
-        after = {name: min(ask.after for ask in wishes) for name, wishes in asks.items()}
-        confirmed = frozenset(name for name, wishes in asks.items() if any(ask.confirmed for ask in wishes))
+        requests = self._take_batch()
+        after = {name: min(request.after for request in several) for name, several in requests.items()}
+        confirmed = frozenset(
+            name for name, several in requests.items() if any(request.confirmed for request in several)
+        )
+        self.calls += 1
+        self._expect_echo(True)
         try:
-            self.calls += 1
-            self._expect_echo(True)
             history = self._broker.history(after, self._inbox)
-        except Exception as error:  # whatever it is, the wishes stay, and so does the thread
+        except Exception as error:  # any error: the thread goes on, and the requests are kept
             self._expect_echo(False)
-            unavailable = isinstance(error, BrokerUnavailable)
-            logger.log(
-                logging.DEBUG if unavailable else logging.ERROR,
-                "history is not to be had now: %s",
-                error,
-                exc_info=not unavailable,
-            )
-            for name, wishes in asks.items():
-                for ask in wishes:
-                    self.submit(name, ask)
-            time.sleep(PAUSE)
+            self._retry_later(requests, error)
             return
-        self._deliver(HistoryReply(generation, asks, after, confirmed, history, time.monotonic()))
+        self._put(
+            (
+                self._number,
+                HistoryReply(generation, requests, after, confirmed, history, time.monotonic()),
+            )
+        )
 
-    def _next_asks(self) -> dict[str, list[HistoryRequest]]:
+    def _retry_later(self, requests: dict[str, list[HistoryRequest]], error: Exception) -> None:
+        unavailable = isinstance(error, BrokerUnavailable)
+        level = logging.DEBUG if unavailable else logging.ERROR
+        logger.log(level, "reading history failed: %s", error, exc_info=not unavailable)
+        for name, several in requests.items():
+            for request in several:
+                self.submit(name, request)
+        time.sleep(PAUSE)
+
+    def _take_batch(self) -> dict[str, list[HistoryRequest]]:
         with self._lock:
             names = list(self._queued)[:MAX_AT_ONCE]
-            asks = {name: self._queued.pop(name) for name in names}
+            batch = {name: self._queued.pop(name) for name in names}
             if self._queued:
                 self._wake.set()
-            return asks
+            return batch
 
     def close(self) -> None:
         """Lets `run` return soon."""

@@ -1,7 +1,7 @@
-"""The ear of a worker: the one thread that owns the link to the broker, and renews it when it breaks.
+"""The link reader: the thread of a worker that reads the link to the broker and renews it when it breaks.
 
-A link counts as broken also when what the broker owes it does not come: an echo of each history call, which
-proves that publications arrive here, and the confirmation of each subscription.
+A link also counts as broken when a reply is missing: the echo of a history call, which proves that events
+arrive here, or the confirmation of a subscription.
 """
 
 from __future__ import annotations
@@ -20,70 +20,77 @@ logger = logging.getLogger(__name__)
 
 #: Channels in one SUBSCRIBE.
 MAX_AT_ONCE = 500
-#: Seconds a read waits at most, so that closing and silence are noticed.
+#: Seconds that one read blocks at most, so that the thread notices silence and `close`.
 READ_TIMEOUT = 0.5
-#: Seconds between tries to connect, doubled each time; the first is short, for a restart of the broker.
+#: Seconds between attempts to connect, doubled each time. The first pause is short: the broker may restart.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
 class LinkReader:
-    """Keeps a link alive and passes on what it hears.
+    """Keeps a link to the broker open and hands on the messages it reads.
 
-    :param deliver: gets the signals of one read; None when the link is lost. May block.
-    :param silence: seconds after which a link that brings nothing, or not what is due, counts as dead.
+    :param put: gets the number of the shard and the messages of one read, or None when the link broke. May
+        block.
+    :param silence: seconds after which a link counts as dead when nothing arrives, or a reply is missing.
+    :param number: the number of the shard.
     """
 
     def __init__(
-        self, broker: Broker, inbox: str, deliver: Callable[[list[LinkMessage] | None], None], silence: float
+        self,
+        broker: Broker,
+        inbox: str,
+        put: Callable[[tuple[int, list[LinkMessage] | None]], None],
+        silence: float,
+        number: int = 0,
     ) -> None:
         self._broker = broker
         self._inbox = inbox
-        self._deliver = deliver
+        self._put = put
         self._silence = silence
+        self._number = number
         self._lock = threading.Lock()
         self._wanted: dict[str, None] = {}
-        self._changes: dict[str, bool] = {}  # True: subscribe, False: unsubscribe
-        self._unconfirmed: dict[str, float] = {}  # channels asked for, since when (monotonic seconds)
-        self._asked: Counter[str] = Counter()  # confirmations under way on this link, by channel
-        self._echo_due: float | None = None  # since when an echo is under way
+        self._changes: dict[str, bool] = {}  # True: to be subscribed, False: to be unsubscribed
+        self._unconfirmed: dict[str, float] = {}  # channels by the monotonic time of their SUBSCRIBE
+        self._expected: Counter[str] = Counter()  # confirmations that are still to arrive on this link
+        self._echo_since: float | None = None  # monotonic time since which an echo is to arrive
         self._closed = False
         self.connected = False
-        self.heard_at = 0.0  # monotonic time of the last signal
+        self.heard_at = 0.0  # monotonic time of the last message
         self.proved_at = 0.0  # monotonic time of the last echo
-        self.probe_seconds: float | None = None  # what the last echo took
-        self._down_since: float | None = None  # monotonic time; None while all is well
-        self.reconnects = -1  # the first connection is none
+        self.probe_seconds: float | None = None  # how long the last echo took
+        self._down_since: float | None = None  # monotonic time; None while the link is up
+        self.reconnects = -1  # the first connection does not count
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        """Asks for channels from now on, on every link. Does not block; `poke` hastens it."""
+        """Subscribes channels, on this link and on every later one. Does not block; see `poke`."""
         with self._lock:
             for name in channels:
                 self._wanted[name] = None
                 self._changes[name] = True
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
-        """Lets channels go. Does not block."""
-        if not channels:
-            return
+        """Unsubscribes channels. Does not block."""
         with self._lock:
             for name in channels:
                 self._wanted.pop(name, None)
                 self._changes[name] = False
 
     def poke(self) -> None:
-        """Makes the reader look at the changes now. Costs a round trip to the broker; never raises."""
-        if self.connected and self._changes:
+        """Makes the thread send its (un)subscriptions now, if it has any. That costs a round trip to the
+        broker. Never raises."""
+        if self._changes and self.connected:
             self._broker.wake(self._inbox)
 
-    def expect_echo(self, due: bool) -> None:
-        """Notes that an echo is on its way, or that none is: the call which was to send it failed."""
-        if not due:
-            self._echo_due = None
-        elif self._echo_due is None:
-            self._echo_due = time.monotonic()
+    def expect_echo(self, expected: bool) -> None:
+        """Notes that an echo will arrive; with False, that none will, because the call failed."""
+        if not expected:
+            self._echo_since = None
+        elif self._echo_since is None:
+            self._echo_since = time.monotonic()
 
     def run(self) -> None:
-        """Reads until closed. Meant to be a thread's body."""
+        """Reads until closed. The body of a thread."""
         pause = FIRST_PAUSE
         while not self._closed:
             try:
@@ -102,12 +109,13 @@ class LinkReader:
                 if not self._closed:
                     self._log_down("the link to the broker broke, connecting anew: %s", error)
             except Exception:
-                logger.exception("reading from the broker failed, connecting anew")  # never deaf for good
+                # A thread that died would leave the worker without events for good.
+                logger.exception("reading from the broker failed, connecting anew")
                 time.sleep(LONGEST_PAUSE)
             finally:
                 self.connected = False
                 link.close()
-            self._deliver(None)
+            self._put((self._number, None))
 
     def _log_down(self, text: str, error: BrokerUnavailable) -> None:
         self._down_since = self._down_since or time.monotonic()
@@ -126,8 +134,8 @@ class LinkReader:
             self._changes.clear()
             wanted = list(self._wanted)
         self._unconfirmed.clear()
-        self._asked.clear()
-        self._echo_due = None
+        self._expected.clear()
+        self._echo_since = None
         try:
             self._subscribe(link, wanted)
         except BrokerUnavailable:
@@ -140,42 +148,43 @@ class LinkReader:
 
     def _read(self, link: Link) -> None:
         while not self._closed:
-            self._apply_changes(link)
-            signals = link.read(READ_TIMEOUT)
+            if self._changes:
+                self._apply_changes(link)
+            messages = link.read(READ_TIMEOUT)
             now = time.monotonic()
-            if signals:
+            if messages:
                 self.heard_at = now
-                self._deliver(self._tick_off(signals, now))
-            # What comes may be a backlog, with what is due at its end.
-            self._check(now, 1.5 * self._silence if signals else self._silence)
+                self._put((self._number, self._note_replies(messages, now)))
+            # The messages may be a backlog, with the missing reply at its end.
+            self._check_silence(now, 1.5 * self._silence if messages else self._silence)
 
-    def _tick_off(self, signals: Iterable[LinkMessage], now: float) -> list[LinkMessage]:
-        """Notes what came of what was asked for; returns the signals that count."""
-        counting = []
-        for signal in signals:
-            if isinstance(signal, Echo):
-                if self._echo_due is not None:
-                    self.probe_seconds = now - self._echo_due
-                self.proved_at, self._echo_due = now, None
-            elif isinstance(signal, Subscribed) and not self._is_newest(signal.channel):
+    def _note_replies(self, messages: Iterable[LinkMessage], now: float) -> list[LinkMessage]:
+        """Notes the replies among the messages; returns the messages without outdated confirmations."""
+        kept = []
+        for message in messages:
+            if isinstance(message, Echo):
+                if self._echo_since is not None:
+                    self.probe_seconds = now - self._echo_since
+                self.proved_at, self._echo_since = now, None
+            elif isinstance(message, Subscribed) and not self._confirms_newest(message.channel):
                 continue
-            counting.append(signal)
-        return counting
+            kept.append(message)
+        return kept
 
-    def _is_newest(self, name: str) -> bool:
-        """Whether a confirmation is that of the channel's newest subscription.
+    def _confirms_newest(self, name: str) -> bool:
+        """Whether a confirmation belongs to the channel's newest SUBSCRIBE.
 
-        Between an earlier one and that it may have been let go: what came meanwhile was not heard.
+        The channel may have been unsubscribed after an earlier SUBSCRIBE, so events may be missing.
         """
-        self._asked[name] -= 1
-        if self._asked[name] > 0:
+        self._expected[name] -= 1
+        if self._expected[name] > 0:
             return False
-        del self._asked[name]
+        del self._expected[name]
         self._unconfirmed.pop(name, None)
         return True
 
-    def _check(self, now: float, silence: float) -> None:
-        waited = now - min(self.heard_at, self._echo_due or now)
+    def _check_silence(self, now: float, silence: float) -> None:
+        waited = now - min(self.heard_at, self._echo_since or now)
         if waited > silence:
             raise BrokerUnavailable(f"no probe came back for {waited:.1f} seconds")
         waited = now - next(iter(self._unconfirmed.values()), now)
@@ -183,8 +192,6 @@ class LinkReader:
             raise BrokerUnavailable(f"a subscription was not confirmed for {waited:.1f} seconds")
 
     def _apply_changes(self, link: Link) -> None:
-        if not self._changes:
-            return
         with self._lock:
             changes, self._changes = self._changes, {}
         gone = [name for name, wanted in changes.items() if not wanted]
@@ -199,7 +206,7 @@ class LinkReader:
         for at in range(0, len(names), MAX_AT_ONCE):
             some = names[at : at + MAX_AT_ONCE]
             self._unconfirmed.update(dict.fromkeys(some, now))
-            self._asked.update(some)
+            self._expected.update(some)
             link.subscribe(some)
 
     def close(self) -> None:

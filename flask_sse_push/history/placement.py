@@ -2,92 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..protocol.channel import BROADCAST, shard_of
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry
-from ..protocol.shard_cursor import ShardCursor, channel_hash
+from ..protocol.shard_cursor import Position, ShardCursor, StreamCursor, channel_hash
 from .channel_cache import ChannelCache
-from .shard import Shard
-
-#: Routes kept: many streams have the same channels, and each asks for its route several times.
-MAX_PLACEMENTS = 1024
+from .history_cache import HistoryCache
 
 
 class Placement:
-    """Where a set of channels lies. Broadcasts are taken from the shard of the first channel by its name."""
+    """The shards that a set of channels lies on, with their history caches.
 
-    __slots__ = ("_number", "channel_hash", "channels", "parts", "shards")
+    Broadcasts lie on every shard. They are taken from the shard of the channel whose name sorts first.
+    """
 
-    def __init__(self, shards: Sequence[Shard], channels: Sequence[str]) -> None:
+    __slots__ = (
+        "channel_hash",
+        "channels",
+        "history_cache",
+        "history_cache_of",
+        "history_caches",
+        "is_sharded",
+        "parts",
+    )
+
+    def __init__(self, history_caches: Sequence[HistoryCache], channels: Sequence[str]) -> None:
         named = [name for name in channels if name != BROADCAST]
-        self._number = {name: shard_of(name, len(shards)) for name in named}
+        number_of = {name: shard_of(name, len(history_caches)) for name in named}
         if BROADCAST in channels:
-            self._number[BROADCAST] = self._number[min(named)] if named else 0
+            number_of[BROADCAST] = number_of[min(named)] if named else 0
+        numbers = sorted(set(number_of.values()))
         self.channels = tuple(channels)
-        numbers = sorted(set(self._number.values()))
+        #: The history cache of each channel's shard.
+        self.history_cache_of = {name: history_caches[number_of[name]] for name in channels}
+        #: The history caches by the number of the shard.
+        self.history_caches = {number: history_caches[number] for number in numbers}
+        #: The first of them: the only one, unless the channels lie on several shards.
+        self.history_cache = history_caches[numbers[0] if numbers else 0]
         #: The channels on each shard, in the order given.
         self.parts = {
-            number: tuple(name for name in channels if self._number[name] == number) for number in numbers
+            number: tuple(name for name in channels if number_of[name] == number) for number in numbers
         }
-        self.shards = {number: shards[number] for number in numbers}
-        self.channel_hash = channel_hash(named) if len(numbers) > 1 else ""
+        #: Whether the channels lie on several shards.
+        self.is_sharded = len(numbers) > 1
+        self.channel_hash = channel_hash(named) if self.is_sharded else ""
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether it takes more than one shard."""
-        return len(self.parts) > 1
+    def delivers(self, entry: Entry, shard: int) -> bool:
+        """Whether the streams get an event from this shard, if it lies on several.
 
-    @property
-    def only(self) -> Shard:
-        """The shard of all, when there is one."""
-        (shard,) = self.shards.values()
-        return shard
-
-    def shard(self, name: str) -> Shard:
-        """The shard of one of the channels."""
-        return self.shards[self._number[name]]
-
-    def takes(self, entry: Entry, shard: int) -> bool:
-        """Whether an event comes to the streams from this shard, should it lie on others too.
-
-        It comes from that of the first of its channels that they listen to.
+        They get it from the shard of the first of its channels that they listen to.
         """
         return not entry.shared or shard == next(
-            self._number[name] for name in entry.channels if name in self._number
+            self.history_cache_of[name].number for name in entry.channels if name in self.history_cache_of
         )
 
-    def at(self, positions: Mapping[int, int]) -> Cursor | ShardCursor:
+    def cursor(self, positions: Position) -> StreamCursor:
         """The cursor of streams that have everything up to a position on each shard."""
         cursors = {
-            number: Cursor(shard.history_cache.snapshot().epoch, positions[number])
-            for number, shard in self.shards.items()
+            number: Cursor(history_cache.announced.epoch, positions[number])
+            for number, history_cache in self.history_caches.items()
         }
-        return self.vector(cursors) if self.is_sharded else cursors[self.only.number]
+        return self.shard_cursor(cursors) if self.is_sharded else cursors[self.history_cache.number]
 
-    def vector(self, parts: Mapping[int, Cursor]) -> ShardCursor:
-        """The cursor made of a position on each shard."""
+    def shard_cursor(self, parts: Mapping[int, Cursor]) -> ShardCursor:
+        """The cursor made of one cursor for each shard."""
         return ShardCursor(self.channel_hash, tuple(parts[number] for number in self.parts))
 
-    def told(self, at: Mapping[int, int]) -> ShardCursor:
-        """Where streams stand that have had the event `at` of each shard."""
-        return self.vector({number: shard.told(at[number]) for number, shard in self.shards.items()})
+    def stream_cursor(self, at_least: Position) -> ShardCursor:
+        """The cursor of streams that have the event `at_least` of each shard, and all that was dispatched."""
+        return self.shard_cursor(
+            {
+                number: history_cache.stream_cursor(at_least[number])
+                for number, history_cache in self.history_caches.items()
+            }
+        )
 
     def caches(self) -> dict[str, ChannelCache]:
-        """The replicas of the channels, which streams use."""
-        return {name: self.shards[number].history_cache.caches[name] for name, number in self._number.items()}
+        """The channel caches. Only for channels that streams use."""
+        return {name: history_cache.caches[name] for name, history_cache in self.history_cache_of.items()}
 
     def positions(self) -> dict[int, int]:
-        """How far each shard has provably been seen; only when all are ready."""
-        return {number: shard.history_cache.snapshot().position for number, shard in self.shards.items()}
-
-    def enter(self, names: Iterable[str]) -> None:
-        """Counts a stream that uses some of the channels."""
-        for name in names:
-            self.shard(name).enter(name)
-
-    def exit(self, names: Iterable[str], now: float) -> None:
-        """Counts a stream that left some of the channels. `now` is monotonic seconds."""
-        for name in names:
-            self.shard(name).history_cache.exit(name, now)
+        """The position of each shard. Only after the first reply of each."""
+        return {
+            number: history_cache.announced.position for number, history_cache in self.history_caches.items()
+        }

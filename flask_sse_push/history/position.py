@@ -1,4 +1,4 @@
-"""Where a stream begins, how far a worker has seen, and what is gone."""
+"""Positions: where a stream starts, how far a worker has seen, and which events are gone."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from ..protocol.shard_cursor import StreamCursor
 
 
 class StartPoint(NamedTuple):
-    """Where a client asked to begin: after a cursor, with the newest events, or, with neither, live."""
+    """Where a client asked to start: after a cursor, with the newest events, or, with neither, live."""
 
     cursor: str | None = None
     newest: int | None = None
 
 
 class Snapshot(NamedTuple):
-    """Where the worker stands: up to `position` nothing is missing, up to `seen` some events are here."""
+    """How far a worker has seen one shard: it has dispatched every event up to `position`.
+
+    It has dispatched some of the events after that, up to `seen`: an event on several channels is announced
+    once for each.
+    """
 
     epoch: str
     position: int
     seen: int
-    base: int = 0  # where the worker's knowledge of the epoch begins
+    base: int = 0  # the first position that the worker knows in this epoch
     lineage: Lineage = {}
 
-    def leases(self, cursor: Cursor) -> bool:
-        """Whether `cursor` counts in this epoch: not one that a failover left behind."""
+    def accepts(self, cursor: Cursor) -> bool:
+        """Whether `cursor` is valid in this epoch: a failover has not undone the events it stands for."""
         return belongs(cursor, self.epoch, self.lineage)
 
 
 class Opening(NamedTuple):
-    """How a stream begins: the cursor of its `sse.open`, and whether nothing was missed."""
+    """The content of a stream's `sse.open`: its cursor, and whether the stream misses no event after it."""
 
     cursor: str
     resumed: bool
 
 
 class Gap(NamedTuple):
-    """A channel of which a stream got nothing after `until` and up to `after`."""
+    """Events of one channel that a stream does not get: those after `until`, up to and including `after`."""
 
     channel: str
     until: int
@@ -47,7 +51,7 @@ class Gap(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """Channels whose missed events are gone. `cursor` is set when that is all there is to say."""
+    """The content of a `sse.reset`. `cursor` is set when the stream lost events of all its channels."""
 
     channels: list[str]
     reason: str
@@ -55,7 +59,10 @@ class Reset(NamedTuple):
 
 
 def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: StreamCursor | None) -> Reset:
-    """A reset as clients read it. Broadcasts have no channel name; `*` stands for them when need be."""
+    """The reset that tells a stream of `channels` that it lost events of `lost`.
+
+    Clients do not know the name of the broadcast channel. `*` stands for it, unless all others are named.
+    """
     named = [name for name in lost if name != BROADCAST]
     all_named = len(named) == sum(name != BROADCAST for name in channels)
     if BROADCAST in lost and not (named and all_named):

@@ -1,6 +1,6 @@
-"""The shards of the broker as one worker knows them: each has a timeline, fed by its own ear and hand.
+"""The shards of the broker as one worker knows them. Every broker but `redis+cluster://` has one.
 
-Each shard has an order of its own; between two shards there is none. All but `redis+cluster://` have one.
+Each shard has an order of its own, and a link reader, a history fetcher and a history cache.
 """
 
 from __future__ import annotations
@@ -12,14 +12,34 @@ from typing import NamedTuple
 from ..brokers.base import Broker
 from ..config import Settings
 from ..protocol.cursor import Cursor
-from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor
-from .placement import MAX_PLACEMENTS, Placement
-from .position import Snapshot
-from .shard import Shard, ShardItem
+from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
+from .channel_cache import NOW
+from .fetcher import HistoryFetcher
+from .history_cache import HistoryCache, Item
+from .link import LinkReader
+from .placement import Placement
+from .position import StartPoint
+from .recovery import Recovery
+from .sharded_recovery import recovery_for
+
+#: Placements kept. Many streams have the same channels, and each needs its placement several times.
+MAX_PLACEMENTS = 1024
+
+#: The number of a shard, and what its link reader or its fetcher brought.
+ShardItem = tuple[int, Item]
+
+
+class Shard(NamedTuple):
+    """One shard of the broker, as a worker knows it."""
+
+    number: int
+    reader: LinkReader
+    fetcher: HistoryFetcher
+    history_cache: HistoryCache
 
 
 class LinkState(NamedTuple):
-    """How the links of all shards do: the worst of each figure. Times are monotonic seconds."""
+    """The state of the links of all shards: for each figure the worst. Times are monotonic seconds."""
 
     connected: bool
     heard_at: float
@@ -29,32 +49,49 @@ class LinkState(NamedTuple):
 
 
 class Shards:
-    """All shards of one worker."""
+    """All shards of one worker.
+
+    :param put: gets what the link readers and the fetchers bring; may block.
+    """
 
     def __init__(
         self, brokers: Sequence[Broker], inbox: str, put: Callable[[ShardItem], None], settings: Settings
     ) -> None:
-        self.all = [Shard(number, each, inbox, put, settings) for number, each in enumerate(brokers)]
-        #: Where channels lie.
+        self.all = [_shard(number, broker, inbox, put, settings) for number, broker in enumerate(brokers)]
+        history_caches = [shard.history_cache for shard in self.all]
+        #: Returns the placement of channels.
         self.placement: Callable[[tuple[str, ...]], Placement] = lru_cache(MAX_PLACEMENTS)(
-            partial(Placement, self.all)
+            partial(Placement, history_caches)
         )
 
-    def enter(self, channels: tuple[str, ...]) -> None:
-        """Counts a stream that uses the channels."""
-        self.placement(channels).enter(channels)
+    def recovery(self, channels: tuple[str, ...], start: StartPoint) -> Recovery:
+        """The recovery of a stream of `channels` that starts at `start`."""
+        return recovery_for(self.placement(channels), start)
+
+    def enter(self, channels: tuple[str, ...], after: int = NOW) -> None:
+        """Counts a stream that uses the channels, and subscribes those that are new.
+
+        :param after: the position from which on the history of new channels is read.
+        """
+        for name, history_cache in self.placement(channels).history_cache_of.items():
+            if history_cache.enter(name, after):
+                self.all[history_cache.number].reader.subscribe([name])
 
     def exit(self, channels: tuple[str, ...], now: float) -> None:
         """Counts a stream that left the channels. `now` is monotonic seconds."""
-        self.placement(channels).exit(channels, now)
+        for name, history_cache in self.placement(channels).history_cache_of.items():
+            history_cache.exit(name, now)
 
     def forget_idle(self, before: float) -> None:
-        """Lets go of channels that no stream has used since `before`."""
+        """Unsubscribes the channels that no stream has used since `before`."""
         for shard in self.all:
-            shard.reader.unsubscribe(shard.history_cache.forget_idle(before))
+            if shard.history_cache.idle:
+                gone = shard.history_cache.forget_idle(before)
+                if gone:
+                    shard.reader.unsubscribe(gone)
 
     def poke(self) -> None:
-        """Makes the readers look at what is to be subscribed. A round trip for each that must."""
+        """Makes the link readers send their subscriptions now. Costs a round trip for each that has some."""
         for shard in self.all:
             shard.reader.poke()
 
@@ -63,26 +100,24 @@ class Shards:
         """Whether there are channels that no stream uses."""
         return any(shard.history_cache.idle for shard in self.all)
 
-    def position(self) -> Cursor | ShardCursor | None:
-        """How far the worker has provably seen; None before it knows."""
-        if not all(shard.history_cache.ready for shard in self.all):
+    def position(self) -> StreamCursor | None:
+        """How far this worker has seen; None until the first reply, and while a new epoch begins."""
+        snapshots = [shard.history_cache.snapshot for shard in self.all]
+        cursors = [Cursor(snapshot.epoch, snapshot.position) for snapshot in snapshots if snapshot]
+        if len(cursors) < len(snapshots):
             return None
-        cursors = [Cursor(snapshot.epoch, snapshot.position) for snapshot in self.snapshots()]
         return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))
 
-    def snapshots(self) -> list[Snapshot]:
-        """Where the worker stands on each shard; only when all are ready."""
-        return [shard.history_cache.snapshot() for shard in self.all]
-
     def link(self) -> LinkState:
-        """How the links do."""
+        """The state of the links."""
         readers = [shard.reader for shard in self.all]
+        probes = [reader.probe_seconds for reader in readers if reader.probe_seconds is not None]
         return LinkState(
-            all(each.connected for each in readers),
-            min(each.heard_at for each in readers),
-            min(each.proved_at for each in readers),
-            sum(max(0, each.reconnects) for each in readers),
-            max((each.probe_seconds for each in readers if each.probe_seconds is not None), default=None),
+            all(reader.connected for reader in readers),
+            min(reader.heard_at for reader in readers),
+            min(reader.proved_at for reader in readers),
+            sum(max(0, reader.reconnects) for reader in readers),
+            max(probes, default=None),
         )
 
     def close(self) -> None:
@@ -90,3 +125,13 @@ class Shards:
         for shard in self.all:
             shard.reader.close()
             shard.fetcher.close()
+
+
+def _shard(
+    number: int, broker: Broker, inbox: str, put: Callable[[ShardItem], None], settings: Settings
+) -> Shard:
+    reader = LinkReader(broker, inbox, put, 2 * settings.probe, number)
+    fetcher = HistoryFetcher(broker, inbox, put, settings.probe, reader.expect_echo, number)
+    return Shard(
+        number, reader, fetcher, HistoryCache(fetcher, settings.history_size, settings.replica_bytes, number)
+    )

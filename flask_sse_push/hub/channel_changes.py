@@ -1,10 +1,10 @@
-"""Streams that change their channels while they are open.
+"""Channel changes: streams that join and leave channels while they are open.
 
-A stream stays in its group until everything that it asked for of the new channels is at hand and was handed
-to it. Then, at a position that all groups of the worker have reached, it changes over in one step: its old
-group has given it everything up to there, and its new one gives it everything after. So its cursor stays one
-position for all its channels. What it missed of the new ones comes before that, as `sse.missed`, which moves
-no cursor.
+A stream stays in its group while it recovers the events of the new channels, which it gets as `sse.missed`.
+Then it changes its group in one step, at a position up to which the worker has dispatched everything and
+after which it has dispatched nothing. The old group has delivered everything up to there, and the new group
+delivers everything after. So one cursor is right for all its channels. `sse.missed` comes before that and
+moves no cursor.
 
 Called by the dispatcher under the hub's lock, at the end of a dispatch.
 """
@@ -17,89 +17,58 @@ from functools import partial
 from typing import Any
 
 from ..errors import ErrorCode
-from ..history.history_cache import HistoryCache
-from ..history.position import Gap, Snapshot, StartPoint, reset_of
-from ..history.recovery import Recovery, recovery_for
-from ..history.recovery import start_on_one_shard as start_of_way
-from ..history.shard_recovery import ChunkCache, ShardRecovery
+from ..history.position import Gap, StartPoint, reset_of
+from ..history.recovery import Recovery, ShardRecovery, Step
+from ..history.sharded_recovery import start_on_one_shard
 from ..history.shards import Shards
 from ..protocol.channel import BROADCAST
 from ..protocol.cursor import MAX_LENGTH, Cursor
 from ..protocol.entry import Entry
 from ..protocol.frames import control_frame, error_frame, reset_frame
+from ..protocol.shard_cursor import Position, StreamCursor
 from .commands import Effect
 from .group import Delivery
+from .received_events import ReceivedEvents
 from .stream import Stream
 
 #: Changes of one stream that may wait for the one under way.
 MAX_WAITING = 100
-#: Pieces of what it missed that a stream gets in one turn: others want to be served, too.
-PIECES = 4
-#: Bytes that may wait for a client before it gets no more of what it missed.
+#: Steps of its recovery that a stream takes in one dispatch, so that the others are served too.
+MAX_STEPS = 4
+#: Bytes that may wait for a client before it gets no more missed events.
 MAX_BUFFERED = 262_144
 
 
 class ChannelChange:
-    """New channels for one stream, and others that it leaves.
+    """Channels that one stream joins, and channels that it leaves.
 
-    :param start: from where the new channels' events are wanted.
+    :param start: where the new channels start.
     """
 
-    __slots__ = ("join", "leave", "recovery", "shard_recovery", "start", "stream")
+    __slots__ = ("join", "leave", "moves_shards", "recovery", "start", "stream")
 
     def __init__(self, stream: Stream, join: Sequence[str], leave: Sequence[str], start: StartPoint) -> None:
         self.stream = stream
         self.join = tuple(dict.fromkeys(join))
         self.leave = frozenset(leave)
         self.start = start
-        self.shard_recovery: ShardRecovery | None = None  # set when it has begun
-        self.recovery: Recovery | None = None  # set instead when it takes several shards
+        self.recovery: Recovery | None = None  # set when the change has begun
+        self.moves_shards = False  # whether the new channels lie on other shards than the old ones
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What the stream will listen to."""
-        kept = tuple(name for name in self.stream.channels if name not in self.leave)
+        """The stream's channels after the change, the broadcast channel included."""
+        kept = [name for name in self.stream.channels if name not in self.leave]
         return (*kept, *self.join, BROADCAST)
 
 
-class ReceivedEvents:
-    """Which events a stream has had by channels that it joined after it began, or that it has left."""
-
-    __slots__ = ("joined", "left")
-
-    def __init__(self) -> None:
-        self.joined: dict[str, int] = {}  # channel -> the position after which the stream has its events
-        self.left: tuple[tuple[str, int, int], ...] = ()  # channel, after, until; most streams have none
-
-    def leave(self, name: str, began: int, until: int) -> None:
-        """Notes that the stream has had the channel's events up to `until`."""
-        self._had(name, self.joined.pop(name, began), until)
-
-    def _had(self, name: str, after: int, until: int) -> None:
-        self.left = (*self.left, (name, after, until))[-MAX_WAITING:]
-
-    def skip(self, gap: Gap, began: int) -> None:
-        """Notes that the stream has the channel, but for what is in the gap."""
-        since = self.joined.get(gap.channel, began)
-        if gap.until > since:
-            self._had(gap.channel, since, gap.until)
-        self.joined[gap.channel] = gap.after
-
-    def has(self, entry: Entry, stream: Stream) -> bool:
-        """Whether the event has come to the stream already, by whatever channel."""
-        for name in entry.channels:
-            if name in stream.subscribed and entry.id > self.joined.get(name, stream.began):
-                return True
-        return any(name in entry.channels and after < entry.id <= until for name, after, until in self.left)
-
-
 class ChannelChanges:
-    """The changes under way on one worker.
+    """The channel changes under way on one worker.
 
-    :param clock: monotonic seconds.
-    :param move: lets a stream take part in the fan-out of other channels, from a position on; returns what
-        must be written before anything else.
-    :param changed: is told, without the lock, of the channels that a stream has joined and left.
+    :param clock: returns monotonic seconds.
+    :param move: moves a stream to the group of other channels, from a position on; returns what must be
+        written before anything else.
+    :param changed: called without the lock, with the channels that a stream has joined and left.
     """
 
     def __init__(
@@ -108,7 +77,7 @@ class ChannelChanges:
         max_channels: int,
         *,
         clock: Callable[[], float],
-        move: Callable[[Stream, tuple[str, ...], Mapping[int, int]], Sequence[Delivery]],
+        move: Callable[[Stream, tuple[str, ...], Position], Sequence[Delivery]],
         changed: Callable[[Stream, tuple[str, ...], tuple[str, ...]], None],
     ) -> None:
         self._shards = shards
@@ -116,198 +85,158 @@ class ChannelChanges:
         self._clock = clock
         self._move = move
         self._changed = changed
-        self._changes: dict[
-            str, deque[ChannelChange]
-        ] = {}  # by connection; the first one of each is under way
-        self._past: dict[str, ReceivedEvents] = {}  # of streams that have changed their channels
+        self._changes: dict[str, deque[ChannelChange]] = {}  # by connection; the first is under way
+        self._received: dict[str, ReceivedEvents] = {}  # by connection; of streams that it is needed for
 
     def __bool__(self) -> bool:
         return bool(self._changes)
 
     def add(self, change: ChannelChange) -> None:
-        """Queues a change. One too many is left out: no client asks that often."""
+        """Queues a change. Ignores it if too many wait: no client changes its channels that often."""
         waiting = self._changes.setdefault(change.stream.connection, deque())
         if len(waiting) < MAX_WAITING:
             waiting.append(change)
 
     def is_joining(self, stream: Stream, channels: Collection[str]) -> bool:
-        """Whether a change that waits or is under way adds one of `channels`, or is set on what the stream
-        has now."""
-        waiting = self._changes.get(stream.connection, ())
-        return any(name in channels for change in waiting for name in change.join) or any(
-            change.recovery is not None for change in waiting
+        """Whether a change of the stream adds one of `channels`, or needs the stream's present channels."""
+        return any(
+            change.moves_shards or any(name in channels for name in change.join)
+            for change in self._changes.get(stream.connection, ())
         )
 
-    def note_left(self, stream: Stream, name: str, until: int) -> None:
-        """Notes that the stream has had the channel's events up to `until`, and gets no more of them."""
-        self._past.setdefault(stream.connection, ReceivedEvents()).leave(name, stream.began, until)
-
-    def note_gaps(self, stream: Stream, shard_recovery: ShardRecovery) -> None:
-        """Notes what the stream was not given of its channels, and takes that out of `resume`."""
-        past = self._past.setdefault(stream.connection, ReceivedEvents())
-        while shard_recovery.gaps:
-            past.skip(shard_recovery.gaps.pop(), stream.began)
-
-    def note_lost(self, gap: Gap, streams: Iterable[Stream]) -> None:
-        """Notes what the streams that follow the channel have missed of it."""
-        for stream in streams:
-            if stream.group is not None and gap.channel in stream.group.channels:
-                self._past.setdefault(stream.connection, ReceivedEvents()).skip(gap, stream.began)
-
-    def begin_epoch(self, stream: Stream) -> None:
-        """Forgets what a stream has had: positions of the old epoch mean nothing in the new one."""
-        self._past.pop(stream.connection, None)
-
-    def forget(self, stream: Stream) -> None:
-        """Drops what was under way for a stream that has left."""
-        self._past.pop(stream.connection, None)
-        for change in self._changes.pop(stream.connection, ()):
-            self._give_up(change)
-
     def advance(self) -> list[Delivery | Effect]:
-        """Goes on with every change as far as it can; what is to be written."""
+        """Advances every change as far as possible; returns what is to be written."""
         effects: list[Delivery | Effect] = []
         for connection, waiting in list(self._changes.items()):
-            while waiting and self._step(waiting[0], effects):
+            while waiting and self._advance(waiting[0], effects):
                 waiting.popleft()
             if not waiting:
                 del self._changes[connection]
         return effects
 
-    # -- one change ---------------------------------------------------------------------------------------
+    def forget(self, stream: Stream) -> None:
+        """Drops the changes of a stream that has left."""
+        self._received.pop(stream.connection, None)
+        for change in self._changes.pop(stream.connection, ()):
+            self._give_up(change)
 
-    def _step(self, change: ChannelChange, effects: list[Delivery | Effect]) -> bool:
-        """Goes on with a change; returns whether it is over."""
+    # -- what streams have received ---------------------------------------------------------------------
+
+    def note_left(self, stream: Stream, name: str, until: int) -> None:
+        """Notes that the stream received the channel's events up to `until`, and receives no more of them."""
+        self._received_by(stream).leave(name, stream.began, until)
+
+    def note_gaps(self, stream: Stream, gaps: list[Gap]) -> None:
+        """Notes the events that the stream does not receive; empties `gaps`."""
+        while gaps:
+            self._received_by(stream).skip(gaps.pop(), stream.began)
+
+    def note_lost(self, gap: Gap, streams: Iterable[Stream]) -> None:
+        """Notes the gap for those of the streams that follow the channel."""
+        for stream in streams:
+            if stream.group is not None and gap.channel in stream.group.channels:
+                self._received_by(stream).skip(gap, stream.began)
+
+    def begin_epoch(self, stream: Stream) -> None:
+        """Forgets what a stream has received: positions of the old epoch mean nothing in the new one."""
+        self._received.pop(stream.connection, None)
+
+    def _received_by(self, stream: Stream) -> ReceivedEvents:
+        return self._received.setdefault(stream.connection, ReceivedEvents())
+
+    # -- one change -------------------------------------------------------------------------------------
+
+    def _advance(self, change: ChannelChange, effects: list[Delivery | Effect]) -> bool:
+        """Advances a change; returns whether it is over."""
         stream = change.stream
         if stream.dismissed:
             self._give_up(change)
             return True
-        if stream.group is None:  # still catching up, by its own thread
+        if stream.group is None:  # its own thread still recovers what it missed
             return False
-        if change.shard_recovery is None and change.recovery is None and not self._begin(change):
+        recovery = change.recovery or self._begin(change)
+        if recovery is None:
             effects.append(_writing(stream, self._too_many(change)))
             return True
-        if change.recovery is not None:
-            return self._go_over(change, change.recovery, effects)
-        assert change.shard_recovery is not None
-        shard = self._shards.placement(stream.subscribed).only
-        for _ in range(PIECES):
-            if self._is_served(change.shard_recovery, shard.history_cache):
-                if shard.history_cache.is_even(change.shard_recovery):
-                    self._change_over(change, shard.history_cache.snapshot(), effects)
+        for _ in range(MAX_STEPS):
+            if recovery.is_complete():
+                if recovery.is_settled():
+                    self._finish(change, effects)
                     return True
                 return False
-            if stream.buffered > MAX_BUFFERED or shard.history_cache.blocks(change.shard_recovery):
+            step = recovery.next() if stream.buffered <= MAX_BUFFERED else None
+            if step is None:
                 return False
-            frames = self._catch_up(change, change.shard_recovery, shard.history_cache)
+            frames = b"" if change.moves_shards else self._missed(change, recovery, step)
             if frames:
                 effects.append(_writing(stream, frames))
         return False
 
-    def _begin(self, change: ChannelChange) -> bool:
-        """Has the new channels subscribed; False when they are too many."""
+    def _begin(self, change: ChannelChange) -> Recovery | None:
+        """Subscribes the new channels; returns their recovery, or None if they are too many."""
         old = change.stream.channels
         change.join = tuple(name for name in change.join if name not in old and name not in change.leave)
-        if len([name for name in old if name not in change.leave]) + len(change.join) > self._max_channels:
-            return False
-        before, after = (
-            self._shards.placement(change.stream.subscribed),
-            self._shards.placement(change.channels),
-        )
-        if before.is_sharded or before.parts.keys() != after.parts.keys():
-            change.recovery = recovery_for(after, StartPoint())
-            after.enter(after.channels)
+        channels = change.channels
+        if len(channels) - 1 > self._max_channels:
+            return None
+        before, after = self._shards.placement(change.stream.subscribed), self._shards.placement(channels)
+        change.moves_shards = before.is_sharded or before.parts.keys() != after.parts.keys()
+        if change.moves_shards:
+            change.recovery = self._shards.recovery(channels, StartPoint())
+            self._shards.enter(channels)
         else:
-            change.shard_recovery = ShardRecovery(change.join, start_of_way(after, change.start))
+            start = start_on_one_shard(after, change.start)
+            change.recovery = ShardRecovery(after.history_cache, change.join, start)
             self._shards.enter(change.join)
-        return True
+        return change.recovery
 
     def _give_up(self, change: ChannelChange) -> None:
         if change.recovery is not None:
-            self._shards.exit(change.channels, self._clock())
-        elif change.shard_recovery is not None:
-            self._shards.exit(change.join, self._clock())
+            self._shards.exit(change.channels if change.moves_shards else change.join, self._clock())
 
-    @staticmethod
-    def _is_served(shard_recovery: ShardRecovery, history_cache: HistoryCache) -> bool:
-        return not shard_recovery.channels or (
-            history_cache.ready and shard_recovery.is_served(history_cache.snapshot())
-        )
-
-    def _go_over(self, change: ChannelChange, recovery: Recovery, effects: list[Delivery | Effect]) -> bool:
-        """Changes to channels on other shards, once they are all at hand; returns whether that is done.
-
-        There is no order between shards, so what the stream has had of events that lie on several of them
-        cannot be told in terms of its new channels: it is told to fetch its state anew.
-        """
-        for _ in range(PIECES):
-            if recovery.is_served():
-                if not recovery.is_even():
-                    return False
-                self._change_shards(change, effects)
-                return True
-            if recovery.blocks():
-                return False
-            recovery.step()
-            recovery.take(ChunkCache())
-        return False
-
-    def _change_shards(self, change: ChannelChange, effects: list[Delivery | Effect]) -> None:
-        stream, after = change.stream, self._shards.placement(change.channels)
-        at = after.positions()
-        left = tuple(name for name in stream.channels if name in change.leave)
-        self._past.pop(stream.connection, None)
-        before = stream.subscribed
-        effects += self._move(stream, after.channels, at)
-        self._shards.exit(before, self._clock())
-        stream.began = 0 if after.is_sharded else at[after.only.number]
-        data = {"channels": stream.channels, "joined": change.join, "left": left}
-        frames = control_frame("sse.channels", data)
-        if change.join or left:
-            reset = reset_of(list(after.channels), after.channels, "channels", after.at(at))
-            frames += reset_frame(*reset)
-        effects.append(_writing(stream, frames))
-        effects.append(partial(self._changed, stream, change.join, left))
-
-    def _catch_up(
-        self, change: ChannelChange, shard_recovery: ShardRecovery, history_cache: HistoryCache
-    ) -> bytes:
-        """The next frames about what the stream missed of its new channels."""
-        caches, snapshot = history_cache.caches, history_cache.snapshot()
-        begins = shard_recovery.at is None
-        reset = (
-            shard_recovery.begin(caches, snapshot)[1] if begins else shard_recovery.reset(caches, snapshot)
-        )
-        past = self._past.setdefault(change.stream.connection, ReceivedEvents())
-        if begins or (reset is not None and reset.reason == "epoch"):
-            past.joined.update(dict.fromkeys(change.join, shard_recovery.at or 0))
-        self.note_gaps(change.stream, shard_recovery)
-        frames = b"" if reset is None else reset_frame(reset.channels, reset.reason, None)
-        taken = shard_recovery.take(caches, snapshot)
-        if taken:
-            stream = change.stream
+    def _missed(self, change: ChannelChange, recovery: Recovery, step: Step) -> bytes:
+        """The frames of a step: resets, and `sse.missed` without the events that the stream has received."""
+        stream, received = change.stream, self._received_by(change.stream)
+        if step.opening is not None or any(reset.reason == "epoch" for reset in step.resets):
+            received.joined.update(dict.fromkeys(change.join, step.began or 0))
+        self.note_gaps(stream, recovery.gaps)
+        frames = b"".join([reset_frame(reset.channels, reset.reason, None) for reset in step.resets])
+        if step.chunk.entries:
             missed = [
-                entry for entry in taken if not (stream.is_excluded(entry.exclude) or past.has(entry, stream))
+                entry
+                for entry in step.chunk.entries
+                if not (stream.is_excluded(entry.exclude) or received.has(entry, stream))
             ]
-            change.stream.events += len(missed)
-            frames += _missed_frame(change, missed, Cursor(snapshot.epoch, taken[-1].id))
+            stream.events += len(missed)
+            cursor = self._shards.placement(change.channels).cursor(recovery.positions)
+            frames += _missed_frame(change, missed, cursor)
         return frames
 
-    def _change_over(
-        self, change: ChannelChange, snapshot: Snapshot, effects: list[Delivery | Effect]
-    ) -> None:
-        stream = change.stream
+    def _finish(self, change: ChannelChange, effects: list[Delivery | Effect]) -> None:
+        """Moves the stream to the group of its new channels."""
+        stream, channels = change.stream, change.channels
         left = tuple(name for name in stream.channels if name in change.leave)
-        kept = tuple(name for name in stream.channels if name not in change.leave)
-        channels = (*kept, *change.join)
-        (number,) = self._shards.placement((*channels, BROADCAST)).parts
-        effects += self._move(stream, (*channels, BROADCAST), {number: snapshot.position})
-        self._shards.exit(left, self._clock())
-        for name in left:
-            self.note_left(stream, name, snapshot.position)
-        data = {"channels": channels, "joined": change.join, "left": left}
-        frame = control_frame("sse.channels", data, str(Cursor(snapshot.epoch, snapshot.position)))
-        effects.append(_writing(stream, frame))
+        after = self._shards.placement(channels)
+        positions = after.positions()
+        cursor = after.cursor(positions)
+        before = stream.subscribed
+        effects += self._move(stream, channels, positions)
+        data = {"channels": channels[:-1], "joined": change.join, "left": left}
+        if change.moves_shards:
+            self._shards.exit(before, self._clock())
+            self._received.pop(stream.connection, None)
+            stream.began = 0 if after.is_sharded else positions[after.history_cache.number]
+            frames = control_frame("sse.channels", data)
+            if change.join or left:
+                # Between shards there is no order. So nobody can say which of the events that lie on several
+                # shards the stream has received, in terms of its new channels.
+                frames += reset_frame(*reset_of(list(channels), channels, "channels", cursor))
+        else:
+            self._shards.exit(left, self._clock())
+            for name in left:
+                self.note_left(stream, name, positions[after.history_cache.number])
+            frames = control_frame("sse.channels", data, str(cursor))
+        effects.append(_writing(stream, frames))
         effects.append(partial(self._changed, stream, change.join, left))
 
     def _too_many(self, change: ChannelChange) -> bytes:
@@ -322,22 +251,23 @@ def _writing(stream: Stream, frames: bytes) -> Effect:
 
 
 def start_of_change(arguments: Mapping[str, Any]) -> StartPoint:
-    """Where the new channels are to begin: after the cursor `since`, with the `last` newest, or now."""
+    """Where the new channels start: after the cursor `since`, with the `last` newest events, or live."""
     since, last = arguments.get("since"), arguments.get("last")
     if since:
         return StartPoint(since if len(since) <= MAX_LENGTH else "?")
     return StartPoint(newest=last)
 
 
-def _missed_frame(change: ChannelChange, entries: Sequence[Entry], cursor: Cursor) -> bytes:
-    """`sse.missed`: what came before the stream joined. A client that breaks off goes on from `cursor`."""
-    shown = {*change.join, *change.stream.channels}
-    events = [_message(entry, shown if change.stream.tagged else ()) for entry in entries]
+def _missed_frame(change: ChannelChange, entries: Sequence[Entry], cursor: StreamCursor) -> bytes:
+    """`sse.missed`: the events that the new channels had before. A client that leaves now can resume the
+    channels at `cursor`."""
+    shown = {*change.join, *change.stream.channels} if change.stream.tagged else ()
+    events = [_message(entry, shown) for entry in entries]
     return control_frame("sse.missed", {"channels": change.join, "events": events, "cursor": str(cursor)})
 
 
 def _message(entry: Entry, shown: Collection[str]) -> dict[str, Any]:
-    """An event as `sse.batch` holds them; with those of its channels that are `shown`."""
+    """An event in the format of `sse.batch`, with those of its channels that are in `shown`."""
     message: dict[str, Any] = {"type": "message", "data": "", "id": str(Cursor(entry.epoch, entry.id))}
     data = []
     for line in entry.frame.decode().split("\n"):

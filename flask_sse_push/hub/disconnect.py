@@ -101,7 +101,7 @@ class Disconnector:
         self._fanout.part(stream)
         self._fanout.enlist(stream, left, group.positions)
         effects += self._flushing([])
-        placement.exit(gone, self._clock())
+        self._shards.exit(gone, self._clock())
         for name in gone:
             self._channel_changes.note_left(stream, name, group.last)
         effects.append(partial(stream.write, stream.own(notice)))

@@ -10,8 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch
 from ..history.position import reset_of
-from ..history.shard import Shard
-from ..history.shards import Shards
+from ..history.shards import Shard, Shards
 from ..protocol.entry import Entry
 from ..protocol.frames import reset_frame
 from .batches import BatchPolicy, BatchQueue
@@ -137,7 +136,7 @@ class Fanout:
             lost = [name for name in dispatch.lost if name in here]
             notice = b""
             if dispatch.new_epoch and here:
-                cursor = group.restart(shard)
+                cursor = group.restart(shard.history_cache)
                 notice += reset_frame(*reset_of(list(here), group.channels, "epoch", cursor))
             if lost:
                 notice += reset_frame(*reset_of(lost, group.channels, "history", None))

@@ -17,8 +17,8 @@ from .recipients import Recipients
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from ..history.history_cache import HistoryCache
     from ..history.placement import Placement
-    from ..history.shard import Shard
 
 #: Chunks made in one dispatch, by all that is in them; and their entries when some are not for everybody.
 Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
@@ -83,15 +83,15 @@ class Group:
     @property
     def positions(self) -> dict[int, int]:
         """For each of its shards the id of the newest entry put together."""
-        return {self.placement.only.number: self.last}
+        return {self.placement.history_cache.number: self.last}
 
     def told(self) -> Cursor | ShardCursor:
         """How far its streams have provably got everything."""
-        return self.placement.only.told(self.last)
+        return self.placement.history_cache.stream_cursor(self.last)
 
-    def restart(self, shard: Shard) -> Cursor | ShardCursor:
+    def restart(self, history_cache: HistoryCache) -> Cursor | ShardCursor:
         """Goes on from where the knowledge of a new epoch begins; returns the cursor of that."""
-        snapshot = shard.history_cache.snapshot()
+        snapshot = history_cache.announced
         self.last = snapshot.base
         return Cursor(snapshot.epoch, snapshot.base)
 

@@ -22,8 +22,7 @@ from ..config import Settings
 from ..errors import BrokerUnavailable
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Item
-from ..history.shard import Shard, ShardItem
-from ..history.shards import Shards
+from ..history.shards import Shard, ShardItem, Shards
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.cursor import Cursor
 from ..protocol.frames import close_frame
@@ -108,7 +107,8 @@ class Hub:
             deliver=self._deliver,
         )
         self.disconnector.run(self.commands)
-        opener = StreamOpener(
+        #: Brings a new stream to the live position; see `StreamOpener`.
+        self.follow = StreamOpener(
             self._shards,
             self._fanout,
             self._channel_changes,
@@ -118,9 +118,9 @@ class Hub:
             lock=self._lock,
             clock=self._clock,
             heartbeat=settings.heartbeat,
-        )
-        #: What brings a new stream to the live position; see `StreamOpener`.
-        self.recovery, self.follow = opener.recovery, opener.follow
+        ).follow
+        #: The recovery of a stream of some channels; for `follow`.
+        self.recovery = self._shards.recovery
         self._listening: ChannelCache | None = None  # that of the commands, since it is live
         self._started = False
         self._closed = False
@@ -141,7 +141,7 @@ class Hub:
         with self._lock:
             stream.touched, stream.since = now, time.time_ns() / 1e9
             if not self._streams:
-                self._shards.all[0].enter(COMMAND_CHANNEL, 0)  # with all that is kept of it
+                self._shards.enter((COMMAND_CHANNEL,), after=0)  # with all that is kept of it
             self._streams[stream.connection] = stream
             self._maintenance.begin(stream, now)
             self._shards.enter(stream.subscribed)
@@ -211,7 +211,7 @@ class Hub:
         with self._lock:
             steps: list[Delivery | Effect] = []
             for shard in self._shards.all:
-                arrived = [item for history_cache, item in items if history_cache is shard.history_cache]
+                arrived = [item for number, item in items if number == shard.number]
                 if arrived or not items:
                     steps += self._take(shard, arrived)
             steps += self._fanout.due()
@@ -254,7 +254,7 @@ class Hub:
 
     def _begin_epoch(self, shard: Shard) -> None:
         """What streams have had is told in positions of the epoch."""
-        base = shard.history_cache.snapshot().base
+        base = shard.history_cache.announced.base
         for stream in self._streams.values():
             if self._shards.placement(stream.subscribed).parts.keys() == {shard.number}:
                 self._channel_changes.begin_epoch(stream)
@@ -321,7 +321,7 @@ class Hub:
         if self._started:  # else there are no streams
             self._callbacks.append(handler)
             with contextlib.suppress(queue.Full):  # then the dispatcher is awake
-                self._inbox.put_nowait((self._history_cache, []))
+                self._inbox.put_nowait((0, []))
 
     def _run_callbacks(self) -> None:
         effects: list[Effect] = []

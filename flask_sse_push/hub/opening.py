@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..history.position import Opening, StartPoint
-from ..history.recovery import Recovery, recovery_for
-from ..history.shard_recovery import ChunkCache, MissedChunk
+from ..history.missed import MissedChunk
+from ..history.position import Opening
+from ..history.recovery import Recovery, Step
 from ..history.shards import Shards
 from ..protocol.frames import open_frame, reset_frame
 from .batches import BatchPolicy
@@ -50,11 +50,6 @@ class StreamOpener:
         self._lock = lock
         self._clock = clock
         self._heartbeat = heartbeat
-        self._chunk_cache = ChunkCache()
-
-    def recovery(self, channels: tuple[str, ...], start: StartPoint) -> Recovery:
-        """The recovery of a stream of `channels` that begins at `start`; for `follow`."""
-        return recovery_for(self._shards.placement(channels), start)
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once the stream has joined its group and has them all.
@@ -66,50 +61,47 @@ class StreamOpener:
             with self._lock:
                 if stream.dismissed:
                     break
-                if recovery.is_served():
-                    self._join(stream, recovery)
-                    return None
-                if not recovery.blocks():
-                    return self._advance(stream, recovery)
-            recovery.poke()
+                step = recovery.next()
+                if step is not None:
+                    return self._send(stream, recovery, step)
+            self._shards.poke()
             if not recovery.wait(deadline - time.monotonic()):
                 return b""
         recovery.wait(deadline - time.monotonic())
         return b""
 
-    def _advance(self, stream: Stream, recovery: Recovery) -> bytes | None:
-        notices = b""
-        opening, resets = recovery.step()
-        if opening is not None:
-            stream.began = recovery.began
-            notices = self._open_frame(stream, opening)
-        if recovery.account is not None and recovery.account.gaps:
-            self._channel_changes.note_gaps(stream, recovery.account)
-        for reset in resets:
-            stream.began = recovery.began if reset.cursor else stream.began
-            notices += reset_frame(*reset)
-        if resets:
+    def _send(self, stream: Stream, recovery: Recovery, step: Step) -> bytes | None:
+        frames = b""
+        if step.opening is not None:
+            frames = self._open_frame(stream, step.opening)
+            stream.began = step.began or 0
+        if recovery.gaps:
+            self._channel_changes.note_gaps(stream, recovery.gaps)
+        if step.resets:
+            frames += b"".join([reset_frame(*reset) for reset in step.resets])
+            stream.began = stream.began if step.began is None else step.began
             self._listener.lost(stream)
-        chunk = recovery.take(self._chunk_cache)
-        missed = notices + self._frames(stream, chunk)
-        if not missed:
-            self._join(stream, recovery)
-            return None
-        if chunk.entries:
-            self._counters.replayed(len(chunk.entries), len(missed))
+        if step.chunk.entries:
+            frames += self._frames(stream, step.chunk)
+            self._count(stream, step.chunk, len(frames))
+        if frames:
+            stream.bytes += len(frames)
+            if step.opening is None or not step.is_complete or not stream.carry(frames):
+                return frames
+        # The look for missed events and the join are one step under the lock: no event comes in between.
+        stream.join()
+        stream.touched = self._clock()
+        self._fanout.enlist(stream, stream.subscribed, recovery.positions)
+        return None
+
+    def _count(self, stream: Stream, chunk: MissedChunk, size: int) -> None:
         stream.events += len(chunk.entries)
         if chunk.limited:
             stream.events -= sum(stream.is_excluded(entry.exclude) for entry in chunk.entries)
-        stream.bytes += len(missed)
-        if opening is not None and recovery.is_served() and stream.carry(missed):
-            self._join(stream, recovery)
-            return None
-        return missed
+        self._counters.replayed(len(chunk.entries), size)
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
-        """The frames of a chunk; put together once for all streams that get the same bytes."""
-        if not chunk.entries:
-            return b""
+        """Put together once for all streams that get the same bytes."""
         batched = self._batching.waits(stream.subscribed, stream.wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)
@@ -129,8 +121,3 @@ class StreamOpener:
             heartbeat=self._heartbeat,
             secret=secret,
         )
-
-    def _join(self, stream: Stream, recovery: Recovery) -> None:
-        stream.join()
-        stream.touched = self._clock()
-        self._fanout.enlist(stream, stream.subscribed, recovery.at)

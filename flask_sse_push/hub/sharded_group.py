@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..history.channel_cache import ChannelCache
+from ..history.history_cache import HistoryCache
 from ..history.placement import Placement
-from ..history.shard import Shard
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ShardCursor
@@ -28,25 +28,28 @@ class _Split(Group):
         return self.at
 
     def told(self) -> ShardCursor:
-        return self.placement.told(self.at)
+        return self.placement.stream_cursor(self.at)
 
-    def restart(self, shard: Shard) -> ShardCursor:
-        snapshot = shard.history_cache.snapshot()
-        self.at[shard.number] = snapshot.base
+    def restart(self, history_cache: HistoryCache) -> ShardCursor:
+        snapshot = history_cache.announced
+        self.at[history_cache.number] = snapshot.base
         return self._vector(Cursor(snapshot.epoch, snapshot.base))
 
     def _vector(self, cursor: Cursor) -> ShardCursor:
         """`cursor` on its shard, and on the others where they stand."""
         number = int(cursor.epoch[0])
-        shards = self.placement.shards.items()
-        others = {each: shard.told(self.at[each]) for each, shard in shards if each != number}
-        return self.placement.vector({**others, number: cursor})
+        others = {
+            each: history_cache.stream_cursor(self.at[each])
+            for each, history_cache in self.placement.history_caches.items()
+            if each != number
+        }
+        return self.placement.shard_cursor({**others, number: cursor})
 
     def offer(self, entry: Entry, cache: ChannelCache) -> bool:
         """As `Group.offer`. An event that lies on several shards is taken from one of them."""
         number = int(entry.epoch[0])
         had = self.at[number]
-        if entry.id < had or not self.placement.takes(entry, number):
+        if entry.id < had or not self.placement.delivers(entry, number):
             self.at[number] = max(had, entry.id)
             return False
         if entry.id == had:  # by another channel: it may be in more of a hurry there

@@ -523,7 +523,7 @@ def test_a_broker_that_is_closed_under_its_reader_is_no_trouble(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[LinkMessage] = []
-    reader = LinkReader(store.broker, "ear", lambda signals: heard.extend(signals or ()), silence=60)
+    reader = LinkReader(store.broker, "ear", lambda item: heard.extend(item[1] or ()), silence=60)
     reader.subscribe(["a"])
     thread = threading.Thread(target=reader.run)
     thread.start()

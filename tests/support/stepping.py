@@ -18,7 +18,7 @@ from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import BrokerUnavailable
-from flask_sse_push.history.shard import Shard, ShardItem
+from flask_sse_push.history.shards import Shard, ShardItem
 from flask_sse_push.hub.commands import Effect
 from flask_sse_push.hub.group import Delivery
 from flask_sse_push.hub.hub import Hub
@@ -292,9 +292,9 @@ class Ear:
     def quiet(self) -> bool:
         history_cache = self.shard.history_cache
         waiting = any(
-            name in history_cache.caches for answer in history_cache._answers for name in answer.asks
+            name in history_cache.caches for reply in history_cache.reads.replies for name in reply.requests
         )
-        busy = history_cache._held or history_cache._joining or waiting or self.shard.fetcher._queued
+        busy = history_cache._holds or history_cache.reads.joining or waiting or self.shard.fetcher._queued
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.shard.reader.connected
         return linked and not (busy or self.fetching or self.shard.reader._changes)
 

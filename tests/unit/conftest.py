@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flask_sse_push.brokers import memory
-from flask_sse_push.history import fetcher, link, shard_recovery
-from flask_sse_push.hub import compression, hub
+from flask_sse_push.history import fetcher, link, missed
+from flask_sse_push.hub import compression, hub, opening
 from flask_sse_push.protocol import batch
 from tests.support.simulation import PIECE
 from tests.support.stepping import CLOCK
@@ -15,9 +15,9 @@ from tests.support.stepping import CLOCK
 @pytest.fixture
 def simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulation's clock, and small bounds."""
-    for module in (memory, hub, link, fetcher):
+    for module in (memory, hub, opening, link, fetcher):
         monkeypatch.setattr(module, "time", CLOCK)
-    monkeypatch.setattr(shard_recovery, "MAX_PIECE", PIECE)
+    monkeypatch.setattr(missed, "MAX_CHUNK", PIECE)
     monkeypatch.setattr(batch, "MAX_EVENTS", 3)
     monkeypatch.setattr(compression, "MAX_WINDOWS", 2)
     for module in (fetcher, link):

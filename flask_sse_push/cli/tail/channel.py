@@ -46,7 +46,7 @@ class ChannelSource:
         self._probe = probe
         self._report = report
         self._inbox = f"tail-{secrets.token_hex(4)}"
-        self._reader = LinkReader(broker, self._inbox, self._deliver, PATIENCE * probe)
+        self._reader = LinkReader(broker, self._inbox, lambda item: self._deliver(item[1]), PATIENCE * probe)
         self._due = set(self._channels)  # subscriptions that are not confirmed
         self._epoch = ""
         self._position = 0  # everything up to here was told

@@ -30,7 +30,7 @@ def replica_after(floor: int, *entry_ids: int) -> ChannelCache:
     """A replica that read everything after `floor`."""
     cache = ChannelCache(100)
     head = entry_ids[-1] if entry_ids else floor
-    cache.adopt(ChannelHistory(floor, chain(*entry_ids, prev=floor), head), asked=floor, last=MAX_ID, known=0)
+    cache.adopt(ChannelHistory(floor, chain(*entry_ids, prev=floor), head), after=floor, last=MAX_ID, known=0)
     return cache
 
 
@@ -46,16 +46,16 @@ def state(cache: ChannelCache) -> tuple[list[int], int, int, int]:
 def test_a_new_replica_has_read_nothing_and_must_ask_for_every_position() -> None:
     cache = ChannelCache(100)
     assert cache.floor == UNREAD
-    assert [cache.reach(at) for at in (0, 100, NOW)] == [Coverage.ABSENT] * 3
-    assert not cache.whole
+    assert [cache.coverage(at) for at in (0, 100, NOW)] == [Coverage.ABSENT] * 3
+    assert not cache.has_all_kept
     assert not cache.live
-    assert cache.since(0, NOW) == []
+    assert cache.between(0, NOW) == []
 
 
 def test_a_position_is_here_absent_or_lost() -> None:
     cache = replica_after(50, 60)
     cache.gone = 20
-    reached = {at: cache.reach(at) for at in (0, 19, 20, 49, 50, 60, NOW)}
+    reached = {at: cache.coverage(at) for at in (0, 19, 20, 49, 50, 60, NOW)}
     assert reached == {
         0: Coverage.LOST,
         19: Coverage.LOST,
@@ -70,8 +70,8 @@ def test_a_position_is_here_absent_or_lost() -> None:
 def test_what_is_here_is_served_even_when_the_broker_has_it_no_longer() -> None:
     cache = replica_after(50, 60, 70)
     cache.gone = 65
-    assert cache.reach(50) is Coverage.READY
-    assert cache.reach(49) is Coverage.LOST
+    assert cache.coverage(50) is Coverage.READY
+    assert cache.coverage(49) is Coverage.LOST
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_here_is_served_even_when_the_broker_has_it_no_longer() -> None:
 def test_a_replica_is_whole_when_the_broker_keeps_nothing_more(floor: int, gone: int, whole: bool) -> None:
     cache = replica_after(floor)
     cache.gone = gone
-    assert cache.whole is whole
+    assert cache.has_all_kept is whole
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_replica_is_whole_when_the_broker_keeps_nothing_more(floor: int, gone:
     ],
 )
 def test_entries_are_found_after_one_position_up_to_another(after: int, until: int, found: list[int]) -> None:
-    assert ids(replica_after(0, 10, 20, 30).since(after, until)) == found
+    assert ids(replica_after(0, 10, 20, 30).between(after, until)) == found
 
 
 # -- live events --------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_the_next_event_is_appended_and_becomes_the_head() -> None:
 
 @pytest.mark.parametrize(("prev", "hole"), [(0, False), (59, False), (60, False), (61, True)])
 def test_an_event_whose_predecessor_was_never_seen_shows_a_hole(prev: int, hole: bool) -> None:
-    assert replica_after(50, 60).misses(Entry("ab", 70, prev, BODY)) is hole
+    assert replica_after(50, 60).misses_one_before(Entry("ab", 70, prev, BODY)) is hole
 
 
 def test_the_tail_keeps_the_newest_of_what_waits() -> None:
@@ -125,100 +125,100 @@ def test_the_tail_keeps_the_newest_of_what_waits() -> None:
 
 def test_a_first_reading_of_the_head_begins_at_the_moment_of_the_reading() -> None:
     cache = ChannelCache(100)
-    assert cache.adopt(ChannelHistory(NOW, [], 60), asked=NOW, last=80, known=0) == 80
+    assert cache.adopt(ChannelHistory(NOW, [], 60), after=NOW, last=80, known=0) == 80
     assert state(cache) == ([], 80, 0, 60)
-    assert cache.reach(79) is Coverage.ABSENT
+    assert cache.coverage(79) is Coverage.ABSENT
 
 
 def test_a_first_reading_after_a_position_is_complete_from_there() -> None:
     cache = ChannelCache(100)
-    assert cache.adopt(ChannelHistory(50, chain(60, 70, prev=40), 70), asked=50, last=80, known=0) == 50
+    assert cache.adopt(ChannelHistory(50, chain(60, 70, prev=40), 70), after=50, last=80, known=0) == 50
     assert state(cache) == ([60, 70], 50, 0, 70)
 
 
 def test_a_reading_that_starts_later_than_asked_says_what_is_gone() -> None:
     cache = ChannelCache(100)
-    assert cache.adopt(ChannelHistory(55, chain(60, 70, prev=55), 70), asked=10, last=80, known=0) == 55
+    assert cache.adopt(ChannelHistory(55, chain(60, 70, prev=55), 70), after=10, last=80, known=0) == 55
     assert state(cache) == ([60, 70], 55, 55, 70)
-    assert cache.reach(54) is Coverage.LOST
-    assert cache.whole
+    assert cache.coverage(54) is Coverage.LOST
+    assert cache.has_all_kept
 
 
 def test_what_is_gone_never_comes_back() -> None:
     cache = replica_after(55, 60)
     cache.gone = 50
-    cache.adopt(ChannelHistory(30, [], 60), asked=20, last=80, known=MAX_ID)
+    cache.adopt(ChannelHistory(30, [], 60), after=20, last=80, known=MAX_ID)
     assert cache.gone == 50
 
 
 def test_an_older_part_is_put_before_what_is_here() -> None:
     cache = replica_after(50, 60)
-    assert cache.adopt(ChannelHistory(10, chain(20, 50, 60), 60), asked=10, last=80, known=MAX_ID) == 10
+    assert cache.adopt(ChannelHistory(10, chain(20, 50, 60), 60), after=10, last=80, known=MAX_ID) == 10
     assert state(cache) == ([20, 50, 60], 10, 0, 60)
 
 
 def test_an_older_part_and_newer_events_come_in_one_reading() -> None:
     cache = replica_after(50, 60)
-    cache.adopt(ChannelHistory(10, chain(20, 60, 70), 70), asked=10, last=80, known=MAX_ID)
+    cache.adopt(ChannelHistory(10, chain(20, 60, 70), 70), after=10, last=80, known=MAX_ID)
     assert state(cache) == ([20, 60, 70], 10, 0, 70)
 
 
 def test_an_older_part_that_is_partly_gone_reaches_as_far_as_it_can() -> None:
     cache = replica_after(50, 60)
-    assert cache.adopt(ChannelHistory(30, chain(40, 60, prev=30), 60), asked=10, last=80, known=MAX_ID) == 30
+    assert cache.adopt(ChannelHistory(30, chain(40, 60, prev=30), 60), after=10, last=80, known=MAX_ID) == 30
     assert state(cache) == ([40, 60], 30, 30, 60)
 
 
 def test_a_reading_that_brings_nothing_older_only_adds_what_is_new() -> None:
     cache = replica_after(10, 20, 30)
-    cache.adopt(ChannelHistory(20, chain(30, 40, prev=20), 40), asked=20, last=50, known=30)
+    cache.adopt(ChannelHistory(20, chain(30, 40, prev=20), 40), after=20, last=50, known=30)
     assert state(cache) == ([20, 30, 40], 10, 0, 40)
 
 
 def test_a_reading_from_before_the_floor_is_of_no_use() -> None:
     # Read at 35; since then 40 and 50 came, and all up to 40 was trimmed: 40 is missing in what was read.
     cache = replica_after(40, 50)
-    assert cache.adopt(ChannelHistory(10, chain(20, 30), 30), asked=10, last=35, known=MAX_ID) == 10
+    assert cache.adopt(ChannelHistory(10, chain(20, 30), 30), after=10, last=35, known=MAX_ID) == 10
     assert state(cache) == ([50], 40, 0, 50)
-    assert cache.reach(10) is Coverage.ABSENT
+    assert cache.coverage(10) is Coverage.ABSENT
 
 
 def test_a_reading_of_exactly_the_trimmed_part_joins_up() -> None:
     cache = replica_after(30, 40)
-    cache.adopt(ChannelHistory(10, chain(20, 30), 30), asked=10, last=30, known=MAX_ID)
+    cache.adopt(ChannelHistory(10, chain(20, 30), 30), after=10, last=30, known=MAX_ID)
     assert state(cache) == ([20, 30, 40], 10, 0, 40)
 
 
 def test_events_lost_after_the_known_position_begin_the_replica_anew() -> None:
     cache = replica_after(10, 20, 30)
-    assert cache.adopt(ChannelHistory(60, chain(70, prev=60), 70), asked=30, last=80, known=30) == 60
+    assert cache.adopt(ChannelHistory(60, chain(70, prev=60), 70), after=30, last=80, known=30) == 60
     assert state(cache) == ([70], 60, 60, 70)
 
 
 def test_events_lost_without_any_left_begin_the_replica_anew_too() -> None:
     cache = replica_after(10, 20, 30)
-    assert cache.adopt(ChannelHistory(60, [], 60), asked=30, last=80, known=30) == 60
+    assert cache.adopt(ChannelHistory(60, [], 60), after=30, last=80, known=30) == 60
     assert state(cache) == ([], 60, 60, 60)
 
 
 def test_a_start_at_the_known_position_is_no_loss() -> None:
     cache = replica_after(10, 20, 30)
-    assert cache.adopt(ChannelHistory(30, chain(40, prev=30), 40), asked=30, last=80, known=30) == 30
+    assert cache.adopt(ChannelHistory(30, chain(40, prev=30), 40), after=30, last=80, known=30) == 30
     assert state(cache) == ([20, 30, 40], 10, 0, 40)
 
 
 def test_the_head_never_goes_back() -> None:
     cache = replica_after(10, 20, 30)
-    cache.adopt(ChannelHistory(NOW, [], 20), asked=NOW, last=25, known=MAX_ID)
+    cache.adopt(ChannelHistory(NOW, [], 20), after=NOW, last=25, known=MAX_ID)
     assert cache.head == 30
 
 
 def test_another_epoch_begins_with_nothing() -> None:
     cache = replica_after(10, 20, 30)
     cache.gone = 5
-    cache.restart()
+    cache.clear()
     assert state(cache) == ([], UNREAD, 0, 0)
-    cache.adopt(ChannelHistory(7, chain(8, prev=7), 8), asked=7, last=9, known=0)
+    cache.adopt(ChannelHistory(7, chain(8, prev=7), 8), after=7, last=9, known=0)
     assert state(cache) == ([8], 7, 0, 8)
 
 
@@ -243,8 +243,8 @@ def test_trimming_drops_the_oldest_until_both_bounds_hold(
     cache = replica_after(5, 10, 20, 30)
     cache.trim(max_entries, max_bytes)
     assert state(cache) == (kept, floor, 0, 30)
-    assert cache.reach(floor) is Coverage.READY
-    assert floor == 5 or cache.reach(floor - 1) is Coverage.ABSENT
+    assert cache.coverage(floor) is Coverage.READY
+    assert floor == 5 or cache.coverage(floor - 1) is Coverage.ABSENT
 
 
 def test_an_empty_replica_has_nothing_to_trim() -> None:
@@ -281,7 +281,7 @@ class Channel:
         entry = Entry("ab", self.last, self.published[-1].id if self.published else 0, BODY)
         self.published.append(entry)
         self.kept.append(entry)
-        assert not self.cache.misses(entry)
+        assert not self.cache.misses_one_before(entry)
         self.cache.append(entry)
 
     def cut(self, count: int) -> None:
@@ -299,7 +299,7 @@ class Channel:
         """An answer may come late: events that followed it are in the replica already."""
         if which < len(self.answers):
             asked, last, found = self.answers.pop(which)
-            self.cache.adopt(found, asked=asked, last=last, known=MAX_ID)
+            self.cache.adopt(found, after=asked, last=last, known=MAX_ID)
 
 
 @settings(max_examples=300, deadline=None)
@@ -314,5 +314,5 @@ def test_a_replica_is_complete_after_its_floor_and_knows_what_is_lost(steps: lis
         assert head == max(all_ids, default=0)
         assert not any(id <= gone for id in kept_ids)
         for at in range(channel.last + 1):
-            if cache.reach(at) is Coverage.LOST:
+            if cache.coverage(at) is Coverage.LOST:
                 assert any(id > at for id in all_ids if id not in kept_ids)

@@ -11,8 +11,9 @@ from flask_sse_push.history import fetcher as fetcher_module
 from flask_sse_push.history.channel_cache import Coverage
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import Dispatch, HistoryCache
-from flask_sse_push.history.position import Gap, StartPoint
-from flask_sse_push.history.shard_recovery import ShardRecovery
+from flask_sse_push.history.missed import ChunkCache
+from flask_sse_push.history.position import Gap, Opening, Reset, Snapshot, StartPoint
+from flask_sse_push.history.recovery import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
@@ -40,8 +41,8 @@ class Bench:
 
     def __init__(self, *names: str, size: int = 100, keep_bytes: int = 10**6) -> None:
         self.broker = Flaky(Bounds(size, 3600.0))
-        self.answers: list[HistoryReply] = []
-        self.fetcher = HistoryFetcher(self.broker, "w", self.answers.append, 5)
+        self.replies: list[tuple[int, HistoryReply]] = []
+        self.fetcher = HistoryFetcher(self.broker, "w", self.replies.append, 5)
         self.history_cache = HistoryCache(self.fetcher, size, keep_bytes)
         self.link = self.broker.link("w")
         if names:
@@ -64,7 +65,7 @@ class Bench:
 
     def fetch(self) -> HistoryReply:
         self.fetcher._fetch()
-        return self.answers.pop(0)
+        return self.replies.pop(0)[1]
 
     def run(self) -> list[Dispatch]:
         """Everything that can happen now; what was dispatched."""
@@ -93,11 +94,26 @@ class Bench:
 
     def begins(self, *names: str) -> bool:
         """Whether a live stream of these channels may begin."""
-        return not self.history_cache.blocks(ShardRecovery(names, StartPoint()))
+        return not self.recovery(names, StartPoint()).must_wait()
+
+    def recovery(self, names: tuple[str, ...], start: StartPoint) -> ShardRecovery:
+        return ShardRecovery(self.history_cache, names, start)
+
+    def begin(self, recovery: ShardRecovery) -> tuple[Opening, Reset | None]:
+        return recovery.begin(self.history_cache.caches, self.snapshot)
+
+    def missed(self, recovery: ShardRecovery) -> list[Entry]:
+        """The next missed entries."""
+        return recovery.take(self.history_cache.caches, self.snapshot, ChunkCache()).entries
+
+    @property
+    def snapshot(self) -> Snapshot:
+        assert self.history_cache.snapshot is not None
+        return self.history_cache.snapshot
 
     @property
     def position(self) -> int:
-        return self.history_cache.snapshot().position
+        return self.snapshot.position
 
 
 def ids(*dispatches: Dispatch) -> list[int]:
@@ -119,12 +135,12 @@ def test_a_first_channel_is_ready_when_its_history_and_the_echo_have_come() -> N
     bench.join("a")
     assert not bench.begins("a")
     bench.hear()
-    answer = bench.fetch()
-    bench.history_cache.take([answer])
-    assert not bench.begins("a"), "the link has not reached the moment of the answer"
+    reply = bench.fetch()
+    bench.history_cache.take([reply])
+    assert not bench.begins("a"), "the link has not reached the moment of the reply"
     bench.hear()
     assert bench.begins("a")
-    assert bench.position == answer.history.last
+    assert bench.position == reply.history.last
     assert follows(bench, "a")
 
 
@@ -132,11 +148,11 @@ def test_the_echo_may_come_before_its_answer() -> None:
     bench = Bench()
     bench.join("a")
     bench.hear()
-    answer = bench.fetch()
+    reply = bench.fetch()
     bench.hear()
     assert not bench.begins("a")
-    bench.history_cache.take([answer])
-    assert bench.position == answer.history.last
+    bench.history_cache.take([reply])
+    assert bench.position == reply.history.last
 
 
 def test_a_second_user_of_a_channel_asks_nothing() -> None:
@@ -153,25 +169,23 @@ def test_an_event_published_while_a_channel_joins_is_known_once(snapshot: str) -
     published = []
     if snapshot == "before subscribing":
         published.append(bench.publish("a"))
-    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, bench.position))))
+    recovery = bench.recovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, bench.position))))
     bench.join("a")
-    bench.history_cache.blocks(shard_recovery)
+    recovery.must_wait()
     bench.hear()
     if snapshot == "before the history":
         published.append(bench.publish("a"))
-    answer = bench.fetch()
+    reply = bench.fetch()
     if snapshot == "before the echo":
         published.append(bench.publish("a"))
-    bench.history_cache.take([bench.signals(), answer])
+    bench.history_cache.take([bench.signals(), reply])
     if snapshot == "after it":
         published.append(bench.publish("a"))
         bench.hear()
     assert bench.known("a") == published
-    assert not bench.history_cache.blocks(shard_recovery)
-    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
-    assert [
-        entry.id for entry in shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
-    ] == published
+    assert not recovery.must_wait()
+    bench.begin(recovery)
+    assert [entry.id for entry in bench.missed(recovery)] == published
     assert follows(bench, "a")
 
 
@@ -199,13 +213,11 @@ def test_a_channel_let_go_and_taken_again_follows_again() -> None:
     assert not bench.begins("a"), "what the old ask brought is not live"
     bench.link.subscribe(["a"])
     bench.run()
-    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, old.history.last))))
-    while bench.history_cache.blocks(shard_recovery):
+    recovery = bench.recovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, old.history.last))))
+    while recovery.must_wait():
         bench.run()
-    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
-    assert [
-        entry.id for entry in shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
-    ] == [missed]
+    bench.begin(recovery)
+    assert [entry.id for entry in bench.missed(recovery)] == [missed]
     assert follows(bench, "a")
 
 
@@ -232,11 +244,11 @@ def test_nothing_goes_out_while_held_and_the_position_stands_still() -> None:
     bench.link.subscribe(["a", "b"])
     late = bench.publish("b")
     assert ids(bench.hear()) == []
-    answer = bench.fetch()
+    reply = bench.fetch()
     later = bench.publish("a")
     assert bench.position == position
     assert ids(bench.hear()) == []
-    assert ids(bench.history_cache.take([answer])) == [early, late, later]
+    assert ids(bench.history_cache.take([reply])) == [early, late, later]
     assert bench.position == later
 
 
@@ -326,11 +338,11 @@ def test_a_call_that_failed_with_the_old_link_is_not_taken_for_one_of_the_new() 
     bench = Bench("other")
     bench.join("a")
     bench.hear()
-    asks = bench.fetcher._next_asks()  # the call is under way when the link breaks
+    requests = bench.fetcher._take_batch()  # the call is under way when the link breaks
     bench.cut()
-    for name, wishes in asks.items():  # and fails: the fetcher queues them again
-        for ask in wishes:
-            bench.fetcher.submit(name, ask)
+    for name, several in requests.items():  # and fails: the fetcher queues them again
+        for request in several:
+            bench.fetcher.submit(name, request)
     early = bench.fetch()  # the new link has not confirmed the channel
     bench.history_cache.take([early, bench.signals()])
     joined = bench.begins("a")
@@ -370,9 +382,9 @@ def test_a_hole_among_what_waits_for_the_history_is_filled() -> None:
     bench.cut()
     bench.link.subscribe(["a"])
     bench.hear()
-    answer = bench.fetch()
+    reply = bench.fetch()
     hole, shown = bench.publish("a"), bench.publish("a")
-    assert ids(bench.history_cache.take([without(bench.signals(), hole), answer])) == []
+    assert ids(bench.history_cache.take([without(bench.signals(), hole), reply])) == []
     assert ids(*bench.run()) == [hole, shown]
 
 
@@ -390,12 +402,12 @@ def test_a_message_that_is_no_event_is_passed_over() -> None:
 
 def test_a_new_epoch_is_told_before_its_events() -> None:
     bench = Bench("a", "b")
-    before = bench.history_cache.snapshot()
+    before = bench.snapshot
     bench.broker.forget_all()
     first = bench.publish("a")
     dispatches = bench.run()
     assert [dispatch.new_epoch for dispatch in dispatches].count(True) == 1
-    after = bench.history_cache.snapshot()
+    after = bench.snapshot
     assert after.epoch != before.epoch
     assert first < after.base <= after.position, "the reset stands for all that came before it"
     assert ids(*dispatches) == []
@@ -418,12 +430,12 @@ def test_events_between_the_parts_of_a_new_epoch_are_not_lost(monkeypatch: pytes
     bench.broker.forget_all()
     bench.fetcher._fetch()  # a probe, which tells of the epoch
     published: list[int] = []
-    dispatches = [bench.history_cache.take([bench.answers.pop(), bench.signals()])]
+    dispatches = [bench.history_cache.take([bench.replies.pop()[1], bench.signals()])]
     while bench.fetcher._queued:
         dispatches.append(bench.history_cache.take([bench.fetch(), bench.signals()]))
         published += [bench.publish("a"), bench.publish("b")]
     dispatches += bench.run()
-    base = bench.history_cache.snapshot().base
+    base = bench.snapshot.base
     assert ids(*dispatches) == [id for id in published if id > base]
     assert [dispatch.new_epoch for dispatch in dispatches].count(True) == 1
 
@@ -443,17 +455,17 @@ def test_an_epoch_lost_before_the_first_answer_leaves_nobody_waiting() -> None:
 
 def test_streams_wait_until_the_old_ones_know_of_a_new_epoch() -> None:
     bench = Bench("a", "b")
-    told = bench.history_cache.told()
+    announced = bench.history_cache.announced
     bench.broker.forget_all()
     bench.broker.probe("w")
     bench.hear()
-    while bench.fetcher._queued and not bench.history_cache._new_epoch:
+    while bench.fetcher._queued and not bench.history_cache.new_epoch:
         bench.history_cache.take([bench.fetch(), bench.signals()])
-    if bench.history_cache._new_epoch:
-        assert bench.history_cache.told() == told
+    if bench.history_cache.new_epoch:
+        assert bench.history_cache.announced == announced
         assert not bench.begins("a")
     bench.run()
-    assert bench.history_cache.told() == bench.history_cache.snapshot()
+    assert bench.history_cache.announced == bench.snapshot
     assert bench.begins("a")
 
 
@@ -464,15 +476,15 @@ def test_an_answer_from_before_the_link_was_lost_is_asked_for_again() -> None:
     bench = Bench("a")
     first = bench.publish("a")
     bench.hear()
-    shard_recovery = ShardRecovery(("a",), StartPoint(EARLIEST))
+    recovery = bench.recovery(("a",), StartPoint(EARLIEST))
     bench.history_cache.caches["a"].trim(0, 0)
-    assert bench.history_cache.blocks(shard_recovery)
+    assert recovery.must_wait()
     void = bench.fetch()
     bench.cut()
     assert ids(bench.history_cache.take([void])) == []
-    assert bench.history_cache.caches["a"].reach(0) is Coverage.ABSENT
+    assert bench.history_cache.caches["a"].coverage(0) is Coverage.ABSENT
     bench.reconnect()
-    assert not bench.history_cache.blocks(shard_recovery)
+    assert not recovery.must_wait()
     assert bench.known("a") == [first]
 
 
@@ -510,7 +522,7 @@ def test_the_position_waits_for_the_other_announcements_of_a_shared_event() -> N
     in_a, in_b = bench.signals()
     assert ids(bench.history_cache.take([[in_a]])) == [shared]
     assert bench.position == shared - 1
-    assert bench.history_cache.snapshot().seen == shared
+    assert bench.snapshot.seen == shared
     assert ids(bench.history_cache.take([[in_b]])) == [shared]
     assert bench.position == shared - 1
     after = bench.publish("b")
@@ -524,12 +536,12 @@ def test_a_stream_that_comes_between_two_announcements_gets_the_event_once() -> 
     shared = bench.publish("a", "b")
     in_a, in_b = bench.signals()
     bench.history_cache.take([[in_a]])
-    shard_recovery = ShardRecovery(("b", "a"), StartPoint(str(Cursor(bench.broker._epoch, start))))
-    assert not bench.history_cache.blocks(shard_recovery)
-    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
-    taken = shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    recovery = bench.recovery(("b", "a"), StartPoint(str(Cursor(bench.broker._epoch, start))))
+    assert not recovery.must_wait()
+    bench.begin(recovery)
+    taken = bench.missed(recovery)
     bench.history_cache.take([[in_b]])
-    taken += shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    taken += bench.missed(recovery)
     assert [entry.id for entry in taken] == [shared]
 
 
@@ -538,12 +550,12 @@ def test_a_client_with_the_cursor_of_a_shared_event_is_not_refused() -> None:
     shared = bench.publish("a", "b")
     bench.hear()
     assert bench.position == shared - 1
-    shard_recovery = ShardRecovery(("a", BROADCAST), StartPoint(str(Cursor(bench.broker._epoch, shared))))
+    recovery = bench.recovery(("a", BROADCAST), StartPoint(str(Cursor(bench.broker._epoch, shared))))
     for _ in range(3):  # a transport asks again and again
-        assert bench.history_cache.blocks(shard_recovery)
+        assert recovery.must_wait()
     bench.run()
-    assert not bench.history_cache.blocks(shard_recovery)
-    opening, reset = shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert not recovery.must_wait()
+    opening, reset = bench.begin(recovery)
     assert (opening.resumed, reset) == (True, None)
 
 
@@ -585,10 +597,10 @@ def test_a_replica_is_trimmed_and_reads_back_what_a_cursor_asks_for() -> None:
     published = [bench.publish("a") for _ in range(30)]
     bench.hear()
     assert len(bench.known("a")) < 30
-    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, start))))
-    assert bench.history_cache.blocks(shard_recovery)
+    recovery = bench.recovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, start))))
+    assert recovery.must_wait()
     bench.run()
-    assert not bench.history_cache.blocks(shard_recovery)
-    shard_recovery.begin(bench.history_cache.caches, bench.history_cache.snapshot())
-    taken = shard_recovery.take(bench.history_cache.caches, bench.history_cache.snapshot())
+    assert not recovery.must_wait()
+    bench.begin(recovery)
+    taken = bench.missed(recovery)
     assert [entry.id for entry in taken] == published

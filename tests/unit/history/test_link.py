@@ -35,8 +35,8 @@ def test_of_several_subscriptions_of_a_channel_the_newest_one_counts() -> None:
         reader._apply_changes(wire)
     assert wire.sent == [("subscribe", "a"), ("unsubscribe", "a"), ("subscribe", "a")]
     joined: list[LinkMessage] = [Subscribed("a")]
-    assert reader._tick_off(joined, 0.0) == []  # what was published after the second act was not heard
+    assert reader._note_replies(joined, 0.0) == []  # what was published after the second act was not heard
     assert reader._unconfirmed
-    assert reader._tick_off(joined, 0.0) == joined
+    assert reader._note_replies(joined, 0.0) == joined
     assert not reader._unconfirmed
-    assert reader._tick_off(joined, 0.0) == joined  # not of our asking: whoever gets it reads all again
+    assert reader._note_replies(joined, 0.0) == joined  # not of our asking: whoever gets it reads all again

@@ -9,33 +9,33 @@ from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.channel_cache import ChannelCache, Coverage
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import HistoryCache
+from flask_sse_push.history.missed import ChunkCache, MissedEvents
 from flask_sse_push.history.position import Snapshot, StartPoint
-from flask_sse_push.history.shard_recovery import ShardRecovery
+from flask_sse_push.history.recovery import ShardRecovery
 from flask_sse_push.protocol.channel import checked_channel
 from flask_sse_push.protocol.entry import Entry, Publication
 from flask_sse_push.protocol.event import checked_once, make_event
 
 
-def test_a_wish_widened_while_its_call_is_under_way_is_not_taken_for_a_loss() -> None:
+def test_a_request_merged_while_its_call_is_under_way_is_not_taken_for_a_loss() -> None:
     broker = MemoryBroker(Bounds(100, 3600.0))
     first, _ = (broker.publish([Publication(b"data: x\n\n", ("a",))])[0] for _ in range(2))
-    fetcher = HistoryFetcher(broker, "w", lambda answer: None, 5)
+    fetcher = HistoryFetcher(broker, "w", lambda reply: None, 5)
     link = broker.link("w")
     history_cache = HistoryCache(fetcher, 100, 10**6)
     history_cache.enter("a")
     link.subscribe(["a"])
     history_cache.take([link.read(0)])
-    asks = fetcher._next_asks()
-    after = {name: min(ask.after for ask in wishes) for name, wishes in asks.items()}
+    requests = fetcher._take_batch()
+    after = {name: min(request.after for request in several) for name, several in requests.items()}
     history = broker.history(after, "w")
     history_cache.enter("a")
-    assert history_cache.blocks(
-        ShardRecovery(("a",), StartPoint(str(first)))
-    )  # widens the ask that is under way
+    recovery = ShardRecovery(history_cache, ("a",), StartPoint(str(first)))
+    assert recovery.must_wait()  # widens the ask that is under way
     history_cache.take(
-        [HistoryReply(fetcher.generation, asks, after, frozenset(asks), history), link.read(0)]
+        [HistoryReply(fetcher.generation, requests, after, frozenset(requests), history), link.read(0)]
     )
-    assert history_cache.caches["a"].reach(first.id) is Coverage.ABSENT
+    assert history_cache.caches["a"].coverage(first.id) is Coverage.ABSENT
 
 
 def test_a_horizon_beyond_a_channels_first_event_takes_nothing_from_it() -> None:
@@ -74,8 +74,8 @@ def test_subclasses_of_str_go_out_as_their_characters() -> None:
 def test_the_newest_events_are_counted_without_expired_ones() -> None:
     cache = ChannelCache(100)
     entries = [Entry("ab", n, n - 1, b"", expires=50 if n > 3 else 0) for n in range(1, 6)]
-    cache.adopt(channel_history(0, entries, 5, 0), asked=0, last=60, known=0)
-    shard_recovery = ShardRecovery(("a",), StartPoint(newest=2))
+    cache.adopt(channel_history(0, entries, 5, 0), after=0, last=60, known=0)
+    missed = MissedEvents(("a",), StartPoint(newest=2))
     snapshot = Snapshot("ab", 60, 60)
-    shard_recovery.begin({"a": cache}, snapshot)
-    assert [entry.id for entry in shard_recovery.take({"a": cache}, snapshot)] == [2, 3]
+    missed.begin({"a": cache}, snapshot)
+    assert [entry.id for entry in missed.take({"a": cache}, snapshot, ChunkCache()).entries] == [2, 3]

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_sse_push.brokers.base import ChannelHistory, channel_history
+from flask_sse_push.brokers.base import Bounds, ChannelHistory, channel_history
+from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.channel_cache import NOW, UNREAD, ChannelCache
+from flask_sse_push.history.fetcher import HistoryFetcher
+from flask_sse_push.history.history_cache import HistoryCache
+from flask_sse_push.history.missed import MAX_CHUNK, ChunkCache, MissedEvents
 from flask_sse_push.history.position import Opening, Reset, Snapshot, StartPoint, reset_of
-from flask_sse_push.history.shard_recovery import MAX_PIECE, ChunkCache, ShardRecovery
+from flask_sse_push.history.recovery import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, LOST, MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry
@@ -38,9 +42,13 @@ def cache(floor: int, *found: Entry, gone: int = 0) -> ChannelCache:
     """A replica that is complete after `floor`; up to `gone` the broker has nothing more."""
     made = ChannelCache(100)
     head = found[-1].id if found else 0
-    made.adopt(ChannelHistory(floor, list(found), head), asked=floor, last=MAX_ID, known=0)
+    made.adopt(ChannelHistory(floor, list(found), head), after=floor, last=MAX_ID, known=0)
     made.gone = gone
     return made
+
+
+def take(missed: MissedEvents, caches: dict[str, ChannelCache], snapshot: Snapshot) -> list[Entry]:
+    return missed.take(caches, snapshot, ChunkCache()).entries
 
 
 def ids(found: list[Entry]) -> list[int]:
@@ -52,12 +60,12 @@ def ids(found: list[Entry]) -> list[int]:
 
 def test_a_live_stream_needs_the_heads_of_its_channels() -> None:
     caches = {"a": ChannelCache(100), "b": cache(50)}
-    for shard_recovery in (
-        ShardRecovery(("a", "b"), StartPoint()),
-        ShardRecovery(("a", "b"), StartPoint("odd")),
+    for missed in (
+        MissedEvents(("a", "b"), StartPoint()),
+        MissedEvents(("a", "b"), StartPoint("odd")),
     ):
-        assert shard_recovery.needs(caches, None) == {"a": NOW}
-        assert shard_recovery.needs(caches, snapshot(90)) == {"a": NOW}
+        assert missed.needs(caches, None) == {"a": NOW}
+        assert missed.needs(caches, snapshot(90)) == {"a": NOW}
 
 
 def test_a_cursor_needs_the_channels_that_do_not_reach_back_to_it() -> None:
@@ -67,18 +75,18 @@ def test_a_cursor_needs_the_channels_that_do_not_reach_back_to_it() -> None:
         "near": cache(50),
         "lost": cache(60, gone=51),
     }
-    shard_recovery = ShardRecovery(("new", "far", "near", "lost"), at(50))
-    assert shard_recovery.needs(caches, snapshot(90)) == {"new": 50, "far": 50}
+    missed = MissedEvents(("new", "far", "near", "lost"), at(50))
+    assert missed.needs(caches, snapshot(90)) == {"new": 50, "far": 50}
 
 
 def test_before_the_worker_knows_anything_a_cursor_is_taken_as_it_is() -> None:
-    assert ShardRecovery(("a",), at(50)).needs({"a": ChannelCache(100)}, None) == {"a": 50}
+    assert MissedEvents(("a",), at(50)).needs({"a": ChannelCache(100)}, None) == {"a": 50}
 
 
 @pytest.mark.parametrize("start", [at(91), at(50, epoch="cd")])
 def test_a_cursor_from_elsewhere_needs_no_more_than_a_live_stream(start: StartPoint) -> None:
     caches = {"a": ChannelCache(100), "b": cache(60)}
-    assert ShardRecovery(("a", "b"), start).needs(caches, snapshot(90)) == {"a": NOW}
+    assert MissedEvents(("a", "b"), start).needs(caches, snapshot(90)) == {"a": NOW}
 
 
 @pytest.mark.parametrize(
@@ -91,40 +99,40 @@ def test_kept_history_is_needed_whole(start: StartPoint) -> None:
         "whole": cache(50, gone=50),
         "all": cache(0),
     }
-    shard_recovery = ShardRecovery(tuple(caches), start)
-    assert shard_recovery.needs(caches, None) == {"new": 0, "part": 0}
-    assert shard_recovery.needs(caches, snapshot(90)) == {"new": 0, "part": 0}
+    missed = MissedEvents(tuple(caches), start)
+    assert missed.needs(caches, None) == {"new": 0, "part": 0}
+    assert missed.needs(caches, snapshot(90)) == {"new": 0, "part": 0}
 
 
 def test_a_cursor_goes_before_the_newest() -> None:
-    shard_recovery = ShardRecovery(("a",), StartPoint(str(Cursor(EPOCH, 50)), newest=5))
-    assert shard_recovery.needs({"a": ChannelCache(100)}, snapshot(90)) == {"a": 50}
+    missed = MissedEvents(("a",), StartPoint(str(Cursor(EPOCH, 50)), newest=5))
+    assert missed.needs({"a": ChannelCache(100)}, snapshot(90)) == {"a": 50}
 
 
 def test_a_stream_under_way_needs_what_was_trimmed_before_it_came_by() -> None:
     caches = {"a": cache(0, *entries(10, 20, 30)), "b": cache(0)}
-    shard_recovery = ShardRecovery(("a", "b"), at(5))
-    shard_recovery.begin(caches, snapshot(40))
-    assert shard_recovery.needs(caches, snapshot(40)) == {}
+    missed = MissedEvents(("a", "b"), at(5))
+    missed.begin(caches, snapshot(40))
+    assert missed.needs(caches, snapshot(40)) == {}
     caches["a"].trim(1, MAX_ID)
-    assert shard_recovery.needs(caches, snapshot(40)) == {"a": 5}
+    assert missed.needs(caches, snapshot(40)) == {"a": 5}
 
 
 def test_a_stream_under_way_needs_heads_only_when_the_epoch_changed() -> None:
     caches = {"a": cache(0), "b": cache(0)}
-    shard_recovery = ShardRecovery(("a", "b"), at(5))
-    shard_recovery.begin(caches, snapshot(40))
-    caches["a"].restart()
-    assert shard_recovery.needs(caches, snapshot(3, epoch="cd")) == {"a": NOW}
-    assert shard_recovery.needs(caches, None) == {"a": NOW}
+    missed = MissedEvents(("a", "b"), at(5))
+    missed.begin(caches, snapshot(40))
+    caches["a"].clear()
+    assert missed.needs(caches, snapshot(3, epoch="cd")) == {"a": NOW}
+    assert missed.needs(caches, None) == {"a": NOW}
 
 
 def test_a_channel_that_was_reset_needs_nothing_from_before_the_reset() -> None:
     caches = {"a": cache(60, gone=60), "b": cache(0)}
-    shard_recovery = ShardRecovery(("a", "b"), at(5))
-    shard_recovery.begin(caches, snapshot(90))
+    missed = MissedEvents(("a", "b"), at(5))
+    missed.begin(caches, snapshot(90))
     caches["a"].floor = 95
-    assert shard_recovery.needs(caches, snapshot(99)) == {"a": 90}
+    assert missed.needs(caches, snapshot(99)) == {"a": 90}
 
 
 # -- clients that are ahead of the worker -------------------------------------------------------------------
@@ -144,72 +152,72 @@ def test_a_channel_that_was_reset_needs_nothing_from_before_the_reset() -> None:
     ],
 )
 def test_a_client_is_ahead_when_it_may_know_more_than_the_worker(start: StartPoint, ahead: bool) -> None:
-    shard_recovery = ShardRecovery(("a",), start)
-    assert shard_recovery.is_ahead(snapshot(90)) is ahead
-    assert shard_recovery.must_settle(snapshot(90)) is ahead
+    missed = MissedEvents(("a",), start)
+    assert missed.is_ahead(snapshot(90)) is ahead
+    assert missed.must_probe(snapshot(90)) is ahead
 
 
 def test_before_it_began_one_later_moment_is_enough() -> None:
-    shard_recovery = ShardRecovery(("a",), at(91))
-    assert shard_recovery.must_settle(snapshot(90))
-    settled = shard_recovery.settling()
-    assert settled is not None
-    assert shard_recovery.settling() is None, "asked for once"
-    assert shard_recovery.must_settle(snapshot(90)), "it was not reached yet"
-    settled.set()
-    assert not shard_recovery.must_settle(snapshot(90))
-    assert shard_recovery.is_ahead(snapshot(90))
+    missed = MissedEvents(("a",), at(91))
+    assert missed.must_probe(snapshot(90))
+    probed = missed.start_probe()
+    assert probed is not None
+    assert missed.start_probe() is None, "asked for once"
+    assert missed.must_probe(snapshot(90)), "it was not reached yet"
+    probed.set()
+    assert not missed.must_probe(snapshot(90))
+    assert missed.is_ahead(snapshot(90))
 
 
 def test_a_client_that_is_no_longer_ahead_need_not_settle() -> None:
-    shard_recovery = ShardRecovery(("a",), at(91))
-    assert shard_recovery.must_settle(snapshot(90))
-    assert not shard_recovery.must_settle(snapshot(95))
-    opening, reset = shard_recovery.begin({"a": cache(50)}, snapshot(95))
+    missed = MissedEvents(("a",), at(91))
+    assert missed.must_probe(snapshot(90))
+    assert not missed.must_probe(snapshot(95))
+    opening, reset = missed.begin({"a": cache(50)}, snapshot(95))
     assert opening.resumed
     assert reset is None
 
 
 def test_a_stream_that_took_a_half_heard_event_waits_for_the_rest_each_time() -> None:
     caches = {"a": cache(0, *entries(91))}
-    shard_recovery = ShardRecovery(("a",), StartPoint())
-    shard_recovery.begin(caches, snapshot(90, 91))
-    assert ids(shard_recovery.take(caches, snapshot(90, 91))) == [91]
-    assert shard_recovery.must_settle(snapshot(90, 91))
-    assert shard_recovery.must_settle(snapshot(90, 91))
-    assert not shard_recovery.must_settle(snapshot(91))
+    missed = MissedEvents(("a",), StartPoint())
+    missed.begin(caches, snapshot(90, 91))
+    assert ids(take(missed, caches, snapshot(90, 91))) == [91]
+    assert missed.must_probe(snapshot(90, 91))
+    assert missed.must_probe(snapshot(90, 91))
+    assert not missed.must_probe(snapshot(91))
 
 
 def test_a_stream_under_way_does_not_wait_for_another_epoch_to_reach_its_number() -> None:
     caches = {"a": cache(0)}
-    shard_recovery = ShardRecovery(("a",), at(50))
-    shard_recovery.begin(caches, snapshot(60))
-    assert shard_recovery.is_ahead(snapshot(3, epoch="cd"))
-    assert not shard_recovery.must_settle(snapshot(3, epoch="cd"))
+    missed = MissedEvents(("a",), at(50))
+    missed.begin(caches, snapshot(60))
+    assert missed.is_ahead(snapshot(3, epoch="cd"))
+    assert not missed.must_probe(snapshot(3, epoch="cd"))
 
 
 # -- how a stream begins ------------------------------------------------------------------------------------
 
 
 def test_nothing_is_served_before_a_stream_began() -> None:
-    assert ShardRecovery(("a",), at(5)).at is None
+    assert MissedEvents(("a",), at(5)).position is None
 
 
 def test_a_live_stream_begins_at_the_workers_position() -> None:
     caches = {"a": cache(0, *entries(10, 20))}
-    shard_recovery = ShardRecovery(("a",), StartPoint())
-    assert shard_recovery.begin(caches, snapshot(90)) == (Opening("ab-2i", False), None)
-    assert shard_recovery.at == 90
-    assert shard_recovery.take(caches, snapshot(90)) == []
+    missed = MissedEvents(("a",), StartPoint())
+    assert missed.begin(caches, snapshot(90)) == (Opening("ab-2i", False), None)
+    assert missed.position == 90
+    assert take(missed, caches, snapshot(90)) == []
 
 
 def test_a_cursor_that_is_complete_resumes_where_it_was() -> None:
     caches = {"a": cache(5, *entries(10, 30)), "b": cache(10, *entries(20))}
-    shard_recovery = ShardRecovery(("a", "b"), at(10))
-    assert shard_recovery.begin(caches, snapshot(90)) == (Opening(str(Cursor(EPOCH, 10)), True), None)
-    assert ids(shard_recovery.take(caches, snapshot(90))) == [20, 30]
-    assert shard_recovery.at == 30
-    assert shard_recovery.take(caches, snapshot(90)) == []
+    missed = MissedEvents(("a", "b"), at(10))
+    assert missed.begin(caches, snapshot(90)) == (Opening(str(Cursor(EPOCH, 10)), True), None)
+    assert ids(take(missed, caches, snapshot(90))) == [20, 30]
+    assert missed.position == 30
+    assert take(missed, caches, snapshot(90)) == []
 
 
 @pytest.mark.parametrize(
@@ -227,30 +235,30 @@ def test_a_cursor_that_is_complete_resumes_where_it_was() -> None:
 )
 def test_a_cursor_that_means_nothing_here_resets_all_channels(start: StartPoint, reason: str) -> None:
     caches = {"a": cache(0, *entries(10)), "b": cache(0), BROADCAST: cache(0)}
-    shard_recovery = ShardRecovery(("a", "b", BROADCAST), start)
-    opening, reset = shard_recovery.begin(caches, snapshot(90))
+    missed = MissedEvents(("a", "b", BROADCAST), start)
+    opening, reset = missed.begin(caches, snapshot(90))
     assert opening == Opening(LOST, False)
     assert reset == Reset(["a", "b"], reason, "ab-2i")
-    assert shard_recovery.at == 90
-    assert shard_recovery.take(caches, snapshot(90)) == []
+    assert missed.position == 90
+    assert take(missed, caches, snapshot(90)) == []
 
 
 def test_when_all_channels_lost_events_the_stream_goes_on_from_the_position() -> None:
     caches = {"a": cache(20, *entries(30, prev=20), gone=20), "b": cache(40, gone=40)}
-    shard_recovery = ShardRecovery(("a", "b"), at(10))
-    opening, reset = shard_recovery.begin(caches, snapshot(90))
+    missed = MissedEvents(("a", "b"), at(10))
+    opening, reset = missed.begin(caches, snapshot(90))
     assert opening == Opening(LOST, False)
     assert reset == Reset(["a", "b"], "history", "ab-2i")
-    assert shard_recovery.take(caches, snapshot(90)) == []
+    assert take(missed, caches, snapshot(90)) == []
 
 
 def test_when_some_channels_lost_events_the_others_are_served() -> None:
     caches = {"a": cache(20, *entries(30, 70, prev=20), gone=20), "b": cache(0, *entries(5, 50))}
-    shard_recovery = ShardRecovery(("a", "b"), at(10))
-    opening, reset = shard_recovery.begin(caches, snapshot(60))
+    missed = MissedEvents(("a", "b"), at(10))
+    opening, reset = missed.begin(caches, snapshot(60))
     assert opening == Opening("ab-a", False)
     assert reset == Reset(["a"], "history", None)
-    assert ids(shard_recovery.take(caches, snapshot(80))) == [50, 70]
+    assert ids(take(missed, caches, snapshot(80))) == [50, 70]
 
 
 @pytest.mark.parametrize(("channels", "served"), [(("a",), [61]), (("a", "b"), [50, 61])])
@@ -258,26 +266,26 @@ def test_a_half_heard_event_of_a_reset_channel_is_served(
     channels: tuple[str, ...], served: list[int]
 ) -> None:
     caches = {"a": cache(20, *entries(30, 61, prev=20), gone=20), "b": cache(0, *entries(50))}
-    shard_recovery = ShardRecovery(channels, at(10))
-    _, reset = shard_recovery.begin(caches, snapshot(60, 61))
+    missed = MissedEvents(channels, at(10))
+    _, reset = missed.begin(caches, snapshot(60, 61))
     assert reset is not None
     assert reset.channels == ["a"]
-    assert ids(shard_recovery.take(caches, snapshot(60, 61))) == served
+    assert ids(take(missed, caches, snapshot(60, 61))) == served
 
 
 def test_all_kept_history_begins_with_the_oldest_entry() -> None:
     caches = {"a": cache(20, *entries(30, 50, prev=20), gone=20), "b": cache(0, *entries(40))}
-    shard_recovery = ShardRecovery(("a", "b"), StartPoint(EARLIEST))
-    assert shard_recovery.begin(caches, snapshot(90)) == (Opening(EARLIEST, False), None)
-    assert ids(shard_recovery.take(caches, snapshot(90))) == [30, 40, 50]
+    missed = MissedEvents(("a", "b"), StartPoint(EARLIEST))
+    assert missed.begin(caches, snapshot(90)) == (Opening(EARLIEST, False), None)
+    assert ids(take(missed, caches, snapshot(90))) == [30, 40, 50]
 
 
 def test_all_kept_history_takes_nothing_from_below_a_channels_floor() -> None:
     half = ChannelCache(100)
     half.entries, half.floor, half.gone = entries(10, 30), 20, 20
-    shard_recovery = ShardRecovery(("a",), StartPoint(EARLIEST))
-    shard_recovery.begin({"a": half}, snapshot(90))
-    assert ids(shard_recovery.take({"a": half}, snapshot(90))) == [30]
+    missed = MissedEvents(("a",), StartPoint(EARLIEST))
+    missed.begin({"a": half}, snapshot(90))
+    assert ids(take(missed, {"a": half}, snapshot(90))) == [30]
 
 
 @pytest.mark.parametrize(
@@ -292,9 +300,9 @@ def test_all_kept_history_takes_nothing_from_below_a_channels_floor() -> None:
 )
 def test_the_newest_events_are_counted_over_all_channels(newest: int, cursor: str, served: list[int]) -> None:
     caches = {"a": cache(20, *entries(30, 50, prev=20), gone=20), "b": cache(0, *entries(40, 50))}
-    shard_recovery = ShardRecovery(("a", "b"), StartPoint(newest=newest))
-    assert shard_recovery.begin(caches, snapshot(90)) == (Opening(cursor, False), None)
-    assert ids(shard_recovery.take(caches, snapshot(90))) == served
+    missed = MissedEvents(("a", "b"), StartPoint(newest=newest))
+    assert missed.begin(caches, snapshot(90)) == (Opening(cursor, False), None)
+    assert ids(take(missed, caches, snapshot(90))) == served
 
 
 # -- resets on the way --------------------------------------------------------------------------------------
@@ -302,32 +310,32 @@ def test_the_newest_events_are_counted_over_all_channels(newest: int, cursor: st
 
 def test_a_stream_that_is_complete_is_not_reset() -> None:
     caches = {"a": cache(0)}
-    shard_recovery = ShardRecovery(("a",), at(5))
-    shard_recovery.begin(caches, snapshot(60))
-    assert shard_recovery.reset(caches, snapshot(60)) is None
+    missed = MissedEvents(("a",), at(5))
+    missed.begin(caches, snapshot(60))
+    assert missed.reset(caches, snapshot(60)) is None
 
 
 def test_a_new_epoch_resets_all_channels_and_goes_on_from_its_position() -> None:
     caches = {"a": cache(20, gone=20), "b": cache(0)}
-    shard_recovery = ShardRecovery(("a", "b"), at(10))
-    shard_recovery.begin(caches, snapshot(60))
+    missed = MissedEvents(("a", "b"), at(10))
+    missed.begin(caches, snapshot(60))
     for each in caches.values():
-        each.restart()
-        each.adopt(ChannelHistory(3, entries(4), 4), asked=3, last=5, known=0)
+        each.clear()
+        each.adopt(ChannelHistory(3, entries(4), 4), after=3, last=5, known=0)
     later = snapshot(3, 4, epoch="cd")
-    assert shard_recovery.reset(caches, later) == Reset(["a", "b"], "epoch", "cd-3")
-    assert shard_recovery.reset(caches, later) is None
-    assert ids(shard_recovery.take(caches, later)) == [4]
+    assert missed.reset(caches, later) == Reset(["a", "b"], "epoch", "cd-3")
+    assert missed.reset(caches, later) is None
+    assert ids(take(missed, caches, later)) == [4]
 
 
 def test_a_channel_that_falls_behind_while_it_catches_up_is_reset_once() -> None:
     caches = {"a": cache(0, *entries(10, 20)), "b": cache(0, *entries(30, body=BIG))}
-    shard_recovery = ShardRecovery(("a", "b"), at(5))
-    shard_recovery.begin(caches, snapshot(40))
+    missed = MissedEvents(("a", "b"), at(5))
+    missed.begin(caches, snapshot(40))
     caches["a"].floor = caches["a"].gone = 20
-    assert shard_recovery.reset(caches, snapshot(50)) == Reset(["a"], "history", None)
-    assert shard_recovery.reset(caches, snapshot(50)) is None
-    assert ids(shard_recovery.take(caches, snapshot(50))) == [30]
+    assert missed.reset(caches, snapshot(50)) == Reset(["a"], "history", None)
+    assert missed.reset(caches, snapshot(50)) is None
+    assert ids(take(missed, caches, snapshot(50))) == [30]
 
 
 @pytest.mark.parametrize(
@@ -349,50 +357,50 @@ def test_lost_broadcasts_are_a_star_unless_all_channels_are_named(lost: list[str
 
 def test_missed_events_come_in_pieces_of_a_bounded_size() -> None:
     caches = {"a": cache(0, *entries(1, 2, 3, 4, 5, body=BIG))}
-    shard_recovery = ShardRecovery(("a",), at(0))
-    shard_recovery.begin(caches, snapshot(9))
-    pieces = [ids(shard_recovery.take(caches, snapshot(9))) for _ in range(4)]
+    missed = MissedEvents(("a",), at(0))
+    missed.begin(caches, snapshot(9))
+    pieces = [ids(take(missed, caches, snapshot(9))) for _ in range(4)]
     assert pieces == [[1, 2], [3, 4], [5], []]
 
 
 def test_an_event_bigger_than_a_piece_comes_alone() -> None:
-    huge = Entry(EPOCH, 2, 1, b"data: " + b"x" * MAX_PIECE + b"\n\n")
+    huge = Entry(EPOCH, 2, 1, b"data: " + b"x" * MAX_CHUNK + b"\n\n")
     caches = {"a": cache(0, *entries(1), huge, *entries(3, prev=2))}
-    shard_recovery = ShardRecovery(("a",), at(0))
-    shard_recovery.begin(caches, snapshot(9))
-    assert [ids(shard_recovery.take(caches, snapshot(9))) for _ in range(4)] == [[1], [2], [3], []]
+    missed = MissedEvents(("a",), at(0))
+    missed.begin(caches, snapshot(9))
+    assert [ids(take(missed, caches, snapshot(9))) for _ in range(4)] == [[1], [2], [3], []]
 
 
 def test_an_event_in_several_channels_comes_once() -> None:
     caches = {"a": cache(0, *entries(1, 2)), "b": cache(0, *entries(2, 3))}
-    shard_recovery = ShardRecovery(("a", "b"), at(0))
-    shard_recovery.begin(caches, snapshot(9))
-    assert ids(shard_recovery.take(caches, snapshot(9))) == [1, 2, 3]
+    missed = MissedEvents(("a", "b"), at(0))
+    missed.begin(caches, snapshot(9))
+    assert ids(take(missed, caches, snapshot(9))) == [1, 2, 3]
 
 
 def test_streams_that_missed_the_same_share_their_pieces_one_after_another() -> None:
     caches = {"a": cache(0, *entries(1, 2, 3, 4, 5, body=BIG)), "b": cache(0, *entries(6))}
     chunk_cache = ChunkCache()
-    resumes = [
-        ShardRecovery(("a",), at(0)),
-        ShardRecovery(("a",), at(0)),
-        ShardRecovery(("a",), at(1)),
-        ShardRecovery(("a", "b"), at(1)),
+    several = [
+        MissedEvents(("a",), at(0)),
+        MissedEvents(("a",), at(0)),
+        MissedEvents(("a",), at(1)),
+        MissedEvents(("a", "b"), at(1)),
     ]
     taken = []
-    for shard_recovery in resumes:
-        shard_recovery.begin(caches, snapshot(9))
-        taken.append(shard_recovery.take_piece(caches, snapshot(9), chunk_cache))
+    for missed in several:
+        missed.begin(caches, snapshot(9))
+        taken.append(missed.take(caches, snapshot(9), chunk_cache))
     assert taken[0] is taken[1]
     assert [ids(piece.entries) for piece in taken] == [[1, 2], [1, 2], [2, 3], [2, 3]]
     assert taken[2] is not taken[3]
-    rest = [ids(shard_recovery.take(caches, snapshot(9))) for shard_recovery in resumes]
+    rest = [ids(take(missed, caches, snapshot(9))) for missed in several]
     assert rest == [[3, 4], [3, 4], [4, 5], [4, 5, 6]]
-    assert [ids(resumes[0].take_piece(caches, snapshot(9), chunk_cache).entries) for _ in range(2)] == [
+    assert [ids(several[0].take(caches, snapshot(9), chunk_cache).entries) for _ in range(2)] == [
         [5],
         [],
     ]
-    assert [shard_recovery.is_served(snapshot(9)) for shard_recovery in resumes] == [True, False, True, True]
+    assert [missed.has_all_of(snapshot(9)) for missed in several] == [True, False, True, True]
 
 
 def expiring(id: int, expires: int) -> Entry:
@@ -401,23 +409,24 @@ def expiring(id: int, expires: int) -> Entry:
 
 def test_an_event_is_not_replayed_once_its_time_is_over() -> None:
     caches = {"a": cache(0, expiring(1, 50), expiring(2, 51), expiring(3, 0), expiring(4, 49))}
-    shard_recovery = ShardRecovery(("a",), at(0))
-    shard_recovery.begin(caches, snapshot(50))
-    assert ids(shard_recovery.take(caches, snapshot(50))) == [2, 3]
-    assert shard_recovery.take(caches, snapshot(50)) == []
-    assert shard_recovery.at == 4
+    missed = MissedEvents(("a",), at(0))
+    missed.begin(caches, snapshot(50))
+    assert ids(take(missed, caches, snapshot(50))) == [2, 3]
+    assert take(missed, caches, snapshot(50)) == []
+    assert missed.position == 4
 
 
 # -- waiting ------------------------------------------------------------------------------------------------
 
 
 def test_a_wait_ends_when_something_came_and_is_ready_for_the_next() -> None:
-    shard_recovery = ShardRecovery(("a",), StartPoint())
-    assert shard_recovery.wait(0) is False
-    assert shard_recovery.wait(-1) is False
-    shard_recovery.waiter().set()
-    assert shard_recovery.wait(0) is True
-    assert shard_recovery.wait(0) is False
+    fetcher = HistoryFetcher(MemoryBroker(Bounds(10, 60.0)), "w", lambda reply: None, 5)
+    missed = ShardRecovery(HistoryCache(fetcher, 10, 1000), ("a",), StartPoint())
+    assert missed.wait(0) is False
+    assert missed.wait(-1) is False
+    missed.waiter().set()
+    assert missed.wait(0) is True
+    assert missed.wait(0) is False
 
 
 # -- against a model ----------------------------------------------------------------------------------------
@@ -479,7 +488,7 @@ class World:
             self.kept[name].append(entry)
             self.heads[name] = self.last
             if self.caches[name].floor != UNREAD:
-                assert not self.caches[name].misses(entry)
+                assert not self.caches[name].misses_one_before(entry)
                 self.caches[name].append(entry)
 
     def cut(self, channel: int, count: int) -> None:
@@ -509,15 +518,15 @@ class World:
         newer = [entry for entry in kept if entry.id > after]
         found = channel_history(after, older + newer, self.heads.get(name, 0), self.horizon)
         if self.caches[name].floor == UNREAD:
-            self.caches[name].adopt(found, asked=after, last=self.last, known=0)
+            self.caches[name].adopt(found, after=after, last=self.last, known=0)
         else:
-            self.caches[name].reach_back(found, asked=after, last=self.last)
+            self.caches[name].add_older(found, after=after, last=self.last)
 
-    def settle(self, shard_recovery: ShardRecovery) -> None:
+    def settle(self, missed: MissedEvents) -> None:
         """Reads all that is needed, as the worker does; a second round needs nothing."""
-        for name, after in shard_recovery.needs(self.caches, self.snapshot()).items():
+        for name, after in missed.needs(self.caches, self.snapshot()).items():
             self.answer(name, after)
-        assert shard_recovery.needs(self.caches, self.snapshot()) == {}
+        assert missed.needs(self.caches, self.snapshot()) == {}
 
     def is_complete(self, name: str, after: int) -> bool:
         """Whether the worker, or else the broker, has every event after the position.
@@ -548,15 +557,15 @@ class Client:
     def __init__(self, world: World, channels: tuple[str, ...], start: int) -> None:
         self.world = world
         self.channels = channels
-        self.shard_recovery = ShardRecovery(channels, at(start))
+        self.missed = MissedEvents(channels, at(start))
         self.served: list[int] = []
         self.after = dict.fromkeys(channels, start)
         self.skipped: dict[str, list[tuple[int, int]]] = {name: [] for name in channels}
         self.start = start
 
     def begin(self) -> None:
-        self.world.settle(self.shard_recovery)
-        opening, reset = self.shard_recovery.begin(self.world.caches, self.world.snapshot())
+        self.world.settle(self.missed)
+        opening, reset = self.missed.begin(self.world.caches, self.world.snapshot())
         self._note(reset, self.start)
         lost = names_of(reset, self.channels)
         assert opening.resumed is (reset is None)
@@ -564,14 +573,14 @@ class Client:
 
     def step(self) -> bool:
         """Takes one piece; returns whether there was one."""
-        self.world.settle(self.shard_recovery)
+        self.world.settle(self.missed)
         at = (
-            self.shard_recovery.at
+            self.missed.position
         )  # beyond what was served, when that was followed by something that has expired
         assert at is not None
-        self._note(self.shard_recovery.reset(self.world.caches, self.world.snapshot()), at)
-        piece = self.shard_recovery.take(self.world.caches, self.world.snapshot())
-        assert len(piece) == 1 or sum(len(entry.frame) for entry in piece) <= MAX_PIECE
+        self._note(self.missed.reset(self.world.caches, self.world.snapshot()), at)
+        piece = take(self.missed, self.world.caches, self.world.snapshot())
+        assert len(piece) == 1 or sum(len(entry.frame) for entry in piece) <= MAX_CHUNK
         self.served += ids(piece)
         return bool(piece)
 
@@ -645,15 +654,13 @@ def test_kept_history_is_served_whole_or_its_newest_part(
     done: list[tuple[Any, ...]], channels: tuple[str, ...], newest: int | None
 ) -> None:
     world = World([step for step in done if step[0] != "publish" or not step[-1]])
-    shard_recovery = ShardRecovery(
-        channels, StartPoint(EARLIEST) if newest is None else StartPoint(newest=newest)
-    )
-    world.settle(shard_recovery)
-    opening, reset = shard_recovery.begin(world.caches, world.snapshot())
+    missed = MissedEvents(channels, StartPoint(EARLIEST) if newest is None else StartPoint(newest=newest))
+    world.settle(missed)
+    opening, reset = missed.begin(world.caches, world.snapshot())
     assert reset is None
     assert not opening.resumed
     served: list[int] = []
-    while piece := shard_recovery.take(world.caches, world.snapshot()):
+    while piece := take(missed, world.caches, world.snapshot()):
         served += ids(piece)
     # The worker may still have what the broker has let go meanwhile.
     have = {id for name in channels for id in ids(world.caches[name].entries)}
@@ -664,11 +671,11 @@ def test_kept_history_is_served_whole_or_its_newest_part(
 def test_a_stream_that_begins_below_what_a_channel_reaches_back_to_is_not_served_yet() -> None:
     """While a worker reads all again, its position stands still, and new channels are read beyond it."""
     for start in (StartPoint(), StartPoint("odd")):
-        shard_recovery = ShardRecovery(("a", "b"), start)
+        missed = MissedEvents(("a", "b"), start)
         caches = {"a": cache(50), "b": cache(60, gone=60)}
-        shard_recovery.begin(caches, snapshot(55))
-        assert shard_recovery.take(caches, snapshot(55)) == []
-        assert not shard_recovery.is_served(snapshot(55))
-        reset = shard_recovery.reset(caches, snapshot(55))
+        missed.begin(caches, snapshot(55))
+        assert take(missed, caches, snapshot(55)) == []
+        assert not missed.has_all_of(snapshot(55))
+        reset = missed.reset(caches, snapshot(55))
         assert reset is not None
         assert reset.channels == ["b"]

@@ -1,0 +1,252 @@
+"""The events that one stream missed on one shard. Pure: works on the caches and the snapshot it is given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
+from ..protocol.entry import Entry
+from .channel_cache import NOW, ChannelCache, Coverage
+from .position import Gap, Opening, Reset, Snapshot, StartPoint, reset_of
+
+#: Bytes of missed events in one chunk: that much a slow client may hold in memory while it recovers.
+MAX_CHUNK = 65_536
+
+
+class MissedChunk:
+    """Missed entries that are written in one go."""
+
+    __slots__ = ("entries", "frames", "is_last", "limited", "position")
+
+    def __init__(self, entries: list[Entry], position: int | None, is_last: bool) -> None:
+        self.entries = entries
+        self.position = position  # a stream that gets the chunk has everything up to here; None: no change
+        self.is_last = is_last  # whether nothing more was missed
+        self.limited = any(entry.exclude for entry in entries)  # whether some are not for every stream
+        self.frames: dict[object, bytes] = {}  # the bytes for streams that may have all, by their format
+
+
+#: For a stream that missed nothing.
+NO_CHUNK = MissedChunk([], None, True)
+
+
+class ChunkCache:
+    """The newest chunk: when thousands of clients come back at once, most of them missed the same events."""
+
+    __slots__ = ("chunk", "key")
+
+    def __init__(self) -> None:
+        self.key: tuple[object, ...] | None = None
+        self.chunk = NO_CHUNK
+
+
+class MissedEvents:
+    """What one stream missed of its channels, from its start up to the live position.
+
+    :param channels: the stream's channels on this shard, the broadcast channel included.
+    """
+
+    def __init__(self, channels: tuple[str, ...], start: StartPoint) -> None:
+        self.channels = channels
+        #: The stream has everything up to here; None before it has begun.
+        self.position: int | None = None
+        #: Gaps in what the stream gets. A caller who keeps a record of them takes them out.
+        self.gaps: list[Gap] = []
+        self._start = start
+        self._given = parse(start.cursor) if start.cursor else None
+        self._wants_kept = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
+        self._epoch = ""
+        self._channel_start: dict[str, int] = {}  # channels that begin later than `position`
+        self._probed: threading.Event | None = None
+        self._complete_at: Snapshot | None = None  # the snapshot of which the stream has every event
+
+    @property
+    def cursor(self) -> Cursor:
+        """The position with its epoch. Only after the stream has begun."""
+        assert self.position is not None
+        return Cursor(self._epoch, self.position)
+
+    @property
+    def is_before_all_kept(self) -> bool:
+        """Whether the stream is to get all that the broker keeps, and got none of it yet."""
+        return self._wants_kept and self.position == 0
+
+    def has_all_of(self, snapshot: Snapshot) -> bool:
+        """Whether the stream has every event: nothing was dispatched since it got the last chunk."""
+        return (
+            snapshot == self._complete_at and self.position is not None and self.position <= snapshot.position
+        )
+
+    # -- what must be read first ------------------------------------------------------------------------
+
+    def needs(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot | None) -> dict[str, int]:
+        """The channels whose caches do not reach back far enough, each with the position needed."""
+        if self.position is not None:
+            continues = snapshot is not None and self._continues(snapshot)
+            wanted = {name: self._after(name) if continues else NOW for name in self.channels}
+        elif self._wants_kept:
+            return {name: 0 for name in self.channels if not caches[name].has_all_kept}
+        elif self._given and not (snapshot and self.is_ahead(snapshot)):
+            wanted = dict.fromkeys(self.channels, self._given.id)
+        else:
+            wanted = dict.fromkeys(self.channels, NOW)
+        absent = Coverage.ABSENT
+        return {name: after for name, after in wanted.items() if caches[name].coverage(after) is absent}
+
+    def is_ahead(self, snapshot: Snapshot) -> bool:
+        """Whether the client may know more than this worker, which then must probe the broker."""
+        if self.position is not None:
+            return self.position > snapshot.position
+        given = self._given
+        return given is not None and (not snapshot.accepts(given) or given.id > snapshot.position)
+
+    def must_probe(self, snapshot: Snapshot) -> bool:
+        """Whether the worker must first reach a position that the broker takes now.
+
+        Before the stream has begun, one probe is enough: no worker ever issued a cursor that is still ahead.
+        """
+        if not self.is_ahead(snapshot) or (self.position is not None and not self._continues(snapshot)):
+            return False
+        return self.position is not None or self._probed is None or not self._probed.is_set()
+
+    def start_probe(self) -> threading.Event | None:
+        """The event to set when the worker has reached that position; None if a probe is under way."""
+        if self._probed is not None and not self._probed.is_set():
+            return None
+        self._probed = threading.Event()
+        return self._probed
+
+    def _continues(self, snapshot: Snapshot) -> bool:
+        """Whether the position of a stream that has begun is valid in the epoch of `snapshot`."""
+        assert self.position is not None
+        if snapshot.epoch == self._epoch:
+            return True
+        return snapshot.accepts(Cursor(self._epoch, max((self.position, *self._channel_start.values()))))
+
+    def _after(self, name: str) -> int:
+        """The stream has the channel's events up to here."""
+        assert self.position is not None
+        return max(self.position, self._channel_start.get(name, 0))
+
+    # -- the beginning, and lost events -----------------------------------------------------------------
+
+    def begin_live(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening | None:
+        """Begins without a look for missed events; None if the stream may have missed some."""
+        position = snapshot.position
+        if self._start.cursor or self._wants_kept or position != snapshot.seen:
+            return None
+        for name in self.channels:
+            if caches[name].floor > position:
+                return None
+        self.position, self._epoch, self._complete_at = position, snapshot.epoch, snapshot
+        return Opening(str(Cursor(snapshot.epoch, position)), False)
+
+    def begin(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> tuple[Opening, Reset | None]:
+        """Sets the position to begin at. Called when nothing is needed and no probe."""
+        self._epoch = snapshot.epoch
+        if self._wants_kept:
+            return self._begin_with_kept(caches, snapshot), None
+        if not self._start.cursor:
+            self.position = snapshot.position
+            return Opening(str(self.cursor), False), None
+        if self._given is None or self.is_ahead(snapshot):
+            reason = "epoch" if self._given and self._given.epoch != snapshot.epoch else "cursor"
+            return Opening(LOST, False), self._lose(list(self.channels), reason, snapshot)
+        self.position = self._given.id
+        reset = self.reset(caches, snapshot)
+        lost_all = reset is not None and reset.cursor is not None
+        return Opening(LOST if lost_all else str(self._given), reset is None), reset
+
+    def _begin_with_kept(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening:
+        self.position = 0
+        self._channel_start = {name: caches[name].floor for name in self.channels}
+        kept = [entry for entry in self.entries(caches, snapshot) if not entry.is_expired(snapshot.seen)]
+        newest = self._start.newest
+        if newest == 0:
+            self.position, self._channel_start = snapshot.position, {}
+        elif self._start.cursor or newest is None or len(kept) <= newest:
+            self.gaps += [Gap(name, 0, floor) for name, floor in self._channel_start.items()]
+            return Opening(EARLIEST, False)
+        else:
+            self.position = kept[-newest - 1].id
+        return Opening(str(self.cursor), False)
+
+    def skip(self, until: int) -> None:
+        """Leaves out the missed events up to the position `until`."""
+        self.position = max(self.position or 0, until)
+
+    def reset(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Reset | None:
+        """Gives up the events that are gone. The channels that had them go on from here."""
+        continues = self._continues(snapshot)
+        self._epoch = snapshot.epoch
+        if not continues:
+            self._channel_start = {}
+            return self._lose(list(self.channels), "epoch", snapshot)
+        lost = [name for name in self.channels if caches[name].coverage(self._after(name)) is Coverage.LOST]
+        if not lost:
+            return None
+        self.gaps += [Gap(name, self._after(name), snapshot.position) for name in lost]
+        return self._lose(lost, "history", snapshot)
+
+    def _lose(self, lost: list[str], reason: str, snapshot: Snapshot) -> Reset:
+        if len(lost) == len(self.channels):
+            self.position, self._channel_start = snapshot.position, {}
+            return reset_of(lost, self.channels, reason, self.cursor)
+        for name in lost:
+            self._channel_start[name] = snapshot.position
+        return reset_of(lost, self.channels, reason, None)
+
+    # -- missed entries ---------------------------------------------------------------------------------
+
+    def take(
+        self, caches: Mapping[str, ChannelCache], snapshot: Snapshot, chunk_cache: ChunkCache
+    ) -> MissedChunk:
+        """The next chunk. If it is empty and nothing was lost, the stream may join its group.
+
+        :param chunk_cache: used instead of making the chunk again if it has the same one.
+        """
+        key = self.channels, self.position, self._channel_start, snapshot
+        if chunk_cache.key == key:
+            chunk, reached = chunk_cache.chunk, True
+        else:
+            chunk, reached = self._chunk(caches, snapshot), self._reached(caches)
+            if reached:  # otherwise a later look at the same snapshot may find more
+                chunk_cache.key = self.channels, self.position, dict(self._channel_start), snapshot
+                chunk_cache.chunk = chunk
+        if chunk.position is not None:
+            self.position = chunk.position
+        if chunk.is_last and reached:
+            self._complete_at = snapshot
+        return chunk
+
+    def _chunk(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> MissedChunk:
+        missed = self.entries(caches, snapshot)
+        if not missed:
+            return NO_CHUNK
+        entries: list[Entry] = []
+        size = 0
+        for entry in missed:
+            if entry.is_expired(snapshot.seen):
+                continue
+            if entries and size + len(entry.frame) > MAX_CHUNK:
+                break
+            size += len(entry.frame)
+            entries.append(entry)
+        position = (entries or missed)[-1].id
+        return MissedChunk(entries, position, position == missed[-1].id)
+
+    def _reached(self, caches: Mapping[str, ChannelCache]) -> bool:
+        """Whether the caches have everything after the stream's position.
+
+        While the worker's position stands still, a new channel may be read from a later position on.
+        """
+        return all(caches[name].floor <= self._after(name) for name in self.channels)
+
+    def entries(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> list[Entry]:
+        """The missed entries of all channels by id. An entry of several channels is there once."""
+        found = {}
+        for name in self.channels:
+            for entry in caches[name].between(self._after(name), snapshot.seen):
+                found[entry.id] = entry
+        return [found[id] for id in sorted(found)]

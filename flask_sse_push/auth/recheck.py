@@ -1,6 +1,6 @@
-"""Whether open streams may stay: asked again and again, when a token expires, and at once when told to.
+"""Checks whether open streams may stay: at intervals, when an identity expires, and when a command revokes.
 
-Streams of nobody that have public channels alone are not looked at and cost nothing.
+A stream that opened without a user, on public channels only, is not checked, until it joins a channel.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import BrokerUnavailable, ErrorCode
@@ -25,168 +26,168 @@ from ..protocol.frames import error_frame
 
 logger = logging.getLogger(__name__)
 
-#: A check takes place after this share of the interval at the earliest: streams that came together part.
+#: The earliest check comes after this share of the interval. So streams that opened together are not checked
+#: together for ever.
 EARLIEST = 0.75
-#: Seconds until a check that failed, or a command that could not be sent, is tried again.
+#: Seconds until a failed check is repeated, and until a command that could not be sent is sent again.
 PAUSE = 1.0
-#: Failed checks in a row after which a stream is sent away, to come in by the door.
+#: Failed checks in a row after which the stream ends; its client reconnects and is checked like a new one.
 MAX_FAILURES = 3
-#: Seconds that a command is remembered for streams whose user was looked up before it came.
-REMEMBERED = 30.0
-#: Commands that wait for the broker to come back; the oldest goes first.
+#: Seconds that a revocation is kept for streams whose user was looked up before it came.
+REVOCATIONS_KEPT = 30.0
+#: Commands that wait until the broker is back. One more drops the oldest.
 MAX_UNSENT = 1000
-#: Checks in a row before other threads get a turn.
+#: Checks in a row after which other threads get a turn.
 MAX_RUN = 20
 
-#: Which of `channels` a grant does not allow any more; None when its user is nobody any more. May block and
-#: raise.
+#: Returns the channels that a grant no longer allows; None if its user may not listen at all any more. May
+#: block and raise.
 FindForbidden = Callable[[Any, Collection[str]], "list[str] | None"]
 
 
-class Watch:
-    """A stream that is looked after. Times are monotonic seconds."""
+class WatchedStream:
+    """A stream whose rights are checked. Times are monotonic seconds."""
 
     __slots__ = ("expires", "failures", "opened", "stream")
 
     def __init__(self, stream: Stream, now: float) -> None:
         self.stream = stream
         self.opened = now
-        # The deadline is on the wall clock; what is left of it is not.
+        # `Identity.expires` is wall-clock time. From here on a change of the clock does not matter.
         expires = stream.grant and stream.grant.identity.expires
         self.expires = None if expires is None else now + expires - time.time()
-        self.failures = 0
+        self.failures = 0  # in a row
 
 
 class Recheck(StreamListener):
-    """Looks after this worker's streams by a thread of its own, which starts with the first of them.
+    """Checks this worker's streams in a thread of its own, which starts with the first of them.
 
     :param interval: seconds between two checks of a stream, at most.
     :param send: publishes a command; raises BrokerUnavailable.
     """
 
-    def __init__(self, judge: FindForbidden, interval: float, send: Callable[..., Any]) -> None:
-        self._judge = judge
+    def __init__(self, find_forbidden: FindForbidden, interval: float, send: Callable[..., Any]) -> None:
+        self._find_forbidden = find_forbidden
         self._interval = interval
         self._send = send
         self._hub: Hub
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._watches: dict[str, Watch] = {}
-        self._due: list[tuple[float, int, Watch]] = []  # a heap
-        self._numbers = itertools.count()
-        self._heard: deque[tuple[float, Mapping[str, Any]]] = deque()
+        self._watched: dict[str, WatchedStream] = {}  # by connection
+        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap by time; ended ones are skipped
+        self._numbers = itertools.count()  # keep the heap from comparing streams
+        self._revocations: deque[tuple[float, Mapping[str, Any]]] = deque()  # recent ones, with their times
         self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT)
-        self._unsure_before = 0.0
+        self._commands_lost_at = 0.0
         self._failing = self._started = self._closed = False
 
-    def look_after(self, hub: Hub) -> None:
-        """Obeys the commands that `hub` hears, and ends its streams."""
+    def attach(self, hub: Hub) -> None:
+        """Handles the `revoke` commands that `hub` receives, and ends streams of `hub`."""
         self._hub = hub
-        hub.commands.on(REVOKE, self._obey, late=self._obey_late)
-        hub.commands.on_lost(self._lost)
+        hub.commands.on(REVOKE, self._revoke, late=self._revoke_late)
+        hub.commands.on_lost(self._note_lost_commands)
 
     # -- streams ----------------------------------------------------------------------------------------
 
     def opened(self, stream: Stream) -> None:
         if stream.grant is None:
             return
+        self._watch(stream)
         with self._lock:
-            self._watch(stream)
-            missed = [arguments for at, arguments in self._heard if at >= stream.grant.began]
+            missed = [arguments for at, arguments in self._revocations if at >= stream.grant.began]
         for arguments in missed:
             if arguments["user_id"] == stream.user_id:
-                self._hub.call_soon(lambda arguments=arguments: self._take(arguments, [stream]))  # type: ignore[misc]
-        self._start()
+                self._hub.call_soon(partial(self._revoke_from, [stream], arguments))
 
     def changed(self, stream: Stream, joined: tuple[str, ...], left: tuple[str, ...]) -> None:
-        if joined and stream.connection not in self._watches:
-            with self._lock:
-                self._watch(stream)
-            self._start()
+        if joined and stream.connection not in self._watched:
+            self._watch(stream)
+
+    def closed(self, stream: Stream) -> None:
+        self._watched.pop(stream.connection, None)
 
     def _watch(self, stream: Stream) -> None:
         now = time.monotonic()
-        watch = self._watches[stream.connection] = Watch(stream, now)
-        self._schedule(watch, now + self._interval * random.uniform(EARLIEST, 1))
+        watched = self._watched[stream.connection] = WatchedStream(stream, now)
+        self._schedule(watched, now + self._interval * random.uniform(EARLIEST, 1))
+        self._ensure_thread()
 
-    def closed(self, stream: Stream) -> None:
-        self._watches.pop(stream.connection, None)
-
-    def _schedule(self, watch: Watch, due: float) -> None:
-        if watch.expires is not None:
-            due = min(due, watch.expires)
-        heapq.heappush(self._due, (due, next(self._numbers), watch))
-        if self._due[0][2] is watch:
+    def _schedule(self, watched: WatchedStream, at: float) -> None:
+        if watched.expires is not None:
+            at = min(at, watched.expires)
+        with self._lock:
+            heapq.heappush(self._checks, (at, next(self._numbers), watched))
+            is_next = self._checks[0][2] is watched
+        if is_next:
             self._wake.set()
 
-    # -- commands ---------------------------------------------------------------------------------------
+    # -- revocations ------------------------------------------------------------------------------------
 
-    def revoke_later(self, **arguments: Any) -> None:
-        """Takes from this worker's streams now what the others are told as soon as the broker is back."""
-        self._hub.call_soon(lambda: self._obey(arguments))
+    def revoke_without_broker(self, **arguments: Any) -> None:
+        """Revokes on this worker now, and sends the command to the others once the broker is back."""
+        self._hub.call_soon(partial(self._revoke, arguments))
         self._unsent.append(arguments)
         self._wake.set()
-        self._start()
+        self._ensure_thread()
 
-    def _obey_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
-        """A command from before this worker heard any: for streams whose user had been looked up by then."""
-        if at < time.monotonic() - REMEMBERED:
+    def _revoke(self, arguments: Mapping[str, Any]) -> list[Effect]:
+        self._keep(time.monotonic(), arguments)
+        return self._revoke_from(self._hub.disconnector.matching(user_id=arguments["user_id"]), arguments)
+
+    def _revoke_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
+        """Handles a command from before this worker subscribed. It counts for streams whose user had been
+        looked up by then."""
+        if at < time.monotonic() - REVOCATIONS_KEPT:
             return []
-        self._remember(at, arguments)
+        self._keep(at, arguments)
         streams = self._hub.disconnector.matching(user_id=arguments["user_id"])
-        return self._take(
-            arguments, [stream for stream in streams if stream.grant and stream.grant.began <= at]
-        )
+        early = [stream for stream in streams if stream.grant and stream.grant.began <= at]
+        return self._revoke_from(early, arguments)
 
-    def _remember(self, at: float, arguments: Mapping[str, Any]) -> None:
+    def _keep(self, at: float, arguments: Mapping[str, Any]) -> None:
         with self._lock:
-            while self._heard and self._heard[0][0] < at - REMEMBERED:
-                self._heard.popleft()
-            self._heard.append((at, arguments))
+            while self._revocations and self._revocations[0][0] < at - REVOCATIONS_KEPT:
+                self._revocations.popleft()
+            self._revocations.append((at, arguments))
 
-    def _obey(self, arguments: Mapping[str, Any]) -> list[Effect]:
-        self._remember(time.monotonic(), arguments)
-        return self._take(arguments, self._hub.disconnector.matching(user_id=arguments["user_id"]))
-
-    def _take(self, arguments: Mapping[str, Any], streams: Iterable[Stream]) -> list[Effect]:
+    def _revoke_from(self, streams: Iterable[Stream], arguments: Mapping[str, Any]) -> list[Effect]:
         channel, reason = arguments.get("channel"), str(arguments.get("reason", "revoked"))
         if channel is None:
             return self._hub.disconnector.dismiss(streams, reason, reconnect=False)
-        notice = forbidden([channel])
-        return [
-            effect
-            for stream in streams
-            for effect in self._hub.disconnector.withdraw(stream, [channel], reason, notice)
-        ]
+        notice = forbidden_frames([channel])
+        effects: list[Effect] = []
+        for stream in streams:
+            effects += self._hub.disconnector.withdraw(stream, [channel], reason, notice)
+        return effects
 
-    def _lost(self) -> None:
-        """Commands were lost: nobody's rights are sure until they have come in by the door again."""
-        self._unsure_before = time.monotonic()
+    def _note_lost_commands(self) -> None:
+        """A revocation may be among the lost commands: all streams opened before now have to reconnect."""
+        self._commands_lost_at = time.monotonic()
 
     # -- the thread -------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _ensure_thread(self) -> None:
         if not self._started:
             with self._lock:
                 first, self._started = not self._started, True
             if first:
-                threading.Thread(target=self.run, name="flask-sse-push-guard", daemon=True).start()
+                threading.Thread(target=self.run, name="flask-sse-push-recheck", daemon=True).start()
 
     def run(self) -> None:
-        """Checks until closed. Meant to be a thread's body."""
+        """Checks streams until `close`. The body of the thread."""
         while not self._closed:
-            self._wake.wait(self._patience(time.monotonic()))
+            self._wake.wait(self._seconds_to_wait(time.monotonic()))
             self._wake.clear()
             try:
                 self._send_unsent()
-                self._check_due()
+                self._run_checks()
             except Exception:
-                logger.exception("the guard failed, trying again")
+                logger.exception("rechecking streams failed; trying again in %g s", PAUSE)
                 time.sleep(PAUSE)
 
-    def _patience(self, now: float) -> float | None:
+    def _seconds_to_wait(self, now: float) -> float | None:
         with self._lock:
-            waits = [max(0.0, self._due[0][0] - now)] if self._due else []
+            waits = [max(0.0, self._checks[0][0] - now)] if self._checks else []
         return min(waits + [PAUSE] * bool(self._unsent), default=None)
 
     def _send_unsent(self) -> None:
@@ -197,80 +198,78 @@ class Recheck(StreamListener):
                 return
             self._unsent.popleft()
 
-    def _check_due(self) -> None:
+    def _run_checks(self) -> None:
+        """Runs the checks whose time has come."""
         for count in itertools.count(1):
             with self._lock:
-                if not self._due or self._due[0][0] > time.monotonic():
+                if not self._checks or self._checks[0][0] > time.monotonic():
                     return
-                watch = heapq.heappop(self._due)[2]
-            if watch.stream.connection in self._watches:
-                self._check(watch)
+                watched = heapq.heappop(self._checks)[2]
+            if watched.stream.connection in self._watched:
+                self._check(watched)
             if count % MAX_RUN == 0:
                 time.sleep(0)
 
-    def _check(self, watch: Watch) -> None:
-        if watch.stream not in self._hub:
-            self._watches.pop(watch.stream.connection, None)
-            return
+    def _check(self, watched: WatchedStream) -> None:
         now = time.monotonic()
-        again = self._interval * random.uniform(EARLIEST, 1)
-        if watch.expires is not None and watch.expires <= now:
-            self._end(
-                watch, "expired", reconnect=False, notice=_error(ErrorCode.AUTH_EXPIRED, "log in again")
-            )
-            return
-        if watch.opened < self._unsure_before:
-            self._end(watch, "recheck", reconnect=True)
-            return
-        try:
-            stream = watch.stream
-            lost = self._judge(stream.grant, [name for name in stream.channels if name not in stream.vouched])
-        except Exception:
-            self._note_failure(watch)
-            again = min(again, PAUSE)
+        if watched.stream not in self._hub:
+            self._watched.pop(watched.stream.connection, None)
+        elif watched.expires is not None and watched.expires <= now:
+            notice = error_frame(ErrorCode.AUTH_EXPIRED, "the token has expired: log in again", {})
+            self._end(watched, "expired", reconnect=False, notice=notice)
+        elif watched.opened < self._commands_lost_at:
+            self._end(watched, "recheck", reconnect=True)
         else:
-            watch.failures, self._failing = 0, False
-            if lost is None:
-                self._end(watch, "revoked", reconnect=False)
+            self._check_channels(watched, now)
+
+    def _check_channels(self, watched: WatchedStream, now: float) -> None:
+        stream, pause = watched.stream, self._interval * random.uniform(EARLIEST, 1)
+        try:
+            channels = [name for name in stream.channels if name not in stream.vouched]
+            forbidden = self._find_forbidden(stream.grant, channels)
+        except Exception:
+            self._note_failure(watched)
+            pause = min(pause, PAUSE)
+        else:
+            watched.failures, self._failing = 0, False
+            if forbidden is None:
+                self._end(watched, "revoked", reconnect=False)
                 return
-            if lost:
-                self._withdraw(watch.stream, lost)
-        with self._lock:
-            self._schedule(watch, now + again)
+            if forbidden:
+                self._withdraw(stream, forbidden)
+        self._schedule(watched, now + pause)
 
-    def _note_failure(self, watch: Watch) -> None:
-        watch.failures += 1
-        if not self._failing:  # once, not for every stream
+    def _note_failure(self, watched: WatchedStream) -> None:
+        watched.failures += 1
+        if not self._failing:  # one line in the log, not one for each stream
             self._failing = True
-            logger.exception("whether streams may stay could not be told; they are asked about again")
-        if watch.failures >= MAX_FAILURES:
-            self._end(watch, "recheck", reconnect=True)
+            logger.exception("the rights of open streams could not be checked; trying again in %g s", PAUSE)
+        if watched.failures >= MAX_FAILURES:
+            self._end(watched, "recheck", reconnect=True)
 
-    def _end(self, watch: Watch, reason: str, *, reconnect: bool, notice: bytes = b"") -> None:
-        streams = [watch.stream]
-        self._watches.pop(watch.stream.connection, None)
+    def _end(self, watched: WatchedStream, reason: str, *, reconnect: bool, notice: bytes = b"") -> None:
+        self._watched.pop(watched.stream.connection, None)
         self._hub.call_soon(
-            lambda: self._hub.disconnector.dismiss(streams, reason, reconnect=reconnect, notice=notice)
+            lambda: self._hub.disconnector.dismiss(
+                [watched.stream], reason, reconnect=reconnect, notice=notice
+            )
         )
 
     def _withdraw(self, stream: Stream, channels: list[str]) -> None:
-        self._hub.call_soon(
-            lambda: self._hub.disconnector.withdraw(stream, channels, "revoked", forbidden(channels))
-        )
+        notice = forbidden_frames(channels)
+        self._hub.call_soon(lambda: self._hub.disconnector.withdraw(stream, channels, "revoked", notice))
 
     def close(self) -> None:
-        """Ends the thread; may be called twice."""
+        """Ends the thread. May be called twice."""
         self._closed = True
         self._wake.set()
 
 
-def forbidden(channels: Iterable[str]) -> bytes:
-    """An `sse.error` 1201 for each channel that the stream no longer gets."""
+def forbidden_frames(channels: Iterable[str]) -> bytes:
+    """Returns an `sse.error` 1201 for each channel that the stream loses."""
     return b"".join(
-        _error(ErrorCode.PERMISSION_DENIED, f"listening to {name!r} is not allowed any more", channel=name)
+        error_frame(
+            ErrorCode.PERMISSION_DENIED, f"listening to {name!r} is not allowed any more", {"channel": name}
+        )
         for name in channels
     )
-
-
-def _error(code: ErrorCode, message: str, **details: Any) -> bytes:
-    return error_frame(code, message, details)

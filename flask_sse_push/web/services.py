@@ -150,7 +150,7 @@ class Services:
             listeners.append(Presence(worker_counts, broker, patterns, grace))
         listener = StreamListeners(*listeners)
         hub = Hub(broker, settings, server.stops, listener, self._clock, reporter.counters)
-        recheck.look_after(hub)
+        recheck.attach(hub)
         most = max_streams(settings)
         return Streaming(
             hub,
@@ -202,7 +202,7 @@ class Services:
             self.publishing.announcer.command(REVOKE, **arguments)
         except BrokerUnavailable as error:
             logger.warning("the other workers will hear of a logout when the broker is back: %s", error)
-            self.streaming.recheck.revoke_later(**arguments)
+            self.streaming.recheck.revoke_without_broker(**arguments)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """Closes all parts. The next ones are made with other settings.

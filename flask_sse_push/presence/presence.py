@@ -1,7 +1,7 @@
-"""Who is in a channel: users, however many streams each has, counted over all workers.
+"""Which users are in a channel, however many streams each has, over all workers.
 
-A user is in a channel from the first stream on until GRACE seconds after the last one, so that a page that is
-loaded again makes no noise. The counts are the ledger's, so those of a killed worker go with its lease.
+A user is in a channel from the first stream on until `grace` seconds after the last one has ended. So a page
+that is reloaded causes no event. The users are worker counts: those of a killed worker expire with its lease.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from .worker_counts import WorkerCounts
 
 logger = logging.getLogger(__name__)
 
-#: The type of the events that tell who came and went.
+#: The type of the events that say who joined and who left.
 TYPE = "sse.presence"
-#: Begins the ledger's tables of users; the channel follows.
+#: Begins the name of the count table with a channel's users; the channel follows.
 TABLE = "in:"
 #: Users named in one event.
 MAX_NAMED = 100
-#: Comings and goings that wait for the broker; the oldest go first.
-MAX_UNTOLD = 10_000
+#: Joins and leaves that wait for the broker. One more drops the oldest.
+MAX_UNPUBLISHED = 10_000
 
 
-class Move(NamedTuple):
-    """A user came into a channel, or went."""
+class UserChange(NamedTuple):
+    """A user joined a channel, or left it."""
 
     channel: str
     user_id: str
-    came: bool
+    joined: bool
 
 
 def table(channel: str) -> str:
-    """The ledger's table of the channel's users."""
+    """Returns the name of the count table with the channel's users."""
     return TABLE + channel
 
 
 class Presence(StreamListener):
-    """Counts this worker's users in the channels that want it, and tells who came and went.
+    """Counts this worker's users in some channels, and publishes who joined and who left.
 
-    :param patterns: of the channels (fnmatch).
-    :param grace: seconds that a user stays after the last stream has ended.
+    :param patterns: the channels whose users count (fnmatch).
+    :param grace: seconds for which a user stays after their last stream has ended.
     """
 
     def __init__(
@@ -64,9 +64,11 @@ class Presence(StreamListener):
         self._grace = grace
         self._lock = threading.Lock()
         self._counted: dict[str, set[str]] = {}  # channels by connection
-        self._untold: deque[Move] = deque(maxlen=MAX_UNTOLD)
-        self.wants = lru_cache(4096)(lambda name: any(fnmatchcase(name, pattern) for pattern in patterns))
-        worker_counts.listen(self._heard)
+        self._unpublished: deque[UserChange] = deque(maxlen=MAX_UNPUBLISHED)
+        self._counts_in = lru_cache(4096)(
+            lambda channel: any(fnmatchcase(channel, pattern) for pattern in patterns)
+        )
+        worker_counts.listen(self._note_changes)
 
     def opened(self, stream: Stream) -> None:
         if stream.user_id is not None:
@@ -77,63 +79,63 @@ class Presence(StreamListener):
     def changed(self, stream: Stream, joined: tuple[str, ...], left: tuple[str, ...]) -> None:
         with self._lock:
             counted = self._counted.get(stream.connection)
-            if counted is None:  # nobody's, or it has ended while this was on its way
+            if counted is None:  # the stream has no user, or ended in the meantime
                 return
-            came = {name for name in joined if self.wants(name)} - counted
-            gone = counted & set(left)
-            counted |= came
-            counted -= gone
-        if came:
-            self._worker_counts.add({_key(name, stream): 1 for name in came})
-        self._drop(stream, gone)
+            added = {name for name in joined if self._counts_in(name)} - counted
+            dropped = counted & set(left)
+            counted |= added
+            counted -= dropped
+        if added:
+            self._worker_counts.add({_key(name, stream): 1 for name in added})
+        self._drop(stream, dropped)
 
     def closed(self, stream: Stream) -> None:
         with self._lock:
-            gone = self._counted.pop(stream.connection, ())
-        self._drop(stream, gone)
+            dropped = self._counted.pop(stream.connection, ())
+        self._drop(stream, dropped)
 
     def _drop(self, stream: Stream, channels: Iterable[str]) -> None:
         for name in channels:
             self._worker_counts.drop_later(_key(name, stream), self._grace)
 
-    # -- telling: by the registry's thread ----------------------------------------------------------------
+    # -- publishing: called by the thread of the worker counts --------------------------------------------
 
-    def _heard(self, changes: Sequence[CountChange]) -> None:
+    def _note_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
             if key.table.startswith(TABLE) and (before == 0) != (after == 0):
-                self._untold.append(Move(key.table[len(TABLE) :], key.name, came=after > 0))
-        if self._untold:
+                self._unpublished.append(UserChange(key.table[len(TABLE) :], key.name, joined=after > 0))
+        if self._unpublished:
             try:
-                self._report()
+                self._publish()
             except BrokerUnavailable as error:
-                logger.warning("who came and went is told later: %s", error)
+                logger.warning("presence events are published later: %s", error)
 
-    def _report(self) -> None:
-        by_channel: defaultdict[str, list[Move]] = defaultdict(list)
-        for move in self._untold:
-            by_channel[move.channel].append(move)
+    def _publish(self) -> None:
+        by_channel: defaultdict[str, list[UserChange]] = defaultdict(list)
+        for change in self._unpublished:
+            by_channel[change.channel].append(change)
         publications = []
-        for channel, moves in by_channel.items():
+        for channel, changes in by_channel.items():
             count = self._broker.counts.size(table(channel))
-            for at in range(0, len(moves), MAX_NAMED):
-                publications.append(_publication(channel, moves[at : at + MAX_NAMED], count))
+            for at in range(0, len(changes), MAX_NAMED):
+                publications.append(_publication(channel, changes[at : at + MAX_NAMED], count))
         for publication in publications:
             self._broker.publish([publication])
-        outdated = self._outdated(self._untold)
-        self._untold.clear()
-        self._untold.extend(outdated)
-        if outdated:
+        corrections = self._corrections(self._unpublished)
+        self._unpublished.clear()
+        self._unpublished.extend(corrections)
+        if corrections:
             self._worker_counts.wake()
 
-    def _outdated(self, moves: Iterable[Move]) -> list[Move]:
-        """What has to be told after `moves`: another worker changed it since, and may have told it
-        before."""
-        newest = {_key_of(move): move for move in moves}
+    def _corrections(self, published: Iterable[UserChange]) -> list[UserChange]:
+        """Returns what must be published after `published`. Another worker may have changed a count since,
+        and published that earlier, so that the last event about a user would be wrong."""
+        newest = {CountKey(table(change.channel), change.user_id): change for change in published}
         totals = self._broker.counts.totals(list(newest))
         return [
-            move._replace(came=total > 0)
-            for move, total in zip(newest.values(), totals, strict=True)
-            if move.came != (total > 0)
+            change._replace(joined=total > 0)
+            for change, total in zip(newest.values(), totals, strict=True)
+            if change.joined != (total > 0)
         ]
 
 
@@ -141,15 +143,11 @@ def _key(channel: str, stream: Stream) -> CountKey:
     return CountKey(table(channel), str(stream.user_id))
 
 
-def _key_of(move: Move) -> CountKey:
-    return CountKey(table(move.channel), move.user_id)
-
-
-def _publication(channel: str, moves: Sequence[Move], count: int) -> Publication:
+def _publication(channel: str, changes: Sequence[UserChange], count: int) -> Publication:
     data = {
         "channel": channel,
-        "join": [move.user_id for move in moves if move.came],
-        "leave": [move.user_id for move in moves if not move.came],
+        "join": [change.user_id for change in changes if change.joined],
+        "leave": [change.user_id for change in changes if not change.joined],
         "count": count,
     }
     return Publication(Event(json.dumps(data), TYPE).encode(), (channel,))

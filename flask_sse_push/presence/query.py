@@ -1,7 +1,8 @@
-"""Questions to all workers: who is connected, how many, how they are. Each answers for its own streams.
+"""Asks all workers about their streams: which there are, how many, and how each worker is doing.
 
-Nothing is kept for it: a stream costs no more for being listed. A worker that was killed does not answer, so
-it has no ghosts; until its lease ends, whoever asks waits for it in vain, for PATIENCE.
+A query is a command to all workers. Each one puts its answer into the broker, under the query's ticket, and
+the asking worker collects the answers there. Between queries nothing is stored. A worker that was killed does
+not answer; until its lease expires, a query waits for it, and gives up after TIMEOUT seconds.
 """
 
 from __future__ import annotations
@@ -21,26 +22,27 @@ from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.stream import Stream
 
-#: The command by which all are asked.
+#: The command that carries a query.
 COMMAND = "ask"
-#: Seconds that whoever asks waits for all workers.
-PATIENCE = 2.0
-#: Seconds between two looks for answers; doubled each time, up to the second.
-FIRST_LOOK, LONGEST_LOOK = 0.005, 0.1
-#: Questions that a worker answers at once; it leaves out more.
+#: Seconds that a query waits for the answers of all workers.
+TIMEOUT = 2.0
+#: Seconds until the first look for answers. The pause doubles after each look, up to the second number.
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+#: Queries that a worker answers at the same time. It does not answer more.
 MAX_AT_ONCE = 8
-#: Streams in one part of an answer, after which others get a turn.
-PART = 200
-#: Streams that are listed at most, of each worker.
+#: Streams in one part of an answer, after which other threads get a turn.
+STREAMS_IN_PART = 200
+#: Streams of one worker that a query lists at most.
 MAX_LISTED = 50_000
 
-Reply = dict[str, Any]
+#: A part of an answer, as JSON.
+Part = dict[str, Any]
 
 
 class WorkerQueries:
     """Asks all workers, and answers for this one.
 
-    :param name: this worker's present name in the ledger.
+    :param name: returns this worker's present name in the broker's counts.
     """
 
     def __init__(
@@ -51,52 +53,53 @@ class WorkerQueries:
         self._announcer = announcer
         self._name = name
         self._id = secrets.token_hex(6)
-        self._busy = threading.Semaphore(MAX_AT_ONCE)
-        hub.commands.on(COMMAND, self._asked)
+        self._answering = threading.Semaphore(MAX_AT_ONCE)
+        hub.commands.on(COMMAND, self._handle)
 
     # -- asking -------------------------------------------------------------------------------------------
 
-    def connections(self, channel: str | None = None, user_id: str | None = None) -> list[Reply]:
-        """All streams that meet what is given, in no particular order. Blocks until all workers have
-        answered, at most PATIENCE seconds. Raises BrokerUnavailable."""
+    def connections(self, channel: str | None = None, user_id: str | None = None) -> list[dict[str, Any]]:
+        """Returns the open streams of all workers, in no particular order; with `channel` or `user_id`, only
+        those that have it. Blocks until all workers have answered, for TIMEOUT seconds at most.
+
+        :raises BrokerUnavailable: when the broker does not answer.
+        """
         parts = self._ask("connections", channel=channel, user_id=user_id)
         return [stream for part in parts for stream in part.get("streams", ())]
 
     def count(self, channel: str | None = None) -> int:
-        """How many streams have the channel, or are open at all; blocks as `connections` does."""
-        return sum(part.get("count", 0) for part in self._ask("count", channel=channel, user_id=None))
+        """Returns how many streams are open, or how many have `channel`. Blocks as `connections` does."""
+        return sum(part.get("count", 0) for part in self._ask("count", channel=channel))
 
-    def stats(self) -> list[Reply]:
-        """Each worker's figures; blocks as `connections` does."""
-        return [part["stats"] for part in self._ask("stats", channel=None, user_id=None) if "stats" in part]
+    def stats(self) -> list[dict[str, Any]]:
+        """Returns the figures of each worker. Blocks as `connections` does."""
+        return [part["stats"] for part in self._ask("stats") if "stats" in part]
 
-    def _ask(self, what: str, *, channel: str | None, user_id: str | None) -> list[Reply]:
-        """The parts of all answers. This worker's own come at once, the others' by way of the ledger."""
-        mine, missing = self._name(), set(self._counts.workers())
-        missing.discard(mine)
+    def _ask(self, what: str, *, channel: str | None = None, user_id: str | None = None) -> list[Part]:
+        """Returns the parts of all answers. This worker makes its own at once."""
+        missing = set(self._counts.workers()) - {self._name()}
         ticket = secrets.token_urlsafe(12)
         wanted = {"channel": channel, "user_id": user_id}
         if missing:
             self._announcer.command(COMMAND, ticket=ticket, what=what, asker=self._id, **wanted)
-        own = self._hub.streams(**wanted)
-        parts = list(self._parts(what, own)) if len(self._hub) else []
-        return parts + self._gather(ticket, missing)
+        own = list(self._parts(what, self._hub.streams(**wanted))) if len(self._hub) else []
+        return own + self._collect(ticket, missing)
 
-    def _gather(self, ticket: str, missing: set[str]) -> list[Reply]:
-        parts: list[Reply] = []
-        deadline, pause = time.monotonic() + PATIENCE, FIRST_LOOK
+    def _collect(self, ticket: str, missing: set[str]) -> list[Part]:
+        parts: list[Part] = []
+        deadline, pause = time.monotonic() + TIMEOUT, FIRST_PAUSE
         while missing and time.monotonic() < deadline:
             time.sleep(pause)
-            pause = min(2 * pause, LONGEST_LOOK)
-            fresh = [json.loads(part) for part in self._counts.answers(ticket, len(parts))]
-            missing -= {part["last_of"] for part in fresh if "last_of" in part}
-            parts += fresh
+            pause = min(2 * pause, LONGEST_PAUSE)
+            new = [json.loads(part) for part in self._counts.answers(ticket, len(parts))]
+            missing -= {part["last_of"] for part in new if "last_of" in part}
+            parts += new
         return parts
 
     # -- answering ----------------------------------------------------------------------------------------
 
-    def _asked(self, arguments: Mapping[str, Any]) -> list[Effect]:
-        """The handler of the command: notes which streams are meant, and lets a thread do the work."""
+    def _handle(self, arguments: Mapping[str, Any]) -> list[Effect]:
+        """Handles a query: takes the list of its streams now, and answers in a thread of its own."""
         if arguments["asker"] == self._id:
             return []
         streams = self._hub.disconnector.matching(channel=arguments["channel"], user_id=arguments["user_id"])
@@ -104,20 +107,21 @@ class WorkerQueries:
         return [threading.Thread(target=body, name="flask-sse-push-answer", daemon=True).start]
 
     def _answer(self, ticket: str, what: str, streams: Sequence[Stream]) -> None:
-        if not self._busy.acquire(blocking=False):
+        if not self._answering.acquire(blocking=False):
             return
         try:
             for part in self._parts(what, streams):
                 self._counts.answer(ticket, [json.dumps(part).encode()])
                 time.sleep(0)
         finally:
-            self._busy.release()
+            self._answering.release()
 
-    def _parts(self, what: str, streams: Sequence[Stream]) -> Iterator[Reply]:
+    def _parts(self, what: str, streams: Sequence[Stream]) -> Iterator[Part]:
+        """Yields this worker's answer in parts. The last part has `last_of`, the worker's name."""
         name = self._name()
         if what == "connections":
-            for at in range(0, min(len(streams), MAX_LISTED), PART):
-                yield {"streams": [described(stream, name) for stream in streams[at : at + PART]]}
+            for at in range(0, min(len(streams), MAX_LISTED), STREAMS_IN_PART):
+                yield {"streams": [_listed(stream, name) for stream in streams[at : at + STREAMS_IN_PART]]}
             yield {"last_of": name}
         elif what == "stats":
             yield {"stats": {"worker": name, "pid": os.getpid(), **self._hub.stats()}, "last_of": name}
@@ -125,8 +129,8 @@ class WorkerQueries:
             yield {"count": len(streams), "last_of": name}
 
 
-def described(stream: Stream, worker: str) -> Reply:
-    """What is told of one stream."""
+def _listed(stream: Stream, worker: str) -> dict[str, Any]:
+    """Returns one stream as `SSEBlueprint.connections` lists it."""
     events, size = stream.sent
     return {
         "connection": stream.connection,

@@ -1,7 +1,8 @@
-"""What this worker holds, told to the broker's ledger in batches, so that all workers know the totals.
+"""Counts of this worker, such as open streams by user, and the totals of all workers.
 
-A thread gathers changes for a moment and tells them in one call; the more streams come at once, the bigger
-the batches. It also renews the worker's lease and buries workers that were killed.
+A thread collects changes for GATHER seconds and reports them to the broker in one call. So the more streams
+open at once, the more changes go in one report. The thread also renews the worker's lease, and takes the
+counts of killed workers off the totals.
 """
 
 from __future__ import annotations
@@ -25,112 +26,115 @@ from ..hub.stream import Stream
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a worker that is not heard of counts as dead. Its ghosts are gone RENEW seconds later.
+#: Seconds until a worker that has stopped reporting counts as dead. RENEW seconds later its counts are gone.
 LEASE = 15.0
-#: Seconds between two renewals.
+#: Seconds between two reports that renew the lease.
 RENEW = 5.0
-#: Seconds that changes are gathered, unless somebody waits for them.
+#: Seconds for which changes are collected, unless somebody waits for a total.
 GATHER = 0.1
-#: Seconds until a call that failed is tried again, on average.
+#: Seconds until a failed report is repeated, on average.
 PAUSE = 1.0
 
+#: Gets the totals that changed.
 CountListener = Callable[[Sequence[CountChange]], None]
 
 
-class Lease:
-    """What one stream holds of several keys, until it is released."""
-
-    __slots__ = ("_after", "_known", "_places", "_totals", "_worker_counts")
-
-    def __init__(self, worker_counts: WorkerCounts, places: dict[CountKey, int], after: int) -> None:
-        self._worker_counts = worker_counts
-        self._places = places  # how many this worker held then, this one included
-        self._after = after  # statements made up to this number do not include it
-        self._known = threading.Event()
-        self._totals: dict[CountKey, int] = {}
-
-    def totals(self, timeout: float) -> dict[CountKey, int]:
-        """How many of each key all workers held together when this one had been added. Blocks.
-
-        The order is one for all workers: of two that take the last place at once, one sees it taken.
-
-        :raises BrokerUnavailable: when that is not known within `timeout` seconds. It is held nevertheless.
-        """
-        self._worker_counts.hurry()
-        if not self._known.wait(timeout):
-            raise BrokerUnavailable(f"the ledger did not answer in time, {timeout} s")
-        return dict(self._totals)
-
-    @property
-    def here(self) -> dict[CountKey, int]:
-        """How many of each key this worker held when this one had been added."""
-        return dict(self._places)
-
-    @property
-    def keys(self) -> tuple[CountKey, ...]:
-        """What is held."""
-        return tuple(self._places)
-
-    def release(self) -> None:
-        """Gives everything back; does nothing the second time. Does not block."""
-        places, self._places = self._places, {}
-        self._worker_counts.add(dict.fromkeys(places, -1))
-
-    def note(self, key: CountKey, total: int, statement: Report) -> bool:
-        """Takes the ledger's total after `statement`; returns whether this one was in it."""
-        if statement.number <= self._after:
-            return False
-        if key in self._places:
-            self._totals[key] = total - statement.counts[key] + self._places[key]
-            if len(self._totals) == len(self._places):
-                self._known.set()
-        return True
-
-
 class Report(NamedTuple):
-    """What is told in one call, and again when the reply was lost."""
+    """The content of one report. It is sent again as it is when the reply was lost."""
 
     worker: str
     serial: int
     counts: dict[CountKey, int]
-    number: int  # counts on when the worker begins anew
+    number: int  # counts all reports of this process, under whatever name of the worker
+
+
+class Lease:
+    """One more of each of several keys, e.g. one stream of a user and of an address, until `release`."""
+
+    __slots__ = ("_after", "_complete", "_counts", "_totals", "_worker_counts")
+
+    def __init__(self, worker_counts: WorkerCounts, counts: dict[CountKey, int], after: int) -> None:
+        self._worker_counts = worker_counts
+        self._counts = counts  # this worker's counts when this lease was added, with it
+        self._after = after  # number of the last report that does not include this lease
+        self._complete = threading.Event()
+        self._totals: dict[CountKey, int] = {}
+
+    def totals(self, timeout: float) -> dict[CountKey, int]:
+        """Returns the count of each key over all workers when this lease was added, with it. Blocks.
+
+        The broker adds leases one after the other. So when two workers take the last place at the same time,
+        exactly one of them sees one too many.
+
+        :raises BrokerUnavailable: when the totals do not arrive within `timeout` seconds. The lease stays.
+        """
+        self._worker_counts.hurry()
+        if not self._complete.wait(timeout):
+            raise BrokerUnavailable(f"the broker did not answer in time: no totals within {timeout:g} s")
+        return dict(self._totals)
+
+    @property
+    def here(self) -> dict[CountKey, int]:
+        """The count of each key on this worker when this lease was added, with it."""
+        return dict(self._counts)
+
+    def release(self) -> None:
+        """Takes one off each key. Does nothing when called again. Does not block."""
+        counts, self._counts = self._counts, {}
+        self._worker_counts.add(dict.fromkeys(counts, -1))
+
+    def take_total(self, key: CountKey, total: int, report: Report) -> bool:
+        """Takes the total that the broker returned for `report`; returns whether the report included this
+        lease."""
+        if report.number <= self._after:
+            return False
+        if key in self._counts:
+            self._totals[key] = total - report.counts[key] + self._counts[key]
+            if len(self._totals) == len(self._counts):
+                self._complete.set()
+        return True
 
 
 class WorkerCounts(StreamListener):
-    """Counts of this worker. Any thread may call; only `Hold.totals` blocks. Starts on first use."""
+    """The counts of one worker. Any thread may call; only `Lease.totals` blocks. The thread starts on first
+    use.
+
+    :param streams: returns how many streams are open: the worker is listed while there are any.
+    """
 
     def __init__(self, broker_counts: Counts, streams: Callable[[], int] = lambda: 0) -> None:
         self._broker_counts = broker_counts
-        self._streams = streams  # how many are open: the worker is listed while there are some
+        self._streams = streams
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._hurried = threading.Event()  # set to end GATHER early
         self._counts: dict[CountKey, int] = {}
-        self._untold: dict[CountKey, None] = {}
-        self._fresh: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # not told yet
-        self._hurried = threading.Event()
-        self._number = 0  # of statements made
-        self._later: deque[tuple[float, CountKey]] = deque()
+        self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, in order
+        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases without this total
+        self._drops: deque[tuple[float, CountKey]] = deque()  # with the monotonic time of each
         self._listeners: list[CountListener] = []
-        self._statement: Report | None = None
-        self._serial = 0
-        self._renewed = 0.0  # monotonic time
+        self._pending: Report | None = None  # sent, but not answered
+        self._number = 0  # of the last report made
+        self._serial = 0  # of the last report that the broker took from the worker under its name; 0: none
+        self._renewed = 0.0  # monotonic time of that report
         self._failed = False
         self._started = self._closed = False
         self.name = secrets.token_hex(6)
 
-    # -- what is held -------------------------------------------------------------------------------------
+    # -- counting -----------------------------------------------------------------------------------------
 
     def lease(self, keys: Iterable[CountKey]) -> Lease:
-        """Holds one more of each key. Does not block."""
+        """Adds one to each key; returns the lease that takes it off again. Does not block."""
         with self._lock:
-            lease = Lease(self, self._add(dict.fromkeys(keys, 1)), self._number)
-            for key in lease.keys:
-                self._fresh[key].append(lease)
+            counts = self._add(dict.fromkeys(keys, 1))
+            lease = Lease(self, counts, self._number)
+            for key in counts:
+                self._unanswered[key].append(lease)
         self.wake()
         return lease
 
     def add(self, changes: Mapping[CountKey, int]) -> None:
-        """Changes how many of each key this worker holds. Does not block."""
+        """Adds a number to the count of each key. Does not block."""
         with self._lock:
             self._add(changes)
         self.wake()
@@ -138,155 +142,163 @@ class WorkerCounts(StreamListener):
     def _add(self, changes: Mapping[CountKey, int]) -> dict[CountKey, int]:
         for key, change in changes.items():
             self._counts[key] = max(0, self._counts.get(key, 0) + change)
-            self._untold[key] = None
+            self._unreported[key] = None
         return {key: self._counts[key] for key in changes}
 
     def drop_later(self, key: CountKey, seconds: float) -> None:
-        """Holds one less of `key` in `seconds`, the same for all callers. Does not block."""
+        """Takes one off `key` in `seconds`, which must be the same in all calls. Does not block."""
         with self._lock:
-            first = not self._later
-            self._later.append((time.monotonic() + seconds, key))
+            first = not self._drops
+            self._drops.append((time.monotonic() + seconds, key))
         if first:
-            self.wake()  # it may be waiting for longer
+            self.wake()  # the thread may be waiting for a later time
 
     def listen(self, listener: CountListener) -> None:
-        """Registers what is told of every total that this worker's statements and burials changed, and of
-        nothing now and then; called by the registry's thread."""
+        """Registers a listener. The thread calls it with all totals that changed because of this worker's
+        reports or because this worker removed a killed one; and after each round with nothing, so that it can
+        repeat what failed."""
         self._listeners.append(listener)
 
     def hurry(self) -> None:
-        """Has everything told now."""
+        """Makes the thread report now, without waiting for more changes. Does not block."""
         self._hurried.set()
         self.wake()
 
     def opened(self, stream: Stream) -> None:
         if not self._serial:
-            self.wake()  # lists the worker
+            self.wake()  # to have the worker listed
 
     def wake(self) -> None:
-        """Has the thread look at what there is to tell."""
+        """Makes the thread look for something to report; starts it if needed. Does not block."""
         if not self._started:
             with self._lock:
                 first, self._started = not self._started, True
             if first:
-                open_streams.append(self.unsettled)
-                threading.Thread(target=self.run, name="flask-sse-push-registry", daemon=True).start()
+                open_streams.append(self.unreported)
+                threading.Thread(target=self.run, name="flask-sse-push-counts", daemon=True).start()
         self._wake.set()
 
-    def unsettled(self) -> int:
-        """How much is still to be told before the process may end; 0 while the broker does not answer."""
-        return 0 if self._failed else len(self._untold) + bool(self._statement)
+    def unreported(self) -> int:
+        """Returns how many reports and counts the process must still send before it ends; 0 while the broker
+        does not answer."""
+        return 0 if self._failed else len(self._unreported) + bool(self._pending)
 
     # -- the thread ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Tells and renews until closed. Meant to be a thread's body."""
+        """Reports and renews until `close`. The body of the thread."""
         while not self._closed:
-            self._wake.wait(self._patience(time.monotonic()))
+            self._wake.wait(self._seconds_to_wait(time.monotonic()))
             self._wake.clear()
             self._hurried.wait(GATHER)
             self._hurried.clear()
             try:
                 if not self._closed:
-                    self.settle(time.monotonic())
+                    self._run_round(time.monotonic())
             except BrokerUnavailable as error:
-                self._fail("the ledger is not to be had now: %s", error)
+                if not self._failed:
+                    logger.warning("this worker's counts cannot be reported now, trying again: %s", error)
+                self._pause()
             except Exception:
-                logger.exception("the registry failed, trying again")
-                self._fail("", None)
+                logger.exception("reporting this worker's counts failed, trying again")
+                self._pause()
 
-    def _fail(self, message: str, error: Exception | None) -> None:
-        if message and not self._failed:
-            logger.warning(message, error)
+    def _pause(self) -> None:
         self._failed = True
         time.sleep(PAUSE * (0.5 + random.random()))
         self._wake.set()
 
-    def _patience(self, now: float) -> float | None:
-        """Seconds until something is due."""
-        if not (self._counts or self._later or self._serial or self._streams()):
-            return None
-        due = self._renewed + RENEW
-        if self._later:
-            due = min(due, self._later[0][0])
-        return max(0.0, due - now)
+    def _is_idle(self) -> bool:
+        return not (self._counts or self._drops or self._streams())
 
-    def settle(self, now: float) -> None:
-        """Tells everything there is to tell, and does what is due. Raises BrokerUnavailable."""
-        self._drop_due(now)
-        while self._untold or self._statement:
+    def _seconds_to_wait(self, now: float) -> float | None:
+        """Returns the seconds until a lease must be renewed or a count dropped; None: until `wake`."""
+        if self._is_idle() and not self._serial:
+            return None
+        until = self._renewed + RENEW
+        if self._drops:
+            until = min(until, self._drops[0][0])
+        return max(0.0, until - now)
+
+    def _run_round(self, now: float) -> None:
+        """Reports all changes; renews the lease, or gives it up if nothing is left to count.
+
+        :raises BrokerUnavailable: when the broker does not answer.
+        """
+        self._drop_expired(now)
+        while self._unreported or self._pending:
             self._report(now)
-        if not (self._counts or self._later or self._streams()):
+        if self._is_idle():
             if self._serial:
                 self._broker_counts.retire(self.name)
-                self._begin_anew()
+                self._start_over()
         elif now >= self._renewed + RENEW:
             self._report(now)
         self._failed = False
         for listener in self._listeners:
-            listener(())  # some have what they could not do before
+            listener(())
 
-    def _drop_due(self, now: float) -> None:
+    def _drop_expired(self, now: float) -> None:
         with self._lock:
-            while self._later and self._later[0][0] <= now:
-                self._add({self._later.popleft()[1]: -1})
+            while self._drops and self._drops[0][0] <= now:
+                self._add({self._drops.popleft()[1]: -1})
 
     def _report(self, now: float) -> None:
-        statement = self._statement or self._next_statement()
-        self._statement = statement
-        told = self._broker_counts.report(statement.worker, statement.serial, statement.counts, LEASE)
-        self._statement = None
-        if not told.known:
-            logger.warning("the ledger knows this worker no more; telling it everything again")
-            self._begin_anew()
+        report = self._pending = self._pending or self._next_report()
+        reply = self._broker_counts.report(report.worker, report.serial, report.counts, LEASE)
+        self._pending = None
+        if not reply.known:
+            logger.warning("the broker no longer has this worker's counts; reporting all of them again")
+            self._start_over()
             return
-        self._serial, self._renewed = statement.serial, now
-        self._pass_on(statement, told.changes)
-        for worker in told.expired:
+        self._serial, self._renewed = report.serial, now
+        self._answer_leases(report, reply.changes)
+        self._notify(reply.changes)
+        for worker in reply.expired:
             self._reap(worker)
 
-    def _next_statement(self) -> Report:
+    def _next_report(self) -> Report:
         with self._lock:
             counts = {}
-            for key in list(islice(self._untold, MAX_AT_ONCE)):
-                del self._untold[key]
+            for key in list(islice(self._unreported, MAX_AT_ONCE)):
+                del self._unreported[key]
                 counts[key] = self._counts.get(key, 0)
                 if not counts[key]:
                     self._counts.pop(key, None)
             self._number += 1
             return Report(self.name, self._serial + 1, counts, self._number)
 
-    def _begin_anew(self) -> None:
-        """Goes on under another name, with everything still to be told."""
+    def _start_over(self) -> None:
+        """Goes on under a new name, and reports all counts again."""
         with self._lock:
             self.name, self._serial, self._renewed = secrets.token_hex(6), 0, 0.0
-            self._untold.update(dict.fromkeys(self._counts))
+            self._unreported.update(dict.fromkeys(self._counts))
 
-    def _pass_on(self, statement: Report, changes: Sequence[CountChange]) -> None:
+    def _answer_leases(self, report: Report, changes: Sequence[CountChange]) -> None:
         with self._lock:
             for key, _, total in changes:
-                leases = self._fresh.pop(key, ())
-                later = [lease for lease in leases if not lease.note(key, total, statement)]
+                leases = self._unanswered.pop(key, ())
+                later = [lease for lease in leases if not lease.take_total(key, total, report)]
                 if later:
-                    self._fresh[key] = later
-        self._inform(changes)
+                    self._unanswered[key] = later
 
-    def _inform(self, changes: Sequence[CountChange]) -> None:
+    def _notify(self, changes: Sequence[CountChange]) -> None:
         for listener in self._listeners if changes else ():
             listener(changes)
 
     def _reap(self, worker: str) -> None:
+        """Takes the counts of a killed worker off the totals."""
         more = True
         while more:
             changes, more = self._broker_counts.reap(worker)
-            self._inform(changes)
+            self._notify(changes)
 
     def close(self) -> None:
-        """Ends the thread; what this worker still holds falls with its lease. May be called twice."""
+        """Ends the thread. Counts that were not taken off expire with the lease. May be called twice."""
         self._closed = True
         self._wake.set()
-        if self.unsettled in open_streams:
-            open_streams.remove(self.unsettled)
+        if self.unreported in open_streams:
+            open_streams.remove(self.unreported)
         if self._serial:
             with contextlib.suppress(BrokerUnavailable):
                 self._broker_counts.retire(self.name)

@@ -226,7 +226,7 @@ def test_a_process_that_stops_waits_until_its_counts_are_told(
     eventually(lambda: not any(count() for count in open_streams))
     assert totals(counts, ANN) == [0]
     one.close()
-    assert one.unsettled not in open_streams
+    assert one.unreported not in open_streams
 
 
 def test_a_thousand_changes_go_in_a_few_calls(
@@ -301,7 +301,7 @@ def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
     with pytest.raises(BrokerUnavailable, match="did not answer in time"):
         lease.totals(0.3)
     assert time.monotonic() - began < 0.3 + stretched(1.0)
-    assert one.unsettled() == 0  # a process that stops does not wait for it
+    assert one.unreported() == 0  # a process that stops does not wait for it
     one.close()
     broker.close()
 

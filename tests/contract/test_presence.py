@@ -141,7 +141,7 @@ def test_who_comes_by_another_worker_before_the_leaving_is_told_is_there_in_the_
     ann = CountKey(table("room:1"), "ann")
     broker.counts.report("other", 1, {ann: 1}, 60)
     late = WorkerCounts(broker.counts)
-    Presence(late, broker, ["room:*"], 60)._heard([CountChange(ann, 1, 0)])
+    Presence(late, broker, ["room:*"], 60)._note_changes([CountChange(ann, 1, 0)])
     eventually(lambda: any(event["join"] == ["ann"] for event in told(watcher)))
     moves = [(event["join"], event["leave"]) for event in told(watcher) if event["join"] != ["watcher"]]
     assert moves == [([], ["ann"]), (["ann"], [])]

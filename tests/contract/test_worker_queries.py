@@ -124,7 +124,7 @@ def test_counts_go_on_when_a_stream_changes_its_channels(
 def test_a_killed_worker_keeps_nobody_waiting_for_long(
     workers: tuple[list[Record], list[WorkerQueries]], broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query, "PATIENCE", 0.4)
+    monkeypatch.setattr(query, "TIMEOUT", 0.4)
     _, worker_queries = workers
     broker.counts.report("killed", 1, {}, 60)
     began = time.monotonic()

@@ -200,7 +200,7 @@ def test_a_finished_run_leaves_nothing_behind(site: Site) -> None:
         streaming = site.sse.services.streaming
     eventually(
         lambda: (
-            not len(streaming.runs) and not streaming.worker_counts.unsettled() and not streaming.runs._own
+            not len(streaming.runs) and not streaming.worker_counts.unreported() and not streaming.runs._own
         )
     )
     eventually(lambda: gc.collect() is not None and gone() is None)

@@ -1,4 +1,4 @@
-"""What the fault tests share: dice whose seed is told, figures shown at the end, brokers of their own."""
+"""What the fault tests share: dice with a printed seed, figures shown at the end, brokers of their own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def figures(request: pytest.FixtureRequest) -> Counters:
 
 @pytest.fixture
 def chance(figures: Counters) -> random.Random:
-    """Dice. FAULTS_SEED repeats a run."""
+    """Dice. FAULTS_SEED gives the seed; the test prints it."""
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
     print(f"FAULTS_SEED={seed}")
     figures.note(seed=seed)
@@ -50,7 +50,7 @@ def start_valkey(tmp_path: Path) -> Iterator[StartValkey]:
 
     yield start
     for valkey in started:
-        valkey.stop()
+        valkey.close()
 
 
 @pytest.fixture

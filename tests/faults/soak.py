@@ -20,13 +20,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.account.logs import LogAccount
+from tests.support.account.verdict import Verdict
 from tests.support.crowd import Client, Crowd
 from tests.support.figures import Counters
-from tests.support.oracle import Counts, Verdict, judge
 from tests.support.scene import Baseline, Publisher, Valkey, allow_files, look_inside, servers, some_of
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
-#: Seconds after which everything so far is judged and forgotten.
+#: Seconds after which the test takes a verdict and begins a new account.
 CHAPTER = 120.0
 #: Seconds of a worker's life before its memory counts: histories fill, the allocator settles.
 WARM_UP = min(240.0, SECONDS / 8)
@@ -85,13 +86,13 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Counters, tmp_p
         watch = Every(SECONDS / 90, look)
         began, serial, published, cuts = time.monotonic(), 0, 0, 0
         while time.monotonic() < began + SECONDS:
-            ledger = Counts()
+            account = LogAccount()
             clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(300)]
             crowd = Crowd(ports, clients, chance, pause=(0, 1))
             crowd.gather()
             crowd.scatter((1, 20))
             publisher = Publisher(
-                valkey.url, ledger, lambda n: [ROOMS[n % 50]], rate=200, many=10, first=serial,
+                valkey.url, account, lambda n: [ROOMS[n % 50]], rate=200, many=10, first=serial,
                 SSE_PUSH_HISTORY_SIZE=KEPT,
             )  # fmt: skip
             publisher.start()
@@ -102,12 +103,12 @@ def test_25_soak(valkey: Valkey, chance: random.Random, figures: Counters, tmp_p
                     each.look()
             publisher.stop()
             crowd.stay()
-            crowd.catch_up(ledger)
+            crowd.catch_up(account)
             crowd.close()
-            verdict = judge(ledger, [client.log for client in clients])
+            verdict = account.verdict([client.log for client in clients])
             print(f"{time.monotonic() - began:.0f} s: {verdict}", flush=True)
             add(total, verdict)
-            published += len(ledger.events)
+            published += len(account.events)
             cuts += crowd.cuts
             serial += 10**7
             assert crowd.statuses() == {200}

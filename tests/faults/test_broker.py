@@ -14,10 +14,10 @@ import httpx
 import redis
 
 from flask_sse_push import MessageAnnouncer
+from tests.support.account.logs import LogAccount
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
 from tests.support.figures import Counters, percentile
-from tests.support.oracle import Counts, judge
 from tests.support.processes import Gunicorn
 from tests.support.scene import Baseline, Publisher, Valkey, servers, some_of, stored
 from tests.support.stream import Stream
@@ -42,13 +42,13 @@ def recoveries(crowd: Crowd, back: float) -> list[float]:
 def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger, recovered = Counts(), []
+    account, recovered = LogAccount(), []
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(100)]
         crowd = Crowd([server.port for server in both], clients, chance, pause=(0, 0.3))
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, room_of, rate=400, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        publisher = Publisher(valkey.url, account, room_of, rate=400, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
         publisher.start()
         for _ in range(2):
             crowd.live(0.7)
@@ -57,23 +57,24 @@ def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
             for client in chance.sample(clients, 10):  # these come back while nothing can be looked up
                 crowd.lose(client, reset=True)
             crowd.live(chance.uniform(0.2, 0.8))
-            back = valkey.start()
+            valkey.start()
+            back = time.monotonic()
             crowd.until(lambda back=back: max(recoveries(crowd, back)) < inf, 60)  # type: ignore[misc]
             recovered += recoveries(crowd, back)
         publisher.stop()
-        crowd.catch_up(ledger)
-        figures.note(kills=2, failed=publisher.failures, unknown=len(ledger.unknown))
+        crowd.catch_up(account)
+        figures.note(kills=2, failed=publisher.failures, unknown=len(account.unknown))
         figures.note(recovery_p50=percentile(recovered, 50), recovery_p99=percentile(recovered, 99))
         crowd.close()
         leaks = baseline.leaks(valkey.client())
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     kept = stored(valkey.url, ROOMS)
     figures.note(verdict=verdict, LEAK=leaks)
     assert publisher.failures >= 2, "it was never away"
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert verdict.resumed >= 20
-    assert all(kept.count(n) <= len(set(room_of(n))) for n in ledger.unknown)
+    assert all(kept.count(n) <= len(set(room_of(n))) for n in account.unknown)
     assert crowd.statuses() == {200}
     assert percentile(recovered, 99) <= stretched(2.0)
     assert not leaks
@@ -99,7 +100,8 @@ def evict(valkey: Valkey) -> None:
 
 def restart_empty(valkey: Valkey) -> None:
     valkey.kill()
-    valkey.start(empty=True)
+    valkey.empty()
+    valkey.start()
 
 
 LOSSES: dict[str, Loss] = {
@@ -113,19 +115,20 @@ LOSSES: dict[str, Loss] = {
 
 
 def epoch_of(valkey: Valkey) -> bytes | None:
-    return valkey.client().hget("{sse:0}:state", "epoch")  # type: ignore[return-value]
+    epoch: bytes | None = valkey.client().hget("{sse:0}:state", "epoch")
+    return epoch
 
 
 def test_02_whatever_the_broker_loses_each_client_is_told_once(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
         crowd = Crowd([server.port for server in both], clients, chance)
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        publisher = Publisher(valkey.url, account, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
         publisher.start()
         for name, lose in LOSSES.items():
             crowd.live(0.5)
@@ -146,36 +149,36 @@ def test_02_whatever_the_broker_loses_each_client_is_told_once(
             )
             assert eventually(lambda: epoch_of(valkey)) != epoch, f"{name}: nothing was lost"
         publisher.stop()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         crowd.close()
         leaks = baseline.leaks(valkey.client())
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(verdict=verdict, LEAK=leaks)
     assert verdict.clean(), verdict
     assert not leaks
 
 
 def resets(client: Client) -> int:
-    return sum(len(connection.told()) for connection in client.log)
+    return sum(len(connection.resets()) for connection in client.log)
 
 
 def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both:
         staying = [Client(["room:0", "room:1"]) for _ in range(10)]
         away = [Client(["room:0", "room:1"]) for _ in range(10)]
         crowd = Crowd([server.port for server in both], [*staying, *away], chance)
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 2]], rate=100)
+        publisher = Publisher(valkey.url, account, lambda n: [ROOMS[n % 2]], rate=100)
         publisher.start()
         crowd.live(0.5)
         for client in away:
             crowd.lose(client, reset=True)
             client.back_at = float("inf")
-        seen = len(ledger.events)
-        assert crowd.until(lambda: len(ledger.events) > seen + 30, 60)
+        seen = len(account.events)
+        assert crowd.until(lambda: len(account.events) > seen + 30, 60)
         assert valkey.client().delete("{sse:0}:list:room:0") == 1
         # Workers that know the events themselves could still serve them: these are new.
         with servers(valkey.url, tmp_path / "new", probe=0.5, heartbeat=1) as others:
@@ -185,13 +188,13 @@ def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
             crowd.gather()
             crowd.live(0.5)
             publisher.stop()
-            crowd.catch_up(ledger)
+            crowd.catch_up(account)
             crowd.close()
-    verdict = judge(ledger, [client.log for client in crowd.clients])
+    verdict = account.verdict([client.log for client in crowd.clients])
     figures.note(verdict=verdict)
     assert verdict.clean(), verdict
     assert {resets(client) for client in staying} == {0}
-    assert {told.channels for client in away for told in client.log[-1].told()} == {("room:0",)}
+    assert {reset.channels for client in away for reset in client.log[-1].resets()} == {("room:0",)}
     assert {resets(client) for client in away} == {1}
 
 
@@ -199,11 +202,11 @@ def test_02_a_clock_that_jumps_leaves_no_silent_gap(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     day = 24 * 3600 * 1_000_000
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both, valkey.client() as client:
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
         crowd = Crowd([server.port for server in both], clients, chance, life=(0.3, 2), pause=(0, 0.5))
-        publisher = Publisher(valkey.url, ledger, room_of, rate=200)
+        publisher = Publisher(valkey.url, account, room_of, rate=200)
         publisher.start()
         crowd.live(1)
         ahead = int(client.hget("{sse:0}:state", "last") or 0) + day
@@ -216,9 +219,9 @@ def test_02_a_clock_that_jumps_leaves_no_silent_gap(
         assert epoch_of(valkey) != ahead_epoch
         crowd.stay()
         publisher.stop()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         crowd.close()
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(cuts=crowd.cuts, verdict=verdict)
     assert verdict.clean(), verdict
     assert verdict.delivered > 1000
@@ -249,12 +252,12 @@ def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
 def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=2, publish_timeout=1) as both:
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(50)]
         crowd = Crowd([server.port for server in both], clients, chance)
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
+        publisher = Publisher(valkey.url, account, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
         publisher.start()
         crowd.live(0.5)
         logs = [server.log for server in both]
@@ -276,7 +279,7 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
         crowd.until(lambda: max(recoveries(crowd, thawed)) < inf, 60)
         connected = int(valkey.client().info("clients")["connected_clients"])
         publisher.stop()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         recovered = recoveries(crowd, thawed)
         gaps = [
             after.at - before.at
@@ -284,7 +287,7 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
             for before, after in zip(client.log[-1].records, client.log[-1].records[1:], strict=False)
         ]
         crowd.close()
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(failed=publisher.failures, noticed=noticed[0] if noticed else None)
     figures.note(slowest_publish=publisher.slowest, longest_silence=max(gaps), connected=connected)
     figures.note(publish_in_a_view=max(published), slowest_page=slowest_page)

@@ -13,10 +13,11 @@ from statistics import median
 
 import pytest
 
+from tests.support.account.logs import LogAccount
+from tests.support.account.records import Got
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
 from tests.support.figures import Counters, percentile
-from tests.support.oracle import Counts, Got, judge
 from tests.support.processes import Gunicorn
 from tests.support.scene import TRANSPORTS, Baseline, Publisher, Valkey, look_inside, servers
 from tests.support.vanish import vanish
@@ -31,27 +32,27 @@ def test_17_a_client_that_never_reads_slows_nobody_else(
     transport: str, valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """Two workers side by side get the same events for 100 readers each; one holds a client that is stuck."""
-    ledger = Counts()
+    account = LogAccount()
     two = (transport, transport)
     with servers(valkey.url, tmp_path, transports=two, write_timeout=600, max_buffer=20_000_000) as both:
         one = both[0]
         crowds = [Crowd([server.port], [Client(["all"]) for _ in range(100)], chance) for server in both]
         for crowd in crowds:
             crowd.gather()
-        publisher = Publisher(valkey.url, ledger, lambda n: ["all"], rate=40, size=2000)
+        publisher = Publisher(valkey.url, account, lambda n: ["all"], rate=40, size=2000)
         publisher.start()
         stuck = stick(one.port, valkey)
         ratios: list[float] = []
         while len(ratios) < 3 or (median(ratios) > 1.2 and len(ratios) < 24):
-            with_stuck, without = latencies(crowds, ledger)
+            with_stuck, without = latencies(crowds, account)
             ratios.append(with_stuck / without)
         held = streams_of(one)
         publisher.stop()
         for crowd in crowds:
-            crowd.catch_up(ledger)
+            crowd.catch_up(account)
             crowd.close()
         stuck.close()
-    verdict = judge(ledger, [client.log for crowd in crowds for client in crowd.clients])
+    verdict = account.verdict([client.log for crowd in crowds for client in crowd.clients])
     figures.note(windows=len(ratios), p99_ratio=median(ratios), p99_with=with_stuck, verdict=verdict)
     assert held == 101, "it was not stuck, but gone"
     assert verdict.clean(), verdict
@@ -59,14 +60,14 @@ def test_17_a_client_that_never_reads_slows_nobody_else(
     assert median(ratios) <= 1.2 * max(1.0, stretched(1.0) / 2)
 
 
-def latencies(crowds: Sequence[Crowd], ledger: Counts) -> list[float]:
+def latencies(crowds: Sequence[Crowd], account: LogAccount) -> list[float]:
     """The p99 from publish to arrival of each crowd, in seconds, over the same moment."""
     began = time.monotonic()
 
     def times(crowd: Crowd) -> list[float]:
         recent = [record for client in crowd.clients for record in client.log[-1].records[-60:]]
         gots = [record for record in recent if isinstance(record, Got)]
-        return [got.at - ledger.sent[got.serial] for got in gots if ledger.sent[got.serial] > began]
+        return [got.at - account.sent[got.serial] for got in gots if account.sent[got.serial] > began]
 
     while time.monotonic() < began + 1 or any(len(times(crowd)) < 1000 for crowd in crowds):
         for crowd in crowds:
@@ -81,7 +82,7 @@ def stick(port: int, valkey: Valkey) -> socket.socket:
     connection.connect(("127.0.0.1", port))
     connection.sendall(b"GET /stream?channels=all,flood HTTP/1.1\r\nHost: test\r\n\r\n")
     eventually(lambda: b"sse.open" in peek(connection), 5)
-    flood = Publisher(valkey.url, Counts(), lambda n: ["flood"], rate=10**6, size=9000, many=50)
+    flood = Publisher(valkey.url, LogAccount(), lambda n: ["flood"], rate=10**6, size=9000, many=50)
     for first in range(0, 1000, 50):
         flood._publish(range(first, first + 50))
     return connection
@@ -97,7 +98,7 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """Two for each transport; one reads nothing, one a byte every now and then."""
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, heartbeat=1, write_timeout=3, history_size=5000) as both:
         readers = [Client(["all"]) for _ in range(8)]
         crowd = Crowd([server.port for server in both], readers, chance)
@@ -112,7 +113,7 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
                 slow.append((alone, client))
         before = [held for server in both for held in look_inside(server, 1).values()]
         publisher = Publisher(
-            valkey.url, ledger, lambda n: ["all"], rate=300, size=9000, many=3, SSE_PUSH_HISTORY_SIZE=5000
+            valkey.url, account, lambda n: ["all"], rate=300, size=9000, many=3, SSE_PUSH_HISTORY_SIZE=5000
         )
         publisher.start()
         began = time.monotonic()
@@ -135,17 +136,17 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
             alone.heed(client)
         publisher.stop()
         for each in (crowd, *(alone for alone, _ in slow)):
-            each.catch_up(ledger)
+            each.catch_up(account)
             each.close()
         logs = [server.log.read_text() for server in both]
     clients = [*readers, *(client for _, client in slow)]
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     grown = [now["resident_kb"] - then["resident_kb"] for now, then in zip(after, before, strict=True)]
     figures.note(stuck=len(slow), cut_after=cut_after, grown_kb=max(grown), verdict=verdict)
     assert all(len(client.log) >= 2 for _, client in slow), "nobody was cut"
     assert cut_after <= stretched(10)
     assert verdict.clean(), verdict
-    assert all(sum(len(each.told()) for each in client.log) <= 1 for client in clients)
+    assert all(sum(len(each.resets()) for each in client.log) <= 1 for client in clients)
     assert max(grown) < stretched(30_000), "the last 16 MB of the channel, and at most 1 MB for each of them"
     cuts = sum(len(client.log) - 1 for client in clients)  # on a busy machine readers may be too slow, too
     assert sum(text.count("Traceback") for text in logs) <= cuts
@@ -154,14 +155,14 @@ def test_17_clients_that_never_read_are_cut_and_lose_nothing_by_it(
 def test_18_clients_that_vanish_are_counted_out_within_three_heartbeats(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, heartbeat=1, write_timeout=1, linger=0.5) as both:
         baseline = Baseline.take(both)
         staying = [Client(["all"]) for _ in range(100)]
         vanishing = [Client(["all"]) for _ in range(60)]
         crowd = Crowd([server.port for server in both], [*staying, *vanishing], chance)
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, lambda n: ["all"], rate=20)
+        publisher = Publisher(valkey.url, account, lambda n: ["all"], rate=20)
         for client in vanishing:
             assert client.connection is not None
             vanish(client.connection)
@@ -171,12 +172,12 @@ def test_18_clients_that_vanish_are_counted_out_within_three_heartbeats(
         gone_after = time.monotonic() - began
         crowd.live(0.5)
         publisher.stop()
-        crowd.until(lambda: all(client.has_all(ledger) for client in staying), 60)
+        crowd.until(lambda: all(client.has_all(account) for client in staying), 60)
         silent = [client for client in vanishing if not client.log[0].got() and client.connection is not None]
         crowd.close()
         leaks = baseline.leaks(valkey.client())
         logs = [server.log.read_text() for server in both]
-    verdict = judge(ledger, [client.log for client in staying])
+    verdict = account.verdict([client.log for client in staying])
     errors = sum(text.count("[ERROR]") for text in logs)
     figures.note(vanished=len(silent), gone_after=gone_after, error_lines=errors, verdict=verdict, LEAK=leaks)
     assert len(silent) == len(vanishing), "no byte and no word reached them"

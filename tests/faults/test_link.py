@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+from tests.support.account.logs import LogAccount
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
 from tests.support.figures import Counters
-from tests.support.oracle import Counts, judge
 from tests.support.processes import state_of
 from tests.support.proxy import Proxy
 from tests.support.scene import Baseline, Publisher, Valkey, look_inside, servers, some_of
@@ -26,14 +26,14 @@ ROOMS = [f"room:{n}" for n in range(10)]
 def test_04_links_killed_five_times_a_second_lose_nothing(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     kills = 0
     with servers(valkey.url, tmp_path, heartbeat=1, linger=0.5) as both, valkey.client() as client:
         baseline = Baseline.take(both)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(60)]
         crowd = Crowd([server.port for server in both], clients, chance, life=(1, 6), pause=(0, 0.5))
         crowd.gather()
-        publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 10]], rate=500)
+        publisher = Publisher(valkey.url, account, lambda n: [ROOMS[n % 10]], rate=500)
         publisher.start()
         calls = sum(held["history_calls"] for each in both for held in look_inside(each, 1).values())
         while kills < 60:
@@ -49,10 +49,10 @@ def test_04_links_killed_five_times_a_second_lose_nothing(
         calls = sum(each["history_calls"] for each in held) - calls
         publisher.stop()
         crowd.stay()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         crowd.close()
         leaks = baseline.leaks(client)
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(kills=kills, reconnects=sum(each["reconnects"] for each in held), history_calls=calls)
     figures.note(cuts=crowd.cuts, verdict=verdict, LEAK=leaks)
     assert sum(each["reconnects"] for each in held) >= 0.8 * kills, "the links were not cut"
@@ -68,14 +68,14 @@ def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
 ) -> None:
     config = {"client-output-buffer-limit": "pubsub 65536 16384 1", "appendonly": "no"}
     valkey = start_valkey(**config)
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, heartbeat=1, history_size=20_000, max_message=20_000) as both:
         clients = [Client(["big"]) for _ in range(4)]
         crowd = Crowd([server.port for server in both], clients, chance)
         crowd.gather()
         before = {pid: held for each in both for pid, held in look_inside(each, 1).items()}
         publisher = Publisher(
-            valkey.url, ledger, lambda n: ["big"], rate=1500, size=10_000, many=25,
+            valkey.url, account, lambda n: ["big"], rate=1500, size=10_000, many=25,
             SSE_PUSH_HISTORY_SIZE=20_000, SSE_PUSH_MAX_MESSAGE=20_000,
         )  # fmt: skip
         publisher.start()
@@ -89,16 +89,16 @@ def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
         finally:
             os.kill(stopped, signal.SIGCONT)
         publisher.stop()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         after = {pid: held for each in both for pid, held in look_inside(each, 1).items()}
         crowd.close()
     grown = max(after[pid]["resident_kb"] - before[pid]["resident_kb"] for pid in before)
-    verdict = judge(ledger, [client.log for client in clients])
-    figures.note(cut_by_redis=disconnections(valkey), published=len(ledger.events), grown_kb=grown)
+    verdict = account.verdict([client.log for client in clients])
+    figures.note(cut_by_redis=disconnections(valkey), published=len(account.events), grown_kb=grown)
     figures.note(verdict=verdict)
     assert cut, "the broker never cut it off"
     assert verdict.clean(), verdict
-    assert all(len(connection.told()) <= 1 for client in clients for connection in client.log)
+    assert all(len(connection.resets()) <= 1 for client in clients for connection in client.log)
     assert grown < 50_000
 
 
@@ -118,7 +118,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
     """With the default settings. Three workers side by side, each with its own frozen network."""
-    ledger = Counts()
+    account = LogAccount()
     with ExitStack() as stack:
         proxies = {name: stack.enter_context(Proxy(valkey.port)) for name in DIRECTIONS}
         kinds = dict(zip(DIRECTIONS, ("hijack", "generator", "hijack"), strict=True))
@@ -135,7 +135,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
         }
         for crowd in crowds.values():
             crowd.gather()
-        publisher = Publisher(valkey.url, ledger, lambda n: [ROOMS[n % 10]], rate=100)
+        publisher = Publisher(valkey.url, account, lambda n: [ROOMS[n % 10]], rate=100)
         publisher.start()
         live(crowds, 0.5)
         frozen = {name: proxy.hold(**DIRECTIONS[name]) for name, proxy in proxies.items()}
@@ -147,7 +147,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
                 client.channels = frozenset({f"new:{crowd.ports[0]}"})
                 crowd.lose(client, reset=False)
         extra = Publisher(
-            valkey.url, ledger, lambda n: [f"new:{port}" for port in ports.values()], rate=20,
+            valkey.url, account, lambda n: [f"new:{port}" for port in ports.values()], rate=20,
             first=10**6,
         )  # fmt: skip
         extra.start()
@@ -160,7 +160,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
         for each in (publisher, extra):
             each.stop()
         for crowd in crowds.values():
-            crowd.catch_up(ledger)
+            crowd.catch_up(account)
             crowd.close()
     clients = [client for crowd in crowds.values() for client in crowd.clients]
     for name, crowd in crowds.items():
@@ -169,7 +169,7 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
         assert max(silences) <= stretched(10) + 1, f"{name}, and the look at it"
         assert frozen[name] >= 1
         assert proxies[name].accepted > accepted[name], f"{name}: no new link"
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(frozen=sum(frozen.values()), verdict=verdict)
     assert verdict.clean(), verdict
     assert verdict.resets == 0
@@ -180,14 +180,14 @@ def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_event
 ) -> None:
     """Commands reach the new node, the link hangs on the old one, to which somebody still publishes."""
     old, new = start_valkey(), start_valkey()
-    ledger = Counts()
+    account = LogAccount()
     with Proxy(old.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         with servers(url, tmp_path, probe=0.5, heartbeat=1) as both:
             clients = [Client([chance.choice(ROOMS)]) for _ in range(20)]
             crowd = Crowd([server.port for server in both], clients, chance)
             crowd.gather()
-            behind = Publisher(old.url, ledger, lambda n: [ROOMS[n % 10]], rate=100)
+            behind = Publisher(old.url, account, lambda n: [ROOMS[n % 10]], rate=100)
             behind.start()
             crowd.live(0.5)
             proxy.lead_to(new.port)
@@ -195,19 +195,19 @@ def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_event
                 assert client.client_kill_filter(_type="normal", skipme=True) > 0
                 links = len(client.client_list(_type="pubsub"))
             began = time.monotonic()
-            ahead = Publisher(new.url, ledger, lambda n: [ROOMS[n % 10]], rate=100, first=10**6)
+            ahead = Publisher(new.url, account, lambda n: [ROOMS[n % 10]], rate=100, first=10**6)
             ahead.start()
-            crowd.until(lambda: all(client.log[0].told() for client in clients), 60)
+            crowd.until(lambda: all(client.log[0].resets() for client in clients), 60)
             took = time.monotonic() - began
-            still_heard = ledger.events and behind.failures == 0
+            still_heard = account.events and behind.failures == 0
             behind.stop()
             crowd.live(0.5)
             ahead.stop()
-            crowd.catch_up(ledger)
+            crowd.catch_up(account)
             crowd.close()
         logs = [server.log.read_text() for server in both]
-    told = [told for client in clients for told in client.log[0].told()]
-    verdict = judge(ledger, [client.log for client in clients])
+    told = [told for client in clients for told in client.log[0].resets()]
+    verdict = account.verdict([client.log for client in clients])
     figures.note(links_left_behind=links, renewed_after=took, verdict=verdict)
     assert links == 2
     assert still_heard

@@ -14,9 +14,8 @@ from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.redis.broker import RedisBroker
 from flask_sse_push.config import Settings
 from tests.support.figures import Counters
-from tests.support.oracle import stored_serials
 from tests.support.proxy import Proxy
-from tests.support.scene import Valkey
+from tests.support.scene import Valkey, stored_serials
 
 COUNT = 1000
 

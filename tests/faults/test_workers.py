@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import redis
 
+from tests.support.account.logs import LogAccount
+from tests.support.account.records import Ended, Opened
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
 from tests.support.figures import Counters, percentile
-from tests.support.oracle import Counts, Ended, Opened, judge
 from tests.support.processes import Gunicorn
 from tests.support.scene import Baseline, Publisher, Valkey, allow_files, gone, look_inside, servers, some_of
 
@@ -29,8 +30,8 @@ def room_of(serial: int) -> list[str]:
     return [ROOMS[serial % 10]]
 
 
-def publishing(url: str, ledger: Counts, rate: float) -> Publisher:
-    publisher = Publisher(url, ledger, room_of, rate=rate)
+def publishing(url: str, account: LogAccount, rate: float) -> Publisher:
+    publisher = Publisher(url, account, room_of, rate=rate)
     publisher.start()
     return publisher
 
@@ -38,7 +39,7 @@ def publishing(url: str, ledger: Counts, rate: float) -> Publisher:
 def test_12_a_preloading_master_that_patches_late_harms_nothing(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     with ExitStack() as stack:
         found: list[Gunicorn] = []
         for name, config in (("early", PATCHED), ("late", None)):
@@ -50,7 +51,7 @@ def test_12_a_preloading_master_that_patches_late_harms_nothing(
             )  # fmt: skip
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(60)]
         crowd = Crowd([server.port for server in found], clients, chance, life=(0.5, 2), pause=(0, 0.2))
-        publisher = publishing(valkey.url, ledger, 200)
+        publisher = publishing(valkey.url, account, 200)
         crowd.until(lambda: crowd.cuts > 60, 60)
         with valkey.client() as client:
             crowd.until(lambda: len(readers(client)) == 4, 60)
@@ -61,9 +62,9 @@ def test_12_a_preloading_master_that_patches_late_harms_nothing(
             found_readers = len(readers(client))
         publisher.stop()
         crowd.stay()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         crowd.close()
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(blocked=max(blocked), readers=found_readers, verdict=verdict)
     assert found_readers == 4, "one for each worker"
     assert verdict.clean(), verdict
@@ -90,7 +91,7 @@ def test_13_a_master_with_500_streams_ends_them_all_and_the_next_one_goes_on(
 ) -> None:
     """500 streams of each transport."""
     allow_files(4000)
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, heartbeat=5) as both:
         workers = [pid for server in both for pid in server.worker_pids()]
         ports = [server.port for server in both]
@@ -101,7 +102,7 @@ def test_13_a_master_with_500_streams_ends_them_all_and_the_next_one_goes_on(
         clients = [client for crowd in crowds for client in crowd.clients]
         for crowd in crowds:
             crowd.gather(120)
-        publisher = publishing(valkey.url, ledger, 50)
+        publisher = publishing(valkey.url, account, 50)
         live(crowds, 0.5)
         began = time.monotonic()
         for server in both:
@@ -121,9 +122,9 @@ def test_13_a_master_with_500_streams_ends_them_all_and_the_next_one_goes_on(
             crowd.gather(120)
         publisher.stop()
         for crowd in crowds:
-            crowd.catch_up(ledger)
+            crowd.catch_up(account)
             crowd.close()
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     complete = [sum(client.complete for client in crowd.clients) for crowd in crowds]
     figures.note(worker_gone=max(took.values()), complete=complete, verdict=verdict)
     figures.note(ends_spread_over=max(ends) - min(ends))
@@ -156,7 +157,7 @@ def live(crowds: Iterable[Crowd], seconds: float) -> None:
 def test_14_reloads_and_recycling_under_load_lose_nothing(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     options = ["--max-requests", "60", "--max-requests-jitter", "60"]
     began = time.monotonic()
     with servers(valkey.url, tmp_path, *options, workers=2, heartbeat=1, retry=0.3) as both:
@@ -166,7 +167,7 @@ def test_14_reloads_and_recycling_under_load_lose_nothing(
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(80)]
         crowd = Crowd([server.port for server in both], clients, chance, life=(0.3, 2), pause=(0, 0.3))
         crowd.gather()
-        publisher = publishing(valkey.url, ledger, 300)
+        publisher = publishing(valkey.url, account, 300)
         lives: list[float] = []
         everybody = {pid for server in both for pid in server.worker_pids()}
         for n in range(5):
@@ -183,12 +184,12 @@ def test_14_reloads_and_recycling_under_load_lose_nothing(
         crowd.until(lambda: recycled(both) >= 2, 120)
         publisher.stop()
         crowd.stay()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         crowd.close()
         logs = [server.log.read_text() for server in both]
     connections = [connection for client in clients for connection in client.log]
     answers = [each.answered_at - each.asked_at for each in connections if each.answered_at]
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(reloads=5, recycled=recycled(both), workers=len(everybody), cuts=crowd.cuts)
     figures.note(
         boot=boot, old_gone=max(lives), first_byte_p99=percentile(answers, 99), longest_wait=max(answers)
@@ -219,13 +220,13 @@ def busiest(server: Gunicorn) -> int:
 def test_16_a_worker_killed_under_load_costs_its_clients_one_reconnect(
     valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
 ) -> None:
-    ledger = Counts()
+    account = LogAccount()
     with servers(valkey.url, tmp_path, workers=2, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both, 2)
         clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(120)]
         crowd = Crowd([server.port for server in both], clients, chance, pause=(0, 1))
         crowd.gather()
-        publisher = publishing(valkey.url, ledger, 300)
+        publisher = publishing(valkey.url, account, 300)
         crowd.live(0.5)
         victims = [busiest(server) for server in both]
         for pid in victims:
@@ -234,7 +235,7 @@ def test_16_a_worker_killed_under_load_costs_its_clients_one_reconnect(
         eventually(lambda: all(map(gone, victims)))
         crowd.live(4)
         publisher.stop()
-        crowd.catch_up(ledger)
+        crowd.catch_up(account)
         crowd.close()
         with valkey.client() as client:
             leaks = baseline.leaks(client)
@@ -248,7 +249,7 @@ def test_16_a_worker_killed_under_load_costs_its_clients_one_reconnect(
         for record in connection.records
         if isinstance(record, Opened)
     ]
-    verdict = judge(ledger, [client.log for client in clients])
+    verdict = account.verdict([client.log for client in clients])
     figures.note(cut_off=len(back), back_p99=percentile(back, 99), verdict=verdict, LEAK=leaks)
     assert sum(client.truncated for client in clients) + len(back) > 20, "nobody was there"
     assert len(back) > 20

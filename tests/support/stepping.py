@@ -1,8 +1,8 @@
-"""Brokers, links and workers that take every step on demand.
+"""Brokers, links and workers that take one step at a time.
 
-Hubs, readers and fetchers are the real ones, but no thread runs them: they are greenlets, and each I/O call
-gives the turn back to whoever plays the scheduler. So what a test decides is all that happens, and the same
-decisions give the same course of events.
+Hubs, readers and fetchers are the real ones, but no thread runs them. Each runs in a greenlet, and each I/O
+call switches back to the test, which is the scheduler. So nothing happens that the test does not decide, and
+the same decisions give the same result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flask_sse_push.hub.hub import Hub
 from flask_sse_push.protocol.cursor import Cursor, Lineage
 from flask_sse_push.protocol.entry import Publication
 
-#: Small bounds, so that trimming, splitting and catching up in pieces happen all the time.
+#: Small bounds, so that trimming and recovery in several pieces happen all the time.
 KEPT = 5
 TTL = 60.0
 SETTINGS = Settings(
@@ -37,12 +37,12 @@ SETTINGS = Settings(
     linger=2.0,
     batch_ms=(("d", 300),),
 )
-#: As much as there is.
+#: No limit.
 ALL = 10**6
 
 
 class Clock:
-    """Stands where the package looks for the `time` module."""
+    """Takes the place of the `time` module in the package."""
 
     def __init__(self) -> None:
         self.micros = 0
@@ -68,14 +68,14 @@ CLOCK = Clock()
 
 
 def pause(*news: Any) -> Any:
-    """Gives the turn back to the scheduler; returns what it decided."""
+    """Switches to the scheduler; returns its decision."""
     scheduler = getcurrent().parent
     assert scheduler is not None
     return scheduler.switch(*news)
 
 
 class Copy(NamedTuple):
-    """What a replica holds."""
+    """The data of a replica."""
 
     epoch: str
     last: int
@@ -86,7 +86,7 @@ class Copy(NamedTuple):
 
 
 class Primary(MemoryBroker):
-    """A memory broker that a replica of it may take over from, as the scripts in Redis do it."""
+    """A memory broker whose replica may take over, by the same rules as the scripts in Redis."""
 
     lineage: Lineage = {}
 
@@ -98,20 +98,20 @@ class Primary(MemoryBroker):
         return Copy(self._epoch, self._last, self._horizon, self._heads.copy(), lists, self.lineage)
 
     def promote(self, copy: Copy, epoch: str) -> None:
-        """Goes on as `epoch` from the copy."""
+        """Goes on from the copy, under the epoch `epoch`."""
         self._epoch, self._last, self._horizon = epoch, copy.last, copy.horizon
         self._heads, self._lists = copy.heads, copy.lists
         self.lineage = {copy.epoch: copy.last, **copy.lineage}
 
     def forget(self, epoch: str) -> None:
-        """What FLUSHALL does: links stay."""
+        """Does what FLUSHALL does: the links stay."""
         self._heads.clear()
         self._lists.clear()
         self._epoch, self._last, self._horizon = epoch, 0, 0
         self.lineage = {}
 
     def tamper(self, name: str, how: str) -> bool:
-        """Takes "all", the "newest" or the "oldest" entry out of a list; returns whether there was one."""
+        """Deletes all entries of a list, or the newest or the oldest one; returns whether there was one."""
         kept = self._lists.get(name)
         if kept:
             {"all": kept.clear, "newest": kept.pop, "oldest": kept.popleft}[how]()
@@ -119,23 +119,23 @@ class Primary(MemoryBroker):
 
 
 class Turn(NamedTuple):
-    """What the scheduler lets a reading worker have."""
+    """The scheduler's decision about one read."""
 
-    commands: int = ALL  # how many of those sent the broker gets
-    signals: int = ALL  # how many of those that arrived are in this read
-    end: str = ""  # "cut": the link breaks after this; "deaf": nothing comes any more, and no error
+    commands: int = ALL  # how many of the commands sent so far reach the broker
+    signals: int = ALL  # how many of the signals that arrived this read returns
+    end: str = ""  # "cut": the link breaks after this; "silent": nothing comes any more, and no error
 
 
 class Wire(Link):
-    """A link to the memory broker that carries commands and signals when the scheduler says so."""
+    """A link to the memory broker. Commands and signals move on it only as the scheduler decides."""
 
     def __init__(self, broker: MemoryBroker, inbox: str) -> None:
         self._broker = broker
         self._inbox = inbox
-        self._ear: Link | None = None
+        self._link: Link | None = None
         self._sent: list[tuple[str, list[str]]] = [("open", [])]
         self._arrived: list[LinkMessage] = []
-        self.broken = self.deaf = False
+        self.broken = self.silent = False
 
     def subscribe(self, channels: Sequence[str]) -> None:
         self._send("subscribe", channels)
@@ -153,51 +153,51 @@ class Wire(Link):
         self._carry(turn.commands)
         signals, self._arrived = self._arrived[: turn.signals], self._arrived[turn.signals :]
         if turn.end:
-            self.broken, self.deaf = self.broken or turn.end == "cut", True
-            if self._ear:
-                self._ear.close()
+            self.broken, self.silent = self.broken or turn.end == "cut", True
+            if self._link:
+                self._link.close()
         if self.broken and not signals:
             raise BrokerUnavailable("cut")
-        if self.deaf:
+        if self.silent:
             self._arrived = []
         return signals
 
     def _carry(self, count: int) -> None:
-        if self.deaf:
+        if self.silent:
             return
         now, self._sent = self._sent[:count], self._sent[count:]
         for command, channels in now:
             if command == "open":
-                self._ear = self._broker.link(self._inbox)
+                self._link = self._broker.link(self._inbox)
             else:
-                assert self._ear is not None
-                getattr(self._ear, command)(channels)
-        if self._ear:
-            self._arrived += self._ear.read(0)
+                assert self._link is not None
+                getattr(self._link, command)(channels)
+        if self._link:
+            self._arrived += self._link.read(0)
 
     def lose(self) -> None:
-        """Breaks; what is in the reader's socket buffer can still be read once."""
-        if self._ear and not self.deaf:
-            self._arrived += self._ear.read(0)
-        self.broken = self.deaf = True
-        if self._ear:
-            self._ear.close()
+        """Breaks the link. One more read returns the signals in the reader's socket buffer."""
+        if self._link and not self.silent:
+            self._arrived += self._link.read(0)
+        self.broken = self.silent = True
+        if self._link:
+            self._link.close()
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is under way."""
-        if self._ear and not self.deaf:
-            self._arrived += self._ear.read(0)
-        return not (self.deaf or self._sent or self._arrived)
+        """Whether no command and no signal is on its way."""
+        if self._link and not self.silent:
+            self._arrived += self._link.read(0)
+        return not (self.silent or self._sent or self._arrived)
 
     def close(self) -> None:
-        self.broken = self.deaf = True
-        if self._ear:
-            self._ear.close()
+        self.broken = self.silent = True
+        if self._link:
+            self._link.close()
 
 
 class Gate(Broker):
-    """The memory broker as one worker reaches it, or does not."""
+    """The memory broker behind a network that may be down for one worker."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -233,14 +233,14 @@ class Gate(Broker):
         raise NotImplementedError
 
     def wake(self, inbox: str) -> None:
-        """The scheduler wakes who it likes."""
+        """Does nothing: the scheduler wakes readers."""
 
     def close(self) -> None:
         raise NotImplementedError
 
 
-class Ear:
-    """The threads of one shard in one worker."""
+class ShardThreads:
+    """What runs in threads otherwise, for one shard of one worker: the reader and the fetcher."""
 
     def __init__(self, shard: Shard, gate: Gate) -> None:
         self.shard = shard
@@ -258,7 +258,7 @@ class Ear:
         return self._fetching is not None and not self._fetching.dead
 
     def fetch(self, *, lose: bool = False) -> None:
-        """One step of a history call: to be sent, to be answered, to be delivered."""
+        """Takes one step of a history call: sends it, gets the reply, or delivers the reply."""
         if self._fetching is None or self._fetching.dead:
             self._fetching = greenlet(self.shard.fetcher._fetch)
             self._fetching.switch()
@@ -266,18 +266,18 @@ class Ear:
             self._fetching.switch(lose)
 
     def reopen(self) -> None:
-        """The link breaks, and the new one has so far got no further than its own inbox."""
+        """The link breaks. The new link has subscribed to the worker's inbox so far, to nothing else."""
         self.read(Turn(ALL, 0, "cut"))
         self.read(Turn())
         self.read(Turn(1, 0))
 
     def lose(self) -> None:
-        """The link breaks; what is in the socket's buffer can still be read."""
+        """The link breaks; see `Wire.lose`."""
         if self.gate.wire:
             self.gate.wire.lose()
 
     def fetch_all(self) -> None:
-        """All history calls that are wanted now."""
+        """Makes all history calls that are queued."""
         while self.fetching or self.shard.fetcher._queued:
             self.fetch()
             if not self.gate.reachable:
@@ -300,14 +300,14 @@ class Ear:
 
 
 class Worker:
-    """A hub over all shards whose threads take their steps one by one."""
+    """A hub over all shards, whose threads take one step at a time."""
 
     def __init__(self, brokers: Sequence[MemoryBroker]) -> None:
         self._brokers = brokers
         gates = [Gate(each) for each in brokers]
         self.hub = Hub(ShardedBroker(gates), SETTINGS)
         self.hub._started = True
-        self.ears = [Ear(shard, gates[shard.number]) for shard in self.hub._shards.all]
+        self.threads = [ShardThreads(shard, gates[shard.number]) for shard in self.hub._shards.all]
         self._deliveries: list[Delivery | Effect] = []
 
     def dispatch(self, count: int = ALL) -> None:
@@ -328,24 +328,24 @@ class Worker:
         self.hub._maintenance.round(CLOCK.now)
 
     def run(self) -> None:
-        """Lets the worker do all it can do now."""
-        for ear in self.ears:
-            ear.read(Turn())
-            ear.fetch_all()
-            ear.read(Turn())
+        """Lets the worker do everything that it can do now."""
+        for threads in self.threads:
+            threads.read(Turn())
+            threads.fetch_all()
+            threads.read(Turn())
         self.dispatch()
         self.deliver()
 
     def probe(self) -> None:
-        for ear in self.ears:
-            ear.probe()
+        for threads in self.threads:
+            threads.probe()
 
     def is_behind(self, shard: int) -> bool:
-        """Whether it has not heard of a shard's last failover."""
-        return self.ears[shard].shard.history_cache._epoch != self._brokers[shard]._epoch
+        """Whether it does not know of a shard's last failover yet."""
+        return self.threads[shard].shard.history_cache._epoch != self._brokers[shard]._epoch
 
     @property
     def quiet(self) -> bool:
         batches = any(group.pending for group in self.hub._fanout.groups.values())
         busy = batches or self._deliveries or self.hub._inbox.qsize() or self.hub._channel_changes
-        return not busy and all(ear.quiet for ear in self.ears)
+        return not busy and all(threads.quiet for threads in self.threads)

@@ -1,4 +1,4 @@
-"""Steps through a simulation by dice, which are quicker than hypothesis: the same seed takes the same way."""
+"""Random walks through a simulation. They are quicker than hypothesis. The same seed gives the same walk."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.command import COMMAND_CHANNEL
 
 from .simulation import WAITS, Stage
-from .stepping import ALL, CLOCK, Ear, Turn
+from .stepping import ALL, CLOCK, ShardThreads, Turn
 
 T = TypeVar("T")
 W = TypeVar("W", bound=Stage)
 
 
 class Walk(ABC, Generic[W]):
-    """Each walk has a temper of its own: what is rare in one is frequent in another."""
+    """Takes random steps. How often each step comes differs from walk to walk."""
 
     #: The channels.
     names: ClassVar[Sequence[str]]
-    #: What a client may come with; most have their own cursor.
+    #: The cursor that a client sends; most send their own.
     kinds: ClassVar[Sequence[str]]
-    #: What may happen, and how often on the average.
+    #: The names of the steps, and how often each comes on the average.
     steps: ClassVar[Mapping[str, float]]
     world: W
 
@@ -33,7 +33,7 @@ class Walk(ABC, Generic[W]):
         self.world = world
         self.chance = chance
         self._parts = [ALL] * chance.randrange(4) + [0, 1, 2]
-        # Streams that share a group, in which events wait for long or the bytes are compressed, or both.
+        # Half of the walks have many equal streams, which share a group.
         crowd = tuple(chance.sample(self.names, 2)), self.pick([0.0, 2.5]), chance.random() < 0.6
         self._crowd = crowd if chance.random() < 0.5 else None
 
@@ -45,18 +45,18 @@ class Walk(ABC, Generic[W]):
             getattr(self, name)()
         self.world.settle()
 
-    # -- what is drawn; another order of drawing is another walk by the same seed
+    # -- random choices; in another order the same seed gives another walk
 
     def pick(self, options: Sequence[T]) -> T:
         return self.chance.choice(options)
 
     @abstractmethod
-    def ear(self) -> Ear:
-        """One of those that read, fetch and probe by themselves."""
+    def threads(self) -> ShardThreads:
+        """Picks the threads of one worker for one shard."""
 
     @abstractmethod
     def event_names(self) -> list[str]:
-        """The channels of an event."""
+        """Picks the channels of an event."""
 
     def client(self) -> int:
         return self.chance.randrange(4)
@@ -73,7 +73,7 @@ class Walk(ABC, Generic[W]):
         return tuple(self.chance.sample(self.names, self.pick([1, 2, 2, 3])))
 
     def stream(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], float | None, bool]:
-        """The channels of a new stream, how long its events may wait, and whether it is compressed."""
+        """Picks the channels of a new stream, how long its events may wait, and whether it is compressed."""
         wait = self.pick(WAITS)
         gzip = self.chance.random() < 0.5
         if self._crowd and self.chance.random() < 0.8:
@@ -102,10 +102,10 @@ class Walk(ABC, Generic[W]):
         self.world.change(self.client(), join, leave, self.pick(self.kinds))
 
     def read(self) -> None:
-        self.ear().read(Turn(self.pick(self._parts), self.pick(self._parts)))
+        self.threads().read(Turn(self.pick(self._parts), self.pick(self._parts)))
 
     def fetch(self) -> None:
-        self.ear().fetch(lose=self.chance.random() < 0.15)
+        self.threads().fetch(lose=self.chance.random() < 0.15)
 
     def dispatch(self) -> None:
         self.pick(self.world.workers).dispatch(self.pick([1, 2, ALL]))
@@ -120,16 +120,16 @@ class Walk(ABC, Generic[W]):
         self.world.run_all()
 
     def probe(self) -> None:
-        self.ear().probe()
+        self.threads().probe()
 
     def lose_the_link(self) -> None:
-        self.ear().read(Turn(ALL, self.pick([0, 1, 2, ALL]), self.pick(["cut", "cut", "deaf"])))
+        self.threads().read(Turn(ALL, self.pick([0, 1, 2, ALL]), self.pick(["cut", "cut", "silent"])))
 
     def reopen(self) -> None:
-        self.ear().reopen()
+        self.threads().reopen()
 
     def reach(self) -> None:
-        self.ear().gate.reachable = self.chance.random() < 0.7
+        self.threads().gate.reachable = self.chance.random() < 0.7
 
     def tick(self) -> None:
         self.world.tick(self.chance.randrange(2), self.pick([0.5, 1.5, 3.0, 12.0]))
@@ -142,16 +142,15 @@ class Walk(ABC, Generic[W]):
 
 
 def explore(walk: Callable[[random.Random], Walk[Any]], steps: int, total: int) -> None:
-    """Goes many walks of so many steps, `total` steps in all.
+    """Goes walks of so many steps each, `total` steps in all.
 
-    The gate walks the same ways each time; HUB_MODEL_SEED explores others.
+    The seeds are 0, 1, 2 and so on, or begin at HUB_MODEL_SEED.
     """
     first = int(os.environ.get("HUB_MODEL_SEED", "0"))
     for seed in range(first, first + total // steps):
-        recovery = walk(random.Random(seed))
         try:
-            recovery.go(steps)
-        except AssertionError as error:
-            raise AssertionError(
-                f"{type(recovery).__name__}(random.Random({seed})).go({steps}) broke the promise: {error}"
-            ) from error
+            walk(random.Random(seed)).go(steps)
+        except Exception as error:
+            test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+            replay = f"HUB_MODEL_SEED={seed} python -m pytest -x '{test}'"
+            raise AssertionError(f"{type(error).__name__}: {error}\nReplay this walk: {replay}") from error

@@ -23,7 +23,7 @@ REDIS = {
 }  # fmt: skip
 
 
-def gauges(findings: Any) -> dict[str, str]:
+def levels(findings: Any) -> dict[str, str]:
     """What is not well, by name; every finding says what, and why and what to do when it is not well."""
     told = list(findings)
     for each in told:
@@ -33,9 +33,9 @@ def gauges(findings: Any) -> dict[str, str]:
 
 
 def test_good_facts_have_no_findings() -> None:
-    assert gauges(server.examine_server(SETUP, Settings(broker_url="redis://x"))) == {}
-    assert gauges(broker.judge(REDIS, 1000.5)) == {}
-    assert gauges(settings.examine_settings(Settings(), {"SECRET_KEY": "x"})) == {}
+    assert levels(server.examine_server(SETUP, Settings(broker_url="redis://x"))) == {}
+    assert levels(broker.judge(REDIS, 1000.5)) == {}
+    assert levels(settings.examine_settings(Settings(), {"SECRET_KEY": "x"})) == {}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_good_facts_have_no_findings() -> None:
     ],
 )
 def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[str, str]) -> None:
-    told = gauges(server.examine_server(SETUP._replace(**change), Settings(broker_url="redis://x", **wanted)))
+    told = levels(server.examine_server(SETUP._replace(**change), Settings(broker_url="redis://x", **wanted)))
     assert told == found
 
 
@@ -80,11 +80,11 @@ def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[st
     ],
 )
 def test_redis(change: dict[str, Any], found: dict[str, str]) -> None:
-    assert gauges(broker.judge({**REDIS, **change}, 1000.0)) == found
+    assert levels(broker.judge({**REDIS, **change}, 1000.0)) == found
 
 
 def test_what_redis_does_not_tell_is_passed_over() -> None:
-    assert gauges(broker.judge({"redis_version": "7.0.0"}, 1000.0)) == {}
+    assert levels(broker.judge({"redis_version": "7.0.0"}, 1000.0)) == {}
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_what_redis_does_not_tell_is_passed_over() -> None:
     ],
 )
 def test_settings(wanted: dict[str, Any], config: dict[str, Any], found: dict[str, str]) -> None:
-    assert gauges(settings.examine_settings(Settings(**wanted), {"SECRET_KEY": "x", **config})) == found
+    assert levels(settings.examine_settings(Settings(**wanted), {"SECRET_KEY": "x", **config})) == found
 
 
 def test_a_slow_first_event_is_worth_a_look() -> None:
     opening = connection.Opening(200, {"content-type": "text/event-stream"}, 0.1, 2.0, "e-1", {}, "")
-    assert gauges(connection.judge("http://x", opening)) == {"buffering": WARNING}
+    assert levels(connection.judge("http://x", opening)) == {"buffering": WARNING}
     refused = opening._replace(status=403, body='{"message": "not yours"}')
     [finding] = connection.judge("http://x", refused)
     assert finding.level == WARNING

@@ -1,4 +1,4 @@
-"""The delivery promise over two shards, under every order of things; see test_hub_model."""
+"""The delivery promise over two shards, under every order of steps; see test_hub_model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import ClassVar
 import pytest
 
 from flask_sse_push.protocol.channel import BROADCAST
+from tests.support.account.shards import COUNT
 from tests.support.simulation import Arrival
-from tests.support.split_judge import COUNT
 from tests.support.split_simulation import SplitWorld
-from tests.support.stepping import Ear
+from tests.support.stepping import ShardThreads
 from tests.support.walk import Walk, explore
 
 
 class SplitWalk(Walk[SplitWorld]):
-    """As over one shard, but servers and links fail one by one, and publishers are held up in between."""
+    """As over one shard, but each shard fails alone, and publishers are held up between the shards."""
 
     names = ("a", "b", "d", "e")
     kinds = ("own", "own", "own", "own", "latest", "live", "earliest", "newest", "bogus", "future")
@@ -53,8 +53,8 @@ class SplitWalk(Walk[SplitWorld]):
         # Most clients come back for the channels that they had: only then their cursors count.
         self._own = [self.stream_names() for _ in range(4)]
 
-    def ear(self) -> Ear:
-        return self.pick(list(self.world.ears()))
+    def threads(self) -> ShardThreads:
+        return self.pick(list(self.world.all_threads()))
 
     def shard(self) -> int:
         return self.chance.randrange(COUNT)
@@ -78,7 +78,8 @@ class SplitWalk(Walk[SplitWorld]):
         self.world.open(Arrival(client, self.chance.randrange(2), names, self.pick(self.kinds), wait, gzip))
 
     def forget_all(self) -> None:
-        self.world.forget_all(self.shard(), self.chance.random() < 0.5)
+        shard = self.shard()
+        self.world.forget_all(self.chance.random() < 0.5, shard)
 
     def copy(self) -> None:
         self.world.copy(self.shard())
@@ -87,8 +88,8 @@ class SplitWalk(Walk[SplitWorld]):
         self.world.fail_over(self.shard())
 
     def tamper(self) -> None:
-        name = self.tampered_name()
-        self.world.tamper(self.shard(), name, self.tampering())
+        name, shard = self.tampered_name(), self.shard()
+        self.world.tamper(name, self.tampering(), shard)
 
 
 pytestmark = pytest.mark.usefixtures("simulation")

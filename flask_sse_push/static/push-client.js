@@ -3,7 +3,7 @@
  * A *source* reads one connection; the reconnecting is done here, whatever the source.
  */
 
-import { NativeSource } from "./native-source.js";
+import { NativeSource } from "./sources/native.js";
 
 /** Types heard without a handler, too: the protocol's own tell how to go on. */
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
@@ -154,7 +154,7 @@ export class PushClient extends EventTarget {
     for (const name of leave) this.#channels.delete(name);
     if (!this.#turn || this.#state === "waiting" || !(join.length + leave.length)) return;
     if (this.#source?.change?.(this.#channels)) return;
-    const { changeRooms } = await import("./rooms.js");
+    const { changeRooms } = await import("./channels.js");
     const opening = this.#state === "open" && this.#connection;
     const undo = () => join.forEach((name) => this.#channels.delete(name));
     if (!(await changeRooms(this.#url, this.#options, opening, { join, leave }, undo))) this.#connect();
@@ -187,16 +187,16 @@ export class PushClient extends EventTarget {
 
   async #sourceClass() {
     const { EventSource, headers, token, method, body, tabs, transport } = this.#options;
-    if (tabs) return (await import("./tab-source.js")).TabSource;
+    if (tabs) return (await import("./tabs/tab-source.js")).TabSource;
     const needs = headers || token || method || body || (this.#handlers.has("*") && !EventSource);
-    if (transport === "fetch" || needs) return (await import("./fetch-source.js")).FetchSource;
+    if (transport === "fetch" || needs) return (await import("./sources/fetch.js")).FetchSource;
     return NativeSource;
   }
 
   /** EventSource does not say why it was refused: another request does. */
   async #isWelcome(turn) {
     // When not even this can be had, the server is down altogether: EventSource will tell.
-    const { ask } = await import("./refusal.js").catch(() => ({ ask: () => null }));
+    const { ask } = await import("./sources/refusal.js").catch(() => ({ ask: () => null }));
     const told = await ask(this.#address(), this.#options, this.#over.signal);
     if (told && turn === this.#turn) this.#fail(told);
     return !told;
@@ -307,7 +307,7 @@ export class PushClient extends EventTarget {
   }
 
   async #follow() {
-    const { followPage } = await import("./lifecycle.js");
+    const { followPage } = await import("./page-lifecycle.js");
     const suspend = (reason) => {
       this.#suspended.add(reason);
       if (this.#state !== "closed") this.#end("waiting", { reason });

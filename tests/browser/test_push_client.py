@@ -23,7 +23,7 @@ START = """async (options) => {
 
 #: Waits, after the stream is open, until the page's ups and downs are followed: the client imported the same
 #: module before this does, and goes on before the next task.
-FOLLOWED = "import('/client/lifecycle.js').then(() => {})"
+FOLLOWED = "import('/client/page-lifecycle.js').then(() => {})"
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 /** `usePush`: a stream for as long as a component is mounted. */
 
 import { useEffect, useInsertionEffect, useRef, useState } from "react";
-import { PushClient } from "./push-client.js";
+import { PushClient } from "../push-client.js";
 
 export function usePush(url, handlers = {}, options = {}) {
   const [client, setClient] = useState(null);

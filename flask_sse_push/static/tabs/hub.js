@@ -7,7 +7,7 @@
  */
 
 import { Election } from "./election.js";
-import { PushClient } from "./push-client.js";
+import { PushClient } from "../push-client.js";
 
 /** Ms in which wishes of several pages become one change of the connection, and until lost ones are dropped. */
 const GATHER = { join: 20, leave: 5000 };

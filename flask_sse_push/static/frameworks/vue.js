@@ -1,7 +1,7 @@
 /** `usePush`: a stream for as long as a component, or another effect scope, lives. */
 
 import { onScopeDispose, ref, shallowRef, toValue, watch } from "vue";
-import { PushClient } from "./push-client.js";
+import { PushClient } from "../push-client.js";
 
 export function usePush(url, handlers = {}, options = {}) {
   const state = ref("connecting");

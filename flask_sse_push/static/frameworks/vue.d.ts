@@ -1,5 +1,5 @@
 import type { MaybeRefOrGetter, Ref, ShallowRef } from "vue";
-import type { Handler, Message, Options, PushClient, State } from "./push-client.js";
+import type { Handler, Message, Options, PushClient, State } from "../push-client.js";
 
 export interface Push {
   state: Readonly<Ref<State>>;

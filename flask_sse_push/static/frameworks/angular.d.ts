@@ -1,6 +1,6 @@
 import type { Provider } from "@angular/core";
 import type { Observable } from "rxjs";
-import type { Failure, Message, Options, PushClient, StateChange } from "./push-client.js";
+import type { Failure, Message, Options, PushClient, StateChange } from "../push-client.js";
 
 /** A stream as observables. It is closed with the injector that made it, of a component or of the app. */
 export class PushService {

@@ -1,4 +1,4 @@
-import type { Handler, Message, Options, PushClient, State, Stats } from "./push-client.js";
+import type { Handler, Message, Options, PushClient, State, Stats } from "../push-client.js";
 
 export interface Push {
   state: State;

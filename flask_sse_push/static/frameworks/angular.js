@@ -2,7 +2,7 @@
 
 import { DestroyRef, inject } from "@angular/core";
 import { Observable } from "rxjs";
-import { PushClient } from "./push-client.js";
+import { PushClient } from "../push-client.js";
 
 export class PushService {
   constructor(url, options = {}) {

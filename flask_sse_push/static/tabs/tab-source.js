@@ -2,8 +2,8 @@
  * cannot work. */
 
 import { reached } from "./cursor.js";
-import { FetchSource } from "./fetch-source.js";
-import { TabHub } from "./tab-hub.js";
+import { FetchSource } from "../sources/fetch.js";
+import { TabHub } from "./hub.js";
 
 /** Ms until a stream that has no place in the shared connection opens its own for the time being. */
 const PATIENCE = 2000;

@@ -1,7 +1,7 @@
 /** Channels joined and left on an open stream, without a new connection; docs/protocol.md has the wire. */
 
-import { headersOf } from "./fetch-source.js";
-import { refusal } from "./refusal.js";
+import { headersOf } from "./sources/fetch.js";
+import { refusal } from "./sources/refusal.js";
 
 /** Answers after which a new connection may do what this could not: the server is older, or was not there. */
 const ELSEWHERE = [404, 405, 500, 502, 503, 504];

@@ -1,18 +1,26 @@
-/** Channels joined and left on an open stream, without a new connection; docs/protocol.md has the wire. */
+// @ts-check
+/**
+ * Joins and leaves channels on an open stream, without a new connection. docs/protocol.md describes the request.
+ * @import { Options } from "./push-client.js"
+ * @import { Opening } from "./sources/source.js"
+ */
 
 import { headersOf } from "./sources/fetch.js";
 import { refusal } from "./sources/refusal.js";
 
-/** Answers after which a new connection may do what this could not: the server is older, or was not there. */
-const ELSEWHERE = [404, 405, 500, 502, 503, 504];
+/** After these answers a new connection may still succeed: the server is older, or could not be reached. */
+const RECONNECT = [404, 405, 500, 502, 503, 504];
 
 /**
- * @param {object | false} opening What `sse.open` told: the connection, and its secret. False: it is not open.
+ * @param {URL} stream
+ * @param {Options & { page?: boolean }} options
+ * @param {Opening | null} opening The data of `sse.open`; null when the stream is not open.
+ * @param {{ join: string[], leave: string[] }} change
  * @param {() => void} undo Called when the server refuses.
- * @returns {Promise<boolean>} Whether the stream changes its channels; else a new connection must.
- * @throws {Error} The server refuses: `status`, and `error` with its code.
+ * @returns {Promise<boolean>} Whether the open stream changes its channels. If not, the client must reconnect.
+ * @throws {Error} The server refuses. The error has `status`, and `error` with the server's code.
  */
-export async function changeRooms(stream, options, opening, { join, leave }, undo) {
+export async function changeChannels(stream, options, opening, { join, leave }, undo) {
   if (!opening || options.page === false) return false;
   const { connection, secret } = opening;
   const url = new URL(stream);
@@ -25,7 +33,7 @@ export async function changeRooms(stream, options, opening, { join, leave }, und
     credentials: options.withCredentials ? "include" : "same-origin",
   }).catch(() => null);
   if (response?.status === 202) return true;
-  if (!response || ELSEWHERE.includes(response.status)) return false;
+  if (!response || RECONNECT.includes(response.status)) return false;
   undo();
   const { status, error } = await refusal(response);
   throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });

@@ -209,6 +209,16 @@ def test_close_is_for_good(script: Script, start: Started, visitor: Visitor) -> 
     assert len(script.cursors) == 1
 
 
+def test_close_in_an_error_listener_is_for_good(script: Script, start: Started, visitor: Visitor) -> None:
+    visitor.page.clock.install()
+    script.then(opening() + Script.END)
+    page = start('addEventListener("error", () => client.close())')
+    assert told(page, 2) == [{"state": "open"}, {"state": "closed"}]
+    page.clock.fast_forward(120_000)
+    assert page.evaluate("[told.length, client.state]") == [2, "closed"]
+    assert len(script.cursors) == 1
+
+
 def test_a_silent_line_is_given_up_for_a_new_one(script: Script, start: Started) -> None:
     # So long that a slow machine has opened the next one before that is given up, too.
     script.then(opening(heartbeat=1), opening(heartbeat=1000, resumed=True))

@@ -1,19 +1,25 @@
-/** `usePush`: a stream for as long as a component is mounted. */
+// @ts-check
+/**
+ * `usePush`: a stream for as long as a component is mounted.
+ * @import { Message, State } from "../push-client.js"
+ */
 
 import { useEffect, useInsertionEffect, useRef, useState } from "react";
 import { PushClient } from "../push-client.js";
 
+/** @type {typeof import("./react.js").usePush} */
 export function usePush(url, handlers = {}, options = {}) {
-  const [client, setClient] = useState(null);
-  const [state, setState] = useState("connecting");
-  const [last, setLast] = useState(null);
-  // The handlers of the last rendering: new ones do not open the stream anew.
+  const [client, setClient] = useState(/** @type {PushClient | null} */ (null));
+  const [state, setState] = useState(/** @type {State} */ ("connecting"));
+  const [last, setLast] = useState(/** @type {Message | null} */ (null));
+  // The handlers of the last rendering; the stream stays open when they change.
   const current = useRef(handlers);
-  const heard = useRef(new Set());
+  const listening = useRef(new Set());
   const types = Object.keys(handlers).sort().join("\n");
-  const asked = url === null ? null : JSON.stringify([String(url), options]);
+  const address = url === null ? null : JSON.stringify([String(url), options]);
 
-  // With the page's change, not some time after: an event in between would meet the handlers of before.
+  // An insertion effect runs together with the change of the page. A later effect would let an event in between meet
+  // the handlers of the rendering before.
   useInsertionEffect(() => {
     current.current = handlers;
   });
@@ -22,7 +28,7 @@ export function usePush(url, handlers = {}, options = {}) {
     if (url === null) return undefined;
     const opened = new PushClient(url, options);
     opened.addEventListener("statechange", ({ detail }) => setState(detail.state));
-    heard.current = new Set();
+    listening.current = new Set();
     listen(opened);
     setClient(opened);
     setState(opened.state);
@@ -31,18 +37,21 @@ export function usePush(url, handlers = {}, options = {}) {
       opened.close();
       setClient(null);
     };
-  }, [asked]);
+  }, [address]);
 
   useEffect(() => {
     if (client) listen(client);
   }, [types]);
 
-  /** From the beginning, so that no event is missed; a type that has lost its handler is passed over. */
-  function listen(to) {
+  /**
+   * Listens to the types that have handlers, once each. An event whose type has lost its handler is ignored.
+   * @param {PushClient} opened
+   */
+  function listen(opened) {
     for (const type of Object.keys(handlers)) {
-      if (heard.current.has(type)) continue;
-      heard.current.add(type);
-      to.on(type, (message) => {
+      if (listening.current.has(type)) continue;
+      listening.current.add(type);
+      opened.on(type, (message) => {
         const handler = current.current[type];
         if (!handler) return;
         setLast(message);

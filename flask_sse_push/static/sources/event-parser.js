@@ -1,60 +1,67 @@
-/** The event stream format (WHATWG HTML, section 9.2.6), fed with text in pieces of any size. Knows no network. */
+// @ts-check
+/**
+ * Parses the event stream format (WHATWG HTML, section 9.2.6) from text that arrives in pieces of any size.
+ * @import { Sink } from "./source.js"
+ */
 
-/** Characters one line, or the data of one event, may have. */
+/** Limit on the characters of one line, and on the data of one event. */
 export const MAX_SIZE = 16_000_000;
 
-/** An event is bigger than it may be: the stream cannot go on. */
+/** An event is larger than the limit; the stream cannot be read any further. */
 export class EventTooLarge extends RangeError {
   name = "EventTooLarge";
 }
 
 export class EventParser {
-  #rest = ""; // the line under way
-  #begun = false;
-  #afterReturn = false; // the last piece ended with CR: a LF that follows belongs to it
+  #line = ""; // the beginning of a line whose end has not arrived
+  #started = false;
+  #endedWithReturn = false; // the last piece ended with CR; a LF at the start of the next one belongs to it
   #size = 0;
   #type = "";
+  /** @type {string[]} */
   #data = [];
+  /** @type {string[] | undefined} */
   #channels;
   #id = "";
   #lastId;
   #maxSize;
-  #on;
+  #sink;
 
   /**
-   * @param {object} on `event(type, data, lastEventId, channels)`, `retry(ms)`.
-   * @param {string} [lastId] What events without an id of their own carry.
+   * @param {Pick<Sink, "event"> & Partial<Pick<Sink, "retry">>} sink
+   * @param {{ maxSize?: number, lastId?: string }} [options] `lastId` is the id of events that have none of their own.
    */
-  constructor(on, { maxSize = MAX_SIZE, lastId = "" } = {}) {
-    this.#on = on;
+  constructor(sink, { maxSize = MAX_SIZE, lastId = "" } = {}) {
+    this.#sink = sink;
     this.#maxSize = maxSize;
     this.#lastId = this.#id = lastId;
   }
 
-  /** @throws {EventTooLarge} when a line or an event is too big. */
+  /**
+   * @param {string} text The next piece of the stream.
+   * @throws {EventTooLarge} A line or an event is larger than the limit.
+   */
   feed(text) {
     if (!text) return;
-    if (!this.#begun) {
-      this.#begun = true;
-      if (text[0] === "\ufeff") text = text.slice(1); // [spec] one leading BOM is stripped
+    if (!this.#started) {
+      this.#started = true;
+      // [spec] "strip one leading U+FEFF BYTE ORDER MARK, if any"
+      if (text[0] === "\ufeff") text = text.slice(1);
     }
-    if (this.#afterReturn && text[0] === "\n") text = text.slice(1);
-    this.#afterReturn = text.endsWith("\r");
-    const lines = text.split(/\r\n|\r|\n/);
-    const last = lines.pop();
-    for (const line of lines) {
-      const whole = this.#rest + line;
-      this.#rest = "";
-      this.#read(whole);
-    }
-    this.#rest += last;
-    if (this.#size + this.#rest.length > this.#maxSize) this.#refuse();
+    if (this.#endedWithReturn && text[0] === "\n") text = text.slice(1);
+    this.#endedWithReturn = text.endsWith("\r");
+    const [first, ...others] = text.split(/\r\n|\r|\n/);
+    const lines = [this.#line + first, ...others];
+    this.#line = lines[lines.length - 1];
+    for (const line of lines.slice(0, -1)) this.#read(line);
+    if (this.#size + this.#line.length > this.#maxSize) this.#refuse();
   }
 
   #refuse() {
     throw new EventTooLarge(`an event has more than ${this.#maxSize} characters`);
   }
 
+  /** @param {string} line */
   #read(line) {
     if (line === "") return this.#dispatch();
     const colon = line.indexOf(":");
@@ -65,9 +72,10 @@ export class EventParser {
     else if (field === "event") this.#type = value;
     else if (field === "id" && !value.includes("\0")) this.#id = value;
     else if (field === "channel") this.#channels = value.split(",");
-    else if (field === "retry" && /^\d+$/.test(value)) this.#on.retry?.(Number(value));
+    else if (field === "retry" && /^\d+$/.test(value)) this.#sink.retry?.(Number(value));
   }
 
+  /** @param {string} value */
   #add(value) {
     this.#size += value.length + 1;
     if (this.#size > this.#maxSize) this.#refuse();
@@ -76,13 +84,14 @@ export class EventParser {
 
   #dispatch() {
     const type = this.#type || "message";
-    const data = this.#data;
+    const lines = this.#data;
     const channels = this.#channels;
-    this.#lastId = this.#id; // [spec] also when there is no data
+    // [spec] The last event ID is set before the check that the data buffer is empty.
+    this.#lastId = this.#id;
     this.#size = 0;
     this.#type = "";
     this.#data = [];
     this.#channels = undefined;
-    if (data.length) this.#on.event(type, data.join("\n"), this.#lastId, channels);
+    if (lines.length) this.#sink.event({ type, data: lines.join("\n"), id: this.#lastId, channels });
   }
 }

@@ -1,16 +1,26 @@
-/** A connection by fetch: it may have headers, a method and a body, hears events of all types, and is told why
- * it was refused. */
+// @ts-check
+/**
+ * One connection by fetch. It can send headers, a method and a body, hears events of every type, and learns why the
+ * server refused it.
+ * @import { Options } from "../push-client.js"
+ * @import { Ending, Sink, Source, SourceOptions } from "./source.js"
+ */
 
 import { EventParser } from "./event-parser.js";
 import { isStream, refusal } from "./refusal.js";
 
+/** @implements {Source} */
 export class FetchSource {
   #stop = new AbortController();
 
-  /** @param {object} sink `event(type, text, id, channels)`, `retry(ms)`, `fail({reason, …})`. */
-  constructor(url, request, sink) {
-    this.#read(url, request, sink).then(
-      (told) => sink.fail(told),
+  /**
+   * @param {string} url
+   * @param {SourceOptions} options
+   * @param {Pick<Sink, "event" | "fail" | "retry">} sink
+   */
+  constructor(url, options, sink) {
+    this.#read(url, options, sink).then(
+      (ending) => sink.fail(ending),
       (error) => sink.fail({ reason: error.name === "EventTooLarge" ? "too large" : "lost", error }),
     );
   }
@@ -19,13 +29,19 @@ export class FetchSource {
     this.#stop.abort();
   }
 
-  /** Reads until the server ends the stream; returns why it is over. */
-  async #read(url, request, sink) {
-    const { method = "GET", body, withCredentials, maxEvent } = request;
-    const headers = await headersOf(request);
+  /**
+   * Reads until the stream ends.
+   * @param {string} url
+   * @param {SourceOptions} options
+   * @param {Pick<Sink, "event" | "retry">} sink
+   * @returns {Promise<Ending>}
+   */
+  async #read(url, options, sink) {
+    const { method = "GET", body, withCredentials, maxEvent } = options;
+    const headers = await headersOf(options);
     const response = await fetch(url, {
       method,
-      body: isJson(body) ? JSON.stringify(body) : body,
+      body: isJson(body) ? JSON.stringify(body) : /** @type {BodyInit | undefined} */ (body),
       headers,
       credentials: withCredentials ? "include" : "same-origin",
       cache: "no-store",
@@ -33,10 +49,12 @@ export class FetchSource {
     });
     if (!isStream(response)) return refusal(response);
     const parser = new EventParser(sink, { maxSize: maxEvent });
-    const reader = response.body.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
+    // A response with status 200 has a body. TypeScript declares the input of TextDecoderStream too widely.
+    const bytes = /** @type {ReadableStream<BufferSource>} */ (response.body);
+    const reader = bytes.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
     try {
       for (;;) {
-        const { value, done } = await reader.read();
+        const { value = "", done } = await reader.read();
         if (done || this.#stop.signal.aborted) return { reason: "lost" };
         parser.feed(value);
       }
@@ -46,15 +64,19 @@ export class FetchSource {
   }
 }
 
-const isJson = (body) => Object.getPrototypeOf(body ?? "") === Object.prototype || Array.isArray(body);
+const isJson = (/** @type {unknown} */ body) =>
+  Object.getPrototypeOf(body ?? "") === Object.prototype || Array.isArray(body);
 
-/** What the app gave, or gives now: its functions are asked for each connection, since tokens grow old. */
+/**
+ * The headers of one request. Functions in the options are called for each connection, since tokens expire.
+ * @param {Pick<Options, "headers" | "token" | "body">} options
+ */
 export async function headersOf({ headers, token, body }) {
-  const made = new Headers({ Accept: "text/event-stream" });
-  if (isJson(body)) made.set("Content-Type", "application/json");
+  const result = new Headers({ Accept: "text/event-stream" });
+  if (isJson(body)) result.set("Content-Type", "application/json");
   const given = typeof headers === "function" ? await headers() : headers;
-  for (const [name, value] of new Headers(given)) made.set(name, value);
+  for (const [name, value] of new Headers(given)) result.set(name, value);
   const bearer = typeof token === "function" ? await token() : token;
-  if (bearer) made.set("Authorization", `Bearer ${bearer}`);
-  return made;
+  if (bearer) result.set("Authorization", `Bearer ${bearer}`);
+  return result;
 }

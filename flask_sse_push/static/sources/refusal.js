@@ -1,34 +1,35 @@
-/** What an answer that is no event stream says. */
+// @ts-check
+/**
+ * Reads a server's answer that is not an event stream.
+ * @import { Refusal } from "./source.js"
+ */
 
-/** Ms that a server may ask to stay away. */
-const LONGEST = 3_600_000;
+/** The longest time, in milliseconds, for which the client obeys `Retry-After`. */
+const MAX_RETRY_AFTER = 3_600_000;
 
-/** Whether an answer is an event stream. */
+/** Whether a response is an event stream. @param {Response} response */
 export const isStream = ({ status, headers }) =>
   status === 200 && /^text\/event-stream\b/.test(headers.get("Content-Type") ?? "");
 
 /**
- * @param {Response} response Its body is read.
- * @returns {Promise<{reason: string, status: number, error?: object, retryAfter?: number}>} `error` is the body
- *   of our own refusals; `retryAfter` is in ms.
+ * @param {Response} response Its body is read or cancelled.
+ * @returns {Promise<Refusal>}
  */
 export async function refusal(response) {
   const { status, headers } = response;
-  const told = headers.get("Retry-After") ?? "";
-  const seconds = /^\d+$/.test(told) ? Number(told) : (Date.parse(told) - Date.now()) / 1000;
-  const json = headers.get("Content-Type")?.includes("json");
-  const error = json ? await response.json().catch(() => undefined) : void response.body?.cancel();
-  return { reason: "refused", status, error, retryAfter: seconds > 0 ? Math.min(LONGEST, seconds * 1000) : undefined };
+  return { reason: "refused", status, error: await bodyOf(response), retryAfter: retryAfter(headers) };
 }
 
-/** Asks for a stream once, to learn why EventSource was refused; null when it would be welcome now. */
-export async function ask(url, { withCredentials }, signal) {
-  const stop = new AbortController();
-  signal.addEventListener("abort", () => stop.abort());
-  const credentials = withCredentials ? "include" : "same-origin";
-  const headers = { Accept: "text/event-stream" };
-  const response = await fetch(url, { credentials, headers, cache: "no-store", signal: stop.signal });
-  const told = isStream(response) ? null : await refusal(response);
-  stop.abort();
-  return told;
+/** The parsed body when it is JSON. @param {Response} response */
+async function bodyOf(response) {
+  if (response.headers.get("Content-Type")?.includes("json")) return response.json().catch(() => undefined);
+  response.body?.cancel();
+  return undefined;
+}
+
+/** `Retry-After` in milliseconds; it holds seconds or a date (RFC 9110, section 10.2.3). @param {Headers} headers */
+function retryAfter(headers) {
+  const value = headers.get("Retry-After") ?? "";
+  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
+  return seconds > 0 ? Math.min(MAX_RETRY_AFTER, seconds * 1000) : undefined;
 }

@@ -1,13 +1,18 @@
-/** Cursors are opaque to pages; only what lies in one order can be compared, and only that is. */
+// @ts-check
+/** Compares cursors. Pages treat a cursor as opaque; only cursors of one shard and one epoch have an order. */
 
 const ONE_SHARD = /^([a-z0-9]+)-([0-9a-z]+)$/;
 
-/** Whether a stream at `position` has had everything up to `cursor`; false when that cannot be told. */
+/**
+ * Whether a stream whose last event has the cursor `position` has had every event up to `cursor`. False when the two
+ * cannot be compared.
+ * @param {string} position @param {string} cursor
+ */
 export function reached(position, cursor) {
   if (position === cursor) return true;
   const [, epoch, id] = ONE_SHARD.exec(position) ?? [];
-  const [, other, wanted] = ONE_SHARD.exec(cursor) ?? [];
-  if (!epoch || epoch !== other) return false;
-  // Both in base 36 without leading zeros: the longer one is greater, else the alphabet decides.
-  return id.length === wanted.length ? id > wanted : id.length > wanted.length;
+  const [, otherEpoch, otherId] = ONE_SHARD.exec(cursor) ?? [];
+  if (!epoch || epoch !== otherEpoch) return false;
+  // Ids are in base 36 without leading zeros: the longer one is greater; ids of one length compare as text.
+  return id.length === otherId.length ? id > otherId : id.length > otherId.length;
 }

@@ -1,107 +1,125 @@
-/** Which of the tabs leads: whoever holds a Web Lock. It passes on when its tab goes, and is taken from a tab that
- * does not answer. */
+// @ts-check
+/**
+ * Elects one tab as the leader: the tab that holds a Web Lock. The next tab in line gets the lock when the leader
+ * goes. When the leader is there but does not answer, another tab steals the lock.
+ */
 
-/** Ms between looks at the leader, and of silence until it is asked. */
-const LOOK = 200;
+/** Milliseconds between two checks of the leader, and of silence after which a follower asks it to answer. */
+const CHECK_INTERVAL = 200;
 
-/** Ms in which a leader must answer. It is doubled by each lock that was taken lately: a busy machine calms down. */
-const ANSWER = 400;
+/** Milliseconds in which a leader must answer. Each recent steal doubles them, so that a busy machine calms down. */
+const ANSWER_TIME = 400;
 
-/** Ms in which a taken lock is remembered, and how many of them count. */
-const LATELY = 30_000;
-const MOST = 5;
+/** Milliseconds for which a steal counts as recent, and the most that count. */
+const RECENT = 30_000;
+const MAX_STEALS = 5;
 
-/** A look that comes so much later than the one before was not held up by the leader, but by this tab. */
-const ASLEEP = { visible: 3 * LOOK, hidden: 5000 };
+/** Milliseconds between two checks from which on this tab itself was asleep: the leader's silence means nothing. */
+const ASLEEP = { visible: 3 * CHECK_INTERVAL, hidden: 5000 };
+
+/**
+ * @typedef {object} ElectionHandlers
+ * @property {(stolen: boolean) => void} onLeader This tab is the leader now; `stolen`: it took the lock from another.
+ * @property {() => void} onFollower This tab is the leader no more.
+ * @property {() => void} askLeader Asks the leader to answer.
+ */
 
 export class Election {
   #name;
-  #on;
-  #leading = null; // ends the lead
-  #over = new AbortController();
-  #heard = performance.now();
-  #asked = 0;
-  #looked = performance.now();
-  #taken = []; // when locks were taken
+  #handlers;
+  /** @type {(() => void) | null} Releases the lock; null while this tab is a follower. */
+  #release = null;
+  #stopped = new AbortController();
+  #leaderHeard = performance.now();
+  #leaderAsked = 0;
+  #lastCheck = performance.now();
+  /** @type {number[]} Times of recent steals. */
+  #steals = [];
   #timer;
+  #queued = new AbortController(); // takes this tab out of the line for the lock
 
-  /** @param {object} on `lead(taken)`, `stepDown()`, `ask()`. */
-  constructor(name, on) {
+  /**
+   * @param {string} name The name of the lock.
+   * @param {ElectionHandlers} handlers
+   */
+  constructor(name, handlers) {
     this.#name = name;
-    this.#on = on;
-    this.#stand();
-    this.#timer = setInterval(() => this.#look(), LOOK);
+    this.#handlers = handlers;
+    this.#queueForLock();
+    this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL);
   }
 
-  /** To be called when a tab tells that it took the lock from another. */
-  taken() {
-    this.#taken = [...this.#taken, performance.now()].slice(-MOST);
+  /** Must be called when a new leader reports that it stole the lock. */
+  noteSteal() {
+    this.#steals = [...this.#steals, performance.now()].slice(-MAX_STEALS);
   }
 
-  /** To be called for whatever the leader says. */
-  heard() {
-    this.#heard = performance.now();
-    this.#asked = 0;
+  /** Must be called for each message of the leader. */
+  noteLeader() {
+    this.#leaderHeard = performance.now();
+    this.#leaderAsked = 0;
   }
 
   stop() {
     clearInterval(this.#timer);
-    this.#over.abort();
-    this.#stepDown();
+    this.#stopped.abort();
+    this.#becomeFollower();
   }
 
-  /** Waits in line for the lock. */
-  async #stand() {
-    const wait = new AbortController();
-    this.#over.signal.addEventListener("abort", () => wait.abort());
-    this.#line = wait;
-    await this.#hold({ signal: wait.signal });
+  async #queueForLock() {
+    const queued = (this.#queued = new AbortController());
+    this.#stopped.signal.addEventListener("abort", () => queued.abort());
+    await this.#requestLock({ signal: queued.signal });
   }
 
-  #line = null;
-
-  async #hold(options) {
+  /** @param {LockOptions} options */
+  async #requestLock(options) {
     try {
-      await navigator.locks.request(this.#name, options, () => this.#lead(options.steal === true));
+      await navigator.locks.request(this.#name, options, () => this.#becomeLeader(options.steal === true));
     } catch (error) {
-      if (error.name !== "AbortError") throw error;
-      if (options.signal?.aborted) return; // left the line
-      this.#stepDown(); // another tab has taken the lock: this one must have been asleep
-      if (!this.#over.signal.aborted) this.#stand();
+      if (/** @type {Error} */ (error).name !== "AbortError") throw error;
+      if (options.signal?.aborted) return; // this tab left the line
+      this.#becomeFollower(); // another tab stole the lock, so this one must have been asleep
+      if (!this.#stopped.signal.aborted) this.#queueForLock();
     }
   }
 
-  #lead(taken) {
-    if (this.#over.signal.aborted) return undefined;
-    return new Promise((end) => {
-      this.#leading = end;
-      this.#on.lead(taken);
+  /**
+   * Holds the lock until the promise resolves.
+   * @param {boolean} stolen
+   * @returns {Promise<void> | undefined}
+   */
+  #becomeLeader(stolen) {
+    if (this.#stopped.signal.aborted) return undefined;
+    return new Promise((release) => {
+      this.#release = release;
+      this.#handlers.onLeader(stolen);
     });
   }
 
-  #stepDown() {
-    const end = this.#leading;
-    if (!end) return;
-    this.#leading = null;
-    this.heard();
-    this.#on.stepDown();
-    end();
+  #becomeFollower() {
+    const release = this.#release;
+    if (!release) return;
+    this.#release = null;
+    this.noteLeader();
+    this.#handlers.onFollower();
+    release();
   }
 
-  #look() {
+  #check() {
     const now = performance.now();
-    this.#taken = this.#taken.filter((then) => now - then < LATELY);
-    const slept = now - this.#looked > ASLEEP[document.visibilityState];
-    this.#looked = now;
-    if (this.#leading) return;
-    if (slept) return this.heard();
-    if (!this.#asked && now - this.#heard >= LOOK) {
-      this.#asked = now;
-      this.#on.ask();
-    } else if (this.#asked && now - this.#asked >= ANSWER * 2 ** this.#taken.length) {
-      this.heard();
-      this.#line.abort();
-      this.#hold({ steal: true });
+    this.#steals = this.#steals.filter((then) => now - then < RECENT);
+    const slept = now - this.#lastCheck > ASLEEP[document.visibilityState];
+    this.#lastCheck = now;
+    if (this.#release) return;
+    if (slept) return this.noteLeader();
+    if (!this.#leaderAsked && now - this.#leaderHeard >= CHECK_INTERVAL) {
+      this.#leaderAsked = now;
+      this.#handlers.askLeader();
+    } else if (this.#leaderAsked && now - this.#leaderAsked >= ANSWER_TIME * 2 ** this.#steals.length) {
+      this.noteLeader();
+      this.#queued.abort();
+      this.#requestLock({ steal: true });
     }
   }
 }

@@ -1,263 +1,267 @@
-/** What the tabs of a browser tell each other so that one connection serves them all, and the page's part in it.
+// @ts-check
+/**
+ * A page's part in the connection that all tabs of a browser share.
  *
- * Each page tells which channels it wants. The leader's connection carries the union and names the channels of each
- * event; what it brings goes to all pages, which take what is theirs. Every page keeps the cursor, so whoever leads
- * next goes on from there. A page hears the leader's messages in their order. A new leader has a higher term, and what
- * an earlier one still says is passed over.
+ * Each page sends the channels it wants. The leader's connection carries the channels of all pages; the leader sends
+ * each event to all pages, and a page takes the events of its own channels. Every page keeps the cursor, so that the
+ * next leader continues after it. A page hears the leader's messages in order. A new leader has a higher term, and
+ * pages ignore what the leader before it still sends.
+ *
+ * @import { Options, StateChange } from "../push-client.js"
+ * @import { Content, Leader, Member, TabMessage } from "./messages.js"
  */
 
 import { Election } from "./election.js";
-import { PushClient } from "../push-client.js";
+import { GATHER, SharedConnection } from "./shared-connection.js";
 
-/** Ms in which wishes of several pages become one change of the connection, and until lost ones are dropped. */
-const GATHER = { join: 20, leave: 5000 };
-
-/** Hubs of this page by name. */
+/** @type {Map<string, TabHub>} Hubs of this page by name. */
 const hubs = new Map();
 
 export class TabHub {
-  /** The page's hub for a stream's address without its channels; `tabs` may set streams apart by a name. */
+  /**
+   * Returns the page's hub for a stream's address without its channels. A name in `tabs` keeps streams of one
+   * address apart.
+   * @param {URL} url @param {Options} options
+   */
   static of(url, options) {
     const { tabs } = options;
     const base = new URL(url);
-    for (const name of ["channels", "last_event_id", "batch"]) base.searchParams.delete(name);
+    for (const parameter of ["channels", "last_event_id", "batch"]) base.searchParams.delete(parameter);
     const name = `sse-push:${base}${tabs === true ? "" : `:${tabs}`}`;
     const hub = hubs.get(name) ?? new TabHub(name, base, options);
     hubs.set(name, hub);
     return hub;
   }
 
-  lead = { term: 0, open: false, channels: [], at: "" };
+  /** @type {Leader} */
+  leader = { term: 0, open: false, channels: [], cursor: "" };
   #name;
   #base;
   #options;
   #page = crypto.randomUUID();
-  #alive = false; // whether the page holds its lock
+  #holdsPageLock = false;
+  /** @type {Set<Member>} */
   #members = new Set();
-  #wishes = new Map(); // channels by page
+  /** @type {Map<string, string[]>} Wanted channels by page. */
+  #wanted = new Map();
   #bus;
+  /** @type {Election | undefined} */
   #election;
-  #client = null; // the shared connection, in the leader's page
-  #position = "";
-  #timers = {};
-  #over = new AbortController();
+  /** @type {SharedConnection | null} Only the leader has one. */
+  #connection = null;
+  #cursor = "";
+  #stopped = new AbortController();
 
+  /** @param {string} name @param {URL} base @param {Options} options */
   constructor(name, base, options) {
     this.#name = name;
     this.#base = base;
     this.#options = options;
     this.#bus = new BroadcastChannel(name);
-    this.#bus.addEventListener("message", ({ data }) => this.#hear(data));
-    // Held while the page lives: the leader waits for it to know when the page has gone. Nothing is told before it is
-    // held: the leader, asking first, would take the page for gone.
-    const life = new Promise((end) => this.#over.signal.addEventListener("abort", end));
-    navigator.locks.request(`${name}/${this.#page}`, () => {
-      if (this.#over.signal.aborted) return undefined;
-      this.#alive = true;
-      this.#tell({ kind: "hello" });
-      this.#tellWish();
-      return life;
-    });
+    this.#bus.addEventListener("message", ({ data }) => this.#onMessage(data));
+    this.#holdPageLock();
     this.#election = new Election(name, {
-      lead: (taken) => this.#takeOver(taken),
-      stepDown: () => this.#stepDown(),
-      ask: () => this.#tell({ kind: "ask" }),
+      onLeader: (stolen) => this.#becomeLeader(stolen),
+      onFollower: () => this.#closeConnection(),
+      askLeader: () => this.#send({ kind: "ask" }),
     });
   }
 
+  /**
+   * Holds a lock while the page lives. The leader waits for this lock to learn that the page has gone. The page sends
+   * nothing before it holds the lock; otherwise the leader could get the lock first and take the page for gone.
+   */
+  #holdPageLock() {
+    const gone = new Promise((end) => this.#stopped.signal.addEventListener("abort", end));
+    navigator.locks.request(`${this.#name}/${this.#page}`, () => {
+      if (this.#stopped.signal.aborted) return undefined;
+      this.#holdsPageLock = true;
+      this.#send({ kind: "hello" });
+      this.#sendWanted();
+      return gone;
+    });
+  }
+
+  /** @param {Member} member */
   add(member) {
     this.#members.add(member);
-    this.wish();
-    if (this.lead.open) member.place(this.lead);
+    this.updateWanted();
+    if (this.leader.open) member.onLeader(this.leader);
   }
 
+  /** @param {Member} member */
   remove(member) {
     this.#members.delete(member);
-    this.wish();
+    this.updateWanted();
     if (!this.#members.size) this.#stop();
   }
 
   #stop() {
     hubs.delete(this.#name);
-    this.#election.stop();
-    this.#over.abort();
+    this.#election?.stop();
+    this.#stopped.abort();
     this.#bus.close();
   }
 
-  /** Waits for one of so many places that all pages have together; it is free again when `signal` is aborted. */
-  async stepAside(places, signal) {
-    for (let n = 0; n < places; n += 1) if (await this.#occupy(n, { ifAvailable: true }, signal)) return;
-    await this.#occupy(Math.floor(places * Math.random()), { signal }, signal);
+  /**
+   * Waits for one of `count` permits that all pages share. The permit is free again when `signal` is aborted.
+   * @param {number} count @param {AbortSignal} signal
+   */
+  async acquirePermit(count, signal) {
+    for (let n = 0; n < count; n += 1) if (await this.#lockPermit(n, { ifAvailable: true }, signal)) return;
+    await this.#lockPermit(Math.floor(count * Math.random()), { signal }, signal);
   }
 
-  #occupy(place, options, signal) {
-    return new Promise((answer) => {
-      const hold = (lock) => {
-        answer(lock !== null);
-        return lock && !signal.aborted && new Promise((end) => signal.addEventListener("abort", end));
+  /**
+   * @param {number} n @param {LockOptions} options @param {AbortSignal} signal
+   * @returns {Promise<boolean>}
+   */
+  #lockPermit(n, options, signal) {
+    return new Promise((resolve) => {
+      const hold = (/** @type {Lock | null} */ lock) => {
+        resolve(lock !== null);
+        if (!lock || signal.aborted) return undefined;
+        return new Promise((end) => signal.addEventListener("abort", end));
       };
-      navigator.locks.request(`${this.#name}/alone/${place}`, options, hold).catch(() => answer(false));
+      navigator.locks.request(`${this.#name}/own/${n}`, options, hold).catch(() => resolve(false));
     });
   }
 
   // -- between pages
 
-  #tell(message) {
-    this.#bus.postMessage({ page: this.#page, term: this.lead.term, ...message });
+  /**
+   * @param {Content} content
+   * @returns {TabMessage}
+   */
+  #send(content) {
+    const message = /** @type {TabMessage} */ ({ page: this.#page, term: this.leader.term, ...content });
+    this.#bus.postMessage(message);
+    return message;
   }
 
-  #hear(message) {
-    const { kind, page } = message;
-    if (kind === "wish") this.#note(page, message.channels);
+  /** Sends to the other pages, and handles the message in this page too, in the same order. @param {Content} content */
+  #sendToAll(content) {
+    this.#onMessage(this.#send(content));
+  }
+
+  /** @param {TabMessage} message */
+  #onMessage(message) {
+    const { kind, page, term } = message;
+    if (kind === "wanted") this.#noteWanted(page, message.channels);
     else if (kind === "hello") this.#greet();
-    else if (kind === "ask") this.#client && this.#tell({ kind: "here" });
-    else if (kind === "lead" && message.term >= this.lead.term) this.#follow(message);
-    else if (message.term === this.lead.term && page === this.lead.page) this.#obey(message);
+    else if (kind === "ask") this.#answer();
+    else if (kind === "leader" && term >= this.leader.term) this.#onLeader(message);
+    else if (term === this.leader.term && page === this.leader.page) this.#onLeaderMessage(message);
   }
 
   #greet() {
-    this.#tellWish();
-    if (this.#client) this.#tell({ kind: "lead", ...this.lead });
+    this.#sendWanted();
+    if (this.#connection) this.#send({ kind: "leader", ...this.leader });
   }
 
-  #follow(lead) {
-    this.#election?.heard();
-    if (lead.page !== this.#page) this.#stepDown();
-    if (lead.taken) this.#election?.taken();
-    this.lead = { ...lead, taken: false };
-    if (!lead.open) return;
-    this.#position = lead.at;
-    for (const member of [...this.#members]) member.place(lead);
+  #answer() {
+    if (this.#connection) this.#send({ kind: "here" });
   }
 
-  #obey(message) {
-    this.#election?.heard();
-    const { kind } = message;
-    if (kind === "event") {
-      if (message.id) this.#position = this.lead.at = message.id;
-      for (const member of [...this.#members]) member.hear(message);
-    } else if (kind === "waiting") {
-      for (const member of [...this.#members]) member.wait(message.detail);
-    } else if (kind === "refused") {
-      for (const member of [...this.#members]) member.refuse(message.told);
+  /** @param {TabMessage & { kind: "leader" }} message */
+  #onLeader({ kind: _, stolen, ...leader }) {
+    this.#election?.noteLeader();
+    if (leader.page !== this.#page) this.#closeConnection();
+    if (stolen) this.#election?.noteSteal();
+    this.leader = leader;
+    if (!leader.open) return;
+    this.#cursor = leader.cursor;
+    for (const member of [...this.#members]) member.onLeader(leader);
+  }
+
+  /** @param {TabMessage} message */
+  #onLeaderMessage(message) {
+    this.#election?.noteLeader();
+    const members = [...this.#members];
+    if (message.kind === "event") {
+      if (message.id) this.#cursor = this.leader.cursor = message.id;
+      for (const member of members) member.onMessage(message);
+    } else if (message.kind === "waiting") {
+      for (const member of members) member.onWaiting(message.detail);
+    } else if (message.kind === "refused") {
+      for (const member of members) member.onRefusal(message.refusal);
     }
   }
 
-  /** Tells all pages what this one listens to. */
-  wish() {
-    const channels = [...new Set([...this.#members].flatMap((member) => [...member.channels]))];
-    this.#wishes.set(this.#page, channels);
-    this.#tellWish();
-    this.#adapt();
+  /** Collects the channels of this page's members and sends them to all pages. */
+  updateWanted() {
+    const channels = new Set([...this.#members].flatMap((member) => [...member.channels]));
+    this.#wanted.set(this.#page, [...channels]);
+    this.#sendWanted();
+    this.#connection?.adapt();
   }
 
-  #tellWish() {
-    if (this.#alive) this.#tell({ kind: "wish", channels: this.#wishes.get(this.#page) ?? [] });
+  #sendWanted() {
+    if (this.#holdsPageLock) this.#send({ kind: "wanted", channels: this.#wanted.get(this.#page) ?? [] });
   }
 
-  #note(page, channels) {
-    const known = this.#wishes.has(page);
-    this.#wishes.set(page, channels);
-    if (!known && this.#client) this.#outlive(page);
-    this.#adapt();
+  /** @param {string} page @param {string[]} channels */
+  #noteWanted(page, channels) {
+    const known = this.#wanted.has(page);
+    this.#wanted.set(page, channels);
+    if (!known && this.#connection) this.#forgetWhenGone(page);
+    this.#connection?.adapt();
   }
 
-  /** Forgets a page when it has gone, however it went. */
-  #outlive(page) {
+  /** Waits for the lock of a page, which the browser releases however the page goes. @param {string} page */
+  #forgetWhenGone(page) {
     const forget = () => {
-      this.#wishes.delete(page);
-      this.#adapt();
+      this.#wanted.delete(page);
+      this.#connection?.adapt();
     };
-    navigator.locks.request(`${this.#name}/${page}`, { signal: this.#over.signal }, forget).catch(() => {});
+    navigator.locks.request(`${this.#name}/${page}`, { signal: this.#stopped.signal }, forget).catch(() => {});
   }
 
   // -- the leader
 
-  #union() {
-    return new Set([...this.#wishes.values()].flat());
-  }
-
-  #takeOver(taken) {
+  /** @param {boolean} stolen */
+  #becomeLeader(stolen) {
     const [first] = this.#members;
-    const asked = this.#position || first?.last || "";
-    const { term } = this.lead;
-    this.lead = { page: this.#page, term: term + 1, open: false, channels: [], at: asked };
-    this.#say({ kind: "lead", ...this.lead, taken });
-    for (const page of this.#wishes.keys()) if (page !== this.#page) this.#outlive(page);
-    this.#connect(asked);
+    const cursor = this.#cursor || first?.cursor || "";
+    const term = this.leader.term + 1;
+    this.leader = { page: this.#page, term, open: false, channels: [], cursor };
+    this.#sendToAll({ kind: "leader", ...this.leader, stolen });
+    for (const page of this.#wanted.keys()) if (page !== this.#page) this.#forgetWhenGone(page);
+    this.#connect(cursor);
   }
 
-  #connect(lastEventId) {
-    const url = new URL(this.#base);
-    url.searchParams.set("tagged", "1");
-    const channels = [...this.#union()];
-    const own = { tabs: false, batch: 0, transport: "fetch", channels, lastEventId, page: false, remember: false };
-    const client = (this.#client = new PushClient(url, { ...this.#options, ...own }));
-    let asked = lastEventId;
-    client.on("*", (message) => {
-      if (this.#client !== client) return;
-      const { type, data, lastEventId: id, channels } = message;
-      if (type === "sse.open") {
-        const { connection, heartbeat, resumed } = data;
-        const at = asked || id;
-        this.#lead({ open: true, channels: client.channels, at, connection, heartbeat, resumed });
-      } else if (type !== "sse.close") {
-        asked = id || asked;
-        this.#say({ kind: "event", type, text: JSON.stringify(data), id, channels });
-      }
-      asked ||= id;
-    });
-    client.addEventListener("statechange", ({ detail }) => {
-      if (this.#client !== client) return;
-      if (detail.state === "waiting") this.#say({ kind: "waiting", detail });
-      if (detail.state === "closed") this.#refused(detail);
+  /** @param {string} cursor */
+  #connect(cursor) {
+    this.#connection = new SharedConnection(this.#base, this.#options, cursor, {
+      wanted: () => new Set([...this.#wanted.values()].flat()),
+      onOpen: (opening) => this.#sendToAll({ kind: "leader", ...this.leader, ...opening, open: true }),
+      onEvent: (event) => this.#sendToAll({ kind: "event", ...event }),
+      onWaiting: (detail) => this.#sendToAll({ kind: "waiting", detail }),
+      onClosed: (detail) => this.#onClosed(detail),
     });
   }
 
-  #lead(news) {
-    this.lead = { ...this.lead, ...news };
-    this.#say({ kind: "lead", ...this.lead });
+  /**
+   * The server refused the connection. When it refused one channel only, the leader connects again: the members that
+   * wanted this channel have gone by then.
+   * @param {StateChange} detail
+   */
+  #onClosed({ status, reason, error }) {
+    const details = error && "details" in error ? error.details : undefined;
+    const channel = status === 403 ? /** @type {string | undefined} */ (details?.channel) : undefined;
+    const cursor = this.#cursor;
+    this.#closeConnection();
+    this.#sendToAll({ kind: "refused", refusal: { channel, status, reason, error } });
+    if (channel && this.#members.size) setTimeout(() => this.#mayConnect() && this.#connect(cursor), GATHER.join);
   }
 
-  /** To the other pages, and to this one in the same order. */
-  #say(message) {
-    const full = { page: this.#page, term: this.lead.term, ...message };
-    this.#bus.postMessage(full);
-    this.#hear(full);
+  #mayConnect() {
+    return this.leader.page === this.#page && !this.#connection && !this.#stopped.signal.aborted;
   }
 
-  #refused({ status, reason, error }) {
-    const channel = status === 403 ? error?.details?.channel : undefined;
-    const position = this.#position;
-    this.#client = null;
-    this.#say({ kind: "refused", told: { channel, status, reason, error } });
-    if (channel && this.#members.size) setTimeout(() => this.#leads() && this.#connect(position), GATHER.join);
-  }
-
-  #leads() {
-    return this.lead.page === this.#page && !this.#client && !this.#over.signal.aborted;
-  }
-
-  #stepDown() {
-    clearTimeout(this.#timers.join);
-    clearTimeout(this.#timers.leave);
-    this.#timers = {}; // a page that leads again makes new ones
-    const client = this.#client;
-    this.#client = null;
-    client?.close();
-  }
-
-  /** Makes the connection carry what the pages want. */
-  #adapt() {
-    const client = this.#client;
-    if (!client) return;
-    const wanted = this.#union();
-    const change = (when, names, how) => {
-      if (names.length) this.#timers[when] ??= setTimeout(() => ((this.#timers[when] = undefined), how()), GATHER[when]);
-    };
-    const missing = () => [...this.#union()].filter((name) => !client.channels.includes(name));
-    const spare = () => client.channels.filter((name) => !this.#union().has(name));
-    change("join", missing(), () => client.join(...missing()));
-    change("leave", wanted.size ? spare() : [], () => client.leave(...spare()));
+  #closeConnection() {
+    const connection = this.#connection;
+    this.#connection = null;
+    connection?.close();
   }
 }

@@ -1,158 +1,179 @@
-/** A connection that all tabs of a browser share: a *member* of the page's hub, or one of its own where sharing
- * cannot work. */
+// @ts-check
+/**
+ * A source that shares one connection with all tabs of the browser: a *member* of the page's hub. While it cannot
+ * share, it has a connection of its own.
+ * @import { Ending, RawEvent, Sink, Source, SourceOptions } from "../sources/source.js"
+ * @import { Leader, Member, TabRefusal } from "./messages.js"
+ */
 
-import { reached } from "./cursor.js";
 import { FetchSource } from "../sources/fetch.js";
+import { reached } from "./cursor.js";
 import { TabHub } from "./hub.js";
 
-/** Ms until a stream that has no place in the shared connection opens its own for the time being. */
-const PATIENCE = 2000;
+/** Milliseconds to wait for the shared connection before the source opens its own. */
+const MAX_WAIT = 2000;
 
-/** How many such connections all tabs together have at a time. A browser opens six to a server: were all of them
- * taken, the shared one could not be renewed, and none of these would ever be given up. */
-const ALONE = 3;
+/**
+ * Limit on the own connections of all tabs together. A browser opens six connections to a server. If the tabs' own
+ * took all six, the leader could not connect, and no tab could ever give its own up.
+ */
+const MAX_OWN = 3;
 
+/**
+ * @implements {Source}
+ * @implements {Member}
+ */
 export class TabSource {
   #url;
-  #request;
+  #options;
   #sink;
+  /** @type {TabHub | null} */
   #hub = null;
-  #alone = null; // ends a connection of this stream alone, or the wait for one
+  /** @type {AbortController | null} Ends the own connection, or the wait for one. */
+  #own = null;
   #shared = false;
-  #opened = false; // whether the client was told that its stream is open
-  #waits = false; // the shared connection is being renewed
-  #last; // the cursor up to which this stream has had everything
-  #timer = 0;
+  #opened = false; // whether the client has had its `sse.open`
+  #leaderWaits = false; // the shared connection is between two attempts
+  #cursor;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
 
-  constructor(url, request, sink) {
+  /** @param {string} url @param {SourceOptions} options @param {Sink} sink */
+  constructor(url, options, sink) {
     this.#url = new URL(url);
-    this.#request = request;
+    this.#options = options;
     this.#sink = sink;
     const query = this.#url.searchParams;
     this.channels = new Set((query.get("channels") ?? "sse").split(","));
-    this.#last = query.get("last_event_id") ?? "";
+    this.#cursor = query.get("last_event_id") ?? "";
     if (!navigator.locks || !globalThis.BroadcastChannel) {
-      this.#goAlone();
+      this.#openOwn();
       return;
     }
-    this.#timer = setTimeout(() => this.#goAlone(), PATIENCE);
-    this.#hub = TabHub.of(this.#url, request);
+    this.#timer = setTimeout(() => this.#openOwn(), MAX_WAIT);
+    this.#hub = TabHub.of(this.#url, options);
     this.#hub.add(this);
   }
 
-  /** The cursor of this stream; "" before it has one. */
-  get last() {
-    return this.#last;
+  /** The cursor up to which this stream has had every event; "" before it has one. */
+  get cursor() {
+    return this.#cursor;
   }
 
   close() {
     clearTimeout(this.#timer);
-    this.#alone?.abort();
+    this.#own?.abort();
     this.#hub?.remove(this);
   }
 
-  /** Changes what it listens to; what is new begins when the shared connection carries it. */
+  /**
+   * Changes the channels. Events of a new channel arrive once the shared connection carries it.
+   * @param {Set<string>} channels
+   */
   change(channels) {
     if (!this.#shared) return false;
     this.channels = new Set(channels);
-    this.#hub.wish();
+    this.#hub?.updateWanted();
     return true;
   }
 
-  // -- what the hub tells
+  // -- called by the hub
 
-  /** The shared connection stands, and carries `lead.channels` from the cursor `lead.at` on. */
-  place(lead) {
-    const carried = [...this.channels].every((name) => lead.channels.includes(name));
-    const exact = !this.#last || reached(this.#last, lead.at);
-    if (exact && carried) {
-      if (!this.#shared) this.#share(lead);
-      else if (this.#waits) this.#open(lead, lead.resumed);
-    } else if (!exact) {
-      this.#goAlone();
-    }
+  /** @param {Leader} leader */
+  onLeader(leader) {
+    const upToDate = !this.#cursor || reached(this.#cursor, leader.cursor);
+    const carried = [...this.channels].every((name) => leader.channels.includes(name));
+    if (!upToDate) this.#openOwn();
+    else if (carried && !this.#shared) this.#share(leader);
+    else if (carried && this.#leaderWaits) this.#reportOpen(leader, leader.resumed === true);
   }
 
-  /** A message of the shared connection; events name their channels. */
-  hear({ type, text, id, channels }) {
+  /** @param {RawEvent} event An event of the shared connection; it names its channels. */
+  onMessage({ type, data, id, channels }) {
     if (!this.#shared) return;
-    if (channels && !channels.includes("*") && !channels.some((name) => this.channels.has(name))) {
-      if (id && !reached(this.#last, id)) this.#last = id;
-      return;
-    }
-    const known = id && reached(this.#last, id);
+    const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
+    if (id && !known) this.#cursor = id;
+    if (channels && !channels.includes("*") && !channels.some((name) => this.channels.has(name))) return;
     if (known && type !== "sse.heartbeat") return;
-    if (id && !known) this.#last = id;
-    if (type === "sse.reset") text = this.#mine(text);
-    if (text) this.#sink.event(type, text, this.#last, channels);
+    const own = type === "sse.reset" ? this.#ownReset(data) : data;
+    if (own) this.#sink.event({ type, data: own, id: this.#cursor, channels });
   }
 
-  /** The shared connection is between two connections. */
-  wait(detail) {
+  /** @param {Ending} detail */
+  onWaiting(detail) {
     if (!this.#shared) return;
-    this.#waits = true;
+    this.#leaderWaits = true;
     this.#opened = false;
     this.#sink.state("waiting", detail);
   }
 
-  /** The server wants none of it, for one of this stream's channels or for all. */
-  refuse({ channel, ...told }) {
-    if (this.#alone || (channel && !this.channels.has(channel))) return;
-    if (told.status) this.#sink.fail(told);
-    else this.#sink.event("sse.close", JSON.stringify({ reason: told.reason, reconnect: false }), this.#last);
+  /** @param {TabRefusal} refusal It concerns this stream if it names one of its channels, or none. */
+  onRefusal({ channel, ...ending }) {
+    if (this.#own || (channel && !this.channels.has(channel))) return;
+    if (ending.status) this.#sink.fail(ending);
+    else this.#emit("sse.close", { reason: ending.reason, reconnect: false });
   }
 
-  // -- shared or alone
+  // -- shared or own connection
 
-  #share(lead) {
+  /** @param {Leader} leader */
+  #share(leader) {
     clearTimeout(this.#timer);
-    this.#alone?.abort();
-    this.#alone = null;
+    this.#own?.abort();
+    this.#own = null;
     this.#shared = true;
     if (this.#opened) return;
-    const resumed = this.#last !== "";
-    this.#last ||= lead.at;
-    this.#open(lead, resumed);
+    const resumed = this.#cursor !== "";
+    this.#cursor ||= leader.cursor;
+    this.#reportOpen(leader, resumed);
   }
 
-  #open({ connection, heartbeat }, resumed) {
-    this.#waits = false;
+  /** @param {Leader} leader @param {boolean} resumed */
+  #reportOpen({ connection, heartbeat }, resumed) {
+    this.#leaderWaits = false;
     this.#opened = true;
-    const opening = { connection, channels: [...this.channels], resumed, heartbeat };
-    this.#sink.event("sse.open", JSON.stringify(opening), this.#last);
+    this.#emit("sse.open", { connection, channels: [...this.channels], resumed, heartbeat });
   }
 
-  async #goAlone() {
+  /** @param {string} type @param {object} data */
+  #emit(type, data) {
+    this.#sink.event({ type, data: JSON.stringify(data), id: this.#cursor });
+  }
+
+  async #openOwn() {
     clearTimeout(this.#timer);
-    if (this.#alone) return;
-    this.#shared = this.#waits = false;
-    const alone = (this.#alone = new AbortController());
-    await this.#hub?.stepAside(ALONE, alone.signal);
-    if (alone.signal.aborted) return;
+    if (this.#own) return;
+    this.#shared = this.#leaderWaits = false;
+    const own = (this.#own = new AbortController());
+    await this.#hub?.acquirePermit(MAX_OWN, own.signal);
+    if (own.signal.aborted) return;
     const query = this.#url.searchParams;
-    if (this.#last) query.set("last_event_id", this.#last);
-    const own = new FetchSource(this.#url.href, this.#request, {
+    if (this.#cursor) query.set("last_event_id", this.#cursor);
+    const source = new FetchSource(this.#url.href, this.#options, {
       ...this.#sink,
-      fail: (told) => alone.signal.aborted || this.#sink.fail(told), // one that was closed has not failed
-      event: (type, text, id, channels) => {
-        if (alone.signal.aborted) return;
-        if (id) this.#last = id;
-        this.#opened ||= type === "sse.open";
-        this.#sink.event(type, text, id, channels);
-        this.#returnToOthers();
+      fail: (ending) => {
+        if (!own.signal.aborted) this.#sink.fail(ending); // a connection given up has not failed
+      },
+      event: (event) => {
+        if (!own.signal.aborted) this.#onOwnEvent(event);
       },
     });
-    alone.signal.addEventListener("abort", () => own.close());
+    own.signal.addEventListener("abort", () => source.close());
   }
 
-  /** Once it knows as much as the shared connection has told, all that follows comes there. */
-  #returnToOthers() {
-    const lead = this.#hub?.lead;
-    if (this.#alone && lead?.open) this.place(lead);
+  /** Shares as soon as this stream has had every event that the shared connection has brought. @param {RawEvent} event */
+  #onOwnEvent(event) {
+    if (event.id) this.#cursor = event.id;
+    this.#opened ||= event.type === "sse.open";
+    this.#sink.event(event);
+    const leader = this.#hub?.leader;
+    if (this.#own && leader?.open) this.onLeader(leader);
   }
 
-  #mine(text) {
-    const reset = JSON.parse(text);
+  /** The data of a reset with this stream's channels only; "" when it concerns none of them. @param {string} data */
+  #ownReset(data) {
+    /** @type {{ channels: string[] }} */
+    const reset = JSON.parse(data);
     const all = reset.channels.includes("*");
     const channels = all ? [...this.channels] : reset.channels.filter((name) => this.channels.has(name));
     return channels.length ? JSON.stringify({ ...reset, channels }) : "";

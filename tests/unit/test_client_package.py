@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ CLIENT = ROOT / "flask_sse_push" / "static"
 JS = ROOT / "tests" / "js"
 #: Bytes of the core after gzip, comments and all, as a server with compression sends it.
 MAX_CORE = 5000
+MAX_LINES = 350
 
 
 def installed(name: str) -> str:
@@ -58,12 +60,36 @@ def test_the_core_is_small_and_the_readme_says_how_small() -> None:
     assert float(told) == round(core_size() / 1000, 1)
 
 
-def test_the_declarations_hold() -> None:
-    command = [installed("tsc"), "-p", str(JS)]
+def tsc(*arguments: str) -> str:
+    """Runs TypeScript over the client and `tests/js/types.ts`; returns its output."""
+    command = [installed("tsc"), "-p", str(JS), *arguments]
     checked = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400
     )
     assert checked.returncode == 0, checked.stdout
+    return checked.stdout
+
+
+def test_types_and_declarations_hold_in_every_module() -> None:
+    tsc()
+    checked = {os.path.relpath(line, CLIENT) for line in tsc("--listFilesOnly").splitlines()}
+    assert checked.issuperset([*modules(".js"), *modules(".d.ts")])
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_is_type_checked_in_editors_too_and_is_not_long(name: str) -> None:
+    lines = (CLIENT / name).read_text().splitlines()
+    assert lines[0] == "// @ts-check"
+    assert len(lines) <= MAX_LINES
+    assert not [line for line in lines if re.search(r"@ts-(ignore|nocheck|expect-error)", line)]
+
+
+@pytest.mark.parametrize("path", sorted((JS / "unit").glob("*.test.mjs")), ids=lambda path: path.name)
+def test_a_module_alone_in_node(path: Path) -> None:
+    command = [need("node"), "--test", str(path)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"^(#|ℹ) pass [1-9]", run.stdout, re.MULTILINE)
 
 
 def test_npm_packs_all_of_it() -> None:

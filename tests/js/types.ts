@@ -1,4 +1,4 @@
-/** What the declarations allow and what they do not; checked by tsc, never run. */
+/** Uses the client as an app would, rightly and wrongly. tsc checks this file; nothing runs it. */
 
 import { inject } from "@angular/core";
 import { ref } from "vue";

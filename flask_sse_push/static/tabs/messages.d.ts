@@ -29,7 +29,7 @@ export type TabMessage = { page: string; term: number } & (
   | { kind: "wanted"; channels: string[] } // the channels that the page listens to
   | { kind: "ask" } // the leader must answer
   | { kind: "here" } // its answer
-  | ({ kind: "leader"; page: string; stolen?: boolean } & Leader) // there is a new leader, or its connection has changed
+  | ({ kind: "leader"; page: string; stolen?: boolean } & Leader) // a new leader, or a change of its connection
   | ({ kind: "event" } & RawEvent)
   | { kind: "waiting"; detail: Ending } // the leader's connection is between two attempts
   | { kind: "refused"; refusal: TabRefusal }

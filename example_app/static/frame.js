@@ -1,5 +1,6 @@
-/** On a phone the pages' names are a strip to scroll: the current one comes into sight. */
+// @ts-check
+/** On a phone, the names of the pages are a strip that scrolls. This script scrolls it to the current page. */
 
-const strip = document.querySelector(".bar nav");
-const current = strip.querySelector("[aria-current]");
+const strip = /** @type {HTMLElement} */ (document.querySelector(".bar nav"));
+const current = /** @type {HTMLElement | null} */ (strip.querySelector("[aria-current]"));
 if (current) strip.scrollLeft = current.offsetLeft - strip.offsetLeft - (strip.clientWidth - current.clientWidth) / 2;

@@ -1,18 +1,30 @@
-/** What every page with a stream shows of it: whether it is live, has resumed, or waits. */
+// @ts-check
+/**
+ * Shows on every page with a stream whether the stream is live, has resumed, or waits.
+ * @import { PushClient } from "../../flask_sse_push/static/push-client.js"
+ */
+
+/** @type {Record<string, string>} */
+const REASONS = {
+  lost: "the connection was lost",
+  refused: "the server refused the stream",
+  silent: "nothing came for too long",
+  drain: "the server is restarting and said goodbye",
+};
 
 /**
- * Keeps an element's text and `data-state` at the state of a stream, and tells each step.
- * @param {EventTarget} client A PushClient.
- * @param {HTMLElement} element With role="status", so that it is read out.
- * @param {(text: string) => void} tell Gets a sentence for each thing that happened.
+ * Writes the state of a stream into an element's text and `data-state`, and tells each step.
+ * @param {PushClient} client
+ * @param {HTMLElement} element With role="status", so that screen readers read it out.
+ * @param {(text: string) => void} tell Gets a sentence for each thing that happens.
  */
 export function showState(client, element, tell) {
-  const show = (state, text) => {
+  const show = (/** @type {string} */ state, /** @type {string} */ text) => {
     element.dataset.state = state;
     element.textContent = text;
   };
 
-  client.addEventListener("statechange", ({ detail: { state, reason, delay } }) => {
+  client.addEventListener("statechange", ({ detail: { state, reason = "", delay = 0 } }) => {
     if (state === "connecting") show(state, "Connecting…");
     if (state === "closed") show(state, "Closed");
     if (state === "waiting") {
@@ -32,31 +44,24 @@ export function showState(client, element, tell) {
   client.on("sse.error", ({ data }) => tell(`error ${data.code}: ${data.message}`));
 }
 
-const REASONS = {
-  lost: "the connection was lost",
-  refused: "the server refused the stream",
-  silent: "nothing came for too long",
-  drain: "the server is restarting and said goodbye",
-};
-
-/** Why a stream is over that nobody may have any more. */
+/** Reasons in `sse.close` after which the user may not have the stream any more. */
 const ENDED = ["logout", "revoked"];
 
-/** The tab that signs out is on its way already: a reload would stop it. */
+/** Whether the page is being left. The tab that signs out is already loading another page; a reload would stop it. */
 let leaving = false;
 addEventListener("beforeunload", () => {
   leaving = true;
 });
 
 /**
- * A stream is refused when the session has ended, and ended at once by a logout in another tab: then the page
- * is asked for anew, with what is left to it.
- * @param {EventTarget} client A PushClient.
- * @param {string} whoami Where the app tells who is signed in.
+ * Reloads the page when the user has signed out. The server then refuses the stream; after a logout in another tab
+ * it ends the stream at once.
+ * @param {PushClient} client
+ * @param {string} whoami Address at which the app says who is signed in.
  */
 export function reloadWhenSignedOut(client, whoami) {
   client.addEventListener("statechange", async ({ detail }) => {
-    if (ENDED.includes(detail.reason) && !leaving) location.reload();
+    if (ENDED.includes(detail.reason ?? "") && !leaving) location.reload();
     if (detail.reason !== "refused") return;
     const answer = await fetch(whoami).catch(() => null); // the server may be down just now
     if (answer?.ok && (await answer.json()).user === null) location.reload();

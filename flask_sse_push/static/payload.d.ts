@@ -1,11 +1,11 @@
-/** Bytes of text that an envelope may hold unless told otherwise. */
+/** Limit on the bytes of text in an envelope, unless `maxBytes` is given. */
 export const MAX_TEXT: number;
 
-/** An envelope is broken, or holds too much. */
+/** An envelope is broken or holds too much text. */
 export class PayloadError extends Error {}
 
-/** Whether a value bears the mark of an envelope. */
+/** Whether a value is an envelope: a compressed payload. */
 export function isEnvelope(value: unknown): boolean;
 
-/** What was packed into an envelope; any other value as it is. Rejects with PayloadError. */
+/** Returns the content of an envelope; returns any other value as it is. Rejects with PayloadError. */
 export function decompress(value: unknown, maxBytes?: number): Promise<unknown>;

@@ -1,14 +1,15 @@
-/** Compressed payloads: an envelope with gzip in base64 in place of an event's text, see docs/protocol.md. */
+// @ts-check
+/** Compressed payloads: an envelope holds an event's text as gzip in base64. docs/protocol.md describes the format. */
 
-/** Bytes of text that an envelope may hold: a bomb is given up there. */
+/** Limit on the bytes of text in an envelope; unpacking stops there, so that a bomb cannot fill the memory. */
 export const MAX_TEXT = 10_000_000;
 
-/** An envelope is broken, or holds too much. */
+/** An envelope is broken or holds too much text. */
 export class PayloadError extends Error {
   name = "PayloadError";
 }
 
-/** Whether a value bears the mark of an envelope. */
+/** Whether a value is an envelope. @param {any} value @returns {value is { data: unknown }} */
 export function isEnvelope(value) {
   return (
     value?.compressed === true &&
@@ -19,21 +20,9 @@ export function isEnvelope(value) {
 }
 
 /**
- * Puts the content of an envelope in the place of a message's `data`; when that cannot be had, the message is
- * `broken`. A message without an envelope stays as it is.
- */
-export async function unpack(message, maxBytes) {
-  if (!isEnvelope(message.data)) return;
-  try {
-    message.data = await decompress(message.data, maxBytes);
-  } catch (error) {
-    message.broken = error;
-  }
-}
-
-/**
- * What was packed into an envelope; any other value as it is.
- * @throws {PayloadError} when the envelope is broken or holds more than `maxBytes` of text.
+ * Returns the content of an envelope; returns any other value as it is.
+ * @type {typeof import("./payload.js").decompress}
+ * @throws {PayloadError} The envelope is broken or holds more than `maxBytes` of text.
  */
 export async function decompress(value, maxBytes = MAX_TEXT) {
   if (!isEnvelope(value)) return value;
@@ -41,10 +30,11 @@ export async function decompress(value, maxBytes = MAX_TEXT) {
   try {
     return JSON.parse(text);
   } catch {
-    return text; // what was published was a string
+    return text; // the app published a string
   }
 }
 
+/** @param {unknown} base64 @param {number} maxBytes */
 async function inflate(base64, maxBytes) {
   try {
     const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -61,10 +51,12 @@ async function inflate(base64, maxBytes) {
       text += decoder.decode(value, { stream: true });
     }
   } catch (error) {
-    throw error instanceof PayloadError ? error : new PayloadError(`it cannot be read: ${error.message}`);
+    if (error instanceof PayloadError) throw error;
+    throw new PayloadError(`it cannot be read: ${/** @type {Error} */ (error).message}`);
   }
 }
 
+/** @param {unknown} base64 */
 function bytesOf(base64) {
   if (typeof base64 !== "string") throw new PayloadError(`its data is ${typeof base64}, must be a string of base64`);
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));

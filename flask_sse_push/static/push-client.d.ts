@@ -1,5 +1,5 @@
 /**
- * Server-Sent Events that come back by themselves and miss nothing.
+ * A client for Server-Sent Events that reconnects by itself and misses no event.
  *
  *     import { PushClient } from "/stream/client/push-client.js";
  *     const client = new PushClient("/stream?channels=news,user:7");
@@ -8,18 +8,21 @@
  *     client.addEventListener("statechange", ({ detail }) => showState(detail.state));
  */
 
-/** "waiting" is between two attempts, or while the page wants no connection; "closed" is for good. */
+/**
+ * "waiting": between two attempts to connect, or while the page needs no connection, for example because it is
+ * hidden. "closed": for good.
+ */
 export type State = "connecting" | "open" | "waiting" | "closed";
 
 /** What a handler gets. */
 export interface Message<Data = any> {
-  /** "message" for untyped events. */
+  /** "message" for events without a type. */
   type: string;
-  /** Parsed when it is JSON, else the text as it came; unpacked when it came compressed. */
+  /** Parsed if it is JSON, else the text. Compressed data is unpacked. */
   data: Data;
   /** The cursor of this event. */
   lastEventId: string;
-  /** Those of the event's channels that are listened to; with `tabs` only. */
+  /** The channels of this event that the client listens to. Only with the option `tabs`. */
   channels?: string[];
 }
 
@@ -28,20 +31,20 @@ export type Handler<Data = any> = (message: Message<Data>) => void;
 /** The protocol's own events. */
 export interface ProtocolEvents {
   "sse.open": { connection: string; channels: string[]; resumed: boolean; heartbeat: number };
-  /** Events of these channels were lost for good: fetch their state anew. */
+  /** Events of these channels are lost for good. Fetch the state of these channels again. */
   "sse.reset": { channels: string[]; reason: string };
   /** The stream has changed its channels. */
   "sse.channels": { channels: string[]; joined: string[]; left: string[] };
-  /** What joined channels had before; `data` is text. */
+  /** Events that joined channels had before the stream joined; `data` is text. */
   "sse.missed": { channels: string[]; events: { type: string; data: string; id: string }[]; cursor: string };
-  /** Users who came into a channel and went, and how many there are now. */
+  /** Users who came into a channel and who left it, and how many are there now. */
   "sse.presence": { channel: string; join: string[]; leave: string[]; count: number };
   "sse.heartbeat": Record<string, never>;
   "sse.close": { reason: string; reconnect: boolean; retry?: number };
   "sse.error": ServerError;
 }
 
-/** The body of a refusal, and what `sse.error` carries. */
+/** The body of a refusal, and the data of `sse.error`. */
 export interface ServerError {
   code: number;
   name: string;
@@ -54,14 +57,14 @@ export interface ServerError {
 /** What went wrong: the `detail` of an "error" event. */
 export interface Failure {
   /**
-   * "lost": the network failed, or a module could not be loaded. "refused": the server answered something else than
-   * a stream. "silent": nothing came for 2.5 heartbeats. "too large": an event was bigger than `maxEvent`.
-   * "payload": a compressed event was broken or too big; it was left out. "overflow": too many events waited.
+   * "lost": the network failed, or a module could not be loaded. "refused": the server's answer was not a stream.
+   * "silent": nothing arrived for 2.5 heartbeats. "too large": an event was larger than `maxEvent`. "payload": a
+   * compressed event was broken or too large; the client skipped it. "overflow": too many events waited.
    */
   reason: "lost" | "refused" | "silent" | "too large" | "payload" | "overflow";
   /** The HTTP status of a refusal. */
   status?: number;
-  /** The body of our own refusals, else what was thrown. */
+  /** The body of the server's own refusals, else the error that was thrown. */
   error?: ServerError | Error;
   lastEventId?: string;
 }
@@ -70,11 +73,11 @@ export interface Failure {
 export interface StateChange {
   state: State;
   /**
-   * Why it waits or has closed: of `Failure`, what the server gave in `sse.close`, "retries" after too many
-   * failures, or what the page is: "offline", "hidden", "left", "frozen".
+   * Why the client waits or has closed: a reason of `Failure`, the reason in `sse.close`, "retries" after too many
+   * failures, or the state of the page: "offline", "hidden", "left", "frozen".
    */
   reason?: string;
-  /** Ms until the next attempt. */
+  /** Milliseconds until the next attempt. */
   delay?: number;
   status?: number;
   error?: ServerError | Error;
@@ -82,9 +85,9 @@ export interface StateChange {
 
 export interface Stats {
   state: State;
-  /** Events since the beginning, the protocol's own included. */
+  /** Events since the beginning, including the protocol's own. */
   received: number;
-  /** Characters of their data. */
+  /** Characters in the data of these events. */
   bytes: number;
   connects: number;
   reconnects: number;
@@ -95,39 +98,45 @@ export interface Stats {
 type OrFunction<Value> = Value | (() => Value | Promise<Value>);
 
 export interface Options {
-  /** Channels beside those in the address. */
+  /** Channels in addition to those in the address. */
   channels?: Iterable<string>;
-  /** The cursor to begin after, say of `{{ sse.cursor() }}`; "earliest" asks for all kept history. */
+  /** The cursor to begin after, for example from `{{ sse.cursor() }}`; "earliest" asks for the whole history. */
   lastEventId?: string;
-  /** Keep the cursor in sessionStorage, and go on from it after the page was loaded again. Default: false. */
+  /** Keep the cursor in sessionStorage and continue after it when the page is loaded again. Default: false. */
   remember?: boolean;
   /** Send cookies to another origin too. Default: false. */
   withCredentials?: boolean;
-  /** Upper bound of the first random delay, in ms. Default: 1000. */
+  /** Upper bound of the first random delay, in milliseconds. Default: 1000. */
   minDelay?: number;
-  /** Upper bound of all random delays, in ms. Default: 30,000. */
+  /** Upper bound of every random delay, in milliseconds. Default: 30,000. */
   maxDelay?: number;
-  /** Failures in a row after which it closes. Default: Infinity. */
+  /** Failures in a row after which the client closes. Default: Infinity. */
   maxRetries?: number;
-  /** Ms that the page may be hidden before the connection is closed, until it is seen again. Default: Infinity. */
+  /**
+   * Milliseconds that the page may be hidden before the client closes the connection. It connects again when the page
+   * is visible. Default: Infinity.
+   */
   hiddenAfter?: number;
-  /** Share one connection among all tabs; a name keeps streams of one address apart, say of two users. */
+  /** Share one connection among all tabs. A name keeps streams of one address apart, for example of two users. */
   tabs?: boolean | string;
-  /** Ms that the server may gather events for one `sse.batch`; they are handed out one by one all the same. */
+  /** Milliseconds for which the server may gather events into one `sse.batch`. Handlers still get single events. */
   batch?: number;
-  /** The fetch transport is taken by itself for what EventSource cannot do: all of these, and `on("*")`. */
+  /**
+   * Use fetch instead of EventSource. Without this option, the client uses fetch for what EventSource cannot do:
+   * `headers`, `token`, `method`, `body`, and `on("*")`.
+   */
   transport?: "fetch";
   headers?: OrFunction<HeadersInit>;
-  /** For `Authorization: Bearer`. A function is asked for each connection. */
+  /** For `Authorization: Bearer`. A function is called for each connection. */
   token?: OrFunction<string>;
   method?: string;
-  /** Objects and arrays go as JSON. */
+  /** Objects and arrays are sent as JSON. */
   body?: BodyInit | object;
-  /** Characters one event may have, by the fetch transport. Default: 16,000,000. */
+  /** Limit on the characters of one event; only with fetch. Default: 16,000,000. */
   maxEvent?: number;
-  /** Bytes of text that a compressed event may hold. Default: 10,000,000. */
+  /** Limit on the bytes of text in a compressed event. Default: 10,000,000. */
   maxInflated?: number;
-  /** What opens the streams in the place of the browser's EventSource. */
+  /** Replaces the browser's EventSource. */
   EventSource?: typeof EventSource;
 }
 
@@ -136,21 +145,21 @@ interface ClientEvents {
   error: CustomEvent<Failure>;
 }
 
-/** One stream, over as many connections as it takes. */
+/** One stream over as many connections as it takes. */
 export class PushClient extends EventTarget {
   /** Connects at once. `url` is relative to the page. */
   constructor(url: string | URL, options?: Options);
 
   readonly state: State;
-  /** The cursor of the newest event heard; a stream that begins after it misses nothing. */
+  /** The cursor of the newest event. A stream that begins after it misses nothing. */
   readonly lastEventId: string;
   readonly channels: string[];
   /** A copy of the counters. */
   readonly stats: Stats;
 
   /**
-   * Calls `handler` for each event of a type; "message" stands for untyped events, "*" for all. Over EventSource an
-   * event of a type nobody listens to is not seen at all, so "*" changes to the fetch transport.
+   * Calls `handler` for each event of a type. "message" means events without a type, "*" all events. EventSource does
+   * not show events whose type has no handler, so "*" makes the client use fetch.
    */
   on<Type extends keyof ProtocolEvents>(type: Type, handler: Handler<ProtocolEvents[Type]>): this;
   on<Data = any>(type: string, handler: Handler<Data>): this;
@@ -159,13 +168,13 @@ export class PushClient extends EventTarget {
   once<Data = any>(type: string, handler: Handler<Data>): this;
 
   /**
-   * Events for a `for await` loop, gathered from this call on, until the client is closed. A loop that is more than
-   * 1000 events behind gets a RangeError.
+   * Events for a `for await` loop, from this call on until the client is closed. A loop that is more than 1000 events
+   * behind gets a RangeError.
    */
   events<Data = any>(type?: string): AsyncGenerator<Message<Data>, void, void>;
   [Symbol.asyncIterator](): AsyncGenerator<Message, void, void>;
 
-  /** Listens to more channels; what is published to them from now on arrives. */
+  /** Listens to more channels: events published to them from now on arrive. */
   join(...channels: string[]): Promise<void>;
   leave(...channels: string[]): Promise<void>;
 

@@ -1,70 +1,59 @@
+// @ts-check
 /**
- * Server-Sent Events that come back by themselves and miss nothing; push-client.d.ts says how to use it.
- * A *source* reads one connection; the reconnecting is done here, whatever the source.
+ * The core; push-client.d.ts describes its use. A source reads one connection, and PushClient opens the next one.
+ * @import * as T from "./sources/source.js"
  */
 
-import { NativeSource } from "./native-source.js";
+import { NativeSource } from "./sources/native.js";
 
-/** Types heard without a handler, too: the protocol's own tell how to go on. */
+/** Types that the client itself needs, with or without handlers. */
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
 
-/** Heartbeats that may fail to come before the line counts as dead. */
-const PATIENCE = 2.5;
-
-/** Seconds between them until `sse.open` has told: the server's default. */
-const HEARTBEAT = 15;
-
-/** Answers that the same request will get again. */
-const FINAL = [204, 400, 401, 403, 410, 413];
-
-/** How much longer delays are on slow networks. */
-const SLOWER = 3;
-
-/** Ms a stream must hold before a failure counts as the first one again. */
-const STEADY = 5000;
-
-/** Events that may wait for one that is inflated, or for a busy loop. */
-const MAX_WAITING = 1000;
-
+const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's number
+const MISSING_HEARTBEATS = 2.5; // after which the connection counts as dead
+const FINAL = [204, 400, 401, 403, 410, 413]; // after these answers it does not try again
+const SLOWER = 3; // factor for delays on slow networks
+const STABLE = 5000; // ms that a stream must last until the next failure counts as the first
+const MAX_WAITING = 1000; // events, for a `for await` loop
 const DEFAULTS = { minDelay: 1000, maxDelay: 30_000, maxRetries: Infinity, hiddenAfter: Infinity, page: true };
 
-/** One stream, over as many connections as it takes. */
+/** @implements {T.PushClient} */
 export class PushClient extends EventTarget {
   #url;
   #options;
   #channels;
-  #handlers = new Map(ALWAYS_HEARD.map((type) => [type, new Set()]));
-  #state = "connecting";
+  /** @type {Map<string, Set<T.StoredHandler>>} */ #handlers = new Map(ALWAYS_HEARD.map((type) => [type, new Set()]));
+  /** @type {T.State} */ #state = "connecting";
   #lastEventId;
-  #stats = { received: 0, bytes: 0, connects: 0, reconnects: 0, errors: 0, lastEvent: null };
+  /** @type {T.Counters} */ #stats = { received: 0, bytes: 0, connects: 0, reconnects: 0, errors: 0, lastEvent: null };
 
-  #source = null;
-  #turn = 0; // counts connections: an earlier one is not heard any more
-  #connection = null; // what `sse.open` told
-  #opened = Infinity;
+  /** @type {T.Source | null} */ #source = null;
+  /** @type {T.Sink | null} */ #sink = null; // of the current connection; calls of earlier ones are ignored
+  /** @type {Promise<T.Inbox> | null} */ #inbox = null;
+  /** @type {T.Opening | null} */ #opening = null;
+  #openedAt = Infinity;
   #failures = 0;
-  #asks = false; // by fetch why it was refused
-  #retry = 0; // ms, told by the server
+  #askWhy = false; // find out by fetch why EventSource was refused
+  #retry = 0; // ms, from a `retry:` field
   #timer = 0;
   #watchdog = 0;
-  #suspended = new Set(); // why the page wants no connection now
-  #followed;
-  #over = new AbortController(); // aborted when it is closed for good
-  #waiting = 0;
-  #order = Promise.resolve();
+  #suspended = false; // while the page is hidden, offline, ...
+  /** @type {Promise<unknown> | null} */ #following = null;
+  #closed = new AbortController();
 
+  /** @param {string | URL} url @param {T.Options} options */
   constructor(url, options = {}) {
     super();
     const { channels = [], batch, lastEventId, remember } = options;
-    this.#options = { ...DEFAULTS, ...options };
+    this.#options = { ...DEFAULTS, ...options, types: this.#handlers };
     this.#url = new URL(url, globalThis.document?.baseURI);
     const query = this.#url.searchParams;
     const named = [...query.getAll("channels"), ...query.getAll("channel"), ...channels];
     this.#channels = new Set(named.join().split(",").filter(Boolean));
     query.delete("channel");
-    if (batch) query.set("batch", batch);
+    if (batch) query.set("batch", `${batch}`);
     this.#lastEventId = (lastEventId ?? (remember && sessionStorage.getItem(`sse-push:${this.#url}`))) || "";
-    queueMicrotask(() => this.#turn || this.#connect());
+    queueMicrotask(this.#connect);
   }
 
   get state() {
@@ -83,26 +72,28 @@ export class PushClient extends EventTarget {
     return { state: this.#state, ...this.#stats };
   }
 
+  /** @param {string} type @param {T.Handler} handler */
   on(type, handler) {
     let handlers = this.#handlers.get(type);
     if (!handlers) {
       this.#handlers.set(type, (handlers = new Set()));
-      if (type === "*" && this.#source instanceof NativeSource) this.#connect();
+      if (type === "*" && this.#source?.listen) this.#connect();
       else this.#source?.listen?.(type);
     }
     handlers.add(handler);
     return this;
   }
 
+  /** The source still listens: events move the cursor. @param {string} type @param {T.Handler} handler */
   off(type, handler) {
-    // The source goes on listening: that keeps the cursor up to date.
-    const handlers = this.#handlers.get(type) ?? [];
+    const handlers = this.#handlers.get(type) ?? new Set();
     for (const each of handlers) if (each === handler || each.handler === handler) handlers.delete(each);
     return this;
   }
 
+  /** @param {string} type @param {T.Handler} handler */
   once(type, handler) {
-    const first = (message) => {
+    const first = (/** @type {T.Message} */ message) => {
       this.off(type, first);
       handler(message);
     };
@@ -110,71 +101,69 @@ export class PushClient extends EventTarget {
     return this.on(type, first);
   }
 
-  /** Gathers from this call on, until the client is closed. */
   events(type = "*") {
-    const line = { gathered: [], wake: () => {} };
-    const take = (message) => {
-      if (line.gathered.push(message) > MAX_WAITING) this.off(type, take);
-      line.wake();
+    /** @type {T.Message[]} */ const messages = [];
+    let wake = () => {};
+    const gather = (/** @type {T.Message} */ message) => {
+      if (messages.push(message) > MAX_WAITING) this.off(type, gather);
+      wake();
     };
-    this.on(type, take).#over.signal.addEventListener("abort", () => line.wake());
-    return this.#walk(line, () => this.off(type, take));
-  }
-
-  async *#walk(line, leave) {
-    try {
-      for (;;) {
-        while (line.gathered.length) {
-          if (line.gathered.length > MAX_WAITING) throw new RangeError(`the loop is ${MAX_WAITING} events behind`);
-          yield line.gathered.shift();
+    this.on(type, gather).#closed.signal.addEventListener("abort", () => wake());
+    const client = this;
+    return (async function* () {
+      try {
+        for (;;) {
+          const message = messages.shift();
+          if (messages.length >= MAX_WAITING) throw new RangeError(`the loop is ${MAX_WAITING} events behind`);
+          if (message) yield message;
+          else if (client.state === "closed") return;
+          else await new Promise((next) => (wake = () => next(0)));
         }
-        if (this.#state === "closed") return;
-        await new Promise((wake) => (line.wake = wake));
+      } finally {
+        client.off(type, gather);
       }
-    } finally {
-      leave();
-    }
+    })();
   }
 
   [Symbol.asyncIterator]() {
     return this.events();
   }
 
+  /** @param {string[]} channels */
   join(...channels) {
-    return this.#change(channels.filter((name) => !this.#channels.has(name)), []);
+    return this.#change(channels, []);
   }
 
+  /** @param {string[]} channels */
   leave(...channels) {
-    return this.#change([], channels.filter((name) => this.#channels.has(name)));
+    return this.#change([], channels);
   }
 
-  /** A cursor holds for any channels (of a shard), so a new connection misses nothing of those that stay. */
+  /** Reconnects if it must: the cursor holds for all channels. @param {string[]} join @param {string[]} leave */
   async #change(join, leave) {
+    join = join.filter((name) => !this.#channels.has(name));
+    leave = leave.filter((name) => this.#channels.has(name));
     for (const name of join) this.#channels.add(name);
     for (const name of leave) this.#channels.delete(name);
-    if (!this.#turn || this.#state === "waiting" || !(join.length + leave.length)) return;
-    if (this.#source?.change?.(this.#channels)) return;
-    const { changeRooms } = await import("./rooms.js");
-    const opening = this.#state === "open" && this.#connection;
+    if (!this.#sink || !(join.length + leave.length) || this.#source?.change?.(this.#channels)) return;
+    const { changeChannels } = await import("./channels.js");
+    const opening = this.#state === "open" ? this.#opening : null;
     const undo = () => join.forEach((name) => this.#channels.delete(name));
-    if (!(await changeRooms(this.#url, this.#options, opening, { join, leave }, undo))) this.#connect();
+    if (!(await changeChannels(this.#url, this.#options, opening, { join, leave }, undo))) this.#connect();
   }
 
-  /** Connects anew at once, after the cursor. */
+  /** Opens a new connection at once. It continues after the cursor. */
   #connect = async () => {
     if (this.#state === "closed") return;
-    const turn = this.#drop();
-    this.#enter("connecting");
+    this.#disconnect();
+    const sink = (this.#sink = this.#newSink());
+    this.#setState("connecting");
     this.#watch();
     try {
       const Source = await this.#sourceClass();
-      if (Source === NativeSource && this.#asks && !(await this.#isWelcome(turn))) return;
-      if (turn !== this.#turn) return;
-      const request = { ...this.#options, types: this.#handlers.keys() };
-      this.#source = new Source(this.#address(), request, this.#sink(turn));
-    } catch (error) {
-      // No network, or no module.
-      if (turn === this.#turn) this.#fail({ reason: "lost", error });
+      if (sink === this.#sink) this.#source = new Source(this.#address(), this.#options, sink);
+    } catch (error) { // there is no network, or a module could not be loaded
+      sink.fail({ reason: "lost", error: /** @type {Error} */ (error) });
     }
   };
 
@@ -185,174 +174,165 @@ export class PushClient extends EventTarget {
     return url.href;
   }
 
+  /** @returns {Promise<T.SourceClass>} */
   async #sourceClass() {
     const { EventSource, headers, token, method, body, tabs, transport } = this.#options;
-    if (tabs) return (await import("./tab-source.js")).TabSource;
+    if (tabs) return (await import("./tabs/tab-source.js")).TabSource;
     const needs = headers || token || method || body || (this.#handlers.has("*") && !EventSource);
-    if (transport === "fetch" || needs) return (await import("./fetch-source.js")).FetchSource;
-    return NativeSource;
+    if (transport === "fetch" || needs) return (await import("./sources/fetch.js")).FetchSource;
+    // Without the module, EventSource tries again.
+    const checked = this.#askWhy && (await import("./sources/checked.js").catch(() => null));
+    return checked ? checked.CheckedSource : NativeSource;
   }
 
-  /** EventSource does not say why it was refused: another request does. */
-  async #isWelcome(turn) {
-    // When not even this can be had, the server is down altogether: EventSource will tell.
-    const { ask } = await import("./refusal.js").catch(() => ({ ask: () => null }));
-    const told = await ask(this.#address(), this.#options, this.#over.signal);
-    if (told && turn === this.#turn) this.#fail(told);
-    return !told;
-  }
-
-  #sink(turn) {
-    const current = (does) => (...args) => turn === this.#turn && does(...args);
-    return {
-      event: current((type, text, id, channels) => this.#receive(turn, type, text, id, channels)),
-      fail: current((told) => this.#fail(told)),
-      retry: current((ms) => (this.#retry = ms)),
-      // A source that is shared comes back by itself.
-      state: current((state, detail) => (clearTimeout(this.#watchdog), this.#enter(state, detail))),
+  #newSink() {
+    const isCurrent = () => sink === this.#sink;
+    /** @type {T.Sink} */ const sink = {
+      event: (event) => isCurrent() && this.#receive(event, sink),
+      deliver: (message) => isCurrent() && this.#deliver(message),
+      fail: (ending) => isCurrent() && this.#fail(ending),
+      retry: (ms) => isCurrent() && (this.#retry = ms),
+      state: (state, detail) => isCurrent() && this.#setState(state, detail),
     };
+    return sink;
   }
 
-  #receive(turn, type, text, id, channels) {
+  /** @param {T.RawEvent} event @param {T.Sink} sink */
+  #receive(event, sink) {
     this.#watch();
     this.#stats.received += 1;
-    this.#stats.bytes += text.length;
-    const batch = type === "sse.batch" ? parsed(text) : [{ type, data: text, id, channels }];
-    for (const { type, data, id, channels } of batch) {
-      const message = { type: type ?? "message", data: parsed(data), lastEventId: id ?? "" };
-      this.#queue(turn, channels ? { ...message, channels } : message);
+    this.#stats.bytes += event.data.length;
+    /** @type {T.RawEvent[]} */ const events = event.type === "sse.batch" ? parsed(event.data) : [event];
+    for (const { type = "message", data, id = "", channels } of events) {
+      const message = { type, data: parsed(data), lastEventId: id, ...(channels && { channels }) };
+      if (message.data?.compressed === true && sink === this.#sink) {
+        this.#inbox ??= import("./inbox.js").then(({ Inbox }) => new Inbox(sink, this.#options.maxInflated));
+      }
+      if (!this.#inbox) sink.deliver(message);
+      else this.#inbox.then((inbox) => inbox.add(message), (error) => sink.fail({ reason: "lost", error }));
     }
   }
 
-  /** Inflating takes time, and what comes later must not overtake. */
-  #queue(turn, message) {
-    if (turn !== this.#turn) return;
-    const packed = message.data?.compressed === true;
-    if (!packed && !this.#waiting) return this.#deliver(message);
-    if (this.#waiting++ >= MAX_WAITING) return this.#fail({ reason: "overflow" });
-    const { maxInflated } = this.#options;
-    const ready = packed ? import("./payload.js").then(({ unpack }) => unpack(message, maxInflated)) : message;
-    this.#order = Promise.all([ready, this.#order]).then(
-      () => turn === this.#turn && (this.#waiting--, this.#deliver(message)),
-      (error) => turn === this.#turn && this.#fail({ reason: "lost", error }),
-    );
-  }
-
+  /** @param {T.PackedMessage} message */
   #deliver(message) {
     const { type, data, lastEventId, broken } = message;
     if (lastEventId) this.#lastEventId = lastEventId;
-    if (broken) return this.#complain({ reason: "payload", error: broken, lastEventId });
+    if (broken) return this.#emitError({ reason: "payload", error: broken, lastEventId });
     this.#stats.lastEvent = { type, lastEventId, at: new Date().toISOString() };
-    if (type === "sse.open") this.#begin(data);
-    this.#tell(this.#handlers.get(type), message);
-    this.#tell(this.#handlers.get("*"), message);
-    if (type === "sse.close") this.#sentAway(data);
-  }
-
-  #tell(handlers, message) {
-    for (const handler of [...(handlers ?? [])]) {
-      try {
-        handler(message);
-      } catch (error) {
-        reportError(error); // a broken handler must not keep the event from the others
+    if (type === "sse.open") this.#onOpen(data);
+    for (const key of [type, "*"]) {
+      for (const handler of [...(this.#handlers.get(key) ?? [])]) {
+        try {
+          handler(message);
+        } catch (error) {
+          reportError(error); // the other handlers still get the event
+        }
       }
     }
+    if (type === "sse.close" && this.#state !== "closed") this.#onClose(data);
   }
 
-  #begin(opening) {
-    this.#connection = opening;
-    this.#opened = Date.now();
-    this.#asks = false;
-    if (globalThis.document && this.#options.page) this.#followed ??= this.#follow().catch(() => (this.#followed = null));
+  /** @param {T.Opening} opening */
+  #onOpen(opening) {
+    this.#opening = opening;
+    this.#openedAt = Date.now();
+    this.#askWhy = false;
+    if (globalThis.document && this.#options.page) this.#followPage();
     if (this.#stats.connects++) this.#stats.reconnects += 1;
     this.#watch();
-    this.#enter("open");
+    this.#setState("open");
   }
 
+  /** @param {T.Ending} ending */
   #fail({ reason, status, error, retryAfter = 0 }) {
-    this.#complain({ reason, status, error });
-    if (FINAL.includes(status)) return this.#end("closed", { reason, status, error });
-    if (reason === "refused" && status === undefined && !this.#asks) {
-      this.#asks = true;
+    const detail = { reason, status, error };
+    this.#emitError(detail);
+    if (this.#state === "closed") return; // a listener closed it
+    if (FINAL.includes(status ?? 0)) return this.#stop("closed", detail);
+    if (reason === "refused" && status === undefined && !this.#askWhy) {
+      this.#askWhy = true;
       return this.#connect();
     }
-    if (Date.now() - this.#opened > STEADY) this.#failures = 0;
-    const detail = { reason, status, error };
-    if (this.#failures < this.#options.maxRetries) this.#wait(detail, retryAfter + this.#jitter());
-    else this.#end("closed", { ...detail, reason: "retries" });
+    if (Date.now() - this.#openedAt > STABLE) this.#failures = 0;
+    if (this.#failures < this.#options.maxRetries) this.#wait(detail, retryAfter + this.#delay());
+    else this.#stop("closed", { ...detail, reason: "retries" });
   }
 
-  #complain(detail) {
+  /** @param {object} detail */
+  #emitError(detail) {
     this.#stats.errors += 1;
     this.dispatchEvent(new CustomEvent("error", { detail }));
   }
 
-  #sentAway({ reason, reconnect, retry }) {
-    if (this.#state === "closed") return;
-    // The server has spread its clients over time already.
+  /** @param {T.Closing} closing */
+  #onClose({ reason, reconnect, retry = 0 }) {
     if (reconnect) this.#wait({ reason }, retry);
-    else this.#end("closed", { reason });
+    else this.#stop("closed", { reason });
   }
 
+  /** @param {object} detail @param {number} delay */
   #wait(detail, delay) {
-    this.#end("waiting", { ...detail, delay });
-    if (!this.#suspended.size) this.#timer = setTimeout(this.#connect, delay);
+    this.#stop("waiting", { ...detail, delay });
+    if (!this.#suspended) this.#timer = setTimeout(this.#connect, delay);
   }
 
-  /** Full jitter: clients that lost the same server come back spread over the whole time. */
-  #jitter() {
+  /** Full jitter: clients that lost one server return at different times. */
+  #delay() {
     const { minDelay, maxDelay } = this.#options;
-    const slow = /2g/.test(navigator.connection?.effectiveType) ? SLOWER : 1;
+    const slow = /2g/.test(/** @type {any} */ (navigator).connection?.effectiveType) ? SLOWER : 1;
     return Math.random() * slow * Math.min(maxDelay, Math.max(minDelay, this.#retry) * 2 ** this.#failures++);
   }
 
-  async #follow() {
-    const { followPage } = await import("./lifecycle.js");
-    const suspend = (reason) => {
-      this.#suspended.add(reason);
-      if (this.#state !== "closed") this.#end("waiting", { reason });
+  #followPage() {
+    const suspend = (/** @type {string} */ reason) => {
+      this.#suspended = true;
+      this.#stop("waiting", { reason });
     };
-    const resume = (reason) => {
-      if (this.#suspended.delete(reason) && !this.#suspended.size) this.#connect();
+    const resume = () => {
+      this.#suspended = false;
+      this.#connect();
     };
-    followPage({ suspend, resume, save: this.#save, over: this.#over.signal }, this.#options.hiddenAfter);
+    const client = { suspend, resume, save: this.#save, closed: this.#closed.signal };
+    this.#following ??= import("./page-lifecycle.js").then(
+      ({ followPage }) => followPage(client, this.#options.hiddenAfter),
+      () => (this.#following = null), // the next connection tries again
+    );
   }
 
   close() {
     if (this.#state === "closed") return;
     this.#save();
-    this.#end("closed");
+    this.#stop("closed");
   }
 
-  /** (Re)starts the time in which the next event of any kind must come. */
+  /** (Re)starts the time in which the next event must arrive. A timer of 2 ** 31 ms or more fires at once. */
   #watch() {
     clearTimeout(this.#watchdog);
-    const silence = PATIENCE * (this.#connection?.heartbeat ?? HEARTBEAT) * 1000;
-    // A longer timer would fire at once.
-    this.#watchdog = setTimeout(() => this.#fail({ reason: "silent" }), Math.min(silence, 2 ** 31 - 1));
+    const silence = MISSING_HEARTBEATS * (this.#opening?.heartbeat ?? HEARTBEAT) * 1000;
+    this.#watchdog = setTimeout(() => this.#sink?.fail({ reason: "silent" }), Math.min(silence, 2 ** 31 - 1));
   }
 
-  /** Lets go of the connection; returns the number of the next one. */
-  #drop() {
+  #disconnect() {
     clearTimeout(this.#watchdog);
     clearTimeout(this.#timer);
     this.#source?.close();
-    this.#source = null;
-    this.#waiting = 0;
-    return ++this.#turn;
+    this.#source = this.#sink = this.#inbox = null;
   }
 
-  #end(state, detail) {
-    this.#drop();
-    this.#opened = Infinity;
-    if (state === "closed") this.#over.abort();
-    this.#enter(state, detail);
+  /** @param {T.State} state @param {object} [detail] */
+  #stop(state, detail) {
+    this.#disconnect();
+    this.#openedAt = Infinity;
+    if (state === "closed") this.#closed.abort();
+    this.#setState(state, detail);
   }
 
-  #enter(state, detail = {}) {
-    const changed = state !== this.#state;
+  /** @param {T.State} state @param {object} [detail] */
+  #setState(state, detail) {
+    if (state === "waiting") clearTimeout(this.#watchdog);
+    if (state === this.#state) return;
     this.#state = state;
-    if (changed) this.dispatchEvent(new CustomEvent("statechange", { detail: { state, ...detail } }));
+    this.dispatchEvent(new CustomEvent("statechange", { detail: { state, ...detail } }));
   }
 
   #save = () => {
@@ -360,6 +340,7 @@ export class PushClient extends EventTarget {
   };
 }
 
+/** @param {string} text */
 function parsed(text) {
   try {
     return JSON.parse(text);

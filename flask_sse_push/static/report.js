@@ -1,29 +1,28 @@
+// @ts-check
 /**
- * Tells the server how this page's connections went, for its metrics: how often they opened, were lost, fell
- * silent or were refused, and how many errors the stream told. Nothing about the user or the page is sent.
+ * Tells the server, for its metrics, how this page's connections went: how often they opened, were lost, fell silent
+ * or were refused, and how many `sse.error` events arrived. Sends nothing about the user or the page.
  *
  *     import { report } from "/stream/client/report.js";
  *     const stop = report(push, "/stream/report");
- *
- * @module
  */
-// @ts-check
 
-/** The server takes no bigger numbers. */
-const MOST = 10000;
+/** The server accepts no larger count. */
+const MAX_COUNT = 10000;
 
 /**
- * Counts from now on, and sends what there is whenever the page is hidden, left or closed.
- * @param {import("./push-client.js").PushClient} client
- * @param {string | URL} url `<prefix>/report`; of the page's own origin, since browsers ask first elsewhere.
- * @returns {() => void} Stops counting.
+ * Counts from now on, and sends the counts whenever the page is hidden, left or closed.
+ * @type {typeof import("./report.js").report}
+ * @param url `<prefix>/report`. It must be of the page's own origin: elsewhere the browser asks
+ *   the server for permission first, which a page that closes cannot wait for.
+ * @returns Stops counting.
  */
 export function report(client, url) {
   /** @type {Record<string, number>} */
   let counts = {};
 
   const count = (/** @type {string} */ kind) => {
-    counts[kind] = Math.min((counts[kind] ?? 0) + 1, MOST);
+    counts[kind] = Math.min((counts[kind] ?? 0) + 1, MAX_COUNT);
   };
   const noteState = (/** @type {Event} */ event) => {
     const { state, reason } = /** @type {CustomEvent} */ (event).detail;
@@ -44,7 +43,7 @@ export function report(client, url) {
 
   client.addEventListener("statechange", noteState);
   client.on("sse.error", noteError);
-  // The last event that mobile browsers are sure to fire; closing the page fires it too.
+  // Mobile browsers are sure to fire no later event. Closing the page fires it too.
   document.addEventListener("visibilitychange", send);
   return stop;
 }

@@ -59,7 +59,7 @@ def test_a_page_from_the_cache_goes_on_without_loss_or_doubles(
     page.goto(server.url)
     page.evaluate(LISTEN, options)
     eventually_on(page, lambda: page.evaluate("client.state") == "open")
-    page.evaluate("import('/stream/client/lifecycle.js').then(() => {})")
+    page.evaluate("import('/stream/client/page-lifecycle.js').then(() => {})")
     rounds = 2
     with Counting(server.announcer, "cached") as counting:
         for number in range(1, rounds + 1):

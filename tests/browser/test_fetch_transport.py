@@ -109,10 +109,10 @@ def test_the_parser_reads_as_the_standard_says(script: Script, start: Started) -
 
 
 PARSE = """async (samples) => {
-  const { EventParser } = await import("/client/event-parser.js");
+  const { EventParser } = await import("/client/sources/event-parser.js");
   return samples.map((pieces) => {
     const seen = [];
-    const parser = new EventParser({ event: (...event) => seen.push(event.slice(0, 3)) });
+    const parser = new EventParser({ event: ({ type, data, id }) => seen.push([type, data, id]) });
     for (const piece of pieces) parser.feed(piece);
     return seen;
   });

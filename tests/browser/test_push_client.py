@@ -23,7 +23,7 @@ START = """async (options) => {
 
 #: Waits, after the stream is open, until the page's ups and downs are followed: the client imported the same
 #: module before this does, and goes on before the next task.
-FOLLOWED = "import('/client/lifecycle.js').then(() => {})"
+FOLLOWED = "import('/client/page-lifecycle.js').then(() => {})"
 
 
 @pytest.fixture
@@ -206,6 +206,16 @@ def test_close_is_for_good(script: Script, start: Started, visitor: Visitor) -> 
     page.evaluate("client.close()")
     page.clock.fast_forward(120_000)
     assert page.evaluate("told.length") == 2
+    assert len(script.cursors) == 1
+
+
+def test_close_in_an_error_listener_is_for_good(script: Script, start: Started, visitor: Visitor) -> None:
+    visitor.page.clock.install()
+    script.then(opening() + Script.END)
+    page = start('addEventListener("error", () => client.close())')
+    assert told(page, 2) == [{"state": "open"}, {"state": "closed"}]
+    page.clock.fast_forward(120_000)
+    assert page.evaluate("[told.length, client.state]") == [2, "closed"]
     assert len(script.cursors) == 1
 
 

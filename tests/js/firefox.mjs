@@ -22,7 +22,7 @@ async function open(channel, options) {
     options,
   );
   await page.waitForFunction("client.state === 'open'");
-  await page.evaluate("import('/stream/client/lifecycle.js').then(() => {})"); // the client has it before
+  await page.evaluate("import('/stream/client/page-lifecycle.js').then(() => {})"); // the client has it before
   return page;
 }
 

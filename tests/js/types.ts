@@ -1,13 +1,13 @@
-/** What the declarations allow and what they do not; checked by tsc, never run. */
+/** Uses the client as an app would, rightly and wrongly. tsc checks this file; nothing runs it. */
 
 import { inject } from "@angular/core";
 import { ref } from "vue";
-import { providePush, PushService } from "../../flask_sse_push/static/angular.js";
+import { providePush, PushService } from "../../flask_sse_push/static/frameworks/angular.js";
 import { decompress, PayloadError } from "../../flask_sse_push/static/payload.js";
 import { PushClient, type Failure, type Message, type Options } from "../../flask_sse_push/static/push-client.js";
-import { usePush } from "../../flask_sse_push/static/react.js";
+import { usePush } from "../../flask_sse_push/static/frameworks/react.js";
 import { report } from "../../flask_sse_push/static/report.js";
-import { usePush as useVuePush } from "../../flask_sse_push/static/vue.js";
+import { usePush as useVuePush } from "../../flask_sse_push/static/frameworks/vue.js";
 
 interface Price {
   symbol: string;

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import posixpath
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,11 @@ from tests.support.processes import ROOT, need
 
 CLIENT = ROOT / "flask_sse_push" / "static"
 JS = ROOT / "tests" / "js"
+#: All JavaScript that browsers get, of the package and of the example app.
+SCRIPTS = [*sorted(CLIENT.rglob("*.js")), *sorted((ROOT / "example_app").rglob("static/*.js"))]
 #: Bytes of the core after gzip, comments and all, as a server with compression sends it.
 MAX_CORE = 5000
+MAX_LINES = 350
 
 
 def installed(name: str) -> str:
@@ -32,10 +37,12 @@ def installed(name: str) -> str:
 
 
 def core() -> list[str]:
-    """The module and what it imports before it can connect."""
+    """`push-client.js` and every module that it imports statically."""
     found = ["push-client.js"]
     for name in found:
-        found += re.findall(r'^import .* from "\./(.+)";$', (CLIENT / name).read_text(), re.MULTILINE)
+        imported = re.findall(r'^import .* from "(\.\.?/.+)";$', (CLIENT / name).read_text(), re.MULTILINE)
+        paths = [posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for path in imported]
+        found += [path for path in paths if path not in found]
     return found
 
 
@@ -44,18 +51,42 @@ def core_size() -> int:
 
 
 def test_the_core_is_small_and_the_readme_says_how_small() -> None:
-    assert core() == ["push-client.js", "native-source.js"]
+    assert core() == ["push-client.js", "sources/native.js"]
     assert core_size() <= MAX_CORE
     (told,) = re.findall(r"\*\*([\d.]+) kB\*\* gzipped", (ROOT / "README.md").read_text("utf-8"))
     assert float(told) == round(core_size() / 1000, 1)
 
 
-def test_the_declarations_hold() -> None:
-    command = [installed("tsc"), "-p", str(JS)]
+def tsc(*arguments: str) -> str:
+    """Runs TypeScript over the client, `tests/js/types.ts` and the example app; returns its output."""
+    command = [installed("tsc"), "-p", str(JS), *arguments]
     checked = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400
     )
     assert checked.returncode == 0, checked.stdout
+    return checked.stdout
+
+
+def test_types_and_declarations_hold_in_every_module() -> None:
+    tsc()
+    checked = {Path(line).resolve() for line in tsc("--listFilesOnly").splitlines()}
+    assert checked.issuperset([*SCRIPTS, *CLIENT.rglob("*.d.ts")])
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_module_is_type_checked_in_editors_too_and_is_not_long(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert lines[0] == "// @ts-check"
+    assert len(lines) <= MAX_LINES
+    assert not [line for line in lines if re.search(r"@ts-(ignore|nocheck|expect-error)", line)]
+
+
+@pytest.mark.parametrize("path", sorted((JS / "unit").glob("*.test.mjs")), ids=lambda path: path.name)
+def test_a_module_alone_in_node(path: Path) -> None:
+    command = [need("node"), "--test", "--test-reporter=tap", str(path)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE)
 
 
 def test_npm_packs_all_of_it() -> None:
@@ -66,12 +97,13 @@ def test_npm_packs_all_of_it() -> None:
     manifest: dict[str, Any] = json.loads((CLIENT / "package.json").read_text())
     assert told["version"] == manifest["version"] == __version__
     assert {file["path"] for file in told["files"]} == {
-        path.name for path in CLIENT.iterdir() if path.is_file()
+        path.relative_to(CLIENT).as_posix() for path in CLIENT.rglob("*") if path.is_file()
     }
     for entry in manifest["exports"].values():
         assert all((CLIENT / path).is_file() for path in entry.values())
 
 
-@pytest.mark.parametrize("path", sorted(CLIENT.glob("*.js")), ids=lambda path: path.name)
-def test_a_strict_content_security_policy_lets_it_run(path: Any) -> None:
-    assert not re.search(r"\beval\(|new Function|innerHTML|document\.write|javascript:", path.read_text())
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_strict_content_security_policy_lets_it_run(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert not re.search(r"\beval\(|new Function|innerHTML|document\.write|javascript:", text)

@@ -1,22 +1,28 @@
-/** The page "Activity": the newest on top, older ones on request, and nothing moves under who reads further down. */
+// @ts-check
+/**
+ * The page "Activity": the newest events on top, older ones on request. Nothing moves while a user reads further down.
+ * @import { Message } from "../../../flask_sse_push/static/push-client.js"
+ */
 
 import { byId, clock, openStream, piece, post } from "../../static/page.js";
 
 const MOST = 300;
-/** Ms that older events may take to come. */
+/** Milliseconds in which older events must arrive. */
 const PATIENCE = 5000;
 
 const main = byId("main");
 const [list, fresh, older, end] = ["events", "fresh", "older", "end"].map(byId);
 const few = Number(list.dataset.few);
 
-let held = []; // came while the top of the list was out of sight
+/** @type {Message[]} */
+let held = []; // events that arrived while the top of the list was out of sight
 let atTop = true;
-let isAll = false; // nothing older is kept
-const hidden = new Set(); // kinds
+let isAll = false; // whether the broker keeps no older events
+const hidden = new Set(); // kinds that the user does not want to see
 
 // -- the list -----------------------------------------------------------------------------------------
 
+/** @param {Message} message */
 function itemOf({ data: { kind, by, text, at }, lastEventId }) {
   const item = piece("li");
   item.dataset.kind = kind;
@@ -26,6 +32,7 @@ function itemOf({ data: { kind, by, text, at }, lastEventId }) {
   return item;
 }
 
+/** @param {Message[]} events */
 function show(events) {
   list.prepend(...events.map(itemOf).reverse());
   while (list.children.length > MOST) list.lastElementChild.remove();
@@ -41,23 +48,23 @@ function tidy() {
   byId("told").textContent = count ? `${count} new above` : "";
 }
 
-for (const button of document.querySelectorAll(".filters button")) {
+for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".filters button"))) {
   button.addEventListener("click", () => {
     const { kind } = button.dataset;
     const shown = hidden.delete(kind) || !hidden.add(kind);
-    button.setAttribute("aria-pressed", shown);
+    button.setAttribute("aria-pressed", String(shown));
     for (const item of list.children) if (item.dataset.kind === kind) item.hidden = !shown;
     tidy();
   });
 }
 
-// -- new ones -----------------------------------------------------------------------------------------
+// -- new events -----------------------------------------------------------------------------------------
 
 await openStream({
   activity: (event) => {
     if (atTop) return show([event]);
     held.push(event);
-    if (held.length > MOST) held.shift(); // the list has room for these alone
+    if (held.length > MOST) held.shift(); // the list has no room for more
     tidy();
   },
   "sse.reset": () => list.prepend(piece("li", "gap", "Some events were lost here.")),
@@ -81,19 +88,24 @@ fresh.addEventListener("click", () => {
   scrollTo({ top: 0 });
 });
 
-// -- older ones ---------------------------------------------------------------------------------------
+// -- older events ---------------------------------------------------------------------------------------
 
-/** The newest `count` events, up to the first that is here: a second stream replays them, oldest first. */
+/**
+ * Returns events before the first one in the list, oldest first. A second stream replays the newest `count` events.
+ * @param {number} count
+ * @returns {Promise<Message[]>}
+ */
 async function replay(count) {
   const here = new Set([...list.children].map((item) => item.dataset.cursor));
   const { PushClient } = await import(main.dataset.client);
   const address = new URL(main.dataset.stream, location.href);
-  address.searchParams.set("last", count);
+  address.searchParams.set("last", String(count));
   const stream = new PushClient(address);
+  /** @type {Message[]} */
   const past = [];
   return new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new Error("older events did not come; try again")), PATIENCE);
-    stream.on("activity", (event) => {
+    stream.on("activity", (/** @type {Message} */ event) => {
       if (!here.has(event.lastEventId)) return past.push(event);
       clearTimeout(late);
       resolve(past);
@@ -109,11 +121,11 @@ older.addEventListener("click", async () => {
     const past = await replay(asked);
     list.append(...past.map(itemOf).reverse());
     while (list.children.length > MOST) list.lastElementChild.remove();
-    // New ones that came meanwhile took the places of older ones.
+    // New events that arrived meanwhile took the places of older ones.
     isAll = list.children.length + held.length < asked;
     if (isAll) end.textContent = "This is all that is kept.";
   } catch (error) {
-    end.textContent = error.message;
+    end.textContent = /** @type {Error} */ (error).message;
   }
   older.disabled = false;
   tidy();
@@ -123,7 +135,7 @@ older.addEventListener("click", async () => {
 
 // -- the form -----------------------------------------------------------------------------------------
 
-byId("do").addEventListener("submit", async (submit) => {
+byId("do").addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const { action, elements } = submit.target;
   const event = { kind: elements.kind.value, text: elements.text.value };

@@ -1,15 +1,18 @@
-/** The page "AI chat". The conversation is read from the stream alone: what comes in is put in as text. */
+// @ts-check
+/** The page "AI chat". It shows only what the stream carries, and shows it as text, never as markup. */
 
 import { byId, openStream, piece, post } from "../../static/page.js";
 
 const [talk, form, stop, problem] = ["talk", "ask", "stop", "problem"].map(byId);
 
 const SHOWN = 200;
+/** @type {Record<string, string>} */
 const ENDS = { stopped: "Stopped.", failed: "The answer broke off:" };
 
-let answer = null;
+/** @type {HTMLElement | null} */
+let answer = null; // the answer that is growing
 
-/** Adds an item to the conversation. */
+/** Adds an item to the conversation. @param {string} by @param {string} text */
 function say(by, text) {
   const item = piece("li", "", text);
   item.dataset.by = by;
@@ -18,13 +21,14 @@ function say(by, text) {
   return item;
 }
 
-/** Keeps the newest words in sight of who has not scrolled away from them. */
+/** Scrolls to the newest words, unless the user has scrolled away from them. @param {() => void} change */
 function follow(change) {
   const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
   change();
   if (scrollHeight - clientHeight - scrollTop < 80) scrollTo(0, document.documentElement.scrollHeight);
 }
 
+/** @param {boolean} is */
 function running(is) {
   stop.disabled = !is;
   form.querySelector(".primary").disabled = is;
@@ -41,7 +45,7 @@ await openStream(
       }),
     "run.text": ({ data }) =>
       follow(() => {
-        answer ??= say("answer", "…"); // its beginning is not kept any more
+        answer ??= say("answer", "…"); // the broker no longer keeps its beginning
         answer.append(data.text);
       }),
     "run.end": ({ data }) => follow(() => end(data)),
@@ -54,6 +58,7 @@ await openStream(
   { lastEventId: "earliest" },
 );
 
+/** @param {{ status: string, error?: string }} result */
 function end({ status, error }) {
   running(false);
   if (!answer) return;
@@ -64,7 +69,7 @@ function end({ status, error }) {
 
 // -- the form -----------------------------------------------------------------------------------------
 
-form.addEventListener("submit", async (submit) => {
+form.addEventListener("submit", async (/** @type {SubmitEvent} */ submit) => {
   submit.preventDefault();
   problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";
   if (!problem.textContent) form.reset();

@@ -1,14 +1,15 @@
-/** A chart over time in an SVG of the page: lines with the area below them. */
+// @ts-check
+/** Draws a chart over time into an SVG of the page: lines with the area below them. */
 
-/** Ms between two points that still belong to one line. */
+/** Milliseconds between two points after which the line is broken. */
 const GAP = 3500;
 
-/** Ms that a chart shows at least; it grows with what there is up to its window. */
+/** Milliseconds that a chart shows at least. It grows with its points up to its window. */
 const SHORTEST = 60_000;
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
-/** A number of bytes, to read. */
+/** Writes a number of bytes for people to read. @param {number} number */
 export function bytes(number) {
   let size = number;
   let unit = 0;
@@ -22,17 +23,18 @@ export function bytes(number) {
 export class Chart {
   #svg;
   #window;
-  #points = []; // [ms, ...values], oldest first
+  /** @type {number[][]} */
+  #points = []; // [milliseconds, ...values], oldest first
   #planned = false;
   #labels;
 
   /**
-   * @param {SVGElement} svg With `data-window` in seconds and `data-unit`.
-   * @param {{most: HTMLElement, from: HTMLElement}} labels For the upper bound, and for when it begins.
+   * @param {SVGSVGElement} svg With `data-window` in seconds and `data-unit`.
+   * @param {{most: HTMLElement, from: HTMLElement}} labels Show the upper bound and where the chart begins.
    */
   constructor(svg, labels) {
     this.#svg = svg;
-    this.#window = svg.dataset.window * 1000;
+    this.#window = Number(svg.dataset.window) * 1000;
     this.#labels = labels;
   }
 
@@ -40,7 +42,10 @@ export class Chart {
     return this.#points.length;
   }
 
-  /** Adds a point; what has left the window goes. All points that come at once are drawn at once. */
+  /**
+   * Adds a point and removes those that have left the window. Draws once for all points added at one time.
+   * @param {number} at @param {number[]} values
+   */
   add(at, ...values) {
     this.#points.push([at, ...values]);
     const last = this.#points.findIndex(([then]) => then > at - this.#window);
@@ -56,40 +61,48 @@ export class Chart {
   #draw() {
     const percent = this.#svg.dataset.unit === "percent";
     const most = percent ? 100 : roundUp(Math.max(...this.#points.flatMap(([, ...values]) => values)));
-    const end = this.#points.at(-1)[0];
+    const end = this.#points[this.#points.length - 1][0];
     const span = Math.min(this.#window, Math.max(SHORTEST, end - this.#points[0][0]));
     this.#labels.most.textContent = percent ? "100 %" : `${bytes(most)}/s`;
     this.#labels.from.textContent = ago(span);
-    const x = (at) => (((at - end) / span + 1) * this.#svg.viewBox.baseVal.width).toFixed(2);
-    const y = (value) => (100 - (100 * Math.min(value, most)) / most).toFixed(2);
-    for (const path of this.#svg.querySelectorAll("[data-series]")) {
+    const x = (/** @type {number} */ at) => (((at - end) / span + 1) * this.#svg.viewBox.baseVal.width).toFixed(2);
+    const y = (/** @type {number} */ value) => (100 - (100 * Math.min(value, most)) / most).toFixed(2);
+    for (const path of /** @type {NodeListOf<SVGElement>} */ (this.#svg.querySelectorAll("[data-series]"))) {
       const pieces = this.#unbroken().map((points) =>
-        points.map((point) => `${x(point[0])} ${y(point[path.dataset.series])}`),
+        points.map((point) => `${x(point[0])} ${y(point[Number(path.dataset.series)])}`),
       );
-      const below = (points) => (path.matches(".area") ? `L${points.at(-1).split(" ")[0]} 100L${points[0].split(" ")[0]} 100Z` : "");
+      const below = (/** @type {string[]} */ points) => {
+        const [first, last] = [points[0], points[points.length - 1]].map((point) => point.split(" ")[0]);
+        return path.matches(".area") ? `L${last} 100L${first} 100Z` : "";
+      };
       path.setAttribute("d", pieces.map((points) => `M${points.join("L")}${below(points)}`).join(""));
     }
   }
 
-  /** The points in pieces without gaps. */
+  /** Returns the points in pieces without gaps. */
   #unbroken() {
+    /** @type {number[][][]} */
     const pieces = [];
     let before = -Infinity;
     for (const point of this.#points) {
       if (point[0] - before > GAP) pieces.push([]);
-      pieces.at(-1).push(point);
+      pieces[pieces.length - 1].push(point);
       before = point[0];
     }
     return pieces;
   }
 }
 
+/** @param {number} span Milliseconds. */
 function ago(span) {
   return span < 120_000 ? `${Math.round(span / 1000)} s ago` : `${Math.round(span / 60_000)} min ago`;
 }
 
-/** The next bound that reads well: 1, 2 or 5 times a power of ten, at least 1000. */
+/**
+ * Returns the next bound that reads well: 1, 2 or 5 times a power of ten, at least 1000.
+ * @param {number} number
+ */
 function roundUp(number) {
   const power = 10 ** Math.floor(Math.log10(Math.max(number, 1000)));
-  return [1, 2, 5, 10].find((times) => times * power >= number) * power;
+  return ([1, 2, 5].find((times) => times * power >= number) ?? 10) * power;
 }

@@ -1,4 +1,5 @@
-/** The page "Dashboard": draws samples, the replayed ones as the new ones. */
+// @ts-check
+/** The page "Dashboard": draws samples, replayed and new ones alike. */
 
 import { byId, openStream, piece } from "../../static/page.js";
 import { bytes, Chart } from "./chart.js";
@@ -23,6 +24,7 @@ await openStream({
   },
 });
 
+/** @param {number[]} percents */
 function showCores(percents) {
   while (cores.children.length < percents.length) cores.append(core(cores.children.length));
   [...cores.children].forEach((item, at) => {
@@ -31,6 +33,7 @@ function showCores(percents) {
   });
 }
 
+/** @param {number} at */
 function core(at) {
   const item = piece("li", "");
   const meter = document.createElement("meter");

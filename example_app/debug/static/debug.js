@@ -1,15 +1,19 @@
-/** The page "Debug". */
+// @ts-check
+/**
+ * The page "Debug": this client, the bytes of its stream, and the server.
+ * @import { Message } from "../../../flask_sse_push/static/push-client.js"
+ */
 
 import { byId, openStream, piece, post, putOnTop } from "../../static/page.js";
 import { readFrames } from "./frames.js";
 
-const page = document.querySelector("main");
+const page = /** @type {HTMLElement} */ (document.querySelector("main"));
 const [streams, workers, health, frames, problem] = ["streams", "workers", "health", "frames", "problem"].map(byId);
 
 const MOST_FRAMES = 100;
 const MOST_DATA = 200;
-/** Ms between two looks at the server. */
-const LOOK = 2000;
+/** Milliseconds between two requests to the server. */
+const INTERVAL = 2000;
 
 let connection = "";
 
@@ -20,11 +24,12 @@ const client = await openStream({
     connection = data.connection;
     byId("cut").disabled = false;
   },
-  "*": showMessage, // every type: then the client reads by fetch
+  "*": showMessage, // every type: this makes the client use fetch
 });
 client.addEventListener("statechange", showStats);
 client.addEventListener("error", showStats);
 
+/** @param {Message} message */
 function showMessage({ type, data, lastEventId }) {
   const text = typeof data === "string" ? data : JSON.stringify(data);
   fill({ "last-type": type, "last-at": new Date().toISOString(), "last-id": lastEventId });
@@ -37,15 +42,17 @@ function showStats() {
   fill({ connected: state === "open" ? "yes" : `no, ${state}`, received, bytes, errors, reconnects });
 }
 
+/** @param {Record<string, unknown>} texts By the id of the element. */
 function fill(texts) {
   for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
 }
 
+/** @param {string} url @param {object} [body] */
 async function ask(url, body) {
   problem.textContent = (await post(url, body)) ?? "";
 }
 
-byId("send").addEventListener("click", ({ target }) => ask(target.dataset.url));
+byId("send").addEventListener("click", (/** @type {any} */ { target }) => ask(target.dataset.url));
 byId("cut").addEventListener("click", () => ask(streams.dataset.end, { connection }));
 
 // -- the frames ---------------------------------------------------------------------------------------
@@ -69,11 +76,13 @@ async function look() {
       health.dataset.level = "error";
     });
   }
-  setTimeout(look, LOOK);
+  setTimeout(look, INTERVAL);
 }
 
+/** @type {Record<string, string>} */
 const LEVELS = { HEALTHY: "success", WARNING: "warning", CRITICAL: "error" };
 
+/** @param {string} url @returns {Promise<any>} */
 async function get(url) {
   return (await fetch(url)).json();
 }
@@ -82,20 +91,21 @@ async function showHealth() {
   const { status, reasons } = await get(health.dataset.url);
   health.textContent = status;
   health.dataset.level = LEVELS[status];
-  const told = reasons.map(({ what, advice }) => piece("li", "", `${what}: ${advice}`));
-  byId("reasons").replaceChildren(...told);
+  byId("reasons").replaceChildren(
+    ...reasons.map((/** @type {any} */ { what, advice }) => piece("li", "", `${what}: ${advice}`)),
+  );
 }
 
 async function showWorkers() {
   const found = (await get(workers.dataset.url)).workers;
   workers.replaceChildren(
-    ...found.map(({ worker, pid, streams, channels, connected }) =>
+    ...found.map((/** @type {any} */ { worker, pid, streams, channels, connected }) =>
       row(worker, pid, streams, channels, connected ? "connected" : "not in use"),
     ),
   );
 }
 
-/** Rows stay the same elements, so that a look does not take the focus off a button. */
+/** Keeps the elements of the rows, so that a button keeps the focus. */
 async function showStreams() {
   const found = await get(streams.dataset.url);
   byId("count").textContent = found.count;
@@ -108,6 +118,7 @@ async function showStreams() {
   for (const element of gone.values()) element.remove();
 }
 
+/** @param {string} id */
 function streamRow(id) {
   const element = row("", "", "", "", "", "", "", "", id);
   element.dataset.connection = id;
@@ -121,6 +132,7 @@ function streamRow(id) {
   return element;
 }
 
+/** @param {HTMLElement} element @param {any} stream */
 function showStream(element, { connection: id, user_id, channels, since, events, bytes, buffered, address, worker }) {
   const open = `${Math.max(0, Math.round(Date.now() / 1000 - since))} s`;
   const texts = [user_id ?? "–", channels.join(" "), open, events, bytes, buffered, address ?? "–", worker];
@@ -130,13 +142,14 @@ function showStream(element, { connection: id, user_id, channels, since, events,
   element.classList.toggle("own", id === connection);
 }
 
+/** @param {string[]} texts */
 function row(...texts) {
   const element = piece("tr", "");
   element.append(...texts.map((text) => piece("td", "", text)));
   return element;
 }
 
-streams.addEventListener("click", ({ target }) => {
+streams.addEventListener("click", (/** @type {any} */ { target }) => {
   if (target.matches("button")) ask(streams.dataset.end, { connection: target.closest("tr").dataset.connection });
 });
 

@@ -1,33 +1,39 @@
-/** Reads a stream as bytes, by a connection of its own, and cuts it where frames end. */
+// @ts-check
+/** Reads the bytes of a stream over a connection of its own, and splits them into frames. */
 
-/** Ms until it connects again. */
+/** Milliseconds until it connects again. */
 const PAUSE = 2000;
-/** Characters of a frame that has no end. */
+/** Limit on the characters of a frame. */
 const LONGEST = 100_000;
 
-/** Reads for as long as the page lives. @param {(frame: string) => void} show Gets each frame as it came. */
+/**
+ * Reads for as long as the page lives.
+ * @param {string} url @param {(frame: string) => void} show Gets the text of each frame.
+ */
 export async function readFrames(url, show) {
   for (;;) {
     try {
       await read(url, show);
       show("(the server ended the connection)");
     } catch (error) {
-      show(`(${error.message})`);
+      show(`(${/** @type {Error} */ (error).message})`);
     }
     await new Promise((go) => setTimeout(go, PAUSE));
   }
 }
 
+/** @param {string} url @param {(frame: string) => void} show */
 async function read(url, show) {
   const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store" });
   if (!answer.ok) throw new Error(`refused with status ${answer.status}`);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const bytes = /** @type {ReadableStream<BufferSource>} */ (answer.body);
+  const reader = bytes.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
     const frames = (rest + value).split("\n\n");
-    rest = frames.pop();
+    rest = frames.pop() ?? "";
     frames.forEach(show);
     if (rest.length > LONGEST) throw new Error("a frame without an end");
   }

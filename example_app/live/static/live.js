@@ -1,4 +1,8 @@
-/** The page "Live". Whatever comes in is put in as text, never as markup. */
+// @ts-check
+/**
+ * The page "Live". It shows all data of events as text, never as markup.
+ * @import { Message } from "../../../flask_sse_push/static/push-client.js"
+ */
 
 import { byId, clock, openStream, piece, post, putOnTop } from "../../static/page.js";
 
@@ -10,6 +14,7 @@ const SHOWN_TICKS = 60;
 
 let events = 0;
 let connections = 0;
+/** @type {number[]} */
 const ticks = [];
 
 const client = await openStream(
@@ -29,6 +34,7 @@ const client = await openStream(
   { lastEventId: "earliest", tell },
 );
 
+/** @param {string} text */
 function tell(text) {
   const item = document.createElement("li");
   item.append(clock(new Date()), piece("span", "", text));
@@ -43,7 +49,7 @@ function count() {
 
 // -- events -------------------------------------------------------------------------------------------
 
-/** Events of the form have an author; events from anywhere else may be anything. */
+/** Events from the form have a text; other events may have any data. @param {Message} message */
 function showEvent({ type, data }) {
   count();
   const own = typeof data?.text === "string";
@@ -59,12 +65,14 @@ function showEvent({ type, data }) {
   byId("nothing").hidden = true;
 }
 
+/** @param {unknown} data */
 function asText(data) {
   return typeof data === "string" ? data : JSON.stringify(data);
 }
 
 // -- ticks --------------------------------------------------------------------------------------------
 
+/** @param {Message} message */
 function showTick({ data }) {
   count();
   ticks.push(data.value);
@@ -85,9 +93,9 @@ function drawCurve() {
   byId("curve").firstElementChild.setAttribute("points", points.join(" "));
 }
 
-// -- the form, for who has signed in -------------------------------------------------------------------
+// -- the form, for users who have signed in -------------------------------------------------------------------
 
-byId("publish")?.addEventListener("submit", async (submit) => {
+byId("publish")?.addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const form = submit.target;
   const failure = await post(form.action, Object.fromEntries(new FormData(form)));

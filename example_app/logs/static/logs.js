@@ -1,4 +1,7 @@
-/** The page "Logs": the newest lines at the bottom, those that fit the level and the search. */
+// @ts-check
+/** The page "Logs": lines that match the level and the search, the newest at the bottom. */
+
+/** @typedef {{ at?: string, level: string, source: string, text: string }} Line */
 
 import { byId, openStream, piece, post } from "../../static/page.js";
 
@@ -7,7 +10,7 @@ const [lines, level, search, pause, problem] = ["lines", "level", "search", "pau
 const MOST = 1000;
 const levels = lines.dataset.levels.split(",");
 
-/** Lines that came while it was paused, as many as can be shown. */
+/** @type {Line[] | null} Lines that arrived during a pause, up to MOST; null without a pause. */
 let held = null;
 
 await openStream({
@@ -20,7 +23,7 @@ await openStream({
   },
 });
 
-/** Adds lines, and keeps the last in sight of who has not scrolled away from it. */
+/** Adds lines. Scrolls to the last one, unless the user has scrolled away from it. @param {Line[]} added */
 function add(added) {
   const atEnd = lines.scrollHeight - lines.clientHeight - lines.scrollTop < 40;
   for (const line of added) lines.append(row(line));
@@ -29,6 +32,7 @@ function add(added) {
   count();
 }
 
+/** @param {Line} line */
 function row({ at, level, source, text }) {
   const element = piece("li", "");
   element.dataset.level = level;
@@ -42,10 +46,11 @@ function row({ at, level, source, text }) {
   return element;
 }
 
+/** @param {HTMLElement} element */
 function fits(element) {
   const known = levels.indexOf(element.dataset.level);
   const wanted = search.value.trim().toLowerCase();
-  return (known < 0 || known >= Number(level.value)) && element.textContent.toLowerCase().includes(wanted);
+  return (known < 0 || known >= Number(level.value)) && (element.textContent ?? "").toLowerCase().includes(wanted);
 }
 
 function sift() {
@@ -77,7 +82,7 @@ byId("clear").addEventListener("click", () => {
   count();
 });
 
-byId("write").addEventListener("submit", async (submit) => {
+byId("write").addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const form = submit.target;
   problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";

@@ -1,10 +1,14 @@
-/** The page "Messages": the user's own channel, from its earliest event on, as conversations. */
+// @ts-check
+/**
+ * The page "Messages": shows the user's own channel, from its earliest event on, as conversations.
+ * @import { Message } from "../../../flask_sse_push/static/push-client.js"
+ */
 
 import { byId, clock, openStream, piece, post } from "../../static/page.js";
 
-/** Messages the page shows, of all conversations. */
+/** Limit on the messages in the page, over all conversations. */
 const SHOWN = 300;
-/** Ms without another one after which messages are reported as received, at most so many at once. */
+/** Messages are reported as received after so many milliseconds without another one, so many in one report. */
 const QUIET = 150;
 const AT_ONCE = 50;
 
@@ -12,14 +16,15 @@ const [list, form] = ["letters", "send"].map(byId);
 const people = [...byId("people").children];
 const { me, received } = list.dataset;
 
-let other = people[0]?.dataset.user; // whose conversation is shown
+let other = people[0]?.dataset.user; // the user whose conversation is shown
 
-// -- what is here --------------------------------------------------------------------------------------
+// -- the messages --------------------------------------------------------------------------------------
 
 const letters = new Map(); // items by the id of the message
 
+/** @param {Message} message */
 function take({ data: { id, from, to, text, at } }) {
-  if (letters.has(id)) return; // it was sent again, since no answer had come
+  if (letters.has(id)) return; // the writer got no answer and sent it again
   const own = from === me;
   const item = piece("li", own ? "own" : "");
   item.dataset.with = own ? to : from;
@@ -31,6 +36,7 @@ function take({ data: { id, from, to, text, at } }) {
   if (!own) owe(id, from);
 }
 
+/** @param {HTMLElement} item */
 function add(item) {
   const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
   const follows = scrollHeight - clientHeight - scrollTop < 120;
@@ -44,6 +50,7 @@ function add(item) {
   if (follows) scrollTo(0, document.documentElement.scrollHeight);
 }
 
+/** @param {Message} message */
 function markDelivered({ data: { id, by } }) {
   owed.delete(id);
   const mark = letters.get(id)?.querySelector(".mark");
@@ -54,10 +61,14 @@ function markDelivered({ data: { id, by } }) {
 
 // -- telling the writers -------------------------------------------------------------------------------
 
-/** Who wrote what was not reported yet, by id. Over a reload the reports come after the messages. */
+/**
+ * Writers of the messages that are not reported yet, by the id of the message. After a reload, the stream replays the
+ * messages before the reports.
+ */
 const owed = new Map();
 let timer = 0;
 
+/** @param {string} id @param {string} from */
 function owe(id, from) {
   owed.set(id, from);
   report();
@@ -73,7 +84,7 @@ async function tellNext() {
   if (!from) return;
   const ids = [...owed].filter(([, writer]) => writer === from).map(([id]) => id).slice(0, AT_ONCE);
   const problem = await post(received, { from, ids });
-  if (problem) return; // again when the stream opens the next time
+  if (problem) return; // the next `sse.open` tries again
   for (const id of ids) owed.delete(id);
   report();
 }
@@ -114,7 +125,7 @@ let id = newId();
 
 form.elements.text.addEventListener("input", () => (id = newId())); // another text is another message
 
-form.addEventListener("submit", async (submit) => {
+form.addEventListener("submit", async (/** @type {SubmitEvent} */ submit) => {
   submit.preventDefault();
   const { text } = form.elements;
   const problem = await post(form.action, { id, to: other, text: text.value });

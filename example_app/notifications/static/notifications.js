@@ -1,4 +1,8 @@
-/** The page "Notifications": a list kept by events alone, and toasts for what is new. */
+// @ts-check
+/**
+ * The page "Notifications": a list that events alone keep up to date, and a toast for each new notification.
+ * @typedef {{ id: string, level: string, timestamp: string, data: { from: string, text: string } }} Notice
+ */
 
 import { byId, clock, openStream, piece, post, putOnTop } from "../../static/page.js";
 
@@ -6,7 +10,7 @@ const [inbox, toasts, unread, problem] = ["inbox", "toasts", "unread", "problem"
 
 const MOST = 200;
 const MOST_TOASTS = 4;
-/** Ms that a toast stays which nobody must see. */
+/** Milliseconds after which a toast of the level "info" goes. */
 const STAYS = 6000;
 
 const since = Number(inbox.dataset.now);
@@ -25,7 +29,7 @@ await openStream(
   { lastEventId: "earliest" },
 );
 
-/** A notification with a button for each of the actions. */
+/** Makes an item with a button for each action. @param {Notice} notice @param {[string, string][]} actions */
 function item({ id, level, timestamp, data }, ...actions) {
   const element = piece("li", "notice");
   Object.assign(element.dataset, { id, level, unread: "" });
@@ -42,15 +46,19 @@ function item({ id, level, timestamp, data }, ...actions) {
   return element;
 }
 
+/** @param {Notice} notice */
 function toast(notice) {
   const element = item(notice, ["read", "Close"]);
   putOnTop(toasts, element, MOST_TOASTS);
   if (notice.level === "info") setTimeout(() => element.remove(), STAYS);
 }
 
-/** What became of some notifications; their toasts go in any case. */
-function each(ids, does) {
-  for (const element of [...inbox.children]) if (ids.includes(element.dataset.id)) does(element);
+/**
+ * Changes some notifications in the list, and removes their toasts.
+ * @param {string[]} ids @param {(element: any) => void} change
+ */
+function each(ids, change) {
+  for (const element of [...inbox.children]) if (ids.includes(element.dataset.id)) change(element);
   for (const element of [...toasts.children]) if (ids.includes(element.dataset.id)) element.remove();
   count();
 }
@@ -70,29 +78,29 @@ function count() {
 
 // -- what the user does -------------------------------------------------------------------------------
 
+/** @param {string[]} ids @param {string} as */
 async function mark(ids, as) {
   problem.textContent = (await post(inbox.dataset.mark, { ids, as })) ?? "";
 }
 
 for (const list of [inbox, toasts]) {
-  list.addEventListener("click", ({ target }) => {
+  list.addEventListener("click", (/** @type {any} */ { target }) => {
     if (target.dataset.action) mark([target.closest(".notice").dataset.id], target.dataset.action);
   });
 }
 
 byId("read-all").addEventListener("click", () => mark(unreadIds(), "read"));
 
-for (const button of document.querySelectorAll("button[data-shows]")) {
+const choices = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("button[data-shows]"));
+for (const button of choices) {
   button.addEventListener("click", () => {
     inbox.dataset.shows = button.dataset.shows;
-    for (const other of document.querySelectorAll("button[data-shows]")) {
-      other.setAttribute("aria-pressed", other === button);
-    }
+    for (const other of choices) other.setAttribute("aria-pressed", String(other === button));
     count();
   });
 }
 
-byId("send").addEventListener("submit", async (submit) => {
+byId("send").addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const form = submit.target;
   problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";

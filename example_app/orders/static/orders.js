@@ -1,9 +1,11 @@
-/** The page "Order": draws what the channel tells, from its earliest event on. */
+// @ts-check
+/** The page "Order": draws the events of its channel, from the earliest on. */
 
 import { byId, openStream, post } from "../../static/page.js";
 
 const steps = [...byId("steps").children];
 
+/** @type {Record<string, string>} */
 const ENDS = { done: "Delivered", stopped: "Cancelled", failed: "Something went wrong" };
 
 await openStream(
@@ -15,7 +17,10 @@ await openStream(
   { lastEventId: "earliest" },
 );
 
-/** Shows how far the order is. Without a step, the steps stay as they are. */
+/**
+ * Shows how far the order is. Without a step, the steps stay as they are.
+ * @param {string | null} step @param {number} percent @param {boolean} running @param {string | null} title
+ */
 function draw(step, percent, running, title = step) {
   byId("progress-title").textContent = title;
   byId("progress").value = percent;

@@ -1,42 +1,49 @@
-/** The page "Rooms": one stream, to which rooms are added and from which they are taken. */
+// @ts-check
+/**
+ * The page "Rooms": one stream that joins and leaves the channels of rooms.
+ * @import { Message } from "../../../flask_sse_push/static/push-client.js"
+ */
 
 import { byId, clock, openStream, piece, post } from "../../static/page.js";
 
-/** Messages a room shows. */
+/** Limit on the messages that a room shows. */
 const SHOWN = 100;
-/** Where a tab keeps which rooms it is in: a reload goes back to them. */
+/** Key in sessionStorage for the rooms of this tab, so that a reload goes back to them. */
 const KEPT = "rooms";
 /** Types of events in a room. */
-const TOLD = ["said", "sse.presence"];
+const TYPES = ["said", "sse.presence"];
 
 const { people, me, enter, who } = byId("rooms").dataset;
 const names = JSON.parse(people);
 
 class Room {
   wanted = false;
-  inside = false; // the stream has the room
+  inside = false; // whether the stream has joined the room
   #card;
   name;
+  /** @type {Set<string>} */
   #users = new Set();
-  #moves = new Map(); // who came or went since the list was asked for, which may be older
+  #moves = new Map(); // users who came or left since the request for the list, which may be older
 
+  /** @param {any} card The room's element. */
   constructor(card) {
     this.#card = card;
     this.name = card.dataset.room;
     this.#find(".door").addEventListener("click", () => this.#go());
-    this.#find(".say").addEventListener("submit", (submit) => this.#say(submit));
+    this.#find(".say").addEventListener("submit", (/** @type {any} */ submit) => this.#say(submit));
   }
 
   get channel() {
     return `room:${this.name}`;
   }
 
+  /** @param {string} selector */
   #find(selector) {
     return this.#card.querySelector(selector);
   }
 
   #go() {
-    if (this.wanted !== this.inside) return; // on its way
+    if (this.wanted !== this.inside) return; // an enter or leave is under way
     if (this.inside) this.leave();
     else this.enter();
   }
@@ -44,19 +51,19 @@ class Room {
   async enter() {
     this.wanted = true;
     this.draw();
-    const told = ({ users }) => this.#list(users);
-    const problem = await post(enter, { room: this.name, connection }, told);
+    const use = (/** @type {{ users: string[] }} */ { users }) => this.#list(users);
+    const problem = await post(enter, { room: this.name, connection }, use);
     this.#complain(problem);
     if (problem) this.wanted = this.inside;
     this.draw();
   }
 
-  /** The stream has the room now. */
+  /** The stream has joined the room. */
   async entered() {
     this.inside = true;
     this.draw();
     if (this.#find(".said").lastElementChild?.dataset.cursor) this.#mark("You came in.");
-    // It has the room already; now it asks for it, too, when it must connect anew.
+    // The app has joined the room for the stream. The client must know, so that its next connection asks for it.
     await client.join(this.channel).catch(({ message }) => this.#complain(message));
   }
 
@@ -70,7 +77,7 @@ class Room {
     this.draw();
   }
 
-  /** The stream does not have the room any more. */
+  /** The stream has left the room. */
   left() {
     this.inside = false;
     this.#moves.clear();
@@ -78,15 +85,19 @@ class Room {
     this.draw();
   }
 
-  hear({ type, data, lastEventId }) {
+  /** @param {Message} message */
+  handle({ type, data, lastEventId }) {
     if (type === "sse.presence") this.#move(data);
     if (type === "said") this.#show(data, lastEventId);
   }
 
-  /** Events from before it came in, without those that this stream had when it was in before. */
+  /**
+   * Shows events from before the stream joined, except those from an earlier stay, which the room shows already.
+   * @param {{ type: string, data: string, id: string }[]} events
+   */
   catchUp(events) {
     for (const { type, data, id } of events)
-      if (TOLD.includes(type)) this.hear({ type, data: JSON.parse(data), lastEventId: id });
+      if (TYPES.includes(type)) this.handle({ type, data: JSON.parse(data), lastEventId: id });
   }
 
   lost() {
@@ -96,26 +107,29 @@ class Room {
 
   // -- who is here
 
+  /** @param {string[]} users */
   #list(users) {
     this.#users = new Set(users);
     for (const [user, here] of this.#moves) this.#put(user, here);
-    this.#tellWho();
+    this.#showUsers();
   }
 
+  /** @param {{ join: string[], leave: string[] }} presence */
   #move({ join, leave }) {
     for (const user of join) this.#put(user, true);
     for (const user of leave) this.#put(user, false);
-    this.#tellWho();
+    this.#showUsers();
   }
 
+  /** @param {string} user @param {boolean} here */
   #put(user, here) {
     this.#moves.set(user, here);
     if (here) this.#users.add(user);
     else this.#users.delete(user);
   }
 
-  #tellWho() {
-    const nameOf = (user) => (user === me ? "you" : (names[user] ?? user));
+  #showUsers() {
+    const nameOf = (/** @type {string} */ user) => (user === me ? "you" : (names[user] ?? user));
     const text = [...this.#users].sort().map(nameOf).join(", ") || "nobody yet";
     const present = this.#find(".present");
     if (present.textContent !== text) present.textContent = text;
@@ -126,21 +140,24 @@ class Room {
     this.#complain(await post(who, { room: this.name }, ({ users }) => this.#list(users)));
   }
 
-  // -- what is said
+  // -- the messages
 
+  /** @param {{ by: string, text: string, at: string }} message @param {string} cursor */
   #show({ by, text, at }, cursor) {
     const shown = [...this.#find(".said").children].some((item) => item.dataset.cursor === cursor);
-    if (shown) return; // a new connection does not know what the one before has had
+    if (shown) return; // a new connection may bring it again
     const item = piece("li");
     item.dataset.cursor = cursor;
     item.append(piece("span", "by", by), clock(new Date(at)), piece("p", "text", text));
     this.#add(item);
   }
 
+  /** @param {string} text */
   #mark(text) {
     this.#add(piece("li", "mark small", text));
   }
 
+  /** @param {HTMLElement} item */
   #add(item) {
     const list = this.#find(".said");
     const follows = list.scrollHeight - list.clientHeight - list.scrollTop < 40;
@@ -149,6 +166,7 @@ class Room {
     if (follows) list.scrollTop = list.scrollHeight;
   }
 
+  /** @param {any} submit */
   async #say(submit) {
     submit.preventDefault();
     const { action, elements } = submit.target;
@@ -167,6 +185,7 @@ class Room {
     sessionStorage.setItem(KEPT, rooms.filter(({ wanted }) => wanted).map((room) => room.name).join());
   }
 
+  /** @param {string | null} problem */
   #complain(problem) {
     this.#find(".problem").textContent = problem ?? "";
   }
@@ -174,14 +193,14 @@ class Room {
 
 // -- the stream ---------------------------------------------------------------------------------------
 
-let connection = ""; // the stream's id
+let connection = ""; // id of the stream
 const rooms = [...document.querySelectorAll("[data-room]")].map((card) => new Room(card));
-const of = (channel) => rooms.find((room) => room.channel === channel);
+const of = (/** @type {string} */ channel) => rooms.find((room) => room.channel === channel);
 
 const kept = (sessionStorage.getItem(KEPT) ?? "").split(",");
 for (const room of rooms) room.wanted = kept.includes(room.name);
 
-/** Takes note of the channels that the stream has now. */
+/** Updates the rooms to the channels that the stream has now. @param {string[]} channels */
 function settle(channels) {
   for (const room of rooms) {
     const has = channels.includes(room.channel);
@@ -201,7 +220,7 @@ const client = await openStream({
   },
   "sse.missed": ({ data: { channels, events } }) => of(channels[0])?.catchUp(events),
   "sse.channels": ({ data }) => settle(data.channels),
-  "sse.reset": ({ data: { channels } }) => channels.forEach((channel) => of(channel)?.lost()),
-  "sse.presence": (event) => of(event.data.channel)?.hear(event),
-  said: (event) => of(`room:${event.data.room}`)?.hear(event),
+  "sse.reset": ({ data: { channels } }) => channels.forEach((/** @type {string} */ channel) => of(channel)?.lost()),
+  "sse.presence": (event) => of(event.data.channel)?.handle(event),
+  said: (event) => of(`room:${event.data.room}`)?.handle(event),
 });

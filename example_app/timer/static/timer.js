@@ -1,7 +1,9 @@
-/** The page "Timer": shows the last that the channel told. */
+// @ts-check
+/** The page "Timer": shows the last event of its channel. */
 
 import { byId, openStream, post } from "../../static/page.js";
 
+/** @type {Record<string, string>} */
 const ENDS = { done: "Time is up", stopped: "Stopped", failed: "The timer's worker went away" };
 
 await openStream({
@@ -12,13 +14,14 @@ await openStream({
   "run.end": ({ data: { status } }) => running(false, ENDS[status]),
 });
 
+/** @param {boolean} is @param {string} text */
 function running(is, text) {
   if (byId("says").textContent !== text) byId("says").textContent = text;
   byId("start").querySelector(".primary").disabled = is;
   byId("stop").disabled = !is;
 }
 
-byId("start").addEventListener("submit", async (submit) => {
+byId("start").addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const { action, elements } = submit.target;
   byId("problem").textContent = (await post(action, { seconds: Number(elements.seconds.value) })) ?? "";

@@ -3,7 +3,7 @@
 import "@angular/compiler";
 import { ChangeDetectorRef, Component, createComponent, inject, provideZonelessChangeDetection } from "@angular/core";
 import { createApplication } from "@angular/platform-browser";
-import { providePush, PushService } from "../../../flask_sse_push/static/angular.js";
+import { providePush, PushService } from "../../../flask_sse_push/static/frameworks/angular.js";
 
 window.heard = [];
 window.opened = [];

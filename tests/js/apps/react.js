@@ -2,7 +2,7 @@
 
 import { createElement as h, StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
-import { usePush } from "../../../flask_sse_push/static/react.js";
+import { usePush } from "../../../flask_sse_push/static/frameworks/react.js";
 
 window.heard = [];
 window.opened = [];

@@ -1,7 +1,7 @@
 /** A page with the composable. */
 
 import { createApp, h, ref, shallowRef } from "vue";
-import { usePush } from "../../../flask_sse_push/static/vue.js";
+import { usePush } from "../../../flask_sse_push/static/frameworks/vue.js";
 
 window.heard = [];
 window.opened = [];

@@ -1,18 +1,27 @@
-/** `usePush`: a stream for as long as a component, or another effect scope, lives. */
+// @ts-check
+/**
+ * `usePush`: a stream for as long as a component, or another effect scope, lives.
+ * @import { Ref, ShallowRef } from "vue"
+ * @import { Message, State } from "../push-client.js"
+ */
 
 import { onScopeDispose, ref, shallowRef, toValue, watch } from "vue";
-import { PushClient } from "./push-client.js";
+import { PushClient } from "../push-client.js";
 
+/** @type {typeof import("./vue.js").usePush} */
 export function usePush(url, handlers = {}, options = {}) {
+  /** @type {Ref<State>} */
   const state = ref("connecting");
+  /** @type {ShallowRef<Message | null>} */
   const last = shallowRef(null);
+  /** @type {ShallowRef<PushClient | null>} */
   const client = shallowRef(null);
 
   const close = () => {
     client.value?.close();
     client.value = null;
   };
-  const open = (address) => {
+  const open = (/** @type {string | null} */ address) => {
     close();
     if (address === null) return;
     const opened = new PushClient(address, options);

@@ -1,12 +1,12 @@
 import type { Provider } from "@angular/core";
 import type { Observable } from "rxjs";
-import type { Failure, Message, Options, PushClient, StateChange } from "./push-client.js";
+import type { Failure, Message, Options, PushClient, StateChange } from "../push-client.js";
 
-/** A stream as observables. It is closed with the injector that made it, of a component or of the app. */
+/** A stream as observables. It closes together with the injector that made it: a component's, or the app's. */
 export class PushService {
   constructor(url: string | URL, options?: Options);
   readonly client: PushClient;
-  /** Where it stands, and each change. Completes when the stream is closed for good. */
+  /** The state, and each change of it. Completes when the stream is closed for good. */
   readonly state$: Observable<StateChange>;
   readonly errors$: Observable<Failure>;
   /** Events of a type, "*" for all. Completes when the stream is closed for good. */
@@ -14,5 +14,5 @@ export class PushService {
   close(): void;
 }
 
-/** Provides `PushService`; each injector that has it in its providers has a stream of its own. */
+/** Provides `PushService`. Each injector with this provider has a stream of its own. */
 export function providePush(url: string | URL, options?: Options): Provider;

@@ -1,0 +1,40 @@
+// @ts-check
+/**
+ * Joins and leaves channels on an open stream, without a new connection. docs/protocol.md describes the request.
+ * @import { Options } from "./push-client.js"
+ * @import { Opening } from "./sources/source.js"
+ */
+
+import { headersOf } from "./sources/fetch.js";
+import { refusal } from "./sources/refusal.js";
+
+/** After these answers a new connection may still succeed: the server is older, or could not be reached. */
+const RECONNECT = [404, 405, 500, 502, 503, 504];
+
+/**
+ * @param {URL} stream
+ * @param {Options & { page?: boolean }} options
+ * @param {Opening | null} opening The data of `sse.open`; null when the stream is not open.
+ * @param {{ join: string[], leave: string[] }} change
+ * @param {() => void} undo Called when the server refuses.
+ * @returns {Promise<boolean>} Whether the open stream changes its channels. If not, the client must reconnect.
+ * @throws {Error} The server refuses. The error has `status`, and `error` with the server's code.
+ */
+export async function changeChannels(stream, options, opening, { join, leave }, undo) {
+  if (!opening || options.page === false) return false;
+  const { connection, secret } = opening;
+  const url = new URL(stream);
+  url.pathname = `${url.pathname.replace(/\/$/, "")}/${connection}/channels`;
+  const headers = await headersOf({ ...options, body: {} });
+  const response = await fetch(url, {
+    method: "POST",
+    headers,
+    body: JSON.stringify({ join, leave, secret }),
+    credentials: options.withCredentials ? "include" : "same-origin",
+  }).catch(() => null);
+  if (response?.status === 202) return true;
+  if (!response || RECONNECT.includes(response.status)) return false;
+  undo();
+  const { status, error } = await refusal(response);
+  throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });
+}

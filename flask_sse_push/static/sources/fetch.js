@@ -1,0 +1,82 @@
+// @ts-check
+/**
+ * One connection by fetch. It can send headers, a method and a body, hears events of every type, and learns why the
+ * server refused it.
+ * @import { Options } from "../push-client.js"
+ * @import { Ending, Sink, Source, SourceOptions } from "./source.js"
+ */
+
+import { EventParser } from "./event-parser.js";
+import { isStream, refusal } from "./refusal.js";
+
+/** @implements {Source} */
+export class FetchSource {
+  #stop = new AbortController();
+
+  /**
+   * @param {string} url
+   * @param {SourceOptions} options
+   * @param {Pick<Sink, "event" | "fail" | "retry">} sink
+   */
+  constructor(url, options, sink) {
+    this.#read(url, options, sink).then(
+      (ending) => sink.fail(ending),
+      (error) => sink.fail({ reason: error.name === "EventTooLarge" ? "too large" : "lost", error }),
+    );
+  }
+
+  close() {
+    this.#stop.abort();
+  }
+
+  /**
+   * Reads until the stream ends.
+   * @param {string} url
+   * @param {SourceOptions} options
+   * @param {Pick<Sink, "event" | "retry">} sink
+   * @returns {Promise<Ending>}
+   */
+  async #read(url, options, sink) {
+    const { method = "GET", body, withCredentials, maxEvent } = options;
+    const headers = await headersOf(options);
+    const response = await fetch(url, {
+      method,
+      body: isJson(body) ? JSON.stringify(body) : /** @type {BodyInit | undefined} */ (body),
+      headers,
+      credentials: withCredentials ? "include" : "same-origin",
+      cache: "no-store",
+      signal: this.#stop.signal,
+    });
+    if (!isStream(response)) return refusal(response);
+    const parser = new EventParser(sink, { maxSize: maxEvent });
+    // A response with status 200 has a body. TypeScript declares the input of TextDecoderStream too widely.
+    const bytes = /** @type {ReadableStream<BufferSource>} */ (response.body);
+    const reader = bytes.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
+    try {
+      for (;;) {
+        const { value = "", done } = await reader.read();
+        if (done || this.#stop.signal.aborted) return { reason: "lost" };
+        parser.feed(value);
+      }
+    } finally {
+      this.#stop.abort();
+    }
+  }
+}
+
+const isJson = (/** @type {unknown} */ body) =>
+  Object.getPrototypeOf(body ?? "") === Object.prototype || Array.isArray(body);
+
+/**
+ * The headers of one request. Functions in the options are called for each connection, since tokens expire.
+ * @param {Pick<Options, "headers" | "token" | "body">} options
+ */
+export async function headersOf({ headers, token, body }) {
+  const result = new Headers({ Accept: "text/event-stream" });
+  if (isJson(body)) result.set("Content-Type", "application/json");
+  const given = typeof headers === "function" ? await headers() : headers;
+  for (const [name, value] of new Headers(given)) result.set(name, value);
+  const bearer = typeof token === "function" ? await token() : token;
+  if (bearer) result.set("Authorization", `Bearer ${bearer}`);
+  return result;
+}

@@ -1,0 +1,105 @@
+/** How PushClient and a source work together: a source reads one connection and reports to a sink. */
+
+import type { Inbox } from "../inbox.js";
+import type { Handler, Message, Options, PushClient, ServerError, State, Stats } from "../push-client.js";
+
+export type { Handler, Inbox, Message, Options, PushClient, State };
+
+/** An event as it came; its data is not parsed yet. */
+export interface RawEvent {
+  /** Left out in batches for untyped events. */
+  type?: string;
+  data: string;
+  /** The cursor; left out in batches for events that carry none. */
+  id?: string;
+  /** The event's channels, on streams that ask for them. */
+  channels?: string[];
+}
+
+/** Why a connection ended. */
+export interface Ending {
+  reason?: string;
+  /** The HTTP status of a refusal. */
+  status?: number;
+  /** The body of the server's own refusals, else the error that was thrown. */
+  error?: ServerError | Error;
+  /** Milliseconds the server asks the client to stay away. */
+  retryAfter?: number;
+}
+
+/** A server's answer that is no event stream. */
+export interface Refusal {
+  reason: "refused";
+  status: number;
+  error?: ServerError;
+  retryAfter?: number;
+}
+
+/** What a source calls. PushClient ignores the calls of a source it has closed. */
+export interface Sink {
+  event(event: RawEvent): void;
+  /** The connection failed, or could not be opened. */
+  fail(ending: Ending): void;
+  /** The server sent a `retry:` field. */
+  retry(ms: number): void;
+  /** Only a source that reconnects by itself calls this. */
+  state(state: State, detail?: Ending): void;
+  /** A message whose payload has been unpacked; for the inbox. */
+  deliver(message: PackedMessage): void;
+}
+
+/** A message on its way to the handlers. */
+export interface PackedMessage extends Message {
+  /** Why the payload could not be unpacked. */
+  broken?: Error;
+}
+
+/** The app's options, and the handlers by event type. */
+export interface SourceOptions extends Options {
+  types: ReadonlyMap<string, unknown>;
+}
+
+/** One connection. */
+export interface Source {
+  close(): void;
+  /** Starts to listen to one more type; only EventSource must know the types. */
+  listen?(type: string): void;
+  /** Changes the channels; false means that the source cannot. */
+  change?(channels: Set<string>): boolean;
+}
+
+export interface SourceClass {
+  new (url: string, options: SourceOptions, sink: Sink): Source;
+}
+
+/** What `sse.open` carries. */
+export interface Opening {
+  connection: string;
+  channels: string[];
+  resumed: boolean;
+  heartbeat: number;
+  /** Proves to the server that a channel change comes from the owner of the stream. */
+  secret?: string;
+}
+
+/** What `sse.close` carries. */
+export interface Closing {
+  reason: string;
+  reconnect: boolean;
+  /** Milliseconds to wait. The server gives each client a different number, so that they do not return together. */
+  retry?: number;
+}
+
+export type Counters = Omit<Stats, "state">;
+
+/** `once` stores a function of its own; `handler` is the one it stands for. */
+export interface StoredHandler extends Handler {
+  handler?: Handler;
+}
+
+/** Messages that wait for a `for await` loop. */
+export interface Line {
+  messages: Message[];
+  /** Continues the loop when it waits for a message. */
+  wake(): void;
+}

@@ -1,0 +1,18 @@
+// @ts-check
+/** Compares cursors. Pages treat a cursor as opaque; only cursors of one shard and one epoch have an order. */
+
+const ONE_SHARD = /^([a-z0-9]+)-([0-9a-z]+)$/;
+
+/**
+ * Whether a stream whose last event has the cursor `position` has had every event up to `cursor`. False when the two
+ * cannot be compared.
+ * @param {string} position @param {string} cursor
+ */
+export function reached(position, cursor) {
+  if (position === cursor) return true;
+  const [, epoch, id] = ONE_SHARD.exec(position) ?? [];
+  const [, otherEpoch, otherId] = ONE_SHARD.exec(cursor) ?? [];
+  if (!epoch || epoch !== otherEpoch) return false;
+  // Ids are in base 36 without leading zeros: the longer one is greater; ids of one length compare as text.
+  return id.length === otherId.length ? id > otherId : id.length > otherId.length;
+}

@@ -1,0 +1,125 @@
+// @ts-check
+/**
+ * Elects one tab as the leader: the tab that holds a Web Lock. The next tab in line gets the lock when the leader
+ * goes. When the leader is there but does not answer, another tab steals the lock.
+ */
+
+/** Milliseconds between two checks of the leader, and of silence after which a follower asks it to answer. */
+const CHECK_INTERVAL = 200;
+
+/** Milliseconds in which a leader must answer. Each recent steal doubles them, so that a busy machine calms down. */
+const ANSWER_TIME = 400;
+
+/** Milliseconds for which a steal counts as recent, and the most that count. */
+const RECENT = 30_000;
+const MAX_STEALS = 5;
+
+/** Milliseconds between two checks from which on this tab itself was asleep: the leader's silence means nothing. */
+const ASLEEP = { visible: 3 * CHECK_INTERVAL, hidden: 5000 };
+
+/**
+ * @typedef {object} ElectionHandlers
+ * @property {(stolen: boolean) => void} onLeader This tab is the leader now; `stolen`: it took the lock from another.
+ * @property {() => void} onFollower This tab is the leader no more.
+ * @property {() => void} askLeader Asks the leader to answer.
+ */
+
+export class Election {
+  #name;
+  #handlers;
+  /** @type {(() => void) | null} Releases the lock; null while this tab is a follower. */
+  #release = null;
+  #stopped = new AbortController();
+  #leaderHeard = performance.now();
+  #leaderAsked = 0;
+  #lastCheck = performance.now();
+  /** @type {number[]} Times of recent steals. */
+  #steals = [];
+  #timer;
+  #queued = new AbortController(); // takes this tab out of the line for the lock
+
+  /**
+   * @param {string} name The name of the lock.
+   * @param {ElectionHandlers} handlers
+   */
+  constructor(name, handlers) {
+    this.#name = name;
+    this.#handlers = handlers;
+    this.#queueForLock();
+    this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL);
+  }
+
+  /** Must be called when a new leader reports that it stole the lock. */
+  noteSteal() {
+    this.#steals = [...this.#steals, performance.now()].slice(-MAX_STEALS);
+  }
+
+  /** Must be called for each message of the leader. */
+  noteLeader() {
+    this.#leaderHeard = performance.now();
+    this.#leaderAsked = 0;
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+    this.#stopped.abort();
+    this.#becomeFollower();
+  }
+
+  async #queueForLock() {
+    const queued = (this.#queued = new AbortController());
+    this.#stopped.signal.addEventListener("abort", () => queued.abort());
+    await this.#requestLock({ signal: queued.signal });
+  }
+
+  /** @param {LockOptions} options */
+  async #requestLock(options) {
+    try {
+      await navigator.locks.request(this.#name, options, () => this.#becomeLeader(options.steal === true));
+    } catch (error) {
+      if (/** @type {Error} */ (error).name !== "AbortError") throw error;
+      if (options.signal?.aborted) return; // this tab left the line
+      this.#becomeFollower(); // another tab stole the lock, so this one must have been asleep
+      if (!this.#stopped.signal.aborted) this.#queueForLock();
+    }
+  }
+
+  /**
+   * Holds the lock until the promise resolves.
+   * @param {boolean} stolen
+   * @returns {Promise<void> | undefined}
+   */
+  #becomeLeader(stolen) {
+    if (this.#stopped.signal.aborted) return undefined;
+    return new Promise((release) => {
+      this.#release = release;
+      this.#handlers.onLeader(stolen);
+    });
+  }
+
+  #becomeFollower() {
+    const release = this.#release;
+    if (!release) return;
+    this.#release = null;
+    this.noteLeader();
+    this.#handlers.onFollower();
+    release();
+  }
+
+  #check() {
+    const now = performance.now();
+    this.#steals = this.#steals.filter((then) => now - then < RECENT);
+    const slept = now - this.#lastCheck > ASLEEP[document.visibilityState];
+    this.#lastCheck = now;
+    if (this.#release) return;
+    if (slept) return this.noteLeader();
+    if (!this.#leaderAsked && now - this.#leaderHeard >= CHECK_INTERVAL) {
+      this.#leaderAsked = now;
+      this.#handlers.askLeader();
+    } else if (this.#leaderAsked && now - this.#leaderAsked >= ANSWER_TIME * 2 ** this.#steals.length) {
+      this.noteLeader();
+      this.#queued.abort();
+      this.#requestLock({ steal: true });
+    }
+  }
+}

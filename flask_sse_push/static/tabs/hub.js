@@ -1,0 +1,267 @@
+// @ts-check
+/**
+ * A page's part in the connection that all tabs of a browser share.
+ *
+ * Each page sends the channels it wants. The leader's connection carries the channels of all pages; the leader sends
+ * each event to all pages, and a page takes the events of its own channels. Every page keeps the cursor, so that the
+ * next leader continues after it. A page hears the leader's messages in order. A new leader has a higher term, and
+ * pages ignore what the leader before it still sends.
+ *
+ * @import { Options, StateChange } from "../push-client.js"
+ * @import { Content, Leader, Member, TabMessage } from "./messages.js"
+ */
+
+import { Election } from "./election.js";
+import { GATHER, SharedConnection } from "./shared-connection.js";
+
+/** @type {Map<string, TabHub>} Hubs of this page by name. */
+const hubs = new Map();
+
+export class TabHub {
+  /**
+   * Returns the page's hub for a stream's address without its channels. A name in `tabs` keeps streams of one
+   * address apart.
+   * @param {URL} url @param {Options} options
+   */
+  static of(url, options) {
+    const { tabs } = options;
+    const base = new URL(url);
+    for (const parameter of ["channels", "last_event_id", "batch"]) base.searchParams.delete(parameter);
+    const name = `sse-push:${base}${tabs === true ? "" : `:${tabs}`}`;
+    const hub = hubs.get(name) ?? new TabHub(name, base, options);
+    hubs.set(name, hub);
+    return hub;
+  }
+
+  /** @type {Leader} */
+  leader = { term: 0, open: false, channels: [], cursor: "" };
+  #name;
+  #base;
+  #options;
+  #page = crypto.randomUUID();
+  #holdsPageLock = false;
+  /** @type {Set<Member>} */
+  #members = new Set();
+  /** @type {Map<string, string[]>} Wanted channels by page. */
+  #wanted = new Map();
+  #bus;
+  /** @type {Election | undefined} */
+  #election;
+  /** @type {SharedConnection | null} Only the leader has one. */
+  #connection = null;
+  #cursor = "";
+  #stopped = new AbortController();
+
+  /** @param {string} name @param {URL} base @param {Options} options */
+  constructor(name, base, options) {
+    this.#name = name;
+    this.#base = base;
+    this.#options = options;
+    this.#bus = new BroadcastChannel(name);
+    this.#bus.addEventListener("message", ({ data }) => this.#onMessage(data));
+    this.#holdPageLock();
+    this.#election = new Election(name, {
+      onLeader: (stolen) => this.#becomeLeader(stolen),
+      onFollower: () => this.#closeConnection(),
+      askLeader: () => this.#send({ kind: "ask" }),
+    });
+  }
+
+  /**
+   * Holds a lock while the page lives. The leader waits for this lock to learn that the page has gone. The page sends
+   * nothing before it holds the lock; otherwise the leader could get the lock first and take the page for gone.
+   */
+  #holdPageLock() {
+    const gone = new Promise((end) => this.#stopped.signal.addEventListener("abort", end));
+    navigator.locks.request(`${this.#name}/${this.#page}`, () => {
+      if (this.#stopped.signal.aborted) return undefined;
+      this.#holdsPageLock = true;
+      this.#send({ kind: "hello" });
+      this.#sendWanted();
+      return gone;
+    });
+  }
+
+  /** @param {Member} member */
+  add(member) {
+    this.#members.add(member);
+    this.updateWanted();
+    if (this.leader.open) member.onLeader(this.leader);
+  }
+
+  /** @param {Member} member */
+  remove(member) {
+    this.#members.delete(member);
+    this.updateWanted();
+    if (!this.#members.size) this.#stop();
+  }
+
+  #stop() {
+    hubs.delete(this.#name);
+    this.#election?.stop();
+    this.#stopped.abort();
+    this.#bus.close();
+  }
+
+  /**
+   * Waits for one of `count` permits that all pages share. The permit is free again when `signal` is aborted.
+   * @param {number} count @param {AbortSignal} signal
+   */
+  async acquirePermit(count, signal) {
+    for (let n = 0; n < count; n += 1) if (await this.#lockPermit(n, { ifAvailable: true }, signal)) return;
+    await this.#lockPermit(Math.floor(count * Math.random()), { signal }, signal);
+  }
+
+  /**
+   * @param {number} n @param {LockOptions} options @param {AbortSignal} signal
+   * @returns {Promise<boolean>}
+   */
+  #lockPermit(n, options, signal) {
+    return new Promise((resolve) => {
+      const hold = (/** @type {Lock | null} */ lock) => {
+        resolve(lock !== null);
+        if (!lock || signal.aborted) return undefined;
+        return new Promise((end) => signal.addEventListener("abort", end));
+      };
+      navigator.locks.request(`${this.#name}/own/${n}`, options, hold).catch(() => resolve(false));
+    });
+  }
+
+  // -- between pages
+
+  /**
+   * @param {Content} content
+   * @returns {TabMessage}
+   */
+  #send(content) {
+    const message = /** @type {TabMessage} */ ({ page: this.#page, term: this.leader.term, ...content });
+    this.#bus.postMessage(message);
+    return message;
+  }
+
+  /** Sends to the other pages, and handles the message in this page too, in the same order. @param {Content} content */
+  #sendToAll(content) {
+    this.#onMessage(this.#send(content));
+  }
+
+  /** @param {TabMessage} message */
+  #onMessage(message) {
+    const { kind, page, term } = message;
+    if (kind === "wanted") this.#noteWanted(page, message.channels);
+    else if (kind === "hello") this.#greet();
+    else if (kind === "ask") this.#answer();
+    else if (kind === "leader" && term >= this.leader.term) this.#onLeader(message);
+    else if (term === this.leader.term && page === this.leader.page) this.#onLeaderMessage(message);
+  }
+
+  #greet() {
+    this.#sendWanted();
+    if (this.#connection) this.#send({ kind: "leader", ...this.leader });
+  }
+
+  #answer() {
+    if (this.#connection) this.#send({ kind: "here" });
+  }
+
+  /** @param {TabMessage & { kind: "leader" }} message */
+  #onLeader({ kind: _, stolen, ...leader }) {
+    this.#election?.noteLeader();
+    if (leader.page !== this.#page) this.#closeConnection();
+    if (stolen) this.#election?.noteSteal();
+    this.leader = leader;
+    if (!leader.open) return;
+    this.#cursor = leader.cursor;
+    for (const member of [...this.#members]) member.onLeader(leader);
+  }
+
+  /** @param {TabMessage} message */
+  #onLeaderMessage(message) {
+    this.#election?.noteLeader();
+    const members = [...this.#members];
+    if (message.kind === "event") {
+      if (message.id) this.#cursor = this.leader.cursor = message.id;
+      for (const member of members) member.onMessage(message);
+    } else if (message.kind === "waiting") {
+      for (const member of members) member.onWaiting(message.detail);
+    } else if (message.kind === "refused") {
+      for (const member of members) member.onRefusal(message.refusal);
+    }
+  }
+
+  /** Collects the channels of this page's members and sends them to all pages. */
+  updateWanted() {
+    const channels = new Set([...this.#members].flatMap((member) => [...member.channels]));
+    this.#wanted.set(this.#page, [...channels]);
+    this.#sendWanted();
+    this.#connection?.adapt();
+  }
+
+  #sendWanted() {
+    if (this.#holdsPageLock) this.#send({ kind: "wanted", channels: this.#wanted.get(this.#page) ?? [] });
+  }
+
+  /** @param {string} page @param {string[]} channels */
+  #noteWanted(page, channels) {
+    const known = this.#wanted.has(page);
+    this.#wanted.set(page, channels);
+    if (!known && this.#connection) this.#forgetWhenGone(page);
+    this.#connection?.adapt();
+  }
+
+  /** Waits for the lock of a page, which the browser releases however the page goes. @param {string} page */
+  #forgetWhenGone(page) {
+    const forget = () => {
+      this.#wanted.delete(page);
+      this.#connection?.adapt();
+    };
+    navigator.locks.request(`${this.#name}/${page}`, { signal: this.#stopped.signal }, forget).catch(() => {});
+  }
+
+  // -- the leader
+
+  /** @param {boolean} stolen */
+  #becomeLeader(stolen) {
+    const [first] = this.#members;
+    const cursor = this.#cursor || first?.cursor || "";
+    const term = this.leader.term + 1;
+    this.leader = { page: this.#page, term, open: false, channels: [], cursor };
+    this.#sendToAll({ kind: "leader", ...this.leader, stolen });
+    for (const page of this.#wanted.keys()) if (page !== this.#page) this.#forgetWhenGone(page);
+    this.#connect(cursor);
+  }
+
+  /** @param {string} cursor */
+  #connect(cursor) {
+    this.#connection = new SharedConnection(this.#base, this.#options, cursor, {
+      wanted: () => new Set([...this.#wanted.values()].flat()),
+      onOpen: (opening) => this.#sendToAll({ kind: "leader", ...this.leader, ...opening, open: true }),
+      onEvent: (event) => this.#sendToAll({ kind: "event", ...event }),
+      onWaiting: (detail) => this.#sendToAll({ kind: "waiting", detail }),
+      onClosed: (detail) => this.#onClosed(detail),
+    });
+  }
+
+  /**
+   * The server refused the connection. When it refused one channel only, the leader connects again: the members that
+   * wanted this channel have gone by then.
+   * @param {StateChange} detail
+   */
+  #onClosed({ status, reason, error }) {
+    const details = error && "details" in error ? error.details : undefined;
+    const channel = status === 403 ? /** @type {string | undefined} */ (details?.channel) : undefined;
+    const cursor = this.#cursor;
+    this.#closeConnection();
+    this.#sendToAll({ kind: "refused", refusal: { channel, status, reason, error } });
+    if (channel && this.#members.size) setTimeout(() => this.#mayConnect() && this.#connect(cursor), GATHER.join);
+  }
+
+  #mayConnect() {
+    return this.leader.page === this.#page && !this.#connection && !this.#stopped.signal.aborted;
+  }
+
+  #closeConnection() {
+    const connection = this.#connection;
+    this.#connection = null;
+    connection?.close();
+  }
+}

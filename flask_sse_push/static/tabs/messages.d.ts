@@ -1,0 +1,52 @@
+/** What the tabs of a browser send each other over a BroadcastChannel. */
+
+import type { Ending, RawEvent } from "../sources/source.js";
+
+/** The leader's connection. */
+export interface Leader {
+  /** The id of the leader's page. */
+  page?: string;
+  /** Counts the leaders: pages ignore messages of a leader with a lower term. */
+  term: number;
+  /** Whether its connection is open. */
+  open: boolean;
+  /** The channels its connection carries. */
+  channels: string[];
+  /** The cursor of the last event that it passed on, or after which the connection began. */
+  cursor: string;
+  connection?: string;
+  heartbeat?: number;
+  resumed?: boolean;
+}
+
+/** The server refused the leader's connection; `channel` names the channel it refused, if it was one. */
+export interface TabRefusal extends Ending {
+  channel?: string;
+}
+
+export type TabMessage = { page: string; term: number } & (
+  | { kind: "hello" } // a page has come: the others send what they want, and the leader what it carries
+  | { kind: "wanted"; channels: string[] } // the channels that the page listens to
+  | { kind: "ask" } // the leader must answer
+  | { kind: "here" } // its answer
+  | ({ kind: "leader"; page: string; stolen?: boolean } & Leader) // a new leader, or a change of its connection
+  | ({ kind: "event" } & RawEvent)
+  | { kind: "waiting"; detail: Ending } // the leader's connection is between two attempts
+  | { kind: "refused"; refusal: TabRefusal }
+);
+
+/** What a page sends; the hub adds `page` and `term`. */
+export type Content<Kind extends TabMessage = TabMessage> = Kind extends TabMessage
+  ? Omit<Kind, "page" | "term"> & { page?: string; term?: number }
+  : never;
+
+/** A stream of the page that uses the shared connection. */
+export interface Member {
+  readonly channels: Set<string>;
+  readonly cursor: string;
+  /** The leader's connection is open and carries `leader.channels` after `leader.cursor`. */
+  onLeader(leader: Leader): void;
+  onMessage(event: RawEvent): void;
+  onWaiting(detail: Ending): void;
+  onRefusal(refusal: TabRefusal): void;
+}

@@ -1,0 +1,101 @@
+// @ts-check
+/**
+ * The connection in the leader's tab. It carries the channels that all tabs want together, and the server names the
+ * channels of each event.
+ * @import { Options, StateChange } from "../push-client.js"
+ * @import { RawEvent } from "../sources/source.js"
+ * @import { Leader } from "./messages.js"
+ */
+
+import { PushClient } from "../push-client.js";
+
+/** Milliseconds in which several tabs' new channels become one change, and after which unwanted ones are left. */
+export const GATHER = { join: 20, leave: 5000 };
+
+/**
+ * @typedef {object} ConnectionHandlers
+ * @property {() => Set<string>} wanted The channels that all tabs want together.
+ * @property {(opening: Partial<Leader>) => void} onOpen
+ * @property {(event: RawEvent) => void} onEvent
+ * @property {(detail: StateChange) => void} onWaiting The connection is between two attempts.
+ * @property {(detail: StateChange) => void} onClosed The server ended it for good.
+ */
+
+export class SharedConnection {
+  #handlers;
+  #client;
+  #closed = false;
+  /** @type {Record<string, ReturnType<typeof setTimeout> | undefined>} */
+  #timers = {};
+
+  /**
+   * @param {URL} base The stream's address without channels.
+   * @param {Options} options
+   * @param {string} cursor
+   * @param {ConnectionHandlers} handlers
+   */
+  constructor(base, options, cursor, handlers) {
+    this.#handlers = handlers;
+    const url = new URL(base);
+    url.searchParams.set("tagged", "1");
+    const channels = handlers.wanted();
+    const own = { tabs: false, batch: 0, channels, lastEventId: cursor, page: false, remember: false };
+    this.#client = new PushClient(url, { ...options, ...own, transport: "fetch" });
+    this.#passOn(cursor);
+  }
+
+  /** @param {string} cursor */
+  #passOn(cursor) {
+    const client = this.#client;
+    client.on("*", ({ type, data, lastEventId: id, channels }) => {
+      if (this.#closed) return;
+      if (type === "sse.open") {
+        const { connection, heartbeat, resumed } = data;
+        const opening = { channels: client.channels, cursor: cursor || id, connection, heartbeat, resumed };
+        this.#handlers.onOpen(opening);
+      } else if (type !== "sse.close") {
+        cursor = id || cursor;
+        this.#handlers.onEvent({ type, data: JSON.stringify(data), id, channels });
+      }
+      cursor ||= id;
+    });
+    client.addEventListener("statechange", ({ detail }) => {
+      if (this.#closed) return;
+      if (detail.state === "waiting") this.#handlers.onWaiting(detail);
+      if (detail.state === "closed") this.#handlers.onClosed(detail);
+    });
+  }
+
+  /** Joins the channels that are wanted and missing, and leaves those nobody wants, both after a while. */
+  adapt() {
+    if (this.#missing().length) this.#later("join", () => this.#client.join(...this.#missing()));
+    // A stream without channels listens to the default channel, so the last channels stay.
+    if (this.#handlers.wanted().size && this.#unwanted().length) {
+      this.#later("leave", () => this.#client.leave(...this.#unwanted()));
+    }
+  }
+
+  /** @param {"join" | "leave"} kind @param {() => void} change */
+  #later(kind, change) {
+    this.#timers[kind] ??= setTimeout(() => {
+      this.#timers[kind] = undefined;
+      change();
+    }, GATHER[kind]);
+  }
+
+  #missing() {
+    return [...this.#handlers.wanted()].filter((name) => !this.#client.channels.includes(name));
+  }
+
+  #unwanted() {
+    const wanted = this.#handlers.wanted();
+    return this.#client.channels.filter((name) => !wanted.has(name));
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timers.join);
+    clearTimeout(this.#timers.leave);
+    this.#client.close();
+  }
+}

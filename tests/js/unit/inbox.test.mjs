@@ -1,0 +1,54 @@
+// The inbox keeps the order of events while compressed ones are unpacked.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { Inbox } from "../../../flask_sse_push/static/inbox.js";
+
+const packed = (value) => {
+  const data = gzipSync(JSON.stringify(value)).toString("base64");
+  return { compressed: true, encoding: "gzip+base64", data };
+};
+
+const message = (data) => ({ type: "message", data, lastEventId: "" });
+
+// An inbox with the messages it delivered and the failures it reported.
+function opened(maxInflated) {
+  const delivered = [];
+  const failures = [];
+  const sink = { deliver: (message) => delivered.push(message), fail: (ending) => failures.push(ending) };
+  return { inbox: new Inbox(sink, maxInflated), delivered, failures };
+}
+
+async function until(condition) {
+  for (let n = 0; n < 2000 && !condition(); n += 1) await new Promise((done) => setTimeout(done, 5));
+  assert.ok(condition());
+}
+
+test("a later event does not overtake a compressed one", async () => {
+  const { inbox, delivered } = opened();
+  const big = "x".repeat(1_000_000);
+  for (const data of [packed(big), 1, packed(2), 3]) inbox.add(message(data));
+  await until(() => delivered.length === 4);
+  assert.deepEqual(delivered.map(({ data }) => data), [big, 1, 2, 3]);
+});
+
+test("a broken event is delivered in its place, with the error", async () => {
+  const { inbox, delivered } = opened(10);
+  for (const data of [packed("too long a text"), 1]) inbox.add(message(data));
+  await until(() => delivered.length === 2);
+  assert.match(delivered[0].broken.message, /more than 10 bytes/);
+  assert.equal(delivered[1].broken, undefined);
+});
+
+test("too many waiting events are a failure", async () => {
+  const { inbox, delivered, failures } = opened();
+  for (let n = 0; n < 1000; n += 1) inbox.add(message(n));
+  assert.deepEqual(failures, []);
+  inbox.add(message(1000));
+  assert.deepEqual(failures, [{ reason: "overflow" }]);
+  await until(() => delivered.length === 1000);
+  inbox.add(message(1001));
+  await until(() => delivered.length === 1001);
+  assert.equal(failures.length, 1);
+});

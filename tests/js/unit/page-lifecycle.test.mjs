@@ -1,0 +1,68 @@
+// When the page wants a connection and when it does not.
+
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { followPage } from "../../../flask_sse_push/static/page-lifecycle.js";
+
+let calls;
+let closing;
+
+const fire = (target, type) => target.dispatchEvent(new Event(type));
+
+function hide(hidden) {
+  document.hidden = hidden;
+  fire(document, "visibilitychange");
+}
+
+beforeEach(() => {
+  globalThis.window = new EventTarget();
+  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+  calls = [];
+  closing = new AbortController();
+});
+
+function follow(hiddenAfter = Infinity) {
+  const note = (name) => (...reasons) => calls.push([name, ...reasons].join(" "));
+  const client = { suspend: note("suspend"), resume: note("resume"), save: note("save"), closed: closing.signal };
+  followPage(client, hiddenAfter);
+}
+
+test("it resumes when no reason is left", () => {
+  follow();
+  fire(window, "offline");
+  fire(document, "freeze");
+  fire(window, "online");
+  assert.deepEqual(calls, ["suspend offline", "save", "suspend frozen"]);
+  fire(document, "resume");
+  assert.equal(calls.at(-1), "resume");
+  fire(document, "resume");
+  assert.equal(calls.length, 4);
+});
+
+test("a page may be hidden for a while", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  follow(1000);
+  hide(true);
+  context.mock.timers.tick(999);
+  hide(false);
+  context.mock.timers.tick(1000);
+  assert.deepEqual(calls, ["save"]);
+  hide(true);
+  context.mock.timers.tick(1000);
+  assert.equal(calls.at(-1), "suspend hidden");
+  hide(false);
+  assert.equal(calls.at(-1), "resume");
+});
+
+test("a closed client is left alone", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  follow(1000);
+  hide(true);
+  closing.abort();
+  context.mock.timers.tick(1000);
+  fire(window, "offline");
+  assert.deepEqual(calls, ["save"]);
+  follow(1000); // closed before the module was there
+  context.mock.timers.tick(1000);
+  assert.deepEqual(calls, ["save"]);
+});

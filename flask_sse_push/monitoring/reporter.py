@@ -86,7 +86,7 @@ class Pulse:
         with self._lock:
             first, self._started = not self._started, True
         if first:
-            server.find_worker()
+            server.prepare()
             at_exit.append(self.beat)
             threading.Thread(target=self._run, name="flask-sse-push-pulse", daemon=True).start()
 

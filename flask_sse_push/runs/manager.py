@@ -239,7 +239,9 @@ class Runs:
         """Ends runs that must not go on: the worker stops, or has slept so long that it was buried."""
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
-        late = (self._stopping_since is not None and now - self._stopping_since >= GRACE) or server.quits()
+        late = (
+            self._stopping_since is not None and now - self._stopping_since >= GRACE
+        ) or server.is_quitting()
         for producer in list(self._producers.values()):
             if producer.worker != self._worker_counts.name:
                 producer.finish(FAILED, "WorkerLost")

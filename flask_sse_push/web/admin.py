@@ -60,7 +60,7 @@ def check_health(services: Services) -> Response:
             broker_error=error,
             streams=gauges.streams,
             places=max_streams(services.settings),
-            linked=not gauges.deaf,
+            linked=not gauges.link_down,
             probe=gauges.probe,
             stopping=server.is_stopping(),
             broker_not_shared=services.broker_not_shared(),

@@ -24,17 +24,6 @@ STREAMS_SHARE = 0.9
 #: Descriptors that a worker needs beside its streams: listener, Redis, logs, files of pages.
 SPARE_FILES = 100
 
-#: The number of this process. To ask the kernel for it would cost each handshake 2 µs.
-pid = os.getpid()
-
-
-def _note_fork() -> None:
-    global pid
-    pid = os.getpid()
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
 
 class _State:
     """What this process has found out or done. A forked child inherits it."""

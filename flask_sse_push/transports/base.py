@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
@@ -28,6 +28,10 @@ _NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 
 
+#: Makes a stream; the arguments are those of `TransportStream`.
+StreamFactory = Callable[[str, str | None, tuple[str, ...], Settings, Any], "TransportStream"]
+
+
 class Transport(Protocol):
     """One way in which bytes reach a client's socket. Made once per worker process."""
 
@@ -35,22 +39,19 @@ class Transport(Protocol):
     def needs(self) -> str:
         """The kind of connection that this transport can serve, for error messages."""
 
-    def stream(
-        self,
-        environ: Mapping[str, Any],
-        client: Any,
-        connection: str,
-        user_id: str | None,
-        channels: tuple[str, ...],
-    ) -> TransportStream | None:
-        """Returns a stream for the request of `environ`, or None if this transport cannot serve the request.
+    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
+        """Returns what makes the stream of a request; None if this transport cannot serve the request.
 
         :param client: the client's socket; None where the WSGI server does not show it.
         """
 
 
 class TransportStream(Stream):
-    """A stream whose first chunks, up to the moment when it joins its group, come from the response body."""
+    """A stream whose chunks come from the response body until it has joined its group.
+
+    :param connection: id of the stream.
+    :param client: the client's socket; None where the WSGI server does not show it.
+    """
 
     __slots__ = ("_client", "_last_frame", "_settings", "_started", "waiting_since")
 
@@ -64,7 +65,7 @@ class TransportStream(Stream):
     ) -> None:
         super().__init__(connection, user_id, channels)
         self._settings = settings
-        self._client = client  # the client's socket; None where the WSGI server does not show it
+        self._client = client
         self._last_frame: bytes | None = None  # None: the stream has not ended
         self._started = False  # whether `first_chunk` was called
         self.waiting_since: float | None = None  # since when bytes wait and the client has taken none

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import Settings
 from ..hub.stream import Stream
-from .base import TransportStream
+from .base import StreamFactory, TransportStream
 
 
 class GeneratorTransport:
@@ -16,19 +16,12 @@ class GeneratorTransport:
 
     needs = "any connection"
 
-    def __init__(self, settings: Settings, leave: Callable[[Stream], None]) -> None:
-        self._settings = settings
+    def __init__(self, leave: Callable[[Stream], None]) -> None:
+        """Takes the argument that all transports get; the response body calls `leave` by itself."""
 
-    def stream(
-        self,
-        environ: Mapping[str, Any],
-        client: Any,
-        connection: str,
-        user_id: str | None,
-        channels: tuple[str, ...],
-    ) -> GeneratorStream:
+    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
         """See `base.Transport`."""
-        return GeneratorStream(connection, user_id, channels, self._settings, client)
+        return GeneratorStream
 
 
 class GeneratorStream(TransportStream):

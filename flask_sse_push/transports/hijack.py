@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from ..config import Settings
 from ..hub.stream import Stream
-
-if TYPE_CHECKING:
-    from .connections import ConnectionTable
-    from .hijacked_stream import HijackedStream
+from .base import StreamFactory
 
 logger = logging.getLogger(__name__)
 
@@ -27,37 +24,34 @@ class HijackTransport:
 
     needs = "a plain socket of gunicorn's gevent worker"
 
-    def __init__(self, settings: Settings, leave: Callable[[Stream], None]) -> None:
-        self._settings = settings
+    def __init__(self, leave: Callable[[Stream], None]) -> None:
         self._leave = leave
         self._tested = False
-        self._connections: ConnectionTable | None = None  # None: hijacking does not work here, or is untested
-        self._stream_class: Callable[..., type[HijackedStream] | None] = lambda environ, client: None
+        self._socket_class: type | None = None  # gevent's, once it is tested
+        self._factories: dict[str, StreamFactory] = {}  # by protocol; empty where hijacking does not work
 
-    def stream(
-        self,
-        environ: Mapping[str, Any],
-        client: Any,
-        connection: str,
-        user_id: str | None,
-        channels: tuple[str, ...],
-    ) -> HijackedStream | None:
+    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
         """See `base.Transport`. The first request over a gevent socket also starts the transport."""
         if not self._tested and type(client).__module__.startswith("gevent."):
             self._start()
-        if self._connections is None or (stream_class := self._stream_class(environ, client)) is None:
+        if type(client) is not self._socket_class:  # TLS sockets are of another class
             return None
-        return stream_class(connection, user_id, channels, self._settings, client, self._connections)
+        return self._factories.get(environ["SERVER_PROTOCOL"])
 
     def _start(self) -> None:
         """Tests once whether this version of gevent allows hijacking; if so, watches the connections."""
-        from . import hijacked_socket, hijacked_stream
+        import gevent.socket
+
         from .connections import ConnectionTable
+        from .hijacked_socket import self_test
+        from .hijacked_stream import ChunkedStream, RawStream
 
         self._tested = True  # up to `start`, nothing switches to another request
-        if hijacked_socket.self_test():
-            self._stream_class = hijacked_stream.stream_class
-            self._connections = ConnectionTable(self._leave)
-            self._connections.start()
+        if self_test():
+            connections = ConnectionTable(self._leave)
+            self._socket_class = gevent.socket.socket
+            self._factories["HTTP/1.1"] = partial(ChunkedStream, connections=connections)
+            self._factories["HTTP/1.0"] = partial(RawStream, connections=connections)
+            connections.start()
         else:
             logger.warning("this gevent's sockets cannot be hijacked: streams use the generator transport")

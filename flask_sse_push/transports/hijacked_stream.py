@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from typing import Any, cast
-
-import gevent.socket
 
 from ..config import Settings
 from .base import TransportStream
@@ -243,14 +240,3 @@ class RawStream(HijackedStream):
     """A connection whose closing ends the body: HTTP/1.0."""
 
     __slots__ = ()
-
-
-_STREAM_CLASSES = {"HTTP/1.1": ChunkedStream, "HTTP/1.0": RawStream}
-
-
-def stream_class(environ: Mapping[str, Any], client: Any) -> type[HijackedStream] | None:
-    """Returns the class for a request's stream; None if its protocol is another, or TLS ends in this process.
-
-    :param client: the client's socket.
-    """
-    return _STREAM_CLASSES.get(environ["SERVER_PROTOCOL"]) if type(client) is gevent.socket.socket else None

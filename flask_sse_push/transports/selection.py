@@ -15,7 +15,7 @@ from .hijack import HijackTransport
 
 #: All transports by the value of SSE_PUSH_TRANSPORT that demands them, the best first. To add a transport,
 #: write a module with a class like these and add a row.
-TRANSPORTS: Mapping[str, Callable[[Settings, Callable[[Stream], None]], Transport]] = {
+TRANSPORTS: Mapping[str, Callable[[Callable[[Stream], None]], Transport]] = {
     "hijack": HijackTransport,
     "generator": GeneratorTransport,
 }
@@ -31,9 +31,9 @@ class Transports:
     """
 
     def __init__(self, settings: Settings, leave: Callable[[Stream], None]) -> None:
-        self._wanted = settings.transport
+        self._settings = settings
         self._transports = [
-            make(settings, leave) for name, make in TRANSPORTS.items() if settings.transport in ("auto", name)
+            make(leave) for name, make in TRANSPORTS.items() if settings.transport in ("auto", name)
         ]
 
     def stream(
@@ -45,12 +45,13 @@ class Transports:
         """
         client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         for transport in self._transports:
-            stream = transport.stream(environ, client, connection, user_id, channels)
-            if stream is not None:
+            make = transport.factory(environ, client)
+            if make is not None:
+                stream = make(connection, user_id, channels, self._settings, client)
                 agent = environ.get("HTTP_USER_AGENT")
                 stream.address = environ.get("REMOTE_ADDR")
                 stream.agent = agent and sys.intern(agent[:MAX_AGENT])  # few browsers, many streams
                 return stream
         needed = self._transports[0].needs
         expected = f"auto or generator here: this request did not come over {needed}"
-        raise ConfigError("SSE_PUSH_TRANSPORT", self._wanted, expected)
+        raise ConfigError("SSE_PUSH_TRANSPORT", self._settings.transport, expected)

@@ -71,7 +71,7 @@ class HistoryCache:
         self._heard = 0  # the highest id that arrived over the link
         self._heard_epoch: str | None = None
         self._heard_in_part = False  # whether other channels may still announce that id
-        self._holds = False
+        self.holds = False  # see above
         self._lost: dict[str, Gap] = {}
         self._read_at = 0, 0.0  # a position, and the monotonic time at which the broker had reached it
 
@@ -121,7 +121,7 @@ class HistoryCache:
 
     def is_settled(self) -> bool:
         """Whether everything up to one position was dispatched, and nothing after it."""
-        return self._position == self._seen and not self._holds
+        return self._position == self._seen and not self.holds
 
     def time_of(self, id: int) -> float:
         """The monotonic time at which the event with this id was stored, or a moment later. Ids count the
@@ -134,7 +134,7 @@ class HistoryCache:
     def take(self, items: Iterable[Item]) -> Dispatch:
         """Takes the messages and replies that arrived; returns what is to be dispatched."""
         fresh: list[tuple[ChannelCache, Entry]] = []
-        held = self._holds
+        held = self.holds
         for item in items:
             if item is None:
                 self._hold(link_up=False)
@@ -151,10 +151,10 @@ class HistoryCache:
         if self.reads.replies:
             for reply in self.reads.usable(self._heard_epoch, self._heard):
                 self._take_reply(reply)
-        if self._holds:
+        if self.holds:
             if self.reads.resyncing:
                 return Dispatch([], {}, False)
-            self._holds = False
+            self.holds = False
             held = True
         return self._dispatch(self._undispatched() if held else fresh)
 
@@ -208,7 +208,7 @@ class HistoryCache:
             cache.append(entry)
             fresh.append((cache, entry))
             full = len(cache.entries) > self._keep + SLACK or cache.size > self._keep_bytes
-            if full and not self._holds:  # while holding, the entries in the cache are not dispatched yet
+            if full and not self.holds:  # while holding, the entries in the cache are not dispatched yet
                 cache.trim(self._keep, self._keep_bytes)
 
     def _take_confirmation(self, message: Subscribed) -> None:
@@ -232,7 +232,7 @@ class HistoryCache:
 
         :param link_up: whether to read now. Otherwise a channel is read when the new link has confirmed it.
         """
-        self._holds = True
+        self.holds = True
         for cache in self.caches.values():
             cache.live = False
             cache.tail.clear()

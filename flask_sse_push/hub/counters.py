@@ -29,11 +29,11 @@ class Counters(StreamListener):
 
     What each event does is counted by the dispatcher alone, once for a group and a dispatch.
 
-    `wake` is called with each count that is not the dispatcher's.
+    `on_first_count` is called once, after the first count that is not the dispatcher's.
     """
 
     def __init__(self) -> None:
-        self.wake: Callable[[], None] = lambda: None
+        self.on_first_count: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._counts: Counter[CounterKey] = Counter()
         self.delivered = 0  # events, each times its streams
@@ -46,7 +46,9 @@ class Counters(StreamListener):
     def _add(self, count: CounterKey, amount: int) -> None:
         with self._lock:
             self._counts[count] += amount
-        self.wake()
+            first, self.on_first_count = self.on_first_count, None
+        if first is not None:
+            first()
 
     def opened(self, stream: Stream) -> None:
         self._add(_OPENED, 1)
@@ -80,6 +82,6 @@ class Gauges(NamedTuple):
 
     streams: int = 0
     buffered: int = 0  # bytes that wait for slow clients
-    deaf: int = 0  # 1 while there are streams and no link to the broker
+    link_down: int = 0  # 1 while there are streams and no link to the broker
     reconnects: int = 0  # of the link, since the process began
     probe: float | None = None  # seconds the last probe took from this worker to the broker and back

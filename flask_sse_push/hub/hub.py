@@ -342,7 +342,7 @@ class Hub:
         return Gauges(
             streams=len(streams),
             buffered=sum([stream.buffered for stream in streams]),
-            deaf=int(not link.connected and self._wants_link(streams, link.heard_at)),
+            link_down=int(not link.connected and self._wants_link(streams, link.heard_at)),
             reconnects=link.reconnects,
             probe=link.probe_seconds,
         )

@@ -86,11 +86,8 @@ class Maintenance:
     def _look_after(self, streams: Sequence[Stream], now: float) -> None:
         silent: dict[Group, list[Stream]] = {}
         for stream in streams:
-            if stream.is_stuck(now):
-                logger.info("cutting stream %s: its client takes nothing", stream.connection)
-                stream.reason = "stuck"
-                stream.cut()
-            elif stream.group is not None and self._wheel.silent_for(stream, now):
+            cut = stream.cut_if_stuck(now)
+            if not cut and stream.group is not None and self._wheel.silent_for(stream, now):
                 silent.setdefault(stream.group, []).append(stream)
         for group, those in silent.items():
             self._beat(group, those, now)

@@ -86,7 +86,7 @@ class StreamOpener:
             self._count(stream, step.chunk, len(frames))
         if frames:
             stream.bytes += len(frames)
-            if step.opening is None or not step.is_complete or not stream.carry(frames):
+            if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
                 return frames
         # The look for missed events and the join are one step under the lock: no event comes in between.
         stream.join()

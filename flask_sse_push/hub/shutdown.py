@@ -8,19 +8,21 @@ from collections.abc import Callable
 #: Seconds that a process waits for its streams to end. gunicorn kills it after `graceful_timeout`, 30.
 LONGEST_WAIT = 20.0
 
-
-#: Each returns how much of its kind is still to be ended in this process: streams, counts to be told.
+#: Functions that each return how many things of one kind are unfinished in this process: streams, runs,
+#: counts that the broker has not got. The process waits until all return 0.
 open_streams: list[Callable[[], int]] = []
 
-
-#: Called when the streams have ended, as the last of this process; maybe several times.
+#: Functions to call once the wait is over, as the last act of this process. They may be called several times.
 at_exit: list[Callable[[], None]] = []
 
 
 def wait_for_streams() -> None:
-    """Holds the process until its streams have ended: gunicorn knows nothing of those that were hijacked."""
+    """Blocks until the streams have ended, at most `LONGEST_WAIT` seconds, then calls `at_exit`.
+
+    Needed because gunicorn knows nothing of hijacked streams.
+    """
     deadline = time.monotonic() + LONGEST_WAIT
     while time.monotonic() < deadline and any(count() for count in open_streams):
         time.sleep(0.02)
-    for speak in list(at_exit):
-        speak()
+    for function in list(at_exit):
+        function()

@@ -110,8 +110,8 @@ class Stream(ABC):
         order in which chunks are written."""
         return self.framed(self.encoded(frames))
 
-    def carry(self, opening: bytes) -> bool:
-        """Takes the frames of its opening when it can send them after it has joined; returns whether."""
+    def send_after_join(self, frames: bytes) -> bool:
+        """Keeps the first frames, to send them after the stream has joined; returns False if it cannot."""
         return False
 
     def join(self) -> None:  # noqa: B027 (most kinds have nothing to do)
@@ -126,9 +126,5 @@ class Stream(ABC):
         """Ends the stream in good order after `frame`, not framed. Does nothing when it has ended."""
 
     @abstractmethod
-    def is_stuck(self, now: float) -> bool:
-        """Whether the client has taken nothing for longer than it may."""
-
-    @abstractmethod
-    def cut(self) -> None:
-        """Breaks the connection of a client that does not read."""
+    def cut_if_stuck(self, now: float) -> bool:
+        """Cuts the connection if its client has read nothing for too long; returns whether it did."""

@@ -1,4 +1,4 @@
-"""Whether a worker is well: from what is known of it to a status with reasons. Pure."""
+"""Judges the health of one worker: from numbers and flags to a status with reasons. Does no I/O."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from typing import Any, NamedTuple
 
 HEALTHY, WARNING, CRITICAL = "HEALTHY", "WARNING", "CRITICAL"
 
-#: Seconds that the broker may take to answer before it is worth a look.
+#: Seconds that a call to the broker, or a probe, may take without a warning.
 SLOW = 0.25
-#: Share of the places for streams that may be taken before it is worth a look.
+#: Share of the places for streams that may be taken without a warning.
 FULL = 0.9
 
 
 class Vitals(NamedTuple):
-    """What is known of one worker."""
+    """What the status of one worker depends on."""
 
-    broker_seconds: float | None  # what a call took; None: the broker did not answer
-    broker_error: str  # why it did not
+    broker_seconds: float | None  # seconds that a call to the broker took; None: it did not answer
+    broker_error: str  # why it did not answer
     streams: int
-    places: int  # how many streams it may hold
-    linked: bool  # whether it hears the broker; True without streams, when it need not
-    probe: float | None  # seconds the last probe took from the worker to the broker and back
+    places: int  # number of streams that the worker can hold
+    linked: bool  # False: the worker has streams and no link to the broker
+    probe: float | None  # seconds that the last probe took from the worker through the broker and back
     stopping: bool
     broker_not_shared: bool  # memory:// with several workers
 
 
 class Reason(NamedTuple):
-    """One thing that is not as it should be."""
+    """One thing that is wrong: what it is, why it matters, and what an operator can do."""
 
     status: str
     what: str
@@ -35,18 +35,18 @@ class Reason(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The worst status of all reasons; HEALTHY without any."""
+    """The worst status of all reasons; HEALTHY if there are none."""
 
     status: str
     reasons: tuple[Reason, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """`{"status", "reasons": [{"status", "what", "why", "advice"}]}`."""
+        """Returns `{"status", "reasons": [{"status", "what", "why", "advice"}]}`."""
         return {"status": self.status, "reasons": [reason._asdict() for reason in self.reasons]}
 
 
 def assess(vitals: Vitals) -> Health:
-    """The worker's health. CRITICAL means: send new streams to another worker if there is one."""
+    """Returns the worker's health. CRITICAL means: send new streams to another worker if there is one."""
     reasons = (*_broker(vitals), *_worker(vitals))
     for status in (CRITICAL, WARNING):
         if any(reason.status == status for reason in reasons):
@@ -61,8 +61,8 @@ def _broker(vitals: Vitals) -> list[Reason]:
             Reason(
                 CRITICAL,
                 f"the broker does not answer: {vitals.broker_error}",
-                "nothing can be published, and new streams wait; open ones stay and lose nothing meanwhile",
-                "look at Redis and at the network to it",
+                "nothing can be published and new streams have to wait; open streams stay and lose no events",
+                "check Redis and the network to it",
             )
         )
     elif not vitals.linked:
@@ -70,8 +70,8 @@ def _broker(vitals: Vitals) -> list[Reason]:
             Reason(
                 CRITICAL,
                 "this worker's link to the broker is cut, though the broker answers",
-                "its streams get no events until it is back; then they get all they missed",
-                "it is being renewed; if this stays, look at the limit of clients and at pub/sub rights",
+                "its streams get no events until the link is back; then they get all events they missed",
+                "the worker keeps renewing the link; if it fails, check Redis' maxclients and pub/sub rights",
             )
         )
     slowest = max(vitals.broker_seconds or 0.0, vitals.probe or 0.0)
@@ -80,8 +80,8 @@ def _broker(vitals: Vitals) -> list[Reason]:
             Reason(
                 WARNING,
                 f"the broker takes {slowest:.2f} seconds for an answer or a probe",
-                "every event is late by about as much",
-                "look at Redis' slow log, at the worker's CPU, and at the network between",
+                "every event arrives about that much later",
+                "check Redis' slow log, the worker's CPU and the network between them",
             )
         )
     if vitals.broker_not_shared:
@@ -89,7 +89,7 @@ def _broker(vitals: Vitals) -> list[Reason]:
             Reason(
                 CRITICAL,
                 "SSE_PUSH_BROKER_URL is memory:// and gunicorn runs several workers",
-                "streams miss what another worker publishes",
+                "streams miss the events that other workers publish",
                 "set SSE_PUSH_BROKER_URL to a Redis URL, or run one worker",
             )
         )
@@ -98,20 +98,15 @@ def _broker(vitals: Vitals) -> list[Reason]:
 
 def _worker(vitals: Vitals) -> list[Reason]:
     if vitals.stopping:
-        return [
-            Reason(CRITICAL, "this worker is stopping", "its streams are being sent away", "nothing to do")
-        ]
-    if vitals.streams >= vitals.places:
-        status = CRITICAL
-    elif vitals.streams >= FULL * vitals.places:
-        status = WARNING
-    else:
+        why = "it closes its streams, and their clients connect to other workers"
+        return [Reason(CRITICAL, "this worker is stopping", why, "nothing to do")]
+    if vitals.streams < FULL * vitals.places:
         return []
     return [
         Reason(
-            status,
+            CRITICAL if vitals.streams >= vitals.places else WARNING,
             f"{vitals.streams} of {vitals.places} places for streams are taken",
-            "the next streams are refused with 503 once all are",
+            "when all places are taken, new streams are refused with 503",
             "add workers or machines, or raise SSE_PUSH_MAX_STREAMS and the limit of open files",
         )
     ]

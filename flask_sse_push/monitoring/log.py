@@ -1,7 +1,7 @@
-"""What goes into the log: streams that come and go, refusals, totals now and then. Never a single event.
+"""Log lines about streams that open and close, refusals, and totals now and then; never about one event.
 
 All loggers are below `flask_sse_push`. Each record has its facts as attributes (`extra`), `event` first, so
-that JSON formatters show them. Nothing here holds a token, a cookie or a query.
+that JSON formatters show them. No record holds a token, a cookie or a query.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ..hub.stream import Stream
 
 #: The root of all loggers of this package.
 ROOT = "flask_sse_push"
-#: Characters of a text that a client may have had a hand in.
-LONGEST = 300
+#: Characters kept of a text that a client may have chosen.
+MAX_TEXT = 300
 
 logger = logging.getLogger(__name__)
 
 
 class StreamLog(StreamListener):
-    """Logs the life of streams, at INFO."""
+    """Logs at INFO when a stream opens, closes, or loses events."""
 
     def opened(self, stream: Stream) -> None:
         if logger.isEnabledFor(logging.INFO):
-            facts = _stream(stream)
-            logger.info("stream %s opened", stream.connection, extra={"event": "stream_opened", **facts})
+            extra = {"event": "stream_opened", **_facts(stream)}
+            logger.info("stream %s opened", stream.connection, extra=extra)
 
     def closed(self, stream: Stream) -> None:
         if not logger.isEnabledFor(logging.INFO):
@@ -42,16 +42,16 @@ class StreamLog(StreamListener):
         logger.info(
             "stream %s closed (%s) after %.1f seconds, %d events, %d bytes",
             stream.connection, reason, duration, events, size,
-            extra={"event": "stream_closed", **_stream(stream), **facts},
+            extra={"event": "stream_closed", **_facts(stream), **facts},
         )  # fmt: skip
 
     def lost(self, stream: Stream) -> None:
         if logger.isEnabledFor(logging.INFO):
-            extra = {"event": "stream_reset", **_stream(stream)}
+            extra = {"event": "stream_reset", **_facts(stream)}
             logger.info("stream %s was told of lost events", stream.connection, extra=extra)
 
 
-def _stream(stream: Stream) -> dict[str, Any]:
+def _facts(stream: Stream) -> dict[str, Any]:
     return {
         "connection": stream.connection,
         "user_id": stream.user_id,
@@ -61,21 +61,25 @@ def _stream(stream: Stream) -> dict[str, Any]:
 
 
 def refused(refusal: Refused, address: str | None, path: str) -> None:
-    """Logs a refusal at INFO: a client's mistake is no fault of the server's."""
+    """Logs a refusal, at INFO: it is the client's mistake, not the server's."""
     if logger.isEnabledFor(logging.INFO):
-        code, why = int(refusal.code), _harmless(refusal.message)
-        facts = {"code": code, "status": refusal.status, "address": address, "path": _harmless(path)}
+        code, why = int(refusal.code), _one_line(refusal.message)
+        facts = {"code": code, "status": refusal.status, "address": address, "path": _one_line(path)}
         extra = {"event": "refused", **facts, "why": why}
         logger.info("refused with %d, code %d: %s", refusal.status, code, why, extra=extra)
 
 
-def _harmless(text: str) -> str:
-    """The text without what could begin a new line of the log."""
-    return text[:LONGEST].encode("unicode_escape").decode()
+def _one_line(text: str) -> str:
+    """Returns the text, shortened, with line ends escaped: a client must not forge lines of the log."""
+    return text[:MAX_TEXT].encode("unicode_escape").decode()
 
 
-class Totals:
-    """Logs the counts of this process every `every` seconds, when there were any since. At INFO."""
+class TotalsLog:
+    """Logs at INFO, every `every` seconds, what this process counted since the last line, if anything.
+
+    :param totals: returns all counts since the process began.
+    :param gauges: returns the current gauges.
+    """
 
     def __init__(
         self, totals: Callable[[], Mapping[CounterKey, int]], gauges: Callable[[], Gauges], every: float
@@ -83,20 +87,22 @@ class Totals:
         self._totals = totals
         self._gauges = gauges
         self._every = every
-        self._due = time.monotonic() + every
-        self._told: Mapping[CounterKey, int] = {}
+        self._next = time.monotonic() + every
+        self._logged: Mapping[CounterKey, int] = {}
 
-    def __call__(self) -> None:
+    def write_if_due(self) -> None:
+        """Writes the line if its time has come. Called by the reporter about once a second."""
         now = time.monotonic()
-        if now < self._due:
+        if now < self._next:
             return
-        self._due = now + self._every
+        self._next = now + self._every
         totals = self._totals()
-        if totals == self._told:
+        if totals == self._logged:
             return
-        before, self._told = self._told, totals
-        since = {_name(count): total - before.get(count, 0) for count, total in totals.items()}
+        before, self._logged = self._logged, totals
+        since = {_name(key): total - before.get(key, 0) for key, total in totals.items()}
         gauges = self._gauges()._asdict()
+        gauges["deaf"] = gauges.pop("link_down")
         shown = ", ".join(f"{name} {value}" for name, value in sorted(since.items()) if value)
         logger.info(
             "%d streams; in the last %g seconds: %s", gauges["streams"], self._every, shown,
@@ -104,17 +110,19 @@ class Totals:
         )  # fmt: skip
 
 
-def _name(count: CounterKey) -> str:
-    return f"{count.name}.{count.label}" if count.label else count.name
+def _name(key: CounterKey) -> str:
+    return f"{key.name}.{key.label}" if key.label else key.name
 
 
 def set_up(settings: Settings) -> None:
-    """With SSE_PUSH_LOG_JSON, lets this package's records go to stderr as JSON, one object a line; once.
+    """With SSE_PUSH_LOG_JSON, writes this package's records to stderr, each as a JSON object on one line.
+
+    May be called several times.
 
     :raises ConfigError: when python-json-logger is not installed.
     """
     root = logging.getLogger(ROOT)
-    if not settings.log_json or any(isinstance(each, _JsonHandler) for each in root.handlers):
+    if not settings.log_json or any(isinstance(handler, _JsonHandler) for handler in root.handlers):
         return
     try:
         from pythonjsonlogger.json import JsonFormatter
@@ -132,4 +140,4 @@ def set_up(settings: Settings) -> None:
 
 
 class _JsonHandler(logging.StreamHandler[Any]):
-    """Ours, told apart from the app's."""
+    """The handler that `set_up` adds; the class tells it from the app's handlers."""

@@ -1,8 +1,8 @@
-"""Figures as Prometheus metrics, over all workers of a machine by prometheus-client's multiprocess mode.
+"""The counters as Prometheus metrics, over all workers of a machine by prometheus-client's multiprocess mode.
 
-https://prometheus.github.io/client_python/multiprocess/ is the source of the rules: with several workers the
-environment names a folder, in which each writes its values, before prometheus_client is imported. The
-figures are counted apart, as plain numbers, and brought here about once a second: an event costs nothing.
+With several workers the environment names a folder, before prometheus_client is imported, and each worker
+writes its values there; see https://prometheus.github.io/client_python/multiprocess/. The hub counts in plain
+numbers, which are added to the metrics about once a second: an event costs nothing here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _COUNTERS: Mapping[str, tuple[str, str, str]] = {
     "published": ("events_published", "Events that these processes published.", ""),
     "delivered": ("events_delivered", "Events handed to streams; one to a thousand streams is 1,000.", ""),
     "sent_bytes": ("sent_bytes", "Bytes of the events handed to streams.", ""),
-    "replayed": ("events_replayed", "Events that returning streams had missed and were sent.", ""),
-    "replayed_bytes": ("replayed_bytes", "Bytes of what returning streams were sent.", ""),
-    "resets": ("resets", "Streams that were told of events lost for good.", ""),
+    "replayed": ("events_replayed", "Missed events sent to returning streams.", ""),
+    "replayed_bytes": ("replayed_bytes", "Bytes of the missed events sent to returning streams.", ""),
+    "resets": ("resets", "Streams that got sse.reset: they lost events for good.", ""),
     "reconnects": ("broker_reconnects", "Times that a worker's link to the broker was renewed.", ""),
-    "client": ("client_reports", "What clients reported, by kind.", "kind"),
+    "client": ("client_reports", "Reports of clients, by kind.", "kind"),
 }
 COUNTERS = {
     name: Counter(_PREFIX + metric, text, [label] if label else [])
@@ -36,34 +36,38 @@ COUNTERS = {
 }
 STREAMS = Gauge(_PREFIX + "streams_open", "Streams open now.", multiprocess_mode="livesum")
 BUFFERED = Gauge(_PREFIX + "buffered_bytes", "Bytes that wait for slow clients.", multiprocess_mode="livesum")
-DEAF = Gauge(
+LINK_DOWN = Gauge(
     _PREFIX + "workers_deaf",
     "Workers that have streams and no link to the broker.",
     multiprocess_mode="livesum",
 )
 PROBE = Gauge(
     _PREFIX + "probe_seconds",
-    "What the last probe took from a worker to the broker and back; the slowest worker's.",
+    "Seconds that the last probe took from a worker to the broker and back, for the slowest worker.",
     multiprocess_mode="livemax",
 )
 
 
 class Exporter:
-    """Brings one runtime's figures into the process's metrics. Several add up."""
+    """Adds the counts of one blueprint to the metrics of this process. Those of several blueprints add up.
+
+    :param totals: returns all counts since the process began.
+    :param gauges: returns the current gauges.
+    """
 
     def __init__(self, totals: Callable[[], Mapping[CounterKey, int]], gauges: Callable[[], Gauges]) -> None:
         self._totals = totals
         self._gauges = gauges
-        self._told: dict[CounterKey, int] = {}
-        self._before = Gauges()
+        self._exported: dict[CounterKey, int] = {}
+        self._exported_gauges = Gauges()
 
-    def flush(self) -> None:
-        """Adds what was counted since the last time. One at a time; does not block."""
+    def export(self) -> None:
+        """Adds the counts since the last call. Not safe to call from two threads at once."""
         gauges = self._gauges()
         totals = {**self._totals(), CounterKey("reconnects"): gauges.reconnects}
         for count, total in totals.items():
-            self._add(count, total - self._told.get(count, 0))
-        self._told = totals
+            self._add(count, total - self._exported.get(count, 0))
+        self._exported = totals
         self._set(gauges)
 
     def _add(self, count: CounterKey, amount: int) -> None:
@@ -72,11 +76,11 @@ class Exporter:
             (metric.labels(count.label) if count.label else metric).inc(amount)
 
     def _set(self, gauges: Gauges) -> None:
-        before, self._before = self._before, gauges
+        before, self._exported_gauges = self._exported_gauges, gauges
         for gauge, now, then in (
             (STREAMS, gauges.streams, before.streams),
             (BUFFERED, gauges.buffered, before.buffered),
-            (DEAF, gauges.deaf, before.deaf),
+            (LINK_DOWN, gauges.link_down, before.link_down),
         ):
             if now != then:
                 gauge.inc(now - then)
@@ -85,26 +89,26 @@ class Exporter:
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """All metrics of this machine's workers, the app's own too, and their Content-Type.
+    """Returns all metrics of this machine's workers, the app's own included, and their Content-Type.
 
-    :param accept: the request's header.
+    :param accept: the request's `Accept` header.
     """
     encode, content_type = choose_encoder(accept)
-    return encode(_worker_counts()), content_type
+    return encode(_registry()), content_type
 
 
-def _worker_counts() -> CollectorRegistry:
+def _registry() -> CollectorRegistry:
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not folder:
         return REGISTRY
     _forget_dead(Path(folder))
-    worker_counts = CollectorRegistry()
-    multiprocess.MultiProcessCollector(worker_counts)  # type: ignore[no-untyped-call]
-    return worker_counts
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 def _forget_dead(folder: Path) -> None:
-    """Takes the gauges of workers that are no more out of the sums: one that was killed cannot do so."""
+    """Removes the gauges of workers that have ended. A killed worker could not remove its own."""
     for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_*.db")}:
         if pid.isdecimal() and not _is_alive(int(pid)):
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]

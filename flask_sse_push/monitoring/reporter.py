@@ -1,4 +1,4 @@
-"""What one process counts of one blueprint's streams, and who is told of it."""
+"""Hands the counters of one process to Prometheus and to the log, about once a second."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import importlib.util
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..hub.counters import Counters, Gauges
 from ..hub.shutdown import at_exit
 from ..transports import server
-from .log import Totals
+from .log import TotalsLog
 from .log import logger as log
 
 if TYPE_CHECKING:
     from .prometheus import Exporter
 
-#: Names the folder where several processes share their metrics; see `metrics`.
+logger = logging.getLogger(__name__)
+
+#: The environment variable that names the folder where several processes share their metrics.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+#: Seconds between two reports.
+INTERVAL = 1.0
 
 
 class Reporter:
-    """The figures of this process. Prometheus is imported when its metrics are wanted, not before.
+    """Owns the counters of this process and reports them about every second, and once more at exit.
 
-    :param levels: how things stand now.
+    The first count starts the thread that reports. If there is nobody to report to, no thread starts.
+    prometheus-client is imported with the first report that needs it.
+
+    :param gauges: returns the current gauges.
     :param log_totals: seconds between two lines of totals in the log; 0 for none.
     """
 
@@ -33,78 +40,50 @@ class Reporter:
         self.counters = Counters()
         self._gauges = gauges
         self._lock = threading.Lock()
+        self._stop = threading.Event()
         self._exporter: Exporter | None = None
-        # A process alone brings its figures to the metrics when these are asked for.
-        shared = os.environ.get(METRICS_FOLDER) and has_prometheus()
-        actions: list[Callable[[], None]] = [self.export] if shared else []
+        self._reports: list[Callable[[], None]] = []
+        if os.environ.get(METRICS_FOLDER) and has_prometheus():  # a single process exports when it is scraped
+            self._reports.append(self.export)
         if log_totals and log.isEnabledFor(logging.INFO):
-            actions.append(Totals(self.counters.totals, gauges, log_totals))
-        self._pulse = Pulse(actions)
-        self.counters.wake = self._pulse.wake
+            self._reports.append(TotalsLog(self.counters.totals, gauges, log_totals).write_if_due)
+        if self._reports:
+            self.counters.on_first_count = self._start
+
+    def _start(self) -> None:
+        server.prepare()
+        at_exit.append(self.report)
+        threading.Thread(target=self._run, name="flask-sse-push-reporter", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL):
+            self.report()
+
+    def report(self) -> None:
+        """Reports now. If one report fails, the others are still made."""
+        for report in self._reports:
+            try:
+                report()
+            except Exception:
+                logger.exception("reporting the worker's counters failed")
 
     def export(self) -> None:
-        """Brings the figures up to now into the process's metrics. Needs prometheus-client."""
+        """Brings the metrics of this process up to date. Needs prometheus-client."""
         with self._lock:
             if self._exporter is None:
                 from .prometheus import Exporter
 
                 self._exporter = Exporter(self.counters.totals, self._gauges)
-            self._exporter.flush()
+            self._exporter.export()
 
     def close(self) -> None:
-        """Tells the last figures; may be called twice."""
-        self._pulse.close()
+        """Ends the thread after a last report; may be called twice."""
+        if self.report in at_exit:
+            at_exit.remove(self.report)
+            self._stop.set()
+            self.report()
 
 
 def has_prometheus() -> bool:
-    """Whether prometheus-client is installed."""
+    """Returns whether prometheus-client is installed."""
     return importlib.util.find_spec("prometheus_client") is not None
-
-
-logger = logging.getLogger(__name__)
-
-#: Seconds between two beats.
-EVERY = 1.0
-
-
-class Pulse:
-    """Calls each of `actions` about every second, and once more when the process ends.
-
-    Its thread starts with the first `wake`, and not at all without actions. `close` may be called twice.
-    """
-
-    def __init__(self, actions: Sequence[Callable[[], None]]) -> None:
-        self._actions = actions
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._started = not actions
-
-    def wake(self) -> None:
-        """Makes sure that it beats. Does not block."""
-        if self._started:
-            return
-        with self._lock:
-            first, self._started = not self._started, True
-        if first:
-            server.find_worker()
-            at_exit.append(self.beat)
-            threading.Thread(target=self._run, name="flask-sse-push-pulse", daemon=True).start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY):
-            self.beat()
-
-    def beat(self) -> None:
-        """Calls the actions now; one that fails keeps no other from its turn."""
-        for action in self._actions:
-            try:
-                action()
-            except Exception:
-                logger.exception("handing on the worker's figures failed")
-
-    def close(self) -> None:
-        """Ends the thread after a last beat."""
-        if self.beat in at_exit:
-            at_exit.remove(self.beat)
-            self._stop.set()
-            self.beat()

@@ -1,8 +1,8 @@
 """Runs: generators that yield in pieces, as language models and long jobs do.
 
-Offers: `Runs` (runs of one worker, in the background; any worker's clients can follow them) and
+Offers: `Runs` (runs of one worker, in the background; clients of any worker can follow them) and
 `run_body` (a generator as the body of one response). Inside, `producer` runs one generator, `output`
-turns what it yields into events, `manager` publishes them. Must not know: requests, rights, how streams
+turns its items into events, `manager` publishes them. Must not know: requests, who may listen, how streams
 are served.
 """
 

@@ -1,7 +1,8 @@
-"""All runs of one worker: their producers, and the thread that sends what they yield.
+"""All runs of one worker: their producers, and the thread that publishes their events.
 
-A key is held in the ledger while its producer runs, so no two run at once over all workers. When a worker is
-killed, its lease ends, and whoever buries it reports its runs as failed.
+While a run lasts, its worker holds a lease of the run's key in the counts that all workers share, so a key
+has one run at a time. When a worker is killed, its lease expires, and the worker that removes it from the
+counts publishes that its runs have failed.
 """
 
 from __future__ import annotations
@@ -29,46 +30,46 @@ from ..protocol.cursor import EARLIEST
 from ..protocol.entry import Publication
 from ..transports import server
 from .output import BEGIN, END, Items, Output, end_data
-from .producer import FAILED, STOPPED, Producer, discard
+from .producer import FAILED, STOPPED, Producer, close_items
 
 logger = logging.getLogger(__name__)
 
-#: What a run's channel is called before its key.
+#: A run's channel is this prefix and the run's key.
 PREFIX = "run:"
-#: The command that ends a run, on whatever worker it is.
+#: The command that stops a run; all workers get it.
 STOP = "run.stop"
-#: The tables of the ledger: keys that are taken, and which run has each.
-TAKEN, RUNNING = "run", "run.id"
+#: The tables of the shared counts: the keys in use, and the pairs of key and run id.
+KEYS, IDS = "run", "run.id"
 
-#: Producers one worker may run at once: each has a thread or greenlet.
+#: Runs that one worker may have at once: each has a thread or greenlet.
 MAX_RUNS = 500
-#: Events sent in one step: the broker does nothing else meanwhile.
+#: Events published in one call: the broker does nothing else meanwhile.
 MAX_SENT = 500
-#: Seconds between two sendings of one run, when it begins and at most.
-PACE, SLOWEST = 0.1, 5.0
-#: Seconds until a send that failed is tried again, on average.
-PAUSE = 0.5
-#: Seconds between two looks at whether the worker is to stop.
-LOOK = 0.5
-#: Seconds that runs may go on in a worker that is to stop, but not at once.
+#: Seconds between two publications of one run: at its beginning, and at most.
+MIN_INTERVAL, MAX_INTERVAL = 0.1, 5.0
+#: Seconds until a publication that failed is tried again, on average.
+RETRY_DELAY = 0.5
+#: Seconds between two checks whether the worker is stopping.
+CHECK_INTERVAL = 0.5
+#: Seconds that runs may go on while their worker is stopping, unless it must end at once.
 GRACE = 15.0
-#: Tries to take a key whose run has just ended, and seconds between them.
-TRIES, AGAIN = 3, 0.15
+#: How often a key in use is tried again, since its run may have just ended; and seconds between the tries.
+KEY_TRIES, KEY_DELAY = 3, 0.15
 
 
 class Run(NamedTuple):
     """What `start` returns."""
 
-    key: str  #: what `stop` is given
-    channel: str  #: what readers listen to
-    cursor: str  #: readers that begin after it get the whole run; `earliest` when it had been started before
-    started: bool  #: False: a run with this key is under way already, and the producer was not used
+    key: str  #: the argument for `stop`
+    channel: str  #: the channel that readers listen to
+    cursor: str  #: readers that begin after it get the whole run; `earliest` if `started` is False
+    started: bool  #: False: a run with this key was already going on, and the producer was not used
 
 
 def checked_key(key: str) -> str:
-    """The channel of the run `key`.
+    """Returns the channel of the run `key`.
 
-    :raises InvalidEvent: when it does not fit into a channel's name.
+    :raises InvalidEvent: when the key does not fit into a channel's name.
     """
     if not isinstance(key, str) or not key:
         raise InvalidEvent("key", f"is {key!r}, must be a string that fits into a channel's name")
@@ -76,7 +77,7 @@ def checked_key(key: str) -> str:
 
 
 class Runs:
-    """Starts and stops producers. Any thread may call."""
+    """Starts and stops the runs of one worker. Any thread may call."""
 
     def __init__(
         self,
@@ -95,12 +96,12 @@ class Runs:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._producers: dict[str, Producer] = {}  # by id
-        self._lost: deque[tuple[str, str]] = deque()  # key and id of runs whose worker was killed
-        self._own: set[str] = set()  # ids whose end the ledger is still to learn
+        self._lost: deque[tuple[str, str]] = deque()  # keys and ids of runs whose worker was killed
+        self._own: set[str] = set()  # ids of this worker's runs, until the counts report their end
         self._places_taken = 0
         self._started = self._closed = False
-        worker_counts.listen(self._note_changes)
-        hub.commands.on(STOP, self._obey_stop)
+        worker_counts.listen(self._on_count_changes)
+        hub.commands.on(STOP, self._handle_stop)
 
     def __len__(self) -> int:
         return len(self._producers) + len(self._lost)
@@ -108,18 +109,22 @@ class Runs:
     # -- starting and stopping ----------------------------------------------------------------------------
 
     def start(self, items: Items, key: str, context: Callable[[], AbstractContextManager[Any]]) -> Run:
-        """Begins a run, unless one with this key is under way; see `SSEBlueprint.start`. Blocks."""
+        """Starts a run, unless one with this key is going on; see `SSEBlueprint.start`. Blocks.
+
+        :raises Refused: 503, when this worker has as many runs as it may have.
+        :raises BrokerUnavailable: when the broker does not answer in time; `items` is not used.
+        """
         channel = checked_key(key)
         self._take_place()
         try:
-            producer = self._reserve(key, channel)
-            cursor = self._begin(producer) if producer else EARLIEST
+            producer = self._lease_key(key, channel)
+            cursor = self._publish_begin(producer) if producer else EARLIEST
         except BaseException:
-            self._give_place()
+            self._free_place()
             raise
         if producer is None:
-            self._give_place()
-            discard(items)
+            self._free_place()
+            close_items(items)
             return Run(key, channel, EARLIEST, False)
         self._producers[producer.id] = producer
         self._ensure_thread()
@@ -135,7 +140,7 @@ class Runs:
                 raise Refused(503, ErrorCode.SERVICE_UNAVAILABLE, message, retry_after=self._settings.retry)
             self._places_taken += 1
 
-    def _give_place(self) -> None:
+    def _free_place(self) -> None:
         with self._lock:
             self._places_taken -= 1
 
@@ -145,15 +150,15 @@ class Runs:
         try:
             producer.run(items, context)
         finally:
-            self._give_place()
+            self._free_place()
 
-    def _reserve(self, key: str, channel: str) -> Producer | None:
-        """A producer that has its key to itself; None when another run has it."""
-        for attempt in range(TRIES):
+    def _lease_key(self, key: str, channel: str) -> Producer | None:
+        """Returns a producer that holds a lease of its key; None if another run has the key."""
+        for attempt in range(KEY_TRIES):
             if attempt:
-                time.sleep(AGAIN)
+                time.sleep(KEY_DELAY)
             id = secrets.token_urlsafe(9)
-            keys = CountKey(TAKEN, key), CountKey(RUNNING, f"{key} {id}")
+            keys = CountKey(KEYS, key), CountKey(IDS, f"{key} {id}")
             self._own.add(id)
             lease = self._worker_counts.lease(keys)
             try:
@@ -169,8 +174,8 @@ class Runs:
             self._worker_counts.hurry()
         return None
 
-    def _begin(self, producer: Producer) -> str:
-        """Makes the worker hear of `stop`, and publishes that the run has begun; returns where."""
+    def _publish_begin(self, producer: Producer) -> str:
+        """Makes sure that this worker gets commands to stop, publishes `run.begin` and returns its cursor."""
         try:
             self._hub.hear_commands(self._settings.publish_timeout)
         except BrokerUnavailable:
@@ -179,26 +184,26 @@ class Runs:
         try:
             return self._announcer.publish({"run": producer.id}, BEGIN, channel=producer.channel)
         except BrokerUnavailable:
-            self._let_go(producer)
+            self._release(producer)
             raise
 
-    def _obey_stop(self, arguments: Mapping[str, Any]) -> list[Effect]:
+    def _handle_stop(self, arguments: Mapping[str, Any]) -> list[Effect]:
         for producer in list(self._producers.values()):
             if producer.key == arguments["key"]:
                 producer.finish(STOPPED)
         return []
 
-    def _let_go(self, producer: Producer) -> None:
+    def _release(self, producer: Producer) -> None:
         producer.output.close()
         self._hub.stop_hearing_commands()
         producer.lease.release()
         self._worker_counts.hurry()
 
-    # -- workers that were killed: called by the registry's thread ------------------------------------------
+    # -- workers that were killed: called by the thread of the counts ----------------------------------------
 
-    def _note_changes(self, changes: Sequence[CountChange]) -> None:
+    def _on_count_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
-            if key.table == RUNNING and not after:
+            if key.table == IDS and not after:
                 name, _, id = key.name.rpartition(" ")
                 if id in self._own:
                     self._own.discard(id)
@@ -218,97 +223,99 @@ class Runs:
         self._wake.set()
 
     def run(self) -> None:
-        """Sends until closed. Meant to be a thread's body."""
+        """Publishes until closed. Meant to be a thread's body."""
         while not self._closed:
-            self._wake.wait(self._patience(time.monotonic()))
+            self._wake.wait(self._time_to_wait(time.monotonic()))
             self._wake.clear()
             try:
-                self._look_around(time.monotonic())
-                self._report_lost()
-                self._send_due(time.monotonic())
+                self._fail_interrupted(time.monotonic())
+                self._publish_lost()
+                self._publish_due(time.monotonic())
             except Exception:
-                logger.exception("sending what runs yield failed, trying again")
-                time.sleep(PAUSE)
+                logger.exception("publishing the events of runs failed, trying again")
+                time.sleep(RETRY_DELAY)
 
-    def _patience(self, now: float) -> float | None:
-        """Seconds until something is due; None while nothing runs."""
-        waits = [producer.due - now for producer in list(self._producers.values()) if len(producer.output)]
-        return max(0.0, min([LOOK, *waits])) if self._producers else None
+    def _time_to_wait(self, now: float) -> float | None:
+        """Returns the seconds until the next event or check; None while nothing runs."""
+        producers = list(self._producers.values())
+        waits = [producer.next_send - now for producer in producers if len(producer.output)]
+        return max(0.0, min([CHECK_INTERVAL, *waits])) if producers else None
 
-    def _look_around(self, now: float) -> None:
-        """Ends runs that must not go on: the worker stops, or has slept so long that it was buried."""
+    def _fail_interrupted(self, now: float) -> None:
+        """Ends runs as failed when the worker stops, or slept for so long that its lease has expired."""
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
-        late = (self._stopping_since is not None and now - self._stopping_since >= GRACE) or server.quits()
+        since = self._stopping_since
+        late = server.is_quitting() or (since is not None and now - since >= GRACE)
         for producer in list(self._producers.values()):
             if producer.worker != self._worker_counts.name:
                 producer.finish(FAILED, "WorkerLost")
             elif late:
                 producer.finish(FAILED, "WorkerStopped")
 
-    def _report_lost(self) -> None:
+    def _publish_lost(self) -> None:
         while self._lost and not self._closed:
             key, id = self._lost[0]
             self._publish_end(PREFIX + key, id, FAILED, "WorkerLost")
             self._lost.popleft()
 
-    def _send_due(self, now: float) -> None:
+    def _publish_due(self, now: float) -> None:
         due = [producer for producer in list(self._producers.values()) if producer.is_due(now)]
         publications: list[Publication] = []
         for producer in due:
             taken = self._take(producer, MAX_SENT - len(publications))
-            producer.note_sent(len(taken), self._pace(producer))
+            producer.note_sent(len(taken), self._interval(producer))
             publications += taken
         if publications:
             once = f"run:{secrets.token_urlsafe(12)}"
-            self._until_sent(lambda: self._send(publications, once))
+            self._retry(lambda: self._publish(publications, once))
         for producer in due:
             end = producer.end
             if end is not None and not len(producer.output):
                 self._publish_end(producer.channel, producer.id, *end)
                 self._producers.pop(producer.id, None)
-                self._let_go(producer)
+                self._release(producer)
             elif len(producer.output):
                 self._wake.set()
 
-    def _take(self, producer: Producer, most: int) -> list[Publication]:
+    def _take(self, producer: Producer, limit: int) -> list[Publication]:
         try:
-            return producer.output.take(most)
+            return producer.output.take(limit)
         except InvalidEvent as error:
             logger.warning("run %r yielded text that cannot be sent: %s", producer.key, error)
             producer.finish(FAILED, type(error).__name__)
             return []
 
-    def _pace(self, producer: Producer) -> float:
-        """Seconds between sendings: the fewer places of the history are left, the longer, so that a long run
-        keeps its beginning."""
+    def _interval(self, producer: Producer) -> float:
+        """Returns the seconds until the run's next events. It grows as the run fills the channel's history,
+        so that the history keeps the beginning of a long run."""
         left = max(1, self._settings.history_size - producer.events)
-        return min(SLOWEST, PACE * self._settings.history_size / left)
+        return min(MAX_INTERVAL, MIN_INTERVAL * self._settings.history_size / left)
 
-    def _send(self, publications: list[Publication], once: str) -> None:
+    def _publish(self, publications: list[Publication], once: str) -> None:
         with self._announcer.batch(id=once) as batch:
             batch.publications += publications
 
     def _publish_end(self, channel: str, id: str, status: str, error: str | None) -> None:
-        """Publishes how a run ended; the first word of any worker counts."""
+        """Publishes `run.end`. The broker stores only the first one of a run, from whatever worker."""
         data = end_data(id, status, error)
-        self._until_sent(lambda: self._announcer.publish(data, END, channel=channel, id=f"run.end:{id}"))
+        self._retry(lambda: self._announcer.publish(data, END, channel=channel, id=f"run.end:{id}"))
 
-    def _until_sent(self, send: Callable[[], object]) -> None:
-        """Tries until the broker has it. Producers that get too far ahead wait meanwhile."""
-        told = False
+    def _retry(self, publish: Callable[[], object]) -> None:
+        """Calls `publish` until the broker answers. Producers whose output is full wait meanwhile."""
+        warned = False
         while not self._closed:
             try:
-                send()
+                publish()
                 return
             except BrokerUnavailable as error:
-                if not told:
-                    logger.warning("what runs yield waits for the broker: %s", error)
-                told = True
-                time.sleep(PAUSE * (0.5 + random.random()))
+                if not warned:
+                    logger.warning("publishing the events of runs waits for the broker: %s", error)
+                warned = True
+                time.sleep(RETRY_DELAY * (0.5 + random.random()))
 
     def close(self) -> None:
-        """Ends the thread and all runs, without a word to their readers; may be called twice."""
+        """Ends the thread and all runs, without publishing their end; may be called twice."""
         self._closed = True
         for producer in list(self._producers.values()):
             producer.finish(FAILED, "WorkerStopped")

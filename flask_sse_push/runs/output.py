@@ -1,7 +1,7 @@
-"""What a producer yields, as events: text gathered into bigger pieces, everything else as it is.
+"""The events of one run that the broker has not got yet. Text is joined, everything else stays as it is.
 
-The types of a run: `run.begin` {"run"}, `run.text` {"text"}, `run.item` (any JSON) or types of the producer's
-own, and last `run.end` {"run", "status", "error"}.
+The event types of a run are `run.begin` {"run"}, `run.text` {"text"}, `run.item` (any JSON), types that the
+producer chooses, and at the end `run.end` {"run", "status", "error"}.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ BEGIN = "run.begin"
 TEXT = "run.text"
 ITEM = "run.item"
 END = "run.end"
-#: Types that begin so are a run's own.
+#: Producers must not use types with this prefix.
 RESERVED = "run."
 
-#: What a producer is: something to iterate over, or a function that returns it, called where it will run.
+#: What an app passes as a producer: an iterable, or a function that returns one and is called in the thread
+#: of the run.
 Items = Iterable[Any] | Callable[[], Iterable[Any]]
 
-#: Characters, or for other items bytes, that wait for the broker before the producer must wait too.
+#: Characters of text, or bytes of other events, that may wait for the broker; then the producer must wait.
 MAX_WAITING = 100_000
-#: The most bytes one character takes in JSON: two escapes `\\uXXXX`.
+#: The most bytes that one character takes in JSON: two escapes `\\uXXXX`.
 BYTES_PER_CHARACTER = 12
 #: Bytes of JSON around the text.
 AROUND = len('{"text":  ""}')
 
 
 def event_of(item: Any) -> tuple[str, Any]:
-    """Type and data of the event for one item that a producer yielded.
+    """Returns type and data of the event for one item that a producer yielded.
 
-    A string is text; a pair that begins with a string is a type of the producer's own and data; anything else
-    is data.
+    A string is text. A pair that begins with a string is a type of the producer's own and its data. Anything
+    else is the data of a `run.item`.
 
-    :raises InvalidEvent: for a type that is a run's own.
+    :raises InvalidEvent: for a type that begins with `run.`.
     """
     if isinstance(item, str):
         return TEXT, {"text": item}
@@ -51,83 +52,86 @@ def event_of(item: Any) -> tuple[str, Any]:
 
 
 def end_data(run: str, status: str, error: str | None = None) -> dict[str, str | None]:
-    """The data of the last event.
+    """Returns the data of the last event.
 
     :param status: `done`, `stopped` or `failed`.
-    :param error: the name of what went wrong. Never a message: it may hold what readers should not see.
+    :param error: the class name of the error. Never its message, which may hold what readers must not see.
     """
     return {"run": run, "status": status, "error": error}
 
 
 class Output:
-    """What a producer has yielded and the broker has not got yet. One thread puts, one takes."""
+    """A queue of the events of one run. One thread puts items in, another one takes events out."""
 
     def __init__(self, announcer: MessageAnnouncer, channel: str, max_message: int) -> None:
         self._announcer = announcer
         self._channel = channel
-        self._piece = max(1, (max_message - AROUND) // BYTES_PER_CHARACTER)
+        self._max_text = max(1, (max_message - AROUND) // BYTES_PER_CHARACTER)  # characters of one event
         self._room = threading.Condition()
         self._waiting: deque[str | Publication] = deque()
-        self._size = 0
+        self._size = 0  # of all that waits
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, item: Any) -> bool:
-        """Takes an item; waits while there is no room. False when nobody wants it any more.
+        """Adds an item; blocks while the queue is full. Returns False, and adds nothing, once it is closed.
 
-        :raises InvalidEvent: when it cannot go on the wire.
+        :raises InvalidEvent: when the item cannot be sent as an event.
         """
         type, data = event_of(item)
-        entry: str | Publication = item if type == TEXT else self._publication(type, data)
+        content: str | Publication = item if type == TEXT else self._publication(type, data)
         with self._room:
             while self._size >= MAX_WAITING and not self._closed:
                 self._room.wait()
             if self._closed:
                 return False
-            if entry:
-                self._waiting.append(entry)
-                self._size += _size(entry)
+            if content:
+                self._waiting.append(content)
+                self._size += _size(content)
             return True
 
-    def take(self, most: int) -> list[Publication]:
-        """Up to `most` events; strings that follow each other become one, as far as its size allows.
+    def take(self, limit: int) -> list[Publication]:
+        """Removes up to `limit` events and returns them. Neighbouring strings become one event if they fit.
 
-        :raises InvalidEvent: when text cannot go on the wire; it is dropped.
+        :raises InvalidEvent: when text cannot be sent as an event; that text is dropped.
         """
         taken: list[Publication] = []
-        left = len(self._waiting)  # what comes meanwhile waits for the next time, not to go out in crumbs
-        while len(taken) < most and left > 0:
+        left = len(self._waiting)  # items put meanwhile wait for the next call, where they can be joined
+        while len(taken) < limit and left > 0:
             with self._room:
                 left -= len(self._waiting)
-                entry = self._next()
+                content = self._next()
                 left += len(self._waiting)
                 self._room.notify()
-            if entry is None:
+            if content is None:
                 break
-            taken.append(self._publication(TEXT, {"text": entry}) if isinstance(entry, str) else entry)
+            if isinstance(content, str):
+                content = self._publication(TEXT, {"text": content})
+            taken.append(content)
         return taken
 
     def _next(self) -> str | Publication | None:
-        """The next event's content. The caller holds the lock."""
+        """Removes the content of the next event and returns it. The caller holds the lock."""
         if not self._waiting or not isinstance(self._waiting[0], str):
-            entry = self._waiting.popleft() if self._waiting else None
-            self._size -= _size(entry) if entry else 0
-            return entry
-        parts, room = [], self._piece
+            content = self._waiting.popleft() if self._waiting else None
+            self._size -= _size(content) if content else 0
+            return content
+        parts, room = [], self._max_text
         while room and self._waiting and isinstance(text := self._waiting[0], str):
-            parts.append(text[:room])
-            room -= len(parts[-1])
-            self._size -= len(parts[-1])
-            if len(parts[-1]) < len(text):
-                self._waiting[0] = text[len(parts[-1]) :]
+            part = text[:room]
+            parts.append(part)
+            room -= len(part)
+            self._size -= len(part)
+            if len(part) < len(text):
+                self._waiting[0] = text[len(part) :]
             else:
                 self._waiting.popleft()
         return "".join(parts)
 
     def close(self) -> None:
-        """Lets nothing more in; what is in it can still be taken."""
+        """Refuses further items and frees a blocked `put`. Items that are in can still be taken."""
         with self._room:
             self._closed = True
             self._room.notify_all()
@@ -138,5 +142,5 @@ class Output:
         return batch.publications[0]
 
 
-def _size(entry: str | Publication) -> int:
-    return len(entry) if isinstance(entry, str) else len(entry.body)
+def _size(content: str | Publication) -> int:
+    return len(content) if isinstance(content, str) else len(content.body)

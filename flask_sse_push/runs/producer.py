@@ -1,4 +1,4 @@
-"""One generator that runs in a thread of its own."""
+"""One run in this worker: a generator in a thread of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ DONE, STOPPED, FAILED = "done", "stopped", "failed"
 
 
 class Producer:
-    """Runs a generator until it ends, fails or is told to end. `wake` is called when there is work."""
+    """Puts the items of a generator into `output` until it ends, fails or is stopped.
+
+    :param lease: the lease of the run's key.
+    :param worker: name under which this worker holds the lease.
+    :param wake: called when `output` has got its first item, and when the run has ended.
+    """
 
     def __init__(
         self,
@@ -36,33 +41,36 @@ class Producer:
         self.channel = channel
         self.output = output
         self.lease = lease
-        self.worker = worker  # the name under which this worker holds the key
-        self.events = 0  # sent so far
-        self.due = 0.0  # monotonic time before which nothing more is sent
+        self.worker = worker
+        self.events = 0  # events published so far
+        self.next_send = 0.0  # monotonic time before which nothing more is published
         self._wake = wake
         self._lock = threading.Lock()
         self._end: tuple[str, str | None] | None = None
 
     @property
     def end(self) -> tuple[str, str | None] | None:
-        """How it ended: status and error; None while it runs."""
+        """Status and error with which the run ended; None while it runs."""
         return self._end
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Ends it; the first word counts. The generator learns of it at its next item. Does not block."""
+        """Ends the run with a status; only the first call has an effect. Does not block.
+
+        A generator that still runs is closed when it yields its next item.
+        """
         with self._lock:
             if self._end is None:
                 self._end = status, error
         self._wake()
 
     def run(self, items: Items, context: Callable[[], AbstractContextManager[Any]]) -> None:
-        """A thread's body."""
+        """Runs the generator inside `context`. Meant to be a thread's body."""
         try:
-            with context(), producing(items) as found:
-                for item in found:
+            with context(), iterating(items) as iterable:
+                for item in iterable:
                     if self._end is not None or not self.output.put(item):
                         break
-                    if len(self.output) == 1:  # the writer knows of the others
+                    if len(self.output) == 1:  # the sending thread knows of earlier items
                         self._wake()
             self.finish(DONE)
         except Exception as error:
@@ -73,27 +81,27 @@ class Producer:
             raise
 
     def is_due(self, now: float) -> bool:
-        """Whether something is to be sent now."""
-        return self._end is not None or (len(self.output) > 0 and self.due <= now)
+        """Returns whether events of the run, or its end, should be published now."""
+        return self._end is not None or (len(self.output) > 0 and self.next_send <= now)
 
-    def note_sent(self, count: int, pace: float) -> None:
-        """Counts events that were sent; the next may go in `pace` seconds."""
+    def note_sent(self, count: int, interval: float) -> None:
+        """Counts published events; the next ones go out after `interval` seconds."""
         self.events += count
-        self.due = time.monotonic() + pace
+        self.next_send = time.monotonic() + interval
 
 
 @contextlib.contextmanager
-def producing(items: Items) -> Iterator[Iterable[Any]]:
-    """What is to be iterated over; a generator is closed at the end, so that its `finally` runs here."""
-    found = items() if callable(items) else items
+def iterating(items: Items) -> Iterator[Iterable[Any]]:
+    """Gives the iterable of `items`. Closes a generator at the end, so that its `finally` runs here."""
+    iterable = items() if callable(items) else items
     try:
-        yield found
+        yield iterable
     finally:
-        discard(found)
+        close_items(iterable)
 
 
-def discard(items: Items) -> None:
-    """Closes a generator that is not iterated over any more."""
-    close = getattr(items, "close", None)
-    if close is not None:
-        close()
+def close_items(items: Items) -> None:
+    """Closes `items` if it is a generator."""
+    function = getattr(items, "close", None)
+    if function is not None:
+        function()

@@ -1,4 +1,4 @@
-"""A producer as the body of one response: nothing is stored, and it ends when the client leaves."""
+"""A run as the body of one response: nothing is stored, and it ends when the client leaves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from ..protocol.event import Dumps, make_event
 from ..protocol.frames import close_frame
 from .output import BEGIN, END, Items, end_data, event_of
-from .producer import DONE, FAILED, producing
+from .producer import DONE, FAILED, iterating
 
 logger = logging.getLogger(__name__)
 
 
 def run_body(items: Items, dumps: Dumps) -> Iterator[bytes]:
-    """The event stream: `run.begin`, each item, `run.end`, and `sse.close`, so that no client asks again."""
+    """Yields `run.begin`, each item, `run.end`, and an `sse.close` that keeps clients from reconnecting."""
 
     def frame(type: str, data: Any) -> bytes:
         return make_event(data, type, dumps=dumps).encode()
@@ -25,8 +25,8 @@ def run_body(items: Items, dumps: Dumps) -> Iterator[bytes]:
     yield frame(BEGIN, {"run": run})
     end = end_data(run, DONE)
     try:
-        with producing(items) as found:
-            for item in found:
+        with iterating(items) as iterable:
+            for item in iterable:
                 yield frame(*event_of(item))
     except Exception as error:
         logger.exception("the producer of a response failed")

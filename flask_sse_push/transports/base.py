@@ -1,32 +1,59 @@
-"""What both transports share: one generator, which serves a stream until it has joined its group."""
+"""What all transports share: the response body, and what happens to a client that reads too slowly."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Protocol
 
 from ..config import Settings
 from ..errors import ErrorCode
 from ..history.recovery import Recovery
 from ..hub.hub import Hub
 from ..hub.stream import Stream
-from ..protocol.frames import comment, error_frame, jittered_ms, retry_line
+from ..protocol.frames import close_frame, comment, error_frame, jittered_ms, retry_line
 
-#: Seconds until a stream that waits for a silent broker is told so.
-PATIENCE = 2.0
-#: Seconds after which a waiting stream looks whether it is to end: a worker stops in two.
+logger = logging.getLogger(__name__)
+
+#: Seconds that a new stream waits for the broker before its client gets `sse.error`.
+BROKER_TIMEOUT = 2.0
+#: Seconds between two checks whether a stream that waits for the broker has ended: a worker stops in two.
 STEP = 0.25
 
+_NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 
 
-class TransportStream(Stream):
-    """A stream that a generator serves while it catches up."""
+#: Makes a stream; the arguments are those of `TransportStream`.
+StreamFactory = Callable[[str, str | None, tuple[str, ...], Settings, Any], "TransportStream"]
 
-    __slots__ = ("_begun", "_client", "_last", "_settings", "_writing")
+
+class Transport(Protocol):
+    """One way in which bytes reach a client's socket. Made once per worker process."""
+
+    @property
+    def needs(self) -> str:
+        """The kind of connection that this transport can serve, for error messages."""
+
+    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
+        """Returns what makes the stream of a request; None if this transport cannot serve the request.
+
+        :param client: the client's socket; None where the WSGI server does not show it.
+        """
+
+
+class TransportStream(Stream):
+    """A stream whose chunks come from the response body until it has joined its group.
+
+    :param connection: id of the stream.
+    :param client: the client's socket; None where the WSGI server does not show it.
+    """
+
+    __slots__ = ("_client", "_last_frame", "_settings", "_started", "waiting_since")
 
     def __init__(
         self,
@@ -38,53 +65,84 @@ class TransportStream(Stream):
     ) -> None:
         super().__init__(connection, user_id, channels)
         self._settings = settings
-        self._client = client  # the socket, where the server shows it
-        self._last: bytes | None = None  # the frame that ends the stream
-        self._begun = False  # whether the body's first chunk was made
-        self._writing: float | None = None  # since when the server has been sending a chunk
-        _bound_silence(client, settings.write_timeout + settings.heartbeat)
+        self._client = client
+        self._last_frame: bytes | None = None  # None: the stream has not ended
+        self._started = False  # whether `first_chunk` was called
+        self.waiting_since: float | None = None  # since when bytes wait and the client has taken none
+        if client is not None:
+            _limit_silence(client, settings.write_timeout + settings.heartbeat)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing but the last frame will follow."""
-        return self._last is not None
+        """Whether `end` was called: only the last frame may follow."""
+        return self._last_frame is not None
 
     @property
     def hijacked(self) -> bool:
-        """Whether the connection is ours now and the response is over."""
+        """Whether the stream owns the connection, so that the response body has nothing left to send."""
         return False
 
     def end(self, frame: bytes) -> None:
-        if self._last is None:
-            self._last = frame
+        if self._last_frame is None:
+            self._last_frame = frame
             if self.compression is not None:
                 self.compression.freeze()
 
-    def opened(self, frames: bytes) -> bytes:
-        """The first chunk of the body, which is to have these frames."""
-        self._begun = True
-        return self.encoded(retry_line(jittered_ms(self._settings.retry)) + frames)
+    # -- for the response body -------------------------------------------------------------------------
+
+    def first_chunk(self, frames: bytes) -> bytes:
+        """Returns the first chunk of the body: the `retry:` line and `frames`."""
+        self._started = True
+        frames = retry_line(jittered_ms(self._settings.retry)) + frames
+        return frames if self.compression is None else self.compression.own(frames)
 
     def take(self) -> bytes:
-        """The next chunk to send; b"" when the stream has ended and all was taken. May block."""
-        last, self._last = self._last or b"", b""
+        """Returns the next chunk to send; b"" once the body is complete. May block."""
+        last, self._last_frame = self._last_frame or b"", b""
         return last if self.compression is None else self.compression.last(last)
 
-    def sending(self, chunk: bytes) -> Iterator[bytes]:
-        """Yields `chunk`, and knows meanwhile that the client is being waited for."""
-        self._writing = time.monotonic()
-        yield chunk
-        self._writing = None
+    # -- the slow-client policy, for all transports ------------------------------------------------------
 
-    def is_stuck(self, now: float) -> bool:
-        return self._writing is not None and now - self._writing > self._settings.write_timeout
+    def _end_if_too_slow(self, waiting: int) -> None:
+        """Ends the stream if more than SSE_PUSH_MAX_BUFFER bytes wait for its client.
+
+        The bytes are dropped, which bounds the worker's memory. The client gets `sse.close` with the reason
+        `slow`, connects again with its cursor, and gets the events it missed from the history.
+
+        :param waiting: number of bytes that wait.
+        """
+        if waiting > self._settings.max_buffer:
+            self._drop_waiting()
+            if self.compression is not None:
+                self.compression.whole = False
+            self.reason = "slow"
+            self.end(close_frame("slow", reconnect=True, retry=self._settings.retry))
+
+    def cut_if_stuck(self, now: float) -> bool:
+        """Cuts the connection if its client has taken no byte for SSE_PUSH_WRITE_TIMEOUT seconds.
+
+        Such a client cannot be sent an `sse.close`. The reason is `stuck`. Called by maintenance.
+        """
+        since = self.waiting_since
+        if since is None or now - since <= self._settings.write_timeout:
+            return False
+        logger.info("cutting stream %s: its client takes nothing", self.connection)
+        self.reason = "stuck"
+        self.cut()
+        return True
+
+    def _drop_waiting(self) -> None:
+        """Drops the bytes that wait for the client, as far as the body stays readable without them."""
+
+    # -- ending the connection --------------------------------------------------------------------------
 
     def cut(self) -> None:
+        """Breaks the connection off, without a last frame. Does not block."""
         self.end(b"")
         self._shut(socket.SHUT_RDWR)  # frees the server's blocked send at once
 
     def hang_up(self) -> None:
-        """Lets the server close the connection after the body, instead of waiting for another request."""
+        """Makes the server close the connection after the body, instead of waiting for another request."""
         self._shut(socket.SHUT_RD)
 
     def _shut(self, how: int) -> None:
@@ -93,13 +151,13 @@ class TransportStream(Stream):
                 self._client.shutdown(how)
 
 
-def _bound_silence(client: Any, seconds: float) -> None:
-    """Lets the kernel end a connection whose client vanished without a word.
+def _limit_silence(client: Any, seconds: float) -> None:
+    """Makes the kernel close the connection when the client's host has not answered for `seconds`.
 
-    Otherwise it sends again for a quarter of an hour. A client that is there and does not read is cut by us
-    before, without a word in the log; one that is back from a tunnel soon goes on.
+    Without it the kernel sends again for a quarter of an hour. A client that is there but does not read is
+    cut earlier, by `cut_if_stuck`, which is logged. A client that comes out of a tunnel in time goes on.
     """
-    if _USER_TIMEOUT is not None and client is not None:
+    if _USER_TIMEOUT is not None:
         with contextlib.suppress(OSError, AttributeError):  # not over TCP
             client.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
 
@@ -107,44 +165,43 @@ def _bound_silence(client: Any, seconds: float) -> None:
 def response_body(
     hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings
 ) -> Iterator[bytes]:
-    """The response body: the opening, what was missed, then live frames until the stream ends.
+    """Yields the response body: `sse.open`, the missed events, then live events until the stream ends.
 
-    A hijacking sink takes the connection over when it joins, and the body simply ends. When all that was
-    missed fits into the first chunk, it joins with that, and the body is empty. Nothing is registered
-    before the first step, so a body that never starts (HEAD) leaves nothing behind.
+    A hijacked stream takes the connection when it joins its group, and the body ends there. If the first
+    chunk holds all that was missed, such a stream sends that chunk itself, and the body is empty. Nothing is
+    registered before the first step, so a body that is never started (HEAD) leaves nothing behind.
     """
     hub.open(stream)
     try:
-        at_hand = hub.follow(stream, recovery, 0)
-        if at_hand is not None:
-            yield from stream.sending(stream.opened(at_hand or comment("looking up what was missed")))
-            yield from _catch_up(hub, stream, recovery, settings)
+        for chunk in chain(_missed(hub, stream, recovery, settings), iter(stream.take, b"")):
+            stream.waiting_since = (
+                time.monotonic()
+            )  # the server asks for the next chunk when it has sent this
+            yield chunk
+            stream.waiting_since = None
         if not stream.hijacked:
-            while chunk := stream.take():
-                yield from stream.sending(chunk)
             stream.hang_up()
     finally:
         if not stream.hijacked:
             hub.leave(stream)
 
 
-def _catch_up(hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings) -> Iterator[bytes]:
-    due = time.monotonic() + PATIENCE
-    told = False
+def _missed(hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings) -> Iterator[bytes]:
+    """Yields the chunks that a stream gets before it joins its group."""
+    frames = hub.follow(stream, recovery, 0)
+    if frames is None:
+        return
+    yield stream.first_chunk(frames or comment("looking up what was missed"))
+    deadline = time.monotonic() + BROKER_TIMEOUT
+    reported = False
     while not stream.ended:
         frames = hub.follow(stream, recovery, STEP)
         if frames is None:
             return
         if not frames:
-            if time.monotonic() < due:
+            if time.monotonic() < deadline:
                 continue
-            frames = _waiting(told)
-            told, due = True, time.monotonic() + settings.heartbeat
-        yield from stream.sending(stream.encoded(frames))
-
-
-def _waiting(told: bool) -> bytes:
-    if told:
-        return comment("waiting for the broker")
-    message = "the broker does not answer; the stream begins as soon as it does"
-    return error_frame(ErrorCode.SERVICE_UNAVAILABLE, message)
+            error = error_frame(ErrorCode.SERVICE_UNAVAILABLE, _NO_ANSWER)
+            frames = comment("waiting for the broker") if reported else error
+            reported, deadline = True, time.monotonic() + settings.heartbeat
+        yield stream.encoded(frames)

@@ -11,24 +11,26 @@ import gevent
 from gevent import monkey
 
 from ..hub.stream import Stream
-from .hijacked_socket import Begin, close_descriptor, detach
+from .hijacked_socket import HeadHandler, close_descriptor, detach
 
 if TYPE_CHECKING:
-    from .hijack import HijackedStream
+    from .hijacked_stream import HijackedStream
 
-#: Descriptors looked at in one go.
+#: Connections handled per call of `poll`.
 MAX_EVENTS = 1000
 
+_READABLE = select.EPOLLIN | select.EPOLLRDHUP
+_BROKEN = select.EPOLLHUP | select.EPOLLERR
 
-_WATCHED = select.EPOLLIN | select.EPOLLRDHUP
-
-
-# gevent's patching hides epoll; this one is only ever polled without waiting.
+# gevent's patching hides epoll. This one never blocks the loop: it is polled without waiting.
 _epoll = cast("type[select.epoll]", monkey.get_original("select", "epoll"))
 
 
 class ConnectionTable:
-    """All hijacked connections of one worker process, and the greenlet that looks after them."""
+    """Watches the connections with one epoll for clients that leave, send bytes, or can take more.
+
+    :param leave: called with each stream whose connection was closed.
+    """
 
     def __init__(self, leave: Callable[[Stream], None]) -> None:
         self._leave = leave
@@ -37,39 +39,42 @@ class ConnectionTable:
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
 
     def start(self) -> None:
-        """Begins to look after connections. Switches to other greenlets."""
-        threading.Thread(target=self._attend, name="flask-sse-push-lines", daemon=True).start()
+        """Starts the greenlet that watches the connections. Switches to other greenlets."""
+        threading.Thread(target=self._watch, name="flask-sse-push-connections", daemon=True).start()
 
-    def add(self, stream: HijackedStream, client: Any, begin: Begin | None) -> int:
-        """Takes the descriptor of `client`; see `take_over`."""
-        fd = detach(client, begin)
+    def add(self, stream: HijackedStream, client: Any, on_head: HeadHandler | None) -> int:
+        """Takes the descriptor out of the socket `client`, watches it and returns it.
+
+        :param on_head: see `hijacked_socket.detach`.
+        """
+        fd = detach(client, on_head)
         self._by_fd[fd] = stream
-        self._epoll.register(fd, _WATCHED)
+        self._epoll.register(fd, _READABLE)
         return fd
 
-    def want_room(self, fd: int, wanted: bool) -> None:
-        """Tells the sink when its client can take more."""
-        self._epoll.modify(fd, _WATCHED | select.EPOLLOUT if wanted else _WATCHED)
+    def watch_writable(self, fd: int, wanted: bool) -> None:
+        """Sets whether the stream's `flush` is called when its client can take more."""
+        self._epoll.modify(fd, _READABLE | select.EPOLLOUT if wanted else _READABLE)
 
     def close(self, stream: HijackedStream, fd: int) -> None:
-        """Closes the connection that `sink` has let go of, and counts the stream as gone."""
+        """Closes the connection of `stream`, then calls `leave`. Does nothing the second time."""
         if self._by_fd.pop(fd, None) is not None:
-            close_descriptor(fd)  # leaves the epoll by itself
+            close_descriptor(fd)  # the kernel removes it from the epoll
             self._leave(stream)
 
-    def _attend(self) -> None:
+    def _watch(self) -> None:
         hub = gevent.get_hub()
         while True:
             hub.wait(self._watcher)
             ready = [(self._by_fd.get(fd), fd, events) for fd, events in self._epoll.poll(0, MAX_EVENTS)]
             for stream, fd, events in ready:
-                # A close may switch to others, and the number be a new connection's when it is its turn.
+                # Closing an earlier one may have run other greenlets: this number may be a new connection's.
                 if stream is not None and self._by_fd.get(fd) is stream:
-                    self._look(stream, fd, events)
+                    self._handle(stream, fd, events)
             gevent.sleep(0)
 
-    def _look(self, stream: HijackedStream, fd: int, events: int) -> None:
-        if events & (select.EPOLLHUP | select.EPOLLERR) or (events & _WATCHED and not stream.swallow(fd)):
+    def _handle(self, stream: HijackedStream, fd: int, events: int) -> None:
+        if events & _BROKEN or (events & _READABLE and not stream.discard_input(fd)):
             stream.close()
         elif events & select.EPOLLOUT:
             stream.flush()

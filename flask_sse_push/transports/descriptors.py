@@ -1,4 +1,4 @@
-"""Many hijacked connections that get the same chunk: the loop in which a worker spends most of its time."""
+"""The array of descriptors that one chunk goes to: in its loop a worker spends most of its time."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from ..hub.recipients import Recipients
 from ..hub.stream import Stream
 
 if TYPE_CHECKING:
-    from .hijack import HijackedStream
+    from .hijacked_stream import HijackedStream
 
 
 class Descriptors(Recipients):
-    """Connections, with their descriptors beside them.
+    """Hijacked streams, with their descriptors in an array beside them.
 
-    Writing to many looks at their sinks only when something is wrong: the kernel's work for one has pushed
-    the next out of the processor's caches, and fetching it costs a tenth of the write.
+    Writing a chunk looks at a stream object only if its write fails. After the kernel's work for one
+    connection the next stream object is no longer in the processor's caches; fetching it costs a tenth of
+    the write.
     """
 
-    __slots__ = ("_lent_at", "fds")
+    __slots__ = ("_changes_when_lent", "fds")
 
-    #: Counts the descriptors that changed, in all audiences. One from before may be another connection's.
+    #: How often a descriptor changed, in all arrays together. A number taken before a change may by now be
+    #: another connection's.
     changes = 0
 
     def __init__(self, streams: Iterable[Stream] = ()) -> None:
         super().__init__(streams)
-        self.fds = array("i", [stream.fd for stream in cast("list[HijackedStream]", self.streams)])
-        self._lent_at = 0
+        self.fds = array("i", [stream.write_fd for stream in cast("list[HijackedStream]", self.streams)])
+        self._changes_when_lent = 0
 
     def lend(self) -> Recipients:
-        self._lent_at = Descriptors.changes
+        self._changes_when_lent = Descriptors.changes
         return super().lend()
 
     def copy(self) -> Recipients:
@@ -42,7 +44,7 @@ class Descriptors(Recipients):
 
     def add(self, stream: Stream) -> None:
         super().add(stream)
-        self.fds.append(cast("HijackedStream", stream).fd)
+        self.fds.append(cast("HijackedStream", stream).write_fd)
 
     def remove(self, stream: Stream) -> None:
         super().remove(stream)
@@ -51,7 +53,8 @@ class Descriptors(Recipients):
             self.fds[stream.place] = last
 
     def write(self, chunk: bytes, begin: int, end: int) -> None:
-        if self._lent_at != Descriptors.changes:
+        """See `Recipients.write`. As soon as any descriptor has changed, the streams write for themselves."""
+        if self._changes_when_lent != Descriptors.changes:
             super().write(chunk, begin, end)
             return
         write, size = os.write, len(chunk)
@@ -62,7 +65,7 @@ class Descriptors(Recipients):
                 self._stream(place).keep(chunk[sent:])
             except OSError:
                 self._stream(place).write_late(chunk)
-            if self._lent_at != Descriptors.changes:
+            if self._changes_when_lent != Descriptors.changes:
                 super().write(chunk, place + 1, end)
                 return
 

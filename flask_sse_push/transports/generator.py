@@ -1,17 +1,31 @@
-"""The generator transport: the response body yields frames to the end. Works on every WSGI server."""
+"""The generator transport: the response body yields every chunk of the stream. Works on every WSGI server."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..config import Settings
-from ..protocol.frames import close_frame
-from .base import TransportStream
+from ..hub.stream import Stream
+from .base import StreamFactory, TransportStream
+
+
+class GeneratorTransport:
+    """Serves any request. While a stream is open, it keeps one of the server's threads or greenlets."""
+
+    needs = "any connection"
+
+    def __init__(self, leave: Callable[[Stream], None]) -> None:
+        """Takes the argument that all transports get; the response body calls `leave` by itself."""
+
+    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
+        """See `base.Transport`."""
+        return GeneratorStream
 
 
 class GeneratorStream(TransportStream):
-    """Chunks wait in a list, at most `max_buffer` bytes, until the generator takes them all at once."""
+    """Chunks wait in a list until the response body takes all of them at once."""
 
     __slots__ = ("_chunks", "_size", "_wake")
 
@@ -25,7 +39,7 @@ class GeneratorStream(TransportStream):
     ) -> None:
         super().__init__(connection, user_id, channels, settings, client)
         self._chunks: list[bytes] = []
-        self._size = 0
+        self._size = 0  # bytes in `_chunks`
         self._wake = threading.Event()
 
     @property
@@ -33,29 +47,27 @@ class GeneratorStream(TransportStream):
         return self._size
 
     def write(self, chunk: bytes) -> None:
-        if self._last is not None:
+        if self._last_frame is not None:
             return
         self._chunks.append(chunk)
         self._size += len(chunk)
-        if self._size > self._settings.max_buffer:
-            # The client resumes from its cursor: dropping the line is what bounds the memory.
-            self._chunks.clear()
-            self.reason = "slow"
-            if self.compression is not None:
-                self.compression.whole = False
-            super().end(close_frame("slow", reconnect=True, retry=self._settings.retry))
+        self._end_if_too_slow(self._size)
         self._wake.set()
+
+    def _drop_waiting(self) -> None:
+        self._chunks.clear()
+        self._size = 0
 
     def end(self, frame: bytes) -> None:
         super().end(frame)
         self._wake.set()
 
     def take(self) -> bytes:
-        while not self._chunks and self._last is None:
+        while not self._chunks and self._last_frame is None:
             self._wake.wait()
             self._wake.clear()
         self._size = 0
         chunks, self._chunks = self._chunks, []
-        if self._last is not None:
+        if self._last_frame is not None:
             chunks.append(super().take())
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)

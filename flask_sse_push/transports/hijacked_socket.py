@@ -1,4 +1,4 @@
-"""Takes a connection out of a gevent socket, and leaves gunicorn a socket that leads nowhere."""
+"""Takes the descriptor out of a gevent socket, and leaves gunicorn a socket that sends nothing."""
 
 from __future__ import annotations
 
@@ -11,64 +11,67 @@ from typing import Any
 import gevent.socket
 from gevent import monkey
 
-#: Closes a descriptor: gevent's close looks for watchers of the descriptor; ours has none.
+#: The number in place of a descriptor where there is none. A write to it fails, as to a closed descriptor.
+NO_DESCRIPTOR = -1
+
+#: Closes a descriptor. gevent's own `close` would search for watchers of the descriptor; ours has none.
 close_descriptor = monkey.get_original("os", "close")
 
-#: Takes what a server would have sent.
-Begin = Callable[[bytes], None]
+#: Called once with the bytes that the server sends next, or with b"" when it closes the socket instead.
+HeadHandler = Callable[[bytes], None]
+
+#: Handlers that were not called yet, by the id of the socket, which gunicorn holds until it has closed it.
+_head_handlers: dict[int, HeadHandler] = {}
 
 
 class HijackedSocket(gevent.socket.socket):
-    """What gunicorn is left with of a connection that was taken over. The first that is sent, the head of the
-    response, goes to whom the connection belongs now; then it is as if the client had left, which gunicorn
-    passes over quietly."""
+    """What gunicorn holds after its socket was hijacked.
+
+    The first bytes that gunicorn sends, the head of the response, go to the stream that owns the connection.
+    Any later send fails as if the client had left, which gunicorn ignores quietly.
+    """
 
     __slots__ = ()
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        begin = _beginnings.pop(id(self), None)
-        if begin is not None:
-            begin(bytes(data))
+        handler = _head_handlers.pop(id(self), None)
+        if handler is not None:
+            handler(bytes(data))
             if data.startswith(b"HTTP/"):
                 return
-        raise BrokenPipeError(errno.EPIPE, "the connection was taken over")
+        raise BrokenPipeError(errno.EPIPE, "the connection was hijacked")
 
     def close(self) -> None:
-        begin = _beginnings.pop(id(self), None)
-        if begin is not None:
-            begin(b"")
+        handler = _head_handlers.pop(id(self), None)
+        if handler is not None:
+            handler(b"")
 
 
-#: Who is given the head of a response, by the id of the socket that gunicorn holds until it has closed it.
-_beginnings: dict[int, Begin] = {}
+def detach(client: Any, on_head: HeadHandler | None) -> int:
+    """Takes the descriptor out of a gevent socket and returns it; the socket becomes a `HijackedSocket`.
 
+    The descriptor keeps its number. A duplicate would stay registered with gevent's loop, and each stream
+    that ends would make the loop register all descriptors anew.
 
-def detach(client: Any, begin: Begin | None) -> int:
-    """Takes the descriptor out of a gevent socket, which is `Seized` afterwards.
-
-    The number is kept (`detach`): a duplicate would stay registered with gevent's loop on the same open file,
-    and each stream that ends would make it register all descriptors anew.
-
-    :param begin: called once with what is sent next, or with nothing when that never comes. None: the head
-        has been sent.
+    :param on_head: handler of the response's head; None when the head was sent before.
     """
     fd: int = client.detach()
     client.__class__ = HijackedSocket
-    if begin is not None:
-        _beginnings[id(client)] = begin
+    if on_head is not None:
+        _head_handlers[id(client)] = on_head
     return fd
 
 
 def self_test() -> bool:
-    """Takes a socket over as streams do, and sees whether that gave what is expected."""
+    """Hijacks a socket pair as streams do, and returns whether it works with this version of gevent."""
     ours, theirs = gevent.socket.socketpair()
-    fd, told = -1, list[bytes]()
+    fd, heads = NO_DESCRIPTOR, list[bytes]()
     try:
         before = ours.fileno()
-        fd = detach(ours, told.append)
+        fd = detach(ours, heads.append)
         os.write(fd, b"x")
         ours.sendall(b"HTTP/")
-        if fd != before or theirs.recv(1) != b"x" or told != [b"HTTP/"]:
+        if fd != before or theirs.recv(1) != b"x" or heads != [b"HTTP/"]:
             return False
         ours.sendall(b"x")
     except BrokenPipeError:

@@ -36,7 +36,7 @@ def metrics(services: Services, request: Request) -> Response:
         raise _unavailable("metrics need prometheus-client: pip install flask-sse-push[metrics]")
     from ..monitoring.prometheus import exposition
 
-    if server.count() > 1 and not os.environ.get(METRICS_FOLDER):
+    if server.worker_count() > 1 and not os.environ.get(METRICS_FOLDER):
         raise _unavailable(
             f"gunicorn runs several workers and {METRICS_FOLDER} names no folder: these would be the figures "
             "of one of them; set it to an empty folder before gunicorn starts, see docs/operations.md"
@@ -60,9 +60,9 @@ def check_health(services: Services) -> Response:
             broker_error=error,
             streams=gauges.streams,
             places=max_streams(services.settings),
-            linked=not gauges.deaf,
+            linked=not gauges.link_down,
             probe=gauges.probe,
-            stopping=server.stops(),
+            stopping=server.is_stopping(),
             broker_not_shared=services.broker_not_shared(),
         )
     )

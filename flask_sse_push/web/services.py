@@ -133,12 +133,12 @@ class Services:
     @_MadeOnce
     def streaming(self) -> Streaming:
         """The parts that serve streams."""
-        server.find_worker()
+        server.prepare()
         if self.broker_not_shared():
             logger.error(
                 "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
                 "streams miss what another worker publishes; set it to a Redis URL",
-                server.count(),
+                server.worker_count(),
             )
         settings, (broker, announcer, reporter) = self.settings, self.publishing
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
@@ -149,7 +149,7 @@ class Services:
             patterns, grace = settings.presence_channels, settings.presence_grace
             listeners.append(Presence(worker_counts, broker, patterns, grace))
         listener = StreamListeners(*listeners)
-        hub = Hub(broker, settings, server.stops, listener, self._clock, reporter.counters)
+        hub = Hub(broker, settings, server.is_stopping, listener, self._clock, reporter.counters)
         recheck.attach(hub)
         most = max_streams(settings)
         return Streaming(
@@ -158,7 +158,7 @@ class Services:
             recheck,
             worker_counts,
             WorkerQueries(hub, broker.counts, announcer, lambda: worker_counts.name),
-            Runs(announcer, worker_counts, hub, settings, server.stops),
+            Runs(announcer, worker_counts, hub, settings, server.is_stopping),
             Transports(settings, hub.leave),
             most,
             min(most, server.request_places() or most),
@@ -189,7 +189,7 @@ class Services:
 
     def broker_not_shared(self) -> bool:
         """Whether the broker serves one process only, while gunicorn runs several workers."""
-        return self.settings.broker_url.startswith("memory:") and server.count() > 1
+        return self.settings.broker_url.startswith("memory:") and server.worker_count() > 1
 
     def log_out(self, user_id: str) -> None:
         """Closes the streams of a user who logs out, on all workers. Never raises.

@@ -57,11 +57,8 @@ class Record(Stream):
             self.ended = True
             self.hub.leave(self)
 
-    def is_stuck(self, now: float) -> bool:
+    def cut_if_stuck(self, now: float) -> bool:
         return False
-
-    def cut(self) -> None:
-        raise NotImplementedError
 
 
 @pytest.fixture

@@ -81,22 +81,22 @@ def test_nothing_is_logged_below_its_level(make_app: MakeApp, caplog: pytest.Log
     assert not [record for record in caplog.records if record.name.startswith("flask_sse_push")]
 
 
-def test_totals_are_what_came_since(caplog: pytest.LogCaptureFixture) -> None:
+def test_totals_hold_the_counts_since_the_last_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")
     counts = {CounterKey("opened"): 2, CounterKey("closed", "client"): 1}
-    tell = log.Totals(lambda: dict(counts), lambda: Gauges(streams=1), every=0.0)
-    tell()
-    tell()
+    totals = log.TotalsLog(lambda: dict(counts), lambda: Gauges(streams=1), every=0.0)
+    totals.write_if_due()
+    totals.write_if_due()
     counts[CounterKey("opened")] = 5
-    tell()
+    totals.write_if_due()
     first, second = facts(caplog, "totals")
     assert (first["since"], first["streams"]) == ({"opened": 2, "closed.client": 1}, 1)
     assert second["since"] == {"opened": 3, "closed.client": 0}
 
 
-def test_totals_wait_for_their_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_totals_are_not_logged_before_their_time(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")
-    log.Totals(lambda: {CounterKey("opened"): 1}, Gauges, every=60.0)()
+    log.TotalsLog(lambda: {CounterKey("opened"): 1}, Gauges, every=60.0).write_if_due()
     assert not facts(caplog, "totals")
 
 

@@ -90,11 +90,8 @@ class CheckedSink(Stream):
     def join(self) -> None:
         self.joined = True
 
-    def is_stuck(self, now: float) -> bool:
+    def cut_if_stuck(self, now: float) -> bool:
         return False
-
-    def cut(self) -> None:
-        raise NotImplementedError
 
 
 class Visitor:

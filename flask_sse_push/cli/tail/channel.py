@@ -1,158 +1,151 @@
-"""Channels followed at the broker itself: no app, no rights, no stream of a worker in between."""
+"""Follows channels at the broker itself, as a stream of a worker does: without an app and its policy."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from ...brokers.base import Broker, Echo, History, LinkMessage, LiveEvent, Subscribed
-from ...errors import BrokerUnavailable
-from ...history.link import LinkReader
-from ...protocol.cursor import EARLIEST, Cursor, belongs, parse
+from ...brokers.base import Broker, Echo
+from ...config import Settings
+from ...history.history_cache import Item
+from ...history.position import Reset, StartPoint
+from ...history.recovery import Recovery, Step
+from ...history.shards import ShardItem, Shards
+from ...protocol.cursor import EARLIEST, Cursor, parse
 from ...protocol.entry import Entry
 from ..common import entry_fields
 from .news import Beat, Came, Lost, Missed, News, Opened
 
-#: Silence after which a link counts as dead, in probes.
-PATIENCE = 2
+#: Reads of the link that may wait; after that the link is not read.
+MAX_WAITING = 1000
 
 
 class ChannelSource:
-    """Some channels of a broker. `run` is the body of a thread; the other methods may be called from any.
+    """Follows channels that lie on one shard. `run` is the body of a thread; any thread may call the rest.
 
-    The history is read when the broker has confirmed all subscriptions, and what came in between is in it:
-    ids grow, so whatever is not above the position was told already.
+    When the link breaks, it recovers from its cursor, as a client does that comes back.
 
-    :param cursor: where to begin, `earliest`, or empty for now.
-    :param last: without a cursor, begin with so many of the newest events.
-    :param probe: seconds between two probes.
-    :param tell: gets all that is to be told. May block.
+    :param since: the cursor to start after, `earliest`, or empty: live.
+    :param last: without a cursor, start with so many of the newest events.
+    :param report: gets all news. May block.
     """
 
     def __init__(
         self,
         broker: Broker,
         channels: Sequence[str],
-        cursor: str,
+        since: str,
         last: int,
-        probe: float,
+        settings: Settings,
         report: Callable[[News], None],
     ) -> None:
-        self._broker = broker
         self._channels = tuple(dict.fromkeys(channels))
-        self._cursor = cursor
-        self._last = last
-        self._probe = probe
         self._report = report
-        self._inbox = f"tail-{secrets.token_hex(4)}"
-        self._reader = LinkReader(broker, self._inbox, lambda item: self._deliver(item[1]), PATIENCE * probe)
-        self._due = set(self._channels)  # subscriptions that are not confirmed
-        self._epoch = ""
-        self._position = 0  # everything up to here was told
-        self._closed = threading.Event()
+        self._items: queue.Queue[ShardItem] = queue.Queue(MAX_WAITING)
+        self._shards = Shards(broker.shards, f"tail-{secrets.token_hex(4)}", self._items.put, settings)
+        self._history_cache = self._shards.placement(self._channels).history_cache
+        self._start = StartPoint(since or None, last or None)
+        self._recovery: Recovery | None = self._shards.recovery(self._channels, self._start)
+        self._last_id = 0  # id of the newest event reported in this epoch
+        self._opened = False  # whether `Opened` was reported since the link was last lost
+        self._closed = False
 
     def run(self) -> None:
         """Follows the channels until it is closed."""
-        threading.Thread(target=self._keep_probing, daemon=True).start()
-        self._reader.subscribe(self._channels)
-        self._reader.run()
+        shard = self._shards.all[self._history_cache.number]
+        self._shards.enter(self._channels)
+        for body in (shard.reader.run, shard.fetcher.run):
+            threading.Thread(target=body, daemon=True).start()
+        while not self._closed:
+            _, item = self._items.get()
+            self._take(item)
 
-    def _keep_probing(self) -> None:
-        while not self._closed.wait(self._probe):
-            if self._reader.connected:
-                self._reader.expect_echo(True)
-                try:
-                    self._broker.probe(self._inbox)
-                except BrokerUnavailable:
-                    self._reader.expect_echo(False)
+    def _take(self, item: Item) -> None:
+        dispatch = self._history_cache.take([item])
+        if item is None and not self._closed:
+            self._report(Lost("the link to the broker broke", 0.0))
+            if self._opened:
+                self._opened = False
+                self._recover_from(self._start)
+        if isinstance(item, list) and any(isinstance(message, Echo) for message in item):
+            self._report(Beat())
+        if self._recovery is None and (self._history_cache.holds or dispatch.lost or dispatch.new_epoch):
+            self._recover_from(self._start)
+        if self._recovery is None:
+            self._report_entries([entry for _, entry in dispatch.entries])
+            self._start = self._here()
+        elif not self._history_cache.holds:
+            self._recover(self._recovery)
 
-    def _deliver(self, signals: list[LinkMessage] | None) -> None:
-        if signals is None:
-            self._due = set(self._channels)
-            if not self._closed.is_set():
-                self._report(Lost("the link to the broker broke", 0.0))
-            return
-        for signal in signals:
-            if isinstance(signal, Subscribed):
-                self._due.discard(signal.channel)
-                if not self._due:
-                    self._catch_up()
-            elif isinstance(signal, LiveEvent) and not self._due:
-                self._hear(signal)
-            elif isinstance(signal, Echo):
-                self._report(Beat())
+    def _recover_from(self, start: StartPoint) -> Recovery:
+        self._recovery = self._shards.recovery(self._channels, start)
+        return self._recovery
 
-    def _hear(self, signal: LiveEvent) -> None:
-        try:
-            entry = Entry.parse(signal.stored, signal.channel)
-        except ValueError:  # a foreign hand published it
-            return
-        if entry.epoch != self._epoch or entry.prev > self._position:
-            self._catch_up()
-        self._pass_on(entry, signal.channel)
+    def _recover(self, recovery: Recovery) -> None:
+        while (step := recovery.next()) is not None:
+            restart = self._report_step(step)
+            if restart is not None:
+                recovery = self._recover_from(restart)
+            elif step.is_complete:
+                self._recovery = None
+                self._start = self._here()
+                return
+            else:
+                position = recovery.positions[self._history_cache.number]
+                self._start = StartPoint(str(Cursor(self._history_cache.announced.epoch, position)))
 
-    def _pass_on(self, entry: Entry, channel: str) -> None:
-        if entry.id > self._position:
-            event = entry_fields(entry)
-            self._position = entry.id
-            self._report(Came(event["type"], event["data"], event["id"], channel))
+    def _here(self) -> StartPoint:
+        """Where to start again after everything that was dispatched."""
+        return StartPoint(str(self._history_cache.stream_cursor(self._last_id)))
 
-    def _catch_up(self) -> None:
-        """Tells what the broker has after the position, or after where to begin."""
-        begins = not self._epoch
-        start, lost = self._start(self._broker.history({}, self._inbox))
-        found = self._broker.history(dict.fromkeys(self._channels, start), self._inbox)
-        gone = [name for name, past in found.channels.items() if 0 < start < past.start]
-        if gone and not lost:
-            lost = f"{', '.join(gone)}: the broker no longer has what was missed"
-        if lost:
-            self._report(Missed(lost))
-        asked = self._cursor != "" or not begins
-        self._report(Opened(asked and not lost, self._channels))
-        self._epoch, self._position = found.epoch, start
-        for entry, name in self._newest(found) if begins else _in_order(found):
-            self._pass_on(entry, name)
-        self._position = max(self._position, found.last)
+    def _report_step(self, step: Step) -> StartPoint | None:
+        """Reports a step; returns where to start again, if the step says that the broker lost its data."""
+        if step.opening is not None and not self._opened:
+            self._opened = True
+            self._report(Opened(step.opening.resumed, self._channels))
+        for reset in step.resets:
+            restart = self._restart(reset)
+            if restart is not None:
+                return restart
+        self._report_entries(step.chunk.entries)
+        return None
 
-    def _start(self, snapshot: History) -> tuple[int, str]:
-        """The position to go on from, and what was lost before it, if anything was."""
-        if self._epoch:
-            return _after(Cursor(self._epoch, self._position), snapshot)
-        if self._cursor == EARLIEST or (self._last and not self._cursor):
-            return 0, ""
-        if not self._cursor:
-            return snapshot.last, ""
-        asked = parse(self._cursor)
-        return _after(asked, snapshot) if asked else (snapshot.last, "the cursor is not one of ours")
+    def _restart(self, reset: Reset) -> StartPoint | None:
+        given = parse(self._start.cursor or "")
+        lineage = self._history_cache.announced.lineage
+        if reset.reason == "history":
+            self._report(Missed(f"{', '.join(reset.channels)}: the broker no longer has what was missed"))
+        elif reset.reason == "cursor":
+            where = "lies in the future" if given else "is not one of ours"
+            self._report(Missed(f"the cursor {where}"))
+        elif given is not None and given.epoch in lineage:
+            self._report(Missed("a failover of the broker lost events"))
+            self._last_id = lineage[given.epoch]
+            return StartPoint(str(Cursor(given.epoch, self._last_id)))
+        else:
+            self._report(Missed("the broker lost its data, or the cursor is of another one"))
+            self._last_id = 0
+            return StartPoint(EARLIEST)
+        return None
 
-    def _newest(self, found: History) -> list[tuple[Entry, str]]:
-        entries = _in_order(found)
-        return entries[-self._last :] if self._last and not self._cursor else entries
+    def _report_entries(self, entries: Iterable[Entry]) -> None:
+        """Reports entries in their order. An event on several of the channels comes once for each."""
+        for entry in entries:
+            if entry.id > self._last_id:
+                self._last_id = entry.id
+                event = entry_fields(entry)
+                channel = next(name for name in entry.channels if name in self._channels)
+                self._report(Came(event["type"], event["data"], event["id"], channel))
 
     def cut(self, why: str) -> None:
-        """Does nothing: the reader renews a dead link by itself."""
+        """Does nothing: the link reader renews a dead link."""
 
     def close(self) -> None:
         """Lets `run` return soon; may be called twice."""
-        self._closed.set()
-        self._reader.close()
-
-
-def _in_order(found: History) -> list[tuple[Entry, str]]:
-    """All entries by id, each once, with the first of its channels."""
-    once: dict[int, tuple[Entry, str]] = {}
-    for name, past in found.channels.items():
-        for entry in past.entries:
-            once.setdefault(entry.id, (entry, name))
-    return [once[id] for id in sorted(once)]
-
-
-def _after(position: Cursor, snapshot: History) -> tuple[int, str]:
-    if position.id > snapshot.last and position.epoch == snapshot.epoch:
-        return snapshot.last, "the cursor lies in the future"
-    if belongs(position, snapshot.epoch, snapshot.lineage):
-        return position.id, ""
-    if position.epoch in snapshot.lineage:
-        return snapshot.lineage[position.epoch], "a failover of the broker lost events"
-    return 0, "the broker lost its data, or the cursor is of another one"
+        self._closed = True
+        self._shards.close()
+        with contextlib.suppress(queue.Full):  # then `run` is awake
+            self._items.put_nowait((self._history_cache.number, []))

@@ -203,10 +203,10 @@ def _of_channels(
     numbers = {shard_of(name, len(broker.shards)) for name in names}
     if len(numbers) > 1:
         raise click.UsageError("these channels lie on several shards: follow each, or a stream by its URL")
-    broker = broker.shards[numbers.pop()]
-    broker.probe(NO_INBOX)  # a broker that is not there is an error, one that goes away later is waited for
+    # A broker that cannot be reached now is an error. One that goes away later is waited for.
+    broker.shards[numbers.pop()].probe(NO_INBOX)
     logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)  # the same is told by a remark
-    return ChannelSource(broker, names, since, last, push.services.settings.probe, news.put)
+    return ChannelSource(broker, names, since, last, push.services.settings, news.put)
 
 
 def _screen(title: str, account: Summary) -> contextlib.AbstractContextManager[object]:

@@ -221,6 +221,40 @@ def test_a_channel_let_go_and_taken_again_follows_again() -> None:
     assert follows(bench, "a")
 
 
+class Counted(float):
+    """A time that counts how often it is compared."""
+
+    compared = 0
+
+    def __gt__(self, other: float) -> bool:
+        Counted.compared += 1
+        return float(self) > other
+
+
+def test_of_many_idle_channels_only_those_that_go_and_the_next_one_are_looked_at() -> None:
+    bench = Bench()
+    names = [f"c{number}" for number in range(10_000)]
+    for number, name in enumerate(names):
+        bench.history_cache.enter(name)
+        bench.history_cache.exit(name, Counted(number))
+    for before, gone, compared in ((-1.0, [], 1), (2.0, names[:3], 4), (2.5, [], 1)):
+        Counted.compared = 0
+        assert bench.history_cache.forget_idle(before) == gone
+        assert Counted.compared == compared
+
+
+def test_a_channel_used_again_is_idle_from_its_last_use_on() -> None:
+    bench = Bench()
+    for name in ("a", "b"):
+        bench.history_cache.enter(name)
+        bench.history_cache.exit(name, 1.0)
+    bench.history_cache.enter("a")
+    assert bench.history_cache.forget_idle(5.0) == ["b"]
+    bench.history_cache.exit("a", 6.0)
+    assert bench.history_cache.forget_idle(5.0) == []
+    assert bench.history_cache.forget_idle(6.0) == ["a"]
+
+
 # -- a lost link ---------------------------------------------------------------------------------------------
 
 

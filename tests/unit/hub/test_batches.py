@@ -174,11 +174,8 @@ class Recorder(Stream):
     def end(self, frame: bytes) -> None:
         raise NotImplementedError
 
-    def is_stuck(self, now: float) -> bool:
+    def cut_if_stuck(self, now: float) -> bool:
         return False
-
-    def cut(self) -> None:
-        raise NotImplementedError
 
 
 class Desk:

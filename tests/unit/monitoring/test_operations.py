@@ -10,7 +10,7 @@ import pytest
 from flask_sse_push.monitoring import prometheus
 from tests.support.processes import ROOT
 
-GAUGES = (prometheus.STREAMS, prometheus.BUFFERED, prometheus.DEAF, prometheus.PROBE)
+GAUGES = (prometheus.STREAMS, prometheus.BUFFERED, prometheus.LINK_DOWN, prometheus.PROBE)
 EXPOSED = {f"{counter._name}_total" for counter in prometheus.COUNTERS.values()} | {g._name for g in GAUGES}
 
 

@@ -1,4 +1,4 @@
-"""Who gets a chunk: those of the moment at which it was made, by descriptors that are still theirs."""
+"""Which streams get a chunk: those in its group when it was made, on descriptors that are still theirs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,11 @@ class Client(Stream):
     def end(self, frame: bytes) -> None:
         raise AssertionError("nobody ends")
 
-    def is_stuck(self, now: float) -> bool:
+    def cut_if_stuck(self, now: float) -> bool:
         return False
 
-    def cut(self) -> None:
-        raise AssertionError("nobody is cut")
 
-
-def test_a_chunk_goes_to_those_who_were_there_when_it_was_made() -> None:
+def test_a_chunk_goes_to_the_streams_that_were_in_the_group_when_it_was_chunk_of() -> None:
     group = Group(("a",), Client)
     ada, bob, eve = Client("ada"), Client("bob"), Client("eve")
     for client in (ada, bob):
@@ -44,7 +41,7 @@ def test_a_chunk_goes_to_those_who_were_there_when_it_was_made() -> None:
     assert (ada.got, bob.got, eve.got) == ([b"first"], [b"first", b"second"], [b"second"])
 
 
-def test_as_long_as_nobody_comes_or_goes_no_event_copies_the_audience() -> None:
+def test_while_no_stream_joins_or_leaves_no_event_copies_the_recipients() -> None:
     group = Group(("a",), Client)
     group.add(Client("ada"))
     first, second = (group.flush(0.0, {}, b"x")[0] for _ in range(2))
@@ -55,16 +52,16 @@ def test_as_long_as_nobody_comes_or_goes_no_event_copies_the_audience() -> None:
     assert len(group.recipients) == 3
 
 
-LINES = (
+CONNECTIONS = (
     STREAMS
     + """
     from flask_sse_push.hub.group import Group
     left = []
-    group = Group(("a",), hijack.RawStream)
+    group = Group(("a",), hijacked_stream.RawStream)
     transports = Transports(Settings(max_buffer=1000), lambda stream: left.append(stream) or leave(stream))
     leave = group.remove
 
-    def line():
+    def connect():
         client, other = gevent.socket.socketpair()
         other.settimeout(5)
         there = {"gunicorn.socket": client, "SERVER_PROTOCOL": "HTTP/1.0"}
@@ -73,10 +70,10 @@ LINES = (
         group.add(stream)
         return stream, other
 
-    def made(chunk):
+    def chunk_of(chunk):
         return group.flush(0.0, {}, chunk)[0]
 
-    def waiting(other):
+    def received(other):
         other.setblocking(False)
         try:
             return other.recv(1 << 20)
@@ -85,80 +82,80 @@ LINES = (
         finally:
             other.settimeout(5)
 
-    def agree():
-        assert list(group.recipients.fds) == [stream.fd for stream in group.streams]
+    def check_array():
+        assert list(group.recipients.fds) == [stream.write_fd for stream in group.streams]
     """
 )
 
 
-def test_a_number_that_became_anothers_in_the_middle_of_a_chunk_is_not_written_to() -> None:
-    """An app that hears of the end of one stream may let others run: one leaves, and another comes."""
+def test_a_descriptor_that_became_anothers_in_the_middle_of_a_chunk_is_not_written_to() -> None:
+    """A `stream_closed` handler may switch to other greenlets: one stream leaves, another one opens."""
     script = (
-        LINES
+        CONNECTIONS
         + """
-    one, two, three = line(), line(), line()
-    number = two[0].fd
-    comers = []
+    one, two, three = connect(), connect(), connect()
+    number = two[0].write_fd
+    newcomers = []
     def leave(stream):
         group.remove(stream)
         if stream is one[0]:
             two[0].cut()
             for _ in range(4):
-                comers.extend(gevent.socket.socketpair())
-            assert number in [comer.fileno() for comer in comers]
+                newcomers.extend(gevent.socket.socketpair())
+            assert number in [newcomer.fileno() for newcomer in newcomers]
     one[1].close()
-    chunk = made(b"x" * 2000)
+    chunk = chunk_of(b"x" * 2000)
     chunk.write(0, len(chunk.recipients))
     assert left == [one[0], two[0]], left
-    print(b"".join(waiting(comer) for comer in comers), len(waiting(three[1])))
-    agree()
+    print(b"".join(received(newcomer) for newcomer in newcomers), len(received(three[1])))
+    check_array()
     """
     )
     assert patched(script).splitlines() == ["b'' 2000"]
 
 
-def test_a_number_that_became_anothers_before_the_chunk_was_written_is_not_written_to() -> None:
+def test_a_descriptor_that_became_anothers_before_the_chunk_was_written_is_not_written_to() -> None:
     script = (
-        LINES
+        CONNECTIONS
         + """
-    one, two = line(), line()
-    number = one[0].fd
-    chunk = made(b"chunk")
-    three = line()  # from here on the group has another recipients than the chunk
+    one, two = connect(), connect()
+    number = one[0].write_fd
+    chunk = chunk_of(b"chunk")
+    three = connect()  # from here on the group has other recipients than the chunk
     one[0].cut()
-    comers = gevent.socket.socketpair()
-    assert number in [comer.fileno() for comer in comers]
+    newcomers = gevent.socket.socketpair()
+    assert number in [newcomer.fileno() for newcomer in newcomers]
     chunk.write(0, len(chunk.recipients))
-    print([waiting(comer) for comer in comers], waiting(two[1]), waiting(three[1]))
-    agree()
+    print([received(newcomer) for newcomer in newcomers], received(two[1]), received(three[1]))
+    check_array()
     """
     )
     assert patched(script).splitlines() == ["[b'', b''] b'chunk' b''"]
 
 
-def test_what_waits_for_a_client_is_not_overtaken() -> None:
+def test_no_chunk_overtakes_those_that_wait_for_a_client() -> None:
     script = (
-        LINES
+        CONNECTIONS
         + """
-    slow, quick = line(), line()
+    slow, quick = connect(), connect()
     fill = b"-" * 300
     full = 0
     while slow[0].buffered == 0:
-        made(fill).write(0, 2)
+        chunk_of(fill).write(0, 2)
         full += len(fill)
-        waiting(quick[1])
-    agree()
-    assert slow[0].fd == -1
-    overtaken = made(b"A")  # made while the client is full, written when it no longer is
+        received(quick[1])
+    check_array()
+    assert slow[0].write_fd == -1
+    overtaken = chunk_of(b"A")  # made while the client is full, written when it no longer is
     got = b""
     while len(got) < full:
         got += slow[1].recv(1 << 20)
         gevent.sleep(0.01)
     assert slow[0].buffered == 0
-    agree()
+    check_array()
     overtaken.write(0, 2)
-    made(b"B").write(0, 2)
-    print(slow[1].recv(10), waiting(quick[1]), slow[0].fd != -1)
+    chunk_of(b"B").write(0, 2)
+    print(slow[1].recv(10), received(quick[1]), slow[0].write_fd != -1)
     """
     )
     assert patched(script).splitlines() == ["b'AB' b'AB' True"]

@@ -1,4 +1,4 @@
-"""Which transport a request gets."""
+"""Which transport serves a request, and what becomes of a hijacked connection."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from flask_sse_push.transports.generator import GeneratorStream
 from flask_sse_push.transports.selection import Transports
 
 
-def test_without_gunicorns_gevent_worker_streams_go_by_generator() -> None:
+def test_without_gunicorns_gevent_worker_streams_use_the_generator_transport() -> None:
     transports = Transports(Settings(), lambda stream: None)
     assert type(transports.stream({}, "c", None, ("a",))) is GeneratorStream
     assert type(transports.stream({"gunicorn.socket": object()}, "c", None, ("a",))) is GeneratorStream
 
 
-def test_hijacking_cannot_be_forced_where_it_does_not_work() -> None:
+def test_demanding_hijack_where_it_does_not_work_is_a_configuration_error() -> None:
     transports = Transports(Settings(transport="hijack"), lambda stream: None)
     with pytest.raises(ConfigError, match="SSE_PUSH_TRANSPORT is 'hijack'"):
         transports.stream({}, "c", None, ("a",))
@@ -39,38 +39,38 @@ def patched(script: str) -> str:
 STREAMS = """
     import gevent.socket, logging
     from flask_sse_push.config import Settings
-    from flask_sse_push.transports import hijack, hijacked_socket
+    from flask_sse_push.transports import hijacked_socket, hijacked_stream
     from flask_sse_push.transports.selection import Transports
     client, other = gevent.socket.socketpair()
     environ = {"gunicorn.socket": client, "SERVER_PROTOCOL": "HTTP/1.1"}
     transports = Transports(Settings(), lambda stream: None)
-    def kind(**more):
+    def class_for(**more):
         return type(transports.stream({**environ, **more}, "c", None, ("a",))).__name__
 """
 
 
-def test_a_plain_gevent_socket_is_taken_over_by_its_protocol() -> None:
+def test_a_plain_gevent_socket_is_hijacked_in_the_way_of_its_protocol() -> None:
     script = (
         STREAMS
         + """
-    print(kind(), kind(SERVER_PROTOCOL="HTTP/1.0"), kind(SERVER_PROTOCOL="HTTP/2"))
+    print(class_for(), class_for(SERVER_PROTOCOL="HTTP/1.0"), class_for(SERVER_PROTOCOL="HTTP/2"))
     """
     )
     assert patched(script).split() == ["ChunkedStream", "RawStream", "GeneratorStream"]
 
 
-def test_a_gevent_that_does_not_behave_as_expected_is_noticed_and_said_once() -> None:
+def test_a_gevent_whose_sockets_cannot_be_hijacked_is_logged_once() -> None:
     script = (
         STREAMS
         + """
     logging.basicConfig()
     hijacked_socket.detach = lambda client, begin: client.fileno()  # as if a later gevent kept the socket
-    print(kind(), kind())
+    print(class_for(), class_for())
     """
     )
     output = patched(script)
     assert output.count("GeneratorStream") == 2
-    assert output.count("cannot be taken over") == 1
+    assert output.count("cannot be hijacked") == 1
 
 
 def test_a_chunk_on_its_way_to_a_client_that_has_left_reaches_nobody_else() -> None:
@@ -90,7 +90,7 @@ def test_a_chunk_on_its_way_to_a_client_that_has_left_reaches_nobody_else() -> N
                 print("nothing leaked")
     stream = Transports(Settings(), leave).stream(environ, "c", None, ("a",))
     stream.join()
-    number = stream.fd
+    number = stream.write_fd
     other.close()
     gevent.sleep(0.2)
     """
@@ -98,7 +98,7 @@ def test_a_chunk_on_its_way_to_a_client_that_has_left_reaches_nobody_else() -> N
     assert patched(script).splitlines()[:2] == ["nothing leaked"] * 2
 
 
-SEIZED = (
+HIJACKED = (
     STREAMS
     + """
     import errno, socket
@@ -116,7 +116,7 @@ SEIZED = (
             client.close()
             return
         assert False, "the end of the body was sent"
-    def waiting():
+    def received():
         other.setblocking(False)
         try:
             return other.recv(1000)
@@ -130,13 +130,13 @@ SEIZED = (
 
 def test_the_first_chunk_waits_for_the_head_and_goes_out_with_it() -> None:
     script = (
-        SEIZED
+        HIJACKED
         + """
-    stream.carry(b"first")
+    stream.send_after_join(b"first")
     stream.join()
     stream.write(stream.framed(b"live"))
     gevent.sleep(0.1)
-    assert waiting() == b""
+    assert received() == b""
     client.sendall(HEAD)
     end_of_body()
     stream.write(stream.framed(b"more"))
@@ -152,13 +152,13 @@ def test_the_first_chunk_waits_for_the_head_and_goes_out_with_it() -> None:
 
 def test_a_stream_that_ends_before_its_head_was_sent_ends_after_it() -> None:
     script = (
-        SEIZED
+        HIJACKED
         + """
-    stream.carry(b"first")
+    stream.send_after_join(b"first")
     stream.join()
     stream.end(b"bye")
     gevent.sleep(0.1)
-    assert waiting() == b"" and not left
+    assert received() == b"" and not left
     client.sendall(HEAD)
     end_of_body()
     got = b""
@@ -170,14 +170,14 @@ def test_a_stream_that_ends_before_its_head_was_sent_ends_after_it() -> None:
     assert patched(script).split() == ["True", "1"]
 
 
-def test_a_body_that_began_before_with_somebody_elses_bytes_goes_on() -> None:
-    """A middleware may have put something in front; the head has gone out with it."""
+def test_a_body_that_a_middleware_began_goes_on() -> None:
+    """A middleware may send bytes of its own before the stream's; the head has gone out with them."""
     script = (
-        SEIZED
+        HIJACKED
         + """
     client.sendall(HEAD)
     client.sendall(b"1\\r\\n\\n\\r\\n")
-    stream.carry(b"first")
+    stream.send_after_join(b"first")
     stream.join()
     end_of_body()
     wanted = HEAD + b"1\\r\\n\\n\\r\\n" + FIRST
@@ -190,14 +190,14 @@ def test_a_body_that_began_before_with_somebody_elses_bytes_goes_on() -> None:
     assert patched(script).split() == ["True", "0"]
 
 
-def test_a_response_without_a_head_leaves_no_stream() -> None:
+def test_a_response_whose_head_is_never_sent_leaves_no_stream() -> None:
     script = (
-        SEIZED
+        HIJACKED
         + """
-    stream.carry(b"first")
+    stream.send_after_join(b"first")
     stream.join()
     client.close()
-    print(len(left), other.recv(1000), len(hijacked_socket._beginnings))
+    print(len(left), other.recv(1000), len(hijacked_socket._head_handlers))
     """
     )
     assert patched(script).strip() == "1 b'' 0"

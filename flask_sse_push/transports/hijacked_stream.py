@@ -1,0 +1,242 @@
+"""A stream that owns its connection, taken from gunicorn's gevent worker when the stream joins its group.
+
+gunicorn sends the head of the response and the first chunks of the body, and is then done with the request:
+it frees the greenlet and the place in `worker_connections`. The connection lives on as a descriptor that the
+dispatcher writes to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, cast
+
+from ..config import Settings
+from .base import TransportStream
+from .connections import ConnectionTable
+from .descriptors import Descriptors
+from .hijacked_socket import NO_DESCRIPTOR
+
+#: Bytes that a client may send after its request. A well-behaved client sends none.
+MAX_INPUT = 65_536
+
+#: The end of a response's head.
+HEAD_END = b"\r\n\r\n"
+
+
+class HijackedStream(TransportStream):
+    """One connection. Until the stream has joined its group, the response body serves it."""
+
+    __slots__ = (
+        "_awaits_head",
+        "_backlog",
+        "_connections",
+        "_ending",
+        "_first_chunk",
+        "_received",
+        "_socket_fd",
+        "_waiting",
+        "write_fd",
+    )
+
+    holds_request = False
+    recipients = Descriptors
+    #: The bytes that end the body.
+    terminator = b""
+
+    def __init__(
+        self,
+        connection: str,
+        user_id: str | None,
+        channels: tuple[str, ...],
+        settings: Settings,
+        client: Any,
+        connections: ConnectionTable,
+    ) -> None:
+        super().__init__(connection, user_id, channels, settings, client)
+        self._connections = connections
+        self._socket_fd = NO_DESCRIPTOR  # the connection; none before it is hijacked and after it is closed
+        self.write_fd = NO_DESCRIPTOR  # the same, but none also while chunks must wait in the backlog
+        self._backlog: list[bytes] | None = None  # None: nothing waits
+        self._waiting = 0  # bytes in the backlog
+        self._ending = False  # whether the backlog holds the end of the body
+        self._first_chunk: bytes | None = None  # to be sent together with the head of the response
+        self._awaits_head = False  # whether the backlog waits until gunicorn sends the head
+        self._received = 0  # bytes that the client sent after its request
+
+    @property
+    def hijacked(self) -> bool:
+        return self._client is None
+
+    @property
+    def buffered(self) -> int:
+        return self._waiting if self._backlog else 0
+
+    def take(self) -> bytes:
+        return b"" if self.hijacked else super().take()
+
+    # -- taking the connection -------------------------------------------------------------------------
+
+    def send_after_join(self, frames: bytes) -> bool:
+        if self._started:  # then gunicorn has sent the head
+            return False
+        self._first_chunk = self.first_chunk(frames)
+        return True
+
+    def join(self) -> None:
+        first, self._first_chunk = self._first_chunk, None
+        if first is None:
+            self.write_fd = self._socket_fd = self._connections.add(self, self._client, None)
+        else:
+            self._socket_fd = self._connections.add(self, self._client, self._send_with_head)
+            chunk = self.framed(first)
+            self._backlog, self._waiting, self._awaits_head = [chunk], len(chunk), True
+            self.waiting_since = time.monotonic()
+        self._client = None
+
+    def _send_with_head(self, sent: bytes) -> None:
+        """Sends the head of the response and the backlog.
+
+        :param sent: the bytes that gunicorn sends next: the head; or, when a middleware sent the head and a
+            part of the body before, the end of the body, which is dropped; or b"" when gunicorn gave up.
+        """
+        self._awaits_head = False
+        if not sent or self._backlog is None:  # the stream may have been closed meanwhile
+            self.close()
+            return
+        if sent.startswith(b"HTTP/"):
+            fields, separator, _ = sent.partition(HEAD_END)  # what follows would end the body: it is dropped
+            self._backlog[0] = fields + separator + self._backlog[0]
+            self._waiting += len(fields) + len(separator)
+        self._send_backlog()
+        if self._backlog is not None:
+            self._connections.watch_writable(self._socket_fd, True)
+
+    # -- writing: called by the dispatcher ------------------------------------------------------------
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            sent = os.write(self.write_fd, chunk)
+            if sent != len(chunk):
+                self.keep(chunk[sent:])
+        except OSError:
+            self.write_late(chunk)
+
+    def write_late(self, chunk: bytes) -> None:
+        """Takes a chunk that the socket did not: the client is slow or gone, or the stream has ended."""
+        if self._socket_fd == NO_DESCRIPTOR or self._ending:
+            return
+        self.keep(chunk)
+        self._end_if_too_slow(self._waiting)
+
+    def keep(self, rest: bytes) -> None:
+        """Adds bytes to the backlog, which is sent as soon as the client can take more."""
+        if self._backlog is None:
+            self._backlog = []
+            self.waiting_since = time.monotonic()
+            self._set_write_fd(NO_DESCRIPTOR)
+            self._connections.watch_writable(self._socket_fd, True)
+        self._backlog.append(rest)
+        self._waiting += len(rest)
+
+    def _set_write_fd(self, fd: int) -> None:
+        """Changes the descriptor that chunks are written to, also in the array of the stream's group."""
+        self.write_fd = fd
+        Descriptors.changes += 1
+        if self.group is not None:
+            cast("Descriptors", self.group.recipients).fds[self.place] = fd
+
+    # -- the backlog --------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Sends as much of the backlog as the client takes."""
+        if not self._awaits_head:
+            self._send_backlog()
+            if self.write_fd != NO_DESCRIPTOR:
+                self._connections.watch_writable(self.write_fd, False)
+
+    def _send_backlog(self) -> None:
+        backlog = self._backlog or []
+        while backlog:
+            try:
+                sent = os.write(self._socket_fd, backlog[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            self.waiting_since = time.monotonic()
+            self._waiting -= sent
+            if sent < len(backlog[0]):
+                backlog[0] = backlog[0][sent:]
+                return
+            del backlog[0]
+        self._backlog = self.waiting_since = None
+        if self._ending:
+            self.close()
+        else:
+            self._set_write_fd(self._socket_fd)
+
+    def _drop_waiting(self) -> None:
+        """Drops the backlog, but for the rest of the chunk under way: the body would break without it."""
+        if self._backlog:
+            del self._backlog[1:]
+            self._waiting = len(self._backlog[0])
+
+    def discard_input(self, fd: int) -> bool:
+        """Reads and forgets what the client sent; returns False if it has left or sends too much."""
+        try:
+            data = os.read(fd, 4096)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self._received += len(data)
+        return bool(data) and self._received <= MAX_INPUT
+
+    # -- ending ---------------------------------------------------------------------------------------
+
+    def end(self, frame: bytes) -> None:
+        if not self.hijacked:
+            super().end(frame)
+            return
+        if self._socket_fd == NO_DESCRIPTOR or self._ending:
+            return
+        if self.compression is not None:
+            self.compression.freeze()
+            frame = self.compression.last(frame)
+        self.keep((self.framed(frame) if frame else b"") + self.terminator)
+        self._ending = True
+        self.flush()
+
+    def cut(self) -> None:
+        if self.hijacked:
+            self.close()
+        else:
+            super().cut()
+
+    def close(self) -> None:
+        """Closes the connection. From here on a write fails: the number may soon be another connection's."""
+        fd, self._socket_fd = self._socket_fd, NO_DESCRIPTOR
+        self._backlog = self.waiting_since = None
+        if fd != NO_DESCRIPTOR:
+            self._set_write_fd(NO_DESCRIPTOR)
+            self._connections.close(self, fd)
+
+
+class ChunkedStream(HijackedStream):
+    """A connection whose body has HTTP/1.1 chunks."""
+
+    __slots__ = ()
+
+    terminator = b"0\r\n\r\n"
+
+    @staticmethod
+    def framed(frames: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(frames), frames)
+
+
+class RawStream(HijackedStream):
+    """A connection whose closing ends the body: HTTP/1.0."""
+
+    __slots__ = ()

@@ -89,9 +89,7 @@ class Recheck(StreamListener):
 
     # -- streams ----------------------------------------------------------------------------------------
 
-    def opened(self, stream: Stream) -> None:
-        if stream.grant is None:
-            return
+    def opened_with_grant(self, stream: Stream) -> None:
         self._watch(stream)
         with self._lock:
             missed = [arguments for at, arguments in self._revocations if at >= stream.grant.began]
@@ -132,7 +130,7 @@ class Recheck(StreamListener):
 
     def _revoke(self, arguments: Mapping[str, Any]) -> list[Effect]:
         self._keep(time.monotonic(), arguments)
-        return self._revoke_from(self._hub.disconnector.matching(user_id=arguments["user_id"]), arguments)
+        return self._revoke_from(self._hub.disconnector.find(user_id=arguments["user_id"]), arguments)
 
     def _revoke_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
         """Handles a command from before this worker subscribed. It counts for streams whose user had been
@@ -140,7 +138,7 @@ class Recheck(StreamListener):
         if at < time.monotonic() - REVOCATIONS_KEPT:
             return []
         self._keep(at, arguments)
-        streams = self._hub.disconnector.matching(user_id=arguments["user_id"])
+        streams = self._hub.disconnector.find(user_id=arguments["user_id"])
         early = [stream for stream in streams if stream.grant and stream.grant.began <= at]
         return self._revoke_from(early, arguments)
 
@@ -153,11 +151,11 @@ class Recheck(StreamListener):
     def _revoke_from(self, streams: Iterable[Stream], arguments: Mapping[str, Any]) -> list[Effect]:
         channel, reason = arguments.get("channel"), str(arguments.get("reason", "revoked"))
         if channel is None:
-            return self._hub.disconnector.dismiss(streams, reason, reconnect=False)
+            return self._hub.disconnector.close_streams(streams, reason, reconnect=False)
         notice = forbidden_frames([channel])
         effects: list[Effect] = []
         for stream in streams:
-            effects += self._hub.disconnector.withdraw(stream, [channel], reason, notice)
+            effects += self._hub.disconnector.remove_channels(stream, [channel], reason, notice)
         return effects
 
     def _note_lost_commands(self) -> None:
@@ -225,7 +223,7 @@ class Recheck(StreamListener):
     def _check_channels(self, watched: WatchedStream, now: float) -> None:
         stream, pause = watched.stream, self._interval * random.uniform(EARLIEST, 1)
         try:
-            channels = [name for name in stream.channels if name not in stream.vouched]
+            channels = [name for name in stream.channels if name not in stream.app_joined]
             forbidden = self._find_forbidden(stream.grant, channels)
         except Exception:
             self._note_failure(watched)
@@ -250,14 +248,16 @@ class Recheck(StreamListener):
     def _end(self, watched: WatchedStream, reason: str, *, reconnect: bool, notice: bytes = b"") -> None:
         self._watched.pop(watched.stream.connection, None)
         self._hub.call_soon(
-            lambda: self._hub.disconnector.dismiss(
+            lambda: self._hub.disconnector.close_streams(
                 [watched.stream], reason, reconnect=reconnect, notice=notice
             )
         )
 
     def _withdraw(self, stream: Stream, channels: list[str]) -> None:
         notice = forbidden_frames(channels)
-        self._hub.call_soon(lambda: self._hub.disconnector.withdraw(stream, channels, "revoked", notice))
+        self._hub.call_soon(
+            lambda: self._hub.disconnector.remove_channels(stream, channels, "revoked", notice)
+        )
 
     def close(self) -> None:
         """Ends the thread. May be called twice."""

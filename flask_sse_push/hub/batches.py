@@ -1,9 +1,10 @@
-"""Which streams get their events in batches, and when each batch goes out."""
+"""Which streams get their events in batches, and when each batch must be sent."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,34 +15,35 @@ if TYPE_CHECKING:
     from .group import Group
 
 
-#: A client's wish is taken down to one of these, so that streams share their batches.
+#: The wait that a client asks for is rounded down to one of these, so that streams can share their batches.
 STEPS_MS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 
 
-def batch_wait(wish_ms: int) -> float:
-    """The seconds that streams wait whose clients asked for `wish_ms`; 0 is no batching."""
-    if not wish_ms:
+def batch_wait(wanted_ms: int) -> float:
+    """The seconds that events wait for a client that asked for `wanted_ms`; 0 means no batches."""
+    if not wanted_ms:
         return 0.0
-    return max([STEPS_MS[0], *[each for each in STEPS_MS if each <= wish_ms]]) / 1000
+    return max([STEPS_MS[0], *[step for step in STEPS_MS if step <= wanted_ms]]) / 1000
 
 
 class BatchPolicy:
-    """For which streams events wait, and how long.
+    """How long events of each channel may wait.
 
-    :param defaults: patterns of channels (fnmatch), each with the milliseconds its events may wait; the first
-        that matches counts.
+    :param defaults: patterns of channels (fnmatch), each with the milliseconds that its events may wait; the
+        first pattern that matches counts.
     """
 
     def __init__(self, defaults: Sequence[tuple[str, int]] = ()) -> None:
         self._defaults = defaults
 
-    def waits(self, channels: Sequence[str], asked: float | None) -> dict[str, float] | None:
-        """Seconds that events of each channel may wait; None when no event does.
+    def waits(self, channels: Sequence[str], wanted: float | None) -> dict[str, float] | None:
+        """Seconds that events of each channel may wait; None if no event waits.
 
-        :param asked: the client's own wish for all channels, 0 for none; None: as the app has it.
+        :param wanted: what the client asked for, for all its channels, 0 for no batches; None for the app's
+            defaults.
         """
-        if asked is not None:
-            return dict.fromkeys(channels, asked) if asked else None
+        if wanted is not None:
+            return dict.fromkeys(channels, wanted) if wanted else None
         if not self._defaults:
             return None
         waits = {name: self._default(name) for name in channels}
@@ -55,28 +57,23 @@ class BatchPolicy:
 
 
 class BatchQueue:
-    """The groups with events that wait, by the time when they are due. Times are monotonic seconds."""
+    """The groups that have a batch to send later, in order of time. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Group]] = []
-        self._number = count()  # groups cannot be compared
-
-    def __bool__(self) -> bool:
-        return bool(self._heap)
+        self._number = count()  # breaks ties: groups cannot be compared
+        #: When the first batch must be sent; infinity if there is none.
+        self.next_due = math.inf
 
     def add(self, group: Group, due: float) -> None:
-        """Notes that something in `group` is due then. Earlier notes stay: they do no harm."""
+        """Notes when a batch of `group` must be sent. A group may have several notes; that does no harm."""
         heapq.heappush(self._heap, (due, next(self._number), group))
+        self.next_due = self._heap[0][0]
 
-    def timeout(self, now: float, most: float) -> float:
-        """Seconds until the first is due, from 0 to `most`."""
-        return min(most, max(0.0, self._heap[0][0] - now)) if self._heap else most
-
-    def is_due(self, now: float) -> bool:
-        """Whether there is one."""
-        return bool(self._heap) and self._heap[0][0] <= now
-
-    def take(self, now: float) -> Iterator[Group]:
-        """Takes out the groups that are due; what waits in them may have gone meanwhile."""
-        while self.is_due(now):
-            yield heapq.heappop(self._heap)[2]
+    def take(self, now: float) -> list[Group]:
+        """Removes the groups whose time has come and returns them. Their batch may have been sent before."""
+        groups = []
+        while self._heap and self._heap[0][0] <= now:
+            groups.append(heapq.heappop(self._heap)[2])
+        self.next_due = self._heap[0][0] if self._heap else math.inf
+        return groups

@@ -85,15 +85,12 @@ class ChannelChanges:
         self._clock = clock
         self._move = move
         self._changed = changed
-        self._changes: dict[str, deque[ChannelChange]] = {}  # by connection; the first is under way
+        self.under_way: dict[str, deque[ChannelChange]] = {}  # by connection; the first is under way
         self._received: dict[str, ReceivedEvents] = {}  # by connection; of streams that it is needed for
-
-    def __bool__(self) -> bool:
-        return bool(self._changes)
 
     def add(self, change: ChannelChange) -> None:
         """Queues a change. Ignores it if too many wait: no client changes its channels that often."""
-        waiting = self._changes.setdefault(change.stream.connection, deque())
+        waiting = self.under_way.setdefault(change.stream.connection, deque())
         if len(waiting) < MAX_WAITING:
             waiting.append(change)
 
@@ -101,23 +98,23 @@ class ChannelChanges:
         """Whether a change of the stream adds one of `channels`, or needs the stream's present channels."""
         return any(
             change.moves_shards or any(name in channels for name in change.join)
-            for change in self._changes.get(stream.connection, ())
+            for change in self.under_way.get(stream.connection, ())
         )
 
     def advance(self) -> list[Delivery | Effect]:
         """Advances every change as far as possible; returns what is to be written."""
         effects: list[Delivery | Effect] = []
-        for connection, waiting in list(self._changes.items()):
+        for connection, waiting in list(self.under_way.items()):
             while waiting and self._advance(waiting[0], effects):
                 waiting.popleft()
             if not waiting:
-                del self._changes[connection]
+                del self.under_way[connection]
         return effects
 
     def forget(self, stream: Stream) -> None:
         """Drops the changes of a stream that has left."""
         self._received.pop(stream.connection, None)
-        for change in self._changes.pop(stream.connection, ()):
+        for change in self.under_way.pop(stream.connection, ()):
             self._give_up(change)
 
     # -- what streams have received ---------------------------------------------------------------------
@@ -149,7 +146,7 @@ class ChannelChanges:
     def _advance(self, change: ChannelChange, effects: list[Delivery | Effect]) -> bool:
         """Advances a change; returns whether it is over."""
         stream = change.stream
-        if stream.dismissed:
+        if stream.closing:
             self._give_up(change)
             return True
         if stream.group is None:  # its own thread still recovers what it missed
@@ -245,7 +242,7 @@ class ChannelChanges:
 
 
 def _writing(stream: Stream, frames: bytes) -> Effect:
-    chunk = stream.own(frames)
+    chunk = stream.own_chunk(frames)
     stream.bytes += len(chunk)
     return partial(stream.write, chunk)
 

@@ -1,15 +1,15 @@
-"""Commands to all workers of all machines, such as "end the streams of user 7".
+"""Commands: messages to all workers, such as "close the streams of user 7".
 
-They travel on a channel of their own, as events do: kept in its list, in one order with all events, read
-again after a broken link. So each worker gets each command once and in its place among the events, or learns
-that some were lost. No stream listens to the channel, since its name is no channel name. A worker listens
-while it has streams.
+A command travels on a channel of its own, the way events do. The broker keeps it in that channel's history,
+in one order with all events, and a worker reads it again after a broken link. So each worker handles each
+command once, at its place among the events, or learns that commands were lost. The name of the channel is
+not a valid channel name, so no stream can listen to it. A worker listens while it has streams.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,84 +22,84 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-#: Something to be done outside the hub's lock, in its place among the deliveries.
+#: Something to do after the hub's lock is released, in order with the deliveries.
 Effect = Callable[[], None]
-#: Obeys one command. Called by the dispatcher under the hub's lock at the command's place in the order of
-#: events, so it must neither block nor do I/O; what it returns is done in that place without the lock.
+#: Handles one command. The dispatcher calls it with the command's arguments, under the hub's lock, at the
+#: command's place among the events. So a handler must not block or do I/O: it returns effects for that.
 Handler = Callable[[Mapping[str, Any]], Iterable[Effect]]
-#: The same for a command given at a monotonic time before, when nobody listened.
+#: Handles a command that was published before this worker listened. The second argument is the monotonic time
+#: at which it was published.
 LateHandler = Callable[[Mapping[str, Any], float], Iterable[Effect]]
-#: A piece of one dispatch: entries that go out before a command, and the command.
-Piece = tuple[list[tuple["ChannelCache", Entry]], "Command | None"]
+#: Entries that must be delivered before a command, and the command; None after the last entries.
+Part = tuple[list[tuple["ChannelCache", Entry]], "Command | None"]
 
 
 class Commands:
-    """Finds the commands among what a worker dispatches, and their handlers."""
+    """The handlers of commands."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._late: dict[str, LateHandler] = {}
         self._when_lost: list[Callable[[], None]] = []
-        self._head = 0  # id of the newest command up to which all were looked for
+        #: Id of the newest command that `split` has seen. There is nothing to split until a newer one comes.
+        self.newest = 0
 
     def on(self, name: str, handler: Handler, late: LateHandler | None = None) -> None:
-        """Registers the handler of one command. One that comes twice may be obeyed twice.
+        """Registers the handler of a command. It may get the same command twice.
 
-        :param late: the handler of those from before this worker listened; without it they are passed over.
+        :param late: handles commands from before this worker listened. Without it they are ignored.
         """
         self._handlers[name] = handler
         if late is not None:
             self._late[name] = late
 
     def on_lost(self, listener: Callable[[], None]) -> None:
-        """Registers what is called, as handlers are, when commands were lost: the broker lost its data, or
-        kept too little."""
+        """Registers a function to call when commands were lost, because the broker lost its data or did not
+        keep them long enough. The dispatcher calls it under the hub's lock."""
         self._when_lost.append(listener)
 
     def lost(self) -> None:
-        """Tells the listeners."""
+        """Calls the functions registered by `on_lost`."""
         for listener in self._when_lost:
             listener()
 
-    def pieces(
-        self, cache: ChannelCache | None, entries: list[tuple[ChannelCache, Entry]]
-    ) -> Iterator[Piece]:
+    def split(self, cache: ChannelCache, entries: list[tuple[ChannelCache, Entry]]) -> list[Part]:
         """Splits `entries` at the commands among them.
 
-        :param replica: that of the channel of commands. It costs nothing while it stands still.
+        :param cache: the channel cache of the commands.
         """
+        self.newest = cache.head
+        parts: list[Part] = []
         begin = 0
-        if entries and cache is not None and cache.head != self._head:
-            self._head = cache.head
-            for at, (where, entry) in enumerate(entries):
-                if where is cache:
-                    yield entries[begin:at], parse_command(entry)
-                    begin = at + 1
-        yield entries[begin:] if begin else entries, None
+        for index, (where, entry) in enumerate(entries):
+            if where is cache:
+                parts.append((entries[begin:index], parse_command(entry)))
+                begin = index + 1
+        return [*parts, (entries[begin:], None)]
 
-    def run(self, command: Command) -> list[Effect]:
-        """What is to be done for `command`; nothing, with a line in the log, when that fails."""
+    def handle(self, command: Command) -> list[Effect]:
+        """Calls the handler of `command` and returns its effects. If it fails, logs that and returns none."""
         handler = self._handlers.get(command.name)
         if handler is None:
             logger.warning("a command %r is not known here: do all workers run one version?", command.name)
             return []
-        return _obeyed(command.name, partial(handler, command.arguments))
+        return _effects(command.name, partial(handler, command.arguments))
 
-    def catch_up(self, given: Iterable[tuple[Entry, float]]) -> list[Effect]:
-        """What is still to be done for commands from before this worker listened.
+    def handle_late(self, entries: Iterable[tuple[Entry, float]]) -> list[Effect]:
+        """Calls the late handlers of commands from before this worker listened; returns their effects.
 
-        :param given: their entries, and when each was given in monotonic seconds.
+        :param entries: the commands' entries, each with the monotonic time at which it was published.
         """
         effects: list[Effect] = []
-        for entry, at in given:
+        for entry, published_at in entries:
             command = parse_command(entry)
             late = command and self._late.get(command.name)
             if command and late:
-                effects += _obeyed(command.name, partial(late, command.arguments, at))
+                effects += _effects(command.name, partial(late, command.arguments, published_at))
         return effects
 
 
-def _obeyed(name: str, handler: Callable[[], Iterable[Effect]]) -> list[Effect]:
+def _effects(name: str, handler: Callable[[], Iterable[Effect]]) -> list[Effect]:
     try:
         return list(handler())
     except Exception:

@@ -65,11 +65,11 @@ class StreamCompression:
     lock, in the order in which chunks are written.
     """
 
-    __slots__ = ("_begun", "_crc", "_frozen", "_since", "_size", "_window", "out_of_sync", "whole")
+    __slots__ = ("_begun", "_crc", "_frozen", "_since", "_size", "_window", "complete", "out_of_sync")
 
     def __init__(self) -> None:
         self.out_of_sync = False
-        self.whole = True  # whether the client was sent all that was noted: else no checksum is right
+        self.complete = True  # whether the client was sent all that was noted: else no checksum is right
         self._begun = False
         self._frozen = False
         self._window: SharedWindow | None = None
@@ -77,7 +77,7 @@ class StreamCompression:
         self._size = 0  # bytes of its text; while in a group without the group's part
         self._since = 0  # the group's size when it joined
 
-    def own(self, frames: bytes) -> bytes:
+    def encode_alone(self, frames: bytes) -> bytes:
         """`frames` for this stream alone."""
         window = self._window
         if window is not None:
@@ -130,7 +130,7 @@ class StreamCompression:
             return b""  # the connection is being cut
         crc, size = zlib.crc32(frame, self._crc), self._size + len(frame)
         body = self._header() + block(frame)
-        if not self.whole:
+        if not self.complete:
             return body
         return body + FINAL + crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
@@ -185,7 +185,7 @@ class SharedWindow:
         self.checksum.note(frames)
         made: list[tuple[Sequence[Stream], bytes]] = []
         for stream, own in personal.items():
-            made.append(((stream,), _coding(stream).own(own)))
+            made.append(((stream,), _coding(stream).encode_alone(own)))
         common = [stream for stream in self.streams if stream not in personal] if personal else self.streams
         made += self._common(common, frames)
         for stream in personal:

@@ -1,4 +1,4 @@
-"""What this worker counts of its streams, for metrics and logs. Plain numbers; nothing is formatted here."""
+"""The counters of one worker, for metrics and logs. Plain numbers: nothing is formatted here."""
 
 from __future__ import annotations
 
@@ -10,45 +10,47 @@ from typing import NamedTuple
 from .listener import StreamListener
 from .stream import Stream
 
-#: Why a stream ended when nothing of ours ended it.
+#: The reason in `closed` for a stream that the server did not close.
 CLIENT = "client"
 
 
 class CounterKey(NamedTuple):
-    """What is counted; `label` tells the kinds of it apart."""
+    """The name of a counter; `label` tells its kinds apart, such as the reason of a close."""
 
     name: str
     label: str = ""
 
 
-_OPENED = CounterKey("opened")
+_OPENED, _PUBLISHED = CounterKey("opened"), CounterKey("published")
+_REPLAYED, _REPLAYED_BYTES = CounterKey("replayed"), CounterKey("replayed_bytes")
 
 
 class Counters(StreamListener):
-    """Counts since the process began. Any thread may count; none blocks.
-
-    What each event does is counted by the dispatcher alone, once for a group and a dispatch.
-
-    `on_first_count` is called once, after the first count that is not the dispatcher's.
-    """
+    """Counts since the process began. Any thread may count; counting does not block."""
 
     def __init__(self) -> None:
+        #: Called with the first count.
         self.on_first_count: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._counts: Counter[CounterKey] = Counter()
-        self.delivered = 0  # events, each times its streams
-        self.sent = 0  # bytes of them, as they went to the streams
+        # The dispatcher alone adds to these two, once for each group that an event goes to.
+        self.delivered = 0  # events, each times the number of its streams
+        self.sent = 0  # bytes written to streams by the fan-out
 
     def count(self, name: str, label: str = "", amount: int = 1) -> None:
-        """Adds to one count."""
+        """Adds to one counter."""
         self._add(CounterKey(name, label), amount)
 
-    def _add(self, count: CounterKey, amount: int) -> None:
+    def _add(self, key: CounterKey, amount: int) -> None:
         with self._lock:
-            self._counts[count] += amount
-            first, self.on_first_count = self.on_first_count, None
-        if first is not None:
-            first()
+            self._counts[key] += amount
+        if self.on_first_count is not None:
+            self._notify()
+
+    def _notify(self) -> None:
+        notify, self.on_first_count = self.on_first_count, None
+        if notify is not None:
+            notify()
 
     def opened(self, stream: Stream) -> None:
         self._add(_OPENED, 1)
@@ -60,28 +62,31 @@ class Counters(StreamListener):
         self.count("resets")
 
     def published(self, events: int) -> None:
-        """Notes events that this process published."""
-        self.count("published", amount=events)
+        """Adds events that this process published."""
+        with self._lock:
+            self._counts[_PUBLISHED] += events
+        if self.on_first_count is not None:
+            self._notify()
 
     def replayed(self, events: int, size: int) -> None:
-        """Notes events, and their bytes, that one stream had missed and was sent."""
+        """Adds events that one stream had missed and was sent, and their bytes."""
         with self._lock:
-            self._counts[CounterKey("replayed")] += events
-            self._counts[CounterKey("replayed_bytes")] += size
+            self._counts[_REPLAYED] += events
+            self._counts[_REPLAYED_BYTES] += size
 
     def totals(self) -> dict[CounterKey, int]:
-        """All counts so far; only those that are not 0."""
+        """All counters that are not 0."""
         with self._lock:
             totals = dict(self._counts)
-        fanned = {CounterKey("delivered"): self.delivered, CounterKey("sent_bytes"): self.sent}
-        return totals | {count: value for count, value in fanned.items() if value}
+        fan_out = {CounterKey("delivered"): self.delivered, CounterKey("sent_bytes"): self.sent}
+        return totals | {key: value for key, value in fan_out.items() if value}
 
 
 class Gauges(NamedTuple):
-    """How things stand in this worker at one moment."""
+    """The state of one worker at one moment."""
 
     streams: int = 0
-    buffered: int = 0  # bytes that wait for slow clients
-    link_down: int = 0  # 1 while there are streams and no link to the broker
+    buffered: int = 0  # bytes that slow clients have not taken yet
+    link_down: int = 0  # 1 while there are streams but no link to the broker
     reconnects: int = 0  # of the link, since the process began
-    probe: float | None = None  # seconds the last probe took from this worker to the broker and back
+    probe: float | None = None  # seconds from sending the last probe until its echo came

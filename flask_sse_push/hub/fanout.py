@@ -1,7 +1,4 @@
-"""The fan-out of one worker: which streams get the same bytes, and the chunks made for them.
-
-Called under the hub's lock.
-"""
+"""The fan-out: finds the groups of an event and makes a delivery for each. Called under the hub's lock."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from ..protocol.entry import Entry
 from ..protocol.frames import reset_frame
 from .batches import BatchPolicy, BatchQueue
 from .compression import WindowPool
-from .group import BatchingGroup, Chunks, Delivery, Group, united
+from .group import BatchingGroup, Chunks, Delivery, Group, merge_equal
 from .sharded_group import ShardedBatchingGroup, ShardedGroup
 from .stream import Stream
 
@@ -32,51 +29,56 @@ class Fanout:
         self._batching = batching
         self._clock = clock
         self.groups: dict[Hashable, Group] = {}
-        self._followers: dict[ChannelCache, list[Group]] = {}  # the groups that follow a channel
-        self.waiting = BatchQueue()  # groups whose batch is not due yet
+        self._followers: dict[ChannelCache, list[Group]] = {}  # the groups that have a channel
+        #: When batches must be sent.
+        self.batches = BatchQueue()
+        #: Batches that had to end early because a stream joined their group. Write them before anything else.
+        self.early: list[Delivery] = []
         self._window_pool = WindowPool()
-        self._sealed: list[Delivery] = []  # batches that a stream's joining ended, still to be written
 
-    @property
-    def waits(self) -> bool:
-        """Whether something put together for streams is still to be written."""
-        return bool(self.waiting or self._sealed)
+    # -- which stream is in which group -----------------------------------------------------------------
 
-    # -- who takes part ---------------------------------------------------------------------------------
-
-    def part(self, stream: Stream) -> None:
-        """Takes `sink` out."""
+    def remove(self, stream: Stream) -> None:
+        """Removes a stream from its group, if it has one."""
         group = stream.group
         if group is not None:
             group.remove(stream)
             if not group.streams:
                 self._drop(group)
 
-    def enlist(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> None:
-        """Lets a stream take part in the fan-out of `channels`.
+    def add(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> None:
+        """Adds a stream to the group of `channels`. It gets their events from now on.
 
-        :param last: for each of their shards the position up to which it has everything.
+        :param last: for each shard of the channels, the position up to which the stream has every event. All
+            streams of the group must have the same.
         """
-        waits = self._batching.waits(channels, stream.wait)
+        waits = self._batching.waits(channels, stream.batch_wait)
         encoding = stream.tagged, stream.compression is not None, waits and frozenset(waits.items())
         key = type(stream), frozenset(channels), encoding
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._group(stream, channels, waits)
             group.key = key
-            group.begin(self._shards.placement(channels), last)
+            group.start(self._shards.placement(channels), last)
             for cache in group.placement.caches().values():
                 self._followers.setdefault(cache, []).append(group)
-        elif group.pending:  # the newcomer has had what waits there: it goes to the others alone
-            self._sealed += group.flush(self._clock(), {})
+        elif group.pending:  # the new stream has these events already, so only the others may get them
+            self.early += group.flush(self._clock(), {})
         group.add(stream)
 
     def move(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> list[Delivery]:
-        """Has a stream change its group; returns what waited in batches, to be written in this place."""
-        sealed = self.flushed([stream.group])
-        self.part(stream)
-        self.enlist(stream, channels, last)
-        return [*sealed, *self.flushed([])]
+        """Moves a stream to the group of other channels. Returns pending batches to write before that."""
+        pending = self.take_pending([stream.group])
+        self.remove(stream)
+        self.add(stream, channels, last)
+        return [*pending, *self.take_pending()]
+
+    def followers(self, shard: Shard, channel: str) -> list[Stream]:
+        """The streams that have a channel of a shard."""
+        groups = [
+            group for group in self.groups.values() if channel in group.placement.parts.get(shard.number, ())
+        ]
+        return [stream for group in groups for stream in group.streams]
 
     def _group(self, stream: Stream, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
         window_pool = self._window_pool if stream.compression is not None else None
@@ -86,7 +88,7 @@ class Fanout:
             return plain(channels, type(stream), stream.tagged, window_pool)
         by_cache = {cache: waits[name] for name, cache in placement.caches().items()}
         batching = ShardedBatchingGroup if placement.is_sharded else BatchingGroup
-        return batching(channels, type(stream), stream.tagged, window_pool, by_cache, self.waiting)
+        return batching(channels, type(stream), stream.tagged, window_pool, by_cache, self.batches)
 
     def _drop(self, group: Group) -> None:
         del self.groups[group.key]
@@ -98,38 +100,42 @@ class Fanout:
             if not followers:
                 del self._followers[cache]
 
-    # -- what they get ----------------------------------------------------------------------------------
-
-    def flushed(self, groups: Iterable[Group | None]) -> list[Delivery]:
-        """What is sealed, and what waits in `groups` for a batch: both must go before what follows."""
-        sealed, self._sealed = self._sealed, []
-        now, made = self._clock(), Chunks()
-        for group in groups:
-            if group is not None and group.pending:
-                sealed += group.flush(now, made)
-        return sealed
-
-    def due(self) -> list[Delivery]:
-        """The batches whose time has come."""
-        now, made = self._clock(), Chunks()
-        return [each for group in self.waiting.take(now) for each in group.deliveries(now, made)]
+    # -- what goes to the groups ------------------------------------------------------------------------
 
     def deliveries(
         self, entries: Iterable[tuple[ChannelCache, Entry]], notices: Mapping[Group, bytes]
     ) -> list[Delivery]:
-        """The chunks of a dispatch; the notice of a group goes first."""
-        touched = list(notices)
+        """Makes the deliveries of some entries.
+
+        :param notices: frames that groups get before the entries.
+        """
+        groups = list(notices)
         for cache, entry in entries:
             for group in self._followers.get(cache, ()):
-                if group.offer(entry, cache) and group not in notices:
-                    touched.append(group)
-        now, made = self._clock(), Chunks()
-        return united(
-            each for group in touched for each in group.deliveries(now, made, notices.get(group, b""))
-        )
+                if group.collect(entry, cache) and group not in notices:
+                    groups.append(group)
+        now, chunks = self._clock(), Chunks()
+        made: list[Delivery] = []
+        for group in groups:
+            made += group.deliveries(now, chunks, notices.get(group, b""))
+        return merge_equal(made) if len(made) > 1 else made
+
+    def due_batches(self, now: float) -> list[Delivery]:
+        """The batches that must be sent now."""
+        chunks = Chunks()
+        return [delivery for group in self.batches.take(now) for delivery in group.deliveries(now, chunks)]
+
+    def take_pending(self, groups: Iterable[Group | None] = ()) -> list[Delivery]:
+        """The batches that must be written before anything else goes to streams of `groups`."""
+        pending, self.early = self.early, []
+        now, chunks = self._clock(), Chunks()
+        for group in groups:
+            if group is not None and group.pending:
+                pending += group.flush(now, chunks)
+        return pending
 
     def reset_notices(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
-        """What each group must be told of events that a shard lost."""
+        """The `sse.reset` frames for each group that lost events of a shard."""
         notices = {}
         for group in self.groups.values():
             here = group.placement.parts.get(shard.number, ())

@@ -1,8 +1,9 @@
-"""Streams that get the same bytes: an event is put together once for all of them."""
+"""A group: the streams that get the same bytes. The chunk with an event is made once for all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..history.channel_cache import ChannelCache
@@ -10,25 +11,27 @@ from ..protocol import batch
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry
 from ..protocol.frames import heartbeat_frame
-from ..protocol.shard_cursor import ShardCursor
+from ..protocol.shard_cursor import StreamCursor
 from .batches import BatchQueue
 from .compression import SharedWindow, WindowPool
-from .recipients import Recipients
-from .stream import Stream
+from .stream import Recipients, Stream
 
 if TYPE_CHECKING:
     from ..history.history_cache import HistoryCache
     from ..history.placement import Placement
 
-#: Chunks made in one dispatch, by all that is in them; and their entries when some are not for everybody.
+#: The chunks made in one dispatch, by everything that decides about their bytes. Each with its entries if
+#: one of these is not for every stream.
 Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
+
+_id, _frame, _exclude = attrgetter("id"), attrgetter("frame"), attrgetter("exclude")
 
 
 class Group:
-    """The sinks of one kind that joined one set of channels.
+    """Streams of one kind with the same channels.
 
     :param tagged: whether each event names its channels.
-    :param windows: for a group of compressed streams, where their shared compressor comes from.
+    :param window_pool: for compressed streams, where their shared window comes from; else None.
     """
 
     __slots__ = (
@@ -44,8 +47,8 @@ class Group:
         "placement",
         "recipients",
         "tagged",
-        "touched",
         "window",
+        "written_at",
     )
 
     #: Whether its streams get events in batches.
@@ -61,74 +64,79 @@ class Group:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
-        self.key: Hashable = None  # what the hub finds it by
+        self.key: Hashable = None  # its key in the fan-out
         self.recipients = kind.recipients()
         self.window = None if window_pool is None else SharedWindow(self.streams, window_pool)
-        self.cursors: Hashable = None  # groups with other cursors in their frames share no chunk
-        self.at: dict[int, int] = {}  # over several shards: for each the id of the newest entry
-        self.last = 0  # id of the newest entry put together for the group
-        self.pending: list[Entry] = []  # entries of the dispatch under way, and in batches those that wait
-        self.touched = 0.0  # monotonic time of the last chunk
-        self.events = self.bytes = 0  # what each sink would have been sent, had it always been here
+        self.cursors: Hashable = None  # groups share chunks only if this is equal: it decides about cursors
+        self.at: dict[int, int] = {}  # over several shards: for each the id of the newest collected entry
+        self.last = 0  # id of the newest collected entry
+        self.pending: list[Entry] = []  # entries collected and not sent yet
+        self.written_at = 0.0  # monotonic time of the last chunk
+        self.events = self.bytes = 0  # what a stream was sent that has been in the group from the start
 
-    def begin(self, placement: Placement, last: Mapping[int, int]) -> None:
-        """Called once, before the first stream joins.
+    def start(self, placement: Placement, last: Mapping[int, int]) -> None:
+        """Called once, before the first stream is added.
 
-        :param route: where the channels lie.
-        :param last: for each of those shards the position up to which the streams have everything.
+        :param placement: the shards of the channels.
+        :param last: for each of these shards, the position up to which the streams have every event.
         """
         self.placement = placement
         (self.last,) = last.values()
 
     @property
     def positions(self) -> dict[int, int]:
-        """For each of its shards the id of the newest entry put together."""
+        """For each of its shards, the id of the newest collected entry."""
         return {self.placement.history_cache.number: self.last}
 
-    def told(self) -> Cursor | ShardCursor:
-        """How far its streams have provably got everything."""
+    def cursor(self) -> StreamCursor:
+        """The cursor up to which its streams have every event."""
         return self.placement.history_cache.stream_cursor(self.last)
 
-    def restart(self, history_cache: HistoryCache) -> Cursor | ShardCursor:
-        """Goes on from where the knowledge of a new epoch begins; returns the cursor of that."""
+    def restart(self, history_cache: HistoryCache) -> StreamCursor:
+        """Continues in a shard's new epoch. Returns the cursor where that begins."""
         snapshot = history_cache.announced
         self.last = snapshot.base
         return Cursor(snapshot.epoch, snapshot.base)
 
+    # -- its streams --------------------------------------------------------------------------------------
+
     @property
     def streams(self) -> list[Stream]:
-        """The streams that take part."""
+        """Its streams."""
         return self.recipients.streams
 
     def add(self, stream: Stream) -> None:
-        """Lets `sink` take part from the next chunk on."""
+        """Adds a stream. It gets the next chunk and all after that."""
         stream.group = self
         stream.subscribed = self.channels  # one tuple for all of them
         stream.events -= self.events
         stream.bytes -= self.bytes
-        self._own_recipients().add(stream)
+        self._changeable_recipients().add(stream)
         if self.window is not None and stream.compression is not None:
             stream.compression.join(self.window)
 
     def remove(self, stream: Stream) -> None:
-        """Takes `sink` out."""
+        """Removes a stream."""
         if stream.compression is not None:
             stream.compression.leave()
-        self._own_recipients().remove(stream)
+        self._changeable_recipients().remove(stream)
         stream.events += self.events
         stream.bytes += self.bytes
         stream.group = None
 
-    def _own_recipients(self) -> Recipients:
-        """The audience, to be changed."""
-        if self.recipients.lent:
+    def _changeable_recipients(self) -> Recipients:
+        if self.recipients.shared:
             self.recipients = self.recipients.copy()
         return self.recipients
 
-    def offer(self, entry: Entry, cache: ChannelCache) -> bool:
-        """Notes an entry for the chunk being made; returns whether it is the first one.
+    # -- what they get ------------------------------------------------------------------------------------
 
-        An event in several of the group's channels comes once for each, with the same id: one is kept.
+    def collect(self, entry: Entry, cache: ChannelCache) -> bool:
+        """Adds an entry to `pending`. Returns whether `deliveries` must be called, if this call is the first
+        one that says so.
+
+        An event in several of the group's channels comes once for each, with the same id. Only the first one
+        is added.
         """
         if entry.id <= self.last:
             return False
@@ -136,32 +144,33 @@ class Group:
         self.pending.append(entry)
         return len(self.pending) == 1
 
-    def deliveries(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
-        """What is to go out after a dispatch; `notice` goes first."""
-        return self.flush(now, made, notice)
+    def flush(self, now: float, chunks: Chunks, notice: bytes = b"") -> list[Delivery]:
+        """Makes deliveries of all pending entries.
 
-    def flush(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
-        """What is pending, as one chunk for the sinks of this moment; `notice` goes first.
-
-        :param made: chunks of this dispatch: groups that get the same events share one.
+        :param now: monotonic seconds.
+        :param chunks: the chunks of this dispatch. Groups that get the same bytes share one.
+        :param notice: frames that go before the entries.
         """
         entries, self.pending = self.pending, []
-        self.touched = now
-        ids = tuple([entry.id for entry in entries])
-        kind = None if self.window else self.kind  # of compressed streams the text is shared, not the bytes
+        self.written_at = now
+        ids = tuple(map(_id, entries))
+        kind = None if self.window else self.kind  # compressed groups share the text, not the bytes
         key = kind, self.batched, notice, ids, self.channels if self.tagged else None, self.cursors
-        known = made.get(key)
+        known = chunks.get(key)
         if known is None:
             frames = notice + self._frames(entries)
-            limited: Sequence[Entry] = entries if any(entry.exclude for entry in entries) else ()
-            known = made[key] = (frames if self.window else self.kind.framed(frames)), limited
+            limited: Sequence[Entry] = entries if any(map(_exclude, entries)) else ()
+            known = chunks[key] = (frames if self.window else self.kind.framed(frames)), limited
         chunk, limited = known
         self.events += len(entries)
         if self.window:
             return self._compressed(self.window, chunk, limited, notice, len(entries))
         self.bytes += len(chunk)
-        recipients = self.recipients.lend()
+        recipients = self.recipients.share()
         return [Delivery(self.kind, recipients, chunk, limited, notice, len(entries), self.batched)]
+
+    #: Makes the deliveries that must go out now, after entries were collected. Parameters as for `flush`.
+    deliveries = flush
 
     def _compressed(
         self, window: SharedWindow, frames: bytes, limited: Sequence[Entry], notice: bytes, events: int
@@ -172,35 +181,31 @@ class Group:
             if any(stream.is_excluded(entry.exclude) for entry in limited)
         }
         made = [(streams, self.kind.framed(chunk)) for streams, chunk in window.chunks(frames, personal)]
-        most = max(made, key=lambda each: len(each[0]), default=((), b""))
-        size = len(most[1])
+        size = len(max(made, key=lambda pair: len(pair[0]), default=((), b""))[1])  # the most common chunk
         self.bytes += size
         for (stream, *_), chunk in made:
             if stream in personal:
                 stream.events -= sum(stream.is_excluded(entry.exclude) for entry in limited)
                 stream.bytes += len(chunk) - size
         return [
-            Delivery(self.kind, _gathered(self.kind, streams), chunk, (), notice, events, self.batched)
+            Delivery(self.kind, _recipients(self.kind, streams), chunk, (), notice, events, self.batched)
             for streams, chunk in made
         ]
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
-        return b"".join(self._each(entries))
-
-    def _each(self, entries: Sequence[Entry]) -> list[bytes]:
         if self.tagged:
-            return [entry.tagged(self.channels) for entry in entries]
-        return [entry.frame for entry in entries]
+            return b"".join([entry.tagged(self.channels) for entry in entries])
+        return b"".join(map(_frame, entries))
 
 
 class BatchingGroup(Group):
-    """A group whose events wait for others.
+    """A group whose events wait for a batch.
 
-    :param waits: seconds that the events of each channel may wait.
-    :param waiting: is told when something in the group is due.
+    :param waits: for each channel, the seconds that its events may wait.
+    :param queue: gets a note of each batch that must be sent later.
     """
 
-    __slots__ = ("_due", "_offered", "_size", "_soonest", "_waiting", "_waits")
+    __slots__ = ("_collected", "_due", "_queue", "_shortest_wait", "_size", "_waits")
 
     batched = True
 
@@ -211,62 +216,62 @@ class BatchingGroup(Group):
         tagged: bool,
         window_pool: WindowPool | None,
         waits: Mapping[ChannelCache, float],
-        waiting: BatchQueue,
+        queue: BatchQueue,
     ) -> None:
         super().__init__(channels, kind, tagged, window_pool)
         self._waits = waits
-        self._waiting = waiting
-        self._offered = False  # whether this dispatch brought something
-        self._soonest = 0.0  # the shortest wait of that
-        self._due: float | None = None  # monotonic time when what is pending must go
-        self._size = 0  # its bytes
+        self._queue = queue
+        self._collected = False  # whether `collect` was called since the last `deliveries`
+        self._shortest_wait = 0.0  # of the entries collected since then
+        self._due: float | None = None  # monotonic time at which the pending entries must be sent
+        self._size = 0  # bytes of the pending entries
 
-    def offer(self, entry: Entry, cache: ChannelCache) -> bool:
+    def collect(self, entry: Entry, cache: ChannelCache) -> bool:
         wait = self._waits[cache]
-        first, self._offered = not self._offered, True
-        self._soonest = wait if first else min(wait, self._soonest)
-        if entry.id > self.last:  # else another channel brought it, but this one may be in more of a hurry
+        first, self._collected = not self._collected, True
+        self._shortest_wait = wait if first else min(wait, self._shortest_wait)
+        if entry.id > self.last:  # else another channel brought it; in this channel it may wait less
             self.last = entry.id
             self.pending.append(entry)
             self._size += len(entry.frame)
         return first
 
-    def deliveries(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
-        if self._offered:
-            self._offered = False
-            due = now + self._soonest
+    def deliveries(self, now: float, chunks: Chunks, notice: bytes = b"") -> list[Delivery]:
+        if self._collected:
+            self._collected = False
+            due = now + self._shortest_wait
             if self._due is None or due < self._due:
                 self._due = due
-                self._waiting.add(self, due)
+                self._queue.add(self, due)
         if not self.pending and not notice:
             return []
         full = len(self.pending) >= batch.MAX_EVENTS or self._size >= batch.MAX_BYTES
         if notice or full or (self._due is not None and self._due <= now):
-            return self.flush(now, made, notice)
+            return self.flush(now, chunks, notice)
         return []
 
-    def flush(self, now: float, made: Chunks, notice: bytes = b"") -> list[Delivery]:
+    def flush(self, now: float, chunks: Chunks, notice: bytes = b"") -> list[Delivery]:
         self._due, self._size = None, 0
-        return super().flush(now, made, notice)
+        return super().flush(now, chunks, notice)
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
-        return batch.pack(self._each(entries))
+        return batch.pack([entry.tagged(self.channels) if self.tagged else entry.frame for entry in entries])
 
 
 class Delivery(NamedTuple):
-    """One chunk on its way to the sinks that were in the group when it was made."""
+    """One chunk, and the streams that were in the group when it was made."""
 
     kind: type[Stream]
     recipients: Recipients
     chunk: bytes
-    limited: Sequence[Entry]  # the entries again, when some are not for everybody
-    notice: bytes
+    limited: Sequence[Entry]  # the entries of the chunk if one of them is not for every stream; else none
+    notice: bytes  # the frames at the beginning of the chunk that are no events
     events: int
     batched: bool = False
 
     def write(self, begin: int, end: int) -> None:
-        """Writes the chunk to the sinks from one place of the audience up to another; without the events that
-        one is excluded from."""
+        """Writes to the recipients from index `begin` up to, not including, `end`. A stream does not get the
+        events that exclude it."""
         if not self.limited:
             self.recipients.write(self.chunk, begin, end)
             return
@@ -277,39 +282,39 @@ class Delivery(NamedTuple):
             stream.write(chunk)
 
 
-def united(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """Deliveries of different groups, one for each chunk: the group of a user has a stream or two.
+def merge_equal(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """Merges deliveries of the same chunk into one: many groups have only one stream or two.
 
-    Chunks are told apart as objects. Those that one dispatch made for the same events are the same one; an
-    event alone may be the same for sinks of several kinds.
+    Groups that get the same bytes in one dispatch share one object, so the object's id tells chunks apart.
     """
-    alike: dict[Hashable, list[Delivery]] = {}
+    equal: dict[Hashable, list[Delivery]] = {}
     for delivery in deliveries:
-        alike.setdefault((id(delivery.chunk), delivery.kind, delivery.batched), []).append(delivery)
-    return [_joined(first, more) if more else first for first, *more in alike.values()]
+        equal.setdefault((id(delivery.chunk), delivery.kind, delivery.batched), []).append(delivery)
+    return [_merged(first, more) if more else first for first, *more in equal.values()]
 
 
-def _joined(first: Delivery, more: Sequence[Delivery]) -> Delivery:
+def _merged(first: Delivery, more: Sequence[Delivery]) -> Delivery:
     streams = [stream for delivery in (first, *more) for stream in delivery.recipients.streams]
-    return first._replace(recipients=_gathered(first.kind, streams))
+    return first._replace(recipients=_recipients(first.kind, streams))
 
 
-def _gathered(kind: type[Stream], streams: Iterable[Stream]) -> Recipients:
-    return kind.recipients(streams).lend()
+def _recipients(kind: type[Stream], streams: Iterable[Stream]) -> Recipients:
+    return kind.recipients(streams).share()
 
 
 def frames_for(stream: Stream, entries: Iterable[Entry], *, batched: bool = False) -> bytes:
-    """The frames of `entries`. One that is not for `sink` becomes a heartbeat: its cursor moves on."""
+    """The frames of `entries` for one stream. Instead of an event that excludes it, the stream gets a
+    heartbeat, so that its cursor moves on."""
     shown = [(not stream.is_excluded(entry.exclude), entry) for entry in entries]
     if not batched:
-        return b"".join([_frame_for(stream, entry) if is_for else _step(entry) for is_for, entry in shown])
+        return b"".join([_frame_for(stream, entry) if is_for else _skip(entry) for is_for, entry in shown])
     packed = batch.pack([_frame_for(stream, entry) for is_for, entry in shown if is_for])
-    return packed if not shown or shown[-1][0] else packed + _step(shown[-1][1])
+    return packed if not shown or shown[-1][0] else packed + _skip(shown[-1][1])
 
 
 def _frame_for(stream: Stream, entry: Entry) -> bytes:
     return entry.tagged(stream.subscribed) if stream.tagged else entry.frame
 
 
-def _step(entry: Entry) -> bytes:
+def _skip(entry: Entry) -> bytes:
     return heartbeat_frame(entry.cursor)

@@ -1,6 +1,6 @@
-"""What is done for streams between events: heartbeats, clients that do not read, the drain.
+"""Maintenance: heartbeats, clients that do not read, channels without streams, and the drain.
 
-Called by the dispatcher alone, as what it does comes between chunks.
+Called by the dispatcher alone, between deliveries.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """Looks after the streams of one worker. Times are monotonic seconds.
+    """The regular work on the streams of one worker. Times are monotonic seconds.
 
-    :param sinks: the open streams, by their connections.
-    :param lock: the hub's.
-    :param stopping: whether the worker is to end.
-    :param deliver: writes chunks out; called without the lock.
+    :param streams: the open streams by connection.
+    :param lock: the hub's lock.
+    :param stopping: whether the worker is about to stop.
+    :param deliver: writes deliveries to streams. Called without the lock.
     """
 
     def __init__(
@@ -51,70 +51,74 @@ class Maintenance:
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
-        #: Seconds after which a round is due at the latest.
-        self.step = self._wheel.slot
+        #: When the next round must begin. A worker that stops is noticed within one slot of the wheel.
+        self.next_due = 0.0
 
-    def begin(self, stream: Stream, now: float) -> None:
-        """Looks after a stream until it is gone. Called under the lock."""
+    def add(self, stream: Stream, now: float) -> None:
+        """Includes a stream until it has closed. Called under the lock."""
         self._wheel.add(stream, now)
 
     def round(self, now: float) -> None:
-        """Does what is due."""
+        """Does what must be done by now."""
+        self.next_due = now + self._wheel.slot
         if not self._streams and not self._shards.idle:
             return
         with self._lock:
-            leaving = self._drain.due(list(self._streams.values()), now) if self._drain.wanted() else ()
-            due = self._wheel.turn(now)
+            draining = self._drain.has_begun()
+            leaving = self._drain.leaving(list(self._streams.values()), now) if draining else ()
+            due = self._wheel.take(now)
             self._shards.forget_idle(now - self._linger)
         due = [stream for stream in due if self._streams.get(stream.connection) is stream]
-        if self._fanout.waits:
-            self._flush([*leaving, *[stream for stream in due if self._wheel.silent_for(stream, now)]])
+        if leaving or due or self._fanout.early:
+            self._write_pending([*leaving, *[stream for stream in due if self._wheel.is_silent(stream, now)]])
         for stream in leaving:
             stream.reason = stream.reason or "drain"
-            stream.end(self._drain.frame())
-        self._look_after(due, now)
-        with self._lock:
-            for stream in due:
-                self._wheel.add(stream, silent_since(stream) if stream.group else now)
+            stream.end(self._drain.last_frame())
+        if due:
+            self._look_after(due, now)
+            with self._lock:
+                for stream in due:
+                    self._wheel.add(stream, silent_since(stream) if stream.group else now)
 
-    def _flush(self, streams: Sequence[Stream]) -> None:
-        """Sends what waits for a batch: what follows tells a position after it."""
+    def _write_pending(self, streams: Sequence[Stream]) -> None:
+        """Writes the batches that wait for these streams. The frames that follow have a later cursor."""
         with self._lock:
-            flushed = self._fanout.flushed([stream.group for stream in streams])
-        self._deliver(flushed)
+            pending = self._fanout.take_pending([stream.group for stream in streams])
+        self._deliver(pending)
 
     def _look_after(self, streams: Sequence[Stream], now: float) -> None:
         silent: dict[Group, list[Stream]] = {}
         for stream in streams:
             cut = stream.cut_if_stuck(now)
-            if not cut and stream.group is not None and self._wheel.silent_for(stream, now):
+            if not cut and stream.group is not None and self._wheel.is_silent(stream, now):
                 silent.setdefault(stream.group, []).append(stream)
-        for group, those in silent.items():
-            self._beat(group, those, now)
+        for group, members in silent.items():
+            self._send_heartbeat(group, members, now)
 
-    def _beat(self, group: Group, streams: Sequence[Stream], now: float) -> None:
-        """Writes a heartbeat to some sinks of a group: one chunk for all, but for compressed ones."""
+    def _send_heartbeat(self, group: Group, streams: Sequence[Stream], now: float) -> None:
+        """Writes a heartbeat to some streams of a group: one chunk for all, or one each if compressed."""
         if group.window is not None:
             for stream in streams:
                 with self._lock:
-                    beat = stream.own(self._heartbeats.frame(group))
-                self._write([stream], beat, now)
+                    chunk = stream.own_chunk(heartbeat_frame(group.cursor()))
+                self._write([stream], chunk, now)
         else:
             self._write(streams, self._heartbeats.chunk(group), now)
 
     @staticmethod
-    def _write(streams: Sequence[Stream], beat: bytes, now: float) -> None:
+    def _write(streams: Sequence[Stream], chunk: bytes, now: float) -> None:
         for stream in streams:
-            stream.touched = now
-            stream.bytes += len(beat)
-        type(streams[0]).recipients(streams).lend().write(beat, 0, len(streams))
+            stream.written_at = now
+            stream.bytes += len(chunk)
+        type(streams[0]).recipients(streams).share().write(chunk, 0, len(streams))
 
 
 class Drain:
-    """Which streams to end next. Times are monotonic seconds.
+    """Closes the streams of a worker that stops, spread over some seconds. Times are monotonic seconds.
 
-    :param window: seconds over which the streams are sent away.
+    :param window: seconds until all streams are closed.
     :param retry: seconds after which clients come back, on average.
+    :param stopping: whether the worker is about to stop.
     """
 
     def __init__(self, window: float, retry: float, stopping: Callable[[], bool]) -> None:
@@ -124,14 +128,12 @@ class Drain:
         self._began: float | None = None
         self._total = 0
 
-    def wanted(self) -> bool:
-        """Whether the worker is to stop. Once true it stays so."""
+    def has_begun(self) -> bool:
+        """Whether the worker is about to stop. Once true, it stays true."""
         return self._began is not None or self._stopping()
 
-    def due(self, streams: Sequence[Stream], now: float) -> Sequence[Stream]:
-        """The share of the open `sinks` that must go by now."""
-        if not self.wanted():
-            return ()
+    def leaving(self, streams: Sequence[Stream], now: float) -> Sequence[Stream]:
+        """The part of the open `streams` that must be closed by now. Called once the drain has begun."""
         if self._began is None:
             self._began, self._total = now, len(streams)
             extra = {"event": "drain", "streams": self._total, "seconds": self._window}
@@ -139,28 +141,28 @@ class Drain:
         left = 1 - (now - self._began) / self._window if self._window else 0
         return streams[: max(0, len(streams) - int(self._total * left))] if left > 0 else streams
 
-    def frame(self) -> bytes:
-        """The last words to a stream that is sent away."""
+    def last_frame(self) -> bytes:
+        """The frame that ends a stream, with a random time until its client comes back."""
         return close_frame("drain", reconnect=True, retry=self._retry)
 
 
 class HeartbeatWheel:
-    """Sinks by the time slot in which they are looked at next. Times are monotonic seconds."""
+    """Streams by the time slot in which they may need a heartbeat. Times are monotonic seconds."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        #: Seconds of one slot: how late a heartbeat may be, and how often the wheel must be turned.
+        #: Seconds of one slot. A heartbeat may be that much early or late.
         self.slot = min(0.25, interval / 4)
         self._slots: defaultdict[int, list[Stream]] = defaultdict(list)
         self._next = 0
 
     def add(self, stream: Stream, silent_since: float) -> None:
-        """Looks at `sink` again when it has been silent for the interval."""
+        """Files a stream under the slot in which it will have been silent for the interval."""
         due = int((silent_since + self._interval) / self.slot)
         self._slots[max(due, self._next)].append(stream)
 
-    def turn(self, now: float) -> list[Stream]:
-        """Takes out the sinks whose slot has come."""
+    def take(self, now: float) -> list[Stream]:
+        """Removes the streams of all slots up to now and returns them."""
         current = int(now / self.slot)
         if not self._slots:
             self._next = current
@@ -171,34 +173,29 @@ class HeartbeatWheel:
         self._next = current + 1
         return due
 
-    def silent_for(self, stream: Stream, now: float) -> bool:
-        """Whether nothing has gone to `sink` for the interval, within the wheel's precision."""
+    def is_silent(self, stream: Stream, now: float) -> bool:
+        """Whether nothing was written to a stream for the interval, give or take one slot."""
         return now - silent_since(stream) >= self._interval - self.slot
 
 
 class Heartbeats:
-    """The heartbeat of the moment, made once for all streams of a kind."""
+    """The chunk of the latest heartbeat, made once for all streams of a kind."""
 
     def __init__(self) -> None:
         self._cursor: Cursor | ShardCursor | None = None
         self._chunks: dict[type[Stream], bytes] = {}
 
     def chunk(self, group: Group) -> bytes:
-        """A heartbeat with the current cursor: how far the worker has provably seen."""
-        cursor = group.told()
+        """A heartbeat with the cursor up to which the group has every event."""
+        cursor = group.cursor()
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
         if group.kind not in self._chunks:
             self._chunks[group.kind] = group.kind.framed(heartbeat_frame(cursor))
         return self._chunks[group.kind]
 
-    @staticmethod
-    def frame(group: Group) -> bytes:
-        """The same, for a stream that must have it as a chunk of its own."""
-        return heartbeat_frame(group.told())
-
 
 def silent_since(stream: Stream) -> float:
-    """When the last chunk went to `sink`, alone or with its group."""
+    """When the last chunk was written to a stream, alone or with its group."""
     group = stream.group
-    return max(stream.touched, group.touched) if group else stream.touched
+    return max(stream.written_at, group.written_at) if group else stream.written_at

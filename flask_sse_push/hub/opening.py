@@ -16,7 +16,7 @@ from .channel_changes import ChannelChanges
 from .counters import Counters
 from .fanout import Fanout
 from .group import frames_for
-from .listener import StreamListener
+from .listener import Listeners
 from .stream import Stream
 
 
@@ -34,7 +34,7 @@ class StreamOpener:
         fanout: Fanout,
         channel_changes: ChannelChanges,
         batching: BatchPolicy,
-        listener: StreamListener,
+        listeners: Listeners,
         counters: Counters,
         *,
         lock: threading.Lock,
@@ -45,7 +45,7 @@ class StreamOpener:
         self._fanout = fanout
         self._channel_changes = channel_changes
         self._batching = batching
-        self._listener = listener
+        self._listeners = listeners
         self._counters = counters
         self._lock = lock
         self._clock = clock
@@ -59,7 +59,7 @@ class StreamOpener:
         deadline = time.monotonic() + timeout
         while True:
             with self._lock:
-                if stream.dismissed:
+                if stream.closing:
                     break
                 step = recovery.next()
                 if step is not None:
@@ -80,7 +80,7 @@ class StreamOpener:
         if step.resets:
             frames += b"".join([reset_frame(*reset) for reset in step.resets])
             stream.began = stream.began if step.began is None else step.began
-            self._listener.lost(stream)
+            self._listeners.tell_lost(stream)
         if step.chunk.entries:
             frames += self._frames(stream, step.chunk)
             self._count(stream, step.chunk, len(frames))
@@ -90,8 +90,8 @@ class StreamOpener:
                 return frames
         # The look for missed events and the join are one step under the lock: no event comes in between.
         stream.join()
-        stream.touched = self._clock()
-        self._fanout.enlist(stream, stream.subscribed, recovery.positions)
+        stream.written_at = self._clock()
+        self._fanout.add(stream, stream.subscribed, recovery.positions)
         return None
 
     def _count(self, stream: Stream, chunk: MissedChunk, size: int) -> None:
@@ -102,7 +102,7 @@ class StreamOpener:
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
         """Put together once for all streams that get the same bytes."""
-        batched = self._batching.waits(stream.subscribed, stream.wait) is not None
+        batched = self._batching.waits(stream.subscribed, stream.batch_wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)
         key = batched, stream.subscribed if stream.tagged else None

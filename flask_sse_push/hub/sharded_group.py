@@ -1,4 +1,4 @@
-"""Groups of streams whose channels lie on several shards: each event gets a cursor over all of them."""
+"""Groups of streams whose channels lie on several shards: each event gets a cursor over all of these."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..protocol.shard_cursor import ShardCursor
 from .group import BatchingGroup, Group
 
 
-class _Split(Group):
-    """What both kinds add to a group."""
+class _Sharded(Group):
+    """The difference between a group over several shards and a group on one."""
 
     __slots__ = ()
 
-    def begin(self, placement: Placement, last: Mapping[int, int]) -> None:
+    def start(self, placement: Placement, last: Mapping[int, int]) -> None:
         self.placement = placement
         self.at = dict(last)
         self.cursors = placement.channel_hash
@@ -27,46 +27,46 @@ class _Split(Group):
     def positions(self) -> dict[int, int]:
         return self.at
 
-    def told(self) -> ShardCursor:
+    def cursor(self) -> ShardCursor:
         return self.placement.stream_cursor(self.at)
 
     def restart(self, history_cache: HistoryCache) -> ShardCursor:
         snapshot = history_cache.announced
         self.at[history_cache.number] = snapshot.base
-        return self._vector(Cursor(snapshot.epoch, snapshot.base))
+        return self._over_all(Cursor(snapshot.epoch, snapshot.base))
 
-    def _vector(self, cursor: Cursor) -> ShardCursor:
-        """`cursor` on its shard, and on the others where they stand."""
+    def _over_all(self, cursor: Cursor) -> ShardCursor:
+        """`cursor` on its shard, and on each other shard how far the streams are there."""
         number = int(cursor.epoch[0])
         others = {
-            each: history_cache.stream_cursor(self.at[each])
-            for each, history_cache in self.placement.history_caches.items()
-            if each != number
+            other: history_cache.stream_cursor(self.at[other])
+            for other, history_cache in self.placement.history_caches.items()
+            if other != number
         }
         return self.placement.shard_cursor({**others, number: cursor})
 
-    def offer(self, entry: Entry, cache: ChannelCache) -> bool:
-        """As `Group.offer`. An event that lies on several shards is taken from one of them."""
+    def collect(self, entry: Entry, cache: ChannelCache) -> bool:
+        """Like `Group.collect`. An event that lies on several shards is taken from one of them only."""
         number = int(entry.epoch[0])
-        had = self.at[number]
-        if entry.id < had or not self.placement.delivers(entry, number):
-            self.at[number] = max(had, entry.id)
+        last = self.at[number]
+        if entry.id < last or not self.placement.delivers(entry, number):
+            self.at[number] = max(last, entry.id)
             return False
-        if entry.id == had:  # by another channel: it may be in more of a hurry there
+        if entry.id == last:  # another of its channels brought it; in this channel it may wait less
             self.last = entry.id
-            return super().offer(entry, cache)
+            return super().collect(entry, cache)
         self.at[number] = entry.id
         self.last = 0
-        return super().offer(entry.placed(str(self._vector(entry.position))), cache)
+        return super().collect(entry.placed(str(self._over_all(entry.position))), cache)
 
 
-class ShardedGroup(_Split):
+class ShardedGroup(_Sharded):
     """A group over several shards."""
 
     __slots__ = ()
 
 
-class ShardedBatchingGroup(_Split, BatchingGroup):
-    """The same, with events that wait for others."""
+class ShardedBatchingGroup(_Sharded, BatchingGroup):
+    """A group over several shards whose events wait for a batch."""
 
     __slots__ = ()

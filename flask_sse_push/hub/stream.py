@@ -1,12 +1,15 @@
-"""Where the bytes of one stream go. The transports say how."""
+"""One open stream as the hub sees it, and a list of streams that get the same chunk.
+
+The transports derive from both.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..protocol.channel import BROADCAST
-from .recipients import Recipients
 
 if TYPE_CHECKING:
     from .compression import StreamCompression
@@ -14,37 +17,82 @@ if TYPE_CHECKING:
 
 
 class Lease(Protocol):
-    """What a stream holds of its user's and address's limits."""
+    """What one stream takes of the limits of its user and address."""
 
     def release(self) -> None:
         """Gives it back. May be called twice."""
 
 
+class Recipients:
+    """The streams that get one chunk: all of a group, or some of several groups.
+
+    A delivery that is still being written may share this list with its group. Then `shared` is true and the
+    list must not change any more: the group continues with a copy. So each chunk goes to exactly the streams
+    that were in the group when the chunk was made, and an event does not copy the list.
+    """
+
+    __slots__ = ("shared", "streams")
+
+    def __init__(self, streams: Iterable[Stream] = ()) -> None:
+        self.streams = list(streams)
+        self.shared = False
+
+    def share(self) -> Recipients:
+        """Returns the list itself, for a delivery. It must not change after that."""
+        self.shared = True
+        return self
+
+    def copy(self) -> Recipients:
+        """A list of the same streams that may change."""
+        return type(self)(self.streams)
+
+    def add(self, stream: Stream) -> None:
+        """Appends a stream."""
+        stream.index = len(self.streams)
+        self.streams.append(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """Removes a stream. Moves the last stream to its index, so the cost does not grow with the list."""
+        last = self.streams.pop()
+        if last is not stream:
+            self.streams[stream.index] = last
+            last.index = stream.index
+
+    def write(self, chunk: bytes, begin: int, end: int) -> None:
+        """Writes one framed chunk to the streams from index `begin` up to, not including, `end`."""
+        for stream in self.streams[begin:end]:
+            stream.write(chunk)
+
+
 class Stream(ABC):
-    """One open stream. `write` is called by the hub's dispatching thread alone, and never blocks."""
+    """One open stream. Only the dispatcher calls `write`, which never blocks.
+
+    A *framed* chunk has the bytes as they go to the socket: the transport may put HTTP chunk headers around
+    the frames.
+    """
 
     __slots__ = (
         "address",
         "agent",
+        "app_joined",
+        "batch_wait",
         "began",
         "bytes",
+        "closing",
         "compression",
         "connection",
-        "dismissed",
         "events",
         "grant",
         "group",
+        "index",
         "lease",
-        "place",
+        "opened_at",
         "reason",
         "secret",
-        "since",
         "subscribed",
         "tagged",
-        "touched",
         "user_id",
-        "vouched",
-        "wait",
+        "written_at",
     )
 
     def __init__(self, connection: str, user_id: str | None, channels: tuple[str, ...]) -> None:
@@ -52,35 +100,36 @@ class Stream(ABC):
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)
         self.tagged = False  # whether each event names its channels
-        self.compression: StreamCompression | None = None  # set when its body is compressed
-        self.grant: Any = None  # what its channels rest on; None: on nothing that can change
-        self.secret: str | None = None  # lets its client change its channels; told in `sse.open`
-        self.began = 0  # the position it began after
-        self.vouched: frozenset[str] = frozenset()  # channels that the app added by itself
-        self.lease: Lease | None = None  # what it takes of its user's and address's quotas
+        self.compression: StreamCompression | None = None  # set when the response body is compressed
+        self.grant: Any = None  # why it may listen; None when that cannot change, so nothing is rechecked
+        self.secret: str | None = None  # lets the client change the channels; sent in `sse.open`
+        self.began = 0  # the stream has all events of its first channels after this position
+        self.app_joined: frozenset[str] = frozenset()  # channels that the app added, not the client
+        self.lease: Lease | None = None
         self.address: str | None = None  # of the client
-        self.agent: str | None = None  # what it calls itself
-        self.since = 0.0  # Unix time at which it was opened
-        self.events = self.bytes = 0  # what it was sent, less what its group had been before it joined
-        self.group: Group | None = None  # set while it takes part in the fan-out
-        self.dismissed = False  # set when it is about to end: nothing more is handed to it
-        self.wait: float | None = None  # seconds that events may wait for a batch; None: as the app has it
-        self.reason: str | None = None  # why it was ended; None: it was not, its client left
-        self.place = 0  # where it stands in its group
-        self.touched = 0.0  # monotonic time of the last chunk that went to this sink alone
+        self.agent: str | None = None  # the client's User-Agent
+        self.opened_at = 0.0  # Unix time
+        # Counts of its own only. While it is in a group, the group's counts must be added: see `sent`.
+        self.events = self.bytes = 0
+        self.group: Group | None = None  # None until it has all missed events and takes part in the fan-out
+        self.closing = False  # once true, the hub hands it nothing but its last frame
+        self.batch_wait: float | None = None  # seconds events wait for a batch; None: the app's default
+        self.reason: str | None = None  # why the server closed it; None when the client left
+        self.index = 0  # its index in the group's `Recipients`
+        self.written_at = 0.0  # monotonic time of the last chunk written to this stream alone
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels the client asked for."""
+        """The channels without the internal one for broadcasts."""
         return tuple([name for name in self.subscribed if name != BROADCAST])
 
     def is_excluded(self, exclude: frozenset[str]) -> bool:
-        """Whether an event is kept from this stream, by its connection id or its user's id."""
+        """Whether `exclude` names its connection or its user."""
         return bool(exclude) and (self.connection in exclude or self.user_id in exclude)
 
     @property
     def sent(self) -> tuple[int, int]:
-        """How many events it was sent, and how many bytes; what is on its way counts."""
+        """The number of events and of bytes sent so far. Bytes that are still buffered count."""
         group = self.group
         if group is None:
             return self.events, self.bytes
@@ -88,26 +137,29 @@ class Stream(ABC):
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait until its client takes them."""
+        """The number of bytes that the client has not taken yet."""
         return 0
 
-    #: Whether a stream of this kind holds a place for a request all the time.
+    #: Whether a stream of this kind occupies one of the server's places for requests as long as it is open.
     holds_request = True
-    #: What sinks of this kind are gathered in, to be written to in one go.
+    #: The kind of list for streams of this kind.
     recipients: type[Recipients] = Recipients
 
     @staticmethod
     def framed(frames: bytes) -> bytes:
-        """`frames` as sinks of this kind take them: made once for all of a group."""
+        """Returns `frames` as a framed chunk. Called once for all streams of a group."""
         return frames
 
     def encoded(self, frames: bytes) -> bytes:
-        """`frames`, for this stream alone, as its body has them."""
-        return frames if self.compression is None else self.compression.own(frames)
+        """Returns `frames` for this stream alone: compressed if its response body is compressed."""
+        return frames if self.compression is None else self.compression.encode_alone(frames)
 
-    def own(self, frames: bytes) -> bytes:
-        """A chunk of `frames` for this stream alone. Once it has joined, called under the hub's lock, in the
-        order in which chunks are written."""
+    def own_chunk(self, frames: bytes) -> bytes:
+        """Returns a framed chunk of `frames` for this stream alone.
+
+        Once the stream has a group, call it under the hub's lock, and write the chunks in the order of the
+        calls: the checksum of a compressed body depends on that order.
+        """
         return self.framed(self.encoded(frames))
 
     def send_after_join(self, frames: bytes) -> bool:
@@ -115,7 +167,7 @@ class Stream(ABC):
         return False
 
     def join(self) -> None:  # noqa: B027 (most kinds have nothing to do)
-        """Called in the step in which the stream joins its group; must not switch to another thread."""
+        """Called under the hub's lock when the stream joins its group. Must not switch to another thread."""
 
     @abstractmethod
     def write(self, chunk: bytes) -> None:
@@ -123,8 +175,12 @@ class Stream(ABC):
 
     @abstractmethod
     def end(self, frame: bytes) -> None:
-        """Ends the stream in good order after `frame`, not framed. Does nothing when it has ended."""
+        """Ends the stream after `frame`, which is not framed. Does nothing when it has ended."""
 
     @abstractmethod
     def cut_if_stuck(self, now: float) -> bool:
-        """Cuts the connection if its client has read nothing for too long; returns whether it did."""
+        """Cuts the connection if its client has read nothing for `SSE_PUSH_WRITE_TIMEOUT` seconds.
+
+        :param now: monotonic seconds.
+        :returns: whether it did.
+        """

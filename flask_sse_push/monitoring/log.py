@@ -37,7 +37,7 @@ class StreamLog(StreamListener):
         if not logger.isEnabledFor(logging.INFO):
             return
         events, size = stream.sent
-        reason, duration = stream.reason or CLIENT, round(max(0.0, time.time() - stream.since), 3)
+        reason, duration = stream.reason or CLIENT, round(max(0.0, time.time() - stream.opened_at), 3)
         facts = {"reason": reason, "duration": duration, "events": events, "bytes": size}
         logger.info(
             "stream %s closed (%s) after %.1f seconds, %d events, %d bytes",

@@ -102,7 +102,7 @@ class WorkerQueries:
         """Handles a query: takes the list of its streams now, and answers in a thread of its own."""
         if arguments["asker"] == self._id:
             return []
-        streams = self._hub.disconnector.matching(channel=arguments["channel"], user_id=arguments["user_id"])
+        streams = self._hub.disconnector.find(channel=arguments["channel"], user_id=arguments["user_id"])
         body = partial(self._answer, str(arguments["ticket"]), arguments["what"], streams)
         return [threading.Thread(target=body, name="flask-sse-push-answer", daemon=True).start]
 
@@ -138,7 +138,7 @@ def _listed(stream: Stream, worker: str) -> dict[str, Any]:
         "channels": list(stream.channels),
         "address": stream.address,
         "user_agent": stream.agent,
-        "since": stream.since,
+        "since": stream.opened_at,
         "events": events,
         "bytes": size,
         "buffered": stream.buffered,

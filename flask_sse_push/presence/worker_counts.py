@@ -22,7 +22,6 @@ from ..brokers.counts import MAX_AT_ONCE, CountChange, CountKey, Counts
 from ..errors import BrokerUnavailable
 from ..hub.listener import StreamListener
 from ..hub.shutdown import open_streams
-from ..hub.stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -164,9 +163,8 @@ class WorkerCounts(StreamListener):
         self._hurried.set()
         self.wake()
 
-    def opened(self, stream: Stream) -> None:
-        if not self._serial:
-            self.wake()  # to have the worker listed
+    def first_opened(self) -> None:
+        self.wake()  # to have the worker listed
 
     def wake(self) -> None:
         """Makes the thread look for something to report; starts it if needed. Does not block."""

@@ -194,8 +194,8 @@ class EventStream:
         hub = _hub_of(connection)
         if hub is not None:
             hub.call_soon(
-                lambda: hub.disconnector.dismiss(
-                    hub.disconnector.matching(connection=connection), "left", reconnect=False
+                lambda: hub.disconnector.close_streams(
+                    hub.disconnector.find(connection=connection), "left", reconnect=False
                 )
             )
             self._thread.join(self._timeout)
@@ -320,12 +320,14 @@ def _hub_of(connection: str) -> Hub | None:
     """The hub of this process that has the stream."""
     hubs = [getattr(count, "__self__", None) for count in open_streams]
     return next(
-        (hub for hub in hubs if isinstance(hub, Hub) and hub.disconnector.matching(connection=connection)),
+        (hub for hub in hubs if isinstance(hub, Hub) and hub.disconnector.find(connection=connection)),
         None,
     )
 
 
 def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Effect]:
     """Writes a comment into the stream, at its place among the events."""
-    streams = hub.disconnector.matching(connection=arguments["connection"])
-    return [partial(stream.write, stream.own(f": {arguments['mark']}\n".encode())) for stream in streams]
+    streams = hub.disconnector.find(connection=arguments["connection"])
+    return [
+        partial(stream.write, stream.own_chunk(f": {arguments['mark']}\n".encode())) for stream in streams
+    ]

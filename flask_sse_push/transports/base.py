@@ -94,7 +94,7 @@ class TransportStream(Stream):
         """Returns the first chunk of the body: the `retry:` line and `frames`."""
         self._started = True
         frames = retry_line(jittered_ms(self._settings.retry)) + frames
-        return frames if self.compression is None else self.compression.own(frames)
+        return frames if self.compression is None else self.compression.encode_alone(frames)
 
     def take(self) -> bytes:
         """Returns the next chunk to send; b"" once the body is complete. May block."""
@@ -114,7 +114,7 @@ class TransportStream(Stream):
         if waiting > self._settings.max_buffer:
             self._drop_waiting()
             if self.compression is not None:
-                self.compression.whole = False
+                self.compression.complete = False
             self.reason = "slow"
             self.end(close_frame("slow", reconnect=True, retry=self._settings.retry))
 

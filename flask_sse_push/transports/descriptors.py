@@ -7,8 +7,7 @@ from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-from ..hub.recipients import Recipients
-from ..hub.stream import Stream
+from ..hub.stream import Recipients, Stream
 
 if TYPE_CHECKING:
     from .hijacked_stream import HijackedStream
@@ -22,7 +21,7 @@ class Descriptors(Recipients):
     the write.
     """
 
-    __slots__ = ("_changes_when_lent", "fds")
+    __slots__ = ("_changes_when_shared", "fds")
 
     #: How often a descriptor changed, in all arrays together. A number taken before a change may by now be
     #: another connection's.
@@ -31,11 +30,11 @@ class Descriptors(Recipients):
     def __init__(self, streams: Iterable[Stream] = ()) -> None:
         super().__init__(streams)
         self.fds = array("i", [stream.write_fd for stream in cast("list[HijackedStream]", self.streams)])
-        self._changes_when_lent = 0
+        self._changes_when_shared = 0
 
-    def lend(self) -> Recipients:
-        self._changes_when_lent = Descriptors.changes
-        return super().lend()
+    def share(self) -> Recipients:
+        self._changes_when_shared = Descriptors.changes
+        return super().share()
 
     def copy(self) -> Recipients:
         copy = Descriptors()
@@ -49,12 +48,12 @@ class Descriptors(Recipients):
     def remove(self, stream: Stream) -> None:
         super().remove(stream)
         last = self.fds.pop()
-        if stream.place < len(self.fds):
-            self.fds[stream.place] = last
+        if stream.index < len(self.fds):
+            self.fds[stream.index] = last
 
     def write(self, chunk: bytes, begin: int, end: int) -> None:
         """See `Recipients.write`. As soon as any descriptor has changed, the streams write for themselves."""
-        if self._changes_when_lent != Descriptors.changes:
+        if self._changes_when_shared != Descriptors.changes:
             super().write(chunk, begin, end)
             return
         write, size = os.write, len(chunk)
@@ -65,7 +64,7 @@ class Descriptors(Recipients):
                 self._stream(place).keep(chunk[sent:])
             except OSError:
                 self._stream(place).write_late(chunk)
-            if self._changes_when_lent != Descriptors.changes:
+            if self._changes_when_shared != Descriptors.changes:
                 super().write(chunk, place + 1, end)
                 return
 

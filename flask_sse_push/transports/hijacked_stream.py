@@ -144,7 +144,7 @@ class HijackedStream(TransportStream):
         self.write_fd = fd
         Descriptors.changes += 1
         if self.group is not None:
-            cast("Descriptors", self.group.recipients).fds[self.place] = fd
+            cast("Descriptors", self.group.recipients).fds[self.index] = fd
 
     # -- the backlog --------------------------------------------------------------------------------------
 

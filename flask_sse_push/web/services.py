@@ -24,7 +24,7 @@ from ..config import Settings
 from ..errors import BrokerUnavailable
 from ..hub.counters import Counters, Gauges
 from ..hub.hub import Hub
-from ..hub.listener import StreamListener, StreamListeners
+from ..hub.listener import StreamListener
 from ..monitoring.log import StreamLog
 from ..monitoring.reporter import Reporter
 from ..presence.presence import Presence
@@ -148,8 +148,7 @@ class Services:
         if settings.presence_channels:
             patterns, grace = settings.presence_channels, settings.presence_grace
             listeners.append(Presence(worker_counts, broker, patterns, grace))
-        listener = StreamListeners(*listeners)
-        hub = Hub(broker, settings, server.is_stopping, listener, self._clock, reporter.counters)
+        hub = Hub(broker, settings, server.is_stopping, listeners, self._clock, reporter.counters)
         recheck.attach(hub)
         most = max_streams(settings)
         return Streaming(

@@ -84,7 +84,7 @@ class StreamEndpoint:
         transports = self.services.streaming.transports
         stream = transports.stream(request.environ, connection, user_id, grant.channels)
         stream.grant = grant if grant.can_change else None
-        stream.tagged, stream.wait = query.tagged, query.wait
+        stream.tagged, stream.batch_wait = query.tagged, query.wait
         of_streams = self.policy.secrets()
         if of_streams is not None:
             stream.secret = of_streams.of(connection, user_id)

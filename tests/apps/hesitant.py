@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flask_sse_push.brokers.redis.broker import RedisBroker, RedisLink
+from flask_sse_push.hub.dispatcher import Dispatcher
 from flask_sse_push.hub.hub import Hub
+from flask_sse_push.hub.opening import StreamOpener
 
 from .witness import app
 
@@ -39,8 +41,8 @@ for _owner, _name in (
     (RedisLink, "read"),
     (RedisBroker, "history"),
     (Hub, "open"),
-    (Hub, "follow"),
-    (Hub, "_deliver"),
+    (StreamOpener, "follow"),
+    (Dispatcher, "deliver"),
 ):
     _hesitate(_owner, _name)
 

@@ -145,7 +145,7 @@ def test_a_stream_that_leaves_while_it_joins_leaves_nothing_behind(
     announcer.join("one", "b", since="earliest")
     hub.leave(stream)
     eventually(lambda: set(hub._history_cache.caches) == {"z", "*", "!control"})
-    assert not hub._channel_changes
+    assert not hub._channel_changes.under_way
     hub.leave(other)
     eventually(lambda: not hub._history_cache.caches)
 

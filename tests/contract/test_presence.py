@@ -18,7 +18,6 @@ from flask_sse_push.brokers.counts import MAX_AT_ONCE, CountChange, CountKey
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.hub.hub import Hub
-from flask_sse_push.hub.listener import StreamListeners
 from flask_sse_push.presence import worker_counts
 from flask_sse_push.presence.presence import Presence, table
 from flask_sse_push.presence.worker_counts import WorkerCounts
@@ -47,7 +46,7 @@ def make_worker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
             hub: Hub
             one = WorkerCounts(broker.counts, lambda: len(hub))
             presence = Presence(one, broker, ["room:*"], grace)
-            hub = Hub(broker, Settings(), listener=StreamListeners(one, presence))
+            hub = Hub(broker, Settings(), listeners=[one, presence])
             made.callback(one.close)
             made.callback(hub.close)
             return hub

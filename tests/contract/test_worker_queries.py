@@ -29,7 +29,7 @@ def make_worker(broker: Broker) -> Iterator[MakeWorker]:
         def make() -> tuple[Hub, WorkerQueries]:
             hub: Hub
             one = WorkerCounts(broker.counts, lambda: len(hub))
-            hub = Hub(broker, Settings(), listener=one)
+            hub = Hub(broker, Settings(), listeners=[one])
             made.callback(one.close)
             made.callback(hub.close)
             announcer = MessageAnnouncer(broker, Settings())

@@ -114,7 +114,7 @@ class Visitor:
         account = stage.account_of(self.worker, {self.connection, user})
         account.connect((*channels, BROADCAST), start)
         self.stream = CheckedSink(self.connection, user, channels, account)
-        self.stream.wait = arrival.wait
+        self.stream.batch_wait = arrival.wait
         self.stream.compression = StreamCompression() if arrival.gzip else None
         self.stream.when_ended = self.leave
         self.recovery = self.worker.hub.recovery((*channels, BROADCAST), start)

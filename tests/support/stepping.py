@@ -308,24 +308,24 @@ class Worker:
         self.hub = Hub(ShardedBroker(gates), SETTINGS)
         self.hub._started = True
         self.threads = [ShardThreads(shard, gates[shard.number]) for shard in self.hub._shards.all]
+        self._arrived: list[ShardItem] = []
         self._deliveries: list[Delivery | Effect] = []
 
     def dispatch(self, count: int = ALL) -> None:
-        items: list[ShardItem] = []
-        while not self.hub._inbox.empty() and len(items) < count:
-            items.append(self.hub._inbox.get())
+        self._arrived += self.hub._inbox.take(0)
+        items, self._arrived = self._arrived[:count], self._arrived[count:]
         # The dispatcher delivers one batch before it takes the next.
         self.deliver()
-        if items or self.hub._channel_changes or self.hub._fanout.waiting.is_due(CLOCK.now):
-            self._deliveries = self.hub._dispatch(items)
+        if items or self.hub._dispatcher.is_due():
+            self._deliveries = self.hub._dispatcher.dispatch(items)
 
     def deliver(self, count: int = ALL) -> None:
         now, self._deliveries = self._deliveries[:count], self._deliveries[count:]
-        self.hub._deliver(now)
+        self.hub._dispatcher.deliver(now)
 
     def tick(self) -> None:
         self.deliver()
-        self.hub._maintenance.round(CLOCK.now)
+        self.hub._dispatcher.maintenance.round(CLOCK.now)
 
     def run(self) -> None:
         """Lets the worker do everything that it can do now."""
@@ -347,5 +347,6 @@ class Worker:
     @property
     def quiet(self) -> bool:
         batches = any(group.pending for group in self.hub._fanout.groups.values())
-        busy = batches or self._deliveries or self.hub._inbox.qsize() or self.hub._channel_changes
+        waiting = self._arrived or len(self.hub._inbox) or self.hub._channel_changes.under_way
+        busy = batches or self._deliveries or waiting
         return not busy and all(threads.quiet for threads in self.threads)

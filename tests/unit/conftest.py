@@ -6,7 +6,7 @@ import pytest
 
 from flask_sse_push.brokers import memory
 from flask_sse_push.history import fetcher, link, missed
-from flask_sse_push.hub import compression, hub, opening
+from flask_sse_push.hub import compression, dispatcher, hub, opening
 from flask_sse_push.protocol import batch
 from tests.support.simulation import PIECE
 from tests.support.stepping import CLOCK
@@ -15,7 +15,7 @@ from tests.support.stepping import CLOCK
 @pytest.fixture
 def simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulation's clock, and small bounds."""
-    for module in (memory, hub, opening, link, fetcher):
+    for module in (memory, hub, dispatcher, opening, link, fetcher):
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(missed, "MAX_CHUNK", PIECE)
     monkeypatch.setattr(batch, "MAX_EVENTS", 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,7 +138,7 @@ DEFAULTS = BatchPolicy([("ticks:fast", 0), ("ticks:*", 200), ("prices", 50)])
 
 
 @pytest.mark.parametrize(
-    ("channels", "asked", "waits"),
+    ("channels", "wanted", "waits"),
     [
         (("news", BROADCAST), None, None),
         (("ticks:a", BROADCAST), None, {"ticks:a": 0.2, BROADCAST: 0}),
@@ -147,10 +148,10 @@ DEFAULTS = BatchPolicy([("ticks:fast", 0), ("ticks:*", 200), ("prices", 50)])
         (("ticks:a", BROADCAST), 1.0, {"ticks:a": 1.0, BROADCAST: 1.0}),
     ],
 )
-def test_the_clients_wish_stands_before_the_apps(
-    channels: tuple[str, ...], asked: float | None, waits: dict[str, float] | None
+def test_what_the_client_asked_for_counts_before_the_apps_defaults(
+    channels: tuple[str, ...], wanted: float | None, waits: dict[str, float] | None
 ) -> None:
-    assert DEFAULTS.waits(channels, asked) == waits
+    assert DEFAULTS.waits(channels, wanted) == waits
 
 
 def test_a_broadcast_never_waits_by_a_pattern() -> None:
@@ -182,10 +183,10 @@ class Desk:
     """A group with one sink, in which a's events wait 1 s and b's 0.25 s."""
 
     def __init__(self, slow: float = 1.0, fast: float = 0.25) -> None:
-        self.waiting = BatchQueue()
+        self.queue = BatchQueue()
         self.a, self.b = ChannelCache(10), ChannelCache(10)
         self.group = BatchingGroup(
-            ("a", "b", BROADCAST), Recorder, False, None, {self.a: slow, self.b: fast}, self.waiting
+            ("a", "b", BROADCAST), Recorder, False, None, {self.a: slow, self.b: fast}, self.queue
         )
         self.stream = Recorder()
         self.group.add(self.stream)
@@ -195,16 +196,16 @@ class Desk:
     ) -> list[list[str]]:
         """What goes out after a dispatch: the data of each batch."""
         for cache, each in offers:
-            self.group.offer(each, cache)
+            self.group.collect(each, cache)
         return self.batches(self.group.deliveries(now, Chunks(), notice))
 
     def due(self, now: float) -> list[list[str]]:
         """What goes out because of the time."""
-        return self.batches([each for group in self.waiting.take(now) for each in group.deliveries(now, {})])
+        return self.batches([each for group in self.queue.take(now) for each in group.deliveries(now, {})])
 
     def batches(self, deliveries: list[Delivery]) -> list[list[str]]:
         for delivery in deliveries:
-            delivery.write(0, len(delivery.recipients))
+            delivery.write(0, len(delivery.recipients.streams))
         stream, self.stream.chunks = b"".join(self.stream.chunks), []
         return [
             [message["data"] for message in json.loads(event.data)] if event.event == "sse.batch" else ["!"]
@@ -216,12 +217,11 @@ def test_events_wait_for_others_and_go_together() -> None:
     desk = Desk()
     assert desk.dispatch(10.0, (desk.a, entry(1, "1"))) == []
     assert desk.dispatch(10.5, (desk.a, entry(2, "2")), (desk.a, entry(3, "3"))) == []
-    assert desk.waiting.timeout(10.75, 9) == pytest.approx(0.25)
+    assert desk.queue.next_due == pytest.approx(11.0)
     assert desk.due(10.99) == []
     assert desk.due(11.0) == [["1", "2", "3"]]
-    assert (desk.group.touched, desk.group.pending) == (11.0, [])
-    assert desk.waiting.timeout(11.0, 9) == 9
-    assert not desk.waiting
+    assert (desk.group.written_at, desk.group.pending) == (11.0, [])
+    assert desk.queue.next_due == math.inf
 
 
 def test_the_one_in_the_greatest_hurry_takes_the_others_along() -> None:
@@ -279,11 +279,12 @@ def test_groups_are_taken_out_in_the_order_of_their_times() -> None:
     groups: list[Any] = [object(), object(), object()]
     for group, due in zip(groups, (3.0, 1.0, 3.0), strict=True):
         waiting.add(group, due)
-    assert (waiting.is_due(0.9), waiting.is_due(1.0)) == (False, True)
-    assert (waiting.timeout(0.0, 0.25), waiting.timeout(5.0, 0.25)) == (0.25, 0.0)
-    assert waiting.timeout(0.9, 0.25) == pytest.approx(0.1)
-    assert list(waiting.take(2.0)) == [groups[1]]
-    assert list(waiting.take(3.0)) == [groups[0], groups[2]]
+    assert waiting.next_due == 1.0
+    assert waiting.take(0.9) == []
+    assert waiting.take(2.0) == [groups[1]]
+    assert waiting.next_due == 3.0
+    assert waiting.take(3.0) == [groups[0], groups[2]]
+    assert waiting.next_due == math.inf
 
 
 def test_a_batch_names_the_channels_of_tagged_events() -> None:

@@ -9,6 +9,7 @@ import pytest
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.errors import InvalidEvent
 from flask_sse_push.history.channel_cache import ChannelCache
+from flask_sse_push.history.history_cache import Dispatch
 from flask_sse_push.hub.commands import Commands, Effect
 from flask_sse_push.protocol.channel import checked_channel
 from flask_sse_push.protocol.command import (
@@ -19,6 +20,7 @@ from flask_sse_push.protocol.command import (
     parse_command,
 )
 from flask_sse_push.protocol.entry import Entry
+from tests.support.simulation import World
 
 
 def entry(id: int, body: bytes) -> Entry:
@@ -36,15 +38,13 @@ def test_a_command_comes_out_as_it_went_in() -> None:
     assert parse_command(entry(1, going.body)) == sent
 
 
-def test_its_channel_cannot_be_asked_for_or_published_to() -> None:
+def test_no_stream_or_publisher_can_use_the_channel_of_commands() -> None:
     with pytest.raises(InvalidEvent, match="forbidden character"):
         checked_channel(COMMAND_CHANNEL)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'["a", 5]', b"\xff", b"data: x\n\n", b"null"])
-def test_what_is_no_command_is_told_in_the_log_and_passed_over(
-    body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_no_command_is_logged_and_ignored(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     assert parse_command(entry(1, body)) is None
     assert "no command of ours" in caplog.text
 
@@ -61,54 +61,73 @@ def test_entries_are_split_at_the_commands_among_them() -> None:
     entries = [(news, entry(1, b"a")), (control, command(2)), (control, command(3, "stop"))]
     entries.append((news, entry(4, b"b")))
     control.head = 3
-    assert list(commands.pieces(control, entries)) == [
+    assert commands.split(control, entries) == [
         (entries[:1], Command("go", {})),
         ([], Command("stop", {})),
         (entries[3:], None),
     ]
+    assert commands.newest == 3
 
 
-def test_entries_without_a_command_stay_in_one_piece_and_are_not_looked_through() -> None:
-    commands, control, news = Commands(), ChannelCache(10), ChannelCache(10)
-    control.head = 7
-    list(commands.pieces(control, [(news, entry(8, b"a"))]))
-    untouchable = [object()]
-    assert list(commands.pieces(control, untouchable)) == [(untouchable, None)]  # type: ignore[arg-type]
-    assert list(commands.pieces(None, untouchable)) == [(untouchable, None)]  # type: ignore[arg-type]
+@pytest.mark.usefixtures("simulation")
+def test_entries_without_a_command_are_not_searched_for_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.populate()
+    calls: list[object] = []
+    monkeypatch.setattr(world.workers[0].hub.commands, "split", lambda *args: calls.append(args))
+    world.publish([(["a"], [], None)])
+    world.settle()
+    assert world.clients[0].stream.account.has_got(1)
+    assert calls == []
 
 
-def test_commands_held_back_are_found_when_they_go_out() -> None:
-    commands, control = Commands(), ChannelCache(10)
-    control.head = 7
-    assert list(commands.pieces(control, [])) == [([], None)]
-    pieces = list(commands.pieces(control, [(control, command(7))]))
-    assert [found for _, found in pieces] == [Command("go", {}), None]
+@pytest.mark.usefixtures("simulation")
+def test_a_command_that_is_held_back_is_handled_when_it_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.populate()
+    hub = world.workers[0].hub
+    control = hub._history_cache.caches[COMMAND_CHANNEL]
+    held = command(control.head + 1)
+    control.append(held)
+    dispatches = [Dispatch([], {}, False), Dispatch([(control, held)], {}, False)]
+    monkeypatch.setattr(hub._history_cache, "take", lambda items: dispatches.pop(0))
+    handled: list[object] = []
+
+    def handler(arguments: object) -> list[Effect]:
+        handled.append(arguments)
+        return []
+
+    hub.commands.on("go", handler)
+    hub._dispatcher.dispatch([])
+    assert handled == []
+    hub._dispatcher.dispatch([])
+    assert handled == [{}]
 
 
-def test_a_handler_gets_the_arguments_and_its_acts_are_returned() -> None:
+def test_a_handler_gets_the_arguments_and_its_effects_are_returned() -> None:
     commands = Commands()
     done: list[object] = []
 
     def effect() -> None:
-        done.append("acted")
+        done.append("run")
 
     def handler(arguments: object) -> list[Effect]:
         done.append(arguments)
         return [effect]
 
     commands.on("go", handler)
-    assert commands.run(Command("go", {"n": 1})) == [effect]
+    assert commands.handle(Command("go", {"n": 1})) == [effect]
     assert done == [{"n": 1}]
 
 
-def test_an_unknown_command_and_a_failing_handler_are_told_in_the_log_alone(
+def test_an_unknown_command_and_a_failing_handler_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     commands = Commands()
     commands.on("break", lambda arguments: [arguments["nothing"]])
     with caplog.at_level(logging.WARNING):
-        assert commands.run(Command("fly", {})) == []
-        assert commands.run(Command("break", {})) == []
+        assert commands.handle(Command("fly", {})) == []
+        assert commands.handle(Command("break", {})) == []
     assert "'fly' is not known" in caplog.text
     assert "'break' failed" in caplog.text
 

@@ -55,7 +55,7 @@ class Client(Stream):
     def report(self, frames: bytes) -> None:
         """Something for this stream alone."""
         self.due += frames
-        self.write(self.own(frames))
+        self.write(self.own_chunk(frames))
 
     def check(self) -> None:
         if self.slow is None:
@@ -105,7 +105,7 @@ class Room:
                 body = make_event(data, "tick").encode()
                 entries.append(Entry("e0", self.serial, 0, body, frozenset(exclude.split())))
             for entry in entries:
-                group.offer(entry, self.cache)
+                group.collect(entry, self.cache)
             for client in self.clients:
                 if client.group is group:
                     shown = [
@@ -114,8 +114,8 @@ class Room:
                     ]
                     client.due += b"".join(shown)
             for delivery in group.deliveries(0.0, Chunks()):
-                written += len(delivery.chunk) * len(delivery.recipients)
-                delivery.write(0, len(delivery.recipients))
+                written += len(delivery.chunk) * len(delivery.recipients.streams)
+                delivery.write(0, len(delivery.recipients.streams))
         return written
 
 
@@ -205,8 +205,10 @@ def test_a_newcomer_costs_the_others_nothing_until_a_new_start_pays() -> None:
     kinds = []
     for _ in range(14):
         room.serial += 1
-        room.groups[0].offer(Entry("e0", room.serial, 0, b"data: x\n\n"), room.cache)
-        kinds.append([len(delivery.recipients) for delivery in room.groups[0].deliveries(0.0, Chunks())])
+        room.groups[0].collect(Entry("e0", room.serial, 0, b"data: x\n\n"), room.cache)
+        kinds.append(
+            [len(delivery.recipients.streams) for delivery in room.groups[0].deliveries(0.0, Chunks())]
+        )
     assert kinds == [[10, 1]] * 10 + [[11]] * 4
 
 
@@ -227,11 +229,11 @@ def test_windows_go_to_the_biggest_groups(monkeypatch: pytest.MonkeyPatch) -> No
         for n in range(count):
             group.add(Client(f"{n}"))
         for id in (1, 2):
-            group.offer(Entry("e0", id, 0, b"data: " + b"x" * 500 + b"\n\n"), ChannelCache(1))
+            group.collect(Entry("e0", id, 0, b"data: " + b"x" * 500 + b"\n\n"), ChannelCache(1))
             last = group.flush(0.0, Chunks())[0]
         assert len(last.chunk) < 20  # it refers to the one before
     entry = Entry("e0", 3, 0, b"data: " + b"x" * 500 + b"\n\n")
-    small.offer(entry, ChannelCache(1))
+    small.collect(entry, ChannelCache(1))
     (delivery,) = small.flush(0.0, Chunks())
     assert delivery.chunk == block(entry.frame)  # its window was taken
     assert big.window is not None
@@ -241,8 +243,8 @@ def test_windows_go_to_the_biggest_groups(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_stream_that_was_not_sent_all_ends_without_a_checksum() -> None:
     compression = StreamCompression()
-    compression.own(b"lost")
-    compression.whole = False
+    compression.encode_alone(b"lost")
+    compression.complete = False
     last = compression.last(CLOSE)
     inflate = zlib.decompressobj(wbits=-15)
     assert inflate.decompress(last) == CLOSE
@@ -285,11 +287,11 @@ def test_an_event_of_436_bytes_in_a_group_costs_at_most_90() -> None:
         )
         entry = Entry("1f0c2a77", 10**15 + n * 50_000, 0, make_event(text, "quote").encode())
         assert 430 <= len(entry.frame) <= 450
-        group.offer(entry, room.cache)
+        group.collect(entry, room.cache)
         began = time.process_time()
         deliveries = group.deliveries(0.0, Chunks())
         seconds.append(time.process_time() - began)
-        assert [len(each.recipients) for each in deliveries] == [100]
+        assert [len(each.recipients.streams) for each in deliveries] == [100]
         sizes.append(len(deliveries[0].chunk))
     average = sum(sizes) / len(sizes)
     micros = sorted(seconds)[len(seconds) // 2] * 1e6

@@ -27,10 +27,10 @@ def test_a_stream_is_looked_at_when_it_was_silent_for_the_interval() -> None:
     wheel = HeartbeatWheel(15.0)
     stream = new_sink()
     wheel.add(stream, 100.0)
-    assert wheel.turn(100.0) == []
-    assert wheel.turn(114.9) == []
-    assert wheel.turn(115.0) == [stream]
-    assert wheel.turn(200.0) == []
+    assert wheel.take(100.0) == []
+    assert wheel.take(114.9) == []
+    assert wheel.take(115.0) == [stream]
+    assert wheel.take(200.0) == []
 
 
 def test_streams_of_several_slots_come_together_after_a_pause() -> None:
@@ -38,58 +38,58 @@ def test_streams_of_several_slots_come_together_after_a_pause() -> None:
     streams = [new_sink() for _ in range(3)]
     for at, stream in enumerate(streams):
         wheel.add(stream, 100.0 + at)
-    assert wheel.turn(102.5) == streams[:2]
-    assert wheel.turn(103.0) == streams[2:]
+    assert wheel.take(102.5) == streams[:2]
+    assert wheel.take(103.0) == streams[2:]
 
 
 def test_a_stream_that_is_overdue_when_added_comes_with_the_next_slot() -> None:
     wheel = HeartbeatWheel(1.0)
     other, late = new_sink(), new_sink()
     wheel.add(other, 100.0)
-    assert wheel.turn(101.0) == [other]
+    assert wheel.take(101.0) == [other]
     wheel.add(late, 50.0)
-    assert wheel.turn(101.1) == []
-    assert wheel.turn(101.25) == [late]
+    assert wheel.take(101.1) == []
+    assert wheel.take(101.25) == [late]
 
 
 def test_an_empty_wheel_keeps_up_with_the_time() -> None:
     wheel = HeartbeatWheel(1.0)
-    assert wheel.turn(1000.0) == []
+    assert wheel.take(1000.0) == []
     stream = new_sink()
     wheel.add(stream, 10.0)
-    assert wheel.turn(999.9) == []
-    assert wheel.turn(1000.0) == [stream]
+    assert wheel.take(999.9) == []
+    assert wheel.take(1000.0) == [stream]
 
 
 @given(st.floats(0, 1e6), st.floats(0.05, 60), st.floats(0, 0.999))
 def test_a_heartbeat_is_at_most_a_slot_early_or_late(since: float, interval: float, within: float) -> None:
     wheel = HeartbeatWheel(interval)
     stream = new_sink()
-    stream.touched = since
+    stream.written_at = since
     wheel.add(stream, since)
     now = since + within * wheel.slot
-    while not wheel.turn(now):
+    while not wheel.take(now):
         now += wheel.slot
     assert -1e-6 <= now - (since + interval) + wheel.slot <= 2 * wheel.slot + 1e-6
 
 
 def test_silence_is_counted_from_the_last_chunk_to_the_stream_or_its_group() -> None:
     stream = new_sink()
-    stream.touched = 5.0
+    stream.written_at = 5.0
     assert silent_since(stream) == 5.0
     group = Group(("sse",), GeneratorStream)
     group.add(stream)
-    group.touched = 9.0
+    group.written_at = 9.0
     assert silent_since(stream) == 9.0
-    stream.touched = 12.0
+    stream.written_at = 12.0
     assert silent_since(stream) == 12.0
     group.remove(stream)
-    group.touched = 20.0
+    group.written_at = 20.0
     assert silent_since(stream) == 12.0
 
 
 @pytest.mark.parametrize(("now", "silent"), [(114.0, False), (114.74, False), (114.75, True), (120.0, True)])
 def test_a_stream_is_silent_within_the_wheels_precision(now: float, silent: bool) -> None:
     stream = new_sink()
-    stream.touched = 100.0
-    assert HeartbeatWheel(15.0).silent_for(stream, now) is silent
+    stream.written_at = 100.0
+    assert HeartbeatWheel(15.0).is_silent(stream, now) is silent

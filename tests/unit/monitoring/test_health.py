@@ -63,6 +63,6 @@ def test_the_worst_reason_counts_and_all_are_told() -> None:
 def test_a_link_that_is_being_made_for_the_first_time_is_not_missed(
     age: float, heard_at: float, wanted: bool
 ) -> None:
-    streams: Any = [SimpleNamespace(since=time.time() - age)]
+    streams: Any = [SimpleNamespace(opened_at=time.time() - age)]
     assert Hub._wants_link(streams, heard_at) is wanted
     assert not Hub._wants_link([], heard_at)

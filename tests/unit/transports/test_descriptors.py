@@ -37,7 +37,7 @@ def test_a_chunk_goes_to_the_streams_that_were_in_the_group_when_it_was_chunk_of
     group.add(eve)
     (second,) = group.flush(0.0, {}, b"second")
     for delivery in (first, second):
-        delivery.write(0, len(delivery.recipients))
+        delivery.write(0, len(delivery.recipients.streams))
     assert (ada.got, bob.got, eve.got) == ([b"first"], [b"first", b"second"], [b"second"])
 
 
@@ -48,8 +48,8 @@ def test_while_no_stream_joins_or_leaves_no_event_copies_the_recipients() -> Non
     assert first.recipients is second.recipients
     group.add(Client("bob"))
     group.add(Client("eve"))
-    assert len(first.recipients) == 1
-    assert len(group.recipients) == 3
+    assert len(first.recipients.streams) == 1
+    assert len(group.recipients.streams) == 3
 
 
 CONNECTIONS = (
@@ -105,7 +105,7 @@ def test_a_descriptor_that_became_anothers_in_the_middle_of_a_chunk_is_not_writt
             assert number in [newcomer.fileno() for newcomer in newcomers]
     one[1].close()
     chunk = chunk_of(b"x" * 2000)
-    chunk.write(0, len(chunk.recipients))
+    chunk.write(0, len(chunk.recipients.streams))
     assert left == [one[0], two[0]], left
     print(b"".join(received(newcomer) for newcomer in newcomers), len(received(three[1])))
     check_array()
@@ -125,7 +125,7 @@ def test_a_descriptor_that_became_anothers_before_the_chunk_was_written_is_not_w
     one[0].cut()
     newcomers = gevent.socket.socketpair()
     assert number in [newcomer.fileno() for newcomer in newcomers]
-    chunk.write(0, len(chunk.recipients))
+    chunk.write(0, len(chunk.recipients.streams))
     print([received(newcomer) for newcomer in newcomers], received(two[1]), received(three[1]))
     check_array()
     """

@@ -9,12 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from flask.cli import AppGroup
+import click
 
 from .common import Push
 
 
-def add_commands(group: AppGroup, push: Push) -> None:
+def add_commands(group: click.Group, push: Push) -> None:
     """Adds every command of this package to `group`."""
     for found in iter_modules(__path__):
         register = getattr(import_module(f"{__name__}.{found.name}"), "register", None)

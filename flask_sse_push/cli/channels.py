@@ -7,14 +7,13 @@ import time
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from ..protocol.channel import BROADCAST
 from ..protocol.command import COMMAND_CHANNEL
 from .common import Push, plainly, reachable
 
 
-def register(group: AppGroup, push: Push) -> None:
+def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("channels")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 
 import click
-from flask.cli import AppGroup
 
 from ..brokers.base import NO_INBOX
 from ..protocol.channel import checked_channel
 from .common import Push, entry_fields, one_line, plainly, reachable
 
 
-def register(group: AppGroup, push: Push) -> None:
+def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("history")

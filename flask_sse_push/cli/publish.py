@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import click
-from flask.cli import AppGroup
 
 from ..brokers import embedded
 from .common import Push, plainly, reachable
 
 
-def register(group: AppGroup, push: Push) -> None:
+def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("publish")

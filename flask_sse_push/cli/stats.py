@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 import click
-from flask.cli import AppGroup
 
 from .common import Push, plainly, reachable
 
 
-def register(group: AppGroup, push: Push) -> None:
+def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("stats")

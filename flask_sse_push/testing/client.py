@@ -18,10 +18,10 @@ from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
-from ..blueprint import EXTENSION
 from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.shutdown import open_streams
+from ..web.routes import EXTENSION
 from ..web.services import Services
 from .events import Event, Parser
 from .memory import endpoints

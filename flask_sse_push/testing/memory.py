@@ -10,10 +10,10 @@ from typing import Any
 
 from flask import Flask
 
-from ..blueprint import EXTENSION
 from ..brokers.base import NO_INBOX
 from ..config import Settings
 from ..protocol.channel import checked_channel
+from ..web.routes import EXTENSION
 from ..web.stream import StreamEndpoint
 from .events import Event, Parser
 

@@ -1,7 +1,7 @@
-"""From a request to its response: the routes of the blueprint.
+"""From a request to its response.
 
-Offers: `stream` (opens a stream), `query` (reads its parameters), `cors`, `api` (publishing and channel
-changes over HTTP), `admin` (metrics, health, statistics), `page` (cursors for templates), `response`, and
-`services`, which makes the parts of a process on first use. Must not know: how events are cached or
-written.
+Offers: `routes` (the blueprint's routes and its registration), `stream` (opens a stream), `services` (makes
+the parts of a process on first use), `page` (cursors for templates), `response` (headers and refusals).
+Inside, `query` reads a stream's parameters, `cors` checks origins, `api` publishes and changes channels,
+`admin` serves metrics, health and reports. Must not know: how events are cached or written.
 """

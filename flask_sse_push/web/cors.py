@@ -1,4 +1,4 @@
-"""Which pages of other origins may read the streams (Fetch standard, "CORS protocol")."""
+"""Which pages of other origins may read the responses (Fetch standard, "CORS protocol")."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..errors import ErrorCode, Refused
 if TYPE_CHECKING:
     from flask import Request
 
-#: Seconds a browser remembers the answer to a preflight.
+#: Seconds for which a browser remembers the response to a preflight.
 MAX_AGE = 600
 
-#: What the fetch transport sends: a token, a cursor, JSON.
+#: Allows what the fetch transport of `PushClient` sends: a token, a cursor, JSON.
 PREFLIGHT: Mapping[str, str] = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
@@ -22,9 +22,10 @@ PREFLIGHT: Mapping[str, str] = {
 
 
 def headers(origin: str | None, allowed: Collection[str], *, preflight: bool = False) -> dict[str, str]:
-    """The headers that let a page of `origin` read the answer, cookies and all; none for any other.
+    """Returns the headers that let a page of `origin` read the response and send cookies. Returns none for an
+    origin that is not allowed.
 
-    The origin is compared as a whole, and `*` is never sent: with credentials it would mean nothing.
+    The whole origin must match. `*` is never sent, because browsers ignore it for requests with cookies.
     """
     if origin is None or origin not in allowed:
         return {}
@@ -37,17 +38,17 @@ def headers(origin: str | None, allowed: Collection[str], *, preflight: bool = F
 
 
 def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
-    """Whether a page sent the request that is neither of the app's own host nor of an origin allowed.
+    """Whether a page of another host sent the request, and its origin is not allowed.
 
-    A proxy may have taken TLS off, so that the app does not know its own scheme: hosts are compared.
+    Only hosts are compared: behind a proxy that ends TLS, the app does not know its own scheme.
 
-    :param host: that of the request, with its port.
+    :param host: the host of the request, with its port.
     """
     return origin is not None and origin not in allowed and origin.partition("://")[2] != host
 
 
 def check(request: Request, allowed: Collection[str]) -> None:
-    """Lets pages of the app's own host and of the listed origins pass, and whoever is no page.
+    """Returns if the request comes from the app's own pages, from an allowed origin, or from no page at all.
 
     :raises Refused: 403.
     """

@@ -1,4 +1,4 @@
-"""The page that goes on as a stream: it carries a cursor from before its request began."""
+"""Cursors for pages: the stream then begins where the page ended."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from .services import Services
 
 logger = logging.getLogger(__name__)
 
-#: Where `flask.g` keeps when the request began, in monotonic seconds.
-BEGAN = "_sse_push_began"
+#: The name in `flask.g` under which lies the monotonic time when the request began.
+STARTED = "_sse_push_began"
 
 
 class InTemplates:
-    """What templates see under the blueprint's name: `{{ sse.cursor("news") }}`."""
+    """The object in templates that has the blueprint's name: `{{ sse.cursor("news") }}`."""
 
     def __init__(self, cursor: Callable[..., str]) -> None:
         self.cursor = cursor
 
 
-def note_begin(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Notes when a request began: what its view reads is newer."""
-    setattr(g, BEGAN, time.monotonic())
+def note_start(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Notes when the request began. Flask calls this before the view, so the view reads its data later."""
+    setattr(g, STARTED, time.monotonic())
 
 
 def cursor(services: Services, channels: tuple[str, ...]) -> str:
-    """A position before all that the request has read; see `SSEBlueprint.cursor`."""
+    """Returns a cursor that lies before everything the view has read; see `SSEBlueprint.cursor`."""
     for name in channels:
         checked_channel(name)
-    began = g.get(BEGAN, None) if has_request_context() else None
-    ago = 0.0 if began is None else time.monotonic() - began
+    started = g.get(STARTED, None) if has_request_context() else None
+    ago = 0.0 if started is None else time.monotonic() - started
     try:
         return str(services.position(ago))
     except BrokerUnavailable as error:
-        logger.warning("no cursor for a page, which will fetch its state again: %s", error)
+        logger.warning("no cursor for a page, whose client will get sse.reset and fetch its state: %s", error)
         return LOST

@@ -1,4 +1,4 @@
-"""What a client asked for: channels and where to begin, read from the request's parts."""
+"""The query of a stream: its channels, where it begins, and how the client wants its events."""
 
 from __future__ import annotations
 
@@ -9,73 +9,71 @@ from werkzeug.datastructures import Accept, MultiDict
 
 from ..auth import tickets
 from ..config import MAX_BATCH_MS
-from ..errors import ErrorCode, InvalidEvent, Refused
+from ..errors import InvalidEvent
 from ..history.position import StartPoint
 from ..hub.batches import batch_wait
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
+from .response import bad_request
 
 DEFAULT_CHANNEL = "sse"
-#: Stands for a cursor that is too long to be one: it is kept short, and answered like any unknown one.
+#: Replaces a cursor that is too long. Like every unknown cursor, it gets an `sse.reset`.
 _TOO_LONG = "?"
-#: Parameters whose values many clients share.
+#: Parameters whose values many clients share. A query with others is not cached.
 _COMMON = frozenset({"channels", "channel", "last", "tagged", "batch"})
 _TICKET_BYTES = tickets.PARAMETER.encode()
-#: Queries remembered, and the longest one in bytes.
+#: Most queries in the cache, and the most bytes of one of them.
 MAX_KEPT, MAX_KEPT_SIZE = 1024, 500
 
 
 class StreamQuery(NamedTuple):
-    """What a query asks for. `wait` is in seconds; None: as the app has it."""
+    """The parameters of one query."""
 
     channels: tuple[str, ...]
-    names_channels: bool  # else they are the default
+    names_channels: bool  # False: `channels` is the default
     start: StartPoint
     tagged: bool
-    wait: float | None
+    wait: float | None  # seconds that events may wait to share a chunk; None: the app's setting counts
     ticket: str | None
 
     def start_for(self, last_event_id: str | None) -> StartPoint:
-        """Where a request with that header begins: its cursor counts more than what the query says."""
+        """Returns where the stream begins. The cursor in the header counts before the query's."""
         return _start_after(last_event_id) if last_event_id else self.start
 
 
 class QueryCache:
-    """Reads the queries of streams.
+    """Reads queries. Caches those that many clients share, because parsing one takes about 10 µs.
 
-    Those that say nothing of their client are remembered: pages open the same ones again and again, and to
-    take one apart costs about 10 µs.
-
-    :param most: channels that a stream may have.
+    :param max_channels: the most channels of a stream.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_channels: int) -> None:
+        self._max_channels = max_channels
         self._known: dict[bytes, StreamQuery] = {}
 
     def of(self, request: Request) -> StreamQuery:
-        """What a request asks for.
+        """Returns the query of a request.
 
         :raises Refused: 400.
         """
         raw = request.query_string
-        asked = self._known.get(raw)
-        if asked is None:
-            asked = read(request.args, self._most)
+        query = self._known.get(raw)
+        if query is None:
+            query = read(request.args, self._max_channels)
             if len(raw) <= MAX_KEPT_SIZE and request.args.keys() <= _COMMON:
                 if len(self._known) >= MAX_KEPT:
                     self._known.clear()
-                self._known[raw] = asked
-        return asked
+                self._known[raw] = query
+        return query
 
 
-def read(args: MultiDict[str, str], most: int) -> StreamQuery:
-    """What the parameters of a query ask for.
+def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
+    """Returns the query with the parameters `args`.
 
     :raises Refused: 400.
     """
     return StreamQuery(
-        channels(args, most),
+        channels(args, max_channels),
         any(args.getlist("channels")) or any(args.getlist("channel")),
         start(args),
         given(args, "tagged") == "1",
@@ -85,35 +83,35 @@ def read(args: MultiDict[str, str], most: int) -> StreamQuery:
 
 
 def given(args: MultiDict[str, str], name: str) -> str | None:
-    """The first value of a parameter; None when it is not there."""
+    """Returns the first value of a parameter; None if it is missing."""
     return args[name] if name in args else None  # noqa: SIM401 (`get` raises and catches an exception of 1 µs)
 
 
 def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
-    """The channels of `?channels=a,b` and `?channel=c`, without repeats; `sse` when none is named.
+    """Returns the channels of `?channels=a,b` and `?channel=c`, each once; `sse` if the query names none.
 
-    :raises Refused: 400, for a name outside the grammar or too many of them.
+    :raises Refused: 400, for a name that breaks the grammar or for more than `most` channels.
     """
     names = [name for value in args.getlist("channels") for name in value.split(",") if name]
     names += [value for value in args.getlist("channel") if value]
     unique = tuple(dict.fromkeys(names)) or (DEFAULT_CHANNEL,)
     if len(unique) > most:
-        raise _bad(f"{len(unique)} channels were asked for, at most {most} are allowed on one stream")
+        raise bad_request(f"{len(unique)} channels were asked for, at most {most} are allowed on one stream")
     try:
         return tuple(checked_channel(name) for name in unique)
     except InvalidEvent as error:
-        raise _bad(f"channel {error.problem}") from error
+        raise bad_request(f"channel {error.problem}") from error
 
 
 def _start_after(cursor: str) -> StartPoint:
-    """To begin after a cursor of any kind: one that cannot be resumed from gets an `sse.reset`."""
+    """Returns the place after a cursor. An unknown or malformed cursor makes the stream get `sse.reset`."""
     return StartPoint(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
 
 
 def start(args: MultiDict[str, str]) -> StartPoint:
-    """Where to begin: after the cursor of the query, else with the newest `?last=N` events.
+    """Returns where the stream begins: after the query's cursor, else with the newest `?last=N` events.
 
-    :raises Refused: 400, for a `last` that is not a number.
+    :raises Refused: 400, for a `last` that is no number.
     """
     cursor = given(args, "last_event_id") or given(args, "lastEventId")
     if cursor:
@@ -122,25 +120,26 @@ def start(args: MultiDict[str, str]) -> StartPoint:
     if last is None:
         return StartPoint()
     if not (last.isascii() and last.isdigit() and len(last) < 10):
-        raise _bad(f"last is {last[:40]!r}, must be a number of events")
+        raise bad_request(f"last is {last[:40]!r}, must be a number of events")
     return StartPoint(newest=int(last))
 
 
 def batch(args: MultiDict[str, str]) -> float | None:
-    """Seconds that events may wait for others, by `?batch=<ms>`; 0 is no batching, None: as the app has it.
+    """Returns the seconds that events may wait to share a chunk, from `?batch=<ms>`. 0 means no batching;
+    None means that the app's setting counts.
 
     :raises Refused: 400, for anything but whole milliseconds up to MAX_BATCH_MS.
     """
-    wish = given(args, "batch")
-    if wish is None:
+    value = given(args, "batch")
+    if value is None:
         return None
-    if wish.isascii() and wish.isdigit() and len(wish) < 10 and int(wish) <= MAX_BATCH_MS:
-        return batch_wait(int(wish))
-    raise _bad(f"batch is {wish[:40]!r}, must be milliseconds from 0 to {MAX_BATCH_MS}")
+    if value.isascii() and value.isdigit() and len(value) < 10 and int(value) <= MAX_BATCH_MS:
+        return batch_wait(int(value))
+    raise bad_request(f"batch is {value[:40]!r}, must be milliseconds from 0 to {MAX_BATCH_MS}")
 
 
 def accepts_gzip(accepted: Accept) -> bool:
-    """Whether a client would rather have its body compressed, by its `Accept-Encoding`."""
+    """Whether a client prefers a compressed body, by its `Accept-Encoding`."""
     return accepted.best_match(("gzip", "identity")) == "gzip"
 
 
@@ -156,7 +155,7 @@ def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        raise _bad("the query is not UTF-8") from error
+        raise bad_request("the query is not UTF-8") from error
     may_have_ticket = _TICKET_BYTES in raw or b"%" in raw  # spares other requests parsing the query here
     if may_have_ticket and tickets.PARAMETER in current.args:
         environ = current.environ
@@ -165,7 +164,3 @@ def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
         for key in ("RAW_URI", "REQUEST_URI"):
             if key in environ:
                 environ[key] = tickets.redacted_url(environ[key])
-
-
-def _bad(message: str) -> Refused:
-    return Refused(400, ErrorCode.INVALID_FORMAT, message)

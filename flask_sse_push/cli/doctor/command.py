@@ -6,14 +6,13 @@ import json
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
 
 from ..common import Push, plainly, read_headers
 from .examination import examine_all
 from .finding import BROKEN, OK, WARNING, Finding
 
 
-def register(group: AppGroup, push: Push) -> None:
+def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("doctor")

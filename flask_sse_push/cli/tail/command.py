@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import click
-from flask.cli import AppGroup
 
 from ...brokers.base import NO_INBOX
 from ...history.link import LinkReader
@@ -61,7 +60,7 @@ class Wish:
         return max(0.0, min(TICK, self._deadline - time.monotonic()))
 
 
-def register(group: AppGroup, push: Push) -> None:
+def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("tail")

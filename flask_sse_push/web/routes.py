@@ -1,0 +1,153 @@
+"""The routes of the blueprint, and its registration on an app."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request
+from flask.blueprints import BlueprintSetupState
+
+from ..auth import flask_login, limits
+from ..auth.policy import Hooks
+from ..config import Settings
+from ..errors import Refused
+from ..monitoring import log
+from . import admin, api, cors, page
+from .query import hide_ticket
+from .services import Services
+from .stream import StreamEndpoint
+
+#: The key in `app.extensions` under which lie the endpoints, by their blueprints.
+EXTENSION = "sse_push"
+
+
+class Routes(Blueprint):
+    """A Flask blueprint with the routes of `SSEBlueprint`. The state lies in the apps, not here."""
+
+    def __init__(self, name: str, import_name: str, **options: Any) -> None:
+        options.setdefault("static_folder", str(Path(__file__).parents[1] / "static"))
+        options.setdefault("static_url_path", "/client")
+        options.setdefault("cli_group", name)
+        super().__init__(name, import_name, **options)
+        self._hooks = Hooks()
+        self._report_limit = admin.RateLimit()
+        self.add_url_rule("", "stream", self._stream, methods=["GET"])
+        self.add_url_rule("/", "stream_slash", self._stream, methods=["GET"])
+        self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
+        self.add_url_rule("/publish", "publish", self._publish, methods=["POST"])
+        self.add_url_rule("/stats", "stats", self._stats, methods=["GET"])
+        self.add_url_rule("/metrics", "metrics", self._metrics, methods=["GET"])
+        self.add_url_rule("/health", "health", self._health, methods=["GET"])
+        self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
+        self.app_url_value_preprocessor(page.note_start)
+        self.url_value_preprocessor(hide_ticket)
+        self.app_errorhandler(Refused)(self._refuse)
+        self.record(self._set_up_cors)
+
+    # -- registration ------------------------------------------------------------------------------------
+
+    def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]
+        """Called by `app.register_blueprint`. Reads the settings; opens no connection.
+
+        :raises ConfigError: naming the wrong key.
+        """
+        endpoints = app.extensions.setdefault(EXTENSION, {})
+        if self not in endpoints:
+            settings = Settings.load(app.config)
+            limits.check(settings)
+            log.set_up(settings)
+            endpoints[self] = StreamEndpoint(app, settings, self._hooks)
+            flask_login.end_streams_at_logout(app, endpoints[self].services.log_out)
+        super().register(app, options)
+
+    def _set_up_cors(self, state: BlueprintSetupState) -> None:
+        """Lets pages of the listed origins read all responses under the prefix, the client's module too."""
+        services = state.app.extensions[EXTENSION][self].services
+        if services.settings.cors_origins:  # otherwise no request pays for the hook
+            name = f"{state.name_prefix}.{state.name}".lstrip(".")
+            state.app.after_request(partial(_add_cors_headers, name, services))
+
+    @property
+    def services(self) -> Services:
+        """The parts that the current app uses for this blueprint.
+
+        :raises RuntimeError: without an app context, or when the blueprint is not registered on the app.
+        """
+        return self._endpoint.services
+
+    @property
+    def _endpoint(self) -> StreamEndpoint:
+        try:
+            return current_app.extensions[EXTENSION][self]  # type: ignore[no-any-return]
+        except (RuntimeError, KeyError):
+            raise self._no_endpoint() from None
+
+    def _no_endpoint(self) -> RuntimeError:
+        """Returns the error that says why the blueprint has no endpoint here, and what to do."""
+        if not current_app:
+            return RuntimeError(
+                f"{self.name}: no app context here; use `with app.app_context():`, or in a process without "
+                "the app MessageAnnouncer.from_url(...)"
+            )
+        return RuntimeError(
+            f"{self.name}: not registered on {current_app.name!r}; "
+            f"call app.register_blueprint({self.name}, url_prefix='/stream')"
+        )
+
+    # -- routes ------------------------------------------------------------------------------------------
+
+    def _stream(self) -> Response:
+        return self._endpoint.open(request._get_current_object())  # type: ignore[attr-defined]
+
+    def _change_channels(self, connection: str) -> tuple[Response, int]:
+        endpoint = self._endpoint
+        with endpoint.needs_broker():
+            changes = api.change_channels(request, connection, endpoint.policy, endpoint.services)
+        return jsonify(changes), 202
+
+    def _publish(self) -> Response:
+        may_publish, endpoint = self._hooks.authorize_publish or abort(404), self._endpoint
+        with endpoint.needs_broker():
+            return jsonify(api.publish(request, endpoint.policy, may_publish, endpoint.services))
+
+    def _stats(self) -> Response:
+        endpoint = self._admin_endpoint()
+        with endpoint.needs_broker():
+            response = jsonify(api.stats(endpoint.services))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def _metrics(self) -> Response:
+        return admin.metrics(self._admin_endpoint().services, request)
+
+    def _health(self) -> Response:
+        return admin.check_health(self._admin_endpoint().services)
+
+    def _admin_endpoint(self) -> StreamEndpoint:
+        """Returns the endpoint, if `@sse.authorize_admin` allows the request.
+
+        :raises NotFound: when the app has registered no such function.
+        :raises Refused: 401 or 403.
+        """
+        endpoint = self._endpoint
+        endpoint.policy.check_admin(request)
+        return endpoint
+
+    def _take_report(self) -> tuple[str, int]:
+        admin.take_report(self.services, request, self._report_limit)
+        return "", 204
+
+    def _refuse(self, refused: Refused) -> Response:
+        return self._endpoint.refuse(refused, request)
+
+
+def _add_cors_headers(name: str, services: Services, response: Response) -> Response:
+    """Called after each request of the app. `name` is the blueprint's name in this app."""
+    allowed = services.settings.cors_origins
+    if allowed and request.blueprint == name:
+        origin, preflight = request.headers.get("Origin"), request.method == "OPTIONS"
+        response.headers.update(cors.headers(origin, allowed, preflight=preflight))
+        response.vary.add("Origin")
+    return response

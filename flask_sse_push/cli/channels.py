@@ -10,29 +10,33 @@ import click
 
 from ..protocol.channel import BROADCAST
 from ..protocol.command import COMMAND_CHANNEL
-from .common import Push, plainly, reachable
+from .common import Push, errors_without_traceback, shared_broker
 
 
 def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("channels")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     def channels(as_json: bool) -> None:
         """List the channels that have a history, the one with the newest event first."""
-        with plainly():
-            heads = reachable(push).heads(MOST)
-        for each in _channels(heads, time.time()):
-            line = "{channel}  newest {seconds:.0f} seconds ago".format(**each)
-            click.echo(json.dumps(each) if as_json else line)
+        with errors_without_traceback():
+            heads = shared_broker(push).heads(MOST)
+        for row in _channels(heads, time.time()):
+            line = "{channel}  newest {seconds:.0f} seconds ago".format(**row)
+            click.echo(json.dumps(row) if as_json else line)
 
 
-#: Channels listed at most.
+#: Most channels in the list.
 MOST = 10_000
 
 
 def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
-    """What is shown of each channel. Ids are microseconds of the broker's clock."""
+    """Returns a row for each channel, the newest first.
+
+    :param heads: the id of each channel's newest entry: microseconds of the broker's clock.
+    :param now: Unix time in seconds.
+    """
     named = {name: head for name, head in heads.items() if name not in (BROADCAST, COMMAND_CHANNEL)}
     newest = sorted(named.items(), key=lambda pair: -pair[1])
     return [

@@ -1,4 +1,4 @@
-"""What the commands of `flask sse` share: reading options, reaching the broker, ending with an error."""
+"""What the commands of `flask sse` share: the broker, errors, options, and printing events."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from ..web.services import Services
 
 
 class Push(Protocol):
-    """What the commands use of the blueprint."""
+    """The part of the blueprint that the commands use."""
 
     @property
     def services(self) -> Services:
         """The parts of this process."""
 
     def publish(self, data: Any, type: str | None = None, *, channel: str, id: str | None = None) -> str:
-        """Publishes one event; returns its cursor."""
+        """Publishes one event. Returns its cursor."""
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
-    """Ends the command with an error's text alone."""
+def errors_without_traceback() -> Iterator[None]:
+    """Ends the command at an error of this package, printing only the message."""
     try:
         yield
     except SSEPushError as error:
         raise click.ClickException(str(error)) from error
 
 
-def reachable(push: Push) -> Broker:
-    """The broker, when another process can reach it; else the command ends."""
+def shared_broker(push: Push) -> Broker:
+    """Returns the broker, if the app's workers use the same one. Otherwise ends the command."""
     if push.services.settings.broker_url.startswith("memory:"):
         raise click.ClickException(
             "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; "
@@ -47,25 +47,25 @@ def reachable(push: Push) -> Broker:
 
 
 def read_headers(given: Iterable[str]) -> dict[str, str]:
-    """Headers from `--header 'Name: value'`.
+    """Returns the headers of the options `--header 'Name: value'`.
 
-    :raises click.BadParameter: for what is no header.
+    :raises click.BadParameter: for an option of another form.
     """
     headers = {}
-    for each in given:
-        name, colon, value = each.partition(":")
+    for text in given:
+        name, colon, value = text.partition(":")
         if not colon or not name.strip():
-            raise click.BadParameter(f"{each!r} is not 'Name: value'", param_hint="--header")
+            raise click.BadParameter(f"{text!r} is not 'Name: value'", param_hint="--header")
         headers[name.strip()] = value.strip()
     return headers
 
 
-#: Characters of an event's text in a list.
-LONGEST = 200
+#: Most characters of a text in one line.
+MAX_LINE = 200
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:
-    """An event's cursor, type, data, and when it was published."""
+    """Returns an event's cursor (`id`), local time of publishing (`at`), `type` and `data`."""
     fields: dict[str, list[str]] = {}
     for line in entry.frame.decode().split("\n"):
         name, colon, value = line.partition(":")
@@ -81,6 +81,8 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
 
 
 def one_line(text: str) -> str:
-    """One line of a terminal: control characters, which could steer it, are shown as what they are."""
-    line = text[:LONGEST].encode("unicode_escape").decode() if not text.isprintable() else text[:LONGEST]
-    return line + ("…" if len(text) > LONGEST else "")
+    """Returns `text` as one short line. Control characters are escaped: a terminal would obey them."""
+    line = text[:MAX_LINE]
+    if not text.isprintable():
+        line = line.encode("unicode_escape").decode()
+    return line + ("…" if len(text) > MAX_LINE else "")

@@ -8,7 +8,7 @@ import click
 
 from ..brokers.base import NO_INBOX
 from ..protocol.channel import checked_channel
-from .common import Push, entry_fields, one_line, plainly, reachable
+from .common import Push, entry_fields, errors_without_traceback, one_line, shared_broker
 
 
 def register(group: click.Group, push: Push) -> None:
@@ -16,14 +16,14 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("history")
     @click.argument("channel")
-    @click.option("--last", default=20, show_default=True, help="How many events, the newest ones.")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    @click.option("--last", default=20, show_default=True, help="How many of the newest events.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     def history(channel: str, last: int, as_json: bool) -> None:
-        """Print the events that CHANNEL keeps, oldest first."""
-        with plainly():
+        """Print the events in CHANNEL's history, oldest first."""
+        with errors_without_traceback():
             checked_channel(channel)
-            past = reachable(push).history({channel: 0}, NO_INBOX).channels[channel]
-        for entry in past.entries[-last:] if last > 0 else []:
-            each = entry_fields(entry)
-            line = "{id}  {at}  {type}  {data}".format(**{**each, "data": one_line(each["data"])})
-            click.echo(json.dumps(each) if as_json else line)
+            kept = shared_broker(push).history({channel: 0}, NO_INBOX).channels[channel]
+        for entry in kept.entries[-last:] if last > 0 else []:
+            fields = entry_fields(entry)
+            line = "{id}  {at}  {type}  {data}".format(**{**fields, "data": one_line(fields["data"])})
+            click.echo(json.dumps(fields) if as_json else line)

@@ -7,7 +7,7 @@ import json
 import click
 
 from ..brokers import embedded
-from .common import Push, plainly, reachable
+from .common import Push, errors_without_traceback, shared_broker
 
 
 def register(group: click.Group, push: Push) -> None:
@@ -16,17 +16,17 @@ def register(group: click.Group, push: Push) -> None:
     @group.command("publish")
     @click.argument("channel")
     @click.argument("data")
-    @click.option("--type", "type_", help="Event type; none is a plain message.")
-    @click.option("--id", "id_", help="Idempotency id: the same one again publishes nothing.")
+    @click.option("--type", "type_", help="The event's type. Without it, the event is a plain message.")
+    @click.option("--id", "id_", help="Idempotency id: publishing the same id again stores nothing.")
     def publish(channel: str, data: str, type_: str | None, id_: str | None) -> None:
-        """Publish DATA, JSON or plain text, to CHANNEL."""
-        with plainly():
-            reachable(push)
+        """Publish DATA, which is JSON or plain text, to CHANNEL. Prints the event's cursor."""
+        with errors_without_traceback():
+            shared_broker(push)
             click.echo(push.publish(_json_or_text(data), type_, channel=channel, id=id_))
         if embedded.is_own():
             click.echo(
-                "No embedded server was running: one was started for this command and ends with it, "
-                "so nobody hears this event. Start the app first.",
+                "No embedded server was running. This command started one, which ends now, so nobody "
+                "gets this event. Start the app first.",
                 err=True,
             )
 

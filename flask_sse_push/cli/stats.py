@@ -6,7 +6,7 @@ import json
 
 import click
 
-from .common import Push, plainly, reachable
+from .common import Push, errors_without_traceback, shared_broker
 
 
 def register(group: click.Group, push: Push) -> None:
@@ -14,10 +14,11 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("stats")
     def stats() -> None:
-        """Print the figures of all workers that have streams, one JSON object a line, and their sum."""
-        with plainly():
-            reachable(push)
+        """Print the figures of each worker that has streams, one JSON object per line, then the sum."""
+        with errors_without_traceback():
+            shared_broker(push)
             workers = push.services.streaming.worker_queries.stats()
-        for figures in workers:
-            click.echo(json.dumps(figures))
-        click.echo(json.dumps({"streams": sum(each["streams"] for each in workers), "workers": len(workers)}))
+        for worker in workers:
+            click.echo(json.dumps(worker))
+        streams = sum(worker["streams"] for worker in workers)
+        click.echo(json.dumps({"streams": streams, "workers": len(workers)}))

@@ -1,4 +1,4 @@
-"""Redis as it is set up: asked by the broker's own connection."""
+"""Checks Redis, over the app's own connection."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from .finding import Finding, broken, graded, ok, warning
 
-#: Seconds that an answer may take, and that clocks may differ.
+#: Seconds that a probe may take, and by which clocks may differ.
 SLOW, SKEW = 0.05, 2.0
-#: Bytes that a worker which is late may have waiting in Redis before it is cut off.
+#: Sizes in bytes of Redis' output buffer for a worker: below the first it is broken, below the second poor.
 TOO_SMALL, SMALL = 1_000_000, 8_000_000
-#: The oldest version that all is tested with.
+#: The oldest version in the tests.
 OLDEST = (7, 0)
-#: Seconds until a probe must have come back.
-PATIENCE = 3.0
+#: Seconds after which a probe counts as lost.
+PROBE_TIMEOUT = 3.0
 
 
 def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
-    """Findings on the broker. Blocks for some round trips."""
+    """Yields findings about the broker. Blocks for some round trips."""
     url = without_secret(settings.broker_url)
     if settings.broker_url.startswith("memory:"):
         yield ok("broker", "memory:// keeps events in one process")
         return
     try:
-        seconds = max([_heard(shard) for shard in broker.shards])
+        seconds = max([_probe_time(shard) for shard in broker.shards])
     except BrokerUnavailable as error:
         yield broken(
             "broker",
             f"{url} does not answer as it should: {error}",
-            "nothing can be published and no stream begins",
-            "look at the URL, the password, the rights (EVALSHA, PUBLISH, SUBSCRIBE), and the network",
+            "nothing can be published, and no stream opens",
+            "check the URL, the password, the user's rights (EVALSHA, PUBLISH, SUBSCRIBE) and the network",
         )
         return
     yield _speed(url, seconds)
@@ -42,24 +42,30 @@ def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
         facts = broker.inspect()
     except BrokerUnavailable as error:
         yield warning(
-            "broker", f"it does not tell of itself: {error}", "its set-up stays unknown", "ask INFO"
+            "broker",
+            f"the commands INFO and CONFIG GET failed: {error}",
+            "the doctor cannot check the configuration of Redis",
+            "allow these commands, or check the configuration by hand",
         )
         return
-    yield from judge(facts, time.time())
+    yield from check_facts(facts, time.time())
 
 
-def _heard(broker: Broker) -> float:
-    """Seconds until a probe came back over a link of our own: commands, scripts and pub/sub work."""
+def _probe_time(broker: Broker) -> float:
+    """Returns how many seconds a probe took to come back. So commands, scripts and pub/sub work.
+
+    :raises BrokerUnavailable: when a command fails, or the echo does not come.
+    """
     link = broker.link("doctor")
     try:
         began = time.monotonic()
         broker.probe("doctor")
-        while time.monotonic() < began + PATIENCE:
+        while time.monotonic() < began + PROBE_TIMEOUT:
             if _echoed(link):
                 return time.monotonic() - began
     finally:
         link.close()
-    raise BrokerUnavailable("it answers, but what is published does not arrive at who subscribed")
+    raise BrokerUnavailable("it answers, but subscribers do not get what is published")
 
 
 def _echoed(link: Link) -> bool:
@@ -70,23 +76,23 @@ def _speed(url: str, seconds: float) -> Finding:
     text = f"a probe to {url} came back after {seconds * 1000:.1f} ms"
     if seconds < SLOW:
         return ok("broker", text)
-    why = "every event is late by as much"
-    return warning("broker", text, why, "put Redis nearer to the workers, and look at its slow log")
+    why = "every event is as late"
+    return warning("broker", text, why, "move Redis closer to the workers, and read its slow log")
 
 
-def judge(facts: Mapping[str, Any], now: float) -> Iterator[Finding]:
-    """Findings on what Redis told of itself; what it did not tell is passed over. Pure.
+def check_facts(facts: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    """Yields findings about the facts that Redis reported. Skips checks whose fact is missing. Pure.
 
-    :param facts: see `Broker.inspect`.
-    :param now: this machine's clock, in seconds since the epoch.
+    :param facts: the result of `Broker.inspect`.
+    :param now: this machine's time, Unix time in seconds.
     """
     yield _version(facts)
     if facts.get("role") == "slave":
         yield broken(
             "role",
             "this Redis is a replica",
-            "it takes no writes: every publish fails",
-            "give the URL of the primary, or redis+sentinel://, which follows it",
+            "it accepts no writes: every publish fails",
+            "set the URL of the primary, or redis+sentinel://, which finds the primary",
         )
     yield from _eviction(facts)
     yield from _buffer(facts)
@@ -102,7 +108,7 @@ def _version(facts: Mapping[str, Any]) -> Finding:
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if parts >= OLDEST:
         return ok("version", f"{name} {version}")
-    why = "it is older than what is tested, and no more mended by its makers"
+    why = "this version is not tested with this package, and gets no more fixes"
     return warning("version", f"{name} {version}", why, "run Redis 7 or Valkey 7.2 or newer")
 
 
@@ -110,19 +116,19 @@ def _eviction(facts: Mapping[str, Any]) -> Iterator[Finding]:
     most, policy = int(facts.get("maxmemory", 0)), str(facts.get("maxmemory-policy", "noeviction"))
     used = int(facts.get("used_memory", 0))
     if not most or "maxmemory-policy" not in facts:
-        yield ok("eviction", "no limit of memory is set")
+        yield ok("eviction", "maxmemory is not set")
     elif policy != "noeviction":
         yield broken(
             "eviction",
             f"maxmemory-policy is {policy}",
-            "under pressure Redis throws kept events and counters away: streams are told so (sse.reset)",
-            "set maxmemory-policy to noeviction, or give the app a Redis that is no cache",
+            "when memory is full, Redis deletes kept events and counters: clients then get sse.reset",
+            "set maxmemory-policy to noeviction, or use a Redis that is no cache",
         )
     elif used > 0.9 * most:
         yield warning(
             "eviction",
-            f"{used} of {most} bytes are in use, and nothing may be evicted",
-            "publishing fails once memory is full",
+            f"{used} of {most} bytes of memory are in use, and the policy is noeviction",
+            "publishing fails when memory is full",
             "raise maxmemory, or lower SSE_PUSH_HISTORY_SIZE or SSE_PUSH_HISTORY_TTL",
         )
     else:
@@ -135,9 +141,9 @@ def _buffer(facts: Mapping[str, Any]) -> Iterator[Finding]:
         return
     at = limits.index("pubsub")
     hard, soft = int(limits[at + 1]), int(limits[at + 2])
-    limit = min([each for each in (hard, soft) if each] or [0])
+    limit = min([size for size in (hard, soft) if size] or [0])
     name, what = "pub/sub buffer", f"client-output-buffer-limit pubsub is {hard} and {soft} bytes"
-    why = "a worker that is late for a moment is cut off, and must read all its channels again"
+    why = "Redis cuts off a worker that is late for a moment; it must then read all its channels again"
     advice = "set client-output-buffer-limit 'pubsub 32mb 8mb 60' (Redis' default) or more"
     too_small, small = 0 < limit < TOO_SMALL, 0 < limit < SMALL
     yield graded(name, what, why, advice, is_broken=too_small, is_poor=small)
@@ -153,7 +159,7 @@ def _persistence(facts: Mapping[str, Any]) -> Iterator[Finding]:
     yield warning(
         "persistence",
         what,
-        "a Redis that restarts has lost the newest events or all of them: streams are told so (sse.reset)",
+        "after a restart Redis has lost the newest events, or all: clients then get sse.reset",
         "set appendonly yes",
     )
 
@@ -164,8 +170,8 @@ def _clients(facts: Mapping[str, Any]) -> Iterator[Finding]:
         yield broken(
             "clients",
             f"{now} of {most} connections to Redis are taken",
-            "workers that start or reconnect are turned away",
-            "raise maxclients, or find out who holds so many",
+            "Redis refuses workers that start or reconnect",
+            "raise maxclients, or find out which clients hold so many",
         )
 
 
@@ -176,6 +182,6 @@ def _clock(theirs: float, now: float) -> Finding:
     return warning(
         "clock",
         f"the clocks of Redis and of this machine differ by {skew:.0f} seconds",
-        "times in tickets, tokens and logs do not fit together",
-        "let a time service (chrony, systemd-timesyncd) run on both",
+        "tickets and tokens may count as expired, and times in logs do not match",
+        "run a time service (chrony, systemd-timesyncd) on both",
     )

@@ -1,53 +1,62 @@
-"""`flask sse doctor`: prints what is wrong with a set-up."""
+"""`flask sse doctor`: examines all parts of a set-up and prints the findings."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 
 import click
 from flask import current_app
 
-from ..common import Push, plainly, read_headers
-from .examination import examine_all
+from ..common import Push, errors_without_traceback, read_headers
+from .broker import examine_broker
+from .connection import examine_connection
 from .finding import BROKEN, OK, WARNING, Finding
+from .server import examine_server, load_gunicorn
+from .settings import examine_settings
 
 
 def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("doctor")
-    @click.option("--url", help="A stream of the running app, as browsers reach it, through all proxies.")
-    @click.option("--header", "headers", multiple=True, help="What to send there: 'Cookie: session=…'.")
+    @click.option(
+        "--url", help="A stream of the running app: the URL that browsers use, through all proxies."
+    )
+    @click.option("--header", "headers", multiple=True, help="A header to send to URL: 'Cookie: session=…'.")
     @click.option(
         "--gunicorn", default="", help="The options you start gunicorn with: '-c conf.py -k gevent'."
     )
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     def doctor(url: str | None, headers: tuple[str, ...], gunicorn: str, as_json: bool) -> None:
-        """Look at the set-up: what is wrong, why it matters, what to do.
+        """Examine the set-up and print what is wrong, why it matters, and what to do.
 
-        gunicorn's configuration is loaded as gunicorn does it, from ./gunicorn.conf.py when there is one. Run
-        it as the user and in the place that runs gunicorn. Exits with 1 when something is broken.
+        Loads gunicorn's configuration as gunicorn does, from ./gunicorn.conf.py if that file exists. So run
+        the command as the user who runs gunicorn, and in the same folder. Exits with 1 if anything is broken.
         """
         broken = 0
-        with plainly():
-            for finding in examine_all(
-                push.services.publishing.broker,
-                push.services.settings,
-                current_app.config,
-                gunicorn=gunicorn,
-                url=url,
-                headers=read_headers(headers),
-            ):
-                click.echo(json.dumps(finding._asdict()) if as_json else _shown(finding))
+        with errors_without_traceback():
+            for finding in _examine_all(push, gunicorn, url, headers):
+                click.echo(json.dumps(finding._asdict()) if as_json else _as_text(finding))
                 broken += finding.level == BROKEN
         if broken:
             raise click.exceptions.Exit(1)
 
 
+def _examine_all(push: Push, gunicorn: str, url: str | None, headers: Iterable[str]) -> Iterator[Finding]:
+    """Yields each finding as soon as it is known. Blocks in between."""
+    services = push.services
+    yield from examine_settings(services.settings, current_app.config)
+    yield from examine_server(load_gunicorn(gunicorn), services.settings)
+    yield from examine_broker(services.publishing.broker, services.settings)
+    if url is not None:
+        yield from examine_connection(url, read_headers(headers))
+
+
 _COLORS = {OK: "green", WARNING: "yellow", BROKEN: "red"}
 
 
-def _shown(finding: Finding) -> str:
+def _as_text(finding: Finding) -> str:
     mark = click.style(f"{finding.level:8}", fg=_COLORS[finding.level])
     lines = [f"{mark} {finding.name}: {finding.what}"]
     if finding.level != OK:

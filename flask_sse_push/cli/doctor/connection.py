@@ -1,4 +1,4 @@
-"""The way from a client to the app, proxies included: asked by opening streams as a browser does."""
+"""Checks the connection from a browser to the app, proxies included, by opening two streams."""
 
 from __future__ import annotations
 
@@ -12,87 +12,87 @@ from urllib.parse import urlsplit
 
 from .finding import Finding, broken, ok, warning
 
-#: Seconds that the first event may take: what is not here then waits in somebody's buffer.
-PATIENCE = 5.0
-#: Seconds after which it is worth a look.
+#: Seconds that the first event may take. After that, a buffer on the way must be holding it back.
+EVENT_TIMEOUT = 5.0
+#: Seconds after which the first event is slow.
 SLOW = 1.0
-#: Bytes read at most in search of the first event.
-MOST = 100_000
+#: Most bytes to read until the first event.
+MAX_BYTES = 100_000
 
 
 class Opening(NamedTuple):
-    """How a stream began. Times are seconds since the request."""
+    """The first event of a stream. Times are seconds since the request."""
 
     status: int
-    headers: Mapping[str, str]  # names in small letters
-    headed_at: float
-    opened_at: float | None  # when `sse.open` was here; None: it never was
+    headers: Mapping[str, str]  # names in lower case
+    headers_at: float
+    opened_at: float | None  # when `sse.open` had arrived; None if it did not
     cursor: str
     data: dict[str, Any]
-    body: str  # what came instead
+    body: str  # the beginning of the body
 
 
 def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding]:
-    """Findings on the stream at `url`; opens two. Blocks for some seconds at most."""
+    """Yields findings about the stream at `url`. Opens it twice. Blocks for some seconds at most."""
     try:
-        first = ask(url, headers)
+        first = open_stream(url, headers)
     except (OSError, http.client.HTTPException) as error:
         yield broken(
             "stream",
             f"{url} cannot be reached: {error or type(error).__name__}",
-            "no browser reaches it either",
-            "look whether gunicorn and the proxy run, and at host, port and certificate",
+            "no browser can reach it either",
+            "check that gunicorn and the proxy run, and check host, port and certificate",
         )
         return
-    found = list(judge(url, first))
-    yield from found
-    if all(finding.level != "broken" for finding in found):
-        yield _resumed(ask(url, {**headers, "Last-Event-ID": first.cursor}))
+    findings = list(check_opening(url, first))
+    yield from findings
+    if all(finding.level != "broken" for finding in findings):
+        yield _resumed(open_stream(url, {**headers, "Last-Event-ID": first.cursor}))
 
 
-def ask(url: str, headers: Mapping[str, str]) -> Opening:
-    """Opens a stream and leaves it after its first event. Raises OSError and HTTPException."""
+def open_stream(url: str, headers: Mapping[str, str]) -> Opening:
+    """Opens a stream and closes it after its first event. Raises OSError and HTTPException."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise OSError("not a URL that begins with http:// or https://")
+        raise OSError("the URL does not begin with http:// or https://")
     if parts.scheme == "https":
         context = ssl.create_default_context()
-        line: http.client.HTTPConnection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=PATIENCE, context=context
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=EVENT_TIMEOUT, context=context
         )
     else:
-        line = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=EVENT_TIMEOUT)
     try:
-        began = time.monotonic()
+        started = time.monotonic()
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        line.request("GET", path, headers={"Accept": "text/event-stream", **headers})
-        answer = line.getresponse()
-        return _read(answer, began)
+        connection.request("GET", path, headers={"Accept": "text/event-stream", **headers})
+        response = connection.getresponse()
+        return _read(response, started)
     finally:
-        line.close()
+        connection.close()
 
 
-def _read(answer: http.client.HTTPResponse, began: float) -> Opening:
-    headed_at = time.monotonic() - began
-    headers = {name.lower(): value for name, value in answer.getheaders()}
+def _read(response: http.client.HTTPResponse, started: float) -> Opening:
+    headers_at = time.monotonic() - started
+    headers = {name.lower(): value for name, value in response.getheaders()}
     text, opened_at = b"", None
     try:
-        while len(text) < MOST and time.monotonic() < began + 2 * PATIENCE:
-            piece = answer.read1(4096)
-            text += piece
+        while len(text) < MAX_BYTES and time.monotonic() < started + 2 * EVENT_TIMEOUT:
+            part = response.read1(4096)
+            text += part
             if b"event: sse.open" in text and b"\n\n" in text.partition(b"event: sse.open")[2]:
-                opened_at = time.monotonic() - began
+                opened_at = time.monotonic() - started
                 break
-            if not piece or answer.status != 200:
+            if not part or response.status != 200:
                 break
     except TimeoutError:
         pass
     fields = _fields(text.decode("utf-8", "replace"))
     data = json.loads(fields["data"]) if opened_at is not None else {}
     return Opening(
-        answer.status,
+        response.status,
         headers,
-        headed_at,
+        headers_at,
         opened_at,
         fields.get("id", ""),
         data,
@@ -101,7 +101,7 @@ def _read(answer: http.client.HTTPResponse, began: float) -> Opening:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """The fields of the block that has `sse.open`."""
+    """Returns the fields of the event `sse.open`; none if it is not in the text."""
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
         if fields.get("event") == "sse.open":
@@ -109,29 +109,29 @@ def _fields(text: str) -> dict[str, str]:
     return {}
 
 
-def judge(url: str, opening: Opening) -> Iterator[Finding]:
-    """Findings on one opening. Pure."""
+def check_opening(url: str, opening: Opening) -> Iterator[Finding]:
+    """Yields findings about one opening. Pure."""
     kind = opening.headers.get("content-type", "")
     if opening.status in (401, 403):
         yield warning(
             "stream",
             f"{url} answers {opening.status}: {_message(opening.body)}",
-            "the way to the app could not be tried out",
-            "name a channel that you may listen to (?channels=…), or send who you are by --header",
+            "the doctor could not test a stream",
+            "name a channel that you may listen to (?channels=…), or sign in with --header 'Cookie: …'",
         )
     elif opening.status != 200:
         yield broken(
             "stream",
             f"{url} answers {opening.status}: {_message(opening.body)}",
             "browsers get no stream, and EventSource gives up for good",
-            "404: look at url_prefix; 502, 504: the proxy does not reach gunicorn; else see docs/errors.md",
+            "404: check url_prefix; 502, 504: the proxy does not reach gunicorn; else see docs/errors.md",
         )
     elif not kind.startswith("text/event-stream"):
         yield broken(
             "stream",
             f"{url} answers with {kind or 'no Content-Type'}, not text/event-stream",
-            "browsers refuse it",
-            "look at the URL: another view, or a page of the proxy, answers there",
+            "browsers refuse such a response",
+            "check the URL: another view, or a page of the proxy, answers there",
         )
     else:
         yield _encoding(opening)
@@ -141,41 +141,41 @@ def judge(url: str, opening: Opening) -> Iterator[Finding]:
 def _encoding(opening: Opening) -> Finding:
     encoding = opening.headers.get("content-encoding", "identity")
     if encoding == "identity":
-        return ok("compression", "nobody on the way compresses the stream")
+        return ok("compression", "no proxy compresses the stream")
     return broken(
         "compression",
-        f"the stream comes compressed ({encoding}), which was not asked for",
-        "who compresses holds events back until there are enough of them",
-        "let the proxy or the WSGI middleware pass text/event-stream as it is",
+        f"the stream arrives compressed ({encoding}), although the request did not accept that",
+        "a proxy or middleware that compresses holds events back until it has enough of them",
+        "exclude text/event-stream from the compression of the proxy or the WSGI middleware",
     )
 
 
 def _buffering(opening: Opening) -> Finding:
     name = "buffering"
     advice = (
-        "nginx: do not ignore X-Accel-Buffering, or set proxy_buffering off; other proxies have their own"
+        "nginx: do not ignore X-Accel-Buffering, or set proxy_buffering off; other proxies: see the manual"
     )
     if opening.opened_at is None:
         return broken(
             name,
-            f"the answer began, but its first event did not arrive within {PATIENCE:g} seconds",
-            "a proxy or a middleware collects the stream in a buffer, or the broker does not answer",
+            f"the response began, but its first event did not arrive within {EVENT_TIMEOUT:g} seconds",
+            "a proxy or a middleware buffers the stream, or the broker does not answer",
             advice,
         )
-    text = f"the first event was here after {opening.opened_at:.2f} seconds"
+    text = f"the first event arrived after {opening.opened_at:.2f} seconds"
     if opening.opened_at < SLOW:
         return ok(name, text)
-    return warning(name, text, "browsers wait as long with every reconnect", advice)
+    return warning(name, text, "browsers wait as long at every reconnect", advice)
 
 
 def _resumed(opening: Opening) -> Finding:
     if opening.data.get("resumed"):
-        return ok("resuming", "a second stream took up where the first one ended")
+        return ok("resuming", "a second stream continued where the first one ended")
     return broken(
         "resuming",
-        "a stream that came back with Last-Event-ID was not resumed",
-        "browsers get no event that they missed, on every reconnect",
-        "let the proxy pass the header Last-Event-ID on, and look whether all workers have the same "
+        "a second stream, opened with Last-Event-ID, was not resumed",
+        "at every reconnect, browsers lose the events that they missed",
+        "let the proxy pass on the header Last-Event-ID, and check that all workers have the same "
         "SSE_PUSH_BROKER_URL and SSE_PUSH_PREFIX",
     )
 

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing."""
+"""What the doctor found out about one thing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ OK, WARNING, BROKEN = "ok", "warning", "broken"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
-    `level` is ok, warning or broken; `name` says shortly what was looked at, `what` what was found. `why` it
-    matters and `advice` are empty when all is well.
+    `level` is ok, warning or broken. `name` is a short name of the checked thing, `what` the fact that was
+    found. `why` (it matters) and `advice` (what to do) are empty when the level is ok.
     """
 
     level: str
@@ -22,22 +22,22 @@ class Finding(NamedTuple):
 
 
 def ok(name: str, what: str) -> Finding:
-    """All is well."""
+    """Returns a finding about something that needs no change."""
     return Finding(OK, name, what)
 
 
 def warning(name: str, what: str, why: str, advice: str) -> Finding:
-    """It works, but not as well as it could, or not always."""
+    """Returns a finding about something that works, but slowly or not always."""
     return Finding(WARNING, name, what, why, advice)
 
 
 def graded(name: str, what: str, why: str, advice: str, *, is_broken: bool, is_poor: bool) -> Finding:
-    """One thing that is broken, poor, or all right."""
+    """Returns a finding that is broken, a warning, or ok."""
     if is_broken:
         return broken(name, what, why, advice)
     return warning(name, what, why, advice) if is_poor else ok(name, what)
 
 
 def broken(name: str, what: str, why: str, advice: str) -> Finding:
-    """Events are late, lost or refused by this."""
+    """Returns a finding about something that delays, loses or refuses events."""
     return Finding(BROKEN, name, what, why, advice)

@@ -1,4 +1,4 @@
-"""gunicorn as it is set up: asked by loading its configuration in a process of its own, as gunicorn does."""
+"""Checks gunicorn's configuration, which a process of its own loads as gunicorn does."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ...config import Settings
 from .finding import Finding, broken, graded, ok, warning
 
 #: Seconds that the configuration may take to load.
-PATIENCE = 30
-#: Seconds that a worker needs to stop beside the time over which its streams are sent away.
-REST = 2.0
-#: Open files below which a worker has no room for streams worth the name, and what 1,000 streams need.
+LOAD_TIMEOUT = 30
+#: Seconds that a worker needs to stop, besides the drain of its streams.
+STOP_TIME = 2.0
+#: With fewer open files than the first number a worker has room for hardly any stream; 1,000 streams need the
+#: second.
 TOO_FEW_FILES, FEW_FILES = 300, 1_100
 
-# Run apart, so that patching meets what it meets under gunicorn, and nothing of ours was imported before.
+# A process of its own: there monkey patching finds the same modules imported as under gunicorn.
 _PROBE = """
 import json, resource, sys
 late = []
@@ -53,7 +54,7 @@ print(json.dumps({
 
 
 class Setup(NamedTuple):
-    """What gunicorn would run with."""
+    """The configuration that gunicorn would use."""
 
     worker_class: str
     workers: int
@@ -63,8 +64,8 @@ class Setup(NamedTuple):
     preload: bool
     tls: bool
     hooked: bool  # whether the configuration has a post_worker_init
-    patched: bool  # whether the configuration itself patches
-    late: Sequence[str]  # what it had imported before
+    patched: bool  # whether the configuration itself calls monkey.patch_all()
+    late: Sequence[str]  # modules it imports before that call
     files: int  # the limit of open files
 
     @property
@@ -72,18 +73,18 @@ class Setup(NamedTuple):
         return self.worker_class == "gevent" or self.worker_class.endswith("GeventWorker")
 
 
-def load(options: str) -> Setup | str:
-    """The set-up by gunicorn's command line options, its configuration file and its environment.
+def load_gunicorn(options: str) -> Setup | str:
+    """Loads the configuration from gunicorn's command line options, its file and its environment variables.
 
-    Blocks until they are loaded. Returns why, when they cannot be.
+    Returns the configuration, or a text that says why it cannot be loaded. Blocks, at most LOAD_TIMEOUT.
     """
     arguments = [*shlex.split(options), "doctor:app"]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, timeout=PATIENCE
+            [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, timeout=LOAD_TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return f"it did not load within {PATIENCE} seconds"
+        return f"it did not load within {LOAD_TIMEOUT} seconds"
     try:
         return Setup(**json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):
@@ -91,13 +92,16 @@ def load(options: str) -> Setup | str:
 
 
 def examine_server(found: Setup | str, settings: Settings) -> Iterator[Finding]:
-    """Findings on gunicorn. Pure."""
+    """Yields findings about gunicorn's configuration. Pure.
+
+    :param found: the result of `load_gunicorn`.
+    """
     if isinstance(found, str):
         yield broken(
             "gunicorn",
             f"its configuration cannot be loaded: {found}",
             "gunicorn would not start",
-            "mend gunicorn.conf.py, or give the options you start gunicorn with by --gunicorn",
+            "correct gunicorn.conf.py, or pass the options you start gunicorn with as --gunicorn",
         )
         return
     yield _workers(found)
@@ -123,15 +127,15 @@ def _worker_class(found: Setup) -> Finding:
         return warning(
             name,
             f"gunicorn's worker class is {found.worker_class}",
-            f"each stream keeps one of {found.threads} threads, so no page is served once all have one"
+            f"each stream occupies one of {found.threads} threads: once all are occupied, no page is served"
             if found.worker_class == "gthread"
-            else "sockets cannot be taken over there: each stream keeps a greenlet",
+            else "this class does not let sockets be taken over: each stream occupies a greenlet",
             "run gunicorn with -k gevent",
         )
     return broken(
         name,
         f"gunicorn's worker class is {found.worker_class}",
-        "a worker of this class is busy with its first stream for ever, or does not stream at all",
+        "a worker of this class serves only its first stream and nothing else, or cannot stream at all",
         "run gunicorn with -k gevent",
     )
 
@@ -142,14 +146,14 @@ def _patching(found: Setup) -> Finding:
         return broken(
             name,
             f"gunicorn's configuration imports {', '.join(found.late)} before it calls monkey.patch_all()",
-            "what was imported before keeps blocking sockets and locks: one of them holds up all streams",
+            "modules imported before it keep blocking sockets and locks: one blocking call stops all streams",
             "put `from gevent import monkey; monkey.patch_all()` into the first lines of gunicorn.conf.py",
         )
     if found.preload and found.is_gevent and not found.patched:
         return broken(
             name,
-            "gunicorn preloads the app (preload_app), and nothing has patched before",
-            "what the app imports keeps blocking sockets and locks: one of them holds up all streams",
+            "gunicorn preloads the app (preload_app), and nothing has patched before that",
+            "modules of the app keep blocking sockets and locks: one blocking call stops all streams",
             "put `from gevent import monkey; monkey.patch_all()` into the first lines of gunicorn.conf.py",
         )
     return ok(name, "by the configuration, first" if found.patched else "by the worker, before the app")
@@ -160,7 +164,7 @@ def _memory(found: Setup, settings: Settings) -> Iterator[Finding]:
         yield broken(
             "broker",
             f"SSE_PUSH_BROKER_URL is memory://, and gunicorn runs {found.workers} workers",
-            "each worker knows its own events only: streams miss what another worker publishes",
+            "each worker has only its own events: streams miss what another worker publishes",
             "set SSE_PUSH_BROKER_URL to a Redis URL, or run one worker",
         )
 
@@ -170,25 +174,25 @@ def _transport(found: Setup, settings: Settings) -> Finding:
     if not found.is_gevent:
         why_not = f"gunicorn's worker class is {found.worker_class}, not gevent"
     elif found.tls:
-        why_not = "gunicorn ends TLS itself; a proxy could do that"
+        why_not = "gunicorn ends TLS itself; let a proxy do that"
     elif settings.transport == "generator":
         why_not = "SSE_PUSH_TRANSPORT is generator"
     elif not _can_hijack():
-        why_not = "this version of gevent has other sockets than expected"
+        why_not = "the sockets of this version of gevent are not as expected"
     if not why_not:
-        return ok(name, "works: a stream costs its connection, no greenlet and no place for a request")
+        return ok(name, "works: a stream occupies its connection, but no greenlet and no place for a request")
     if settings.transport == "hijack":
         return broken(
             name,
             f"SSE_PUSH_TRANSPORT is hijack, but: {why_not}",
             "every stream is answered with an error",
-            "set SSE_PUSH_TRANSPORT to auto, or remove the obstacle",
+            "set SSE_PUSH_TRANSPORT to auto, or remove the cause",
         )
     return warning(
         name,
         f"does not work here: {why_not}",
-        "each stream keeps a greenlet or thread, about 20 kB, and costs about five times as much CPU",
-        "remove the obstacle if you have thousands of streams",
+        "each stream occupies a greenlet or thread, about 20 kB, and costs about five times as much CPU",
+        "remove the cause if you have thousands of streams",
     )
 
 
@@ -207,7 +211,7 @@ def _places(found: Setup, settings: Settings) -> Finding:
     if by_request and places * 0.9 < min(settings.max_streams, 500):
         return warning(
             name,
-            f"a worker has {places} places for requests, and here each stream takes one",
+            f"a worker has {places} places for requests, and here each stream occupies one",
             f"a worker holds {int(places * 0.9)} streams; more are refused with 503",
             "raise worker_connections (gthread: threads), or let sockets be taken over",
         )
@@ -215,30 +219,30 @@ def _places(found: Setup, settings: Settings) -> Finding:
         return warning(
             name,
             f"a worker has {places} places for requests",
-            "pages, and streams that are about to begin, wait for a place when many come at once",
+            "when many requests come at once, pages and new streams wait for a place",
             "leave worker_connections at gunicorn's 1,000 or raise it",
         )
-    return ok(name, f"{places} a worker")
+    return ok(name, f"{places} per worker")
 
 
 def _files(found: Setup, settings: Settings) -> Finding:
     name = "open files"
     advice = "raise it for gunicorn: LimitNOFILE=65536 (systemd), `ulimit -n 65536`, --ulimit (Docker)"
     room = max(0, found.files - 100)
-    why = f"a stream is an open file: a worker has room for {room}, and refuses the rest with 503"
+    why = f"each stream is an open file: a worker has room for {room} streams, and refuses more with 503"
     few = found.files < FEW_FILES and room < settings.max_streams
-    what = f"a worker may open {found.files}"
+    what = f"a worker may open {found.files} files"
     return graded(name, what, why, advice, is_broken=found.files < TOO_FEW_FILES, is_poor=few)
 
 
 def _graceful(found: Setup, settings: Settings) -> Finding:
-    name, needed = "graceful timeout", settings.drain + REST
+    name, needed = "graceful timeout", settings.drain + STOP_TIME
     if found.graceful_timeout >= needed:
         return ok(name, f"{found.graceful_timeout:g} seconds, of which streams need {settings.drain:g}")
     return broken(
         name,
         f"graceful_timeout is {found.graceful_timeout:g} seconds, SSE_PUSH_DRAIN {settings.drain:g}",
-        "gunicorn kills the worker while its streams are still being sent away: they are cut in the middle",
+        "gunicorn kills the worker before all its streams are closed: the rest is cut off without a word",
         f"set graceful_timeout to {needed:g} or more, or SSE_PUSH_DRAIN to less",
     )
 
@@ -248,7 +252,7 @@ def _hook(found: Setup) -> Iterator[Finding]:
         yield warning(
             "drain hook",
             "gunicorn's configuration has no post_worker_init",
-            "a gthread worker ends at Ctrl-C without a word to its streams",
+            "on Ctrl-C a gthread worker stops without telling its clients",
             "put `from flask_sse_push.transports.server import watch as post_worker_init` into "
             "gunicorn.conf.py",
         )

@@ -1,4 +1,4 @@
-"""The app's settings: what does not fit together. Pure."""
+"""Checks the app's settings and configuration. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from ...config import Settings
 from .finding import Finding, broken, ok, warning
 
-#: Seconds after which common proxies close a quiet connection.
-PROXY_PATIENCE = 60.0
+#: Seconds without data after which common proxies close a connection.
+PROXY_TIMEOUT = 60.0
 
 
 def examine_settings(settings: Settings, config: Mapping[str, Any]) -> Iterator[Finding]:
-    """Findings on the settings and on the app's own configuration."""
+    """Yields findings about the settings, and about the configuration of the app."""
     yield _heartbeat(settings)
     yield _public(settings)
     yield _secret(config)
@@ -22,14 +22,14 @@ def examine_settings(settings: Settings, config: Mapping[str, Any]) -> Iterator[
 
 
 def _heartbeat(settings: Settings) -> Finding:
-    if settings.heartbeat < PROXY_PATIENCE:
+    if settings.heartbeat < PROXY_TIMEOUT:
         return ok("heartbeat", f"every {settings.heartbeat:g} seconds")
     return warning(
         "heartbeat",
         f"SSE_PUSH_HEARTBEAT is {settings.heartbeat:g} seconds",
-        f"proxies close connections that were quiet for {PROXY_PATIENCE:g} seconds, and clients that left "
-        "stay unnoticed as long",
-        "set SSE_PUSH_HEARTBEAT to 15, below the read timeout of every proxy on the way",
+        f"many proxies close a connection after {PROXY_TIMEOUT:g} seconds without data, and workers notice "
+        "just as late that a client has left",
+        "set SSE_PUSH_HEARTBEAT to 15, below the read timeout of every proxy between browsers and the app",
     )
 
 
@@ -39,8 +39,8 @@ def _public(settings: Settings) -> Finding:
     return warning(
         "public channels",
         "SSE_PUSH_PUBLIC_CHANNELS has *",
-        "anybody may listen to every channel, to those of single users (user:7) too",
-        "name the public ones only, and decide about the others by @sse.authorize",
+        "anybody may listen to every channel, also to those of single users (user:7)",
+        "list only the public channels, and decide about the others in @sse.authorize",
     )
 
 
@@ -50,7 +50,7 @@ def _secret(config: Mapping[str, Any]) -> Finding:
     return warning(
         "secret key",
         "the app has no SECRET_KEY",
-        "there are no sessions, no tickets, and open streams cannot change their channels",
+        "without it there are no sessions and no tickets, and open streams cannot change their channels",
         "set SECRET_KEY to the same secret for all workers",
     )
 
@@ -64,13 +64,13 @@ def _cookies(settings: Settings, config: Mapping[str, Any]) -> Finding:
         return broken(
             "cookies of foreign pages",
             "SESSION_COOKIE_SAMESITE is None, and SESSION_COOKIE_SECURE is not set",
-            "browsers throw such a cookie away, so that nobody stays signed in",
-            "set SESSION_COOKIE_SECURE to True and serve the app by HTTPS",
+            "browsers discard such a cookie, so nobody stays signed in",
+            "set SESSION_COOKIE_SECURE to True and serve the app over HTTPS",
         )
     return warning(
         "cookies of foreign pages",
         f"SSE_PUSH_CORS_ORIGINS lists {origins}, and SESSION_COOKIE_SAMESITE is {same_site!r}",
-        "a page of another site sends no session cookie then, and its user is nobody",
-        "for pages of the same site (another subdomain) all is well; for others set SESSION_COOKIE_SAMESITE "
+        "a page of another site then sends no session cookie, so the app does not know its user",
+        "pages of the same site (another subdomain) need no change; for others set SESSION_COOKIE_SAMESITE "
         "to 'None' and SESSION_COOKIE_SECURE to True, or use tickets or bearer tokens",
     )

@@ -19,7 +19,7 @@ import click
 from ...brokers.base import NO_INBOX
 from ...history.link import LinkReader
 from ...protocol.channel import checked_channel, shard_of
-from ..common import Push, one_line, plainly, reachable, read_headers
+from ..common import Push, errors_without_traceback, one_line, read_headers, shared_broker
 from .channel import ChannelSource
 from .news import Came, Ended, News
 from .summary import Summary
@@ -104,7 +104,7 @@ def register(group: click.Group, push: Push) -> None:
             raise click.UsageError("give either a URL or --channel NAME")
         account = Summary(time.monotonic())
         news: queue.Queue[News] = queue.Queue(WAITING)
-        with plainly():
+        with errors_without_traceback():
             if url is not None:
                 source = _of_url(url, read_headers(headers), token, since, last, news)
             else:
@@ -197,7 +197,7 @@ def _of_url(
 def _of_channels(
     push: Push, channels: tuple[str, ...], since: str, last: int, news: queue.Queue[News]
 ) -> Source:
-    broker = reachable(push)
+    broker = shared_broker(push)
     names = [checked_channel(name) for name in channels]
     numbers = {shard_of(name, len(broker.shards)) for name in names}
     if len(numbers) > 1:

@@ -34,7 +34,7 @@ def levels(findings: Any) -> dict[str, str]:
 
 def test_good_facts_have_no_findings() -> None:
     assert levels(server.examine_server(SETUP, Settings(broker_url="redis://x"))) == {}
-    assert levels(broker.judge(REDIS, 1000.5)) == {}
+    assert levels(broker.check_facts(REDIS, 1000.5)) == {}
     assert levels(settings.examine_settings(Settings(), {"SECRET_KEY": "x"})) == {}
 
 
@@ -80,11 +80,11 @@ def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[st
     ],
 )
 def test_redis(change: dict[str, Any], found: dict[str, str]) -> None:
-    assert levels(broker.judge({**REDIS, **change}, 1000.0)) == found
+    assert levels(broker.check_facts({**REDIS, **change}, 1000.0)) == found
 
 
 def test_what_redis_does_not_tell_is_passed_over() -> None:
-    assert levels(broker.judge({"redis_version": "7.0.0"}, 1000.0)) == {}
+    assert levels(broker.check_facts({"redis_version": "7.0.0"}, 1000.0)) == {}
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_settings(wanted: dict[str, Any], config: dict[str, Any], found: dict[st
 
 def test_a_slow_first_event_is_worth_a_look() -> None:
     opening = connection.Opening(200, {"content-type": "text/event-stream"}, 0.1, 2.0, "e-1", {}, "")
-    assert levels(connection.judge("http://x", opening)) == {"buffering": WARNING}
+    assert levels(connection.check_opening("http://x", opening)) == {"buffering": WARNING}
     refused = opening._replace(status=403, body='{"message": "not yours"}')
-    [finding] = connection.judge("http://x", refused)
+    [finding] = connection.check_opening("http://x", refused)
     assert finding.level == WARNING
     assert "not yours" in finding.what
 
@@ -122,7 +122,7 @@ def test_a_slow_first_event_is_worth_a_look() -> None:
 def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
-    found = server.load("-w 3")
+    found = server.load_gunicorn("-w 3")
     assert isinstance(found, server.Setup), found
     assert (found.worker_class, found.workers, found.patched) == ("sync", 3, False)
-    assert isinstance(server.load("--no-such-option"), str)
+    assert isinstance(server.load_gunicorn("--no-such-option"), str)

@@ -31,12 +31,12 @@ STOPS: dict[str, Stop] = {
 }
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     return not os.path.exists(f"/proc/{pid}")
 
 
-def listen_to_the_end(streams: list[Stream]) -> list[str]:
-    """The reasons of the `sse.close` events; fails when a body was cut."""
+def read_to_the_end(streams: list[Stream]) -> list[str]:
+    """Reads all streams to their end; returns the reasons of their `sse.close` events."""
     reasons: list[str] = []
 
     def listen(stream: Stream) -> None:
@@ -65,8 +65,8 @@ def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
     assert [stream.next().type for stream in streams] == ["sse.open"] * 200
     began = time.monotonic()
     STOPS[how](server)
-    reasons = listen_to_the_end(streams)
-    eventually(lambda: gone(worker), 10)
+    reasons = read_to_the_end(streams)
+    eventually(lambda: has_ended(worker), 10)
     took = time.monotonic() - began
     print(f"{how}: the worker was gone after {took:.2f} s")
     assert reasons == ["drain"] * 200
@@ -79,15 +79,15 @@ def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
     assert "graceful timeout" not in text
 
 
-def test_a_stream_that_reaches_a_stopping_worker_is_sent_on_to_the_next(
+def test_a_stream_that_a_stopping_worker_accepts_gets_sse_close_with_reconnect(
     serve: Serve, empty_valkey: str
 ) -> None:
     """Not refused: a browser's EventSource gives up for good on any status but 200."""
     server = serve()
     cursor = MessageAnnouncer.from_url(empty_valkey).publish("seen", channel="a")
 
-    def met_it() -> bool:
-        """Whether the stream came to the worker before this stopped to accept, not to its successor."""
+    def reached_the_stopping_worker() -> bool:
+        """Opens a stream; returns whether the stopping worker got it, not the worker that replaces it."""
         (worker,) = eventually(server.worker_pids)
         with Stream(f"{server.url}/stream?channels=a") as first:
             first.next_of("sse.open")
@@ -103,10 +103,10 @@ def test_a_stream_that_reaches_a_stopping_worker_is_sent_on_to_the_next(
                 assert late.cursor >= cursor
                 return True
 
-    eventually(met_it)
+    eventually(reached_the_stopping_worker)
 
 
-def test_streams_leave_spread_over_the_window(serve: Serve) -> None:
+def test_streams_end_spread_over_the_drain_window(serve: Serve) -> None:
     server = serve(drain=2.0)
     streams = [Stream(f"{server.url}/stream") for _ in range(40)]
     for stream in streams:

@@ -1,4 +1,4 @@
-"""What taking the socket over changes, and what it must not change."""
+"""The hijack transport in a real gunicorn: what it changes for streams, and what it must not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .conftest import Serve
 
 @pytest.fixture(autouse=True)
 def hijack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forced, so that a silent fallback would be an error."""
+    """Demands the hijack transport, so that a silent fallback to the generator would be an error."""
     monkeypatch.setenv("SSE_PUSH_TRANSPORT", "hijack")
 
 
@@ -27,8 +27,8 @@ def raw_socket(stream: Stream) -> socket.socket:
     return stream._socket
 
 
-def chatter(stream: Stream, size: int) -> None:
-    """Sends far too much, then listens."""
+def send_too_much(stream: Stream, size: int) -> None:
+    """Sends bytes after the request, then waits for an event."""
     raw_socket(stream).sendall(b"x" * size)
     stream.next()
 
@@ -50,7 +50,7 @@ def test_streams_take_no_place_of_worker_connections(
     assert "Traceback" not in text
 
 
-def test_from_the_first_stream_on_the_apps_modules_are_spared_from_garbage_collection(
+def test_the_first_stream_exempts_the_apps_modules_from_garbage_collection(
     serve: Serve, http: httpx.Client
 ) -> None:
     server = serve()
@@ -62,10 +62,10 @@ def test_from_the_first_stream_on_the_apps_modules_are_spared_from_garbage_colle
     assert frozen() == 0
     for _ in range(2):
         Stream(f"{server.url}/stream").next_of("sse.open")
-    spared = frozen()
-    assert spared > 10_000
+    exempt = frozen()
+    assert exempt > 10_000
     Stream(f"{server.url}/stream").next_of("sse.open")
-    assert frozen() <= spared  # once: what belongs to streams is looked at
+    assert frozen() <= exempt  # only once: objects of later streams are collected
 
 
 def test_the_first_streams_of_a_worker_may_come_all_at_once(serve: Serve) -> None:
@@ -78,7 +78,7 @@ def test_the_first_streams_of_a_worker_may_come_all_at_once(serve: Serve) -> Non
         client.close()
 
 
-def test_status_line_headers_and_cookies_are_the_apps(serve: Serve) -> None:
+def test_the_app_sets_status_line_headers_and_cookies(serve: Serve) -> None:
     server = serve("tests.apps.decorated:app")
     with Stream(f"{server.url}/stream") as stream:
         assert stream.status == 200
@@ -89,7 +89,7 @@ def test_status_line_headers_and_cookies_are_the_apps(serve: Serve) -> None:
         stream.next_of("sse.open")
 
 
-def test_a_departed_client_is_seen_at_once(serve: Serve, http: httpx.Client) -> None:
+def test_a_stream_ends_as_soon_as_its_client_has_left(serve: Serve, http: httpx.Client) -> None:
     server = serve(heartbeat=30)
     streams = [Stream(f"{server.url}/stream") for _ in range(50)]
     for stream in streams:
@@ -103,7 +103,7 @@ def test_a_departed_client_is_seen_at_once(serve: Serve, http: httpx.Client) -> 
     assert time.monotonic() - began < stretched(1.0)
 
 
-def test_what_a_client_sends_is_ignored_within_a_bound(
+def test_bytes_that_a_client_sends_are_ignored_up_to_a_limit(
     serve: Serve, http: httpx.Client, empty_valkey: str
 ) -> None:
     server = serve()
@@ -114,11 +114,11 @@ def test_what_a_client_sends_is_ignored_within_a_bound(
         announcer.publish("still here", channel="a")
         assert stream.next().data == "still here"
         with pytest.raises((EOFError, OSError)):
-            chatter(stream, 1_000_000)
+            send_too_much(stream, 1_000_000)
     eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 5)
 
 
-def test_missed_events_come_before_the_socket_is_taken_and_live_ones_after(
+def test_missed_events_come_before_the_socket_is_hijacked_and_live_events_after(
     serve: Serve, empty_valkey: str
 ) -> None:
     server = serve()
@@ -132,7 +132,7 @@ def test_missed_events_come_before_the_socket_is_taken_and_live_ones_after(
         assert [event.json()["n"] for event in stream.take(520)] == list(range(520))
 
 
-def test_another_server_says_why_it_cannot(empty_valkey: str, log: Path) -> None:
+def test_a_server_without_hijacking_says_so_in_its_log(empty_valkey: str, log: Path) -> None:
     from .test_servers import flask_run
 
     with flask_run(empty_valkey, log) as url:

@@ -1,4 +1,4 @@
-"""Runs under gunicorn: read and stopped from any worker, told of when their worker is killed or goes."""
+"""Runs under gunicorn: any worker reads and stops them, and readers learn when their worker has ended."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def read(server: Gunicorn, key: str, cursor: str) -> Stream:
 
 
 def rest(stream: Stream) -> tuple[str, Received]:
-    """The text until the run ends, and its end."""
+    """Returns the text up to the end of the run, and its `run.end`."""
     text = ""
     while (event := stream.next_of("run.text", "run.end")).type == "run.text":
         text += event.json()["text"]
     return text, event
 
 
-def test_readers_on_all_workers_resume_where_they_were_and_any_worker_stops(serve: Serve) -> None:
+def test_readers_on_any_worker_resume_and_any_worker_can_stop_a_run(serve: Serve) -> None:
     server = serve(APP, workers=2)
     run = start(server, "a", 100, 0.02)
     assert start(server, "a", 1, 0)["started"] is False
@@ -57,13 +57,13 @@ def test_readers_on_all_workers_resume_where_they_were_and_any_worker_stops(serv
     seen = read(server, "b", endless["cursor"])
     seen.next_of("run.text")
     pids: set[int] = set()
-    while len(pids) < 2:  # the first of them has stopped it; the other learns that there is nothing to stop
+    while len(pids) < 2:  # the first one stops the run, the other one has nothing left to stop
         pids.add(httpx.post(f"{server.url}/stop/b", trust_env=False, timeout=60).json()["pid"])
     assert rest(seen)[1].json()["status"] == "stopped"
 
 
 def follow(server: Gunicorn, cursor: str, seconds: float) -> tuple[str, Received]:
-    """Reads the run "a" to its end as a browser does: it comes back whenever the stream ends."""
+    """Reads the run "a" to its end as a browser does: connects again whenever the stream ends."""
     text = ""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -104,7 +104,7 @@ def test_a_run_goes_on_while_its_worker_is_replaced(serve: Serve) -> None:
     eventually(lambda: run["pid"] not in server.worker_pids(), 20)
 
 
-def test_ctrl_c_does_not_wait_for_runs_and_says_that_they_ended(serve: Serve) -> None:
+def test_ctrl_c_ends_runs_at_once_and_tells_their_readers(serve: Serve) -> None:
     server = serve(APP, workers=1)
     run = start(server, "a", 100_000, 0.02)
     with read(server, "a", run["cursor"]) as stream:

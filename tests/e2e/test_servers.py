@@ -1,4 +1,4 @@
-"""The same code on other servers: Flask's own, gthread, gevent with --preload; and beside a database."""
+"""Streams on other servers: flask run, gthread, gevent with --preload; and beside a database pool."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import Serve
 
 
 def check_live_and_resume(url: str, broker: str) -> None:
-    """An event arrives live; a client that comes back gets what it missed."""
+    """Checks that a client gets a live event, and after reconnecting the event it missed."""
     announcer = MessageAnnouncer.from_url(broker)
     with Stream(f"{url}/stream?channels=a,b") as stream:
         stream.next_of("sse.open")
@@ -40,7 +40,7 @@ def check_live_and_resume(url: str, broker: str) -> None:
 
 @contextlib.contextmanager
 def flask_run(broker: str, log: Path) -> Iterator[str]:
-    """`flask run`, the development server, with threads."""
+    """Runs `flask run`, the development server, with threads; gives its address."""
     port = free_port()
     env = {**os.environ, "SSE_PUSH_BROKER_URL": broker}
     command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain:app", "run", "--port", str(port)]
@@ -55,13 +55,13 @@ def flask_run(broker: str, log: Path) -> Iterator[str]:
 
 
 def listeners(broker: str) -> list[str]:
-    """Addresses of the connections that are subscribed to something."""
+    """Returns the addresses of the Redis connections that are subscribed to a channel."""
     with redis.Redis.from_url(broker) as client:
-        return [each["addr"] for each in client.client_list() if int(each["sub"])]
+        return [one["addr"] for one in client.client_list() if int(one["sub"])]
 
 
 def streams_on_two_workers(server: Gunicorn, broker: str) -> list[Stream]:
-    """Open streams, many at once, until both workers have some: the kernel chooses who gets which."""
+    """Opens streams until both workers have some: the kernel chooses which worker gets a connection."""
     streams: list[Stream] = []
 
     def open_more() -> bool:
@@ -100,12 +100,12 @@ def test_gevent_with_preload(serve: Serve, empty_valkey: str) -> None:
     assert {stream.next_of("message").data for stream in streams} == {"to both workers"}
 
 
-def test_the_redis_of_debian_serves_as_well(redis7_url: str, log: Path) -> None:
+def test_debians_redis_works_too(redis7_url: str, log: Path) -> None:
     with gunicorn("tests.apps.plain:app", env={"SSE_PUSH_BROKER_URL": redis7_url}, log=log) as server:
         check_live_and_resume(server.url, redis7_url)
 
 
-def test_a_pool_of_two_serves_pages_beside_fifty_streams(
+def test_fifty_streams_leave_a_database_pool_of_two_to_the_pages(
     serve: Serve, http: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE", str(tmp_path / "app.db"))

@@ -1,4 +1,4 @@
-"""Metrics, health and clients' reports over HTTP: who may, what they say, what they bear."""
+"""Metrics, health and clients' reports over HTTP: access, content, limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_to_all(made: tuple[Flask, SSEBlueprint]) -> tuple[Flask, SSEBlueprint]:
 
 
 @pytest.mark.parametrize("path", ["metrics", "health"])
-def test_operators_only(make_app: MakeApp, path: str) -> None:
+def test_only_operators_see_metrics_and_health(make_app: MakeApp, path: str) -> None:
     app, sse = make_app()
     client = app.test_client()
     assert client.get(f"/stream/{path}").status_code == 404
@@ -41,7 +41,7 @@ def test_operators_only(make_app: MakeApp, path: str) -> None:
     assert client.get(f"/stream/{path}", headers={"X-User": "root"}).status_code == 200
 
 
-def test_a_process_alone_needs_no_folder(make_app: MakeApp) -> None:
+def test_a_single_process_needs_no_metrics_folder(make_app: MakeApp) -> None:
     app, sse = open_to_all(make_app())
     client = app.test_client()
     before = parsed(client.get("/stream/metrics").text)
@@ -57,14 +57,14 @@ def test_a_process_alone_needs_no_folder(make_app: MakeApp) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_commands_are_no_events(make_app: MakeApp) -> None:
+def test_commands_do_not_count_as_published_events(make_app: MakeApp) -> None:
     app, sse = make_app()
     with app.app_context():
         sse.disconnect(user_id=1)
         assert sse.services.publishing.counters.totals() == {}
 
 
-def test_openmetrics_for_who_asks(make_app: MakeApp) -> None:
+def test_a_scraper_that_accepts_openmetrics_gets_it(make_app: MakeApp) -> None:
     app, _ = open_to_all(make_app())
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     answer = app.test_client().get("/stream/metrics", headers=accept)
@@ -72,7 +72,7 @@ def test_openmetrics_for_who_asks(make_app: MakeApp) -> None:
     assert answer.text.endswith("# EOF\n")
 
 
-def test_without_the_library_it_says_what_to_install(
+def test_without_prometheus_client_metrics_say_what_to_install(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admin, "has_prometheus", lambda: False)
@@ -82,7 +82,7 @@ def test_without_the_library_it_says_what_to_install(
     assert "flask-sse-push[metrics]" in answer.get_json()["message"]
 
 
-def test_a_healthy_worker(make_app: MakeApp) -> None:
+def test_a_healthy_worker_answers_200(make_app: MakeApp) -> None:
     app, _ = open_to_all(make_app())
     answer = app.test_client().get("/stream/health")
     assert answer.status_code == 200
@@ -142,14 +142,14 @@ def test_a_report_is_counted(make_app: MakeApp) -> None:
         ({"opened": 1, "x": "y" * 2000}, 413),
     ],
 )
-def test_a_wrong_report_counts_nothing(make_app: MakeApp, body: Any, status: int) -> None:
+def test_an_invalid_report_counts_nothing(make_app: MakeApp, body: Any, status: int) -> None:
     app, sse = make_app()
     assert app.test_client().post("/stream/report", json=body).status_code == status
     with app.app_context():
         assert not [count for count in sse.services.publishing.counters.totals() if count.name == "client"]
 
 
-def test_a_form_of_another_page_is_no_report(make_app: MakeApp) -> None:
+def test_reports_of_other_origins_and_forms_are_refused(make_app: MakeApp) -> None:
     app, _ = make_app()
     client = app.test_client()
     assert client.post("/stream/report", data='{"opened": 1}', content_type="text/plain").status_code == 415
@@ -157,7 +157,7 @@ def test_a_form_of_another_page_is_no_report(make_app: MakeApp) -> None:
     assert client.post("/stream/report", json={"opened": 1}, headers=foreign).status_code == 403
 
 
-def test_reports_are_bounded_in_number(make_app: MakeApp) -> None:
+def test_reports_are_limited_in_number(make_app: MakeApp) -> None:
     app, sse = make_app()
     client = app.test_client()
     codes = [client.post("/stream/report", json={"lost": 1}).status_code for _ in range(200)]

@@ -1,4 +1,4 @@
-"""What the log holds: facts as attributes, and nothing that must not be there."""
+"""The log: each record has its facts as attributes, and no record holds a secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .conftest import MakeApp
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The package's logger, put back as it was."""
+    """Gives the package's logger; restores its handlers and level afterwards."""
     logger = logging.getLogger("flask_sse_push")
     before = logger.handlers[:], logger.propagate, logger.level
     yield logger
@@ -39,7 +39,7 @@ def facts(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
     return [record.__dict__ for record in caplog.records if getattr(record, "event", "") == event]
 
 
-def test_a_stream_is_logged_when_it_comes_and_goes(
+def test_a_stream_is_logged_when_it_opens_and_closes(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")
@@ -100,7 +100,7 @@ def test_totals_are_not_logged_before_their_time(caplog: pytest.LogCaptureFixtur
     assert not facts(caplog, "totals")
 
 
-def test_json_has_the_facts_on_one_line(root: logging.Logger) -> None:
+def test_a_json_record_has_its_facts_on_one_line(root: logging.Logger) -> None:
     settings = Settings.load({"SSE_PUSH_LOG_JSON": "1"}, {})
     log.set_up(settings)
     log.set_up(settings)
@@ -127,7 +127,7 @@ def test_without_the_library_the_setting_is_refused(
         log.set_up(Settings(log_json=True))
 
 
-def test_the_brokers_absence_is_logged_with_its_length(
+def test_a_broker_that_was_away_is_logged_with_the_seconds(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "flask_sse_push")

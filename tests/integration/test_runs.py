@@ -1,4 +1,4 @@
-"""Runs in one process: what readers get, when they come, and how a run ends."""
+"""Runs in one process: the events that readers get, whenever they begin, and how a run ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .conftest import MakeApp
 
 
 class Site:
-    """An app whose run channels are open, and gates that hold producers."""
+    """An app whose run channels are public, and a gate that holds producers."""
 
     def __init__(self, app: Flask, sse: SSEBlueprint) -> None:
         self.app, self.sse = app, sse
@@ -41,7 +41,7 @@ class Site:
             self.sse.stop(key)
 
     def read(self, run: Run, cursor: str | None = None) -> list[Event]:
-        """All events of a run to its end."""
+        """Returns all events of a run up to its end."""
         with self.client.open(run.channel, cursor=cursor or run.cursor) as stream:
             events = [stream.next()]
             while events[-1].type != "run.end":
@@ -49,7 +49,7 @@ class Site:
         return events
 
     def words(self, *words: str) -> Iterator[str]:
-        """Yields words; waits at the gate before each but the first."""
+        """Yields words; waits for the gate before each word after the first."""
         for at, word in enumerate(words):
             if at:
                 assert self.gate.wait(10)
@@ -86,7 +86,7 @@ def test_everybody_reads_the_whole_run_during_it_and_after(site: Site) -> None:
     assert text(site.read(run, "earliest")) == "Hello world"
 
 
-def test_text_that_comes_fast_goes_out_together_and_the_first_at_once(site: Site) -> None:
+def test_text_that_comes_fast_is_joined_into_few_events(site: Site) -> None:
     run = site.start((f"{n} " for n in range(5000)), "fast")
     events = site.read(run)
     assert text(events) == "".join(f"{n} " for n in range(5000))
@@ -100,7 +100,7 @@ def test_other_items_are_events_of_their_own(site: Site) -> None:
     assert events[1] == ("step", "two")
 
 
-def test_a_producer_that_raises_ends_as_failed_after_what_it_yielded(
+def test_a_producer_that_raises_ends_as_failed_after_the_items_it_yielded(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> Iterator[str]:
@@ -142,7 +142,7 @@ def test_stop_ends_a_run_and_closes_its_generator(site: Site) -> None:
     assert text(site.read(run)).startswith("more more")
 
 
-def test_a_stop_right_after_the_start_is_heard(site: Site) -> None:
+def test_a_stop_right_after_the_start_stops_the_run(site: Site) -> None:
     for number in range(5):
         run = site.start(site.words("first", "second"), f"k{number}")
         site.stop(run.key)
@@ -166,7 +166,7 @@ def test_a_key_has_one_run_at_a_time_and_may_be_used_again(site: Site) -> None:
     assert text(site.read(again)) == "three"
 
 
-def test_a_key_of_its_own_cannot_be_guessed(site: Site) -> None:
+def test_a_generated_key_cannot_be_guessed(site: Site) -> None:
     keys = {site.start(iter(()), None).key for _ in range(3)}
     assert len(keys) == 3
     assert all(len(key) >= 20 for key in keys)
@@ -207,9 +207,7 @@ def test_a_finished_run_leaves_nothing_behind(site: Site) -> None:
     assert streaming.runs._places_taken == 0
 
 
-def test_more_producers_than_a_worker_may_run_are_refused(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_refuses_more_runs_than_it_may_have(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "MAX_RUNS", 1)
     run = site.start(site.words("a", "b"), "first")
     with pytest.raises(Refused, match="1 producers already") as refused:
@@ -233,7 +231,7 @@ def test_a_key_must_fit_into_a_channels_name(site: Site, key: str) -> None:
         site.stop(key)
 
 
-def test_a_run_asks_authorize_as_any_channel(make_app: MakeApp) -> None:
+def test_authorize_decides_who_may_read_a_run(make_app: MakeApp) -> None:
     app, sse = make_app()
     with app.app_context():
         run = sse.start(iter(["secret"]), "ada:1")
@@ -248,7 +246,7 @@ def test_a_run_asks_authorize_as_any_channel(make_app: MakeApp) -> None:
         assert client.open(run.channel, cursor=run.cursor).next("run.end").json()["status"] == "done"
 
 
-def test_a_worker_that_stops_gives_its_runs_a_while_and_says_so(
+def test_a_stopping_worker_fails_its_runs_after_a_grace_period(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, sse = make_app(public_channels=["run:*"])
@@ -269,7 +267,7 @@ def test_a_worker_that_stops_gives_its_runs_a_while_and_says_so(
         gate.set()
 
 
-def test_without_a_broker_nothing_begins(make_app: MakeApp) -> None:
+def test_without_a_broker_no_run_starts(make_app: MakeApp) -> None:
     app, sse = make_app(broker_url="redis://127.0.0.1:1/0", publish_timeout=0.2)
     items = (word for word in ["unused"])
     with app.app_context(), pytest.raises(BrokerUnavailable):
@@ -277,7 +275,7 @@ def test_without_a_broker_nothing_begins(make_app: MakeApp) -> None:
     assert list(items) == ["unused"]
 
 
-def test_a_broker_that_stands_still_neither_loses_nor_doubles_text(
+def test_a_broker_that_hangs_neither_loses_nor_doubles_text(
     make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Server(tmp_path / "broker").start()
@@ -334,7 +332,7 @@ def answer(make_app: MakeApp) -> Callable[[Any], list[Event]]:
     return read
 
 
-def test_a_response_streams_a_generator_and_tells_the_client_to_stay_away(
+def test_a_response_streams_a_generator_and_keeps_the_client_from_reconnecting(
     answer: Callable[[Any], list[Event]],
 ) -> None:
     events = answer(word for word in ("a", "b", {"n": 1}))
@@ -344,7 +342,7 @@ def test_a_response_streams_a_generator_and_tells_the_client_to_stay_away(
     assert {event.id for event in events} == {""}
 
 
-def test_a_response_whose_generator_raises_ends_in_order(answer: Callable[[Any], list[Event]]) -> None:
+def test_a_response_whose_generator_raises_ends_with_run_end(answer: Callable[[Any], list[Event]]) -> None:
     def broken() -> Iterator[str]:
         yield "a"
         raise ValueError("a secret")

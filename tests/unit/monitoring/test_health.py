@@ -1,4 +1,4 @@
-"""From what is known of a worker to its status."""
+"""The health of a worker, from its vitals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WELL = Vitals(
 )
 
 
-def test_a_worker_that_is_well_has_no_reasons() -> None:
+def test_a_healthy_worker_has_no_reasons() -> None:
     assert assess(WELL).as_json() == {"status": HEALTHY, "reasons": []}
 
 
@@ -41,7 +41,7 @@ def test_a_worker_that_is_well_has_no_reasons() -> None:
         ({"streams": 100}, CRITICAL, "100 of 100 places"),
     ],
 )
-def test_each_trouble_has_its_reason(change: dict[str, Any], status: str, says: str) -> None:
+def test_each_problem_has_a_reason(change: dict[str, Any], status: str, says: str) -> None:
     health = assess(WELL._replace(**change))
     assert health.status == status
     assert [says in reason.what and bool(reason.why and reason.advice) for reason in health.reasons] == (
@@ -49,7 +49,7 @@ def test_each_trouble_has_its_reason(change: dict[str, Any], status: str, says: 
     )
 
 
-def test_the_worst_reason_counts_and_all_are_told() -> None:
+def test_the_status_is_the_worst_reasons_and_all_reasons_are_listed() -> None:
     health = assess(WELL._replace(probe=1.0, broker_not_shared=True))
     assert health.status == CRITICAL
     assert [reason.status for reason in health.reasons] == [WARNING, CRITICAL]
@@ -60,7 +60,7 @@ def test_the_worst_reason_counts_and_all_are_told() -> None:
     [(0.0, 0.0, False), (FIRST_LINK, 0.0, True), (0.0, 1.0, True)],
     ids=["just begun", "never made", "lost"],
 )
-def test_a_link_that_is_being_made_for_the_first_time_is_not_missed(
+def test_a_first_link_that_is_still_being_made_does_not_count_as_down(
     age: float, heard_at: float, wanted: bool
 ) -> None:
     streams: Any = [SimpleNamespace(opened_at=time.time() - age)]

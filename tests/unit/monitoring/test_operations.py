@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and the documentation name metrics that exist, and all of them."""
+"""The dashboard, the alerts and the documentation name existing metrics; the first and the last name all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_documentation_names_all_metrics() -> None:
 
 
 @pytest.mark.parametrize("name", ["alerts.yml", "grafana.json"])
-def test_queries_are_of_metrics_that_exist(name: str) -> None:
+def test_queries_name_existing_metrics(name: str) -> None:
     named = named_in((ROOT / "docs" / name).read_text())
     assert named
     assert named <= EXPOSED
@@ -36,7 +36,7 @@ def test_the_dashboard_shows_all_metrics() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-def test_each_alert_has_its_advice() -> None:
+def test_each_alert_has_a_row_in_the_table_of_advice() -> None:
     alerts = set(re.findall(r"alert: (\w+)", (ROOT / "docs/alerts.yml").read_text()))
     table = (ROOT / "docs/operations.md").read_text().partition("## What to do when")[2]
     assert alerts == set(re.findall(r"`(SsePush\w+)`", table))

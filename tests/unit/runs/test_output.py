@@ -1,4 +1,4 @@
-"""What producers yield becomes events: text in bigger pieces, within bounds, in order."""
+"""Items of producers become events: text is joined, sizes are limited, the order stays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_item_has_its_event(item: object, expected: tuple[str, object]) -> No
     assert event_of(item) == expected
 
 
-def test_text_between_other_items_goes_together_and_keeps_its_place() -> None:
+def test_neighbouring_strings_are_joined_and_keep_their_place() -> None:
     output = make()
     for item in ("a", "b\n", "", "1", {"n": 1}, "c", ("step", {"x": 1}), ("step", 2)):
         assert output.put(item)
@@ -71,7 +71,7 @@ def test_long_text_is_cut_into_events_that_fit(text: str) -> None:
     assert all(len(json.dumps(data)) <= 600 for _, data in events)
 
 
-def test_what_cannot_go_on_the_wire_is_the_producers_fault() -> None:
+def test_an_item_that_cannot_be_sent_raises_in_the_producer() -> None:
     output = make(max_message=100)
     with pytest.raises(MessageTooLarge):
         output.put({"text": "x" * 200})
@@ -85,7 +85,7 @@ def test_what_cannot_go_on_the_wire_is_the_producers_fault() -> None:
 
 
 @pytest.mark.parametrize("item", ["x" * 1000, {"x": "x" * 1000}])
-def test_a_producer_waits_when_nobody_takes(item: object) -> None:
+def test_a_producer_waits_while_the_output_is_full(item: object) -> None:
     output = make()
     put = 0
 
@@ -109,12 +109,12 @@ def test_a_producer_waits_when_nobody_takes(item: object) -> None:
     assert output.take(1)
 
 
-def test_the_end_tells_no_secrets() -> None:
+def test_the_end_names_only_the_class_of_the_error() -> None:
     assert end_data("r", "failed", "ValueError") == {"run": "r", "status": "failed", "error": "ValueError"}
 
 
-def test_what_comes_while_it_is_taken_waits_for_the_next_time() -> None:
-    """A producer as fast as its taker would otherwise have each of its strings sent alone."""
+def test_items_put_during_take_wait_for_the_next_take() -> None:
+    """Otherwise each string of a producer that is as fast as the sending thread would be sent alone."""
 
     class Busy(Output):
         def _publication(self, type: str, data: Any) -> Publication:

@@ -17,7 +17,7 @@ from .config import Settings
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
-from .runs import STOP, Items, Run, checked_key, run_body
+from .runs import STOP, Items, Run, run_body, run_channel
 from .web import page
 from .web.response import HEADERS, StreamResponse
 from .web.routes import EXTENSION, Routes
@@ -228,7 +228,7 @@ class SSEBlueprint(Routes):
         :raises InvalidEvent: for a key that no run can have.
         :raises BrokerUnavailable: the run is stopped or goes on.
         """
-        checked_key(key)
+        run_channel(key)  # refuses a key that no run can have
         self.announcer.command(STOP, key=key)
 
     # -- open streams ------------------------------------------------------------------------------------

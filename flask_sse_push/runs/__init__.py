@@ -8,8 +8,8 @@ are served.
 
 from __future__ import annotations
 
-from .manager import STOP, Run, Runs, checked_key
+from .manager import STOP, Run, Runs, run_channel
 from .output import Items
 from .response import run_body
 
-__all__ = ["STOP", "Items", "Run", "Runs", "checked_key", "run_body"]
+__all__ = ["STOP", "Items", "Run", "Runs", "run_body", "run_channel"]

@@ -66,7 +66,7 @@ class Run(NamedTuple):
     started: bool  #: False: a run with this key was already going on, and the producer was not used
 
 
-def checked_key(key: str) -> str:
+def run_channel(key: str) -> str:
     """Returns the channel of the run `key`.
 
     :raises InvalidEvent: when the key does not fit into a channel's name.
@@ -114,7 +114,7 @@ class Runs:
         :raises Refused: 503, when this worker has as many runs as it may have.
         :raises BrokerUnavailable: when the broker does not answer in time; `items` is not used.
         """
-        channel = checked_key(key)
+        channel = run_channel(key)
         self._take_place()
         try:
             producer = self._lease_key(key, channel)
@@ -270,9 +270,8 @@ class Runs:
             once = f"run:{secrets.token_urlsafe(12)}"
             self._retry(lambda: self._publish(publications, once))
         for producer in due:
-            end = producer.end
-            if end is not None and not len(producer.output):
-                self._publish_end(producer.channel, producer.id, *end)
+            if producer.end is not None and not len(producer.output):
+                self._publish_end(producer.channel, producer.id, *producer.end)
                 self._producers.pop(producer.id, None)
                 self._release(producer)
             elif len(producer.output):

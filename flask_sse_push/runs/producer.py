@@ -46,12 +46,7 @@ class Producer:
         self.next_send = 0.0  # monotonic time before which nothing more is published
         self._wake = wake
         self._lock = threading.Lock()
-        self._end: tuple[str, str | None] | None = None
-
-    @property
-    def end(self) -> tuple[str, str | None] | None:
-        """Status and error with which the run ended; None while it runs."""
-        return self._end
+        self.end: tuple[str, str | None] | None = None  # status and error; None while it runs
 
     def finish(self, status: str, error: str | None = None) -> None:
         """Ends the run with a status; only the first call has an effect. Does not block.
@@ -59,8 +54,8 @@ class Producer:
         A generator that still runs is closed when it yields its next item.
         """
         with self._lock:
-            if self._end is None:
-                self._end = status, error
+            if self.end is None:
+                self.end = status, error
         self._wake()
 
     def run(self, items: Items, context: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -68,7 +63,7 @@ class Producer:
         try:
             with context(), iterating(items) as iterable:
                 for item in iterable:
-                    if self._end is not None or not self.output.put(item):
+                    if self.end is not None or not self.output.put(item):
                         break
                     if len(self.output) == 1:  # the sending thread knows of earlier items
                         self._wake()
@@ -82,7 +77,7 @@ class Producer:
 
     def is_due(self, now: float) -> bool:
         """Returns whether events of the run, or its end, should be published now."""
-        return self._end is not None or (len(self.output) > 0 and self.next_send <= now)
+        return self.end is not None or (len(self.output) > 0 and self.next_send <= now)
 
     def note_sent(self, count: int, interval: float) -> None:
         """Counts published events; the next ones go out after `interval` seconds."""

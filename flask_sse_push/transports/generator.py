@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..config import Settings
 from ..hub.stream import Stream
 from .base import StreamFactory, TransportStream
 
@@ -29,15 +28,8 @@ class GeneratorStream(TransportStream):
 
     __slots__ = ("_chunks", "_size", "_wake")
 
-    def __init__(
-        self,
-        connection: str,
-        user_id: str | None,
-        channels: tuple[str, ...],
-        settings: Settings,
-        client: Any = None,
-    ) -> None:
-        super().__init__(connection, user_id, channels, settings, client)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._chunks: list[bytes] = []
         self._size = 0  # bytes in `_chunks`
         self._wake = threading.Event()

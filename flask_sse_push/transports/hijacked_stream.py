@@ -11,7 +11,6 @@ import os
 import time
 from typing import Any, cast
 
-from ..config import Settings
 from .base import TransportStream
 from .connections import ConnectionTable
 from .descriptors import Descriptors
@@ -44,16 +43,8 @@ class HijackedStream(TransportStream):
     #: The bytes that end the body.
     terminator = b""
 
-    def __init__(
-        self,
-        connection: str,
-        user_id: str | None,
-        channels: tuple[str, ...],
-        settings: Settings,
-        client: Any,
-        connections: ConnectionTable,
-    ) -> None:
-        super().__init__(connection, user_id, channels, settings, client)
+    def __init__(self, *args: Any, connections: ConnectionTable) -> None:
+        super().__init__(*args)
         self._connections = connections
         self._socket_fd = NO_DESCRIPTOR  # the connection; none before it is hijacked and after it is closed
         self.write_fd = NO_DESCRIPTOR  # the same, but none also while chunks must wait in the backlog

@@ -64,22 +64,18 @@ def find_worker() -> Any:
 
 
 def prepare() -> None:
-    """Watches gunicorn's worker if there is one. Called when a process gets its first stream."""
+    """Watches gunicorn's worker if there is one. Called when a process gets its first stream.
+
+    It also exempts all objects that exist by now from garbage collection, once. Streams make the collector
+    run again and again. With the modules of an app among its objects a run takes 50 ms, in which no stream
+    is served. Objects without references are still freed.
+    """
     worker = find_worker()
     if worker is not None:
         watch(worker)
-        _freeze()
-
-
-def _freeze() -> None:
-    """Exempts all objects that exist by now from garbage collection, once.
-
-    Streams make the collector run again and again. With the modules of an app among its objects a run takes
-    50 ms, in which no stream is served. Objects without references are still freed.
-    """
-    if not _State.frozen:
-        _State.frozen = True
-        gc.freeze()
+        if not _State.frozen:
+            _State.frozen = True
+            gc.freeze()
 
 
 # -- whether the process stops -------------------------------------------------------------------------------

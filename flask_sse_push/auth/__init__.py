@@ -1,6 +1,6 @@
 """Who may listen, how much, and for how long.
 
 Offers: `identity` (who sends a request), `bearer` (JSON Web Tokens), `flask_login`, `tickets`, `policy`
-(may this user listen to this channel), `limits` (streams and attempts per user and address), `recheck`
-(asks again while a stream is open). Must not know: routes, headers of responses, how a stream is written.
+(may this user listen to this channel?), `limits` (streams and attempts of a user and of an address) and
+`recheck` (checks open streams again). Must not know: routes, response headers, how a stream is written.
 """

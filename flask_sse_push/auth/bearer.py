@@ -1,4 +1,4 @@
-"""Finds users by a JSON Web Token in the `Authorization` header."""
+"""Finds the user of a request by the JSON Web Token in its `Authorization` header."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from ..errors import ConfigError
 from .identity import Identity, expired_token, invalid_token
 
-#: Characters of a token; one is checked at the cost of its length.
+#: Characters of a token at most: the longer the text, the longer it takes to check.
 MAX_TOKEN = 8192
 
 
-#: Bytes of a key that signs with HMAC (RFC 7518, 3.2: at least those of the hash).
+#: Bytes of an HMAC key at least: as many as the hash has (RFC 7518, 3.2).
 _HMAC_KEYS = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 @dataclass(frozen=True)
 class TokenUser:
-    """The user of a token: `id` is its `sub`, `claims` all it says."""
+    """The user of a token: `id` is the claim `sub`, `claims` are all claims."""
 
     id: str
     claims: Mapping[str, Any]
@@ -30,15 +30,17 @@ class BearerJWT:
 
         sse.identify(BearerJWT(key, algorithms=["RS256"], audience="push"))
 
-    The stream is closed when the token expires. A request without the header is nobody's.
+    The stream ends when the token expires. A request without the header has no user.
 
-    :param key: the secret for HMAC, else the public key as PEM text or an object of `cryptography`.
-    :param algorithms: what tokens may be signed with; what a token says of itself counts for nothing else.
-    :param audience: what `aud` must name; without one, tokens made for a particular audience are refused.
+    :param key: the secret for HMAC, else the public key as PEM text or as an object of `cryptography`.
+    :param algorithms: the algorithms that are accepted. The header of a token cannot add another one.
+    :param audience: what `aud` must name. Without it, a token that names any audience is refused.
     :param issuer: what `iss` must be.
     :param leeway: seconds by which clocks may differ.
-    :param user: makes the user of the claims; None refuses. Without it, it is a TokenUser.
-    :raises ConfigError: for an algorithm that is unknown or proves nothing, and for a weak key.
+    :param user: returns the user for the claims, or None to refuse the token. Without it, the user is a
+        TokenUser.
+    :raises ConfigError: for an unknown algorithm, for `none`, for a mix of secret and public keys, and for a
+        short secret.
     """
 
     def __init__(
@@ -64,18 +66,18 @@ class BearerJWT:
         self._user = user or _token_user
 
     def __call__(self, request: Any) -> Identity | None:
-        """Who the request's token names; None when it has none.
+        """Returns the identity in the request's token; None when the request has no token.
 
-        :raises Refused: 401, with 1103 for a token that has expired, 1102 for any other fault.
+        :raises Refused: 401, with 1103 for an expired token, with 1102 for any other invalid one.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
         claims = self._claims(token.strip())
-        found = Identity(self._user(claims), expires=float(claims["exp"]) + self._leeway)
-        if found.user_id is None:
+        identity = Identity(self._user(claims), expires=float(claims["exp"]) + self._leeway)
+        if identity.user_id is None:
             raise invalid_token()
-        return found
+        return identity
 
     def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_TOKEN:
@@ -104,17 +106,14 @@ def _checked_algorithms(algorithms: list[str], key: Any) -> list[str]:
     known = jwt.algorithms.get_default_algorithms()
     for name in algorithms or [""]:
         if name == "none" or name not in known:
-            raise ConfigError(
-                "algorithms",
-                algorithms,
-                "names such as HS256 or RS256 (all but HS… need the package cryptography)",
-            )
+            expected = "names such as HS256 or RS256 (all but HS… need the package cryptography)"
+            raise ConfigError("algorithms", algorithms, expected)
     shared = [name for name in algorithms if name in _HMAC_KEYS]
     if shared and len(shared) < len(algorithms):
         raise ConfigError("algorithms", algorithms, "all with a shared secret (HS…), or none of them")
-    wanted = max((_HMAC_KEYS[name] for name in shared), default=0)
-    if wanted and len(key.encode() if isinstance(key, str) else bytes(key)) < wanted:
-        raise ConfigError("key", "***", f"a secret of at least {wanted} bytes (RFC 7518, 3.2)")
+    needed = max((_HMAC_KEYS[name] for name in shared), default=0)
+    if needed and len(key.encode() if isinstance(key, str) else bytes(key)) < needed:
+        raise ConfigError("key", "***", f"a secret of at least {needed} bytes (RFC 7518, 3.2)")
     return algorithms
 
 

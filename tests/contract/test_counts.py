@@ -1,4 +1,4 @@
-"""The ledger of every broker: counts that die with the worker that stated them."""
+"""The counts of every broker, which expire with the worker that reported them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def totals(counts: Counts, *keys: CountKey) -> list[int]:
     return counts.totals(keys or (ANN, BOB, HERE))
 
 
-# -- statements ----------------------------------------------------------------------------------------------
+# -- reports -------------------------------------------------------------------------------------------------
 
 
 def test_totals_are_sums_over_the_workers(counts: Counts) -> None:
@@ -57,7 +57,7 @@ def test_totals_are_sums_over_the_workers(counts: Counts) -> None:
     assert sorted(counts.workers()) == ["w1", "w2"]
 
 
-def test_a_statement_made_twice_counts_once_and_gets_the_same_answer(counts: Counts) -> None:
+def test_a_report_sent_twice_counts_once_and_gets_the_same_reply(counts: Counts) -> None:
     counts.report("w2", 1, {ANN: 5}, 10)
     first = counts.report("w1", 1, {ANN: 1, BOB: 1}, 10)
     counts.report("w2", 2, {ANN: 6}, 10)
@@ -65,13 +65,13 @@ def test_a_statement_made_twice_counts_once_and_gets_the_same_answer(counts: Cou
     assert totals(counts) == [7, 1, 0]
 
 
-def test_a_worker_the_ledger_knows_nothing_of_is_told_so_and_nothing_is_written(counts: Counts) -> None:
+def test_a_report_that_continues_an_unknown_one_changes_nothing(counts: Counts) -> None:
     assert counts.report("w1", 7, {ANN: 1}, 10).known is False
     assert totals(counts) == [0, 0, 0]
     assert counts.workers() == []
 
 
-def test_names_with_a_count_are_listed_and_numbered(counts: Counts) -> None:
+def test_names_with_a_count_are_listed_and_counted(counts: Counts) -> None:
     counts.report("w1", 1, {CountKey("t", str(n)): 1 for n in range(300)}, 10)
     assert counts.size("t") == 300
     assert len(set(counts.names("t", 1000))) == 300
@@ -83,10 +83,10 @@ def test_names_with_a_count_are_listed_and_numbered(counts: Counts) -> None:
     assert counts.size("nothing") == 0
 
 
-# -- the dead ------------------------------------------------------------------------------------------------
+# -- killed workers ------------------------------------------------------------------------------------------
 
 
-def test_a_worker_whose_lease_has_ended_is_buried_by_another(counts: Counts) -> None:
+def test_a_worker_whose_lease_expired_is_reaped_by_another(counts: Counts) -> None:
     counts.report("dead", 1, {ANN: 2, BOB: 1}, 1.0)
     counts.report("w1", 1, {ANN: 1}, 10)
     eventually(lambda: counts.workers() == ["w1"], 2)
@@ -99,7 +99,7 @@ def test_a_worker_whose_lease_has_ended_is_buried_by_another(counts: Counts) -> 
     assert counts.reap("dead") == ([], False)
 
 
-def test_a_big_worker_is_buried_in_pieces(counts: Counts) -> None:
+def test_a_worker_with_many_counts_is_reaped_in_parts(counts: Counts) -> None:
     many = {CountKey("t", str(n)): 1 for n in range(2 * MAX_AT_ONCE)}
     keys = list(many)
     counts.report("dead", 1, dict.fromkeys(keys[:MAX_AT_ONCE], 1), 10)
@@ -116,13 +116,13 @@ def test_a_big_worker_is_buried_in_pieces(counts: Counts) -> None:
     assert counts.size("t") == 0
 
 
-def test_a_living_worker_cannot_be_buried(counts: Counts) -> None:
+def test_a_living_worker_cannot_be_reaped(counts: Counts) -> None:
     counts.report("w1", 1, {ANN: 1}, 10)
     assert counts.reap("w1") == ([], False)
     assert totals(counts, ANN) == [1]
 
 
-def test_a_worker_that_was_buried_begins_anew(counts: Counts) -> None:
+def test_a_worker_that_was_reaped_must_start_over(counts: Counts) -> None:
     counts.report("w1", 1, {ANN: 1}, 0.01)
     eventually(lambda: counts.workers() == [], 2)
     counts.reap("w1")
@@ -153,7 +153,7 @@ def test_nothing_is_left_when_all_have_gone(redis_url: str) -> None:
 # -- answers -------------------------------------------------------------------------------------------------
 
 
-def test_answers_are_gathered_under_a_ticket(counts: Counts) -> None:
+def test_answers_are_collected_under_a_ticket(counts: Counts) -> None:
     assert counts.answers("t", 0) == []
     counts.answer("t", [b"a", b"\xff\n"])
     counts.answer("other", [b"x"])
@@ -162,35 +162,35 @@ def test_answers_are_gathered_under_a_ticket(counts: Counts) -> None:
     assert counts.answers("t", 2) == [b"c"]
 
 
-# -- a worker's registry -------------------------------------------------------------------------------------
+# -- a worker's counts ---------------------------------------------------------------------------------------
 
 
-MakeRegistry = Callable[..., WorkerCounts]
+MakeWorkerCounts = Callable[..., WorkerCounts]
 
 
 @pytest.fixture
-def make_registry(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRegistry]:
+def make_worker_counts(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorkerCounts]:
     monkeypatch.setattr(worker_counts, "LEASE", 1.5)
     monkeypatch.setattr(worker_counts, "RENEW", 0.2)
     monkeypatch.setattr(worker_counts, "GATHER", 0.02)
-    with ExitStack() as made:
+    with ExitStack() as stack:
 
         def make(streams: int = 0) -> WorkerCounts:
             one = WorkerCounts(broker.counts, lambda: streams)
-            made.callback(one.close)
+            stack.callback(one.close)
             return one
 
         yield make
 
 
-def test_of_many_that_take_the_last_places_exactly_those_get_them(make_registry: MakeRegistry) -> None:
-    registries = [make_registry() for _ in range(3)]
+def test_leases_taken_at_the_same_time_get_different_totals(make_worker_counts: MakeWorkerCounts) -> None:
+    workers_counts = [make_worker_counts() for _ in range(3)]
     got: list[int] = []
 
     def take(one: WorkerCounts) -> None:
         got.append(one.lease([ANN, HERE]).totals(5)[ANN])
 
-    threads = [threading.Thread(target=take, args=(registries[n % 3],)) for n in range(30)]
+    threads = [threading.Thread(target=take, args=(workers_counts[n % 3],)) for n in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -198,8 +198,10 @@ def test_of_many_that_take_the_last_places_exactly_those_get_them(make_registry:
     assert sorted(got) == list(range(1, 31))
 
 
-def test_a_hold_is_answered_at_once_and_given_back_once(make_registry: MakeRegistry, counts: Counts) -> None:
-    one = make_registry()
+def test_a_lease_gets_its_totals_at_once_and_is_released_once(
+    make_worker_counts: MakeWorkerCounts, counts: Counts
+) -> None:
+    one = make_worker_counts()
     first = one.lease([ANN])
     assert first.totals(5) == {ANN: 1}
     began = time.monotonic()
@@ -214,11 +216,11 @@ def test_a_hold_is_answered_at_once_and_given_back_once(make_registry: MakeRegis
     eventually(lambda: counts.workers() == [])
 
 
-def test_a_process_that_stops_waits_until_its_counts_are_told(
-    make_registry: MakeRegistry, counts: Counts, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_stops_waits_until_its_counts_are_reported(
+    make_worker_counts: MakeWorkerCounts, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_counts, "GATHER", 1.0)
-    one = make_registry()
+    one = make_worker_counts()
     lease = one.lease([ANN])
     lease.totals(5)
     lease.release()
@@ -230,20 +232,20 @@ def test_a_process_that_stops_waits_until_its_counts_are_told(
 
 
 def test_a_thousand_changes_go_in_a_few_calls(
-    make_registry: MakeRegistry, counts: Counts, monkeypatch: pytest.MonkeyPatch
+    make_worker_counts: MakeWorkerCounts, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_counts, "GATHER", 60)  # until somebody asks
-    one = make_registry()
+    one = make_worker_counts()
     leases = [one.lease([CountKey("user", str(n)), HERE]) for n in range(1000)]
     assert leases[-1].totals(5) == {CountKey("user", "999"): 1, HERE: 1000}
     assert totals(counts, HERE) == [1000]
     assert one._serial == 6  # 1001 keys, 200 in each
 
 
-def test_a_worker_with_streams_is_listed_and_ghosts_of_a_killed_one_go(
-    make_registry: MakeRegistry, counts: Counts
+def test_a_worker_with_streams_is_listed_and_the_counts_of_a_killed_one_go(
+    make_worker_counts: MakeWorkerCounts, counts: Counts
 ) -> None:
-    alive = make_registry(1)
+    alive = make_worker_counts(1)
     alive.wake()
     counts.report("killed", 1, {ANN: 3}, 2.0)
     changes: list[CountChange] = []
@@ -255,9 +257,9 @@ def test_a_worker_with_streams_is_listed_and_ghosts_of_a_killed_one_go(
 
 
 def test_a_worker_stays_listed_while_it_holds_something_and_nothing_changes(
-    make_registry: MakeRegistry, counts: Counts
+    make_worker_counts: MakeWorkerCounts, counts: Counts
 ) -> None:
-    one = make_registry()
+    one = make_worker_counts()
     one.add({ANN: 1})
     eventually(lambda: totals(counts, ANN) == [1])
     until = time.monotonic() + 2.0
@@ -266,8 +268,10 @@ def test_a_worker_stays_listed_while_it_holds_something_and_nothing_changes(
         time.sleep(0.05)
 
 
-def test_what_is_dropped_later_is_held_until_then(make_registry: MakeRegistry, counts: Counts) -> None:
-    one = make_registry()
+def test_what_is_dropped_later_is_held_until_then(
+    make_worker_counts: MakeWorkerCounts, counts: Counts
+) -> None:
+    one = make_worker_counts()
     changes: list[CountChange] = []
     one.listen(changes.extend)
     one.add({ANN: 1})
@@ -279,7 +283,9 @@ def test_what_is_dropped_later_is_held_until_then(make_registry: MakeRegistry, c
     eventually(lambda: changes[3:] == [CountChange(ANN, 1, 0)])
 
 
-def test_everything_is_told_again_when_redis_lost_it(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_counts_are_reported_again_when_redis_lost_them(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker_counts, "RENEW", 0.2)
     prefix = f"test-{uuid.uuid4().hex}"
     broker = connect_broker(Settings(broker_url=redis_url, prefix=prefix))
@@ -293,7 +299,7 @@ def test_everything_is_told_again_when_redis_lost_it(redis_url: str, monkeypatch
     broker.close()
 
 
-def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
+def test_without_a_broker_the_totals_of_a_lease_fail_in_time() -> None:
     broker = connect_broker(Settings(broker_url="redis://127.0.0.1:1", publish_timeout=0.2))
     one = WorkerCounts(broker.counts)
     lease = one.lease([ANN])
@@ -306,20 +312,20 @@ def test_without_a_broker_a_hold_says_so_in_time_and_is_told_later() -> None:
     broker.close()
 
 
-# -- quotas --------------------------------------------------------------------------------------------------
+# -- limits --------------------------------------------------------------------------------------------------
 
 
 def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a refused attempt held for a moment must not keep the next one out, nor that one the one after."""
-    monkeypatch.setattr(worker_counts, "GATHER", 60.0)  # nothing is told but in a hurry
+    """A refused attempt counts until its worker has released it. That must not refuse the next one, too."""
+    monkeypatch.setattr(worker_counts, "GATHER", 60.0)  # reports only after `hurry`
     monkeypatch.setattr(limits, "COUNTS_TIMEOUT", 10.0)
-    registries = [WorkerCounts(broker.counts) for _ in range(2)]
+    workers_counts = [WorkerCounts(broker.counts) for _ in range(2)]
     with ExitStack() as stack:
-        for each in registries:
+        for each in workers_counts:
             stack.callback(each.close)
-        workers = [Limits(Settings(max_streams_per_user=2), each, broker) for each in registries]
+        workers = [Limits(Settings(max_streams_per_user=2), each, broker) for each in workers_counts]
         stream: Any = SimpleNamespace(user_id="ann", address=None)
         held = [workers[0].reserve(stream) for _ in range(2)]
         turns = itertools.cycle(workers)
@@ -334,5 +340,5 @@ def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
         last = held.pop()
         assert last is not None
         last.release()
-        registries[0].hurry()
+        workers_counts[0].hurry()
         assert eventually(reserve) is not None

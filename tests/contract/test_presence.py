@@ -26,8 +26,8 @@ from tests.support.deadline import eventually
 from .test_commands import Record, hears_commands
 
 
-class Newcomer(Record):
-    """A stream that is open and has not begun."""
+class OpenStream(Record):
+    """A stream that is open and does not get events yet."""
 
     def follow(self) -> None:
         pass
@@ -40,22 +40,22 @@ MakeWorker = Callable[..., Hub]
 def make_worker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorker]:
     """Makes hubs that count the channels `room:*`."""
     monkeypatch.setattr(worker_counts, "GATHER", 0.02)
-    with ExitStack() as made:
+    with ExitStack() as stack:
 
         def make(grace: float = 0.3) -> Hub:
             hub: Hub
             one = WorkerCounts(broker.counts, lambda: len(hub))
             presence = Presence(one, broker, ["room:*"], grace)
             hub = Hub(broker, Settings(), listeners=[one, presence])
-            made.callback(one.close)
-            made.callback(hub.close)
+            stack.callback(one.close)
+            stack.callback(hub.close)
             return hub
 
         yield make
 
 
-def told(stream: Record) -> list[dict[str, Any]]:
-    """The `sse.presence` events that came."""
+def presence_events(stream: Record) -> list[dict[str, Any]]:
+    """Returns the `sse.presence` events that the stream got."""
     frames = [frame for frame in stream.got.decode().split("\n\n") if "event: sse.presence" in frame]
     return [json.loads(frame.split("data: ", 1)[1]) for frame in frames]
 
@@ -79,31 +79,31 @@ def test_tabs_of_one_user_on_two_workers_count_once(make_worker: MakeWorker, bro
     eventually(lambda: who(broker) == ["ann", "bob", "watcher"])
     tabs[2].hub.leave(tabs[2])
     eventually(lambda: who(broker) == ["bob", "watcher"])
-    eventually(lambda: len(told(watcher)) >= 3 and told(watcher)[-1]["leave"])
+    eventually(lambda: len(presence_events(watcher)) >= 3 and presence_events(watcher)[-1]["leave"])
     moves = [
         (event["join"], event["leave"], event["count"])
-        for event in told(watcher)
+        for event in presence_events(watcher)
         if event["join"] != ["watcher"]
     ]
     assert moves == [(["ann"], [], 2), (["bob"], [], 3), ([], ["ann"], 2)]
-    assert {event["channel"] for event in told(watcher)} == {"room:1"}
+    assert {event["channel"] for event in presence_events(watcher)} == {"room:1"}
     assert not bob.ended
 
 
-def test_a_page_that_is_loaded_again_makes_no_noise(make_worker: MakeWorker, broker: Broker) -> None:
+def test_a_page_that_is_reloaded_causes_no_event(make_worker: MakeWorker, broker: Broker) -> None:
     grace = 1.5
     one, two = make_worker(grace), make_worker(grace)
     watcher = Record(one, "w", "watcher", "room:1")
     before = Record(one, "ann-1", "ann", "room:1")
-    eventually(lambda: any("ann" in event["join"] for event in told(watcher)))
-    count = len(told(watcher))
+    eventually(lambda: any("ann" in event["join"] for event in presence_events(watcher)))
+    count = len(presence_events(watcher))
     one.leave(before)
     Record(two, "ann-2", "ann", "room:1")
     until = time.monotonic() + grace + 0.5
     while time.monotonic() < until:
         assert who(broker) == ["ann", "watcher"]
         time.sleep(0.02)
-    assert len(told(watcher)) == count
+    assert len(presence_events(watcher)) == count
 
 
 def test_channels_joined_and_left_later_count_too(make_worker: MakeWorker, broker: Broker) -> None:
@@ -121,7 +121,7 @@ def test_channels_joined_and_left_later_count_too(make_worker: MakeWorker, broke
     eventually(lambda: who(broker) == [])
 
 
-def test_users_of_a_killed_worker_leave_when_its_lease_ends(
+def test_users_of_a_killed_worker_leave_when_its_lease_expires(
     make_worker: MakeWorker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_counts, "RENEW", 0.2)
@@ -129,10 +129,10 @@ def test_users_of_a_killed_worker_leave_when_its_lease_ends(
     broker.counts.report("killed", 1, {CountKey(table("room:1"), "ann"): 2}, 1.5)
     assert "ann" in who(broker)
     eventually(lambda: who(broker) == ["watcher"])
-    eventually(lambda: [event["leave"] for event in told(watcher)][-1:] == [["ann"]])
+    eventually(lambda: [event["leave"] for event in presence_events(watcher)][-1:] == [["ann"]])
 
 
-def test_who_comes_by_another_worker_before_the_leaving_is_told_is_there_in_the_end(
+def test_a_user_who_joins_elsewhere_before_the_leave_is_published_is_there_in_the_end(
     make_worker: MakeWorker, broker: Broker
 ) -> None:
     watcher = Record(make_worker(), "w", "watcher", "room:1")
@@ -141,24 +141,26 @@ def test_who_comes_by_another_worker_before_the_leaving_is_told_is_there_in_the_
     broker.counts.report("other", 1, {ann: 1}, 60)
     late = WorkerCounts(broker.counts)
     Presence(late, broker, ["room:*"], 60)._note_changes([CountChange(ann, 1, 0)])
-    eventually(lambda: any(event["join"] == ["ann"] for event in told(watcher)))
-    moves = [(event["join"], event["leave"]) for event in told(watcher) if event["join"] != ["watcher"]]
+    eventually(lambda: any(event["join"] == ["ann"] for event in presence_events(watcher)))
+    moves = [
+        (event["join"], event["leave"]) for event in presence_events(watcher) if event["join"] != ["watcher"]
+    ]
     assert moves == [([], ["ann"]), (["ann"], [])]
     late.close()
 
 
-def test_many_who_come_at_once_are_told_in_few_events(
+def test_many_users_who_join_at_once_are_named_in_few_events(
     make_worker: MakeWorker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_counts, "GATHER", 0.5)
     hub = make_worker()
     watcher = Record(hub, "w", "watcher", "room:1")
-    streams = [Newcomer(hub, f"c{n}", f"u{n}", "room:1") for n in range(250)]
+    streams = [OpenStream(hub, f"c{n}", f"u{n}", "room:1") for n in range(250)]
     eventually(lambda: broker.counts.size(table("room:1")) == 251)
-    eventually(lambda: len({user for event in told(watcher) for user in event["join"]}) == 251)
-    assert all(len(event["join"]) <= 100 for event in told(watcher))
+    eventually(lambda: len({user for event in presence_events(watcher) for user in event["join"]}) == 251)
+    assert all(len(event["join"]) <= 100 for event in presence_events(watcher))
     assert len(streams) == 250
-    assert len(told(watcher)) < 30
+    assert len(presence_events(watcher)) < 30
 
 
 def test_reading_a_count_of_5000_takes_less_than_a_millisecond_of_redis(redis_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Questions to all workers, over every broker."""
+"""Queries to all workers, over every broker."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MakeWorker = Callable[[], tuple[Hub, WorkerQueries]]
 
 @pytest.fixture
 def make_worker(broker: Broker) -> Iterator[MakeWorker]:
-    with ExitStack() as made:
+    with ExitStack() as stack:
 
         def make() -> tuple[Hub, WorkerQueries]:
             hub: Hub
             one = WorkerCounts(broker.counts, lambda: len(hub))
             hub = Hub(broker, Settings(), listeners=[one])
-            made.callback(one.close)
-            made.callback(hub.close)
+            stack.callback(one.close)
+            stack.callback(hub.close)
             announcer = MessageAnnouncer(broker, Settings())
             return hub, WorkerQueries(hub, broker.counts, announcer, lambda: one.name)
 
@@ -58,10 +58,10 @@ def test_the_streams_of_all_workers_are_listed_by_any(
         began = time.monotonic()
         listed = one.connections()
         assert time.monotonic() - began < stretched(1.0)
-        assert sorted(each["connection"] for each in listed) == ["s0", "s1", "t0", "t1"]
+        assert sorted(stream["connection"] for stream in listed) == ["s0", "s1", "t0", "t1"]
     one = worker_queries[2]
-    assert sorted(each["connection"] for each in one.connections(user_id="7")) == ["s0", "s1"]
-    assert sorted(each["connection"] for each in one.connections(channel="b")) == ["t0", "t1"]
+    assert sorted(stream["connection"] for stream in one.connections(user_id="7")) == ["s0", "s1"]
+    assert sorted(stream["connection"] for stream in one.connections(channel="b")) == ["t0", "t1"]
     assert one.connections(channel="b", user_id="7") == []
     assert one.count() == 4
     assert one.count("b") == 2
@@ -69,7 +69,9 @@ def test_the_streams_of_all_workers_are_listed_by_any(
     assert [counters["streams"] for counters in one.stats()] == [2, 2]
 
 
-def test_what_is_told_of_a_stream(workers: tuple[list[Record], list[WorkerQueries]], broker: Broker) -> None:
+def test_what_is_listed_of_a_stream(
+    workers: tuple[list[Record], list[WorkerQueries]], broker: Broker
+) -> None:
     streams, worker_queries = workers
     announcer = MessageAnnouncer(broker, Settings())
     for n in range(10):
@@ -78,17 +80,17 @@ def test_what_is_told_of_a_stream(workers: tuple[list[Record], list[WorkerQuerie
     announcer.publish("last", channel="a")
     for stream in streams:
         eventually(lambda stream=stream: b"last" in stream.got)  # type: ignore[misc]
-    listed = {each["connection"]: each for each in worker_queries[0].connections()}
+    listed = {stream["connection"]: stream for stream in worker_queries[0].connections()}
     assert listed["t0"]["events"] == 12
     assert listed["s0"]["events"] == 6
     for stream in streams:
-        told = listed[stream.connection]
-        assert told["bytes"] == len(stream.got)
-        assert told["channels"] == list(stream.channels)
-        assert told["user_id"] == stream.user_id
-        assert abs(told["since"] - time.time()) < 30
-        assert told["buffered"] == 0
-        assert set(told) == {
+        facts = listed[stream.connection]
+        assert facts["bytes"] == len(stream.got)
+        assert facts["channels"] == list(stream.channels)
+        assert facts["user_id"] == stream.user_id
+        assert abs(facts["since"] - time.time()) < 30
+        assert facts["buffered"] == 0
+        assert set(facts) == {
             "connection",
             "user_id",
             "channels",
@@ -100,10 +102,10 @@ def test_what_is_told_of_a_stream(workers: tuple[list[Record], list[WorkerQuerie
             "buffered",
             "worker",
         }
-    assert len({each["worker"] for each in listed.values()}) == 2
+    assert len({stream["worker"] for stream in listed.values()}) == 2
 
 
-def test_counts_go_on_when_a_stream_changes_its_channels(
+def test_figures_go_on_when_a_stream_changes_its_channels(
     workers: tuple[list[Record], list[WorkerQueries]], broker: Broker
 ) -> None:
     streams, worker_queries = workers
@@ -115,13 +117,13 @@ def test_counts_go_on_when_a_stream_changes_its_channels(
     eventually(lambda: b"sse.channels" in streams[0].got)
     announcer.publish("two", channel="c")
     eventually(lambda: b"two" in streams[0].got)
-    told = next(each for each in worker_queries[0].connections() if each["connection"] == "s0")
-    assert told["events"] == 3
-    assert told["bytes"] == len(streams[0].got)
-    assert told["channels"] == ["a", "c"]
+    facts = next(one for one in worker_queries[0].connections() if one["connection"] == "s0")
+    assert facts["events"] == 3
+    assert facts["bytes"] == len(streams[0].got)
+    assert facts["channels"] == ["a", "c"]
 
 
-def test_a_killed_worker_keeps_nobody_waiting_for_long(
+def test_a_query_does_not_wait_long_for_a_killed_worker(
     workers: tuple[list[Record], list[WorkerQueries]], broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query, "TIMEOUT", 0.4)
@@ -132,7 +134,7 @@ def test_a_killed_worker_keeps_nobody_waiting_for_long(
     assert 0.4 <= time.monotonic() - began < 0.4 + stretched(1.6)
 
 
-def test_without_streams_nobody_is_asked(make_worker: MakeWorker) -> None:
+def test_without_streams_there_is_nothing_to_list(make_worker: MakeWorker) -> None:
     _, one = make_worker()
     assert one.connections() == []
     assert one.count() == 0

@@ -1,4 +1,4 @@
-"""Rights over several workers: logouts, tickets, lost commands, limits, and clients that mean harm."""
+"""Rights over several workers: logouts, tickets, lost commands, limits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def stream_of(server: Gunicorn, http: httpx.Client, channels: str) -> Stream:
 
 
 def streams_by_worker(http: httpx.Client, workers: int = 2) -> dict[int, int]:
-    """How many streams each worker holds."""
+    """Returns how many streams each worker has, by pid."""
     found: dict[int, int] = {}
 
     def all_seen() -> bool:
@@ -66,7 +66,7 @@ def streams_by_worker(http: httpx.Client, workers: int = 2) -> dict[int, int]:
 
 
 def on_both_workers(server: Gunicorn, http: httpx.Client, least: int, held: ExitStack) -> list[Stream]:
-    """At least so many open streams, some of them on each of two workers."""
+    """Opens at least `least` streams, some on each of two workers."""
     streams: list[Stream] = []
 
     def enough() -> bool:
@@ -79,7 +79,7 @@ def on_both_workers(server: Gunicorn, http: httpx.Client, least: int, held: Exit
 
 
 def rest(stream: Stream) -> list[Received]:
-    """What still comes, to the end."""
+    """Returns all further events, until the stream ends."""
     return list(stream)
 
 
@@ -100,13 +100,13 @@ def test_a_logout_ends_all_streams_of_the_user_on_all_workers_within_a_second(
             assert (close.json()["reason"], close.json()["reconnect"]) == ("logout", False)
             assert close.at - began < stretched(1)
             assert stream.complete
-        # A native EventSource would come back now, and a browser without a session is refused, which ends it.
+        # A native EventSource reconnects now. Without a session it is refused, and stops.
         with stream_of(server, ada, "club,user:ada") as again:
             assert again.status == 401
         eventually(lambda: sum(streams_by_worker(bob).values()) == 1)
 
 
-def test_a_revoked_channel_is_taken_on_all_workers_and_nothing_published_later_comes(
+def test_a_revoked_channel_is_taken_on_all_workers_and_none_of_its_later_events_come(
     serve: Serve, rules: Path, empty_valkey: str, transport: str
 ) -> None:
     server = serve(APP, workers=2)
@@ -124,7 +124,7 @@ def test_a_revoked_channel_is_taken_on_all_workers_and_nothing_published_later_c
             assert stream.next().data == "for ada"
 
 
-def test_a_command_that_was_lost_is_made_good_within_the_interval(
+def test_a_lost_command_makes_the_client_reconnect_within_the_interval(
     serve: Serve, rules: Path, empty_valkey: str
 ) -> None:
     with Proxy(urlsplit(empty_valkey).port or 0) as proxy, redis.Redis.from_url(empty_valkey) as beside:
@@ -132,7 +132,7 @@ def test_a_command_that_was_lost_is_made_good_within_the_interval(
         server = serve(APP, broker_url=f"redis://127.0.0.1:{proxy.port}/0", recheck=interval, probe=0.3)
         with signed_in(server, "ada") as ada, stream_of(server, ada, "club") as stream:
             stream.next_of("sse.open")
-            # The stream is live, and commands are heard.
+            # The stream is live, and the worker receives commands.
             MessageAnnouncer.from_url(empty_valkey).publish("hello", channel="club")
             assert stream.next_of("message").data == "hello"
             proxy.replies.freeze()
@@ -146,7 +146,7 @@ def test_a_command_that_was_lost_is_made_good_within_the_interval(
             assert close.at - began < interval + stretched(1)
 
 
-def test_a_rule_that_changes_counts_within_the_interval(serve: Serve, rules: Path, transport: str) -> None:
+def test_a_changed_rule_takes_effect_within_the_interval(serve: Serve, rules: Path, transport: str) -> None:
     server = serve(APP, recheck=1)
     with signed_in(server, "ada") as ada, stream_of(server, ada, "club,lab") as stream:
         stream.next_of("sse.open")
@@ -189,13 +189,13 @@ def test_a_ticket_is_used_once_over_all_workers_and_stands_in_no_log(
     assert ticket not in log.read_text()
 
 
-# -- quotas -------------------------------------------------------------------------------------------------
+# -- limits --------------------------------------------------------------------------------------------------
 
 
-def test_the_sixth_stream_of_a_user_is_refused_in_time_whatever_worker_it_meets(
+def test_the_sixth_stream_of_a_user_is_refused_in_time_by_any_worker(
     serve: Serve, rules: Path, transport: str
 ) -> None:
-    # A generator hears of a client that left by its second heartbeat.
+    # A generator notices that its client has left when it sends the second heartbeat.
     server = serve(APP, workers=2, max_streams_per_user=5, heartbeat=0.5)
     with signed_in(server, "ada") as ada, signed_in(server, "bob") as bob, ExitStack() as held:
         streams = [held.enter_context(stream_of(server, ada, "club")) for _ in range(5)]
@@ -219,7 +219,7 @@ def opens(server: Gunicorn, http: httpx.Client) -> bool:
         return stream.status == 200
 
 
-def test_the_streams_of_a_killed_worker_do_not_count_for_long(serve: Serve, rules: Path) -> None:
+def test_the_streams_of_a_killed_worker_soon_stop_counting(serve: Serve, rules: Path) -> None:
     server = serve(APP, workers=2, max_streams_per_user=3)
     with signed_in(server, "ada") as ada, ExitStack() as held:
         for _ in range(3):

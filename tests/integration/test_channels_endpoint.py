@@ -19,7 +19,7 @@ def make(make_app: MakeApp, **settings: Any) -> tuple[Flask, SSEBlueprint]:
     app, sse = make_app(public_channels="open,sse", **settings)
 
     @sse.identify
-    def who(request: Request) -> str | None:
+    def identify(request: Request) -> str | None:
         return request.headers.get("X-User")
 
     @sse.authorize
@@ -60,7 +60,7 @@ def test_a_client_joins_and_leaves_by_the_secret_of_its_stream(make_app: MakeApp
         assert reader.next()["data"] == "live"
 
 
-def test_a_view_can_do_it_without_a_secret(make_app: MakeApp) -> None:
+def test_a_view_can_change_channels_without_a_secret(make_app: MakeApp) -> None:
     app, sse = make(make_app)
     with listening(app.test_client(), "/stream?channels=open") as reader:
         connection = json.loads(reader.next()["data"])["connection"]
@@ -106,7 +106,7 @@ def opened(make_app: MakeApp) -> tuple[Flask, dict[str, Any]]:
         ("ann", {"join": ["open"], "more": 1}, 400, 1301),
     ],
 )
-def test_what_is_refused(
+def test_which_bodies_are_refused(
     opened: tuple[Flask, dict[str, Any]], user: str | None, body: dict[str, Any], status: int, code: int
 ) -> None:
     app, facts = opened
@@ -154,7 +154,9 @@ def test_a_body_that_is_not_a_small_json_object_is_refused(
         ("", 403),
     ],
 )
-def test_only_pages_of_known_origins_may_ask(make_app: MakeApp, origin: str | None, status: int) -> None:
+def test_only_pages_of_listed_origins_may_change_channels(
+    make_app: MakeApp, origin: str | None, status: int
+) -> None:
     app, _ = make(make_app, cors_origins="https://other.example")
     with listening(app.test_client(), "/stream?channels=open") as reader:
         facts = json.loads(reader.next()["data"])
@@ -165,7 +167,7 @@ def test_only_pages_of_known_origins_may_ask(make_app: MakeApp, origin: str | No
         assert answer.status_code == status
 
 
-def test_without_a_secret_key_there_is_no_secret_and_no_door(make_app: MakeApp) -> None:
+def test_without_a_secret_key_no_client_can_change_channels(make_app: MakeApp) -> None:
     app, _ = make(make_app)
     app.secret_key = None
     with listening(app.test_client(), "/stream?channels=open") as reader:
@@ -174,7 +176,7 @@ def test_without_a_secret_key_there_is_no_secret_and_no_door(make_app: MakeApp) 
         assert post(app, facts, None, join=["open"], secret="x").status_code == 403
 
 
-def test_a_secret_outlives_a_change_of_the_key(opened: tuple[Flask, dict[str, Any]]) -> None:
+def test_a_secret_stays_valid_while_its_key_is_a_fallback(opened: tuple[Flask, dict[str, Any]]) -> None:
     app, facts = opened
     app.config["SECRET_KEY_FALLBACKS"] = [app.secret_key]
     app.secret_key = "another"

@@ -1,4 +1,4 @@
-"""Quotas: how many streams and attempts a user and an address may have, and that places come back."""
+"""How many streams and attempts a user and an address may have, and when streams stop counting."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def url_of(broker: str, request: pytest.FixtureRequest) -> str:
 
 
 @BROKERS
-def test_a_user_has_so_many_streams_over_all_workers(
+def test_the_streams_of_a_user_are_limited_over_all_workers(
     make_app: MakeApp, broker: str, request: pytest.FixtureRequest
 ) -> None:
     settings: dict[str, Any] = {"broker_url": url_of(broker, request), "max_streams_per_user": 5}
@@ -71,7 +71,7 @@ def test_a_user_has_so_many_streams_over_all_workers(
         eventually(lambda: two.get("/stream?as=ada", buffered=False).status_code == 200)
 
 
-def test_an_address_has_so_many_streams_whoever_asks(make_app: MakeApp) -> None:
+def test_the_streams_of_an_address_are_limited_whoever_opens_them(make_app: MakeApp) -> None:
     client = make_client(make_app, max_streams_per_address=2)
     home, away = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "2001:db8::1"}
     with ExitStack() as held:
@@ -83,7 +83,7 @@ def test_an_address_has_so_many_streams_whoever_asks(make_app: MakeApp) -> None:
         assert refusal(client.get("/stream", environ_base={"REMOTE_ADDR": "2001:db8::2"})) == (429, 1202)
 
 
-def test_behind_a_proxy_the_address_is_the_one_that_proxyfix_tells(make_app: MakeApp) -> None:
+def test_behind_a_proxy_the_address_is_the_one_from_proxyfix(make_app: MakeApp) -> None:
     client = make_client(make_app, max_streams_per_address=1)
     client.application.wsgi_app = ProxyFix(client.application.wsgi_app)  # type: ignore[method-assign]
     with ExitStack() as held:
@@ -101,7 +101,7 @@ def test_without_proxyfix_a_header_changes_nothing(make_app: MakeApp) -> None:
         assert refusal(answer) == (429, 1202)
 
 
-def test_what_never_became_a_stream_takes_no_place(make_app: MakeApp) -> None:
+def test_a_request_that_opens_no_stream_takes_no_place(make_app: MakeApp) -> None:
     client = make_client(make_app, max_streams_per_user=1)
     for _ in range(3):
         assert client.head("/stream?as=ada").status_code == 200
@@ -113,7 +113,7 @@ def test_what_never_became_a_stream_takes_no_place(make_app: MakeApp) -> None:
         assert reader.next()["event"] == "sse.open"
 
 
-def test_a_refusal_because_of_the_ticket_gives_the_place_back(make_app: MakeApp) -> None:
+def test_a_stream_refused_for_its_ticket_does_not_count(make_app: MakeApp) -> None:
     client = make_client(make_app, max_streams_per_user=1)
     app = client.application
     sse = next(iter(app.extensions["sse_push"]))
@@ -125,7 +125,7 @@ def test_a_refusal_because_of_the_ticket_gives_the_place_back(make_app: MakeApp)
         assert reader.next()["event"] == "sse.open"
 
 
-def test_without_the_broker_a_worker_goes_by_what_it_holds(make_app: MakeApp, empty_valkey: str) -> None:
+def test_without_the_broker_a_worker_counts_its_own_streams(make_app: MakeApp, empty_valkey: str) -> None:
     with Proxy(urlsplit(empty_valkey).port or 0) as proxy, ExitStack() as held:
         client = make_client(
             make_app,
@@ -172,12 +172,12 @@ def test_the_time_to_wait_differs_from_client_to_client(make_app: MakeApp) -> No
 # -- the worker ---------------------------------------------------------------------------------------------
 
 
-def test_a_full_worker_refuses_before_it_looks_anybody_up(make_app: MakeApp) -> None:
+def test_a_full_worker_refuses_before_it_looks_up_the_user(make_app: MakeApp) -> None:
     app, sse = make_app(max_streams=1)
-    asked: list[None] = []
-    sse.identify(lambda request: asked.append(None))
+    calls: list[None] = []
+    sse.identify(lambda request: calls.append(None))
     with listening(app.test_client(), "/stream"):
-        assert len(asked) == 1
+        assert len(calls) == 1
         answer = app.test_client().get("/stream")
         assert refusal(answer) == (503, 1203)
-        assert len(asked) == 1
+        assert len(calls) == 1

@@ -1,4 +1,4 @@
-"""`sse.cursor()`: nothing falls between the rendering of a page and its stream."""
+"""`sse.cursor()`: the stream of a page gets every event published since the page was rendered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPLATE = "{% macro cursor() %}{{ sse.cursor('sse') }}{% endmacro %}{{ cursor()
 def add_page(app: Flask, sse: SSEBlueprint, *, published_meanwhile: str | None = None) -> None:
     @app.get("/page")
     def page() -> str:
-        if published_meanwhile:  # after the view has read its state, before the template asks
+        if published_meanwhile:  # after the view has read its state, before the template calls `cursor`
             sse.publish(published_meanwhile)
         return render_template_string(TEMPLATE)
 
@@ -32,7 +32,7 @@ def events_after(client: FlaskClient, cursor: str, count: int) -> list[tuple[str
         ]
 
 
-def test_what_was_published_after_the_page_was_made_arrives(make_app: MakeApp) -> None:
+def test_an_event_published_after_the_page_was_made_arrives(make_app: MakeApp) -> None:
     app, sse = make_app()
     add_page(app, sse)
     with app.app_context():
@@ -46,7 +46,9 @@ def test_what_was_published_after_the_page_was_made_arrives(make_app: MakeApp) -
 
 
 @pytest.mark.parametrize("streams_before", [False, True], ids=["new worker", "worker with streams"])
-def test_what_came_while_the_page_was_made_arrives_too(make_app: MakeApp, streams_before: bool) -> None:
+def test_an_event_published_while_the_page_was_made_arrives_too(
+    make_app: MakeApp, streams_before: bool
+) -> None:
     app, sse = make_app()
     add_page(app, sse, published_meanwhile="meanwhile")
     client = app.test_client()
@@ -57,7 +59,7 @@ def test_what_came_while_the_page_was_made_arrives_too(make_app: MakeApp, stream
     assert events_after(client, cursor, 1) == [("message", "meanwhile")]
 
 
-def test_without_a_request_it_is_the_position_of_now(make_app: MakeApp) -> None:
+def test_without_a_request_the_cursor_is_the_present_position(make_app: MakeApp) -> None:
     app, sse = make_app()
     with app.app_context():
         sse.publish("before")
@@ -66,13 +68,13 @@ def test_without_a_request_it_is_the_position_of_now(make_app: MakeApp) -> None:
     assert events_after(app.test_client(), cursor, 1) == [("message", "after")]
 
 
-def test_a_name_that_is_no_channels_is_refused(make_app: MakeApp) -> None:
+def test_an_invalid_channel_name_is_refused(make_app: MakeApp) -> None:
     app, sse = make_app()
     with app.app_context(), pytest.raises(InvalidEvent, match="channel"):
         sse.cursor("no spaces")
 
 
-def test_without_a_broker_the_page_still_comes_and_its_stream_is_told(make_app: MakeApp) -> None:
+def test_without_a_broker_the_page_still_comes_and_its_stream_gets_a_reset(make_app: MakeApp) -> None:
     app, sse = make_app(broker_url=f"redis://127.0.0.1:{free_port()}/0", publish_timeout=0.2)
     add_page(app, sse)
     cursor = app.test_client().get("/page").text

@@ -1,4 +1,4 @@
-"""Who gets a stream, and what the others are told: tokens, tickets, origins."""
+"""Who gets a stream, and how other requests are refused: tokens, tickets, origins."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(answer: TestResponse) -> tuple[int, int]:
 
 
 def opens(client: FlaskClient, path: str, **options: Any) -> list[str]:
-    """The channels of the stream that was granted."""
+    """Opens a stream; returns its channels."""
     with listening(client, path, **options) as reader:
         return list(Flask("x").json.loads(reader.next()["data"])["channels"])
 
@@ -57,7 +57,7 @@ def test_a_token_opens_its_users_channel(with_tokens: FlaskClient) -> None:
     assert opens(with_tokens, "/stream?channels=sse,user:ada", headers=bearer()) == ["sse", "user:ada"]
 
 
-def test_without_a_token_what_is_public_is_open_and_all_else_asks_for_one(with_tokens: FlaskClient) -> None:
+def test_without_a_token_only_public_channels_are_open(with_tokens: FlaskClient) -> None:
     assert opens(with_tokens, "/stream") == ["sse"]
     answer = with_tokens.get("/stream?channels=user:ada")
     assert refusal(answer) == (401, 1101)
@@ -68,7 +68,7 @@ def test_without_a_token_what_is_public_is_open_and_all_else_asks_for_one(with_t
     ("claims", "code"),
     [({"seconds": -1}, 1103), ({"aud": "other"}, 1102), (None, 1102)],
 )
-def test_a_bad_token_is_refused_even_for_what_is_public(
+def test_a_bad_token_is_refused_even_for_public_channels(
     with_tokens: FlaskClient, claims: dict[str, Any] | None, code: int
 ) -> None:
     headers = bearer(**claims) if claims else {"Authorization": "Bearer x.y.z"}
@@ -91,7 +91,7 @@ def test_another_users_channel_and_one_that_does_not_exist_look_alike(with_token
     assert first == second
 
 
-def test_of_several_ways_the_first_that_knows_somebody_counts(make_app: MakeApp) -> None:
+def test_the_first_identify_function_that_finds_a_user_decides(make_app: MakeApp) -> None:
     app, sse = make_app()
     sse.identify(BearerJWT(KEY, algorithms=["HS256"]))
     sse.identify(session_identity)
@@ -140,13 +140,13 @@ def ticket_of(app: Flask) -> str:
     return app.test_client().get("/ticket/ada").get_data(as_text=True)
 
 
-def test_a_ticket_opens_what_it_names_without_a_session(club: tuple[Flask, SSEBlueprint]) -> None:
+def test_a_ticket_opens_its_channels_without_a_session(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     assert opens(app.test_client(), f"/stream?ticket={ticket_of(app)}") == ["club"]
     assert opens(app.test_client(), f"/stream?channels=club,sse&ticket={ticket_of(app)}") == ["club", "sse"]
 
 
-def test_a_ticket_is_good_for_one_stream(club: tuple[Flask, SSEBlueprint]) -> None:
+def test_a_ticket_opens_one_stream(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     path = f"/stream?ticket={ticket_of(app)}"
     assert opens(app.test_client(), path) == ["club"]
@@ -165,13 +165,13 @@ def test_a_refused_request_and_one_for_the_headers_do_not_use_the_ticket_up(
     assert opens(client, path) == ["club"]
 
 
-def test_a_ticket_says_nothing_for_other_channels_of_its_user(club: tuple[Flask, SSEBlueprint]) -> None:
+def test_a_ticket_does_not_open_other_channels_of_its_user(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     answer = app.test_client().get(f"/stream?channels=user:ada&ticket={ticket_of(app)}")
     assert refusal(answer) == (403, 1201)
 
 
-def test_a_ticket_is_only_made_for_what_its_user_may_hear(club: tuple[Flask, SSEBlueprint]) -> None:
+def test_a_ticket_is_only_made_for_channels_its_user_may_listen_to(club: tuple[Flask, SSEBlueprint]) -> None:
     app, sse = club
     assert refusal(app.test_client().get("/ticket/nobody")) == (401, 1101)
     with app.app_context(), pytest.raises(Refused):
@@ -195,7 +195,7 @@ def test_a_ticket_counts_instead_of_the_session(club: tuple[Flask, SSEBlueprint]
     assert refusal(client.get("/stream?channels=user:ada&ticket=forged")) == (401, 1102)
 
 
-def test_an_app_without_users_vouches_by_its_tickets(make_app: MakeApp) -> None:
+def test_in_an_app_without_users_a_ticket_needs_no_second_check(make_app: MakeApp) -> None:
     app, sse = make_app()
     sse.authorize(lambda user, channel: channel == "club")
     with app.app_context():
@@ -207,21 +207,21 @@ def test_an_app_without_users_vouches_by_its_tickets(make_app: MakeApp) -> None:
 def test_the_apps_own_loader_finds_the_user_of_a_ticket(make_app: MakeApp) -> None:
     app, sse = make_app()
     sse.load_user(lambda id: {"id": id, "team": "red"})
-    asked: list[Any] = []
+    users: list[Any] = []
 
     @sse.authorize
     def allowed(user: Any, channel: str) -> bool:
-        asked.append(user)
+        users.append(user)
         return True
 
     with app.app_context():
         text = sse.ticket("ada", "club")
     assert opens(app.test_client(), f"/stream?ticket={text}") == ["club"]
-    assert asked == ["ada", {"id": "ada", "team": "red"}]
+    assert users == ["ada", {"id": "ada", "team": "red"}]
 
 
 @pytest.mark.parametrize("channels", [[], ["no good"], [f"c{n}" for n in range(60)]])
-def test_a_ticket_for_no_or_odd_channels_is_an_error_of_the_app(
+def test_a_ticket_without_valid_channels_is_an_error_of_the_app(
     club: tuple[Flask, SSEBlueprint], channels: list[str]
 ) -> None:
     app, sse = club
@@ -229,7 +229,7 @@ def test_a_ticket_for_no_or_odd_channels_is_an_error_of_the_app(
         sse.ticket("ada", channels)
 
 
-def test_what_runs_after_the_routing_sees_no_ticket(club: tuple[Flask, SSEBlueprint]) -> None:
+def test_hooks_that_run_after_routing_see_no_ticket(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     seen: list[str] = []
 
@@ -245,12 +245,12 @@ def test_what_runs_after_the_routing_sees_no_ticket(club: tuple[Flask, SSEBluepr
     opens(app.test_client(), f"/stream?channels=club&ticket={text}")
     app.test_client().get("/stream?channels=club&ticket=forged")
     assert len(seen) == 6
-    for each in seen:
-        assert text not in each
-        assert "forged" not in each
+    for shown in seen:
+        assert text not in shown
+        assert "forged" not in shown
 
 
-def test_replay_asks_as_a_new_stream_does(
+def test_a_stream_with_a_cursor_is_checked_like_a_new_one(
     club: tuple[Flask, SSEBlueprint], members: dict[str, Member]
 ) -> None:
     app, sse = club
@@ -308,7 +308,7 @@ def test_a_page_of_another_origin_gets_no_stream(make_app: MakeApp) -> None:
         assert "Origin" in answer.vary
 
 
-def test_the_apps_own_pages_need_no_leave(make_app: MakeApp) -> None:
+def test_the_apps_own_pages_need_no_permission(make_app: MakeApp) -> None:
     app, _ = make_app(cors_origins=[SHOP])
     client = app.test_client()
     assert opens(client, "/stream") == ["sse"]
@@ -325,7 +325,7 @@ def test_a_preflight_is_answered_for_listed_origins_only(make_app: MakeApp) -> N
     assert not [name for name, _ in refused.headers if name.startswith("Access-Control-Allow")]
 
 
-def test_without_the_setting_nothing_is_said_of_origins(make_app: MakeApp) -> None:
+def test_without_the_setting_no_cors_header_is_sent(make_app: MakeApp) -> None:
     app, _ = make_app()
     with listening(app.test_client(), "/stream", headers={"Origin": "https://evil.example"}) as reader:
         names = {name for name, _ in reader.response.headers}

@@ -20,7 +20,7 @@ def served(make_app: MakeApp) -> tuple[Flask, SSEBlueprint]:
     app, sse = make_app(public_channels="*", max_message=1000, cors_origins="https://other.example")
 
     @sse.identify
-    def who(request: Request) -> str | None:
+    def identify(request: Request) -> str | None:
         return request.headers.get("X-User")
 
     @sse.authorize_publish
@@ -42,13 +42,13 @@ def client(served: tuple[Flask, SSEBlueprint]) -> FlaskClient:
 ANN = {"X-User": "ann"}
 
 
-def test_both_are_off_unless_somebody_is_let_in(make_app: MakeApp) -> None:
+def test_both_routes_are_off_until_the_app_allows_somebody(make_app: MakeApp) -> None:
     app, _ = make_app()
     assert app.test_client().post("/stream/publish", json={"event": "a", "data": 1}).status_code == 404
     assert app.test_client().get("/stream/stats").status_code == 404
 
 
-def test_an_event_is_published_and_the_answer_tells_who_may_have_got_it(
+def test_an_event_is_published_and_the_answer_counts_the_streams_of_its_channel(
     served: tuple[Flask, SSEBlueprint], client: FlaskClient
 ) -> None:
     app, _ = served
@@ -99,7 +99,7 @@ def test_the_default_channel_and_text(client: FlaskClient) -> None:
         ({"event": "a", "data": 1, "channel": "secret"}, 403),
     ],
 )
-def test_what_is_refused(client: FlaskClient, body: dict[str, Any], status: int) -> None:
+def test_which_bodies_are_refused(client: FlaskClient, body: dict[str, Any], status: int) -> None:
     answer = client.post(
         "/stream/publish", data=json.dumps(body), content_type="application/json", headers=ANN
     )
@@ -120,7 +120,7 @@ def test_what_is_refused(client: FlaskClient, body: dict[str, Any], status: int)
         ({**ANN, "Origin": "http://localhost"}, 200),
     ],
 )
-def test_who_is_refused(client: FlaskClient, headers: dict[str, str], status: int) -> None:
+def test_which_senders_are_refused(client: FlaskClient, headers: dict[str, str], status: int) -> None:
     answer = client.post("/stream/publish", json={"event": "a", "data": 1}, headers=headers)
     assert answer.status_code == status
 
@@ -133,9 +133,7 @@ def test_what_a_form_of_a_foreign_page_can_send_is_refused(client: FlaskClient, 
     assert answer.status_code == 415
 
 
-def test_figures_are_for_those_who_are_let_in(
-    served: tuple[Flask, SSEBlueprint], client: FlaskClient
-) -> None:
+def test_stats_are_for_admins(served: tuple[Flask, SSEBlueprint], client: FlaskClient) -> None:
     app, _ = served
     assert client.get("/stream/stats").status_code == 401
     assert client.get("/stream/stats", headers=ANN).status_code == 403
@@ -154,7 +152,7 @@ def test_connections_and_presence_in_a_view(make_app: MakeApp) -> None:
     app, sse = make_app(public_channels="*", presence_channels="room:*", presence_grace=0)
 
     @sse.identify
-    def who(request: Request) -> str | None:
+    def identify(request: Request) -> str | None:
         return request.headers.get("X-User")
 
     headers = {**ANN, "User-Agent": "Browser/1 " + "x" * 500}
@@ -165,13 +163,13 @@ def test_connections_and_presence_in_a_view(make_app: MakeApp) -> None:
         connection = json.loads(reader.next()["data"])["connection"]
         event = reader.next()
         assert event["event"] == "sse.presence"
-        told = json.loads(event["data"])
-        assert told == {"channel": "room:1", "join": ["ann"], "leave": [], "count": 1}
+        facts = json.loads(event["data"])
+        assert facts == {"channel": "room:1", "join": ["ann"], "leave": [], "count": 1}
         assert sse.presence("room:1") == {"channel": "room:1", "count": 1, "users": ["ann"]}
         assert sse.presence("room:1", users=0)["users"] == []
         assert sse.presence("room:2") == {"channel": "room:2", "count": 0, "users": []}
         listed = sse.connections(user_id="ann")
-        assert [each["connection"] for each in listed] == [connection]
+        assert [stream["connection"] for stream in listed] == [connection]
         assert listed[0]["address"] == "127.0.0.1"
         assert listed[0]["user_agent"] == headers["User-Agent"][:300]
         assert listed[0]["channels"] == ["room:1"]

@@ -1,4 +1,4 @@
-"""Open streams whose rights end: by a command, by the rules, by time, by a logout."""
+"""Open streams whose rights end: by a command, a changed rule, time, or a logout."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from tests.support.proxy import Proxy
 from .conftest import MakeApp
 from .test_blueprint import Reader, listening
 
-#: Seconds between two looks at a stream.
+#: Seconds between two checks of a stream.
 RECHECK = 0.2
 
 
-class House:
-    """An app whose rules a test can change. `?as=` says who asks."""
+class Site:
+    """An app whose rules a test can change. `?as=` names the user."""
 
     def __init__(self, make_app: MakeApp, **settings: Any) -> None:
         self.app, self.sse = make_app(**{"recheck": RECHECK, **settings})
-        self.rooms = {"ada": {"red", "blue"}, "bob": {"red"}}
-        self.asked = 0
+        self.rules = {"ada": {"red", "blue"}, "bob": {"red"}}
+        self.calls = 0
         self.broken = False
-        self.lives: float | None = None
-        self.expires = 0.0  # when the identity told last does
+        self.lifetime: float | None = None  # of identities, in seconds
+        self.expires = 0.0  # of the newest identity
         self.sse.identify(lambda request: self.identity(request.args.get("as")))
         self.sse.authorize(self.allowed)
 
     def identity(self, name: str | None) -> Identity | None:
         if name is None:
             return None
-        expires = None if self.lives is None else time.time() + self.lives
+        expires = None if self.lifetime is None else time.time() + self.lifetime
         self.expires = expires or 0.0
-        return Identity(name, expires=expires, renew=lambda: name if name in self.rooms else None)
+        return Identity(name, expires=expires, renew=lambda: name if name in self.rules else None)
 
     def allowed(self, user: str | None, channel: str) -> bool:
         assert current_app
-        self.asked += 1
+        self.calls += 1
         if self.broken:
             raise RuntimeError("the database is away")
-        return channel in self.rooms.get(user or "", ())
+        return channel in self.rules.get(user or "", ())
 
     @contextlib.contextmanager
     def stream(self, channels: str, user: str | None = "ada") -> Iterator[Reader]:
@@ -62,7 +62,7 @@ class House:
             yield reader
 
     def ask_to_join(self, channel: str, user: str | None = "ada") -> None:
-        """As the client of the stream opened last."""
+        """Asks as the client of the newest stream does."""
         path = f"/stream/{self.opened['connection']}/channels" + (f"?as={user}" if user else "")
         wanted = {"join": [channel], "secret": self.opened["secret"]}
         answer = self.app.test_client().post(path, json=wanted)
@@ -78,16 +78,16 @@ class House:
 
 
 @pytest.fixture
-def house(make_app: MakeApp) -> House:
-    return House(make_app)
+def site(make_app: MakeApp) -> Site:
+    return Site(make_app)
 
 
 def data(event: dict[str, str]) -> Any:
     return json.loads(event["data"])
 
 
-def farewell(reader: Reader) -> tuple[str, bool]:
-    """The reason of the stream's end, which must be the next thing that comes, and whether to come back."""
+def close_reason(reader: Reader) -> tuple[str, bool]:
+    """Returns the reason and `reconnect` of `sse.close`, which must be the next and last event."""
     event = reader.next()
     assert event["event"] == "sse.close", event
     with pytest.raises(StopIteration):
@@ -103,15 +103,15 @@ def lost_channel(reader: Reader) -> str:
     return str(error["details"]["channel"])
 
 
-# -- commands -----------------------------------------------------------------------------------------------
+# -- commands ------------------------------------------------------------------------------------------------
 
 
-def test_revoking_a_channel_leaves_the_others(house: House) -> None:
-    with house.stream("red,blue") as ada, house.stream("red", "bob") as bob:
-        house.publish("before", "red")
-        house.revoke("ada", "red")
-        house.publish("for bob", "red")
-        house.publish("for ada", "blue")
+def test_revoking_a_channel_leaves_the_others(site: Site) -> None:
+    with site.stream("red,blue") as ada, site.stream("red", "bob") as bob:
+        site.publish("before", "red")
+        site.revoke("ada", "red")
+        site.publish("for bob", "red")
+        site.publish("for ada", "blue")
         assert ada.next()["data"] == "before"
         assert lost_channel(ada) == "red"
         assert ada.next()["data"] == "for ada"
@@ -119,7 +119,7 @@ def test_revoking_a_channel_leaves_the_others(house: House) -> None:
 
 
 def unpacked(reader: Reader, count: int) -> list[str]:
-    """The data of the next so many events, which come in batches."""
+    """Returns the data of the next `count` events, which come in batches."""
     found: list[str] = []
     while len(found) < count:
         event = reader.next()
@@ -129,71 +129,71 @@ def unpacked(reader: Reader, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("company", [False, True], ids=["alone", "with streams that have what is left"])
-def test_what_waits_in_a_batch_comes_before_its_channel_is_revoked(house: House, company: bool) -> None:
-    house.rooms["eve"] = {"red", "blue"}
+def test_what_waits_in_a_batch_comes_before_its_channel_is_revoked(site: Site, company: bool) -> None:
+    site.rules["eve"] = {"red", "blue"}
     with contextlib.ExitStack() as streams:
-        ada = streams.enter_context(house.stream("red,blue&batch=250"))
-        eve = streams.enter_context(house.stream("red,blue&batch=250", "eve"))
-        others = [streams.enter_context(house.stream("blue&batch=250", "eve"))] if company else []
-        house.publish("1", "red")
-        house.publish("2", "blue")
-        house.revoke("ada", "red")
-        house.publish("3", "red")
-        house.publish("4", "blue")
+        ada = streams.enter_context(site.stream("red,blue&batch=250"))
+        eve = streams.enter_context(site.stream("red,blue&batch=250", "eve"))
+        others = [streams.enter_context(site.stream("blue&batch=250", "eve"))] if company else []
+        site.publish("1", "red")
+        site.publish("2", "blue")
+        site.revoke("ada", "red")
+        site.publish("3", "red")
+        site.publish("4", "blue")
         assert unpacked(ada, 2) == ["1", "2"]
         assert lost_channel(ada) == "red"
         assert unpacked(ada, 1) == ["4"]
         assert unpacked(eve, 4) == ["1", "2", "3", "4"]
         for reader in others:
             assert unpacked(reader, 2) == ["2", "4"]
-        house.publish("5", "blue")
+        site.publish("5", "blue")
         for reader in (ada, eve, *others):
             assert unpacked(reader, 1) == ["5"]
 
 
-def test_revoking_the_last_channel_ends_the_stream_for_good(house: House) -> None:
-    with house.stream("red") as ada:
-        house.revoke("ada", "red")
-        house.publish("secret", "red")
+def test_revoking_the_last_channel_ends_the_stream_for_good(site: Site) -> None:
+    with site.stream("red") as ada:
+        site.revoke("ada", "red")
+        site.publish("secret", "red")
         assert lost_channel(ada) == "red"
-        assert farewell(ada) == ("revoked", False)
+        assert close_reason(ada) == ("revoked", False)
 
 
-def test_revoking_a_user_ends_all_their_streams_and_no_others(house: House) -> None:
-    with house.stream("red") as one, house.stream("blue,sse") as two, house.stream("red", "bob") as bob:
-        house.revoke("ada")
-        house.publish("after", "red")
-        assert farewell(one) == farewell(two) == ("revoked", False)
+def test_revoking_a_user_ends_all_their_streams_and_no_others(site: Site) -> None:
+    with site.stream("red") as one, site.stream("blue,sse") as two, site.stream("red", "bob") as bob:
+        site.revoke("ada")
+        site.publish("after", "red")
+        assert close_reason(one) == close_reason(two) == ("revoked", False)
         assert bob.next()["data"] == "after"
 
 
 def test_a_channel_that_is_left_is_no_longer_followed_when_nobody_else_has_it(make_app: MakeApp) -> None:
-    house = House(make_app, linger=0)
-    with house.stream("red,blue") as ada, house.app.app_context():
-        before = house.sse.stats()["channels"]
-        house.revoke("ada", "red")
+    site = Site(make_app, linger=0)
+    with site.stream("red,blue") as ada, site.app.app_context():
+        before = site.sse.stats()["channels"]
+        site.revoke("ada", "red")
         assert lost_channel(ada) == "red"
-        eventually(lambda: house.sse.stats()["channels"] == before - 1)
+        eventually(lambda: site.sse.stats()["channels"] == before - 1)
 
 
-def test_a_command_that_comes_while_the_stream_is_being_made_still_counts(house: House) -> None:
-    """The user is looked up, then the rights are taken, then the stream opens."""
-    with house.stream("red", "bob"):  # so that the worker hears commands
-        response = house.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
-        recheck = house.app.extensions["sse_push"][house.sse].services.streaming.recheck
-        house.revoke("ada")
+def test_a_command_that_comes_while_the_stream_is_being_made_still_counts(site: Site) -> None:
+    """The app looks the user up, then revokes, then the stream opens."""
+    with site.stream("red", "bob"):  # so that the worker hears commands
+        response = site.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
+        recheck = site.app.extensions["sse_push"][site.sse].services.streaming.recheck
+        site.revoke("ada")
         eventually(lambda: recheck._revocations)
         reader = Reader(response)
         assert reader.next()["event"] == "sse.open"
-        assert farewell(reader) == ("revoked", False)
+        assert close_reason(reader) == ("revoked", False)
         response.close()
 
 
 def test_a_command_given_before_a_workers_first_stream_opens_still_counts(make_app: MakeApp) -> None:
-    """The user is looked up, then the rights are taken; only then does the worker begin to hear commands."""
-    house = House(make_app, recheck=3600)
-    response = house.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
-    house.revoke("ada")
+    """The app looks the user up, then revokes. Only then does the worker subscribe to commands."""
+    site = Site(make_app, recheck=3600)
+    response = site.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
+    site.revoke("ada")
     reader = Reader(response)
     event = reader.next()
     if event["event"] == "sse.open":
@@ -204,159 +204,159 @@ def test_a_command_given_before_a_workers_first_stream_opens_still_counts(make_a
 
 
 def test_a_command_from_before_the_user_was_looked_up_does_not_count(make_app: MakeApp) -> None:
-    house = House(make_app, recheck=3600)
-    with house.stream("red") as ada:
-        streaming = house.app.extensions["sse_push"][house.sse].services.streaming
-        began = streaming.recheck._watched[house.opened["connection"]].stream.grant.began
+    site = Site(make_app, recheck=3600)
+    with site.stream("red") as ada:
+        streaming = site.app.extensions["sse_push"][site.sse].services.streaming
+        began = streaming.recheck._watched[site.opened["connection"]].stream.grant.began
         arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
         streaming.hub.call_soon(lambda: streaming.recheck._revoke_late(arguments, began - 0.001))
-        house.publish("still here", "red")
+        site.publish("still here", "red")
         assert ada.next()["data"] == "still here"
         streaming.hub.call_soon(lambda: streaming.recheck._revoke_late(arguments, began))
-        assert farewell(ada) == ("revoked", False)
+        assert close_reason(ada) == ("revoked", False)
 
 
-def test_an_old_command_does_not_count_for_a_new_stream(house: House) -> None:
-    with house.stream("red", "bob") as bob:
-        house.revoke("ada")
-        house.publish("after", "red")
+def test_an_old_command_does_not_count_for_a_new_stream(site: Site) -> None:
+    with site.stream("red", "bob") as bob:
+        site.revoke("ada")
+        site.publish("after", "red")
         assert bob.next()["data"] == "after"
-        with house.stream("red") as ada:
-            house.publish("more", "red")
+        with site.stream("red") as ada:
+            site.publish("more", "red")
             assert ada.next()["data"] == "more"
 
 
-# -- the rules, asked again ----------------------------------------------------------------------------------
+# -- the rules, checked again --------------------------------------------------------------------------------
 
 
-def test_a_stream_that_may_stay_stays(house: House) -> None:
-    with house.stream("red") as ada:
-        before = house.asked
-        eventually(lambda: house.asked >= before + 3)
-        house.publish("still here", "red")
+def test_a_stream_that_may_stay_stays(site: Site) -> None:
+    with site.stream("red") as ada:
+        before = site.calls
+        eventually(lambda: site.calls >= before + 3)
+        site.publish("still here", "red")
         assert ada.next()["data"] == "still here"
 
 
-def test_a_rule_that_changes_takes_the_channel_from_open_streams(house: House) -> None:
-    with house.stream("red,blue") as ada:
-        house.rooms["ada"] = {"blue"}
+def test_a_rule_that_changes_takes_the_channel_from_open_streams(site: Site) -> None:
+    with site.stream("red,blue") as ada:
+        site.rules["ada"] = {"blue"}
         began = time.monotonic()
         assert lost_channel(ada) == "red"
         assert time.monotonic() - began < RECHECK + stretched(0.5)
-        house.publish("secret", "red")
-        house.publish("open", "blue")
+        site.publish("secret", "red")
+        site.publish("open", "blue")
         assert ada.next()["data"] == "open"
-        house.rooms["ada"] = set()
+        site.rules["ada"] = set()
         assert lost_channel(ada) == "blue"
-        assert farewell(ada) == ("revoked", False)
+        assert close_reason(ada) == ("revoked", False)
 
 
-def test_a_user_who_is_removed_loses_everything(house: House) -> None:
-    with house.stream("red,sse") as ada, house.stream("red", "bob") as bob:
-        del house.rooms["ada"]
-        assert farewell(ada) == ("revoked", False)
-        house.publish("after", "red")
+def test_a_user_who_is_removed_loses_everything(site: Site) -> None:
+    with site.stream("red,sse") as ada, site.stream("red", "bob") as bob:
+        del site.rules["ada"]
+        assert close_reason(ada) == ("revoked", False)
+        site.publish("after", "red")
         assert bob.next()["data"] == "after"
 
 
-def test_an_identity_that_expires_ends_its_stream_at_that_moment(make_app: MakeApp) -> None:
-    house = House(make_app, recheck=60)
-    house.lives = 2.0
-    with house.stream("red") as ada:
+def test_an_identity_that_expires_ends_its_stream_at_that_time(make_app: MakeApp) -> None:
+    site = Site(make_app, recheck=60)
+    site.lifetime = 2.0
+    with site.stream("red") as ada:
         event = ada.next()
-        assert house.expires - 0.1 <= time.time() < house.expires + stretched(0.6)
+        assert site.expires - 0.1 <= time.time() < site.expires + stretched(0.6)
         assert (event["event"], data(event)["code"]) == ("sse.error", 1103)
-        assert farewell(ada) == ("expired", False)
+        assert close_reason(ada) == ("expired", False)
 
 
-def test_rules_that_fail_for_a_moment_end_nothing(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    with house.stream("red") as ada:
-        house.broken = True
-        before = house.asked
-        eventually(lambda: house.asked > before)
-        house.broken = False
-        before = house.asked
-        eventually(lambda: house.asked >= before + 2)
-        house.publish("still here", "red")
+def test_rules_that_fail_for_a_moment_end_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with site.stream("red") as ada:
+        site.broken = True
+        before = site.calls
+        eventually(lambda: site.calls > before)
+        site.broken = False
+        before = site.calls
+        eventually(lambda: site.calls >= before + 2)
+        site.publish("still here", "red")
         assert ada.next()["data"] == "still here"
     assert "the rights of open streams could not be checked" in caplog.text
 
 
-def test_rules_that_keep_failing_send_streams_back_to_the_door(house: House) -> None:
-    with house.stream("red") as ada:
-        house.broken = True
-        assert farewell(ada) == ("recheck", True)
+def test_rules_that_keep_failing_make_the_client_reconnect(site: Site) -> None:
+    with site.stream("red") as ada:
+        site.broken = True
+        assert close_reason(ada) == ("recheck", True)
 
 
-def test_streams_of_nobody_on_public_channels_are_never_asked_about(house: House) -> None:
-    with house.stream("sse", None), house.stream("red"):
-        streaming = house.app.extensions["sse_push"][house.sse].services.streaming
+def test_streams_of_nobody_on_public_channels_are_never_checked(site: Site) -> None:
+    with site.stream("sse", None), site.stream("red"):
+        streaming = site.app.extensions["sse_push"][site.sse].services.streaming
         assert len(streaming.hub) == 2
         assert len(streaming.recheck._watched) == 1
 
 
-def test_lost_commands_send_every_stream_with_a_user_back_to_the_door(house: House) -> None:
-    with house.stream("red") as ada, house.stream("sse", None) as anybody:
-        house.app.extensions["sse_push"][house.sse].services.streaming.hub.commands.lost()
-        assert farewell(ada) == ("recheck", True)
-        house.publish("for all", "sse")
+def test_lost_commands_make_every_stream_with_a_user_reconnect(site: Site) -> None:
+    with site.stream("red") as ada, site.stream("sse", None) as anybody:
+        site.app.extensions["sse_push"][site.sse].services.streaming.hub.commands.lost()
+        assert close_reason(ada) == ("recheck", True)
+        site.publish("for all", "sse")
         assert anybody.next()["data"] == "for all"
 
 
-# -- channels joined later ----------------------------------------------------------------------------------
+# -- channels joined later -----------------------------------------------------------------------------------
 
 
 def joined(reader: Reader) -> list[str]:
-    """What the stream has joined; what it missed of it comes before."""
+    """Returns the channels that the stream has joined; skips the events it missed."""
     event = reader.next()
     return joined(reader) if event["event"] == "sse.missed" else list(data(event)["joined"])
 
 
-def test_what_a_client_joined_is_asked_about_again(house: House) -> None:
-    with house.stream("red") as ada:
-        house.ask_to_join("blue")
+def test_a_channel_that_a_client_joined_is_checked_again(site: Site) -> None:
+    with site.stream("red") as ada:
+        site.ask_to_join("blue")
         assert joined(ada) == ["blue"]
-        house.rooms["ada"] = {"red"}
+        site.rules["ada"] = {"red"}
         assert lost_channel(ada) == "blue"
 
 
-def test_what_a_stream_of_nobody_joined_is_asked_about_from_then_on(house: House) -> None:
-    house.rooms[""] = {"red"}
-    with house.stream("sse", None) as anybody:
-        house.ask_to_join("red", None)
+def test_a_channel_joined_by_a_stream_without_a_user_is_checked_from_then_on(site: Site) -> None:
+    site.rules[""] = {"red"}
+    with site.stream("sse", None) as anybody:
+        site.ask_to_join("red", None)
         assert joined(anybody) == ["red"]
-        house.rooms[""] = set()
+        site.rules[""] = set()
         assert lost_channel(anybody) == "red"
-        house.publish("for all", "sse")
+        site.publish("for all", "sse")
         assert anybody.next()["data"] == "for all"
 
 
-def test_what_the_app_had_a_stream_join_stays_until_it_is_revoked(house: House) -> None:
-    with house.stream("red") as ada, house.app.app_context():
-        house.sse.join(house.opened["connection"], "green")
+def test_a_channel_that_the_app_added_stays_until_it_is_revoked(site: Site) -> None:
+    with site.stream("red") as ada, site.app.app_context():
+        site.sse.join(site.opened["connection"], "green")
         assert joined(ada) == ["green"]
-        before = house.asked
-        eventually(lambda: house.asked >= before + 3)
-        house.publish("welcome", "green")
+        before = site.calls
+        eventually(lambda: site.calls >= before + 3)
+        site.publish("welcome", "green")
         assert ada.next()["data"] == "welcome"
-        house.revoke("ada", "green")
-        house.publish("secret", "green")
+        site.revoke("ada", "green")
+        site.publish("secret", "green")
         assert lost_channel(ada) == "green"
-        house.publish("still", "red")
+        site.publish("still", "red")
         assert ada.next()["data"] == "still"
 
 
-def test_a_channel_revoked_while_it_is_joined_does_not_come(house: House) -> None:
-    with house.stream("red") as ada, house.app.app_context():
-        hub = house.sse.services.streaming.hub
-        with hub._lock:  # so that the dispatcher meets both commands at once
-            house.ask_to_join("blue")
-            house.revoke("ada", "blue")
+def test_a_channel_revoked_while_it_is_joined_does_not_come(site: Site) -> None:
+    with site.stream("red") as ada, site.app.app_context():
+        hub = site.sse.services.streaming.hub
+        with hub._lock:  # so that the dispatcher handles both commands in one go
+            site.ask_to_join("blue")
+            site.revoke("ada", "blue")
         events = [ada.next()["event"] for _ in range(2)]
         assert events in (["sse.error", "sse.close"], ["sse.channels", "sse.error"])
 
 
-# -- logging out --------------------------------------------------------------------------------------------
+# -- logging out ---------------------------------------------------------------------------------------------
 
 
 class Member(UserMixin):  # type: ignore[misc]
@@ -399,12 +399,12 @@ def test_a_logout_ends_the_users_streams_and_a_browser_that_comes_back_is_refuse
     ):
         assert one.next()["event"] == two.next()["event"] == "sse.open"
         ada.get("/logout")
-        assert farewell(one) == ("logout", False)
+        assert close_reason(one) == ("logout", False)
         assert len(app.extensions["sse_push"][club[1]].services.streaming.hub) == 1
     assert ada.get("/stream?channels=user:ada").status_code == 401  # which ends a native EventSource
 
 
-def test_a_tab_that_came_back_before_the_logout_was_answered_is_sent_away_too(
+def test_a_tab_that_reconnected_before_the_logout_was_answered_is_closed_too(
     club: tuple[Flask, SSEBlueprint],
 ) -> None:
     app, _ = club
@@ -418,7 +418,7 @@ def test_a_tab_that_came_back_before_the_logout_was_answered_is_sent_away_too(
     with listening(other, "/stream?channels=user:ada") as reader:
         assert reader.next()["event"] == "sse.open"
         logout.close()
-        assert farewell(reader) == ("logout", False)
+        assert close_reason(reader) == ("logout", False)
 
 
 def test_a_logout_of_nobody_does_nothing(club: tuple[Flask, SSEBlueprint]) -> None:
@@ -426,7 +426,7 @@ def test_a_logout_of_nobody_does_nothing(club: tuple[Flask, SSEBlueprint]) -> No
     assert app.test_client().get("/logout").data == b"bye"
 
 
-def test_a_logout_works_without_the_broker_and_is_told_when_it_is_back(
+def test_a_logout_works_without_the_broker_and_is_sent_when_it_is_back(
     make_app: MakeApp, empty_valkey: str
 ) -> None:
     with Proxy(urlsplit(empty_valkey).port or 0) as proxy, redis.Redis.from_url(empty_valkey) as beside:
@@ -439,7 +439,7 @@ def test_a_logout_works_without_the_broker_and_is_told_when_it_is_back(
             assert reader.next()["event"] == "sse.open"
             proxy.requests.freeze()
             assert client.get("/logout").data == b"bye"
-            assert farewell(reader) == ("logout", False)
+            assert close_reason(reader) == ("logout", False)
             assert beside.llen("{club:0}:list:!control") == 0
             proxy.cut()
             proxy.requests.thaw()

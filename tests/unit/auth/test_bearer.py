@@ -1,4 +1,4 @@
-"""Bearer tokens: what is accepted, and that nothing else is."""
+"""Bearer tokens: which are accepted, and that all other texts are refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_valid_token_names_its_user_and_when_it_expires() -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearer", "Token abc"])
-def test_a_request_without_a_token_is_nobodys(header: str | None) -> None:
+def test_a_request_without_a_token_has_no_user(header: str | None) -> None:
     if header == "Bearer":
         assert code_of(IDENTIFY, "") == ErrorCode.AUTH_FAILED
     else:
@@ -78,7 +78,7 @@ def test_the_scheme_may_be_written_in_any_case() -> None:
         {"exp": float("inf")},
         {"sub": None},
         {"sub": ""},
-        {"aud": "push"},  # made for somebody else than an app that names nobody
+        {"aud": "push"},  # made for another audience, where the app names none
         {"nbf": time.time() + 3600},
     ],
 )
@@ -86,7 +86,7 @@ def test_a_token_with_odd_claims_is_refused(claims: dict[str, Any]) -> None:
     assert code_of(IDENTIFY, token(**claims)) == ErrorCode.AUTH_FAILED
 
 
-def test_an_expired_token_is_told_apart() -> None:
+def test_an_expired_token_has_a_code_of_its_own() -> None:
     assert code_of(IDENTIFY, token(exp=time.time() - 1)) == ErrorCode.AUTH_EXPIRED
 
 
@@ -140,7 +140,7 @@ def test_a_token_signed_with_the_public_key_as_a_secret_is_refused() -> None:
 
 
 @given(st.text(max_size=300))
-def test_no_text_of_a_stranger_is_a_token(text: str) -> None:
+def test_any_other_text_is_refused(text: str) -> None:
     assert code_of(IDENTIFY, text) == ErrorCode.AUTH_FAILED
 
 
@@ -148,7 +148,7 @@ def test_a_text_of_any_length_is_refused() -> None:
     assert code_of(IDENTIFY, "a.b." + "c" * 1_000_000) == ErrorCode.AUTH_FAILED
 
 
-def test_the_app_makes_its_own_user_of_the_claims_or_none() -> None:
+def test_the_app_may_make_a_user_from_the_claims_or_refuse() -> None:
     identify = BearerJWT(KEY, algorithms=["HS256"], user=lambda claims: claims.get("email"))
     found = identify(bearer(token(email="ada@example")))
     assert found is not None
@@ -168,7 +168,7 @@ def test_the_app_makes_its_own_user_of_the_claims_or_none() -> None:
         (KEY, ["HS512"]),
     ],
 )
-def test_what_would_prove_nothing_is_refused_when_the_app_starts(key: str, algorithms: list[str]) -> None:
+def test_unsafe_algorithms_and_keys_are_refused_when_the_app_starts(key: str, algorithms: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         BearerJWT(key, algorithms=algorithms)
     assert key not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What counts as one address, and what a key may hold."""
+"""Which addresses count as one, and how long a name in a key may be."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flask_sse_push.errors import ConfigError
         ("somewhere", None),
     ],
 )
-def test_an_address_counts_with_its_household(address: str | None, counted: str | None) -> None:
+def test_an_ipv6_address_counts_with_its_network(address: str | None, counted: str | None) -> None:
     assert network(address) == counted
 
 

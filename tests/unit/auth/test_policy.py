@@ -1,4 +1,4 @@
-"""Who may listen to what: public channels, one's own channel, and what the app allows."""
+"""Who may listen to a channel: everybody, its own user, or whom the app allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_sse_push.errors import ErrorCode, Refused
 
 
 class Member(UserMixin):  # type: ignore[misc]
-    """A user as flask-login has them."""
+    """A user of flask-login."""
 
     def __init__(self, id: object) -> None:
         self.id = id
@@ -70,7 +70,7 @@ def test_a_public_channel_matches_a_pattern(channel: str, patterns: tuple[str, .
     assert may_listen(None, channel, patterns, None) is open
 
 
-def test_a_public_channel_is_open_without_asking_the_app() -> None:
+def test_a_public_channel_is_open_without_a_call_of_the_app() -> None:
     assert may_listen(None, "sse", ("sse",), never_called)
 
 
@@ -88,15 +88,15 @@ def test_nobody_owns_a_channel(user: Any) -> None:
 
 
 @pytest.mark.parametrize(("answer", "allowed"), [(True, True), (1, True), (False, False), (None, False)])
-def test_the_app_decides_about_all_else(answer: Any, allowed: bool) -> None:
-    asked = []
+def test_the_app_decides_about_all_other_channels(answer: Any, allowed: bool) -> None:
+    calls = []
 
     def authorize(user: Any, channel: str) -> bool:
-        asked.append((user, channel))
+        calls.append((user, channel))
         return answer  # type: ignore[no-any-return]
 
     assert may_listen("ann", "staff", ("sse",), authorize) is allowed
-    assert asked == [("ann", "staff")]
+    assert calls == [("ann", "staff")]
 
 
 def test_a_request_passes_when_every_channel_is_allowed() -> None:

@@ -121,12 +121,8 @@ class HistoryFetcher:
             self._expect_echo(False)
             self._retry_later(requests, error)
             return
-        self._put(
-            (
-                self._number,
-                HistoryReply(generation, requests, after, confirmed, history, time.monotonic()),
-            )
-        )
+        reply = HistoryReply(generation, requests, after, confirmed, history, time.monotonic())
+        self._put((self._number, reply))
 
     def _retry_later(self, requests: dict[str, list[HistoryRequest]], error: Exception) -> None:
         unavailable = isinstance(error, BrokerUnavailable)

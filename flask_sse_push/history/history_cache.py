@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..brokers.base import Echo, History, LinkMessage, LiveEvent, Subscribed
+from ..brokers.base import Echo, History, LinkMessage, LiveEvent
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
 from .channel_cache import NOW, ChannelCache
@@ -146,8 +146,8 @@ class HistoryCache:
                         self._take_event(message, fresh)
                     elif isinstance(message, Echo):
                         self._note_heard(message.epoch, message.last, False)
-                    else:
-                        self._take_confirmation(message)
+                    elif message.channel in self.caches and not self.reads.confirm(message.channel):
+                        self._hold(link_up=True)
         if self.reads.replies:
             for reply in self.reads.usable(self._heard_epoch, self._heard):
                 self._take_reply(reply)
@@ -210,10 +210,6 @@ class HistoryCache:
             full = len(cache.entries) > self._keep + SLACK or cache.size > self._keep_bytes
             if full and not self.holds:  # while holding, the entries in the cache are not dispatched yet
                 cache.trim(self._keep, self._keep_bytes)
-
-    def _take_confirmation(self, message: Subscribed) -> None:
-        if message.channel in self.caches and not self.reads.confirm(message.channel):
-            self._hold(link_up=True)
 
     def _note_heard(self, epoch: str, id: int, shared: bool) -> None:
         """Notes how far the link has come."""

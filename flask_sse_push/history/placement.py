@@ -18,16 +18,6 @@ class Placement:
     Broadcasts lie on every shard. They are taken from the shard of the channel whose name sorts first.
     """
 
-    __slots__ = (
-        "channel_hash",
-        "channels",
-        "history_cache",
-        "history_cache_of",
-        "history_caches",
-        "is_sharded",
-        "parts",
-    )
-
     def __init__(self, history_caches: Sequence[HistoryCache], channels: Sequence[str]) -> None:
         named = [name for name in channels if name != BROADCAST]
         number_of = {name: shard_of(name, len(history_caches)) for name in named}

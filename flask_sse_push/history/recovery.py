@@ -13,7 +13,7 @@ from .channel_cache import NOW
 from .fetcher import HistoryRequest
 from .history_cache import HistoryCache
 from .missed import NO_CHUNK, MissedChunk, MissedEvents
-from .position import Gap, Opening, Reset, Snapshot, StartPoint
+from .position import Gap, Opening, Reset, StartPoint
 
 
 class Step(NamedTuple):
@@ -90,23 +90,20 @@ class ShardRecovery(MissedEvents, Recovery):
         self._waiter = waiter
 
     def next(self) -> Step | None:
-        history_cache = self.history_cache
-        caches, snapshot = history_cache.caches, history_cache.snapshot
-        opening = None
+        snapshot = self.history_cache.snapshot
         if snapshot is not None:
-            if snapshot == self._complete_at and self.has_all_of(snapshot):
+            if self.has_all_of(snapshot):
                 return NOTHING_MISSED
             if self.position is None:
-                opening = self.begin_live(caches, snapshot)
+                opening = self.begin_live(self.history_cache.caches, snapshot)
                 if opening is not None:
                     return Step(opening, (), NO_CHUNK, snapshot.position, True)
-        if self.must_wait() or snapshot is None:
+        if self.must_wait():
             return None
-        opening, resets = self.begin_or_reset(snapshot)
+        opening, resets = self.begin_or_reset()
         moved = opening is not None or any(reset.cursor for reset in resets)
         began = self.position if moved else None
-        chunk = self.take(caches, snapshot, history_cache.chunk_cache)
-        return Step(opening, resets, chunk, began, self.has_all_of(snapshot))
+        return Step(opening, resets, self.next_chunk(), began, self.is_complete())
 
     def must_wait(self) -> bool:
         """Whether the broker must be asked before the stream can go on. Queues the requests."""
@@ -123,13 +120,19 @@ class ShardRecovery(MissedEvents, Recovery):
         self._request_probe()
         return True
 
-    def begin_or_reset(self, snapshot: Snapshot) -> tuple[Opening | None, Sequence[Reset]]:
-        """The first step's opening; later the resets for events that the broker lost meanwhile."""
+    def begin_or_reset(self) -> tuple[Opening | None, Sequence[Reset]]:
+        """The opening, at first; later the resets for events that the broker lost meanwhile."""
+        caches, snapshot = self.history_cache.caches, self.history_cache.announced
         if self.position is None:
-            opening, reset = self.begin(self.history_cache.caches, snapshot)
+            opening, reset = self.begin(caches, snapshot)
         else:
-            opening, reset = None, self.reset(self.history_cache.caches, snapshot)
+            opening, reset = None, self.reset(caches, snapshot)
         return opening, () if reset is None else (reset,)
+
+    def next_chunk(self) -> MissedChunk:
+        """The next missed events. Only after `begin_or_reset`."""
+        history_cache = self.history_cache
+        return self.take(history_cache.caches, history_cache.announced, history_cache.chunk_cache)
 
     def is_complete(self) -> bool:
         snapshot = self.history_cache.snapshot

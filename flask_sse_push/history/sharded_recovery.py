@@ -11,7 +11,7 @@ from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ANY_CHANNELS, Position
 from .missed import MissedChunk
 from .placement import Placement
-from .position import Opening, Reset, Snapshot, StartPoint, reset_of
+from .position import Opening, Reset, StartPoint, reset_of
 from .recovery import NOTHING_MISSED, Recovery, ShardRecovery, Step
 
 
@@ -24,70 +24,52 @@ class ShardedRecovery(Recovery):
         self._waiter = threading.Event()
         self._newest = start.newest if not start.cursor else None
         self._given = start.cursor
-        texts = self._texts(start.cursor)
         self._recoveries = {
             number: ShardRecovery(
-                placement.history_caches[number], names, StartPoint(texts[number], start.newest), self._waiter
+                placement.history_caches[number], placement.parts[number], start_point, self._waiter
             )
-            for number, names in placement.parts.items()
+            for number, start_point in start_points(placement, start).items()
         }
-
-    def _texts(self, given: str | None) -> dict[int, str | None]:
-        """The cursor for each shard. A cursor of other channels is as good as none: see `shard_cursor`."""
-        if not given or given == EARLIEST:
-            return dict.fromkeys(self._placement.parts, given)
-        cursor = shard_cursor.parse(given)
-        valid = cursor is not None and cursor.channel_hash in (self._placement.channel_hash, ANY_CHANNELS)
-        texts = cursor.texts() if cursor is not None and valid else {}
-        if not texts.keys() >= self._placement.parts.keys():
-            return dict.fromkeys(self._placement.parts, LOST)
-        return {number: texts[number] for number in self._placement.parts}
 
     def next(self) -> Step | None:
         if self.is_complete():
             return NOTHING_MISSED
-        recoveries = self._recoveries.values()
-        waits = [recovery.must_wait() for recovery in recoveries]  # all shards are asked at once
+        waits = [recovery.must_wait() for recovery in self._recoveries.values()]  # asks all shards at once
         if any(waits):
             return None
-        begins = all(recovery.position is None for recovery in recoveries)
-        opening, resets = self._begin() if begins else (None, self._reset())
-        moved = begins or any(reset.cursor for reset in resets)
+        opening, resets = self._begin_or_reset()
+        moved = opening is not None or any(reset.cursor for reset in resets)
         chunk = MissedChunk(self._next_entries(), None, True)
         return Step(opening, resets, chunk, 0 if moved else None, self.is_complete())
 
     # -- the beginning, and lost events -----------------------------------------------------------------
 
-    def _begin(self) -> tuple[Opening, list[Reset]]:
+    def _begin_or_reset(self) -> tuple[Opening | None, list[Reset]]:
+        begins = all(recovery.position is None for recovery in self._recoveries.values())
+        cursors = {} if begins else self._cursors()
         openings: dict[int, Opening] = {}
         resets: dict[int, Reset] = {}
-        for number, recovery, snapshot in self._each():
-            opening, lost = recovery.begin_or_reset(snapshot)
-            assert opening is not None
-            openings[number] = opening
+        for number, recovery in self._recoveries.items():
+            opening, lost = recovery.begin_or_reset()
+            openings.update({number: opening} if opening else {})
             resets.update((number, reset) for reset in lost)
-        if self._newest:
+        if self._newest and begins:
             self._keep_newest(self._newest)
-        if self._newest is None:
+        if begins and self._newest is None:
             cursors = {number: self._opening_part(number, opening) for number, opening in openings.items()}
-        else:
+        elif begins:
             cursors = self._cursors()
+        opening = self._opening(openings, cursors) if begins else None
+        return opening, list(self._joined(resets, cursors))
+
+    def _opening(self, openings: Mapping[int, Opening], cursors: Mapping[int, Cursor]) -> Opening:
         resumed = all(opening.resumed for opening in openings.values())
         text = self._given if resumed and self._given else str(self._placement.shard_cursor(cursors))
-        return Opening(text, resumed), list(self._joined(resets, cursors))
+        return Opening(text, resumed)
 
     def _opening_part(self, number: int, opening: Opening) -> Cursor:
         known = parse(opening.cursor) if opening.cursor not in (LOST, EARLIEST) else None
         return shard_cursor.part(number, opening.cursor, known or self._recoveries[number].cursor)
-
-    def _reset(self) -> list[Reset]:
-        cursors = self._cursors()
-        resets = {
-            number: reset
-            for number, recovery, snapshot in self._each()
-            for reset in recovery.begin_or_reset(snapshot)[1]
-        }
-        return list(self._joined(resets, cursors))
 
     def _joined(self, resets: Mapping[int, Reset], cursors: dict[int, Cursor]) -> Iterator[Reset]:
         """One reset for each reason, instead of one for each shard.
@@ -106,12 +88,12 @@ class ShardedRecovery(Recovery):
 
     def _keep_newest(self, count: int) -> None:
         """Skips all but the newest `count` events of all shards; each shard has kept as many of its own."""
-        kept = [
-            (entry.id, number)
-            for number, recovery, snapshot in self._each()
-            for entry in recovery.entries(recovery.history_cache.caches, snapshot)
-            if self._placement.delivers(entry, number)
-        ]
+        kept = []
+        for number, recovery in self._recoveries.items():
+            history_cache = recovery.history_cache
+            for entry in recovery.entries(history_cache.caches, history_cache.announced):
+                if self._placement.delivers(entry, number):
+                    kept.append((entry.id, number))
         for id, number in sorted(kept)[:-count]:
             self._recoveries[number].skip(id)
 
@@ -119,18 +101,15 @@ class ShardedRecovery(Recovery):
 
     def _next_entries(self) -> list[Entry]:
         """The next missed entries, all of one shard, with cursors over all shards."""
-        for number, recovery, snapshot in self._each():
-            history_cache = recovery.history_cache
-            while True:
-                position = recovery.position
-                chunk = recovery.take(history_cache.caches, snapshot, history_cache.chunk_cache)
-                if not chunk.entries:
-                    break
-                taken = [entry for entry in chunk.entries if self._placement.delivers(entry, number)]
+        for number, recovery in self._recoveries.items():
+            position = recovery.position
+            while entries := recovery.next_chunk().entries:
+                taken = [entry for entry in entries if self._placement.delivers(entry, number)]
                 if taken:
                     cursors = self._cursors()
                     return [self._placed(entry, {**cursors, number: entry.position}) for entry in taken]
                 assert recovery.position != position, "a chunk without end"
+                position = recovery.position
         return []
 
     def _placed(self, entry: Entry, cursors: Mapping[int, Cursor]) -> Entry:
@@ -143,12 +122,6 @@ class ShardedRecovery(Recovery):
             text = EARLIEST if recovery.is_before_all_kept else ""
             cursors[number] = shard_cursor.part(number, text, recovery.cursor)
         return cursors
-
-    def _each(self) -> Iterator[tuple[int, ShardRecovery, Snapshot]]:
-        for number, recovery in self._recoveries.items():
-            snapshot = recovery.history_cache.snapshot
-            assert snapshot is not None, "must_wait has seen to that"
-            yield number, recovery, snapshot
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -168,13 +141,22 @@ def recovery_for(placement: Placement, start: StartPoint) -> Recovery:
     """The recovery of a stream on the shards of its channels."""
     if placement.is_sharded:
         return ShardedRecovery(placement, start)
-    return ShardRecovery(placement.history_cache, placement.channels, start_on_one_shard(placement, start))
+    history_cache = placement.history_cache
+    if start.cursor:
+        start = start_points(placement, start)[history_cache.number]
+    return ShardRecovery(history_cache, placement.channels, start)
 
 
-def start_on_one_shard(placement: Placement, start: StartPoint) -> StartPoint:
-    """Where a stream on one shard starts. A cursor over several shards is valid if it is for any channels."""
+def start_points(placement: Placement, start: StartPoint) -> dict[int, StartPoint]:
+    """Where a stream starts on each of its shards.
+
+    A cursor over several shards is valid for the channels it was made for; see `shard_cursor`.
+    """
     given = shard_cursor.parse(start.cursor) if start.cursor else None
-    if given is None:
-        return start
-    texts = given.texts() if given.channel_hash == ANY_CHANNELS else {}
-    return StartPoint(texts.get(placement.history_cache.number, LOST))
+    if given is None and (not placement.is_sharded or not start.cursor or start.cursor == EARLIEST):
+        return dict.fromkeys(placement.parts, start)
+    valid = given is not None and given.channel_hash in (placement.channel_hash, ANY_CHANNELS)
+    texts = given.texts() if given is not None and valid else {}
+    if not texts.keys() >= placement.parts.keys():
+        texts = dict.fromkeys(placement.parts, LOST)
+    return {number: StartPoint(texts[number], start.newest) for number in placement.parts}

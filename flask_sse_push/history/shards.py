@@ -29,13 +29,17 @@ MAX_PLACEMENTS = 1024
 ShardItem = tuple[int, Item]
 
 
-class Shard(NamedTuple):
+class Shard:
     """One shard of the broker, as a worker knows it."""
 
-    number: int
-    reader: LinkReader
-    fetcher: HistoryFetcher
-    history_cache: HistoryCache
+    def __init__(
+        self, number: int, broker: Broker, inbox: str, put: Callable[[ShardItem], None], settings: Settings
+    ) -> None:
+        self.number = number
+        self.reader = LinkReader(broker, inbox, put, 2 * settings.probe, number)
+        self.fetcher = HistoryFetcher(broker, inbox, put, settings.probe, self.reader.expect_echo, number)
+        keep, keep_bytes = settings.history_size, settings.replica_bytes
+        self.history_cache = HistoryCache(self.fetcher, keep, keep_bytes, number)
 
 
 class LinkState(NamedTuple):
@@ -57,7 +61,7 @@ class Shards:
     def __init__(
         self, brokers: Sequence[Broker], inbox: str, put: Callable[[ShardItem], None], settings: Settings
     ) -> None:
-        self.all = [_shard(number, broker, inbox, put, settings) for number, broker in enumerate(brokers)]
+        self.all = [Shard(number, broker, inbox, put, settings) for number, broker in enumerate(brokers)]
         history_caches = [shard.history_cache for shard in self.all]
         #: Returns the placement of channels.
         self.placement: Callable[[tuple[str, ...]], Placement] = lru_cache(MAX_PLACEMENTS)(
@@ -125,13 +129,3 @@ class Shards:
         for shard in self.all:
             shard.reader.close()
             shard.fetcher.close()
-
-
-def _shard(
-    number: int, broker: Broker, inbox: str, put: Callable[[ShardItem], None], settings: Settings
-) -> Shard:
-    reader = LinkReader(broker, inbox, put, 2 * settings.probe, number)
-    fetcher = HistoryFetcher(broker, inbox, put, settings.probe, reader.expect_echo, number)
-    return Shard(
-        number, reader, fetcher, HistoryCache(fetcher, settings.history_size, settings.replica_bytes, number)
-    )

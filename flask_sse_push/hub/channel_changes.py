@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ErrorCode
 from ..history.position import Gap, StartPoint, reset_of
 from ..history.recovery import Recovery, ShardRecovery, Step
-from ..history.sharded_recovery import start_on_one_shard
+from ..history.sharded_recovery import start_points
 from ..history.shards import Shards
 from ..protocol.channel import BROADCAST
 from ..protocol.cursor import MAX_LENGTH, Cursor
@@ -182,8 +182,9 @@ class ChannelChanges:
             change.recovery = self._shards.recovery(channels, StartPoint())
             self._shards.enter(channels)
         else:
-            start = start_on_one_shard(after, change.start)
-            change.recovery = ShardRecovery(after.history_cache, change.join, start)
+            history_cache = after.history_cache
+            start = start_points(after, change.start)[history_cache.number]
+            change.recovery = ShardRecovery(history_cache, change.join, start)
             self._shards.enter(change.join)
         return change.recovery
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..history.missed import MissedChunk
 from ..history.position import Opening
@@ -20,7 +21,7 @@ from .listener import Listeners
 from .stream import Stream
 
 
-class StreamOpener:
+class StreamOpener(NamedTuple):
     """Brings the new streams of one worker to the live position. Called by the streams' own threads.
 
     :param lock: the hub's lock. The look for missed events and the join are one step under it.
@@ -28,28 +29,15 @@ class StreamOpener:
     :param heartbeat: seconds between heartbeats, named in `sse.open`.
     """
 
-    def __init__(
-        self,
-        shards: Shards,
-        fanout: Fanout,
-        channel_changes: ChannelChanges,
-        batching: BatchPolicy,
-        listeners: Listeners,
-        counters: Counters,
-        *,
-        lock: threading.Lock,
-        clock: Callable[[], float],
-        heartbeat: float,
-    ) -> None:
-        self._shards = shards
-        self._fanout = fanout
-        self._channel_changes = channel_changes
-        self._batching = batching
-        self._listeners = listeners
-        self._counters = counters
-        self._lock = lock
-        self._clock = clock
-        self._heartbeat = heartbeat
+    shards: Shards
+    fanout: Fanout
+    channel_changes: ChannelChanges
+    batching: BatchPolicy
+    listeners: Listeners
+    counters: Counters
+    lock: threading.Lock
+    clock: Callable[[], float]
+    heartbeat: float
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once the stream has joined its group and has them all.
@@ -58,13 +46,13 @@ class StreamOpener:
         """
         deadline = time.monotonic() + timeout
         while True:
-            with self._lock:
+            with self.lock:
                 if stream.closing:
                     break
                 step = recovery.next()
                 if step is not None:
                     return self._send(stream, recovery, step)
-            self._shards.poke()
+            self.shards.poke()
             if not recovery.wait(deadline - time.monotonic()):
                 return b""
         recovery.wait(deadline - time.monotonic())
@@ -76,11 +64,11 @@ class StreamOpener:
             frames = self._open_frame(stream, step.opening)
             stream.began = step.began or 0
         if recovery.gaps:
-            self._channel_changes.note_gaps(stream, recovery.gaps)
+            self.channel_changes.note_gaps(stream, recovery.gaps)
         if step.resets:
             frames += b"".join([reset_frame(*reset) for reset in step.resets])
             stream.began = stream.began if step.began is None else step.began
-            self._listeners.tell_lost(stream)
+            self.listeners.tell_lost(stream)
         if step.chunk.entries:
             frames += self._frames(stream, step.chunk)
             self._count(stream, step.chunk, len(frames))
@@ -90,19 +78,19 @@ class StreamOpener:
                 return frames
         # The look for missed events and the join are one step under the lock: no event comes in between.
         stream.join()
-        stream.written_at = self._clock()
-        self._fanout.add(stream, stream.subscribed, recovery.positions)
+        stream.written_at = self.clock()
+        self.fanout.add(stream, stream.subscribed, recovery.positions)
         return None
 
     def _count(self, stream: Stream, chunk: MissedChunk, size: int) -> None:
         stream.events += len(chunk.entries)
         if chunk.limited:
             stream.events -= sum(stream.is_excluded(entry.exclude) for entry in chunk.entries)
-        self._counters.replayed(len(chunk.entries), size)
+        self.counters.replayed(len(chunk.entries), size)
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
         """Put together once for all streams that get the same bytes."""
-        batched = self._batching.waits(stream.subscribed, stream.batch_wait) is not None
+        batched = self.batching.waits(stream.subscribed, stream.batch_wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)
         key = batched, stream.subscribed if stream.tagged else None
@@ -118,6 +106,6 @@ class StreamOpener:
             stream.connection,
             stream.channels,
             resumed=opening.resumed,
-            heartbeat=self._heartbeat,
+            heartbeat=self.heartbeat,
             secret=secret,
         )

@@ -145,7 +145,10 @@ class HistoryCache:
                     if isinstance(message, LiveEvent):
                         self._take_event(message, fresh)
                     elif isinstance(message, Echo):
-                        self._note_heard(message.epoch, message.last, False)
+                        if message.epoch != self._heard_epoch:
+                            self._note_epoch(message.epoch)
+                        if message.last > self._heard:
+                            self._heard, self._heard_in_part = message.last, False
                     elif message.channel in self.caches and not self.reads.confirm(message.channel):
                         self._hold(link_up=True)
         if self.reads.replies:
@@ -166,16 +169,16 @@ class HistoryCache:
         dispatch = Dispatch(entries, self._lost, self.new_epoch)
         self._lost, self.new_epoch = {}, False
         self._renew_snapshot()
-        for waiter in self.waiters:
-            waiter.set()
-        self.waiters.clear()
+        if self.waiters:
+            for waiter in self.waiters:
+                waiter.set()
+            self.waiters.clear()
         return dispatch
 
     def _renew_snapshot(self) -> None:
         if self._epoch is not None and not self.new_epoch:
-            self.snapshot = self.announced = Snapshot(
-                self._epoch, self._position, self._seen, self._base, self._lineage
-            )
+            self.announced = Snapshot(self._epoch, self._position, self._seen, self._base, self._lineage)
+            self.snapshot = self.announced
 
     def _undispatched(self) -> list[tuple[ChannelCache, Entry]]:
         """All entries after the position, in the order of their ids."""
@@ -196,7 +199,10 @@ class HistoryCache:
         except ValueError:
             logger.warning("ignoring a message on %r that is no event of ours", event.channel)
             return
-        self._note_heard(entry.epoch, entry.id, entry.shared)
+        if entry.epoch != self._heard_epoch:
+            self._note_epoch(entry.epoch)
+        if entry.id > self._heard:
+            self._heard, self._heard_in_part = entry.id, entry.shared
         if not cache.live:
             cache.tail.append(entry)
         elif entry.id > cache.head:
@@ -211,15 +217,12 @@ class HistoryCache:
             if full and not self.holds:  # while holding, the entries in the cache are not dispatched yet
                 cache.trim(self._keep, self._keep_bytes)
 
-    def _note_heard(self, epoch: str, id: int, shared: bool) -> None:
-        """Notes how far the link has come."""
-        if epoch != self._heard_epoch:
-            known = {self._epoch, self._heard_epoch} - {None, epoch}
-            self._heard_epoch, self._heard, self._heard_in_part = epoch, id, shared
-            if known:  # replies from an earlier epoch are void, and so are calls under way
-                self._hold(link_up=True)
-        elif id > self._heard:
-            self._heard, self._heard_in_part = id, shared
+    def _note_epoch(self, epoch: str) -> None:
+        """Notes that the link has come to another epoch."""
+        known = {self._epoch, self._heard_epoch} - {None, epoch}
+        self._heard_epoch, self._heard, self._heard_in_part = epoch, -1, False
+        if known:  # replies from an earlier epoch are void, and so are calls under way
+            self._hold(link_up=True)
 
     # -- holding ----------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ SETTINGS = Settings(linger=0.0, probe=1.0, max_channels=3)
 
 
 def events(stream: Record) -> list[tuple[str, Any]]:
-    """What came, as (type, data); heartbeats are left out."""
+    """The events of a stream as (type, data), without heartbeats."""
     found = []
     for frame in stream.got.decode().split("\n\n")[:-1]:
         fields = dict(line.split(": ", 1) for line in frame.split("\n"))
@@ -85,7 +85,7 @@ def test_a_stream_joins_and_leaves_and_gets_each_channel_while_it_has_it(
     eventually(lambda: "a" not in hub._history_cache.caches)  # nobody listens to it any more
 
 
-def test_what_came_after_a_cursor_is_sent_first_and_only_once(
+def test_events_after_a_cursor_are_sent_first_and_only_once(
     announcer: MessageAnnouncer, stream: Record
 ) -> None:
     cursor = announcer.publish("seen", channel="b")
@@ -105,7 +105,7 @@ def test_what_came_after_a_cursor_is_sent_first_and_only_once(
     assert set(note) == {"type", "data", "id"}
 
 
-def test_the_newest_and_all_that_is_kept_can_be_asked_for(
+def test_a_channel_can_start_with_its_newest_or_with_all_kept_events(
     announcer: MessageAnnouncer, stream: Record
 ) -> None:
     for n in range(5):
@@ -119,9 +119,7 @@ def test_the_newest_and_all_that_is_kept_can_be_asked_for(
     assert missed(stream)[2:] == ["0", "1", "2", "3", "4"]
 
 
-def test_what_cannot_be_had_any_more_is_told_for_the_joined_channel_alone(
-    announcer: MessageAnnouncer, stream: Record
-) -> None:
+def test_a_reset_names_only_the_joined_channel(announcer: MessageAnnouncer, stream: Record) -> None:
     announcer.join("one", "b", since="nonsense")
     eventually(lambda: changes(stream))
     resets = [data for kind, data in events(stream) if kind == "sse.reset"]
@@ -150,7 +148,7 @@ def test_a_stream_that_leaves_while_it_joins_leaves_nothing_behind(
     eventually(lambda: not hub._history_cache.caches)
 
 
-def test_a_long_history_comes_in_pieces_each_with_its_cursor(make_broker: MakeBroker) -> None:
+def test_a_long_history_comes_in_chunks_each_with_its_cursor(make_broker: MakeBroker) -> None:
     broker = make_broker()
     settings = Settings(probe=1.0)
     announcer, hub = MessageAnnouncer(broker, settings), Hub(broker, settings)
@@ -162,9 +160,9 @@ def test_a_long_history_comes_in_pieces_each_with_its_cursor(make_broker: MakeBr
         announcer.join("one", "b", since="earliest")
         eventually(lambda: changes(stream))
         assert [int(text.split()[0]) for text in missed(stream)] == list(range(300))
-        pieces = [data for kind, data in events(stream) if kind == "sse.missed"]
-        assert len(pieces) >= 4
-        assert all(piece["cursor"] == piece["events"][-1]["id"] for piece in pieces)
+        chunks = [data for kind, data in events(stream) if kind == "sse.missed"]
+        assert len(chunks) >= 4
+        assert all(chunk["cursor"] == chunk["events"][-1]["id"] for chunk in chunks)
     finally:
         hub.close()
 
@@ -214,7 +212,7 @@ def test_under_load_nothing_is_lost_or_doubled_by_joining_and_leaving(
 
 
 def _while_joined(stream: Record) -> Iterator[tuple[int, int]]:
-    """For each time that the stream had b: the first and the last event it got meanwhile."""
+    """For each period in which the stream had channel b: the first and the last event it got."""
     numbers: list[int] = []
     joined = False
     for kind, data in events(stream):

@@ -73,7 +73,7 @@ def test_live_events_come_once_with_the_first_of_their_channels_that_is_followed
     ("since", "last", "texts"),
     [(EARLIEST, 0, ["1", "2", "3", "4"]), ("", 2, ["3", "4"]), ("second", 0, ["3", "4"])],
 )
-def test_it_starts_where_it_is_told(since: str, last: int, texts: list[str]) -> None:
+def test_it_starts_at_a_cursor_or_with_the_newest_events(since: str, last: int, texts: list[str]) -> None:
     tail = Following()
     cursors = [str(tail.publish(text, name)) for text, name in zip("1234", "abab", strict=True)]
     with tail.following(cursors[1] if since == "second" else since, last):

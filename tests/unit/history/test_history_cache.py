@@ -1,4 +1,4 @@
-"""The timeline by hand: a real broker, a real fetcher, and every step in the order the test wants."""
+"""A history cache with a real broker and a real fetcher; each test decides the order of all steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flask_sse_push.protocol.entry import Entry, Publication
 
 
 class Flaky(MemoryBroker):
-    """A memory broker that can be out of reach, or lose its data."""
+    """A memory broker that can be unreachable, or lose its data."""
 
     reachable = True
 
@@ -30,14 +30,14 @@ class Flaky(MemoryBroker):
         return super().history(*args)  # type: ignore[arg-type]
 
     def forget_all(self) -> None:
-        """What FLUSHALL does: subscriptions stay."""
+        """Loses all data, as by FLUSHALL. Subscriptions stay."""
         self._epoch, self._last, self._horizon = f"{self._epoch}x", 0, 0
         self._heads.clear()
         self._lists.clear()
 
 
 class Bench:
-    """A timeline with its link and its fetcher, each moved by hand."""
+    """A history cache with its link and its fetcher. They do nothing by themselves."""
 
     def __init__(self, *names: str, size: int = 100, keep_bytes: int = 10**6) -> None:
         self.broker = Flaky(Bounds(size, 3600.0))
@@ -50,36 +50,34 @@ class Bench:
             self.run()
 
     def join(self, *names: str) -> None:
-        """A stream comes that wants these channels."""
+        """Counts a stream of these channels, and subscribes them."""
         fresh = [name for name in names if self.history_cache.enter(name)]
         self.link.subscribe(fresh)
 
     def publish(self, *names: str) -> int:
         return self.broker.publish([Publication(b"data: x\n\n", names)])[0].id
 
-    def signals(self) -> list[LinkMessage]:
+    def messages(self) -> list[LinkMessage]:
         return self.link.read(0)
 
     def hear(self) -> Dispatch:
-        return self.history_cache.take([self.signals()])
+        return self.history_cache.take([self.messages()])
 
     def fetch(self) -> HistoryReply:
         self.fetcher._fetch()
         return self.replies.pop(0)[1]
 
     def run(self) -> list[Dispatch]:
-        """Everything that can happen now; what was dispatched."""
+        """Lets everything happen that can happen now; returns what was dispatched."""
         dispatches = [self.hear()]
         for _ in range(2):
             while self.fetcher._queued:
-                dispatches.append(self.history_cache.take([self.fetch(), self.signals()]))
-            dispatches.append(
-                self.history_cache.take([self.fetch(), self.signals()])
-            )  # a probe, which may tell news
+                dispatches.append(self.history_cache.take([self.fetch(), self.messages()]))
+            dispatches.append(self.history_cache.take([self.fetch(), self.messages()]))  # a probe
         return dispatches
 
     def cut(self) -> Dispatch:
-        """The link breaks and loses what was under way; a new one is asked for the same channels."""
+        """The link breaks and loses the messages under way; a new one is there."""
         self.link.close()
         dispatch = self.history_cache.take([None])
         self.link = self.broker.link("w")
@@ -93,7 +91,7 @@ class Bench:
         return [entry.id for entry in self.history_cache.caches[name].entries]
 
     def begins(self, *names: str) -> bool:
-        """Whether a live stream of these channels may begin."""
+        """Whether a live stream of these channels can begin."""
         return not self.recovery(names, StartPoint()).must_wait()
 
     def recovery(self, names: tuple[str, ...], start: StartPoint) -> ShardRecovery:
@@ -129,7 +127,7 @@ def follows(bench: Bench, name: str) -> bool:
 # -- joining -------------------------------------------------------------------------------------------------
 
 
-def test_a_first_channel_is_ready_when_its_history_and_the_echo_have_come() -> None:
+def test_a_first_channel_is_ready_when_its_history_and_the_echo_have_arrived() -> None:
     bench = Bench()
     bench.publish("a")
     bench.join("a")
@@ -137,14 +135,14 @@ def test_a_first_channel_is_ready_when_its_history_and_the_echo_have_come() -> N
     bench.hear()
     reply = bench.fetch()
     bench.history_cache.take([reply])
-    assert not bench.begins("a"), "the link has not reached the moment of the reply"
+    assert not bench.begins("a"), "the link has not reached the position of the reply"
     bench.hear()
     assert bench.begins("a")
     assert bench.position == reply.history.last
     assert follows(bench, "a")
 
 
-def test_the_echo_may_come_before_its_answer() -> None:
+def test_the_echo_may_arrive_before_its_reply() -> None:
     bench = Bench()
     bench.join("a")
     bench.hear()
@@ -155,7 +153,7 @@ def test_the_echo_may_come_before_its_answer() -> None:
     assert bench.position == reply.history.last
 
 
-def test_a_second_user_of_a_channel_asks_nothing() -> None:
+def test_a_second_stream_of_a_channel_requests_nothing() -> None:
     bench = Bench("a")
     assert not bench.history_cache.enter("a")
     assert bench.begins("a")
@@ -178,7 +176,7 @@ def test_an_event_published_while_a_channel_joins_is_known_once(snapshot: str) -
     reply = bench.fetch()
     if snapshot == "before the echo":
         published.append(bench.publish("a"))
-    bench.history_cache.take([bench.signals(), reply])
+    bench.history_cache.take([bench.messages(), reply])
     if snapshot == "after it":
         published.append(bench.publish("a"))
         bench.hear()
@@ -196,21 +194,21 @@ def test_a_channel_that_joins_late_does_not_hold_the_others() -> None:
     assert ids(bench.hear()) == [first]
 
 
-def test_a_channel_let_go_and_taken_again_follows_again() -> None:
+def test_a_channel_that_was_dropped_can_be_entered_again() -> None:
     bench = Bench("other")
     bench.broker.reachable = False
     bench.join("a")
     bench.hear()
     assert not bench.begins("a")
     bench.history_cache.exit("a", now=0.0)
-    assert bench.history_cache.forget_idle(0.0) == ["a"]  # its ask still waits for the broker
+    assert bench.history_cache.forget_idle(0.0) == ["a"]  # its request still waits for the broker
     bench.link.unsubscribe(["a"])
     bench.broker.reachable = True
     bench.history_cache.enter("a")
     old = bench.fetch()  # from before the second SUBSCRIBE
-    bench.history_cache.take([old, bench.signals()])
+    bench.history_cache.take([old, bench.messages()])
     missed = bench.publish("a")
-    assert not bench.begins("a"), "what the old ask brought is not live"
+    assert not bench.begins("a"), "the reply to the old request does not make it live"
     bench.link.subscribe(["a"])
     bench.run()
     recovery = bench.recovery(("a",), StartPoint(str(Cursor(bench.broker._epoch, old.history.last))))
@@ -258,7 +256,7 @@ def test_a_channel_used_again_is_idle_from_its_last_use_on() -> None:
 # -- a lost link ---------------------------------------------------------------------------------------------
 
 
-def test_what_was_published_while_the_link_was_lost_goes_out_once_in_the_order_of_ids() -> None:
+def test_events_published_while_the_link_was_broken_are_dispatched_once_in_the_order_of_ids() -> None:
     bench = Bench("a", "b", BROADCAST)
     before = bench.publish("a")
     assert ids(bench.hear()) == [before]
@@ -270,7 +268,7 @@ def test_what_was_published_while_the_link_was_lost_goes_out_once_in_the_order_o
     assert follows(bench, "a")
 
 
-def test_nothing_goes_out_while_held_and_the_position_stands_still() -> None:
+def test_while_it_holds_nothing_is_dispatched_and_the_position_stands_still() -> None:
     bench = Bench("a", "b")
     position = bench.position
     bench.cut()
@@ -286,7 +284,7 @@ def test_nothing_goes_out_while_held_and_the_position_stands_still() -> None:
     assert bench.position == later
 
 
-def test_all_parts_of_a_big_resync_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_holds_until_all_channels_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("a", "b", "c")
     monkeypatch.setattr(fetcher_module, "MAX_AT_ONCE", 1)
     bench.cut()
@@ -298,21 +296,21 @@ def test_all_parts_of_a_big_resync_are_awaited(monkeypatch: pytest.MonkeyPatch) 
         last = bench.fetch()
         if bench.fetcher._queued:
             assert ids(bench.history_cache.take([last])) == []
-    assert ids(bench.history_cache.take([bench.signals(), last])) == published
+    assert ids(bench.history_cache.take([bench.messages(), last])) == published
 
 
-def test_an_event_heard_before_the_link_broke_is_not_sent_again() -> None:
+def test_an_event_that_arrived_before_the_link_broke_is_not_dispatched_again() -> None:
     bench = Bench("a")
     first = bench.publish("a")
-    signals = bench.signals()
+    messages = bench.messages()
     bench.link.close()
     bench.link = bench.broker.link("w")
     second = bench.publish("a")
-    dispatch = bench.history_cache.take([signals, None])
+    dispatch = bench.history_cache.take([messages, None])
     assert ids(dispatch, *bench.reconnect()) == [first, second]
 
 
-def test_a_link_that_breaks_again_while_reading_anew_costs_nothing() -> None:
+def test_a_link_that_breaks_again_while_channels_are_read_loses_nothing() -> None:
     bench = Bench("a", "b")
     bench.cut()
     missed = [bench.publish("a"), bench.publish("b")]
@@ -325,7 +323,7 @@ def test_a_link_that_breaks_again_while_reading_anew_costs_nothing() -> None:
     assert ids(*bench.reconnect()) == missed
 
 
-def test_only_what_the_broker_lost_is_told_as_lost() -> None:
+def test_only_events_that_the_broker_lost_are_reported_as_lost() -> None:
     bench = Bench("a", "b", size=3)
     bench.cut()
     in_a = [bench.publish("a") for _ in range(5)]
@@ -337,12 +335,12 @@ def test_only_what_the_broker_lost_is_told_as_lost() -> None:
 
 @pytest.mark.parametrize("later", [0, 2])
 def test_an_event_that_the_link_never_brought_is_found_when_all_is_read_again(later: int) -> None:
-    """No broker does that. Should one, or should we, it is told instead of lost."""
+    """No broker does that. If one did, the streams would get a reset, instead of a silent loss."""
     bench = Bench("a", "b")
     heard = bench.publish("a")
     bench.hear()
     bench.publish("a")
-    bench.signals()  # and nobody is told
+    bench.messages()  # and the worker does not get them
     passed = bench.publish("b")
     bench.hear()
     assert bench.position == passed
@@ -353,14 +351,14 @@ def test_an_event_that_the_link_never_brought_is_found_when_all_is_read_again(la
     assert [gap for each in dispatches for gap in each.lost.values()] == [Gap("a", heard, passed)]
 
 
-def test_a_loss_is_told_once_however_often_the_link_breaks() -> None:
+def test_a_loss_is_reported_once_however_often_the_link_breaks() -> None:
     bench = Bench("a", "b", size=3)
     bench.cut()
     for _ in range(5):
         bench.publish("a")
     bench.link.subscribe(["a"])  # b is not confirmed yet, so the hold lasts
     bench.hear()
-    bench.history_cache.take([bench.fetch(), bench.signals()])
+    bench.history_cache.take([bench.fetch(), bench.messages()])
     bench.cut()
     for _ in range(5):
         bench.publish("a")
@@ -378,63 +376,63 @@ def test_a_call_that_failed_with_the_old_link_is_not_taken_for_one_of_the_new() 
         for request in several:
             bench.fetcher.submit(name, request)
     early = bench.fetch()  # the new link has not confirmed the channel
-    bench.history_cache.take([early, bench.signals()])
+    bench.history_cache.take([early, bench.messages()])
     joined = bench.begins("a")
     missed = bench.publish("a")
     dispatched = ids(*bench.reconnect())
     assert not joined or missed in dispatched, "a stream went live on a channel that was not subscribed"
 
 
-# -- holes ---------------------------------------------------------------------------------------------------
+# -- gaps ----------------------------------------------------------------------------------------------------
 
 
-def without(signals: list[LinkMessage], id: int) -> list[LinkMessage]:
-    """The signals, but one event's announcements."""
-    return [s for s in signals if not (isinstance(s, LiveEvent) and Entry.parse(s.stored).id == id)]
+def without(messages: list[LinkMessage], id: int) -> list[LinkMessage]:
+    """The messages without the announcements of one event."""
+    return [s for s in messages if not (isinstance(s, LiveEvent) and Entry.parse(s.stored).id == id)]
 
 
-def test_a_hole_in_the_chain_is_filled_before_anything_goes_on() -> None:
+def test_a_gap_in_the_chain_is_filled_before_anything_is_dispatched() -> None:
     bench = Bench("a", "b")
-    hole, shown, other = bench.publish("a"), bench.publish("a"), bench.publish("b")
-    assert ids(bench.history_cache.take([without(bench.signals(), hole)])) == []
-    assert ids(*bench.run()) == [hole, shown, other]
+    gap, shown, other = bench.publish("a"), bench.publish("a"), bench.publish("b")
+    assert ids(bench.history_cache.take([without(bench.messages(), gap)])) == []
+    assert ids(*bench.run()) == [gap, shown, other]
 
 
-def test_a_hole_seen_too_late_to_be_filled_is_told_as_a_loss() -> None:
+def test_a_gap_found_too_late_is_reported_as_a_loss() -> None:
     bench = Bench("a", "b")
-    hole, other = bench.publish("a"), bench.publish("b")
-    assert ids(bench.history_cache.take([without(bench.signals(), hole)])) == [other]
-    shown = bench.publish("a")  # its `prev` tells; but the cursors have passed the hole
+    gap, other = bench.publish("a"), bench.publish("b")
+    assert ids(bench.history_cache.take([without(bench.messages(), gap)])) == [other]
+    shown = bench.publish("a")  # its `prev` shows the gap, but the position is above it
     dispatches = bench.run()
     assert shown in ids(*dispatches)
-    told = [name for dispatch in dispatches for name in dispatch.lost]
-    assert told == ["a"] or hole in ids(*dispatches)
+    lost = [name for dispatch in dispatches for name in dispatch.lost]
+    assert lost == ["a"] or gap in ids(*dispatches)
 
 
-def test_a_hole_among_what_waits_for_the_history_is_filled() -> None:
+def test_a_gap_in_the_tail_is_filled() -> None:
     bench = Bench("a")
     bench.cut()
     bench.link.subscribe(["a"])
     bench.hear()
     reply = bench.fetch()
-    hole, shown = bench.publish("a"), bench.publish("a")
-    assert ids(bench.history_cache.take([without(bench.signals(), hole), reply])) == []
-    assert ids(*bench.run()) == [hole, shown]
+    gap, shown = bench.publish("a"), bench.publish("a")
+    assert ids(bench.history_cache.take([without(bench.messages(), gap), reply])) == []
+    assert ids(*bench.run()) == [gap, shown]
 
 
-def test_a_message_that_is_no_event_is_passed_over() -> None:
+def test_a_message_that_is_no_event_is_ignored() -> None:
     bench = Bench("a")
     new = bench.publish("a")
     junk = [
         LiveEvent("a", stored) for stored in (b"", b"junk", b"e 1 x -\n", b"\xff 1 2 -\n", b"e 1 0 t=x\n")
     ]
-    assert ids(bench.history_cache.take([[*junk, *bench.signals(), LiveEvent("nobody's", b"x")]])) == [new]
+    assert ids(bench.history_cache.take([[*junk, *bench.messages(), LiveEvent("nobody's", b"x")]])) == [new]
 
 
 # -- epochs --------------------------------------------------------------------------------------------------
 
 
-def test_a_new_epoch_is_told_before_its_events() -> None:
+def test_a_new_epoch_is_reported_before_its_events() -> None:
     bench = Bench("a", "b")
     before = bench.snapshot
     bench.broker.forget_all()
@@ -462,11 +460,11 @@ def test_events_between_the_parts_of_a_new_epoch_are_not_lost(monkeypatch: pytes
     bench = Bench("a", "b")
     monkeypatch.setattr(fetcher_module, "MAX_AT_ONCE", 1)
     bench.broker.forget_all()
-    bench.fetcher._fetch()  # a probe, which tells of the epoch
+    bench.fetcher._fetch()  # a probe: its reply has the epoch
     published: list[int] = []
-    dispatches = [bench.history_cache.take([bench.replies.pop()[1], bench.signals()])]
+    dispatches = [bench.history_cache.take([bench.replies.pop()[1], bench.messages()])]
     while bench.fetcher._queued:
-        dispatches.append(bench.history_cache.take([bench.fetch(), bench.signals()]))
+        dispatches.append(bench.history_cache.take([bench.fetch(), bench.messages()]))
         published += [bench.publish("a"), bench.publish("b")]
     dispatches += bench.run()
     base = bench.snapshot.base
@@ -474,27 +472,27 @@ def test_events_between_the_parts_of_a_new_epoch_are_not_lost(monkeypatch: pytes
     assert [dispatch.new_epoch for dispatch in dispatches].count(True) == 1
 
 
-def test_an_epoch_lost_before_the_first_answer_leaves_nobody_waiting() -> None:
+def test_an_epoch_lost_before_the_first_reply_leaves_no_stream_waiting() -> None:
     bench = Bench()
     bench.join("a")
     bench.hear()
     void = bench.fetch()
     bench.broker.forget_all()
     bench.broker.probe("w")
-    bench.history_cache.take([bench.signals(), void])
+    bench.history_cache.take([bench.messages(), void])
     bench.run()
     assert bench.begins("a")
     assert follows(bench, "a")
 
 
-def test_streams_wait_until_the_old_ones_know_of_a_new_epoch() -> None:
+def test_new_streams_wait_until_the_open_ones_know_of_a_new_epoch() -> None:
     bench = Bench("a", "b")
     announced = bench.history_cache.announced
     bench.broker.forget_all()
     bench.broker.probe("w")
     bench.hear()
     while bench.fetcher._queued and not bench.history_cache.new_epoch:
-        bench.history_cache.take([bench.fetch(), bench.signals()])
+        bench.history_cache.take([bench.fetch(), bench.messages()])
     if bench.history_cache.new_epoch:
         assert bench.history_cache.announced == announced
         assert not bench.begins("a")
@@ -503,10 +501,10 @@ def test_streams_wait_until_the_old_ones_know_of_a_new_epoch() -> None:
     assert bench.begins("a")
 
 
-# -- what is void --------------------------------------------------------------------------------------------
+# -- void replies ----------------------------------------------------------------------------------------
 
 
-def test_an_answer_from_before_the_link_was_lost_is_asked_for_again() -> None:
+def test_a_request_whose_reply_became_void_is_repeated() -> None:
     bench = Bench("a")
     first = bench.publish("a")
     bench.hear()
@@ -524,25 +522,25 @@ def test_an_answer_from_before_the_link_was_lost_is_asked_for_again() -> None:
 
 def test_a_channel_confirmed_again_is_read_again() -> None:
     bench = Bench("a", "b")
-    signals = bench.signals()
+    messages = bench.messages()
     missed = bench.publish("a")
-    lost = bench.signals()
+    lost = bench.messages()
     assert any(isinstance(signal, LiveEvent) for signal in lost)
-    assert ids(bench.history_cache.take([[*signals, Subscribed("a")]])) == []
+    assert ids(bench.history_cache.take([[*messages, Subscribed("a")]])) == []
     assert ids(*bench.run()) == [missed]
 
 
 def test_a_channel_confirmed_twice_for_no_reason_doubles_nothing() -> None:
     bench = Bench("a")
     first = bench.publish("a")
-    dispatches = [bench.history_cache.take([[*bench.signals(), Subscribed("a")]])]
+    dispatches = [bench.history_cache.take([[*bench.messages(), Subscribed("a")]])]
     second = bench.publish("a")
     dispatches += bench.run()
     assert ids(*dispatches) == [first, second]
     assert follows(bench, "a")
 
 
-def test_a_confirmation_of_a_channel_let_go_is_passed_over() -> None:
+def test_a_confirmation_of_a_dropped_channel_is_ignored() -> None:
     bench = Bench("a")
     assert bench.history_cache.take([[Subscribed("gone")]]) == Dispatch([], {}, False)
 
@@ -553,7 +551,7 @@ def test_a_confirmation_of_a_channel_let_go_is_passed_over() -> None:
 def test_the_position_waits_for_the_other_announcements_of_a_shared_event() -> None:
     bench = Bench("a", "b")
     shared = bench.publish("a", "b")
-    in_a, in_b = bench.signals()
+    in_a, in_b = bench.messages()
     assert ids(bench.history_cache.take([[in_a]])) == [shared]
     assert bench.position == shared - 1
     assert bench.snapshot.seen == shared
@@ -564,11 +562,11 @@ def test_the_position_waits_for_the_other_announcements_of_a_shared_event() -> N
     assert bench.position == after
 
 
-def test_a_stream_that_comes_between_two_announcements_gets_the_event_once() -> None:
+def test_a_stream_that_begins_between_two_announcements_gets_the_event_once() -> None:
     bench = Bench("a", "b")
     start = bench.position
     shared = bench.publish("a", "b")
-    in_a, in_b = bench.signals()
+    in_a, in_b = bench.messages()
     bench.history_cache.take([[in_a]])
     recovery = bench.recovery(("b", "a"), StartPoint(str(Cursor(bench.broker._epoch, start))))
     assert not recovery.must_wait()
@@ -585,7 +583,7 @@ def test_a_client_with_the_cursor_of_a_shared_event_is_not_refused() -> None:
     bench.hear()
     assert bench.position == shared - 1
     recovery = bench.recovery(("a", BROADCAST), StartPoint(str(Cursor(bench.broker._epoch, shared))))
-    for _ in range(3):  # a transport asks again and again
+    for _ in range(3):  # a transport tries again and again
         assert recovery.must_wait()
     bench.run()
     assert not recovery.must_wait()
@@ -593,10 +591,10 @@ def test_a_client_with_the_cursor_of_a_shared_event_is_not_refused() -> None:
     assert (opening.resumed, reset) == (True, None)
 
 
-def test_a_shared_event_that_was_cut_in_two_goes_out_once_for_each_channel() -> None:
+def test_a_shared_event_split_by_a_broken_link_is_dispatched_once_for_each_channel() -> None:
     bench = Bench("a", "b")
     shared = bench.publish("a", "b")
-    in_a = bench.signals()[:1]
+    in_a = bench.messages()[:1]
     dispatches = [bench.history_cache.take([in_a, None])]
     bench.link.close()
     bench.link = bench.broker.link("w")
@@ -625,7 +623,7 @@ def test_an_echo_of_the_past_moves_nothing() -> None:
     assert bench.position == position
 
 
-def test_a_replica_is_trimmed_and_reads_back_what_a_cursor_asks_for() -> None:
+def test_a_cache_is_trimmed_and_reads_back_what_a_cursor_needs() -> None:
     bench = Bench("a", keep_bytes=200)
     start = bench.position
     published = [bench.publish("a") for _ in range(30)]

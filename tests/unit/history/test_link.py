@@ -1,4 +1,4 @@
-"""The reader: which confirmations of subscriptions count."""
+"""The link reader: which confirmations of subscriptions count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask_sse_push.history.link import LinkReader
 
 
 class Wire(Link):
-    """A link that takes everything down and answers nothing."""
+    """A link that records what is sent and never replies."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, ...]] = []
@@ -30,13 +30,17 @@ class Wire(Link):
 
 def test_of_several_subscriptions_of_a_channel_the_newest_one_counts() -> None:
     reader, wire = LinkReader(MemoryBroker(Bounds(10, 60.0)), "inbox", lambda item: None, 10.0), Wire()
-    for effect in (reader.subscribe, reader.unsubscribe, reader.subscribe):
-        effect(["a"])
+    for change in (reader.subscribe, reader.unsubscribe, reader.subscribe):
+        change(["a"])
         reader._apply_changes(wire)
     assert wire.sent == [("subscribe", "a"), ("unsubscribe", "a"), ("subscribe", "a")]
-    joined: list[LinkMessage] = [Subscribed("a")]
-    assert reader._note_replies(joined, 0.0) == []  # what was published after the second act was not heard
+    confirmation: list[LinkMessage] = [Subscribed("a")]
+    assert (
+        reader._note_replies(confirmation, 0.0) == []
+    )  # events published after the unsubscription are missing
     assert reader._unconfirmed
-    assert reader._note_replies(joined, 0.0) == joined
+    assert reader._note_replies(confirmation, 0.0) == confirmation
     assert not reader._unconfirmed
-    assert reader._note_replies(joined, 0.0) == joined  # not of our asking: whoever gets it reads all again
+    assert (
+        reader._note_replies(confirmation, 0.0) == confirmation
+    )  # unexpected: the history cache reads all channels again

@@ -1,4 +1,4 @@
-"""The way of one stream from its cursor to the live position, step by step and against a model."""
+"""What a stream missed, from its cursor to the live position: step by step, and against a model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def entries(*ids: int, prev: int = 0, body: bytes = SMALL) -> list[Entry]:
 
 
 def cache(floor: int, *found: Entry, gone: int = 0) -> ChannelCache:
-    """A replica that is complete after `floor`; up to `gone` the broker has nothing more."""
+    """A cache that is complete after `floor`; up to `gone` the broker has nothing."""
     made = ChannelCache(100)
     head = found[-1].id if found else 0
     made.adopt(ChannelHistory(floor, list(found), head), after=floor, last=MAX_ID, known=0)
@@ -79,7 +79,7 @@ def test_a_cursor_needs_the_channels_that_do_not_reach_back_to_it() -> None:
     assert missed.needs(caches, snapshot(90)) == {"new": 50, "far": 50}
 
 
-def test_before_the_worker_knows_anything_a_cursor_is_taken_as_it_is() -> None:
+def test_before_the_first_reply_every_cursor_counts() -> None:
     assert MissedEvents(("a",), at(50)).needs({"a": ChannelCache(100)}, None) == {"a": 50}
 
 
@@ -92,7 +92,7 @@ def test_a_cursor_from_elsewhere_needs_no_more_than_a_live_stream(start: StartPo
 @pytest.mark.parametrize(
     "start", [StartPoint(EARLIEST), StartPoint(newest=5), StartPoint(newest=0), StartPoint("", newest=5)]
 )
-def test_kept_history_is_needed_whole(start: StartPoint) -> None:
+def test_for_the_kept_history_all_of_it_is_needed(start: StartPoint) -> None:
     caches = {
         "new": ChannelCache(100),
         "part": cache(60, gone=50),
@@ -104,12 +104,12 @@ def test_kept_history_is_needed_whole(start: StartPoint) -> None:
     assert missed.needs(caches, snapshot(90)) == {"new": 0, "part": 0}
 
 
-def test_a_cursor_goes_before_the_newest() -> None:
+def test_a_cursor_takes_precedence_over_the_newest_events() -> None:
     missed = MissedEvents(("a",), StartPoint(str(Cursor(EPOCH, 50)), newest=5))
     assert missed.needs({"a": ChannelCache(100)}, snapshot(90)) == {"a": 50}
 
 
-def test_a_stream_under_way_needs_what_was_trimmed_before_it_came_by() -> None:
+def test_a_stream_that_recovers_needs_what_was_trimmed_meanwhile() -> None:
     caches = {"a": cache(0, *entries(10, 20, 30)), "b": cache(0)}
     missed = MissedEvents(("a", "b"), at(5))
     missed.begin(caches, snapshot(40))
@@ -118,7 +118,7 @@ def test_a_stream_under_way_needs_what_was_trimmed_before_it_came_by() -> None:
     assert missed.needs(caches, snapshot(40)) == {"a": 5}
 
 
-def test_a_stream_under_way_needs_heads_only_when_the_epoch_changed() -> None:
+def test_a_stream_that_recovers_needs_only_heads_when_the_epoch_changed() -> None:
     caches = {"a": cache(0), "b": cache(0)}
     missed = MissedEvents(("a", "b"), at(5))
     missed.begin(caches, snapshot(40))
@@ -157,19 +157,19 @@ def test_a_client_is_ahead_when_it_may_know_more_than_the_worker(start: StartPoi
     assert missed.must_probe(snapshot(90)) is ahead
 
 
-def test_before_it_began_one_later_moment_is_enough() -> None:
+def test_before_a_stream_has_begun_one_probe_is_enough() -> None:
     missed = MissedEvents(("a",), at(91))
     assert missed.must_probe(snapshot(90))
     probed = missed.start_probe()
     assert probed is not None
-    assert missed.start_probe() is None, "asked for once"
-    assert missed.must_probe(snapshot(90)), "it was not reached yet"
+    assert missed.start_probe() is None, "one probe is enough"
+    assert missed.must_probe(snapshot(90)), "the probe has not returned yet"
     probed.set()
     assert not missed.must_probe(snapshot(90))
     assert missed.is_ahead(snapshot(90))
 
 
-def test_a_client_that_is_no_longer_ahead_need_not_settle() -> None:
+def test_a_client_that_is_no_longer_ahead_needs_no_probe() -> None:
     missed = MissedEvents(("a",), at(91))
     assert missed.must_probe(snapshot(90))
     assert not missed.must_probe(snapshot(95))
@@ -178,7 +178,7 @@ def test_a_client_that_is_no_longer_ahead_need_not_settle() -> None:
     assert reset is None
 
 
-def test_a_stream_that_took_a_half_heard_event_waits_for_the_rest_each_time() -> None:
+def test_a_stream_that_got_a_partly_announced_event_probes_each_time() -> None:
     caches = {"a": cache(0, *entries(91))}
     missed = MissedEvents(("a",), StartPoint())
     missed.begin(caches, snapshot(90, 91))
@@ -188,7 +188,7 @@ def test_a_stream_that_took_a_half_heard_event_waits_for_the_rest_each_time() ->
     assert not missed.must_probe(snapshot(91))
 
 
-def test_a_stream_under_way_does_not_wait_for_another_epoch_to_reach_its_number() -> None:
+def test_a_stream_that_recovers_does_not_wait_until_another_epoch_reaches_its_id() -> None:
     caches = {"a": cache(0)}
     missed = MissedEvents(("a",), at(50))
     missed.begin(caches, snapshot(60))
@@ -199,7 +199,7 @@ def test_a_stream_under_way_does_not_wait_for_another_epoch_to_reach_its_number(
 # -- how a stream begins ------------------------------------------------------------------------------------
 
 
-def test_nothing_is_served_before_a_stream_began() -> None:
+def test_a_stream_that_has_not_begun_has_no_position() -> None:
     assert MissedEvents(("a",), at(5)).position is None
 
 
@@ -252,7 +252,7 @@ def test_when_all_channels_lost_events_the_stream_goes_on_from_the_position() ->
     assert take(missed, caches, snapshot(90)) == []
 
 
-def test_when_some_channels_lost_events_the_others_are_served() -> None:
+def test_when_some_channels_lost_events_the_others_recover() -> None:
     caches = {"a": cache(20, *entries(30, 70, prev=20), gone=20), "b": cache(0, *entries(5, 50))}
     missed = MissedEvents(("a", "b"), at(10))
     opening, reset = missed.begin(caches, snapshot(60))
@@ -262,7 +262,7 @@ def test_when_some_channels_lost_events_the_others_are_served() -> None:
 
 
 @pytest.mark.parametrize(("channels", "served"), [(("a",), [61]), (("a", "b"), [50, 61])])
-def test_a_half_heard_event_of_a_reset_channel_is_served(
+def test_a_partly_announced_event_of_a_reset_channel_is_sent(
     channels: tuple[str, ...], served: list[int]
 ) -> None:
     caches = {"a": cache(20, *entries(30, 61, prev=20), gone=20), "b": cache(0, *entries(50))}
@@ -305,7 +305,7 @@ def test_the_newest_events_are_counted_over_all_channels(newest: int, cursor: st
     assert ids(take(missed, caches, snapshot(90))) == served
 
 
-# -- resets on the way --------------------------------------------------------------------------------------
+# -- resets during recovery -------------------------------------------------------------------------------
 
 
 def test_a_stream_that_is_complete_is_not_reset() -> None:
@@ -328,7 +328,7 @@ def test_a_new_epoch_resets_all_channels_and_goes_on_from_its_position() -> None
     assert ids(take(missed, caches, later)) == [4]
 
 
-def test_a_channel_that_falls_behind_while_it_catches_up_is_reset_once() -> None:
+def test_a_channel_that_falls_behind_while_it_recovers_is_reset_once() -> None:
     caches = {"a": cache(0, *entries(10, 20)), "b": cache(0, *entries(30, body=BIG))}
     missed = MissedEvents(("a", "b"), at(5))
     missed.begin(caches, snapshot(40))
@@ -352,18 +352,18 @@ def test_lost_broadcasts_are_a_star_unless_all_channels_are_named(lost: list[str
     assert reset_of(lost, ("a", "b", BROADCAST), "why", None) == Reset(named, "why", None)
 
 
-# -- pieces -------------------------------------------------------------------------------------------------
+# -- chunks -------------------------------------------------------------------------------------------------
 
 
-def test_missed_events_come_in_pieces_of_a_bounded_size() -> None:
+def test_missed_events_come_in_chunks_of_a_bounded_size() -> None:
     caches = {"a": cache(0, *entries(1, 2, 3, 4, 5, body=BIG))}
     missed = MissedEvents(("a",), at(0))
     missed.begin(caches, snapshot(9))
-    pieces = [ids(take(missed, caches, snapshot(9))) for _ in range(4)]
-    assert pieces == [[1, 2], [3, 4], [5], []]
+    chunks = [ids(take(missed, caches, snapshot(9))) for _ in range(4)]
+    assert chunks == [[1, 2], [3, 4], [5], []]
 
 
-def test_an_event_bigger_than_a_piece_comes_alone() -> None:
+def test_an_event_bigger_than_a_chunk_comes_alone() -> None:
     huge = Entry(EPOCH, 2, 1, b"data: " + b"x" * MAX_CHUNK + b"\n\n")
     caches = {"a": cache(0, *entries(1), huge, *entries(3, prev=2))}
     missed = MissedEvents(("a",), at(0))
@@ -378,7 +378,7 @@ def test_an_event_in_several_channels_comes_once() -> None:
     assert ids(take(missed, caches, snapshot(9))) == [1, 2, 3]
 
 
-def test_streams_that_missed_the_same_share_their_pieces_one_after_another() -> None:
+def test_streams_that_missed_the_same_share_a_chunk() -> None:
     caches = {"a": cache(0, *entries(1, 2, 3, 4, 5, body=BIG)), "b": cache(0, *entries(6))}
     chunk_cache = ChunkCache()
     several = [
@@ -392,7 +392,7 @@ def test_streams_that_missed_the_same_share_their_pieces_one_after_another() -> 
         missed.begin(caches, snapshot(9))
         taken.append(missed.take(caches, snapshot(9), chunk_cache))
     assert taken[0] is taken[1]
-    assert [ids(piece.entries) for piece in taken] == [[1, 2], [1, 2], [2, 3], [2, 3]]
+    assert [ids(chunk.entries) for chunk in taken] == [[1, 2], [1, 2], [2, 3], [2, 3]]
     assert taken[2] is not taken[3]
     rest = [ids(take(missed, caches, snapshot(9))) for missed in several]
     assert rest == [[3, 4], [3, 4], [4, 5], [4, 5, 6]]
@@ -407,7 +407,7 @@ def expiring(id: int, expires: int) -> Entry:
     return Entry(EPOCH, id, 0, SMALL, expires=expires)
 
 
-def test_an_event_is_not_replayed_once_its_time_is_over() -> None:
+def test_an_expired_event_is_not_sent() -> None:
     caches = {"a": cache(0, expiring(1, 50), expiring(2, 51), expiring(3, 0), expiring(4, 49))}
     missed = MissedEvents(("a",), at(0))
     missed.begin(caches, snapshot(50))
@@ -419,7 +419,7 @@ def test_an_event_is_not_replayed_once_its_time_is_over() -> None:
 # -- waiting ------------------------------------------------------------------------------------------------
 
 
-def test_a_wait_ends_when_something_came_and_is_ready_for_the_next() -> None:
+def test_a_wait_ends_when_a_request_was_answered_and_can_be_repeated() -> None:
     fetcher = HistoryFetcher(MemoryBroker(Bounds(10, 60.0)), "w", lambda reply: None, 5)
     missed = ShardRecovery(HistoryCache(fetcher, 10, 1000), ("a",), StartPoint())
     assert missed.wait(0) is False
@@ -452,7 +452,7 @@ ASKED = st.lists(st.sampled_from(NAMES[:-1]), unique=True).map(lambda names: (*n
 
 
 class World:
-    """A broker's lists and one worker's replicas of them, moved by hand."""
+    """A broker's lists and one worker's caches of them."""
 
     def __init__(self, steps: list[tuple[Any, ...]]) -> None:
         self.last = FIRST
@@ -552,7 +552,7 @@ def names_of(reset: Reset | None, channels: tuple[str, ...]) -> set[str]:
 
 
 class Client:
-    """One stream that catches up, and the model of what it is entitled to."""
+    """One stream that recovers, and the model of what it is entitled to."""
 
     def __init__(self, world: World, channels: tuple[str, ...], start: int) -> None:
         self.world = world
@@ -572,17 +572,17 @@ class Client:
         assert opening.cursor == (LOST if lost == set(self.channels) else str(Cursor(EPOCH, self.start)))
 
     def step(self) -> bool:
-        """Takes one piece; returns whether there was one."""
+        """Takes one chunk; returns whether there was one."""
         self.world.settle(self.missed)
         at = (
             self.missed.position
         )  # beyond what was served, when that was followed by something that has expired
         assert at is not None
         self._note(self.missed.reset(self.world.caches, self.world.snapshot()), at)
-        piece = take(self.missed, self.world.caches, self.world.snapshot())
-        assert len(piece) == 1 or sum(len(entry.frame) for entry in piece) <= MAX_CHUNK
-        self.served += ids(piece)
-        return bool(piece)
+        chunk = take(self.missed, self.world.caches, self.world.snapshot())
+        assert len(chunk) == 1 or sum(len(entry.frame) for entry in chunk) <= MAX_CHUNK
+        self.served += ids(chunk)
+        return bool(chunk)
 
     def _note(self, reset: Reset | None, at: int) -> None:
         lost = names_of(reset, self.channels)
@@ -607,7 +607,7 @@ class Client:
 
 
 @pytest.mark.parametrize("steps", [STEPS, FORGETFUL], ids=["all channels known", "quiet channels forgotten"])
-def test_a_stream_gets_exactly_what_it_missed_or_is_told(
+def test_a_stream_gets_exactly_what_it_missed_or_a_reset(
     steps: st.SearchStrategy[list[tuple[Any, ...]]],
 ) -> None:
     @settings(max_examples=400, deadline=None)
@@ -624,7 +624,7 @@ def test_a_stream_gets_exactly_what_it_missed_or_is_told(
 
 
 @pytest.mark.parametrize("steps", [STEPS, FORGETFUL], ids=["all channels known", "quiet channels forgotten"])
-def test_the_same_holds_while_events_come_and_go_between_the_pieces(
+def test_the_same_holds_while_events_come_and_go_between_the_chunks(
     steps: st.SearchStrategy[list[tuple[Any, ...]]],
 ) -> None:
     @settings(max_examples=300, deadline=None)
@@ -650,7 +650,7 @@ def test_the_same_holds_while_events_come_and_go_between_the_pieces(
 
 @settings(max_examples=200, deadline=None)
 @given(STEPS, ASKED, st.one_of(st.none(), st.integers(0, 12)))
-def test_kept_history_is_served_whole_or_its_newest_part(
+def test_all_kept_history_is_sent_or_its_newest_events(
     done: list[tuple[Any, ...]], channels: tuple[str, ...], newest: int | None
 ) -> None:
     world = World([step for step in done if step[0] != "publish" or not step[-1]])
@@ -660,16 +660,16 @@ def test_kept_history_is_served_whole_or_its_newest_part(
     assert reset is None
     assert not opening.resumed
     served: list[int] = []
-    while piece := take(missed, world.caches, world.snapshot()):
-        served += ids(piece)
+    while chunk := take(missed, world.caches, world.snapshot()):
+        served += ids(chunk)
     # The worker may still have what the broker has let go meanwhile.
     have = {id for name in channels for id in ids(world.caches[name].entries)}
     assert {id for name in channels for id in ids(world.kept[name])} <= have
     assert served == sorted(have)[-newest if newest else 0 :] if newest != 0 else served == []
 
 
-def test_a_stream_that_begins_below_what_a_channel_reaches_back_to_is_not_served_yet() -> None:
-    """While a worker reads all again, its position stands still, and new channels are read beyond it."""
+def test_a_stream_that_begins_below_the_floor_of_a_channel_is_not_complete() -> None:
+    """While a worker holds, its position stands still, and new channels are read at a later position."""
     for start in (StartPoint(), StartPoint("odd")):
         missed = MissedEvents(("a", "b"), start)
         caches = {"a": cache(50), "b": cache(60, gone=60)}

@@ -31,7 +31,7 @@ def test_a_request_merged_while_its_call_is_under_way_is_not_taken_for_a_loss() 
     history = broker.history(after, "w")
     history_cache.enter("a")
     recovery = ShardRecovery(history_cache, ("a",), StartPoint(str(first)))
-    assert recovery.must_wait()  # widens the ask that is under way
+    assert recovery.must_wait()  # merged with the request under way
     history_cache.take(
         [HistoryReply(fetcher.generation, requests, after, frozenset(requests), history), link.read(0)]
     )
@@ -44,14 +44,14 @@ def test_a_horizon_beyond_a_channels_first_event_takes_nothing_from_it() -> None
     assert (found.start, [entry.id for entry in found.entries]) == (7, [100, 150, 250])
 
 
-def test_a_hole_in_the_middle_of_a_list_is_found() -> None:
+def test_a_gap_in_the_middle_of_a_list_is_found() -> None:
     entries = [Entry("ab", id, prev, b"data: x\n\n") for id, prev in ((100, 90), (250, 150))]
     found = channel_history(95, entries, 250, horizon=0)
     assert (found.start, [entry.id for entry in found.entries]) == (150, [250])
 
 
 class Evil(str):
-    """A string that shows another face when it is formatted."""
+    """A string that formats as another text."""
 
     def __format__(self, spec: str) -> str:
         return "x\ndata: injected"

@@ -1,4 +1,4 @@
-"""Batches: every event is in one as it would have come alone, at its time, within every bound."""
+"""Batches: which events they hold, how long events wait, and when a group sends them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def entry(
 
 
 def decoded(stream: bytes) -> list[ServerSentEvent]:
-    """What an independent decoder makes of it."""
+    """The events that another decoder finds in a stream."""
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=stream)
     return list(EventSource(response).iter_sse())
 
 
-# -- what a batch holds --------------------------------------------------------------------------------------
+# -- which events a batch holds ------------------------------------------------------------------------------
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 tricky = st.sampled_from(
@@ -96,7 +96,7 @@ def test_big_events_fill_a_batch_before_many_do() -> None:
     ]
 
 
-def test_a_stream_does_not_see_what_is_not_for_it_but_its_cursor_moves_on() -> None:
+def test_a_stream_does_not_get_events_that_exclude_it_but_its_cursor_moves_on() -> None:
     stream = Recorder()
     both = [entry(1, "for all"), entry(2, "not for one", exclude="one")]
     got = decoded(frames_for(stream, both, batched=True))
@@ -108,11 +108,11 @@ def test_a_stream_does_not_see_what_is_not_for_it_but_its_cursor_moves_on() -> N
     assert frames_for(stream, [], batched=True) == b""
 
 
-# -- who waits, and how long ---------------------------------------------------------------------------------
+# -- how long events wait ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("wish", "seconds"),
+    ("wanted_ms", "seconds"),
     [
         (0, 0.0),
         (1, 0.01),
@@ -125,13 +125,13 @@ def test_a_stream_does_not_see_what_is_not_for_it_but_its_cursor_moves_on() -> N
         (5000, 5.0),
     ],
 )
-def test_a_wish_is_taken_down_to_a_step(wish: int, seconds: float) -> None:
-    assert batch_wait(wish) == seconds
+def test_the_wanted_wait_is_rounded_down_to_a_step(wanted_ms: int, seconds: float) -> None:
+    assert batch_wait(wanted_ms) == seconds
 
 
-def test_the_longest_step_is_the_longest_wish() -> None:
+def test_the_longest_step_is_the_longest_wait_that_may_be_asked_for() -> None:
     assert STEPS_MS[-1] == MAX_BATCH_MS
-    assert len({batch_wait(wish) for wish in range(MAX_BATCH_MS + 1)}) == len(STEPS_MS) + 1
+    assert len({batch_wait(ms) for ms in range(MAX_BATCH_MS + 1)}) == len(STEPS_MS) + 1
 
 
 DEFAULTS = BatchPolicy([("ticks:fast", 0), ("ticks:*", 200), ("prices", 50)])
@@ -163,7 +163,7 @@ def test_a_broadcast_never_waits_by_a_pattern() -> None:
 
 
 class Recorder(Stream):
-    """A sink that keeps what it gets."""
+    """A stream that keeps its chunks."""
 
     def __init__(self) -> None:
         super().__init__("one", None, ("a", "b"))
@@ -179,8 +179,8 @@ class Recorder(Stream):
         return False
 
 
-class Desk:
-    """A group with one sink, in which a's events wait 1 s and b's 0.25 s."""
+class OneGroup:
+    """A group with one stream. Events of channel a wait 1 s, events of channel b 0.25 s."""
 
     def __init__(self, slow: float = 1.0, fast: float = 0.25) -> None:
         self.queue = BatchQueue()
@@ -194,13 +194,13 @@ class Desk:
     def dispatch(
         self, now: float, *offers: tuple[ChannelCache, Entry], notice: bytes = b""
     ) -> list[list[str]]:
-        """What goes out after a dispatch: the data of each batch."""
+        """Dispatches entries; returns the data of each batch that is sent."""
         for cache, each in offers:
             self.group.collect(each, cache)
         return self.batches(self.group.deliveries(now, Chunks(), notice))
 
     def due(self, now: float) -> list[list[str]]:
-        """What goes out because of the time."""
+        """The data of each batch that must be sent by now."""
         return self.batches([each for group in self.queue.take(now) for each in group.deliveries(now, {})])
 
     def batches(self, deliveries: list[Delivery]) -> list[list[str]]:
@@ -214,64 +214,64 @@ class Desk:
 
 
 def test_events_wait_for_others_and_go_together() -> None:
-    desk = Desk()
-    assert desk.dispatch(10.0, (desk.a, entry(1, "1"))) == []
-    assert desk.dispatch(10.5, (desk.a, entry(2, "2")), (desk.a, entry(3, "3"))) == []
-    assert desk.queue.next_due == pytest.approx(11.0)
-    assert desk.due(10.99) == []
-    assert desk.due(11.0) == [["1", "2", "3"]]
-    assert (desk.group.written_at, desk.group.pending) == (11.0, [])
-    assert desk.queue.next_due == math.inf
+    scene = OneGroup()
+    assert scene.dispatch(10.0, (scene.a, entry(1, "1"))) == []
+    assert scene.dispatch(10.5, (scene.a, entry(2, "2")), (scene.a, entry(3, "3"))) == []
+    assert scene.queue.next_due == pytest.approx(11.0)
+    assert scene.due(10.99) == []
+    assert scene.due(11.0) == [["1", "2", "3"]]
+    assert (scene.group.written_at, scene.group.pending) == (11.0, [])
+    assert scene.queue.next_due == math.inf
 
 
-def test_the_one_in_the_greatest_hurry_takes_the_others_along() -> None:
-    desk = Desk()
-    assert desk.dispatch(10.0, (desk.a, entry(1, "slow"))) == []
-    assert desk.dispatch(10.1, (desk.b, entry(2, "fast"))) == []
-    assert desk.due(10.34) == []
-    assert desk.due(10.36) == [["slow", "fast"]]
-    assert desk.due(12.0) == []
+def test_a_batch_is_sent_when_its_most_urgent_event_must_be() -> None:
+    scene = OneGroup()
+    assert scene.dispatch(10.0, (scene.a, entry(1, "slow"))) == []
+    assert scene.dispatch(10.1, (scene.b, entry(2, "fast"))) == []
+    assert scene.due(10.34) == []
+    assert scene.due(10.36) == [["slow", "fast"]]
+    assert scene.due(12.0) == []
 
 
-def test_an_event_of_two_channels_comes_once_and_by_the_shorter_wait() -> None:
-    desk = Desk()
+def test_an_event_of_two_channels_comes_once_after_the_shorter_wait() -> None:
+    scene = OneGroup()
     twin = entry(1, "twin")
-    assert desk.dispatch(10.0, (desk.a, twin), (desk.b, twin)) == []
-    assert desk.due(10.25) == [["twin"]]
-    assert desk.dispatch(10.3, (desk.a, twin)) == []
-    assert desk.due(20.0) == []
+    assert scene.dispatch(10.0, (scene.a, twin), (scene.b, twin)) == []
+    assert scene.due(10.25) == [["twin"]]
+    assert scene.dispatch(10.3, (scene.a, twin)) == []
+    assert scene.due(20.0) == []
 
 
-def test_what_may_not_wait_goes_at_once() -> None:
-    desk = Desk(fast=0.0)
-    assert desk.dispatch(10.0, (desk.a, entry(1, "slow"))) == []
-    assert desk.dispatch(10.1, (desk.b, entry(2, "now"))) == [["slow", "now"]]
+def test_an_event_that_may_not_wait_is_sent_at_once() -> None:
+    scene = OneGroup(fast=0.0)
+    assert scene.dispatch(10.0, (scene.a, entry(1, "slow"))) == []
+    assert scene.dispatch(10.1, (scene.b, entry(2, "now"))) == [["slow", "now"]]
 
 
 def test_a_full_batch_does_not_wait() -> None:
-    desk = Desk()
-    many = [(desk.a, entry(n, str(n))) for n in range(1, MAX_EVENTS + 6)]
-    assert desk.dispatch(10.0, *many[: MAX_EVENTS - 1]) == []
-    sent = desk.dispatch(10.1, *many[MAX_EVENTS - 1 :])
+    scene = OneGroup()
+    many = [(scene.a, entry(n, str(n))) for n in range(1, MAX_EVENTS + 6)]
+    assert scene.dispatch(10.0, *many[: MAX_EVENTS - 1]) == []
+    sent = scene.dispatch(10.1, *many[MAX_EVENTS - 1 :])
     assert [len(batch) for batch in sent] == [MAX_EVENTS, 5]
-    assert desk.dispatch(10.2, (desk.a, entry(200, "x" * 40_000))) == []
-    assert len(desk.dispatch(10.3, (desk.a, entry(201, "x" * 40_000)))) == 2
+    assert scene.dispatch(10.2, (scene.a, entry(200, "x" * 40_000))) == []
+    assert len(scene.dispatch(10.3, (scene.a, entry(201, "x" * 40_000)))) == 2
 
 
-def test_a_batch_that_filled_up_does_not_hurry_the_next_one() -> None:
-    desk = Desk()
-    desk.dispatch(10.0, *[(desk.a, entry(n)) for n in range(1, MAX_EVENTS + 1)])
-    assert desk.dispatch(10.9, (desk.a, entry(200, "next"))) == []
-    assert desk.due(11.0) == []
-    assert desk.due(11.9) == [["next"]]
+def test_after_a_full_batch_the_next_one_waits_its_own_time() -> None:
+    scene = OneGroup()
+    scene.dispatch(10.0, *[(scene.a, entry(n)) for n in range(1, MAX_EVENTS + 1)])
+    assert scene.dispatch(10.9, (scene.a, entry(200, "next"))) == []
+    assert scene.due(11.0) == []
+    assert scene.due(11.9) == [["next"]]
 
 
-def test_a_notice_goes_at_once_with_what_comes_after_it() -> None:
-    desk = Desk()
+def test_a_notice_is_sent_at_once_with_the_events_after_it() -> None:
+    scene = OneGroup()
     notice = b"event: sse.reset\ndata: {}\n\n"
-    assert desk.dispatch(10.0, (desk.a, entry(1, "after")), notice=notice) == [["!"], ["after"]]
-    assert desk.dispatch(10.0, notice=notice) == [["!"]]
-    assert desk.dispatch(10.0) == []
+    assert scene.dispatch(10.0, (scene.a, entry(1, "after")), notice=notice) == [["!"], ["after"]]
+    assert scene.dispatch(10.0, notice=notice) == [["!"]]
+    assert scene.dispatch(10.0) == []
 
 
 def test_groups_are_taken_out_in_the_order_of_their_times() -> None:

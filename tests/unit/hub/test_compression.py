@@ -1,4 +1,4 @@
-"""Compressed streams: whatever is sent to whom and when, each chunk gives its text at once, and only that."""
+"""Compressed streams: each chunk can be read at once, whatever was sent to which stream before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from werkzeug.http import parse_accept_header
 
 from flask_sse_push.history.channel_cache import ChannelCache
 from flask_sse_push.hub import compression
-from flask_sse_push.hub.compression import StreamCompression, WindowPool, block, shift
+from flask_sse_push.hub.compression import StreamCompression, WindowPool, compress_alone
 from flask_sse_push.hub.group import Chunks, Group
 from flask_sse_push.hub.stream import Stream
 from flask_sse_push.protocol.channel import BROADCAST
@@ -30,14 +30,14 @@ CLOSE = b"event: sse.close\ndata: {}\n\n"
 
 
 class Client(Stream):
-    """A stream whose client inflates each chunk as it comes, and notes what it is to read."""
+    """A stream whose client inflates each chunk as it comes. Notes what the client should have read."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, None, ("a",))
         self.compression = StreamCompression()
         self.body = b""
-        self.due = b""
-        self.slow: list[bytes] | None = None  # what waits for it
+        self.expected = b""
+        self.slow: list[bytes] | None = None  # the chunks that a slow client has not read yet
         self._inflate = zlib.decompressobj(wbits=31)
         self._read = b""
 
@@ -48,35 +48,35 @@ class Client(Stream):
         self.body += chunk
         self._read += self._inflate.decompress(chunk)
 
-    def catch_up(self) -> None:
+    def read_slow(self) -> None:
         waiting, self.slow = self.slow or [], None
         self.write(b"".join(waiting))
 
-    def report(self, frames: bytes) -> None:
-        """Something for this stream alone."""
-        self.due += frames
+    def write_alone(self, frames: bytes) -> None:
+        """Writes frames that no other stream gets."""
+        self.expected += frames
         self.write(self.own_chunk(frames))
 
     def check(self) -> None:
         if self.slow is None:
-            assert self._read == self.due
+            assert self._read == self.expected
 
     def end(self, frame: bytes) -> None:
         assert self.compression is not None
-        self.catch_up()
-        self.due += frame
+        self.read_slow()
+        self.expected += frame
         self.compression.freeze()
         self.write(self.compression.last(frame))
         self.check()
         assert self._inflate.eof
-        assert gzip.decompress(self.body) == self.due
+        assert gzip.decompress(self.body) == self.expected
 
     def cut_if_stuck(self, now: float) -> bool:
         return False
 
 
-class Room:
-    """A group of such streams, and a second one that they may move to."""
+class TwoGroups:
+    """Streams in one group, and a second group that they may move to."""
 
     def __init__(self) -> None:
         window_pool = WindowPool()
@@ -87,7 +87,7 @@ class Room:
 
     def join(self, history: bytes) -> None:
         client = Client(f"c{len(self.clients)}")
-        client.due += b"retry: 1\n\n" + history
+        client.expected += b"retry: 1\n\n" + history
         client.write(client.encoded(b"retry: 1\n\n"))
         if history:
             client.write(client.encoded(history))
@@ -95,7 +95,7 @@ class Room:
         self.clients.append(client)
 
     def event(self, count: int, exclude: str = "") -> int:
-        """Events for everybody; returns the bytes written to all."""
+        """Sends events to all streams; returns the number of bytes written."""
         written = 0
         for group in self.groups:
             entries = []
@@ -112,7 +112,7 @@ class Room:
                         heartbeat_frame(Cursor("e0", e.id)) if exclude == client.connection else e.frame
                         for e in entries
                     ]
-                    client.due += b"".join(shown)
+                    client.expected += b"".join(shown)
             for delivery in group.deliveries(0.0, Chunks()):
                 written += len(delivery.chunk) * len(delivery.recipients.streams)
                 delivery.write(0, len(delivery.recipients.streams))
@@ -128,7 +128,7 @@ steps = st.lists(
         st.tuples(st.just("only"), clients),
         st.tuples(st.just("own"), clients),
         st.tuples(st.just("slow"), clients),
-        st.tuples(st.just("catch up"), clients),
+        st.tuples(st.just("read slow"), clients),
         st.tuples(st.just("move"), clients),
         st.tuples(st.just("leave"), clients),
         st.tuples(st.just("end"), clients),
@@ -137,88 +137,88 @@ steps = st.lists(
 )
 
 
-def play(room: Room, name: str, argument: object) -> None:
+def play(scene: TwoGroups, name: str, argument: object) -> None:
     if name == "join":
         assert isinstance(argument, bytes)
-        room.join(argument)
+        scene.join(argument)
         return
     assert isinstance(argument, int)
     if name == "event":
-        room.event(argument)
+        scene.event(argument)
         return
-    if not room.clients:
+    if not scene.clients:
         return
-    client = room.clients[argument % len(room.clients)]
+    client = scene.clients[argument % len(scene.clients)]
     group = client.group
     assert group is not None
     if name == "only":
-        room.event(1, exclude=client.connection)
+        scene.event(1, exclude=client.connection)
     elif name == "own":
-        client.report(heartbeat_frame(Cursor("e0", room.serial)))
+        client.write_alone(heartbeat_frame(Cursor("e0", scene.serial)))
     elif name == "slow":
         client.slow = client.slow or []
-    elif name == "catch up":
-        client.catch_up()
+    elif name == "read slow":
+        client.read_slow()
     else:
         group.remove(client)
         if name == "move":
-            room.groups[1 - room.groups.index(group)].add(client)
+            scene.groups[1 - scene.groups.index(group)].add(client)
             return
-        room.clients.remove(client)
+        scene.clients.remove(client)
         if name == "end":
             client.end(CLOSE)
 
 
 @settings(deadline=None, max_examples=400)
 @given(steps, st.sampled_from([1, 100]))
-def test_any_order_of_things_decodes_to_the_same_text(
+def test_any_order_of_steps_decodes_to_the_same_text(
     steps: list[tuple[str, object]], window_pool: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compression, "MAX_WINDOWS", window_pool)
-        room = Room()
+        scene = TwoGroups()
         for name, argument in steps:
-            play(room, name, argument)
-            for client in room.clients:
+            play(scene, name, argument)
+            for client in scene.clients:
                 client.check()
-        for client in room.clients:
+        for client in scene.clients:
             client.end(CLOSE)  # without leaving its group first, as at a drain
 
 
-def test_a_group_in_step_is_sent_one_chunk_that_refers_to_those_before() -> None:
-    room = Room()
+def test_streams_in_sync_share_one_chunk_that_refers_to_earlier_ones() -> None:
+    scene = TwoGroups()
     for _ in range(50):
-        room.join(b"")
-    alone = room.event(1) / 50
-    shared = [room.event(1) / 50 for _ in range(20)]
+        scene.join(b"")
+    alone = scene.event(1) / 50
+    shared = [scene.event(1) / 50 for _ in range(20)]
     assert max(shared) < alone / 2
-    assert len(room.groups[0].deliveries(0.0, Chunks(), b": notice\n\n")) == 1
+    assert len(scene.groups[0].deliveries(0.0, Chunks(), b": notice\n\n")) == 1
 
 
-def test_a_newcomer_costs_the_others_nothing_until_a_new_start_pays() -> None:
-    room = Room()
+def test_a_new_stream_costs_the_others_nothing_until_a_restart_pays() -> None:
+    scene = TwoGroups()
     for _ in range(10):
-        room.join(b"")
-    room.event(1)
-    room.event(1)
-    room.join(b"")
+        scene.join(b"")
+    scene.event(1)
+    scene.event(1)
+    scene.join(b"")
     kinds = []
     for _ in range(14):
-        room.serial += 1
-        room.groups[0].collect(Entry("e0", room.serial, 0, b"data: x\n\n"), room.cache)
+        scene.serial += 1
+        scene.groups[0].collect(Entry("e0", scene.serial, 0, b"data: x\n\n"), scene.cache)
         kinds.append(
-            [len(delivery.recipients.streams) for delivery in room.groups[0].deliveries(0.0, Chunks())]
+            [len(delivery.recipients.streams) for delivery in scene.groups[0].deliveries(0.0, Chunks())]
         )
     assert kinds == [[10, 1]] * 10 + [[11]] * 4
 
 
-def test_a_lone_stream_shares_with_itself() -> None:
-    room = Room()
-    room.join(b"")
-    sizes = [room.event(1) for _ in range(5)]
+def test_a_single_stream_uses_the_shared_window_too() -> None:
+    scene = TwoGroups()
+    scene.join(b"")
+    sizes = [scene.event(1) for _ in range(5)]
     assert max(sizes[1:]) < sizes[0] / 2
-    room.clients[0].report(heartbeat_frame(Cursor("e0", 1)))
-    assert room.event(1) > sizes[1]
+    scene.clients[0].write_alone(heartbeat_frame(Cursor("e0", 1)))
+    assert scene.event(1) > sizes[1]
 
 
 def test_windows_go_to_the_biggest_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,13 +235,13 @@ def test_windows_go_to_the_biggest_groups(monkeypatch: pytest.MonkeyPatch) -> No
     entry = Entry("e0", 3, 0, b"data: " + b"x" * 500 + b"\n\n")
     small.collect(entry, ChannelCache(1))
     (delivery,) = small.flush(0.0, Chunks())
-    assert delivery.chunk == block(entry.frame)  # its window was taken
+    assert delivery.chunk == compress_alone(entry.frame)  # its window was taken
     assert big.window is not None
     big.window.close()
     big.window.close()
 
 
-def test_a_stream_that_was_not_sent_all_ends_without_a_checksum() -> None:
+def test_a_stream_that_did_not_get_all_chunks_ends_without_a_checksum() -> None:
     compression = StreamCompression()
     compression.encode_alone(b"lost")
     compression.complete = False
@@ -252,26 +252,13 @@ def test_a_stream_that_was_not_sent_all_ends_without_a_checksum() -> None:
     assert StreamCompression().last(b"") == b""
 
 
-@given(st.binary(max_size=50), st.binary(max_size=2000))
-def test_checksums_are_put_together(first: bytes, second: bytes) -> None:
-    both = zlib.crc32(first + second)
-    assert shift(zlib.crc32(first), len(second)) ^ zlib.crc32(second) == both
-
-
-def test_checksums_are_put_together_over_any_length() -> None:
-    million = zlib.crc32(bytes(1_000_000))
-    crc = zlib.crc32(b"x")
-    assert shift(crc, 1_000_000) ^ million == zlib.crc32(b"x" + bytes(1_000_000))
-    assert shift(shift(crc, 3 * 2**33), 2**33 + 5) == shift(crc, 2**35 + 5)
-
-
 def test_an_event_of_436_bytes_in_a_group_costs_at_most_90() -> None:
     chance = random.Random(7)
-    room = Room()
+    scene = TwoGroups()
     for _ in range(100):
-        room.join(b"")
+        scene.join(b"")
     sizes, seconds = [], []
-    group = room.groups[0]
+    group = scene.groups[0]
     for n in range(1, 401):
         quote = {
             "symbol": chance.choice(["AAPL", "GOOG", "MSFT", "TSLA", "NVDA"]),
@@ -287,7 +274,7 @@ def test_an_event_of_436_bytes_in_a_group_costs_at_most_90() -> None:
         )
         entry = Entry("1f0c2a77", 10**15 + n * 50_000, 0, make_event(text, "quote").encode())
         assert 430 <= len(entry.frame) <= 450
-        group.collect(entry, room.cache)
+        group.collect(entry, scene.cache)
         began = time.process_time()
         deliveries = group.deliveries(0.0, Chunks())
         seconds.append(time.process_time() - began)

@@ -1,4 +1,4 @@
-"""The wheel that says which streams are due for a heartbeat. Time is a number here."""
+"""The wheel that finds the streams which need a heartbeat. The tests pass the time as a number."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flask_sse_push.hub.stream import Stream
 from flask_sse_push.transports.generator import GeneratorStream
 
 
-def new_sink() -> Stream:
-    """A stream that nothing was sent to."""
+def new_stream() -> Stream:
+    """A stream that got nothing yet."""
     return GeneratorStream("c", None, ("sse",), Settings())
 
 
@@ -23,9 +23,9 @@ def test_a_slot_is_a_quarter_of_a_second_or_of_a_short_interval(interval: float,
     assert HeartbeatWheel(interval).slot == pytest.approx(slot)
 
 
-def test_a_stream_is_looked_at_when_it_was_silent_for_the_interval() -> None:
+def test_a_stream_is_taken_out_when_it_was_silent_for_the_interval() -> None:
     wheel = HeartbeatWheel(15.0)
-    stream = new_sink()
+    stream = new_stream()
     wheel.add(stream, 100.0)
     assert wheel.take(100.0) == []
     assert wheel.take(114.9) == []
@@ -33,9 +33,9 @@ def test_a_stream_is_looked_at_when_it_was_silent_for_the_interval() -> None:
     assert wheel.take(200.0) == []
 
 
-def test_streams_of_several_slots_come_together_after_a_pause() -> None:
+def test_after_a_pause_the_streams_of_several_slots_come_together() -> None:
     wheel = HeartbeatWheel(1.0)
-    streams = [new_sink() for _ in range(3)]
+    streams = [new_stream() for _ in range(3)]
     for at, stream in enumerate(streams):
         wheel.add(stream, 100.0 + at)
     assert wheel.take(102.5) == streams[:2]
@@ -44,7 +44,7 @@ def test_streams_of_several_slots_come_together_after_a_pause() -> None:
 
 def test_a_stream_that_is_overdue_when_added_comes_with_the_next_slot() -> None:
     wheel = HeartbeatWheel(1.0)
-    other, late = new_sink(), new_sink()
+    other, late = new_stream(), new_stream()
     wheel.add(other, 100.0)
     assert wheel.take(101.0) == [other]
     wheel.add(late, 50.0)
@@ -55,7 +55,7 @@ def test_a_stream_that_is_overdue_when_added_comes_with_the_next_slot() -> None:
 def test_an_empty_wheel_keeps_up_with_the_time() -> None:
     wheel = HeartbeatWheel(1.0)
     assert wheel.take(1000.0) == []
-    stream = new_sink()
+    stream = new_stream()
     wheel.add(stream, 10.0)
     assert wheel.take(999.9) == []
     assert wheel.take(1000.0) == [stream]
@@ -64,7 +64,7 @@ def test_an_empty_wheel_keeps_up_with_the_time() -> None:
 @given(st.floats(0, 1e6), st.floats(0.05, 60), st.floats(0, 0.999))
 def test_a_heartbeat_is_at_most_a_slot_early_or_late(since: float, interval: float, within: float) -> None:
     wheel = HeartbeatWheel(interval)
-    stream = new_sink()
+    stream = new_stream()
     stream.written_at = since
     wheel.add(stream, since)
     now = since + within * wheel.slot
@@ -74,7 +74,7 @@ def test_a_heartbeat_is_at_most_a_slot_early_or_late(since: float, interval: flo
 
 
 def test_silence_is_counted_from_the_last_chunk_to_the_stream_or_its_group() -> None:
-    stream = new_sink()
+    stream = new_stream()
     stream.written_at = 5.0
     assert silent_since(stream) == 5.0
     group = Group(("sse",), GeneratorStream)
@@ -90,6 +90,6 @@ def test_silence_is_counted_from_the_last_chunk_to_the_stream_or_its_group() -> 
 
 @pytest.mark.parametrize(("now", "silent"), [(114.0, False), (114.74, False), (114.75, True), (120.0, True)])
 def test_a_stream_is_silent_within_the_wheels_precision(now: float, silent: bool) -> None:
-    stream = new_sink()
+    stream = new_stream()
     stream.written_at = 100.0
     assert HeartbeatWheel(15.0).is_silent(stream, now) is silent

@@ -48,7 +48,7 @@ class StreamLog(StreamListener):
     def lost(self, stream: Stream) -> None:
         if logger.isEnabledFor(logging.INFO):
             extra = {"event": "stream_reset", **_facts(stream)}
-            logger.info("stream %s was told of lost events", stream.connection, extra=extra)
+            logger.info("stream %s lost events for good and got sse.reset", stream.connection, extra=extra)
 
 
 def _facts(stream: Stream) -> dict[str, Any]:

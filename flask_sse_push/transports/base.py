@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a new stream waits for the broker before its client gets `sse.error`.
 BROKER_TIMEOUT = 2.0
-#: Seconds between two checks whether a stream that waits for the broker has ended: a worker stops in two.
+#: Seconds between two checks whether a stream that waits for the broker has ended. A worker that stops ends
+#: all its streams within two seconds.
 STEP = 0.25
 
 _NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
@@ -155,7 +156,8 @@ def _limit_silence(client: Any, seconds: float) -> None:
     """Makes the kernel close the connection when the client's host has not answered for `seconds`.
 
     Without it the kernel sends again for a quarter of an hour. A client that is there but does not read is
-    cut earlier, by `cut_if_stuck`, which is logged. A client that comes out of a tunnel in time goes on.
+    cut earlier, by `cut_if_stuck`, which is logged. A client that comes out of a tunnel in time keeps
+    its stream.
     """
     if _USER_TIMEOUT is not None:
         with contextlib.suppress(OSError, AttributeError):  # not over TCP
@@ -168,16 +170,14 @@ def response_body(
     """Yields the response body: `sse.open`, the missed events, then live events until the stream ends.
 
     A hijacked stream takes the connection when it joins its group, and the body ends there. If the first
-    chunk holds all that was missed, such a stream sends that chunk itself, and the body is empty. Nothing is
+    chunk holds all missed events, such a stream sends that chunk itself, and the body is empty. Nothing is
     registered before the first step, so a body that is never started (HEAD) leaves nothing behind.
     """
     hub.open(stream)
     try:
         for chunk in chain(_missed(hub, stream, recovery, settings), iter(stream.take, b"")):
-            stream.waiting_since = (
-                time.monotonic()
-            )  # the server asks for the next chunk when it has sent this
-            yield chunk
+            stream.waiting_since = time.monotonic()
+            yield chunk  # the server asks for the next one when it has sent this one
             stream.waiting_since = None
         if not stream.hijacked:
             stream.hang_up()
@@ -201,7 +201,9 @@ def _missed(hub: Hub, stream: TransportStream, recovery: Recovery, settings: Set
         if not frames:
             if time.monotonic() < deadline:
                 continue
-            error = error_frame(ErrorCode.SERVICE_UNAVAILABLE, _NO_ANSWER)
-            frames = comment("waiting for the broker") if reported else error
+            if reported:
+                frames = comment("waiting for the broker")
+            else:
+                frames = error_frame(ErrorCode.SERVICE_UNAVAILABLE, _NO_ANSWER)
             reported, deadline = True, time.monotonic() + settings.heartbeat
         yield stream.encoded(frames)

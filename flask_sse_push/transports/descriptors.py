@@ -1,4 +1,4 @@
-"""The array of descriptors that one chunk goes to: in its loop a worker spends most of its time."""
+"""The array of descriptors that a chunk is written to. A worker spends most of its time in this loop."""
 
 from __future__ import annotations
 

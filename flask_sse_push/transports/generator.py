@@ -16,7 +16,7 @@ class GeneratorTransport:
     needs = "any connection"
 
     def __init__(self, leave: Callable[[Stream], None]) -> None:
-        """Takes the argument that all transports get; the response body calls `leave` by itself."""
+        """Ignores `leave`, which all transports get: here the response body ends with its stream."""
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
         """See `base.Transport`."""

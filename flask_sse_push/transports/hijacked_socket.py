@@ -50,8 +50,8 @@ class HijackedSocket(gevent.socket.socket):
 def detach(client: Any, on_head: HeadHandler | None) -> int:
     """Takes the descriptor out of a gevent socket and returns it; the socket becomes a `HijackedSocket`.
 
-    The descriptor keeps its number. A duplicate would stay registered with gevent's loop, and each stream
-    that ends would make the loop register all descriptors anew.
+    The descriptor keeps its number. With a duplicate, the old number would stay registered in gevent's loop,
+    and each stream that ends would make the loop register all descriptors again.
 
     :param on_head: handler of the response's head; None when the head was sent before.
     """

@@ -169,7 +169,7 @@ class HijackedStream(TransportStream):
             self._set_write_fd(self._socket_fd)
 
     def _drop_waiting(self) -> None:
-        """Drops the backlog, but for the rest of the chunk under way: the body would break without it."""
+        """Drops the backlog except for the rest of a chunk that is partly sent: the body needs that rest."""
         if self._backlog:
             del self._backlog[1:]
             self._waiting = len(self._backlog[0])

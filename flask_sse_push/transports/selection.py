@@ -27,7 +27,7 @@ MAX_AGENT = 300
 class Transports:
     """Makes the streams of one worker process.
 
-    :param leave: called with each stream that has ended after its response body was over.
+    :param leave: called when a stream has ended whose response body had ended before.
     """
 
     def __init__(self, settings: Settings, leave: Callable[[Stream], None]) -> None:

@@ -105,19 +105,18 @@ class Output:
                 content = self._next()
                 left += len(self._waiting)
                 self._room.notify()
-            if content is None:
-                break
             if isinstance(content, str):
                 content = self._publication(TEXT, {"text": content})
             taken.append(content)
         return taken
 
-    def _next(self) -> str | Publication | None:
+    def _next(self) -> str | Publication:
         """Removes the content of the next event and returns it. The caller holds the lock."""
-        if not self._waiting or not isinstance(self._waiting[0], str):
-            content = self._waiting.popleft() if self._waiting else None
-            self._size -= _size(content) if content else 0
-            return content
+        first = self._waiting[0]
+        if not isinstance(first, str):
+            self._size -= _size(first)
+            self._waiting.popleft()
+            return first
         parts, room = [], self._max_text
         while room and self._waiting and isinstance(text := self._waiting[0], str):
             part = text[:room]

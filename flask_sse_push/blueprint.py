@@ -19,9 +19,8 @@ from .presence import presence
 from .protocol.channel import checked_channel
 from .runs import STOP, Items, Run, run_body, run_channel
 from .web import page
-from .web.response import HEADERS, StreamResponse
 from .web.routes import EXTENSION, Routes
-from .web.stream import StreamEndpoint
+from .web.stream import HEADERS, StreamEndpoint, StreamResponse
 
 F = TypeVar("F")
 

@@ -14,7 +14,7 @@ from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import server
 from . import cors
 from .api import read_body
-from .response import bad_request
+from .refusal import bad_request
 from .services import Services, max_streams
 
 #: The fields of a client's report.

@@ -18,7 +18,7 @@ from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
 from . import cors
-from .response import bad_request
+from .refusal import bad_request
 from .services import Services
 
 #: Most bytes of a body, without the data of an event.

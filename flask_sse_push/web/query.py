@@ -14,7 +14,7 @@ from ..history.position import StartPoint
 from ..hub.batches import batch_wait
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
-from .response import bad_request
+from .refusal import bad_request
 
 DEFAULT_CHANNEL = "sse"
 #: Replaces a cursor that is too long. Like every unknown cursor, it gets an `sse.reset`.

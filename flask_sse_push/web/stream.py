@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from flask import Flask, Request, Response
 from werkzeug.datastructures import Headers
@@ -25,8 +26,33 @@ from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream, response_body
 from . import cors
 from .query import QueryCache, StreamQuery, accepts_gzip
-from .response import GZIP, NEGOTIATED, PLAIN, StreamResponse, refusal
+from .refusal import refusal
 from .services import Services
+
+#: No proxy may store, change or hold back the stream; `nosniff` keeps old browsers from guessing a type.
+HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-store, no-transform, private",
+    "X-Accel-Buffering": "no",
+    "X-Content-Type-Options": "nosniff",
+    "Vary": "Cookie",
+}
+#: With compression switched on: for a client that does not accept gzip, and for one that does.
+NEGOTIATED_HEADERS: Mapping[str, str] = {**HEADERS, "Vary": "Cookie, Accept-Encoding"}
+GZIP_HEADERS: Mapping[str, str] = {**NEGOTIATED_HEADERS, "Content-Encoding": "gzip"}
+
+#: The same as pairs, as `werkzeug.Headers` keeps them.
+PLAIN, NEGOTIATED, GZIP = (tuple(headers.items()) for headers in (HEADERS, NEGOTIATED_HEADERS, GZIP_HEADERS))
+
+
+class StreamResponse(Response):
+    """A response with neither a length nor a location to compute: its headers go out as they are."""
+
+    def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
+        return self.headers
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        return self.response  # type: ignore[return-value]
 
 
 class StreamEndpoint:

@@ -19,7 +19,7 @@ from flask_sse_push.protocol.frames import (
     open_frame,
     retry_line,
 )
-from flask_sse_push.web.response import HEADERS
+from flask_sse_push.web.stream import HEADERS
 
 
 class Fixed(random.Random):

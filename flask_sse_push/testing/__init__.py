@@ -1,7 +1,7 @@
-"""For the tests of apps that push: parsed events from `app.test_client()`, each wait with a deadline.
+"""For the tests of apps that push: reads parsed events from `app.test_client()`. Every wait has a deadline.
 
-Nothing is mocked: the app runs on the in-memory broker, which keeps the same promises as Redis. The
-fixtures `sse_app`, `sse_client` and `sse_clock` come with pytest's plugin of this package.
+Nothing is mocked: the app runs on the in-memory broker, which keeps the same promises as Redis. The package
+is also a pytest plugin, with the fixtures `sse_app`, `sse_client` and `sse_clock`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads event streams of Flask's test client: no server, no socket, and every wait has a deadline."""
+"""Reads event streams through Flask's test client, without a server. Every wait has a deadline."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from ..web.services import Services
 from .events import Event, Parser
 from .memory import endpoints
 
-#: Seconds that a wait lasts at most, unless the test says otherwise.
+#: Default of the most seconds that a wait may take.
 TIMEOUT = 5.0
-#: Seconds until a mark is sent again: a worker that has just begun may not hear the first.
-MARK_AGAIN = 0.2
-#: The command that has a stream show how far it is.
+#: Seconds until a mark is sent again: a worker that has just started may miss the first.
+MARK_INTERVAL = 0.2
+#: The command that writes a mark into a stream, which shows that all earlier events are there.
 MARK = "testing.mark"
 
 _marks = itertools.count()
 
 
 class NoEvent(AssertionError):
-    """What a test waited for has not come in time; the message tells what did."""
+    """An event did not arrive in time. The message lists the events that did."""
 
 
 class StreamRefused(AssertionError):
-    """The app answered with something else than a stream. `status` is the HTTP status, `error` the JSON body
-    or the text."""
+    """The app did not answer with an event stream. `status` is the HTTP status, `error` the JSON of the body,
+    or its text."""
 
     def __init__(self, status: int, error: Any) -> None:
         super().__init__(f"{status}: {error}")
@@ -51,19 +51,21 @@ class StreamRefused(AssertionError):
 
 
 class EventStream:
-    """One open stream. A thread reads it, so that no wait outlasts its deadline; `close` ends both."""
+    """One open stream. A thread reads it, so that every wait can have a deadline; `close` ends both."""
 
     def __init__(self, response: TestResponse, app: Flask | None = None, timeout: float = TIMEOUT) -> None:
-        """Takes over the response. Blocks until a stream of the blueprint is live: what is published from
-        then on arrives, with `ttl=0` too.
+        """Reads `response` from now on. If `app` is given, blocks until the stream is live: from then on
+        every event arrives, even one with `ttl=0`.
 
-        :raises StreamRefused: when it is no event stream.
+        :param app: the app, if a blueprint of this package sends the stream.
+        :param timeout: the most seconds that each wait may take.
+        :raises StreamRefused: when the response is no event stream.
         """
         if response.status_code != 200 or response.mimetype != "text/event-stream":
             raise StreamRefused(response.status_code, _error_of(response))
         self.response = response
-        self.cursor = ""  #: that of the last event that was taken
-        self.opening: dict[str, Any] = {}  #: what `sse.open` said: connection, channels, resumed, heartbeat
+        self.cursor = ""  #: the cursor of the last event that the test took
+        self.opening: dict[str, Any] = {}  #: the data of `sse.open`: connection, channels, resumed, heartbeat
         self._timeout = timeout
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: the body has ended
         self._ended = self._closing = False
@@ -78,31 +80,35 @@ class EventStream:
     # -- reading -----------------------------------------------------------------------------------------
 
     def next(self, type: str | None = None, *, timeout: float | None = None) -> Event:
-        """The next event, or the next of one type. Without a type, the protocol's own are passed over.
+        """Returns the next event of the type, or of any type that does not begin with `sse.`. Skips others.
 
-        :param timeout: seconds to wait at most.
-        :raises NoEvent: when it has not come by then, or the stream has ended.
+        :param timeout: the most seconds to wait.
+        :raises NoEvent: when the event has not arrived by then, or the stream has ended.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
-        passed: list[Event] = []
-        while (event := self._get(deadline, type or "an event", passed)) is not None:
+        skipped: list[Event] = []
+        while (event := self._get(deadline, type or "an event", skipped)) is not None:
             if event.type == type or (type is None and not event.is_control):
                 return event
-            passed.append(event)
-        raise NoEvent(f"the stream ended before {type or 'an event'} came{_told(passed)}")
+            skipped.append(event)
+        raise NoEvent(f"the stream ended before {type or 'an event'} arrived{_listed(skipped)}")
 
     def take(self, count: int, *, timeout: float | None = None) -> list[Event]:
-        """The next `count` events but for the protocol's own, within `timeout` seconds for all of them."""
+        """Returns the next `count` events whose type does not begin with `sse.`.
+
+        :param timeout: the most seconds to wait for all of them together.
+        :raises NoEvent: when they have not arrived by then, or the stream has ended.
+        """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         return [self.next(timeout=max(0.0, deadline - time.monotonic())) for _ in range(count)]
 
     def received(self) -> list[Event]:
-        """What was published before this call and not taken yet, the protocol's own left out.
+        """Returns the events that were published before this call and not taken yet, without `sse.` types.
 
-        Does not wait for a time to pass but for the stream to have caught up, so `received() == []` proves
-        that nothing came.
+        Waits until the stream has caught up, not for a fixed time. So `received() == []` proves that nothing
+        was sent to the stream.
 
-        :raises NoEvent: when it has not caught up in time.
+        :raises NoEvent: when the stream has not caught up in time.
         """
         self._catch_up()
         events: list[Event] = []
@@ -114,9 +120,9 @@ class EventStream:
         return [event for event in events if not event.is_control]
 
     def rest(self, *, timeout: float | None = None) -> list[Event]:
-        """All events until the stream ends, the protocol's own left out.
+        """Returns all events until the stream ends, without `sse.` types.
 
-        :raises NoEvent: when it is still open after `timeout` seconds.
+        :raises NoEvent: when the stream is still open after `timeout` seconds.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         events: list[Event] = []
@@ -124,14 +130,14 @@ class EventStream:
             events.append(event)
         return [event for event in events if not event.is_control]
 
-    def _get(self, deadline: float, wanted: str, passed: Iterable[Event]) -> Event | None:
-        """The next event of any kind; None when the body has ended."""
+    def _get(self, deadline: float, wanted: str, skipped: Iterable[Event]) -> Event | None:
+        """Returns the next event of any type; None when the body has ended."""
         if self._ended:
             return None
         try:
             event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise NoEvent(f"waited in vain for {wanted}{_told(passed)}") from None
+            raise NoEvent(f"{wanted} did not arrive in time{_listed(skipped)}") from None
         if event is None:
             self._ended = True
             if self._failure is not None:
@@ -156,7 +162,7 @@ class EventStream:
                 parser.comments.clear()
                 if self._closing:
                     break
-        except Exception as error:  # the generator's own; the test is told when it reads
+        except Exception as error:  # of the app's generator; `_get` raises it in the test
             self._failure = error
         finally:
             self.response.close()
@@ -173,22 +179,22 @@ class EventStream:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Returns when everything published so far is here: a command keeps its place among the events."""
+        """Blocks until all events published so far have arrived: a mark is published, and waits its turn."""
         if self._services is None or self._ended:
             return
         deadline = time.monotonic() + self._timeout
         name = f"mark {next(_marks)}"
-        seen = self._marks[name] = threading.Event()
-        while not seen.is_set() and self._thread.is_alive():
+        arrived = self._marks[name] = threading.Event()
+        while not arrived.is_set() and self._thread.is_alive():
             self._services.publishing.announcer.command(
                 MARK, connection=self.opening["connection"], mark=name
             )
-            if not seen.wait(MARK_AGAIN) and time.monotonic() > deadline:
+            if not arrived.wait(MARK_INTERVAL) and time.monotonic() > deadline:
                 raise NoEvent(f"the stream has not caught up within {self._timeout} s")
         del self._marks[name]
 
     def close(self) -> None:
-        """Leaves the stream, as a browser does; may be called twice."""
+        """Closes the stream, as a browser does. May be called twice."""
         self._closing = True
         connection = self.opening.get("connection", "")
         hub = _hub_of(connection)
@@ -208,25 +214,25 @@ class EventStream:
 
 
 class SSEClient:
-    """Opens streams of an app by its test client.
+    """Opens streams of an app through its test client.
 
-    :param app: the app, or a test client of it that has signed in already.
-    :param timeout: seconds that each wait lasts at most.
+    :param app: the app, or its test client, for example one that has signed in.
+    :param timeout: the most seconds that each wait may take.
     """
 
     def __init__(self, app: Flask | FlaskClient, *, timeout: float = TIMEOUT) -> None:
-        #: The test client, with its cookies: for signing in, and for requests that publish.
+        #: The test client, with its cookies: use it to sign in and to send requests that publish.
         self.http: FlaskClient = app if isinstance(app, FlaskClient) else app.test_client()
         self._app: Flask = self.http.application
         self._timeout = timeout
         self._streams: list[EventStream] = []
 
     def open(self, *channels: str, cursor: str | None = None, **options: Any) -> EventStream:
-        """A stream of these channels; of `sse` when none is named.
+        """Opens a stream of these channels; without any, of the channel `sse`. Blocks until it is live.
 
-        :param cursor: where to begin: an event's `id`, or `earliest`.
-        :param options: further arguments of `FlaskClient.get`, e.g. `headers`.
-        :raises StreamRefused: with the status and the error's JSON.
+        :param cursor: where the stream begins: after this event's `id`, or `earliest`.
+        :param options: more arguments for `FlaskClient.get`, such as `headers`.
+        :raises StreamRefused: when the app refuses.
         """
         query: dict[str, str] = {"channels": ",".join(channels)} if channels else {}
         if cursor is not None:
@@ -234,9 +240,9 @@ class SSEClient:
         return self.get(self._url(), query_string={**query, **options.pop("query_string", {})}, **options)
 
     def get(self, url: str, **options: Any) -> EventStream:
-        """Any event stream of the app by its URL.
+        """Opens the event stream at a URL of the app. It may also be a view of the app's own.
 
-        :raises StreamRefused: when the answer is something else.
+        :raises StreamRefused: when the response is no event stream.
         """
         response = self.http.get(url, **options, buffered=False)
         stream = EventStream(response, self._app if _is_ours(self._app, response) else None, self._timeout)
@@ -250,7 +256,7 @@ class SSEClient:
             return self._app.url_for(f"{blueprint.name}.stream")
 
     def close(self) -> None:
-        """Leaves all its streams; may be called twice."""
+        """Closes all its streams. May be called twice."""
         while self._streams:
             self._streams.pop().close()
 
@@ -264,13 +270,13 @@ class SSEClient:
 def read_events(
     response: TestResponse, count: int | None = None, *, timeout: float = TIMEOUT, control: bool = False
 ) -> list[Event]:
-    """The events of `app.test_client().get(...)`; then the response is closed.
+    """Returns the events of a response of `app.test_client().get(...)`, and closes the response.
 
-    :param count: how many to read; None reads until the body ends, which a live stream's does not.
-    :param timeout: seconds for all of them.
-    :param control: count and return the protocol's own (`sse.open`, …) too.
-    :raises NoEvent: when they have not come in time.
-    :raises StreamRefused: when the answer is no event stream.
+    :param count: how many events to read. None reads until the body ends, which a live stream never does.
+    :param timeout: the most seconds to wait for all of them together.
+    :param control: also count and return the types that begin with `sse.`.
+    :raises NoEvent: when the events have not arrived in time.
+    :raises StreamRefused: when the response is no event stream.
     """
     with EventStream(response, timeout=timeout) as stream:
         deadline = time.monotonic() + timeout
@@ -282,21 +288,22 @@ def read_events(
             if control or not event.is_control:
                 events.append(event)
         if count is not None and len(events) < count:
-            raise NoEvent(f"the stream ended after {len(events)} of {count} events{_told(events)}")
+            raise NoEvent(f"the stream ended after {len(events)} of {count} events{_listed(events)}")
         return events
 
 
 def _unpacked(response: TestResponse) -> Iterator[bytes]:
-    """The body's chunks, without the compression that the request may have asked for."""
+    """Returns the chunks of the body, decompressed."""
     if response.headers.get("Content-Encoding") != "gzip":
         return response.iter_encoded()
     unpack = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress
     return (unpack(chunk) for chunk in response.iter_encoded())
 
 
-def _told(events: Iterable[Event]) -> str:
+def _listed(events: Iterable[Event]) -> str:
+    """Returns the end of an error message: which events arrived instead."""
     shown = ", ".join(f"{event.type} {event.data[:60]!r}" for event in itertools.islice(events, 10))
-    return f"; before came {shown}" if shown else "; nothing else came"
+    return f"; before it arrived {shown}" if shown else "; nothing else arrived"
 
 
 def _error_of(response: TestResponse) -> Any:
@@ -308,7 +315,7 @@ def _error_of(response: TestResponse) -> Any:
 
 
 def _is_ours(app: Flask, response: TestResponse) -> bool:
-    """Whether a blueprint's stream answered, and no view of the app's own."""
+    """Whether a blueprint of this package sent the response, and not a view of the app."""
     try:
         endpoint, _ = app.url_map.bind("localhost").match(response.request.path)
     except HTTPException:
@@ -317,7 +324,7 @@ def _is_ours(app: Flask, response: TestResponse) -> bool:
 
 
 def _hub_of(connection: str) -> Hub | None:
-    """The hub of this process that has the stream."""
+    """Returns the hub that has the stream; None if the stream is not open."""
     hubs = [getattr(count, "__self__", None) for count in open_streams]
     return next(
         (hub for hub in hubs if isinstance(hub, Hub) and hub.disconnector.find(connection=connection)),
@@ -326,7 +333,7 @@ def _hub_of(connection: str) -> Hub | None:
 
 
 def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Effect]:
-    """Writes a comment into the stream, at its place among the events."""
+    """Handles the command MARK: writes a comment into the stream, after the events published before."""
     streams = hub.disconnector.find(connection=arguments["connection"])
     return [
         partial(stream.write, stream.own_chunk(f": {arguments['mark']}\n".encode())) for stream in streams

@@ -1,4 +1,4 @@
-"""Bytes of an event stream to events, as browsers read them (WHATWG HTML, section 9.2.6)."""
+"""Parses the bytes of an event stream into events, as browsers do (WHATWG HTML, section 9.2.6)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _LINE_END = re.compile("\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class Event:
-    """One event as a browser would hand it to its handler."""
+    """One event, as a browser passes it to a handler."""
 
     type: str = "message"
     data: str = ""
-    id: str = ""  #: the last event id of the stream: a cursor
-    retry_ms: int | None = None  #: the reconnection time that came with it
+    id: str = ""  #: the cursor: the stream's last event id
+    retry_ms: int | None = None  #: the reconnection time in the same block
 
     def json(self) -> Any:
-        """The data, parsed. Raises ValueError when it is no JSON."""
+        """Returns the data parsed as JSON. Raises ValueError when it is no JSON."""
         return json.loads(self.data)
 
     @property
     def is_control(self) -> bool:
-        """Whether it is one of the protocol's own, such as `sse.open`."""
+        """Whether the type belongs to the protocol, such as `sse.open`."""
         return self.type.startswith("sse.")
 
 
 class Parser:
-    """Takes bytes cut anywhere. `comments` has the comment lines seen; the reader may clear it."""
+    """Accepts chunks cut anywhere. `comments` collects the comment lines; the caller may clear it."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -42,7 +42,7 @@ class Parser:
         self.comments: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that are complete with `chunk`."""
+        """Returns the events that `chunk` completes."""
         text = self._rest + self._decoder.decode(chunk)
         # A CR at the end may be the first half of a CRLF.
         held = "\r" if text.endswith("\r") else ""

@@ -1,4 +1,4 @@
-"""An app on the in-memory broker, with a clock that the test winds, and a look at what was published."""
+"""Runs an app on the in-memory broker, with a clock that the test controls, and reads what it published."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from ..web.routes import EXTENSION
 from ..web.stream import StreamEndpoint
 from .events import Event, Parser
 
-#: A clock that stands still makes every client look slow the moment it is wound.
-PATIENT = {"write_timeout": float("inf")}
+#: When a test winds its clock, every client looks slow at once. So no client may count as slow.
+NEVER_SLOW = {"write_timeout": float("inf")}
 
 
 class FakeClock:
-    """Monotonic seconds that pass by `advance` alone. Heartbeats and batches go by it, and how long a quiet
-    channel stays subscribed; deadlines of tests and brokers go by real time."""
+    """A clock that moves only by `advance`.
+
+    Heartbeats and batches use it, and so does the time that an unused channel stays subscribed. The deadlines
+    of tests and of brokers use real time."""
 
     def __init__(self) -> None:
         self._now = time.monotonic()
@@ -32,16 +34,16 @@ class FakeClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass. What falls due by it comes within a quarter of a real second."""
+        """Moves the clock. The effects, such as heartbeats, follow within a quarter of a real second."""
         if seconds < 0:
             raise ValueError(f"seconds is {seconds}: time does not go back")
         self._now += seconds
 
 
 def endpoints(app: Flask) -> list[StreamEndpoint]:
-    """What the blueprints registered on `app` serve it by.
+    """Returns the endpoints of all blueprints of this package that are registered on `app`.
 
-    :raises RuntimeError: when there is none.
+    :raises RuntimeError: when no blueprint is registered.
     """
     found = list(app.extensions.get(EXTENSION, {}).values())
     if not found:
@@ -51,17 +53,17 @@ def endpoints(app: Flask) -> list[StreamEndpoint]:
 
 @contextlib.contextmanager
 def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **settings: Any) -> Iterator[Flask]:
-    """Runs `app` on an in-memory broker of its own while the block lasts, whatever its configuration says.
+    """Runs `app` on an in-memory broker while the block lasts, whatever its configuration says.
 
-    Each block begins without any history, and closes at its end what it has opened.
+    Each block begins without history. At its end, it closes all streams.
 
-    :param clock: what heartbeats go by.
-    :param settings: settings for the time being by the names of their fields, e.g. `heartbeat=1.0`.
+    :param clock: returns monotonic seconds, for heartbeats.
+    :param settings: settings for this block, by the names of their fields: `heartbeat=1.0`.
     :raises ConfigError: for a wrong setting.
     :raises RuntimeError: when no blueprint is registered.
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
-    changed = PATIENT | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
+    changed = NEVER_SLOW | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
     before = [(endpoint, endpoint.services.settings) for endpoint in endpoints(app)]
     for endpoint, own in before:
         endpoint.restart(replace(own, **changed), clock)
@@ -73,9 +75,10 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
 
 
 def published(app: Flask, channel: str = "sse") -> list[Event]:
-    """The events that `channel` keeps, oldest first: what the app has published, with nobody listening.
+    """Returns the events that the app has published to `channel`, oldest first, even if nobody listened.
 
-    At most `SSE_PUSH_HISTORY_SIZE`; events with `ttl=0` are among them. Blocks for one call to the broker.
+    The list has the newest `SSE_PUSH_HISTORY_SIZE` events, also those with `ttl=0`. Blocks for one call to
+    the broker.
 
     :raises InvalidEvent: for a name that is no channel's.
     """

@@ -1,4 +1,4 @@
-"""pytest's plugin: loaded by itself where this package is installed."""
+"""The pytest plugin. pytest loads it automatically where this package is installed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..testing import FakeClock, SSEClient, in_memory
 
 @pytest.fixture
 def sse_clock() -> FakeClock:
-    """The clock that heartbeats of `sse_app` go by; it stands still until the test advances it."""
+    """The clock for the heartbeats of `sse_app`. It stands still until the test calls `advance`."""
     return FakeClock()
 
 
 @pytest.fixture
 def sse_app(request: pytest.FixtureRequest, sse_clock: FakeClock) -> Iterator[Flask]:
-    """The app of your fixture `app`, on an in-memory broker of the test's own.
+    """The app of your fixture `app`, on an in-memory broker that belongs to this test.
 
-    Without such a fixture, an app that has nothing but `flask_sse_push.sse` under `/stream`.
+    Without a fixture `app`, it is an app with only `flask_sse_push.sse` under `/stream`.
     """
     with in_memory(_app(request), clock=sse_clock) as app:
         yield app
@@ -29,7 +29,7 @@ def sse_app(request: pytest.FixtureRequest, sse_clock: FakeClock) -> Iterator[Fl
 
 @pytest.fixture
 def sse_client(sse_app: Flask) -> Iterator[SSEClient]:
-    """Opens streams of `sse_app`; those still open are left at the end of the test."""
+    """Opens streams of `sse_app`. At the end of the test, it closes the streams that are still open."""
     with SSEClient(sse_app) as client:
         yield client
 

@@ -21,7 +21,7 @@ import pytest
 
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.cli.tail import url as by_url
-from flask_sse_push.cli.tail.news import Came, Ended, News, Opened
+from flask_sse_push.cli.tail.news import Ended, News, Opened, Received
 from tests.support.deadline import eventually
 from tests.support.processes import ROOT, free_port
 from tests.support.proxy import Proxy
@@ -235,7 +235,7 @@ class Slow(BaseHTTPRequestHandler):
 
 
 def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_url, "PATIENCE", 2.0)
+    monkeypatch.setattr(by_url, "CONNECT_TIMEOUT", 2.0)
     enough = threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Slow,), {"enough": enough})) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -252,8 +252,8 @@ def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pyt
         reading.start()
         eventually(lambda: len(told) == 4, 30)
         assert [each for each in told[1:] if not isinstance(each, Opened)] == [
-            Came("message", "first"),
-            Came("message", "second"),
+            Received("message", "first"),
+            Received("message", "second"),
         ]
         sources[1].close()
         enough.set()

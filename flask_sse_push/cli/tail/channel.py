@@ -17,7 +17,7 @@ from ...history.shards import ShardItem, Shards
 from ...protocol.cursor import EARLIEST, Cursor, parse
 from ...protocol.entry import Entry
 from ..common import entry_fields
-from .news import Beat, Came, Lost, Missed, News, Opened
+from .news import Disconnected, Heartbeat, Missed, News, Opened, Received
 
 #: Reads of the link that may wait; after that the link is not read.
 MAX_WAITING = 1000
@@ -66,12 +66,12 @@ class ChannelSource:
     def _take(self, item: Item) -> None:
         dispatch = self._history_cache.take([item])
         if item is None and not self._closed:
-            self._report(Lost("the link to the broker broke", 0.0))
+            self._report(Disconnected("the link to the broker broke", 0.0))
             if self._opened:
                 self._opened = False
                 self._recover_from(self._start)
         if isinstance(item, list) and any(isinstance(message, Echo) for message in item):
-            self._report(Beat())
+            self._report(Heartbeat())
         if self._recovery is None and (self._history_cache.holds or dispatch.lost or dispatch.new_epoch):
             self._recover_from(self._start)
         if self._recovery is None:
@@ -138,7 +138,7 @@ class ChannelSource:
                 self._last_id = entry.id
                 event = entry_fields(entry)
                 channel = next(name for name in entry.channels if name in self._channels)
-                self._report(Came(event["type"], event["data"], event["id"], channel))
+                self._report(Received(event["type"], event["data"], event["id"], channel))
 
     def cut(self, why: str) -> None:
         """Does nothing: the link reader renews a dead link."""

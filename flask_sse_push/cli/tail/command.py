@@ -1,4 +1,4 @@
-"""`flask sse tail`: from the options to the source, and from the news to the terminal."""
+"""`flask sse tail`: follows a source of events and prints its news."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import click
@@ -21,20 +21,17 @@ from ...history.link import LinkReader
 from ...protocol.channel import checked_channel, shard_of
 from ..common import Push, errors_without_traceback, one_line, read_headers, shared_broker
 from .channel import ChannelSource
-from .news import Came, Ended, News
+from .news import Ended, News, Received
 from .summary import Summary
 
-if TYPE_CHECKING:
-    pass
-
-#: News that may wait for the terminal; then the source waits.
-WAITING = 1000
-#: Seconds between two looks at silence and the time that is left.
+#: Most news that may wait for the terminal; then the source blocks.
+MAX_WAITING = 1000
+#: Seconds between two checks of the silence and of the time left.
 TICK = 0.25
 
 
 class Source(Protocol):
-    """What is followed, in a thread of its own."""
+    """Follows a stream or channels, in a thread of its own."""
 
     def run(self) -> None: ...
 
@@ -43,18 +40,19 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class Wish:
-    """When it is enough: after `count` events, or `timeout` seconds; None is never."""
+class StopCondition:
+    """Ends the command after `count` events or after `timeout` seconds. None means no such limit."""
 
     def __init__(self, count: int | None, timeout: float | None) -> None:
         self.count = count
         self._deadline = None if timeout is None else time.monotonic() + timeout
 
-    def is_met(self, account: Summary) -> bool:
-        return self.count is not None and account.events >= self.count
+    def is_met(self, summary: Summary) -> bool:
+        """Whether enough events have arrived."""
+        return self.count is not None and summary.events >= self.count
 
     def left(self) -> float:
-        """Seconds until the next look, 0 when the time is over."""
+        """Returns the seconds until the next check; 0 when the time is over."""
         if self._deadline is None:
             return TICK
         return max(0.0, min(TICK, self._deadline - time.monotonic()))
@@ -66,22 +64,22 @@ def register(group: click.Group, push: Push) -> None:
     @group.command("tail")
     @click.argument("url", required=False)
     @click.option(
-        "--channel", "channels", multiple=True, help="A channel, read at the broker; may be repeated."
+        "--channel", "channels", multiple=True, help="A channel, read from the broker. May be repeated."
     )
     @click.option(
-        "--since", default="", metavar="CURSOR", help="Begin after this cursor, or with `earliest`."
+        "--since", default="", metavar="CURSOR", help="Begin after this cursor; `earliest` is all history."
     )
     @click.option(
-        "--last", type=click.IntRange(0), default=0, help="Begin with so many of the newest events."
+        "--last", type=click.IntRange(0), default=0, help="Begin with this many of the newest events."
     )
-    @click.option("--count", type=click.IntRange(1), help="End after so many events.")
-    @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds.")
-    @click.option("--header", "headers", multiple=True, help="What to send to URL: 'Cookie: session=…'.")
+    @click.option("--count", type=click.IntRange(1), help="End after this many events.")
     @click.option(
-        "--token", envvar="SSE_TOKEN", help="Sent to URL as a Bearer token; or the variable SSE_TOKEN."
+        "--timeout", type=click.FloatRange(min=0, min_open=True), help="End after this many seconds."
     )
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object for each event, a line each.")
-    @click.option("--all", "everything", is_flag=True, help="Print the protocol's own events (sse.…) too.")
+    @click.option("--header", "headers", multiple=True, help="A header to send to URL: 'Cookie: session=…'.")
+    @click.option("--token", envvar="SSE_TOKEN", help="A Bearer token to send to URL. Or set SSE_TOKEN.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event and line.")
+    @click.option("--all", "everything", is_flag=True, help="Also print the protocol's events (sse.…).")
     def tail(
         url: str | None,
         channels: tuple[str, ...],
@@ -94,50 +92,52 @@ def register(group: click.Group, push: Push) -> None:
         as_json: bool,
         everything: bool,
     ) -> None:
-        """Follow the stream at URL, or channels at the broker.
+        """Follow the stream at URL, or channels of the broker.
 
-        In a terminal it shows a live table, elsewhere a line for each event. After a cut it comes back and
-        says whether anything was missed. Exits with 1 when the stream ended for good, or when the time was
-        over before --count events.
+        Shows a live table in a terminal, and prints a line for each event elsewhere. Reconnects after a cut,
+        and says whether events were missed. Exits with 1 if the stream ended for good, or if the time was
+        over before --count events had arrived.
         """
         if (url is None) == (not channels):
             raise click.UsageError("give either a URL or --channel NAME")
-        account = Summary(time.monotonic())
-        news: queue.Queue[News] = queue.Queue(WAITING)
+        summary = Summary(time.monotonic())
+        news: queue.Queue[News] = queue.Queue(MAX_WAITING)
         with errors_without_traceback():
             if url is not None:
-                source = _of_url(url, read_headers(headers), token, since, last, news)
+                source = _url_source(url, read_headers(headers), token, since, last, news)
             else:
-                source = _of_channels(push, channels, since, last, news)
+                source = _channel_source(push, channels, since, last, news)
         on_screen = not as_json and sys.stdout.isatty()
         title = _title(url) if url is not None else ", ".join(channels)
-        with _screen(title, account) if on_screen else contextlib.nullcontext():
+        with _screen(title, summary) if on_screen else contextlib.nullcontext():
             lines = Lines(as_json=as_json, everything=everything, silent=on_screen)
-            as_wished = follow(source, news, account, Wish(count, timeout), lines)
-        if on_screen and account.ended is not None:
-            click.echo(one_line(account.ended), err=True)
-        click.echo(account.summary(time.monotonic()), err=True)
-        if not as_wished:
+            is_complete = follow(source, news, summary, StopCondition(count, timeout), lines)
+        if on_screen and summary.ended is not None:
+            click.echo(one_line(summary.ended), err=True)
+        click.echo(summary.totals(time.monotonic()), err=True)
+        if not is_complete:
             raise click.exceptions.Exit(1)
 
 
-def follow(source: Source, news: queue.Queue[News], account: Summary, wish: Wish, lines: Lines) -> bool:
-    """Runs the source and passes on what it tells, until the wish is met, it ends, or Ctrl-C.
+def follow(
+    source: Source, news: queue.Queue[News], summary: Summary, stop: StopCondition, lines: Lines
+) -> bool:
+    """Runs the source and shows its news until `stop` is met, the source ends, or Ctrl-C is pressed. Blocks.
 
-    Returns whether it ended as was wished. Blocks.
+    Returns False if the source ended for good, or if the time was over before enough events.
     """
     threading.Thread(target=source.run, daemon=True).start()
     try:
-        while not wish.is_met(account):
-            left = wish.left()
+        while not stop.is_met(summary):
+            left = stop.left()
             if not left:
-                return wish.count is None
+                return stop.count is None
             with contextlib.suppress(queue.Empty):
-                each = news.get(timeout=left)
-                lines.show(each, account.note(each, time.monotonic(), time.time()))
-                if isinstance(each, Ended):
+                item = news.get(timeout=left)
+                lines.show(item, summary.note(item, time.monotonic(), time.time()))
+                if isinstance(item, Ended):
                     return False
-            silence = account.silence(time.monotonic())
+            silence = summary.silence(time.monotonic())
             if silence is not None:
                 source.cut(f"nothing has come for {silence:.0f} s")
         return True
@@ -148,10 +148,10 @@ def follow(source: Source, news: queue.Queue[News], account: Summary, wish: Wish
 
 
 class Lines:
-    """Events to the standard output, a line each; remarks on the stream to the error output.
+    """Prints events to the standard output, one per line, and remarks to the error output.
 
-    :param everything: the protocol's own events too.
-    :param silent: nothing at all: it is drawn.
+    :param everything: also prints the protocol's events.
+    :param silent: prints nothing, because a `Screen` shows the news.
     """
 
     def __init__(self, *, as_json: bool, everything: bool, silent: bool) -> None:
@@ -163,13 +163,13 @@ class Lines:
         """Prints one piece of news."""
         if self._silent:
             return
-        if isinstance(news, Came) and (self._everything or not news.is_control):
+        if isinstance(news, Received) and (self._everything or not news.is_control):
             click.echo(_as_json(news) if self._as_json else _as_line(news))
         if remark is not None:
             click.echo(one_line(remark), err=True)
 
 
-def _as_json(event: Came) -> str:
+def _as_json(event: Received) -> str:
     received = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     found: dict[str, Any] = {"id": event.id, "type": event.type, "data": event.data, "received": received}
     if event.channel:
@@ -177,53 +177,55 @@ def _as_json(event: Came) -> str:
     return json.dumps(found)
 
 
-def _as_line(event: Came) -> str:
+def _as_line(event: Received) -> str:
     parts = [time.strftime("%H:%M:%S"), *([event.channel] if event.channel else [])]
     return "  ".join([*parts, one_line(event.type), one_line(event.data)])
 
 
-def _of_url(
+def _url_source(
     url: str, headers: Mapping[str, str], token: str | None, since: str, last: int, news: queue.Queue[News]
 ) -> Source:
     try:
         from .url import URLSource, with_query
     except ImportError as error:
-        raise _lacking(error) from error
+        raise _not_installed(error) from error
     bearer = {"Authorization": f"Bearer {token}"} if token else {}
     target = with_query(url, last=last) if last and not since else url
     return URLSource(target, {**bearer, **headers}, since, news.put)
 
 
-def _of_channels(
+def _channel_source(
     push: Push, channels: tuple[str, ...], since: str, last: int, news: queue.Queue[News]
 ) -> Source:
     broker = shared_broker(push)
     names = [checked_channel(name) for name in channels]
     numbers = {shard_of(name, len(broker.shards)) for name in names}
     if len(numbers) > 1:
-        raise click.UsageError("these channels lie on several shards: follow each, or a stream by its URL")
+        raise click.UsageError(
+            "these channels lie on several shards: follow each channel by itself, or a stream by its URL"
+        )
     # A broker that cannot be reached now is an error. One that goes away later is waited for.
     broker.shards[numbers.pop()].probe(NO_INBOX)
-    logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)  # the same is told by a remark
+    logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)  # a remark says the same
     return ChannelSource(broker, names, since, last, push.services.settings, news.put)
 
 
-def _screen(title: str, account: Summary) -> contextlib.AbstractContextManager[object]:
+def _screen(title: str, summary: Summary) -> contextlib.AbstractContextManager[object]:
     try:
         from .screen import Screen
     except ImportError as error:
-        raise _lacking(error) from error
-    return Screen(title, account)
+        raise _not_installed(error) from error
+    return Screen(title, summary)
 
 
-def _lacking(error: ImportError) -> click.ClickException:
+def _not_installed(error: ImportError) -> click.ClickException:
     return click.ClickException(
         f"flask sse tail needs {error.name}: pip install 'flask-sse-push[tail]' "
-        "(--channel with --json does without)"
+        "(not needed for --channel with --json)"
     )
 
 
 def _title(url: str) -> str:
-    """The URL without what may be secret: user, password and query."""
+    """Returns the URL without its secrets: user, password and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

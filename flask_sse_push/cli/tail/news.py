@@ -1,4 +1,4 @@
-"""What a source of events tells, and what the protocol's own events mean. Pure."""
+"""The items that a source reports: events, and changes of its stream. Pure."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ from typing import Any, NamedTuple
 
 from ...protocol.event import RESERVED
 
-#: Seconds before a client comes back when nobody has said how long: what browsers take.
+#: Seconds until a client reconnects if the server has not set a time: the browsers' default.
 PAUSE = 3.0
 
 
-class Came(NamedTuple):
-    """An event as the client got it."""
+class Received(NamedTuple):
+    """An event, as the client got it."""
 
     type: str
     data: str
     id: str = ""
-    channel: str = ""  # where the source knows it
+    channel: str = ""  # empty if the source does not know it
 
     @property
     def is_control(self) -> bool:
-        """Whether it is one of the protocol's own, such as `sse.open`."""
+        """Whether the type belongs to the protocol, such as `sse.open`."""
         return self.type.startswith(RESERVED)
 
 
 class Opened(NamedTuple):
-    """The stream stands. `heartbeat` is the longest silence to expect, in seconds, when that is known."""
+    """The stream is open. `heartbeat` is the longest silence to expect, in seconds; None if unknown."""
 
     resumed: bool = False
     channels: tuple[str, ...] = ()
     heartbeat: float | None = None
 
 
-class Beat(NamedTuple):
-    """A heartbeat, or a probe that came back."""
+class Heartbeat(NamedTuple):
+    """A heartbeat arrived, or the echo of a probe."""
 
 
 class Missed(NamedTuple):
-    """Events are gone for good."""
+    """Events were lost and cannot be recovered."""
 
     reason: str
 
 
-class Lost(NamedTuple):
-    """The stream ended or was cut; in `pause` seconds it is tried again."""
+class Disconnected(NamedTuple):
+    """The stream ended or was cut. The source reconnects in `pause` seconds."""
 
     why: str
     pause: float
 
 
 class Ended(NamedTuple):
-    """It ended, and nothing more is tried."""
+    """The stream ended, and the source does not reconnect."""
 
     why: str
 
 
-News = Came | Opened | Beat | Missed | Lost | Ended
+News = Received | Opened | Heartbeat | Missed | Disconnected | Ended
 
 
-def meaning(event: Came) -> Iterator[News]:
-    """What an event says of the stream itself, and those that it carries for others.
+def meaning(event: Received) -> Iterator[News]:
+    """Yields what an event of the protocol says about its stream, and the events in an `sse.batch`.
 
-    What is not as docs/protocol.md has it says nothing: it may come from anywhere.
+    Yields nothing for data that docs/protocol.md does not describe: any server may have sent it.
     """
     content = _content(event)
     if event.type == "sse.batch":
@@ -77,7 +77,7 @@ def meaning(event: Came) -> Iterator[News]:
             _number(content.get("heartbeat")),
         )
     elif event.type == "sse.heartbeat":
-        yield Beat()
+        yield Heartbeat()
     elif event.type == "sse.reset":
         names = ", ".join(map(str, content.get("channels") or ()))
         yield Missed(f"{names or 'all channels'}: {content.get('reason', 'no reason given')}")
@@ -85,7 +85,7 @@ def meaning(event: Came) -> Iterator[News]:
         yield _closing(content)
 
 
-def _content(event: Came) -> Any:
+def _content(event: Received) -> Any:
     if not event.is_control:
         return None
     try:
@@ -94,10 +94,10 @@ def _content(event: Came) -> Any:
         return None
 
 
-def _members(content: Any) -> Iterator[Came]:
-    for each in content if isinstance(content, list) else ():
-        if isinstance(each, dict):
-            yield Came(str(each.get("type")), str(each.get("data")), str(each.get("id", "")))
+def _members(content: Any) -> Iterator[Received]:
+    for member in content if isinstance(content, list) else ():
+        if isinstance(member, dict):
+            yield Received(str(member.get("type")), str(member.get("data")), str(member.get("id", "")))
 
 
 def _closing(content: dict[str, Any]) -> News:
@@ -105,7 +105,9 @@ def _closing(content: dict[str, Any]) -> News:
     if content.get("reconnect") is False:
         return Ended(f"the server closed the stream ({reason}) and asks not to come back")
     retry_ms = _number(content.get("retry"))
-    return Lost(f"the server closed the stream ({reason})", PAUSE if retry_ms is None else retry_ms / 1000)
+    return Disconnected(
+        f"the server closed the stream ({reason})", PAUSE if retry_ms is None else retry_ms / 1000
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -13,26 +13,26 @@ from rich.text import Text
 from ..common import one_line
 from .summary import Summary
 
-#: Lines that are not events: the figures, headings, remarks and borders.
+#: Lines of the screen that are not events: figures, headings, remarks, borders.
 OTHER_LINES = 14
 #: Colors of the states.
 COLORS = {"open": "green", "ended": "red"}
 
 
 class Screen:
-    """Draws the account a few times a second, while the block lasts.
+    """Draws the summary four times per second while the block lasts.
 
-    :param title: what is followed.
+    :param title: the URL or the channels.
     """
 
-    def __init__(self, title: str, account: Summary, console: Console | None = None) -> None:
+    def __init__(self, title: str, summary: Summary, console: Console | None = None) -> None:
         self._title = title
-        self._account = account
+        self._summary = summary
         self._console = console or Console()
-        self._live = Live(console=self._console, refresh_per_second=4, get_renderable=self._drawn)
+        self._live = Live(console=self._console, refresh_per_second=4, get_renderable=self._draw)
 
-    def _drawn(self) -> RenderableType:
-        return drawn(self._title, self._account, time.monotonic(), max(3, self._console.height - OTHER_LINES))
+    def _draw(self) -> RenderableType:
+        return drawn(self._title, self._summary, time.monotonic(), max(3, self._console.height - OTHER_LINES))
 
     def __enter__(self) -> Screen:
         self._live.__enter__()
@@ -44,25 +44,25 @@ class Screen:
         self._live.__exit__(kind, error, trace)
 
 
-def drawn(title: str, account: Summary, now: float, lines: int) -> RenderableType:
-    """The table with at most `lines` events. Pure; what comes from outside is never taken for markup."""
-    age = account.beat_age(now)
+def drawn(title: str, summary: Summary, now: float, lines: int) -> RenderableType:
+    """Returns the table, with at most `lines` events. Pure. Text of events is never read as markup."""
+    age = summary.beat_age(now)
     facts = Table.grid(padding=(0, 2))
     for name, value, color in (
         ("stream", one_line(title), ""),
-        ("state", account.state, COLORS.get(account.state, "yellow")),
-        ("channels", one_line(", ".join(account.channels)) or "-", ""),
-        ("events", f"{account.events}, {account.rate(now):.1f}/s", ""),
-        ("reconnects", f"{account.reconnects}, resets {account.resets}", "yellow" if account.resets else ""),
+        ("state", summary.state, COLORS.get(summary.state, "yellow")),
+        ("channels", one_line(", ".join(summary.channels)) or "-", ""),
+        ("events", f"{summary.events}, {summary.rate(now):.1f}/s", ""),
+        ("reconnects", f"{summary.reconnects}, resets {summary.resets}", "yellow" if summary.resets else ""),
         ("heartbeat", "-" if age is None else f"{age:.0f} s ago", ""),
     ):
         facts.add_row(Text(name, style="bold"), Text(value, style=color))
-    remarks = Text("\n".join(one_line(each) for each in account.remarks), style="dim")
-    return Group(facts, _events(account, lines), remarks)
+    remarks = Text("\n".join(one_line(remark) for remark in summary.remarks), style="dim")
+    return Group(facts, _events(summary, lines), remarks)
 
 
-def _events(account: Summary, lines: int) -> Table:
-    newest = list(account.recent)[-lines:]
+def _events(summary: Summary, lines: int) -> Table:
+    newest = list(summary.recent)[-lines:]
     named = any(seen.event.channel for seen in newest)
     table = Table(expand=True, box=None, header_style="bold", pad_edge=False)
     for heading in ("at", "channel", "type") if named else ("at", "type"):

@@ -1,43 +1,43 @@
-"""What was seen so far: counts, the rate, the last events, how the stream stands. Pure; times are given."""
+"""What has arrived so far: counts, rate, newest events, state of the stream. Pure; has no clock."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import NamedTuple
 
-from .news import Beat, Came, Lost, Missed, News, Opened
+from .news import Disconnected, Heartbeat, Missed, News, Opened, Received
 
-#: Seconds over which the rate is taken.
+#: Seconds over which the rate is computed.
 WINDOW = 10
-#: Events and remarks remembered.
+#: How many of the newest events and remarks are kept.
 RECENT, REMARKS = 100, 5
-#: Heartbeats that may fail to come before a stream counts as dead.
+#: A stream counts as dead after a silence of so many heartbeats.
 BEATS_MISSED = 2.5
 
 
 class Seen(NamedTuple):
-    """An event, and the wall clock's time when it came, in seconds since the epoch."""
+    """An event, and the Unix time in seconds when it arrived."""
 
-    event: Came
+    event: Received
     at: float
 
 
 class Summary:
-    """Takes the news in order. All times but `Seen.at` are monotonic seconds.
+    """Sums up the news, which `note` takes in order. All times but `Seen.at` are monotonic seconds.
 
-    :param now: the beginning.
+    :param now: the time when the command started.
     """
 
     def __init__(self, now: float) -> None:
-        self.began = now
+        self.started = now
         self.events = 0
-        self.bytes = 0  # of their data
+        self.bytes = 0  # of the events' data
         self.reconnects = 0
         self.resets = 0
         self.channels: tuple[str, ...] = ()
         self.cursor = ""
         self.state = "connecting"
-        self.ended: str | None = None  # why, once it has ended for good
+        self.ended: str | None = None  # the reason, once the stream has ended for good
         self.recent: deque[Seen] = deque(maxlen=RECENT)
         self.remarks: deque[str] = deque(maxlen=REMARKS)
         self._heartbeat: float | None = None
@@ -47,9 +47,9 @@ class Summary:
         self._counts: deque[list[int]] = deque(maxlen=WINDOW + 1)  # [whole second, events]
 
     def note(self, news: News, now: float, clock: float) -> str | None:
-        """Takes one piece of news in; returns a remark, when there is something to be said of the stream.
+        """Takes one piece of news. Returns a remark for the user if the state of the stream has changed.
 
-        :param clock: the wall clock, in seconds since the epoch.
+        :param clock: Unix time in seconds.
         """
         self._heard_at = now
         remark = self._take(news, now, clock)
@@ -58,23 +58,23 @@ class Summary:
         return remark
 
     def _take(self, news: News, now: float, clock: float) -> str | None:
-        if isinstance(news, Came):
+        if isinstance(news, Received):
             self._count(news, now, clock)
-        elif isinstance(news, Beat):
+        elif isinstance(news, Heartbeat):
             self._beat_at = now
         elif isinstance(news, Opened):
             return self._opened(news, now)
         elif isinstance(news, Missed):
             self.resets += 1
             return f"events were lost for good: {news.reason}"
-        elif isinstance(news, Lost):
+        elif isinstance(news, Disconnected):
             return self._lost(news, now)
         else:
             self.state, self.ended = "ended", news.why
             return news.why
         return None
 
-    def _count(self, event: Came, now: float, clock: float) -> None:
+    def _count(self, event: Received, now: float, clock: float) -> None:
         self.cursor = event.id or self.cursor
         if event.is_control:
             return
@@ -96,7 +96,7 @@ class Summary:
         how = "resumed, nothing missed" if news.resumed else "not resumed"
         return f"open again after {away:.1f} s: {how}"
 
-    def _lost(self, news: Lost, now: float) -> str:
+    def _lost(self, news: Disconnected, now: float) -> str:
         self.state = "reconnecting"
         if self._lost_at is None:
             self._lost_at = now
@@ -104,24 +104,24 @@ class Summary:
         return f"lost: {news.why}; trying again" + (f" in {news.pause:.1f} s" if news.pause else "")
 
     def rate(self, now: float) -> float:
-        """Events a second, over the last WINDOW seconds."""
+        """Returns the events per second over the last WINDOW seconds."""
         recent = sum(count for second, count in self._counts if second > now - WINDOW)
-        return recent / min(WINDOW, max(1.0, now - self.began))
+        return recent / min(WINDOW, max(1.0, now - self.started))
 
     def beat_age(self, now: float) -> float | None:
-        """Seconds since the last heartbeat; None before the first."""
+        """Returns the seconds since the last heartbeat; None before the first."""
         return None if self._beat_at is None else now - self._beat_at
 
     def silence(self, now: float) -> float | None:
-        """Seconds without any sign of an open stream, when they are too many for its heartbeat."""
+        """Returns the seconds of silence if the stream must be dead; None if it may be alive."""
         if self.state != "open" or self._heartbeat is None or self._heard_at is None:
             return None
         silent = now - self._heard_at
         return silent if silent > BEATS_MISSED * self._heartbeat else None
 
-    def summary(self, now: float) -> str:
-        """All in one line, for the end."""
-        seconds = now - self.began
+    def totals(self, now: float) -> str:
+        """Returns the totals in one line, for the end of the command."""
+        seconds = now - self.started
         mean = self.events / seconds if seconds else 0.0
         text = f"{self.events} events ({self.bytes} bytes) in {seconds:.1f} s, {mean:.1f}/s; "
         text += f"{self.reconnects} reconnects, {self.resets} resets"

@@ -12,14 +12,24 @@ from flask import Flask
 from rich.console import Console
 
 from flask_sse_push import SSEBlueprint
-from flask_sse_push.cli.tail.news import PAUSE, Beat, Came, Ended, Lost, Missed, News, Opened, meaning
+from flask_sse_push.cli.tail.news import (
+    PAUSE,
+    Disconnected,
+    Ended,
+    Heartbeat,
+    Missed,
+    News,
+    Opened,
+    Received,
+    meaning,
+)
 from flask_sse_push.cli.tail.screen import drawn
 from flask_sse_push.cli.tail.summary import RECENT, WINDOW, Summary
 
 
 def control(type: str, data: Any) -> list[News]:
     """The meaning of one of the protocol's events."""
-    return list(meaning(Came(type, data if isinstance(data, str) else json.dumps(data))))
+    return list(meaning(Received(type, data if isinstance(data, str) else json.dumps(data))))
 
 
 OPENING = {"connection": "c", "channels": ["a", "b"], "resumed": True, "heartbeat": 15.0}
@@ -31,16 +41,16 @@ OPENING = {"connection": "c", "channels": ["a", "b"], "resumed": True, "heartbea
         ("sse.open", OPENING, [Opened(True, ("a", "b"), 15.0)]),
         ("sse.open", {}, [Opened(False, (), None)]),
         ("sse.open", {"heartbeat": True, "resumed": 1}, [Opened(False, (), None)]),
-        ("sse.heartbeat", {}, [Beat()]),
+        ("sse.heartbeat", {}, [Heartbeat()]),
         ("sse.reset", {"channels": ["a"], "reason": "expired"}, [Missed("a: expired")]),
-        ("sse.close", {"reason": "drain", "reconnect": True, "retry": 250}, [Lost("", 0.25)]),
-        ("sse.close", {"reason": "drain"}, [Lost("", PAUSE)]),
+        ("sse.close", {"reason": "drain", "reconnect": True, "retry": 250}, [Disconnected("", 0.25)]),
+        ("sse.close", {"reason": "drain"}, [Disconnected("", PAUSE)]),
         ("sse.close", {"reason": "logout", "reconnect": False}, [Ended("")]),
         ("sse.error", {"code": 1201}, []),
         ("sse.open", "no JSON", []),
         ("sse.open", "[1]", []),
         ("sse.batch", {"no": "list"}, []),
-        ("sse.batch", [{"type": "t", "data": "x", "id": "e-1"}, "odd"], [Came("t", "x", "e-1")]),
+        ("sse.batch", [{"type": "t", "data": "x", "id": "e-1"}, "odd"], [Received("t", "x", "e-1")]),
         ("note", OPENING, []),
     ],
 )
@@ -48,53 +58,53 @@ def test_the_protocols_events_are_understood_and_odd_ones_passed_over(
     type: str, data: Any, expected: list[News]
 ) -> None:
     def plain(news: News) -> News:
-        return news._replace(why="") if isinstance(news, (Lost, Ended)) else news
+        return news._replace(why="") if isinstance(news, (Disconnected, Ended)) else news
 
     assert [plain(news) for news in control(type, data)] == expected
 
 
 def test_a_cut_counts_once_however_often_it_is_tried_and_its_end_is_told() -> None:
-    account = Summary(0.0)
-    assert account.note(Opened(False, ("a",), 2.0), 0.5, 0) == "open: a"
-    assert account.note(Lost("cut", 1.0), 3.0, 0) == "lost: cut; trying again in 1.0 s"
-    account.note(Lost("refused", 2.0), 4.0, 0)
-    assert account.reconnects == 1
-    assert account.silence(1000.0) is None  # nothing is to be expected of a stream that is not there
-    told = account.note(Opened(True, ("a",), 2.0), 6.5, 0)
+    summary = Summary(0.0)
+    assert summary.note(Opened(False, ("a",), 2.0), 0.5, 0) == "open: a"
+    assert summary.note(Disconnected("cut", 1.0), 3.0, 0) == "lost: cut; trying again in 1.0 s"
+    summary.note(Disconnected("refused", 2.0), 4.0, 0)
+    assert summary.reconnects == 1
+    assert summary.silence(1000.0) is None  # nothing is to be expected of a stream that is not there
+    told = summary.note(Opened(True, ("a",), 2.0), 6.5, 0)
     assert told == "open again after 3.5 s: resumed, nothing missed"
 
 
 def test_silence_is_what_a_heartbeat_should_have_ended() -> None:
-    account = Summary(0.0)
-    account.note(Opened(heartbeat=2.0), 10.0, 0)
-    assert account.silence(14.9) is None
-    assert account.silence(15.5) == 5.5
-    account.note(Beat(), 15.0, 0)
-    assert account.silence(15.5) is None
-    assert account.beat_age(16.0) == 1.0
+    summary = Summary(0.0)
+    summary.note(Opened(heartbeat=2.0), 10.0, 0)
+    assert summary.silence(14.9) is None
+    assert summary.silence(15.5) == 5.5
+    summary.note(Heartbeat(), 15.0, 0)
+    assert summary.silence(15.5) is None
+    assert summary.beat_age(16.0) == 1.0
 
 
 def test_the_rate_is_that_of_the_last_seconds_and_memory_is_bounded() -> None:
-    account = Summary(0.0)
+    summary = Summary(0.0)
     for number in range(5000):
-        account.note(Came("message", "ü", f"e-{number}"), number / 100, 0)
-    assert account.rate(49.99) == pytest.approx(100, rel=0.02)
-    assert account.rate(49.99 + 2 * WINDOW) == 0
-    assert len(account.recent) == RECENT
-    assert account.summary(50.0) == (
+        summary.note(Received("message", "ü", f"e-{number}"), number / 100, 0)
+    assert summary.rate(49.99) == pytest.approx(100, rel=0.02)
+    assert summary.rate(49.99 + 2 * WINDOW) == 0
+    assert len(summary.recent) == RECENT
+    assert summary.totals(50.0) == (
         "5000 events (10000 bytes) in 50.0 s, 100.0/s; 0 reconnects, 0 resets; last cursor e-4999"
     )
 
 
 def test_the_table_shows_figures_and_events_and_no_terminal_is_steered_by_them() -> None:
-    account = Summary(0.0)
-    account.note(Opened(False, ("news",), 15.0), 1.0, 0)
-    account.note(Came("sse.heartbeat", "{}", "e-1"), 2.0, 0)
-    account.note(Beat(), 2.0, 0)
+    summary = Summary(0.0)
+    summary.note(Opened(False, ("news",), 15.0), 1.0, 0)
+    summary.note(Received("sse.heartbeat", "{}", "e-1"), 2.0, 0)
+    summary.note(Heartbeat(), 2.0, 0)
     for text in ("first", "[red]not markup[/red]", "bell\x07 and \x1b[2J"):
-        account.note(Came("note", text, "e-2", "news"), 3.0, 1e9)
+        summary.note(Received("note", text, "e-2", "news"), 3.0, 1e9)
     output = io.StringIO()
-    Console(file=output, width=100, color_system=None).print(drawn("http://h/stream", account, 5.0, 2))
+    Console(file=output, width=100, color_system=None).print(drawn("http://h/stream", summary, 5.0, 2))
     shown = output.getvalue()
     assert "http://h/stream" in shown
     assert "3, 0.6/s" in shown

@@ -10,7 +10,7 @@ import pytest
 
 from flask_sse_push.brokers.base import Bounds, Link, LinkMessage
 from flask_sse_push.cli.tail.channel import ChannelSource
-from flask_sse_push.cli.tail.news import Beat, Came, Lost, Missed, News, Opened
+from flask_sse_push.cli.tail.news import Disconnected, Heartbeat, Missed, News, Opened, Received
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.protocol.cursor import EARLIEST, MAX_ID, Cursor
@@ -50,7 +50,7 @@ class Following:
 
     @property
     def came(self) -> list[tuple[str, str]]:
-        return [(each.channel, each.data) for each in self.news if isinstance(each, Came)]
+        return [(each.channel, each.data) for each in self.news if isinstance(each, Received)]
 
     def has(self, condition: Callable[[], bool]) -> None:
         eventually(condition, 10)
@@ -65,8 +65,8 @@ def test_live_events_come_once_with_the_first_of_their_channels_that_is_followed
         tail.publish("other", "other")
         tail.publish("one", "a")
         tail.has(lambda: tail.came == [("b", "both"), ("a", "one")])
-        tail.has(lambda: bool(tail.of(Beat)))
-    assert next(each.id for each in tail.news if isinstance(each, Came)) == str(cursor)
+        tail.has(lambda: bool(tail.of(Heartbeat)))
+    assert next(each.id for each in tail.news if isinstance(each, Received)) == str(cursor)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,9 @@ def test_after_a_broken_link_it_resumes(monkeypatch: pytest.MonkeyPatch) -> None
         tail.has(lambda: tail.came == [("a", "before")])
         monkeypatch.setattr(links[0], "read", fail)
         tail.publish("meanwhile", "b")
-        tail.has(lambda: tail.of(Lost, Opened)[1:] != [])
+        tail.has(lambda: tail.of(Disconnected, Opened)[1:] != [])
         tail.has(lambda: tail.came == [("a", "before"), ("b", "meanwhile")])
-    assert tail.of(Lost, Opened)[1:] == [Lost("the link to the broker broke", 0.0), Opened(True, ("a", "b"))]
+    assert tail.of(Disconnected, Opened)[1:] == [
+        Disconnected("the link to the broker broke", 0.0),
+        Opened(True, ("a", "b")),
+    ]

@@ -75,12 +75,10 @@ class Policy:
         :raises Refused: 401 or 403.
         """
         began = time.monotonic()
-        if ticket_text is None:
-            ticket, identity = None, self._identify(request)
-        else:
-            ticket = self._tickets().read(ticket_text)
-            identity = self._ticket_identity(ticket)
-            channels = ticket.channels if default else channels
+        ticket = None if ticket_text is None else self._tickets().read(ticket_text)
+        if ticket is not None and default:
+            channels = ticket.channels
+        identity = self._identify(request) if ticket is None else self._ticket_identity(ticket)
         user, public = identity.user, self.settings.public_channels
         closed = [name for name in channels if not is_public(name, public)]
         grant = Grant(

@@ -214,9 +214,9 @@ class Recheck(StreamListener):
             self._watched.pop(watched.stream.connection, None)
         elif watched.expires is not None and watched.expires <= now:
             notice = error_frame(ErrorCode.AUTH_EXPIRED, "the token has expired: log in again", {})
-            self._end(watched, "expired", reconnect=False, notice=notice)
+            self._close_stream(watched, "expired", reconnect=False, notice=notice)
         elif watched.opened < self._commands_lost_at:
-            self._end(watched, "recheck", reconnect=True)
+            self._close_stream(watched, "recheck", reconnect=True)
         else:
             self._check_channels(watched, now)
 
@@ -231,10 +231,10 @@ class Recheck(StreamListener):
         else:
             watched.failures, self._failing = 0, False
             if forbidden is None:
-                self._end(watched, "revoked", reconnect=False)
+                self._close_stream(watched, "revoked", reconnect=False)
                 return
             if forbidden:
-                self._withdraw(stream, forbidden)
+                self._remove_channels(stream, forbidden)
         self._schedule(watched, now + pause)
 
     def _note_failure(self, watched: WatchedStream) -> None:
@@ -243,21 +243,18 @@ class Recheck(StreamListener):
             self._failing = True
             logger.exception("the rights of open streams could not be checked; trying again in %g s", PAUSE)
         if watched.failures >= MAX_FAILURES:
-            self._end(watched, "recheck", reconnect=True)
+            self._close_stream(watched, "recheck", reconnect=True)
 
-    def _end(self, watched: WatchedStream, reason: str, *, reconnect: bool, notice: bytes = b"") -> None:
+    def _close_stream(
+        self, watched: WatchedStream, reason: str, *, reconnect: bool, notice: bytes = b""
+    ) -> None:
         self._watched.pop(watched.stream.connection, None)
-        self._hub.call_soon(
-            lambda: self._hub.disconnector.close_streams(
-                [watched.stream], reason, reconnect=reconnect, notice=notice
-            )
-        )
+        close = partial(self._hub.disconnector.close_streams, [watched.stream], reason)
+        self._hub.call_soon(partial(close, reconnect=reconnect, notice=notice))
 
-    def _withdraw(self, stream: Stream, channels: list[str]) -> None:
-        notice = forbidden_frames(channels)
-        self._hub.call_soon(
-            lambda: self._hub.disconnector.remove_channels(stream, channels, "revoked", notice)
-        )
+    def _remove_channels(self, stream: Stream, channels: list[str]) -> None:
+        remove, notice = self._hub.disconnector.remove_channels, forbidden_frames(channels)
+        self._hub.call_soon(partial(remove, stream, channels, "revoked", notice))
 
     def close(self) -> None:
         """Ends the thread. May be called twice."""

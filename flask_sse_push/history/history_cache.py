@@ -18,8 +18,8 @@ from ..brokers.base import Echo, History, LinkMessage, LiveEvent
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
 from .channel_cache import NOW, ChannelCache
+from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
-from .missed import ChunkCache
 from .pending_reads import PendingReads
 from .position import Gap, Snapshot
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from ..protocol.channel import BROADCAST
 from ..protocol.shard_cursor import Position
 from .channel_cache import NOW
+from .chunk import NO_CHUNK, MissedChunk
 from .fetcher import HistoryRequest
 from .history_cache import HistoryCache
-from .missed import NO_CHUNK, MissedChunk, MissedEvents
+from .missed import MissedEvents
 from .position import Gap, Opening, Reset, StartPoint
 
 
@@ -92,12 +93,12 @@ class ShardRecovery(MissedEvents, Recovery):
     def next(self) -> Step | None:
         snapshot = self.history_cache.snapshot
         if snapshot is not None:
-            if self.has_all_of(snapshot):
-                return NOTHING_MISSED
             if self.position is None:
                 opening = self.begin_live(self.history_cache.caches, snapshot)
                 if opening is not None:
                     return Step(opening, (), NO_CHUNK, snapshot.position, True)
+            elif self.has_all_of(snapshot):
+                return NOTHING_MISSED
         if self.must_wait():
             return None
         opening, resets = self.begin_or_reset()

@@ -9,7 +9,7 @@ from ..protocol import shard_cursor
 from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
 from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ANY_CHANNELS, Position
-from .missed import MissedChunk
+from .chunk import MissedChunk
 from .placement import Placement
 from .position import Opening, Reset, StartPoint, reset_of
 from .recovery import NOTHING_MISSED, Recovery, ShardRecovery, Step
@@ -135,16 +135,6 @@ class ShardedRecovery(Recovery):
     @property
     def positions(self) -> Position:
         return {number: recovery.position or 0 for number, recovery in self._recoveries.items()}
-
-
-def recovery_for(placement: Placement, start: StartPoint) -> Recovery:
-    """The recovery of a stream on the shards of its channels."""
-    if placement.is_sharded:
-        return ShardedRecovery(placement, start)
-    history_cache = placement.history_cache
-    if start.cursor:
-        start = start_points(placement, start)[history_cache.number]
-    return ShardRecovery(history_cache, placement.channels, start)
 
 
 def start_points(placement: Placement, start: StartPoint) -> dict[int, StartPoint]:

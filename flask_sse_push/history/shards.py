@@ -19,8 +19,8 @@ from .history_cache import HistoryCache, Item
 from .link import LinkReader
 from .placement import Placement
 from .position import StartPoint
-from .recovery import Recovery
-from .sharded_recovery import recovery_for
+from .recovery import Recovery, ShardRecovery
+from .sharded_recovery import ShardedRecovery, start_points
 
 #: Placements kept. Many streams have the same channels, and each needs its placement several times.
 MAX_PLACEMENTS = 1024
@@ -70,7 +70,13 @@ class Shards:
 
     def recovery(self, channels: tuple[str, ...], start: StartPoint) -> Recovery:
         """The recovery of a stream of `channels` that starts at `start`."""
-        return recovery_for(self.placement(channels), start)
+        placement = self.placement(channels)
+        if placement.is_sharded:
+            return ShardedRecovery(placement, start)
+        history_cache = placement.history_cache
+        if start.cursor:
+            start = start_points(placement, start)[history_cache.number]
+        return ShardRecovery(history_cache, placement.channels, start)
 
     def enter(self, channels: tuple[str, ...], after: int = NOW) -> None:
         """Counts a stream that uses the channels, and subscribes those that are new.

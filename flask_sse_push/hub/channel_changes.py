@@ -21,8 +21,9 @@ from ..history.position import Gap, StartPoint, reset_of
 from ..history.recovery import Recovery, ShardRecovery, Step
 from ..history.sharded_recovery import start_points
 from ..history.shards import Shards
+from ..protocol import batch
 from ..protocol.channel import BROADCAST
-from ..protocol.cursor import MAX_LENGTH, Cursor
+from ..protocol.cursor import MAX_LENGTH
 from ..protocol.entry import Entry
 from ..protocol.frames import control_frame, error_frame, reset_frame
 from ..protocol.shard_cursor import Position, StreamCursor
@@ -259,22 +260,8 @@ def start_of_change(arguments: Mapping[str, Any]) -> StartPoint:
 def _missed_frame(change: ChannelChange, entries: Sequence[Entry], cursor: StreamCursor) -> bytes:
     """`sse.missed`: the events that the new channels had before. A client that leaves now can resume the
     channels at `cursor`."""
-    shown = {*change.join, *change.stream.channels} if change.stream.tagged else ()
-    events = [_message(entry, shown) for entry in entries]
+    stream = change.stream
+    shown = {*change.join, *stream.channels}
+    frames = [entry.tagged(shown) if stream.tagged else entry.frame for entry in entries]
+    events = [batch.message_of(frame)[0] for frame in frames]
     return control_frame("sse.missed", {"channels": change.join, "events": events, "cursor": str(cursor)})
-
-
-def _message(entry: Entry, shown: Collection[str]) -> dict[str, Any]:
-    """An event in the format of `sse.batch`, with those of its channels that are in `shown`."""
-    message: dict[str, Any] = {"type": "message", "data": "", "id": str(Cursor(entry.epoch, entry.id))}
-    data = []
-    for line in entry.frame.decode().split("\n"):
-        field, _, value = line.partition(": ")
-        if field == "data":
-            data.append(value)
-        elif field == "event":
-            message["type"] = value
-    message["data"] = "\n".join(data)
-    if shown:
-        message["channels"] = [name for name in entry.channels if name in shown]
-    return message

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..history.missed import MissedChunk
+from ..history.chunk import MissedChunk
 from ..history.position import Opening
 from ..history.recovery import Recovery, Step
 from ..history.shards import Shards

@@ -45,14 +45,14 @@ def _batch(frames: Sequence[bytes]) -> bytes:
     message: dict[str, Any] = {}
     retry = ""
     for each in frames:
-        message, own_retry = _message(each)
+        message, own_retry = message_of(each)
         messages.append(_json(message))
         retry = own_retry or retry
     body = f"event: {TYPE}\n{retry}data: [{','.join(messages)}]\n\n"
     return event_frame(message["id"], body.encode())
 
 
-def _message(event: bytes) -> tuple[dict[str, Any], str]:
+def message_of(event: bytes) -> tuple[dict[str, Any], str]:
     """What a batch holds of one event, and its line with a reconnection time, if it has one."""
     message: dict[str, Any] = {"type": "message", "data": ""}
     data, retry = [], ""

@@ -9,9 +9,9 @@ from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.history import fetcher as fetcher_module
 from flask_sse_push.history.channel_cache import Coverage
+from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import Dispatch, HistoryCache
-from flask_sse_push.history.missed import ChunkCache
 from flask_sse_push.history.position import Gap, Opening, Reset, Snapshot, StartPoint
 from flask_sse_push.history.recovery import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST

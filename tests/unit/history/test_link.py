@@ -35,12 +35,10 @@ def test_of_several_subscriptions_of_a_channel_the_newest_one_counts() -> None:
         reader._apply_changes(wire)
     assert wire.sent == [("subscribe", "a"), ("unsubscribe", "a"), ("subscribe", "a")]
     confirmation: list[LinkMessage] = [Subscribed("a")]
-    assert (
-        reader._note_replies(confirmation, 0.0) == []
-    )  # events published after the unsubscription are missing
+    # It belongs to the first SUBSCRIBE: events published before the second one may be missing.
+    assert reader._note_replies(confirmation, 0.0) == []
     assert reader._unconfirmed
     assert reader._note_replies(confirmation, 0.0) == confirmation
     assert not reader._unconfirmed
-    assert (
-        reader._note_replies(confirmation, 0.0) == confirmation
-    )  # unexpected: the history cache reads all channels again
+    # This one is unexpected. The history cache gets it and reads all channels again.
+    assert reader._note_replies(confirmation, 0.0) == confirmation

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from flask_sse_push.brokers.base import Bounds, ChannelHistory, channel_history
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.channel_cache import NOW, UNREAD, ChannelCache
+from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher
 from flask_sse_push.history.history_cache import HistoryCache
-from flask_sse_push.history.missed import MAX_CHUNK, ChunkCache, MissedEvents
+from flask_sse_push.history.missed import MAX_CHUNK, MissedEvents
 from flask_sse_push.history.position import Opening, Reset, Snapshot, StartPoint, reset_of
 from flask_sse_push.history.recovery import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST

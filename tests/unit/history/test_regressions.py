@@ -7,9 +7,10 @@ from enum import Enum
 from flask_sse_push.brokers.base import Bounds, channel_history
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.channel_cache import ChannelCache, Coverage
+from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import HistoryCache
-from flask_sse_push.history.missed import ChunkCache, MissedEvents
+from flask_sse_push.history.missed import MissedEvents
 from flask_sse_push.history.position import Snapshot, StartPoint
 from flask_sse_push.history.recovery import ShardRecovery
 from flask_sse_push.protocol.channel import checked_channel

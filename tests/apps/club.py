@@ -1,6 +1,7 @@
-"""An app with members: sessions, tokens and tickets, and rules in a file that a test may change meanwhile.
+"""An app with members, who sign in with a session, a token or a ticket.
 
-`RULES` names it: {"<user>": ["<channel>", …]}. A user who is not in it is none.
+The environment variable `RULES` names a file: {"<user>": ["<channel>", …]}. It says who is a member, and on
+which channels each member may listen. A test may change it while the app runs.
 """
 
 from __future__ import annotations

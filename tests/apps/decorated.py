@@ -1,4 +1,4 @@
-"""An app that adds headers and a cookie to every response, streams included."""
+"""An app that adds headers and a cookie to every response, also to streams."""
 
 from __future__ import annotations
 

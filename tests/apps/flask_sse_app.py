@@ -1,4 +1,4 @@
-"""An app as flask-sse's documentation has it; only the import names another package."""
+"""An app from flask-sse's documentation. Only the import is changed."""
 
 from __future__ import annotations
 

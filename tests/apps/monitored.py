@@ -1,4 +1,4 @@
-"""An app whose operators come with a token, and a page that reports its connections."""
+"""An app whose operators send a token, with a page that reports its connections."""
 
 from __future__ import annotations
 

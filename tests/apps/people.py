@@ -1,4 +1,4 @@
-"""An app that tells who is there. Users name themselves; workers count as dead soon."""
+"""An app with presence. A user gives a name in the query. A worker counts as dead after 2 seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app with the blueprint, all channels open, and a page to publish and look inside."""
+"""An app with the blueprint. All channels are public. Its views publish, and show the worker's streams."""
 
 from __future__ import annotations
 

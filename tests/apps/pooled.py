@@ -25,7 +25,8 @@ def create_app() -> Flask:
 
     @sse.identify
     def who(request: object) -> object:
-        """As an app does that looks its user up: the session stays with the request."""
+        """Reads the user from the database. The request then holds a database session, and so a
+        connection."""
         return db.session.execute(text("select 'ada'")).scalar()
 
     @app.get("/")

@@ -1,4 +1,4 @@
-"""An app whose runs count: each word a number, at a pace that the request names."""
+"""An app whose runs count: each text is a number. The request says how many, and how fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app.register_blueprint(sse, url_prefix="/stream")
 
 
 def count(numbers: int, pause: float) -> Iterator[str]:
-    """Numbers from 0 on, a pause after each."""
+    """Yields the numbers from 0 on, and pauses for `pause` seconds after each."""
     for number in range(numbers):
         yield f"{number} "
         time.sleep(pause)
@@ -25,7 +25,7 @@ def count(numbers: int, pause: float) -> Iterator[str]:
 
 @app.post("/start/<key>")
 def start(key: str) -> Response:
-    """Starts a run; tells the process it runs in."""
+    """Starts a run. The answer has the pid of this process, where the run would go on."""
     numbers, pause = int(request.args["numbers"]), float(request.args["pause"])
     run = sse.start(count(numbers, pause), key)
     return jsonify(pid=os.getpid(), started=run.started, cursor=run.cursor)
@@ -33,6 +33,6 @@ def start(key: str) -> Response:
 
 @app.post("/stop/<key>")
 def stop(key: str) -> Response:
-    """Stops a run, from whatever process the request has met."""
+    """Stops a run, whichever process it runs in. The answer has the pid of this process."""
     sse.stop(key)
     return jsonify(pid=os.getpid())

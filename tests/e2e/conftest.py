@@ -1,4 +1,4 @@
-"""A running app for end-to-end tests."""
+"""Starts apps for the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Serve = Callable[..., Gunicorn]
 
 @pytest.fixture
 def serve(empty_valkey: str, log: Path) -> Iterator[Serve]:
-    """Starts gunicorn with an app on an empty Valkey; further settings by keyword."""
+    """Starts gunicorn with an app on an empty Valkey. Takes more settings as keywords."""
     with ExitStack() as running:
 
         def start(app: str = "tests.apps.plain:app", *options: str, **settings: Any) -> Gunicorn:

@@ -13,7 +13,7 @@ from flask_sse_push import MessageAnnouncer
 from flask_sse_push.protocol.channel import shard_of
 from tests.support.clusters import Cluster, cluster
 from tests.support.deadline import eventually
-from tests.support.following import Publisher, Reader
+from tests.support.failover import Publisher, Reader
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.servers import Server
 from tests.support.stream import Stream
@@ -60,7 +60,7 @@ def kept(nodes: Cluster, channel: str) -> list[int]:
     return [json.loads(entry.partition("data: ")[2]) for entry in entries]
 
 
-def rooms_of(number: int) -> list[str]:
+def channels_of(number: int) -> list[str]:
     """Most events go to one shard, some to both."""
     if number % 10 == 0:
         return [A, B]
@@ -72,13 +72,13 @@ def of(numbers: Iterable[int], channel: str, first: int) -> list[int]:
 
     :param first: the first of this test; a stream that begins live may be given the last event before, too.
     """
-    return [number for number in numbers if number >= first and rooms_of(number)[0] == channel]
+    return [number for number in numbers if number >= first and channels_of(number)[0] == channel]
 
 
 def follow(nodes: Cluster, served: Gunicorn, first: int) -> tuple[list[Reader], Publisher]:
     """Streams of both shards, and of one, and events for them."""
     readers = [Reader(served.url, f"{A},{B}") for _ in range(8)]
-    publisher = Publisher(nodes.url, rooms_of=rooms_of, first=first)
+    publisher = Publisher(nodes.url, channels_of=channels_of, first=first)
     publisher.start()
     eventually(lambda: len(publisher.acknowledged) > 100, 20)
     return readers, publisher
@@ -171,8 +171,8 @@ def test_a_slot_moves_under_load_and_back(nodes: Cluster, served: Gunicorn) -> N
         assert [of(got, name, 1000) for name in (A, B)] == [of(numbers, name, 1000) for name in (A, B)]
         assert (reader.resets, reader.ended) == (0, False)
         reader.close()
-    assert kept(nodes, A) == [number for number in numbers if A in rooms_of(number)]
-    times = [at for at, number in readers[0].got if rooms_of(number) == [A]]
+    assert kept(nodes, A) == [number for number in numbers if A in channels_of(number)]
+    times = [at for at, number in readers[0].got if channels_of(number) == [A]]
     print(f"longest silence {max(late - early for early, late in pairwise(times)):.2f} s")
 
 
@@ -188,9 +188,9 @@ def test_a_killed_primary_is_replaced_under_load(nodes: Cluster, served: Gunicor
     newest = publisher.acknowledged[-1][1]
     eventually(lambda: all(newest in reader.numbers for reader in readers), 10)
     recovered = sorted(first_of_a(reader, killed + 0.5) - killed for reader in readers)
-    lost = {number for _, number in publisher.acknowledged if A in rooms_of(number)} - set(kept(nodes, A))
+    lost = {number for _, number in publisher.acknowledged if A in channels_of(number)} - set(kept(nodes, A))
     print(f"{len(kept(nodes, A))} events, {len(lost)} lost; streams again after {recovered[-1]:.2f} s")
-    only_b = [number for number in kept(nodes, B) if rooms_of(number) == [B]]
+    only_b = [number for number in kept(nodes, B) if channels_of(number) == [B]]
     for reader in readers:
         assert not reader.ended
         assert of(reader.numbers, B, 10_000) == only_b  # the other shard's node was never away
@@ -204,9 +204,9 @@ def test_a_killed_primary_is_replaced_under_load(nodes: Cluster, served: Gunicor
 
 def first_of_a(reader: Reader, after: float) -> float:
     """When a stream first got an event of the first channel alone after some time."""
-    return min(at for at, number in reader.got if at > after and rooms_of(number) == [A])
+    return min(at for at, number in reader.got if at > after and channels_of(number) == [A])
 
 
 def of_a(reader: Reader) -> float:
     """When a stream last got an event of the first channel alone."""
-    return max((at for at, number in reader.got if rooms_of(number) == [A]), default=0.0)
+    return max((at for at, number in reader.got if channels_of(number) == [A]), default=0.0)

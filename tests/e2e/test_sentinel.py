@@ -17,9 +17,9 @@ import pytest
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from tests.support.deadline import eventually, stretched
-from tests.support.following import Publisher, Reader
+from tests.support.failover import Publisher, Reader
 from tests.support.processes import Gunicorn, gunicorn
-from tests.support.sentinels import PASSWORD, SENTINEL_PASSWORD, Watched, watched
+from tests.support.sentinels import PASSWORD, SENTINEL_PASSWORD, SentinelService, sentinel_service
 from tests.support.stream import Stream
 
 #: Seconds after which all goes on again, two of which the sentinels wait.
@@ -27,25 +27,25 @@ LIMIT = 15.0
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Watched]:
-    with watched(tmp_path) as service:
+def service(tmp_path: Path) -> Iterator[SentinelService]:
+    with sentinel_service(tmp_path) as service:
         yield service
 
 
 @pytest.fixture
-def served(service: Watched, log: Path) -> Iterator[Gunicorn]:
+def served(service: SentinelService, log: Path) -> Iterator[Gunicorn]:
     env = {"SSE_PUSH_BROKER_URL": service.url, "SSE_PUSH_PROBE": "1", "SSE_PUSH_HEARTBEAT": "1"}
     with gunicorn("tests.apps.plain:app", env=env, workers=2, log=log) as server:
         yield server
 
 
-def surviving(service: Watched) -> list[int]:
+def surviving(service: SentinelService) -> list[int]:
     """What the primary of now holds of channel a."""
     client = service.client(service.primary())
     return [json.loads(entry.partition("data: ")[2]) for entry in client.lrange("{sse:0}:list:a", 0, -1)]
 
 
-def test_a_killed_primary_is_replaced_under_load(service: Watched, served: Gunicorn) -> None:
+def test_a_killed_primary_is_replaced_under_load(service: SentinelService, served: Gunicorn) -> None:
     readers = [Reader(served.url) for _ in range(20)]
     publisher = Publisher(service.url)
     publisher.start()
@@ -54,7 +54,7 @@ def test_a_killed_primary_is_replaced_under_load(service: Watched, served: Gunic
     killed = time.monotonic()
     old.kill()
     eventually(lambda: publisher.acknowledged[-1][0] > killed + 0.5, LIMIT)
-    eventually(lambda: all(reader.heard_since(killed + 0.5) for reader in readers), LIMIT)
+    eventually(lambda: all(reader.got_event_after(killed + 0.5) for reader in readers), LIMIT)
     publisher.finish()
     assert service.primary() is not old
     newest = publisher.acknowledged[-1][1]
@@ -78,7 +78,9 @@ def test_a_killed_primary_is_replaced_under_load(service: Watched, served: Gunic
     assert recovered[-1] < stretched(LIMIT)
 
 
-def test_what_a_lagging_replica_lacks_is_told_to_all_who_saw_it(service: Watched, served: Gunicorn) -> None:
+def test_what_a_lagging_replica_lacks_is_told_to_all_who_saw_it(
+    service: SentinelService, served: Gunicorn
+) -> None:
     announcer = MessageAnnouncer.from_url(service.url)
     readers = [Reader(served.url) for _ in range(4)]
     before = [announcer.publish(number, channel="a") for number in range(10)]
@@ -114,7 +116,7 @@ def test_what_a_lagging_replica_lacks_is_told_to_all_who_saw_it(service: Watched
         assert stream.next().json() == {"channels": ["a"], "reason": "epoch"}
 
 
-def held(service: Watched, node: Any) -> int:
+def held(service: SentinelService, node: Any) -> int:
     return int(service.client(node).llen("{sse:0}:list:a"))
 
 
@@ -133,7 +135,7 @@ def publish_when_back(announcer: MessageAnnouncer, number: int) -> float:
 
 
 def test_a_frozen_primary_is_left_and_not_taken_for_one_when_it_thaws(
-    service: Watched, served: Gunicorn
+    service: SentinelService, served: Gunicorn
 ) -> None:
     announcer = MessageAnnouncer.from_url(service.url)
     reader = Reader(served.url)
@@ -154,7 +156,9 @@ def test_a_frozen_primary_is_left_and_not_taken_for_one_when_it_thaws(
     reader.close()
 
 
-def test_a_primary_that_was_replaced_and_does_not_know_it_is_left(service: Watched, served: Gunicorn) -> None:
+def test_a_primary_that_was_replaced_and_does_not_know_it_is_left(
+    service: SentinelService, served: Gunicorn
+) -> None:
     announcer = MessageAnnouncer.from_url(service.url)
     reader = Reader(served.url)
     announcer.publish(0, channel="a")
@@ -186,7 +190,7 @@ def test_a_primary_that_was_replaced_and_does_not_know_it_is_left(service: Watch
     reader.close()
 
 
-def test_a_wrong_password_is_told_without_telling_it(service: Watched) -> None:
+def test_a_wrong_password_is_told_without_telling_it(service: SentinelService) -> None:
     for right in ("p%40ss%2Fword", SENTINEL_PASSWORD.replace(" ", "+")):
         announcer = MessageAnnouncer.from_url(service.url.replace(right, "wrong-one"))
         with pytest.raises(BrokerUnavailable) as caught:

@@ -1,4 +1,5 @@
-"""What the fault tests share: dice with a printed seed, figures shown at the end, brokers of their own."""
+"""Fixtures of the fault tests: random numbers with a printed seed, measurements shown at the end, own
+brokers."""
 
 from __future__ import annotations
 
@@ -10,36 +11,37 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import http, serve
-from tests.support.figures import Counters
-from tests.support.scene import Valkey
+from tests.support.fault_setup import Valkey
+from tests.support.measurements import Measurements
 
-__all__ = ["http", "serve"]  # fixtures of the end-to-end tests, used here too
+__all__ = ["http", "serve"]  # fixtures of the end-to-end tests; the fault tests use them too
 
-_all_figures: list[Counters] = []
+_all_measurements: list[Measurements] = []
 
 StartValkey = Callable[..., Valkey]
 
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Counters:
-    """Where a test notes what it measured."""
-    noted = Counters(request.node.name.removeprefix("test_"))
-    _all_figures.append(noted)
-    return noted
+def measurements(request: pytest.FixtureRequest) -> Measurements:
+    """The measurements of one test."""
+    measured = Measurements(request.node.name.removeprefix("test_"))
+    _all_measurements.append(measured)
+    return measured
 
 
 @pytest.fixture
-def chance(figures: Counters) -> random.Random:
-    """Dice. FAULTS_SEED gives the seed; the test prints it."""
+def chance(measurements: Measurements) -> random.Random:
+    """A source of random numbers. FAULTS_SEED gives its seed; without it the seed is random. The test prints
+    it."""
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
     print(f"FAULTS_SEED={seed}")
-    figures.note(seed=seed)
+    measurements.note(seed=seed)
     return random.Random(seed)
 
 
 @pytest.fixture
 def start_valkey(tmp_path: Path) -> Iterator[StartValkey]:
-    """Starts a server of the test's own, which keeps its data; further configuration by keyword."""
+    """Starts a server for one test. It keeps its data on disk. Takes more configuration as keywords."""
     started: list[Valkey] = []
 
     def start(**config: str) -> Valkey:
@@ -55,13 +57,13 @@ def start_valkey(tmp_path: Path) -> Iterator[StartValkey]:
 
 @pytest.fixture
 def valkey(start_valkey: StartValkey) -> Valkey:
-    """A server of the test's own, which keeps every write on disk."""
+    """A server for one test. It keeps every write on disk."""
     return start_valkey()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Shows all figures together: the source of the table in docs/delivery.md."""
-    if _all_figures:
+    """Prints the measurements of all tests. The table in docs/delivery.md comes from them."""
+    if _all_measurements:
         terminalreporter.section("faults")
-        for figures in _all_figures:
-            terminalreporter.line(str(figures))
+        for measurements in _all_measurements:
+            terminalreporter.line(str(measurements))

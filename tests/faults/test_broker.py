@@ -1,4 +1,4 @@
-"""The broker is killed, frozen, emptied, and its clock is moved: FAULTS 1, 2 and 6."""
+"""A broker that is killed, frozen or emptied, or whose clock jumps: FAULTS 1, 2 and 6."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from flask_sse_push import MessageAnnouncer
 from tests.support.account.logs import LogAccount
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Counters, percentile
+from tests.support.fault_setup import Baseline, Publisher, Valkey, servers, some_of, stored
+from tests.support.measurements import Measurements, percentile
 from tests.support.processes import Gunicorn
-from tests.support.scene import Baseline, Publisher, Valkey, servers, some_of, stored
 from tests.support.stream import Stream
 
-ROOMS = [f"room:{n}" for n in range(10)]
+CHANNELS = [f"room:{n}" for n in range(10)]
 
 
-def room_of(serial: int) -> list[str]:
-    """Most events go to one room, some to two."""
-    return [ROOMS[serial % 10], ROOMS[(serial + 3) % 10]] if serial % 20 == 0 else [ROOMS[serial % 10]]
+def channels_of(serial: int) -> list[str]:
+    """The channels of an event. Most events go to one channel, some to two."""
+    return (
+        [CHANNELS[serial % 10], CHANNELS[(serial + 3) % 10]] if serial % 20 == 0 else [CHANNELS[serial % 10]]
+    )
 
 
-def recoveries(crowd: Crowd, back: float) -> list[float]:
-    """Seconds from `back` until each client got its first event after it."""
+def recovery_times(crowd: Crowd, back: float) -> list[float]:
+    """For each client, the seconds from the time `back` until its next event; infinite if none came yet."""
     times = []
     for client in crowd.clients:
         arrivals = (got.at for connection in client.log for got in connection.got() if got.at > back)
@@ -39,42 +41,42 @@ def recoveries(crowd: Crowd, back: float) -> list[float]:
     return times
 
 
-def test_01_a_killed_broker_that_kept_its_data_costs_nothing(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_01_clients_lose_no_event_when_the_broker_is_killed_and_kept_its_data(
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     account, recovered = LogAccount(), []
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both)
-        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(100)]
+        clients = [Client(some_of(chance, CHANNELS, 3)) for _ in range(100)]
         crowd = Crowd([server.port for server in both], clients, chance, pause=(0, 0.3))
-        crowd.gather()
-        publisher = Publisher(valkey.url, account, room_of, rate=400, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        crowd.open_all()
+        publisher = Publisher(valkey.url, account, channels_of, rate=400, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
         publisher.start()
         for _ in range(2):
-            crowd.live(0.7)
+            crowd.run(0.7)
             valkey.kill()
-            crowd.live(0.3)
-            for client in chance.sample(clients, 10):  # these come back while nothing can be looked up
+            crowd.run(0.3)
+            for client in chance.sample(clients, 10):  # these clients return while the broker is down
                 crowd.lose(client, reset=True)
-            crowd.live(chance.uniform(0.2, 0.8))
+            crowd.run(chance.uniform(0.2, 0.8))
             valkey.start()
             back = time.monotonic()
-            crowd.until(lambda back=back: max(recoveries(crowd, back)) < inf, 60)  # type: ignore[misc]
-            recovered += recoveries(crowd, back)
+            crowd.until(lambda back=back: max(recovery_times(crowd, back)) < inf, 60)  # type: ignore[misc]
+            recovered += recovery_times(crowd, back)
         publisher.stop()
         crowd.catch_up(account)
-        figures.note(kills=2, failed=publisher.failures, unknown=len(account.unknown))
-        figures.note(recovery_p50=percentile(recovered, 50), recovery_p99=percentile(recovered, 99))
+        measurements.note(kills=2, failed=publisher.failures, unknown=len(account.unknown))
+        measurements.note(recovery_p50=percentile(recovered, 50), recovery_p99=percentile(recovered, 99))
         crowd.close()
         leaks = baseline.leaks(valkey.client())
     verdict = account.verdict([client.log for client in clients])
-    kept = stored(valkey.url, ROOMS)
-    figures.note(verdict=verdict, LEAK=leaks)
-    assert publisher.failures >= 2, "it was never away"
+    kept = stored(valkey.url, CHANNELS)
+    measurements.note(verdict=verdict, LEAK=leaks)
+    assert publisher.failures >= 2, "no publish failed: the broker was never down"
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert verdict.resumed >= 20
-    assert all(kept.count(n) <= len(set(room_of(n))) for n in account.unknown)
+    assert all(kept.count(n) <= len(set(channels_of(n))) for n in account.unknown)
     assert crowd.statuses() == {200}
     assert percentile(recovered, 99) <= stretched(2.0)
     assert not leaks
@@ -84,16 +86,16 @@ Loss = Callable[[Valkey], object]
 
 
 def evict(valkey: Valkey) -> None:
-    """Lets Redis throw keys away until the state is among them."""
+    """Makes Redis evict keys until it has evicted the state or the heads."""
     with valkey.client() as client:
         epoch = client.hget("{sse:0}:state", "epoch")
         client.config_set("maxmemory-policy", "allkeys-random")
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 100_000)
         deadline = time.monotonic() + 60
         while client.hget("{sse:0}:state", "epoch") == epoch and client.exists("{sse:0}:heads"):
-            with suppress(redis.ResponseError):  # nothing more to evict at this moment
+            with suppress(redis.ResponseError):  # Redis finds nothing more to evict now
                 client.set(f"foreign:{random.random()}", "x" * 20_000)
-            assert time.monotonic() < deadline, "nothing of ours was evicted"
+            assert time.monotonic() < deadline, "Redis evicted neither the state nor the heads"
         client.config_set("maxmemory", 0)
         assert client.info("stats")["evicted_keys"] > 0
 
@@ -119,31 +121,31 @@ def epoch_of(valkey: Valkey) -> bytes | None:
     return epoch
 
 
-def test_02_whatever_the_broker_loses_each_client_is_told_once(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_02_whatever_the_broker_loses_each_client_gets_one_reset(
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both:
         baseline = Baseline.take(both)
-        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
+        clients = [Client(some_of(chance, CHANNELS, 3)) for _ in range(40)]
         crowd = Crowd([server.port for server in both], clients, chance)
-        crowd.gather()
-        publisher = Publisher(valkey.url, account, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
+        crowd.open_all()
+        publisher = Publisher(valkey.url, account, channels_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=0.5)
         publisher.start()
         for name, lose in LOSSES.items():
-            crowd.live(0.5)
+            crowd.run(0.5)
             epoch, before = epoch_of(valkey), [resets(client) for client in clients]
             assert epoch
             lose(valkey)
             began = time.monotonic()
 
-            def told(before: list[int] = before) -> bool:
+            def all_reset(before: list[int] = before) -> bool:
                 return all(resets(client) > had for client, had in zip(clients, before, strict=True))
 
-            assert crowd.until(told, 60), f"{name}: some are not told"
+            assert crowd.until(all_reset, 60), f"{name}: some clients got no reset"
             assert time.monotonic() - began <= stretched(3), name
-            figures.note(**{name.replace(" ", "_"): time.monotonic() - began})
-            crowd.live(0.5)
+            measurements.note(**{name.replace(" ", "_"): time.monotonic() - began})
+            crowd.run(0.5)
             assert [resets(client) - had for client, had in zip(clients, before, strict=True)] == [1] * 40, (
                 name
             )
@@ -153,7 +155,7 @@ def test_02_whatever_the_broker_loses_each_client_is_told_once(
         crowd.close()
         leaks = baseline.leaks(valkey.client())
     verdict = account.verdict([client.log for client in clients])
-    figures.note(verdict=verdict, LEAK=leaks)
+    measurements.note(verdict=verdict, LEAK=leaks)
     assert verdict.clean(), verdict
     assert not leaks
 
@@ -162,36 +164,36 @@ def resets(client: Client) -> int:
     return sum(len(connection.resets()) for connection in client.log)
 
 
-def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_02_a_lost_list_resets_only_the_clients_that_need_it(
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both:
         staying = [Client(["room:0", "room:1"]) for _ in range(10)]
         away = [Client(["room:0", "room:1"]) for _ in range(10)]
         crowd = Crowd([server.port for server in both], [*staying, *away], chance)
-        crowd.gather()
-        publisher = Publisher(valkey.url, account, lambda n: [ROOMS[n % 2]], rate=100)
+        crowd.open_all()
+        publisher = Publisher(valkey.url, account, lambda n: [CHANNELS[n % 2]], rate=100)
         publisher.start()
-        crowd.live(0.5)
+        crowd.run(0.5)
         for client in away:
             crowd.lose(client, reset=True)
             client.back_at = float("inf")
         seen = len(account.events)
         assert crowd.until(lambda: len(account.events) > seen + 30, 60)
         assert valkey.client().delete("{sse:0}:list:room:0") == 1
-        # Workers that know the events themselves could still serve them: these are new.
+        # The old workers still have the events in their channel caches, so the clients return to new workers.
         with servers(valkey.url, tmp_path / "new", probe=0.5, heartbeat=1) as others:
             crowd.ports = [server.port for server in others]
             for client in away:
                 client.back_at = 0.0
-            crowd.gather()
-            crowd.live(0.5)
+            crowd.open_all()
+            crowd.run(0.5)
             publisher.stop()
             crowd.catch_up(account)
             crowd.close()
     verdict = account.verdict([client.log for client in crowd.clients])
-    figures.note(verdict=verdict)
+    measurements.note(verdict=verdict)
     assert verdict.clean(), verdict
     assert {resets(client) for client in staying} == {0}
     assert {reset.channels for client in away for reset in client.log[-1].resets()} == {("room:0",)}
@@ -199,36 +201,39 @@ def test_02_a_list_gone_alone_is_told_only_to_those_who_need_it(
 
 
 def test_02_a_clock_that_jumps_leaves_no_silent_gap(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     day = 24 * 3600 * 1_000_000
     account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both, valkey.client() as client:
-        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(40)]
+        clients = [Client(some_of(chance, CHANNELS, 3)) for _ in range(40)]
         crowd = Crowd([server.port for server in both], clients, chance, life=(0.3, 2), pause=(0, 0.5))
-        publisher = Publisher(valkey.url, account, room_of, rate=200)
+        publisher = Publisher(valkey.url, account, channels_of, rate=200)
         publisher.start()
-        crowd.live(1)
+        crowd.run(1)
         ahead = int(client.hget("{sse:0}:state", "last") or 0) + day
-        client.hset("{sse:0}:state", "last", ahead)  # the clock was a day ahead, and is right again
-        crowd.live(2)
+        client.hset(
+            "{sse:0}:state", "last", ahead
+        )  # as if the clock had been a day ahead, and is right again
+        crowd.run(2)
         assert int(client.hget("{sse:0}:state", "last") or 0) > ahead
         ahead_epoch = epoch_of(valkey)
-        client.hset("{sse:0}:state", "last", ahead - day)  # back to before what was given out
-        crowd.live(2)
+        client.hset("{sse:0}:state", "last", ahead - day)  # back to before positions that events already have
+        crowd.run(2)
         assert epoch_of(valkey) != ahead_epoch
-        crowd.stay()
+        crowd.stop_cutting()
         publisher.stop()
         crowd.catch_up(account)
         crowd.close()
     verdict = account.verdict([client.log for client in clients])
-    figures.note(cuts=crowd.cuts, verdict=verdict)
+    measurements.note(cuts=crowd.cuts, verdict=verdict)
     assert verdict.clean(), verdict
     assert verdict.delivered > 1000
 
 
 def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
-    """Publishes from views of both servers; returns how long each took, and the slowest page meanwhile."""
+    """Publishes in views of both servers. Returns the seconds of each publish, and the seconds of the slowest
+    page meanwhile."""
 
     def publish(server: Gunicorn) -> float:
         began = time.monotonic()
@@ -249,17 +254,17 @@ def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
         return [call.result() for call in calls], slowest
 
 
-def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_06_workers_notice_a_frozen_broker_and_streams_stay_open(
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     account = LogAccount()
     with servers(valkey.url, tmp_path, probe=0.5, heartbeat=2, publish_timeout=1) as both:
-        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(50)]
+        clients = [Client(some_of(chance, CHANNELS, 3)) for _ in range(50)]
         crowd = Crowd([server.port for server in both], clients, chance)
-        crowd.gather()
-        publisher = Publisher(valkey.url, account, room_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
+        crowd.open_all()
+        publisher = Publisher(valkey.url, account, channels_of, rate=200, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
         publisher.start()
-        crowd.live(0.5)
+        crowd.run(0.5)
         logs = [server.log for server in both]
         with valkey.frozen():
             began = time.monotonic()
@@ -271,16 +276,16 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
                 return bool(noticed) and time.monotonic() - began > 4
 
             crowd.until(all_noticed, 60)
-            with ThreadPoolExecutor(1) as aside:
-                pages = aside.submit(publish_beside_pages, both)
+            with ThreadPoolExecutor(1) as pool:
+                pages = pool.submit(publish_beside_pages, both)
                 crowd.until(pages.done, 60)
                 published, slowest_page = pages.result()
             thawed = time.monotonic()
-        crowd.until(lambda: max(recoveries(crowd, thawed)) < inf, 60)
+        crowd.until(lambda: max(recovery_times(crowd, thawed)) < inf, 60)
         connected = int(valkey.client().info("clients")["connected_clients"])
         publisher.stop()
         crowd.catch_up(account)
-        recovered = recoveries(crowd, thawed)
+        recovered = recovery_times(crowd, thawed)
         gaps = [
             after.at - before.at
             for client in clients
@@ -288,17 +293,19 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
         ]
         crowd.close()
     verdict = account.verdict([client.log for client in clients])
-    figures.note(failed=publisher.failures, noticed=noticed[0] if noticed else None)
-    figures.note(slowest_publish=publisher.slowest, longest_silence=max(gaps), connected=connected)
-    figures.note(publish_in_a_view=max(published), slowest_page=slowest_page)
-    figures.note(recovery_p99=percentile(recovered, 99), verdict=verdict)
-    assert publisher.failures >= 3, "it was never frozen"
+    measurements.note(failed=publisher.failures, noticed=noticed[0] if noticed else None)
+    measurements.note(slowest_publish=publisher.slowest, longest_silence=max(gaps), connected=connected)
+    measurements.note(publish_in_a_view=max(published), slowest_page=slowest_page)
+    measurements.note(recovery_p99=percentile(recovered, 99), verdict=verdict)
+    assert publisher.failures >= 3, "no publish failed: the broker was never frozen"
     assert noticed
-    assert noticed[0] <= stretched(2 * 0.5 + 0.5 + 0.5), "two intervals, one read, and the look at the log"
-    assert max(gaps) <= stretched(3), "one and a half intervals"
+    assert noticed[0] <= stretched(2 * 0.5 + 0.5 + 0.5), (
+        "two intervals, one read, and the time to read the log"
+    )
+    assert max(gaps) <= stretched(3), "one and a half heartbeat intervals"
     assert publisher.slowest <= 1 + stretched(0.5)
-    assert max(published) <= 1 + stretched(1), "and the request around it"
-    assert slowest_page <= stretched(0.6), "the worker's other requests go on"
+    assert max(published) <= 1 + stretched(1), "plus the time of the request"
+    assert slowest_page <= stretched(0.6), "the worker must answer other requests meanwhile"
     assert connected < 20, "calls pile up"
     assert verdict.clean(), verdict
     assert verdict.resets == 0
@@ -306,7 +313,7 @@ def test_06_a_frozen_broker_is_noticed_and_streams_stay_alive(
     assert percentile(recovered, 99) <= stretched(2.0)
 
 
-def test_a_stream_that_begins_while_the_broker_is_away_waits_for_it(valkey: Valkey, tmp_path: Path) -> None:
+def test_a_stream_that_opens_while_the_broker_is_down_waits_for_it(valkey: Valkey, tmp_path: Path) -> None:
     announcer = MessageAnnouncer.from_url(valkey.url)
     with servers(valkey.url, tmp_path) as both:
         cursor = announcer.publish("seen", channel="a")

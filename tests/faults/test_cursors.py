@@ -1,4 +1,5 @@
-"""Every kind of cursor, good and bad: FAULTS 11. What cannot be resumed from is told, and leaves nothing."""
+"""Every kind of cursor, good and bad: FAULTS 11. A cursor that a worker cannot resume from gets a reset, and
+leaves no memory behind."""
 
 from __future__ import annotations
 
@@ -56,13 +57,13 @@ def assert_reset(stream: Stream, channels: list[str]) -> None:
 CONTROLS = ["%00", "a%00b", "%0A%0Ddata:x", "%1B%7F%80", "%FF%FE"]
 
 
-def test_odd_cursors_get_a_reset_by_header_and_by_query(serve: Serve) -> None:
+def test_malformed_cursors_get_a_reset_in_the_header_and_in_the_query(serve: Serve) -> None:
     server = serve()
     for cursor in HOSTILE:
         header = cursor.encode("utf-8").decode("latin-1")
         with Stream(f"{server.url}/stream?channels=a,b", cursor=header) as stream:
             assert_reset(stream, ["a", "b"])
-    # gunicorn itself refuses a request line over 4,094 bytes
+    # gunicorn refuses a request line of more than 4,094 bytes
     for quoted in [*CONTROLS, *(quote(cursor[:3000]) for cursor in HOSTILE)]:
         for name in ("last_event_id", "lastEventId"):
             with Stream(f"{server.url}/stream?channels=a,b&{name}={quoted}") as stream:
@@ -117,7 +118,7 @@ def test_the_history_size_is_exact(serve: Serve, empty_valkey: str, missed: int,
             assert stream.next().type == "sse.reset"
 
 
-def test_a_cursor_is_good_for_any_channels_and_the_header_goes_before_the_query(
+def test_a_cursor_is_valid_for_any_channels_and_the_header_wins_over_the_query(
     serve: Serve, empty_valkey: str
 ) -> None:
     server = serve()
@@ -126,21 +127,22 @@ def test_a_cursor_is_good_for_any_channels_and_the_header_goes_before_the_query(
     second = announcer.publish("second", channel="b")
     announcer.publish("third", channel="b")
 
-    def begins(query: str, cursor: str | None) -> tuple[bool, list[str]]:
+    def first_events(query: str, cursor: str | None) -> tuple[bool, list[str]]:
+        """Whether the stream resumed, and the events that it began with."""
         with Stream(f"{server.url}/stream?channels=b{query}", cursor=cursor) as stream:
             opened = stream.next_of("sse.open")
             announcer.publish("end", channel="b", ttl=0)
             found = iter(lambda: stream.next_of("message", "sse.reset").data, "end")
             return opened.json()["resumed"], list(found)
 
-    assert begins("", first) == (True, ["second", "third"]), "a cursor of another channel"
-    assert begins("", second) == (True, ["third"])
-    assert begins(f"&last_event_id={first}", second) == (True, ["third"]), "the header counts"
-    assert begins(f"&last_event_id={first}", None) == (True, ["second", "third"])
-    assert begins("&last_event_id=earliest", None) == (False, ["second", "third"])
-    assert begins("", "earliest") == (False, ["second", "third"])
-    assert begins("", "") == (False, []), "none at all"
-    assert begins("", None) == (False, [])
+    assert first_events("", first) == (True, ["second", "third"]), "a cursor of an event on another channel"
+    assert first_events("", second) == (True, ["third"])
+    assert first_events(f"&last_event_id={first}", second) == (True, ["third"]), "the header wins"
+    assert first_events(f"&last_event_id={first}", None) == (True, ["second", "third"])
+    assert first_events("&last_event_id=earliest", None) == (False, ["second", "third"])
+    assert first_events("", "earliest") == (False, ["second", "third"])
+    assert first_events("", "") == (False, []), "an empty cursor is no cursor"
+    assert first_events("", None) == (False, [])
 
 
 def test_flushall_resets_every_client_and_none_stays_stuck(
@@ -182,7 +184,7 @@ def test_ten_thousand_hostile_cursors_leave_nothing_behind(
     client = redis.Redis.from_url(empty_valkey)
     errors = error_replies(client)
     grown = 10**9
-    for _ in range(2):  # the allocator may grow once, a leak does each time
+    for _ in range(2):  # the allocator may grow once, a leak grows each time
         if grown >= 3000:
             storm(server, 10_000)
             eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 20)
@@ -191,20 +193,20 @@ def test_ten_thousand_hostile_cursors_leave_nothing_behind(
     print(f"grown by {grown} kB, {stats}")
     assert grown < 3000
     assert stats["groups"] == 0
-    assert stats["history_calls"] < 10_000, "waiting clients must share the broker's answers"
+    assert stats["history_calls"] < 10_000, "waiting clients must share the broker's replies"
     assert error_replies(client) == errors
     client.close()
     assert "Traceback" not in server.log.read_text()
 
 
 def error_replies(client: redis.Redis) -> dict[str, object]:
-    """How often the broker answered with an error of each kind, but for scripts it was to be sent first."""
+    """How many error replies of each kind the broker has sent. Leaves out NOSCRIPT, which is normal."""
     counts = client.info("errorstats")
     return {kind: count for kind, count in counts.items() if kind != "errorstat_NOSCRIPT"}
 
 
 def storm(server: Gunicorn, count: int) -> None:
-    """Opens streams with bad cursors from several threads and leaves each at once."""
+    """Opens `count` streams with bad cursors from 8 threads, and closes each after its reset."""
     failures: list[object] = []
 
     def visit(numbers: range) -> None:

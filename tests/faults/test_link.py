@@ -1,4 +1,4 @@
-"""The link between a worker and the broker is killed, flooded and frozen: FAULTS 4, 5 and 7."""
+"""A link between worker and broker that is killed, flooded or frozen: FAULTS 4, 5 and 7."""
 
 from __future__ import annotations
 
@@ -13,58 +13,60 @@ from pathlib import Path
 from tests.support.account.logs import LogAccount
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.figures import Counters
+from tests.support.fault_setup import Baseline, Publisher, Valkey, look_inside, servers, some_of
+from tests.support.measurements import Measurements
 from tests.support.processes import state_of
 from tests.support.proxy import Proxy
-from tests.support.scene import Baseline, Publisher, Valkey, look_inside, servers, some_of
 
 from .conftest import StartValkey
 
-ROOMS = [f"room:{n}" for n in range(10)]
+CHANNELS = [f"room:{n}" for n in range(10)]
 
 
 def test_04_links_killed_five_times_a_second_lose_nothing(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     account = LogAccount()
     kills = 0
     with servers(valkey.url, tmp_path, heartbeat=1, linger=0.5) as both, valkey.client() as client:
         baseline = Baseline.take(both)
-        clients = [Client(some_of(chance, ROOMS, 3)) for _ in range(60)]
+        clients = [Client(some_of(chance, CHANNELS, 3)) for _ in range(60)]
         crowd = Crowd([server.port for server in both], clients, chance, life=(1, 6), pause=(0, 0.5))
-        crowd.gather()
-        publisher = Publisher(valkey.url, account, lambda n: [ROOMS[n % 10]], rate=500)
+        crowd.open_all()
+        publisher = Publisher(valkey.url, account, lambda n: [CHANNELS[n % 10]], rate=500)
         publisher.start()
-        calls = sum(held["history_calls"] for each in both for held in look_inside(each, 1).values())
+        calls = sum(held["history_calls"] for server in both for held in look_inside(server, 1).values())
         while kills < 60:
             kills += int(client.client_kill_filter(_type="pubsub"))
-            crowd.live(0.2)
+            crowd.run(0.2)
         assert crowd.until(lambda: len(client.pubsub_channels("*:inbox:*")) == 2, 60)
         for inbox in client.pubsub_channels("*:inbox:*"):
-            client.publish(inbox, b"rubbish")  # breaks the reader itself, not its link
+            client.publish(inbox, b"rubbish")  # makes the reader fail, not its link
         broken = "reading from the broker failed, connecting anew"
         assert crowd.until(lambda: all(broken in server.log.read_text() for server in both), 60)
-        crowd.live(2)
-        held = [held for each in both for held in look_inside(each, 1).values()]
-        calls = sum(each["history_calls"] for each in held) - calls
+        crowd.run(2)
+        held = [held for server in both for held in look_inside(server, 1).values()]
+        calls = sum(worker["history_calls"] for worker in held) - calls
         publisher.stop()
-        crowd.stay()
+        crowd.stop_cutting()
         crowd.catch_up(account)
         crowd.close()
         leaks = baseline.leaks(client)
     verdict = account.verdict([client.log for client in clients])
-    figures.note(kills=kills, reconnects=sum(each["reconnects"] for each in held), history_calls=calls)
-    figures.note(cuts=crowd.cuts, verdict=verdict, LEAK=leaks)
-    assert sum(each["reconnects"] for each in held) >= 0.8 * kills, "the links were not cut"
+    measurements.note(
+        kills=kills, reconnects=sum(worker["reconnects"] for worker in held), history_calls=calls
+    )
+    measurements.note(cuts=crowd.cuts, verdict=verdict, LEAK=leaks)
+    assert sum(worker["reconnects"] for worker in held) >= 0.8 * kills, "the links were not cut"
     assert verdict.clean(), verdict
     assert verdict.resets == 0
-    assert calls <= kills * len(ROOMS) * 2
+    assert calls <= kills * len(CHANNELS) * 2
     assert publisher.failures == 0
     assert not leaks
 
 
-def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
-    start_valkey: StartValkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_05_a_worker_that_the_broker_cut_off_for_being_slow_catches_up(
+    start_valkey: StartValkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     config = {"client-output-buffer-limit": "pubsub 65536 16384 1", "appendonly": "no"}
     valkey = start_valkey(**config)
@@ -72,38 +74,38 @@ def test_05_a_worker_cut_for_being_slow_catches_up_when_it_wakes(
     with servers(valkey.url, tmp_path, heartbeat=1, history_size=20_000, max_message=20_000) as both:
         clients = [Client(["big"]) for _ in range(4)]
         crowd = Crowd([server.port for server in both], clients, chance)
-        crowd.gather()
-        before = {pid: held for each in both for pid, held in look_inside(each, 1).items()}
+        crowd.open_all()
+        before = {pid: held for server in both for pid, held in look_inside(server, 1).items()}
         publisher = Publisher(
             valkey.url, account, lambda n: ["big"], rate=1500, size=10_000, many=25,
             SSE_PUSH_HISTORY_SIZE=20_000, SSE_PUSH_MAX_MESSAGE=20_000,
         )  # fmt: skip
         publisher.start()
-        crowd.live(0.3)
+        crowd.run(0.3)
         (stopped,) = both[0].worker_pids()
         os.kill(stopped, signal.SIGSTOP)
         try:
             eventually(lambda: state_of(stopped) == "T")
             cut = crowd.until(lambda: disconnections(valkey) > 0, 60)
-            crowd.live(0.5)
+            crowd.run(0.5)
         finally:
             os.kill(stopped, signal.SIGCONT)
         publisher.stop()
         crowd.catch_up(account)
-        after = {pid: held for each in both for pid, held in look_inside(each, 1).items()}
+        after = {pid: held for server in both for pid, held in look_inside(server, 1).items()}
         crowd.close()
     grown = max(after[pid]["resident_kb"] - before[pid]["resident_kb"] for pid in before)
     verdict = account.verdict([client.log for client in clients])
-    figures.note(cut_by_redis=disconnections(valkey), published=len(account.events), grown_kb=grown)
-    figures.note(verdict=verdict)
-    assert cut, "the broker never cut it off"
+    measurements.note(cut_by_redis=disconnections(valkey), published=len(account.events), grown_kb=grown)
+    measurements.note(verdict=verdict)
+    assert cut, "the broker did not cut the worker off"
     assert verdict.clean(), verdict
     assert all(len(connection.resets()) <= 1 for client in clients for connection in client.log)
     assert grown < 50_000
 
 
 def disconnections(valkey: Valkey) -> int:
-    """How many clients were cut off for their output buffers."""
+    """How many clients the broker has cut off because their output buffers were full."""
     return int(valkey.client().info("stats")["client_output_buffer_limit_disconnections"])
 
 
@@ -114,10 +116,10 @@ DIRECTIONS = {
 }
 
 
-def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
-    valkey: Valkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_07_a_link_that_freezes_without_an_error_is_renewed_within_ten_seconds(
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
-    """With the default settings. Three workers side by side, each with its own frozen network."""
+    """Uses the default settings. Three workers run at the same time, each with its own frozen proxy."""
     account = LogAccount()
     with ExitStack() as stack:
         proxies = {name: stack.enter_context(Proxy(valkey.port)) for name in DIRECTIONS}
@@ -130,18 +132,18 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
             (server,) = stack.enter_context(servers(url, folder, transports=(kinds[name],)))
             ports[name] = server.port
         crowds = {
-            name: Crowd([port], [Client(some_of(chance, ROOMS, 3)) for _ in range(20)], chance)
+            name: Crowd([port], [Client(some_of(chance, CHANNELS, 3)) for _ in range(20)], chance)
             for name, port in ports.items()
         }
         for crowd in crowds.values():
-            crowd.gather()
-        publisher = Publisher(valkey.url, account, lambda n: [ROOMS[n % 10]], rate=100)
+            crowd.open_all()
+        publisher = Publisher(valkey.url, account, lambda n: [CHANNELS[n % 10]], rate=100)
         publisher.start()
-        live(crowds, 0.5)
+        run_all(crowds, 0.5)
         frozen = {name: proxy.hold(**DIRECTIONS[name]) for name, proxy in proxies.items()}
         began = time.monotonic()
         accepted = {name: proxy.accepted for name, proxy in proxies.items()}
-        # New channels need the way to the broker, old ones only the way from it.
+        # A new channel needs requests to the broker. Channels that the worker follows need only its replies.
         for crowd in crowds.values():
             for client in crowd.clients[:5]:
                 client.channels = frozenset({f"new:{crowd.ports[0]}"})
@@ -153,86 +155,87 @@ def test_07_a_link_frozen_without_a_word_is_renewed_within_ten_seconds(
         extra.start()
         deadline = began + 60
         while time.monotonic() < deadline and not all(
-            fresh(client, began) for crowd in crowds.values() for client in crowd.clients
+            got_events_after(client, began) for crowd in crowds.values() for client in crowd.clients
         ):
-            live(crowds, 0.1)
-        live(crowds, 1)
-        for each in (publisher, extra):
-            each.stop()
+            run_all(crowds, 0.1)
+        run_all(crowds, 1)
+        publisher.stop()
+        extra.stop()
         for crowd in crowds.values():
             crowd.catch_up(account)
             crowd.close()
     clients = [client for crowd in crowds.values() for client in crowd.clients]
     for name, crowd in crowds.items():
         silences = [longest_silence(client, began) for client in crowd.clients]
-        figures.note(**{f"recovery_{name.replace(' ', '_')}": max(silences)})
-        assert max(silences) <= stretched(10) + 1, f"{name}, and the look at it"
+        measurements.note(**{f"recovery_{name.replace(' ', '_')}": max(silences)})
+        assert max(silences) <= stretched(10) + 1, f"{name}: ten seconds, and one to notice the event"
         assert frozen[name] >= 1
         assert proxies[name].accepted > accepted[name], f"{name}: no new link"
     verdict = account.verdict([client.log for client in clients])
-    figures.note(frozen=sum(frozen.values()), verdict=verdict)
+    measurements.note(frozen=sum(frozen.values()), verdict=verdict)
     assert verdict.clean(), verdict
     assert verdict.resets == 0
 
 
-def test_07_a_link_to_a_node_left_behind_is_renewed_though_it_still_brings_events(
-    start_valkey: StartValkey, chance: random.Random, figures: Counters, tmp_path: Path
+def test_07_a_link_to_a_replaced_node_is_renewed_though_it_still_brings_events(
+    start_valkey: StartValkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
-    """Commands reach the new node, the link hangs on the old one, to which somebody still publishes."""
+    """Commands reach the new node, but the link is still open to the old node, on which events are still
+    published."""
     old, new = start_valkey(), start_valkey()
     account = LogAccount()
     with Proxy(old.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         with servers(url, tmp_path, probe=0.5, heartbeat=1) as both:
-            clients = [Client([chance.choice(ROOMS)]) for _ in range(20)]
+            clients = [Client([chance.choice(CHANNELS)]) for _ in range(20)]
             crowd = Crowd([server.port for server in both], clients, chance)
-            crowd.gather()
-            behind = Publisher(old.url, account, lambda n: [ROOMS[n % 10]], rate=100)
-            behind.start()
-            crowd.live(0.5)
+            crowd.open_all()
+            on_old = Publisher(old.url, account, lambda n: [CHANNELS[n % 10]], rate=100)
+            on_old.start()
+            crowd.run(0.5)
             proxy.lead_to(new.port)
             with old.client() as client:
                 assert client.client_kill_filter(_type="normal", skipme=True) > 0
                 links = len(client.client_list(_type="pubsub"))
             began = time.monotonic()
-            ahead = Publisher(new.url, account, lambda n: [ROOMS[n % 10]], rate=100, first=10**6)
-            ahead.start()
+            on_new = Publisher(new.url, account, lambda n: [CHANNELS[n % 10]], rate=100, first=10**6)
+            on_new.start()
             crowd.until(lambda: all(client.log[0].resets() for client in clients), 60)
             took = time.monotonic() - began
-            still_heard = account.events and behind.failures == 0
-            behind.stop()
-            crowd.live(0.5)
-            ahead.stop()
+            still_published = account.events and on_old.failures == 0
+            on_old.stop()
+            crowd.run(0.5)
+            on_new.stop()
             crowd.catch_up(account)
             crowd.close()
         logs = [server.log.read_text() for server in both]
-    told = [told for client in clients for told in client.log[0].resets()]
+    all_resets = [reset for client in clients for reset in client.log[0].resets()]
     verdict = account.verdict([client.log for client in clients])
-    figures.note(links_left_behind=links, renewed_after=took, verdict=verdict)
+    measurements.note(links_to_old_node=links, renewed_after=took, verdict=verdict)
     assert links == 2
-    assert still_heard
+    assert still_published
     assert all("no probe came back" in text for text in logs)
     assert took <= 2 * 2 * 0.5 + stretched(2)
-    assert {each.reason for each in told} == {"epoch"}
-    assert len(told) == len(clients), "each is told once"
+    assert {reset.reason for reset in all_resets} == {"epoch"}
+    assert len(all_resets) == len(clients), "each client gets one reset"
     assert verdict.clean(), verdict
 
 
-def live(crowds: dict[str, Crowd], seconds: float) -> None:
-    """Lets all crowds live side by side."""
+def run_all(crowds: dict[str, Crowd], seconds: float) -> None:
+    """Steps all crowds in turn, for `seconds`."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for crowd in crowds.values():
             crowd.step(0.002)
 
 
-def fresh(client: Client, since: float) -> bool:
-    """Whether events published after `since` have come."""
+def got_events_after(client: Client, since: float) -> bool:
+    """Whether an event came more than a second after `since`."""
     records = client.log[-1].got()
     return bool(records) and records[-1].at > since + 1
 
 
 def longest_silence(client: Client, since: float) -> float:
     """The longest time without an event, in seconds, from `since` on."""
-    times = [since, *(got.at for each in client.log for got in each.got() if got.at > since)]
+    times = [since, *(got.at for visit in client.log for got in visit.got() if got.at > since)]
     return max((after - before for before, after in pairwise(times)), default=float("inf"))

@@ -1,4 +1,4 @@
-"""Apps with the memory broker, for Flask's test client."""
+"""Makes apps with the memory broker, for Flask's test client."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MakeApp = Callable[..., tuple[Flask, SSEBlueprint]]
 
 @pytest.fixture
 def make_app() -> Iterator[MakeApp]:
-    """Makes an app with a blueprint of its own under /stream; settings by keyword, without their prefix."""
-    made: list[tuple[Flask, SSEBlueprint]] = []
+    """Makes an app with its own blueprint under /stream. Takes settings as keywords, without their prefix."""
+    apps: list[tuple[Flask, SSEBlueprint]] = []
 
     def make(**settings: Any) -> tuple[Flask, SSEBlueprint]:
         app = Flask(__name__)
@@ -24,11 +24,11 @@ def make_app() -> Iterator[MakeApp]:
         app.config.update({f"SSE_PUSH_{key.upper()}": value for key, value in settings.items()})
         sse = SSEBlueprint("sse")
         app.register_blueprint(sse, url_prefix="/stream")
-        made.append((app, sse))
+        apps.append((app, sse))
         return app, sse
 
     yield make
-    for app, sse in made:
+    for app, sse in apps:
         with app.app_context():
             sse.services.close()
             sse.services.close()

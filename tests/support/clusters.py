@@ -1,4 +1,4 @@
-"""A cluster of three primaries and three replicas: real processes on loopback."""
+"""Starts a cluster of three primaries and three replicas: real processes on the local host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLOTS = 16384
 
 
 class Cluster:
-    """The nodes, and who owns what."""
+    """The nodes of a cluster, and which node owns which slot."""
 
     def __init__(self, nodes: list[Server]) -> None:
         self.nodes = nodes
@@ -27,11 +27,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """A broker URL; the first node in it is none, and not all are in it."""
+        """A broker URL. Nothing listens at its first address, and it leaves out two nodes."""
         return "redis+cluster://127.0.0.1:1," + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:4])
 
     def ask(self, node: Server, *command: object) -> Any:
-        """The answer of one node to a CLUSTER command, as it is."""
+        """Sends a CLUSTER command to one node; returns the answer unchanged."""
         return self._clients[node].execute_command("CLUSTER", *command)
 
     def client(self, node: Server) -> Any:
@@ -41,7 +41,8 @@ class Cluster:
         return key_slot(key.encode())
 
     def owner(self, slot: int, among: list[Server] | None = None) -> Server:
-        """Who owns the slot, when all the nodes (or those given) say the same; it is waited for."""
+        """The node that owns the slot. Waits until all nodes, or all nodes in `among`, name the same
+        owner."""
 
         def agreed() -> int:
             ports = {self._owner(node, slot) for node in among or self.nodes}
@@ -59,17 +60,17 @@ class Cluster:
         return {node for node in self.nodes if node.port in ports}
 
     def settled(self) -> bool:
-        """Whether every node finds the cluster whole, and every replica is in step with its primary."""
+        """Whether each node finds the cluster complete, and each replica has caught up with its primary."""
         for node in self.nodes:
             if "cluster_state:ok" not in self.ask(node, "INFO"):
                 return False
             if len(self.ask(node, "NODES").splitlines()) != len(self.nodes):
                 return False
         replicas = [self._clients[node].info("replication") for node in self.nodes[3:]]
-        return all(each.get("master_link_status") == "up" for each in replicas)
+        return all(info.get("master_link_status") == "up" for info in replicas)
 
     def move(self, slot: int, target: Server) -> None:
-        """Moves a slot with its keys while clients go on, as resharding tools do."""
+        """Moves a slot with its keys while clients keep working, as resharding tools do."""
         source = self.owner(slot)
         self.ask(target, "SETSLOT", slot, "IMPORTING", self.ids[source])
         self.ask(source, "SETSLOT", slot, "MIGRATING", self.ids[target])
@@ -81,7 +82,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(folder: Path, *, node_timeout: float = 2.0) -> Iterator[Cluster]:
-    """A cluster in which a primary that was silent for `node_timeout` seconds is replaced by its replica."""
+    """Runs a cluster. A replica takes over after its primary was silent for `node_timeout` seconds."""
     buses = [free_port() for _ in range(6)]
     options = ["--save", "", "--cluster-enabled", "yes", "--repl-diskless-sync-delay", "0"]
     options += ["--cluster-node-timeout", str(round(node_timeout * 1000))]
@@ -89,29 +90,29 @@ def cluster(folder: Path, *, node_timeout: float = 2.0) -> Iterator[Cluster]:
         Server(folder / f"node-{n}", *options, "--cluster-port", str(bus)) for n, bus in enumerate(buses)
     ]
     try:
-        made = Cluster([node.start() for node in nodes])
-        _join(made, buses)
-        yield made
+        running = Cluster([node.start() for node in nodes])
+        _join(running, buses)
+        yield running
     finally:
         for node in nodes:
             node.close()
 
 
-def _join(made: Cluster, buses: list[int]) -> None:
+def _join(cluster: Cluster, buses: list[int]) -> None:
     share = SLOTS // 3
-    for n, node in enumerate(made.nodes):
-        made.ask(node, "SET-CONFIG-EPOCH", n + 1)
+    for n, node in enumerate(cluster.nodes):
+        cluster.ask(node, "SET-CONFIG-EPOCH", n + 1)
         if n < 3:
-            made.ask(node, "ADDSLOTSRANGE", n * share, (n + 1) * share - 1 if n < 2 else SLOTS - 1)
+            cluster.ask(node, "ADDSLOTSRANGE", n * share, (n + 1) * share - 1 if n < 2 else SLOTS - 1)
         if n:
-            made.ask(node, "MEET", "127.0.0.1", made.nodes[0].port, buses[0])
+            cluster.ask(node, "MEET", "127.0.0.1", cluster.nodes[0].port, buses[0])
 
     def replicate(node: Server, primary: Server) -> bool:
         try:
-            return bool(made.ask(node, "REPLICATE", made.ids[primary]))
-        except redis.ResponseError:  # it has not heard of the other yet
+            return bool(cluster.ask(node, "REPLICATE", cluster.ids[primary]))
+        except redis.ResponseError:  # it does not know the primary yet
             return False
 
-    for primary, replica in zip(made.nodes[:3], made.nodes[3:], strict=True):
+    for primary, replica in zip(cluster.nodes[:3], cluster.nodes[3:], strict=True):
         eventually(lambda replica=replica, primary=primary: replicate(replica, primary), 15)  # type: ignore[misc]
-    eventually(made.settled, 30)
+    eventually(cluster.settled, 30)

@@ -1,4 +1,5 @@
-"""Many clients in one thread. They connect, are cut off at random, and return with their cursors."""
+"""Many clients in one thread. They connect, lose their connections at random, and return with their
+cursors."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from flask_sse_push.protocol.cursor import parse
 from .account.logs import LogAccount
 from .account.records import Connection, Got, cursor_of, records_of
 
-#: Seconds between two looks at which clients connect or leave.
-GLANCE = 0.01
+#: Seconds after which `Crowd.step` checks again which clients connect or leave.
+CHECK_EVERY = 0.01
 #: Most frames have this form; the pattern is quicker than `records_of`.
 _EVENT = re.compile(rb'id: (\S+)\ndata: \{"n": ?(\d+)')
 
@@ -31,24 +32,24 @@ class Client:
     ) -> None:
         self.channels = frozenset(channels)
         self.cursor = cursor
-        self.receive_buffer = receive_buffer  # bytes; None: what the system gives
+        self.receive_buffer = receive_buffer  # bytes; None: the system's default
         self.log: list[Connection] = []
         self.connection: socket.socket | None = None
         self.cut_at = 0.0
         self.back_at = 0.0
-        self.complete = 0  # bodies that came to their proper end
+        self.complete = 0  # bodies that ended with their last chunk
         self.truncated = 0  # connections that the server ended in the middle of a body
         self._raw = b""
         self._text = b""
         self._head = True
-        self._whole = False
+        self._has_last_chunk = False
 
     def __del__(self) -> None:
         if self.connection is not None:
             self.connection.close()
 
     def connect(self, port: int) -> socket.socket:
-        """Sends a request. Give `feed` the bytes of the response."""
+        """Opens a connection and sends the request. Pass the bytes of the response to `feed`."""
         asked_at = time.monotonic()
         connection = socket.socket()
         if self.receive_buffer is not None:
@@ -66,16 +67,16 @@ class Client:
         self.connection = connection
         self.log.append(Connection(self.channels, self.cursor, asked_at))
         self._raw = self._text = b""
-        self._head, self._whole = True, False
+        self._head, self._has_last_chunk = True, False
         return connection
 
     @property
     def is_open(self) -> bool:
-        """Whether the present connection has begun."""
+        """Whether the current connection has sent its first record."""
         return self.connection is not None and bool(self.log[-1].records)
 
     def feed(self, data: bytes) -> None:
-        """Reads bytes from the server."""
+        """Takes bytes that came from the server."""
         now = time.monotonic()
         self._raw += data
         if self._head:
@@ -96,7 +97,7 @@ class Client:
             size, end, rest = self._raw.partition(b"\r\n")
             if not end or len(rest) < (length := int(size, 16)) + 2:
                 return
-            self._whole = self._whole or length == 0
+            self._has_last_chunk = self._has_last_chunk or length == 0
             self._text += rest[:length]
             self._raw = rest[length + 2 :]
 
@@ -110,15 +111,15 @@ class Client:
             self.cursor = cursor_of(record) or self.cursor
             self.log[-1].records.append(record)
 
-    def ended(self) -> None:
+    def note_end(self) -> None:
         """Notes that the server closed the connection."""
-        if self._whole:
+        if self._has_last_chunk:
             self.complete += 1
         elif not self._head:
             self.truncated += 1
 
     def cut(self, *, reset: bool) -> None:
-        """Loses the connection."""
+        """Closes the connection; with `reset`, with a RST."""
         if self.connection is not None:
             if reset:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -135,12 +136,12 @@ class Client:
 
 
 class Crowd:
-    """Clients that `step` keeps connected, cutting some now and then.
+    """Clients that `step` keeps connected, and whose connections it cuts at random.
 
-    :param ports: of the servers; a client comes back to any of them.
-    :param life: shortest and longest seconds of a connection; None: they stay.
-    :param pause: shortest and longest seconds until a cut client is back.
-    :param other: gives a client another set of channels, or the same.
+    :param ports: the ports of the servers; a client returns to any of them.
+    :param life: shortest and longest seconds of a connection; None: connections are not cut.
+    :param pause: shortest and longest seconds until a client returns after a cut.
+    :param other: returns the channels with which a client returns, given the channels it had.
     """
 
     def __init__(
@@ -156,24 +157,24 @@ class Crowd:
         self.ports = ports
         self.clients = list(clients)
         self.cuts = 0
-        self.refusals = 0  # connections that no server took
+        self.refusals = 0  # connections that no server accepted
         self.pause = pause
         self.life = life
         self._chance = chance
         self._other = other
         self._selector = selectors.DefaultSelector()
-        self._glanced_at = 0.0
+        self._checked_at = 0.0
 
-    def step(self, seconds: float = GLANCE) -> None:
-        """Connects, cuts and reads clients, for a moment."""
+    def step(self, seconds: float = CHECK_EVERY) -> None:
+        """Connects and cuts clients, then reads from them. Waits at most `seconds` for bytes."""
         now = time.monotonic()
-        if now - self._glanced_at >= GLANCE:
-            self._glanced_at = now
-            self._come_and_go(now)
+        if now - self._checked_at >= CHECK_EVERY:
+            self._checked_at = now
+            self._connect_and_cut(now)
         for key, _ in self._selector.select(seconds):
             self._read(key.data)
 
-    def _come_and_go(self, now: float) -> None:
+    def _connect_and_cut(self, now: float) -> None:
         for client in self.clients:
             if client.connection is None:
                 if now >= client.back_at:
@@ -206,11 +207,11 @@ class Crowd:
         if data:
             client.feed(data)
         else:
-            client.ended()
+            client.note_end()
             self.lose(client, reset=False)
 
     def lose(self, client: Client, *, reset: bool) -> None:
-        """Cuts a client off. It returns after a pause."""
+        """Cuts the connection of a client, which returns after a pause."""
         connection: Any = client.connection
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection)
@@ -218,53 +219,54 @@ class Crowd:
         client.back_at = time.monotonic() + self._chance.uniform(*self.pause)
         client.channels = self._other(client.channels)
 
-    def ignore(self, client: Client) -> None:
-        """Stops reading for `client`. Its connection stays open."""
+    def stop_reading(self, client: Client) -> None:
+        """Stops reading from the connection of `client`, which stays open."""
         assert client.connection is not None
         self._selector.unregister(client.connection)
 
-    def heed(self, client: Client) -> None:
-        """Reads for `client` again."""
+    def resume_reading(self, client: Client) -> None:
+        """Reads from the connection of `client` again."""
         assert client.connection is not None
         self._selector.register(client.connection, selectors.EVENT_READ, client)
 
-    def stay(self) -> None:
+    def stop_cutting(self) -> None:
         """Stops cutting connections."""
         self.life = None
 
-    def live(self, seconds: float) -> None:
-        """Steps for some seconds."""
+    def run(self, seconds: float) -> None:
+        """Steps for `seconds`."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.step()
 
     def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Steps until `condition` holds; returns False when `seconds` are over first."""
+        """Steps until `condition` holds; returns False if it does not hold within `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition():
             now = time.monotonic()
             if now > deadline:
                 return False
-            self.live(min(5 * GLANCE, deadline - now))
+            self.run(min(5 * CHECK_EVERY, deadline - now))
         return True
 
-    def gather(self, seconds: float = 120) -> None:
-        """Steps until all clients have open streams, and cuts none meanwhile."""
+    def open_all(self, seconds: float = 120) -> None:
+        """Steps until all clients have open streams. Cuts no connection during this time."""
         life, self.life = self.life, None
         assert self.until(lambda: all(client.is_open for client in self.clients), seconds), (
             f"{sum(not client.is_open for client in self.clients)} clients have no stream"
         )
-        self.scatter(life)
+        self.start_cutting(life)
 
-    def scatter(self, life: tuple[float, float] | None) -> None:
-        """From now on connections last between `life[0]` and `life[1]` seconds."""
+    def start_cutting(self, life: tuple[float, float] | None) -> None:
+        """From now on cuts each connection after `life[0]` to `life[1]` seconds; with None, cuts none."""
         self.life = life
         if life is not None:
             for client in self.clients:
                 client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
 
     def catch_up(self, account: LogAccount, seconds: float = 120) -> None:
-        """Steps until all clients have the newest events. The verdict reports missing events later."""
+        """Steps until all clients have the newest events. Does not fail when time is over: the verdict
+        reports missing events."""
         self.until(lambda: all(client.has_all(account) for client in self.clients), seconds)
 
     def statuses(self) -> set[int]:

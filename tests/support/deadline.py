@@ -1,4 +1,4 @@
-"""Waiting on conditions, never on the clock alone."""
+"""Waits until a condition holds, instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: How much slower than the developers' machine another may be: waits last so much longer before they fail.
-PATIENCE = 6.0
-#: Seconds that `_work` takes on a machine with nothing else to do.
+#: A machine may be this many times slower than the developers' machine: waits fail this many times later.
+SLOWEST = 6.0
+#: Seconds that `_work` takes on the developers' machine when it is idle.
 WORK_SECONDS = 0.012
 
 
 def eventually(condition: Callable[[], T], seconds: float = 10.0, every: float = 0.02) -> T:
-    """The first true value of `condition`; fails with its last value when `seconds`, many times longer on
-    slow machines, are over."""
-    deadline = time.monotonic() + PATIENCE * seconds
+    """Calls `condition` until its value is true, and returns that value. Fails with the last value after
+    `seconds` times `SLOWEST`."""
+    deadline = time.monotonic() + SLOWEST * seconds
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"still {value!r} after {PATIENCE * seconds} seconds"
+        assert time.monotonic() < deadline, f"still {value!r} after {SLOWEST * seconds} seconds"
         time.sleep(every)
 
 
 def stretched(seconds: float) -> float:
-    """A limit of `seconds` as it is on a quick machine with nothing else to do: longer when more is waiting
-    to run than there are processors, and when this one is slow at this moment."""
+    """A time limit for this machine. `seconds` is the limit on a fast idle machine. The result is longer when
+    more processes wait to run than there are processors, and when this machine is slow now."""
     waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
     slowness = max(_work() for _ in range(5)) / WORK_SECONDS
     return seconds * max(1.0, waiting) * max(1.0, slowness)
 
 
 def _work() -> float:
-    """Seconds that a fixed piece of work takes now."""
+    """Does a fixed amount of work; returns the seconds that it took."""
     began = time.monotonic()
     total = 0
     for number in range(200_000):
@@ -45,7 +45,7 @@ def _work() -> float:
 
 
 def usual_time(action: Callable[[], object], times: int = 7) -> float:
-    """Seconds that `action` takes, in the middle of several times: one of them may meet a busy machine."""
+    """The median of the seconds that `action` takes. A busy machine may make a single call slow."""
     taken = []
     for _ in range(times):
         began = time.monotonic()

@@ -1,4 +1,5 @@
-"""Machines: network namespaces, each with an address and a cable of its own to the test's. Needs root."""
+"""Makes machines: network namespaces, each with its own address and cable to the test's namespace. Needs
+root."""
 
 from __future__ import annotations
 
@@ -60,26 +61,26 @@ class Machine:
             end(process, server)
 
     def unplug(self) -> None:
-        """Takes its cable away: nothing gets in or out, and nobody is told."""
+        """Cuts its cable: no packet gets in or out, and no connection is closed."""
         _ip("link", "set", f"{self.name}h", "down")
 
 
 @contextlib.contextmanager
 def machines(count: int) -> Iterator[list[Machine]]:
-    """Several machines; skips the test, with the reason, where namespaces cannot be made."""
+    """Makes `count` machines. Skips the test, with the reason, if this process cannot make namespaces."""
     if os.geteuid():
         pytest.skip("network namespaces need root")
-    made: list[Machine] = []
+    ready: list[Machine] = []
     try:
         for _ in range(count):
-            made.append(_made())
-        yield made
+            ready.append(_make())
+        yield ready
     finally:
-        for machine in made:
-            _ip("netns", "delete", machine.name)  # the cable goes with it
+        for machine in ready:
+            _ip("netns", "delete", machine.name)  # this deletes the cable too
 
 
-def _made() -> Machine:
+def _make() -> Machine:
     name = f"sse{secrets.token_hex(4)}"
     net = f"10.{64 + secrets.randbelow(128)}.{secrets.randbelow(256)}"
     machine = Machine(name, f"{net}.2", f"{net}.1")

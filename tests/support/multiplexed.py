@@ -1,4 +1,4 @@
-"""Many event streams over one HTTP/2 connection, as a browser has them."""
+"""Opens many event streams over one HTTP/2 connection, as a browser does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from flask_sse_push.testing.events import Event, Parser
 
 
 class Multiplexed:
-    """GETs of one URL, so many at once. `events` has what each has got, `ended` how many came to their end.
+    """Sends `count` GETs of one URL at once. `events` has the events of each stream, `ended` the number of
+    streams that the server has ended.
 
-    `httpx` does not do: while one of its streams waits for bytes, what came for the others stays unread.
+    `httpx` cannot do this: while one of its streams waits for bytes, the bytes of the others stay unread.
     """
 
     def __init__(self, url: str, count: int, trust: ssl.SSLContext, *, timeout: float = 60.0) -> None:
@@ -43,11 +44,11 @@ class Multiplexed:
             self._connection.send_headers(stream, head, end_stream=True)
 
     def until_each_has(self, count: int) -> None:
-        """Reads until all streams have so many events; TimeoutError when nothing more comes."""
+        """Reads until each stream has `count` events. Raises TimeoutError when nothing more comes."""
         self._read_until(lambda: all(len(events) >= count for events in self.events.values()))
 
     def until_all_have_ended(self) -> None:
-        """Reads until the server has ended all of them; a stream that is cut raises."""
+        """Reads until the server has ended all streams. Raises EOFError when a stream is cut."""
         self._read_until(lambda: self.ended == len(self.events))
 
     def _read_until(self, done: Callable[[], bool]) -> None:
@@ -73,7 +74,7 @@ class Multiplexed:
             raise EOFError(f"stream {event.stream_id} was cut")
 
     def close(self) -> None:
-        """Leaves all at once."""
+        """Closes the connection, and with it all streams."""
         self._socket.close()
 
     def __enter__(self) -> Multiplexed:

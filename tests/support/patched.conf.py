@@ -1,4 +1,4 @@
-"""A gunicorn configuration that patches first, as the documentation advises."""
+"""A gunicorn configuration that lets gevent patch before anything else, as the documentation advises."""
 
 from gevent import monkey
 

@@ -1,4 +1,4 @@
-"""Real servers for tests: gunicorn with an app of ours, Debian's redis-server, ports that are free."""
+"""Starts real servers for tests: gunicorn with a test app, Debian's redis-server. Finds free ports."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ ROOT = Path(__file__).parents[2]
 NO_CONFIG = Path(__file__).with_name("empty.conf.py")
 
 
-#: Below the ports that the kernel gives to outgoing connections, which could take one whose server is down.
+#: Lower than the ports that the kernel gives to outgoing connections. Such a connection could otherwise take
+#: the port of a server that is down.
 PORTS = range(12_000, 30_000)
-#: The last port that a test of this user was given.
+#: The file with the last port that a test of this user got.
 _LAST_PORT = Path(tempfile.gettempdir()) / f"flask-sse-push-tests-{os.getuid()}.port"
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, which no other test gets soon, of other processes either."""
+    """A TCP port on which nothing listens. No other test, in any process, gets it until all ports were given
+    once."""
     with _LAST_PORT.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -57,7 +59,7 @@ def _is_free(port: int) -> bool:
 
 
 def need(program: str) -> str:
-    """The path of an installed program. Without it the test is skipped at the desk and fails in CI."""
+    """The path of an installed program. If it is missing, the test fails in CI, and is skipped elsewhere."""
     path = shutil.which(program)
     if path is None:
         message = f"{program} is not installed"
@@ -73,7 +75,7 @@ def state_of(pid: int) -> str:
 
 
 def accepts(port: int) -> bool:
-    """Whether something listens on the local port."""
+    """Whether a server listens on the local port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -92,12 +94,12 @@ class Gunicorn:
         return f"http://127.0.0.1:{self.port}"
 
     def worker_pids(self) -> list[int]:
-        """Pids of the workers alive now."""
+        """Pids of the workers that are alive."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return sorted(int(pid) for children in tasks for pid in children.read_text().split())
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 35.0) -> int:
-        """Sends a signal and waits for the end; returns the exit code."""
+        """Sends a signal and waits until the master ends; returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
@@ -113,7 +115,8 @@ def gunicorn(
     port: int | None = None,
     config: Path = NO_CONFIG,
 ) -> Iterator[Gunicorn]:
-    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends, without the project's configuration."""
+    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends. Does not read the project's
+    gunicorn.conf.py."""
     port = port or free_port()
     command = [sys.executable, "-m", "gunicorn", app, "-k", worker_class, "-w", str(workers)]
     command += [
@@ -141,7 +144,7 @@ def gunicorn(
 
 
 def end(process: subprocess.Popen[bytes], server: Gunicorn) -> None:
-    """Stops gunicorn. A worker that was just being born does not hear the master, so it is told again."""
+    """Stops gunicorn. A worker that is just starting misses the master's signal, so this repeats it."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -158,7 +161,7 @@ def end(process: subprocess.Popen[bytes], server: Gunicorn) -> None:
 
 @contextlib.contextmanager
 def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterator[str]:
-    """Debian's redis-server; yields its URL."""
+    """Runs Debian's redis-server until the block ends; yields its URL."""
     program = need("redis-server")
     port = port or free_port()
     command = [program, "--port", str(port), "--dir", str(folder), "--save", "", "--bind", "127.0.0.1"]
@@ -173,7 +176,7 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> Iterat
 
 
 def wait_for_redis(url: str) -> None:
-    """Returns when the server answers a ping."""
+    """Waits until the server answers a ping."""
 
     def answers() -> bool:
         with contextlib.suppress(redis.RedisError, OSError), redis.Redis.from_url(url) as client:

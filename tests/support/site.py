@@ -1,4 +1,4 @@
-"""What deploy/ describes, running: nginx and gunicorn with these very files, names and places filled in."""
+"""Runs nginx and gunicorn with the files of deploy/, after filling in names, folders and ports."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .processes import ROOT, Gunicorn, accepts, free_port, gunicorn, need
 
 DEPLOY = ROOT / "deploy"
 TOKEN = "operators' token"
-#: What the tests have elsewhere than a machine in production.
+#: Folders of a machine in production. The tests use other folders.
 LOGS, TLS = "/var/log/nginx", "/etc/nginx/tls"
 
 
 @dataclass
 class Site:
-    """gunicorn behind nginx, reached by HTTPS under the name `localhost`."""
+    """gunicorn behind nginx. Clients reach it by HTTPS at `localhost`."""
 
     server: Gunicorn
     port: int
@@ -46,7 +46,8 @@ _NO_GZIP = {"Accept-Encoding": "identity"}
 
 
 def certify(folder: Path) -> ssl.SSLContext:
-    """Makes a certificate for `localhost` as docs/deployment.md does; returns who trusts it alone."""
+    """Makes a certificate for `localhost` as docs/deployment.md does. Returns a TLS context that trusts only
+    it."""
     folder.mkdir(parents=True)
     command = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -56,9 +57,9 @@ def certify(folder: Path) -> ssl.SSLContext:
 
 
 def filled_in(folder: Path, upstream: int, plain_port: int, port: int) -> str:
-    """deploy/nginx.conf.template with its two names, and with this folder and these ports."""
+    """The text of deploy/nginx.conf.template with its two names, this folder and these ports filled in."""
     text = (DEPLOY / "nginx.conf.template").read_text()
-    places = {
+    values = {
         "${UPSTREAM}": f"127.0.0.1:{upstream}",
         "${SERVER_NAME}": "localhost",
         LOGS: str(folder),
@@ -67,13 +68,13 @@ def filled_in(folder: Path, upstream: int, plain_port: int, port: int) -> str:
         "listen [::]:80;": _on_ipv6(f"listen [::]:{plain_port};"),
         "listen 443 ssl http2;": f"listen {port} ssl http2;",
         "listen [::]:443 ssl http2;": _on_ipv6(f"listen [::]:{port} ssl http2;"),
-        # Compiled in otherwise, and for root alone.
+        # nginx's default folders are for root only.
         "http {\n": f"http {{\n    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxied;"
         f" fastcgi_temp_path {folder}/1; uwsgi_temp_path {folder}/2; scgi_temp_path {folder}/3;\n",
     }
-    for written, here in places.items():
-        assert written in text, f"{written!r} is not in the template any more"
-        text = text.replace(written, here)
+    for placeholder, value in values.items():
+        assert placeholder in text, f"{placeholder!r} is not in the template any more"
+        text = text.replace(placeholder, value)
     return text
 
 
@@ -86,7 +87,7 @@ def _on_ipv6(line: str) -> str:
 
 @contextlib.contextmanager
 def nginx(folder: Path, config: str, port: int) -> Iterator[None]:
-    """A real nginx with this configuration, until the block ends."""
+    """Runs a real nginx with this configuration until the block ends."""
     file = folder / "nginx.conf"
     file.write_text(config)
     command = [need("nginx"), "-c", str(file), "-g", f"daemon off; pid {folder}/nginx.pid;"]
@@ -102,7 +103,8 @@ def nginx(folder: Path, config: str, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def site(folder: Path, broker: str, **settings: str) -> Iterator[Site]:
-    """The app of deploy/ with its gunicorn.conf.py, behind nginx; settings as the environment has them."""
+    """Runs the app of deploy/ with its gunicorn.conf.py behind nginx. Takes environment variables as
+    keywords."""
     trust = certify(folder / "tls")
     plain_port, port = free_port(), free_port()
     env = {"SECRET_KEY": "test", "OPERATOR_TOKEN": TOKEN, "SSE_PUSH_BROKER_URL": broker, **settings}

@@ -1,8 +1,8 @@
 """Brokers, links and workers that take one step at a time.
 
-Hubs, readers and fetchers are the real ones, but no thread runs them. Each runs in a greenlet, and each I/O
-call switches back to the test, which is the scheduler. So nothing happens that the test does not decide, and
-the same decisions give the same result.
+Hubs, readers and fetchers are the real ones, but they run in greenlets instead of threads. Each I/O call
+switches back to the test, which is the scheduler. So the test decides everything that happens, and the same
+decisions give the same result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flask_sse_push.hub.hub import Hub
 from flask_sse_push.protocol.cursor import Cursor, Lineage
 from flask_sse_push.protocol.entry import Publication
 
-#: Small bounds, so that trimming and recovery in several pieces happen all the time.
+#: Small limits, so that lists are trimmed, and recoveries take several chunks, all the time.
 KEPT = 5
 TTL = 60.0
 SETTINGS = Settings(
@@ -67,11 +67,11 @@ class Clock:
 CLOCK = Clock()
 
 
-def pause(*news: Any) -> Any:
-    """Switches to the scheduler; returns its decision."""
+def pause(*values: Any) -> Any:
+    """Switches to the scheduler. Returns its decision when it switches back."""
     scheduler = getcurrent().parent
     assert scheduler is not None
-    return scheduler.switch(*news)
+    return scheduler.switch(*values)
 
 
 class Copy(NamedTuple):
@@ -86,7 +86,7 @@ class Copy(NamedTuple):
 
 
 class Primary(MemoryBroker):
-    """A memory broker whose replica may take over, by the same rules as the scripts in Redis."""
+    """A memory broker whose replica may take over. It follows the same rules as the scripts in Redis."""
 
     lineage: Lineage = {}
 
@@ -98,20 +98,21 @@ class Primary(MemoryBroker):
         return Copy(self._epoch, self._last, self._horizon, self._heads.copy(), lists, self.lineage)
 
     def promote(self, copy: Copy, epoch: str) -> None:
-        """Goes on from the copy, under the epoch `epoch`."""
+        """Replaces the data by the copy, and begins the epoch `epoch`."""
         self._epoch, self._last, self._horizon = epoch, copy.last, copy.horizon
         self._heads, self._lists = copy.heads, copy.lists
         self.lineage = {copy.epoch: copy.last, **copy.lineage}
 
     def forget(self, epoch: str) -> None:
-        """Does what FLUSHALL does: the links stay."""
+        """Deletes all data as FLUSHALL does, and begins the epoch `epoch`. The links stay open."""
         self._heads.clear()
         self._lists.clear()
         self._epoch, self._last, self._horizon = epoch, 0, 0
         self.lineage = {}
 
     def tamper(self, name: str, how: str) -> bool:
-        """Deletes all entries of a list, or the newest or the oldest one; returns whether there was one."""
+        """Deletes all entries of a list, or the newest or oldest entry. Returns whether the list had an
+        entry."""
         kept = self._lists.get(name)
         if kept:
             {"all": kept.clear, "newest": kept.pop, "oldest": kept.popleft}[how]()
@@ -123,11 +124,11 @@ class Turn(NamedTuple):
 
     commands: int = ALL  # how many of the commands sent so far reach the broker
     signals: int = ALL  # how many of the signals that arrived this read returns
-    end: str = ""  # "cut": the link breaks after this; "silent": nothing comes any more, and no error
+    end: str = ""  # "cut": then the link breaks; "silent": then nothing comes any more, and no error
 
 
 class Wire(Link):
-    """A link to the memory broker. Commands and signals move on it only as the scheduler decides."""
+    """A link to the memory broker. Commands and signals move on it only when the scheduler says so."""
 
     def __init__(self, broker: MemoryBroker, inbox: str) -> None:
         self._broker = broker
@@ -176,7 +177,7 @@ class Wire(Link):
             self._arrived += self._link.read(0)
 
     def lose(self) -> None:
-        """Breaks the link. One more read returns the signals in the reader's socket buffer."""
+        """Breaks the link. The next read still returns the signals that have arrived."""
         if self._link and not self.silent:
             self._arrived += self._link.read(0)
         self.broken = self.silent = True
@@ -185,7 +186,7 @@ class Wire(Link):
 
     @property
     def quiet(self) -> bool:
-        """Whether no command and no signal is on its way."""
+        """Whether no command and no signal is under way."""
         if self._link and not self.silent:
             self._arrived += self._link.read(0)
         return not (self.silent or self._sent or self._arrived)
@@ -197,7 +198,7 @@ class Wire(Link):
 
 
 class Gate(Broker):
-    """The memory broker behind a network that may be down for one worker."""
+    """The memory broker as one worker reaches it, over a network that may be down for this worker."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -240,7 +241,7 @@ class Gate(Broker):
 
 
 class ShardThreads:
-    """What runs in threads otherwise, for one shard of one worker: the reader and the fetcher."""
+    """The reader and the fetcher of one shard in one worker. A real worker runs them in threads."""
 
     def __init__(self, shard: Shard, gate: Gate) -> None:
         self.shard = shard
@@ -266,7 +267,7 @@ class ShardThreads:
             self._fetching.switch(lose)
 
     def reopen(self) -> None:
-        """The link breaks. The new link has subscribed to the worker's inbox so far, to nothing else."""
+        """The link breaks. The new link has subscribed only to the worker's inbox so far."""
         self.read(Turn(ALL, 0, "cut"))
         self.read(Turn())
         self.read(Turn(1, 0))
@@ -304,7 +305,7 @@ class Worker:
 
     def __init__(self, brokers: Sequence[MemoryBroker]) -> None:
         self._brokers = brokers
-        gates = [Gate(each) for each in brokers]
+        gates = [Gate(broker) for broker in brokers]
         self.hub = Hub(ShardedBroker(gates), SETTINGS)
         self.hub._started = True
         self.threads = [ShardThreads(shard, gates[shard.number]) for shard in self.hub._shards.all]
@@ -341,7 +342,7 @@ class Worker:
             threads.probe()
 
     def is_behind(self, shard: int) -> bool:
-        """Whether it does not know of a shard's last failover yet."""
+        """Whether the worker does not know of a shard's last failover yet."""
         return self.threads[shard].shard.history_cache._epoch != self._brokers[shard]._epoch
 
     @property

@@ -1,4 +1,4 @@
-"""A small SSE client over a plain socket, for tests that look at bytes, cuts and time."""
+"""A small SSE client over a plain socket, for tests that check bytes, broken connections and time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Received:
-    """One event as it came: its fields, and when."""
+    """One event that came: its fields, and the monotonic time at which it came."""
 
     type: str = "message"
     data: str = ""
@@ -28,9 +28,9 @@ class Received:
 
 
 class Stream:
-    """One GET on a URL, read event by event.
+    """One GET of a URL, whose response the test reads event by event.
 
-    `cursor` is the last event id, as a browser would keep it.
+    `cursor` is the last event id, as a browser keeps it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Stream:
         parts = urlsplit(url)
         self.cursor = cursor
         self._buffer = b""
-        self._patience = timeout
+        self._timeout = timeout
         self._socket = socket.socket()
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -66,7 +66,7 @@ class Stream:
         }
         self._chunked = self.headers.get("transfer-encoding") == "chunked"
         self._text = b""
-        self.complete = False  # whether the body came to its proper end
+        self.complete = False  # whether the body ended with its last chunk
 
     def __enter__(self) -> Stream:
         return self
@@ -97,7 +97,7 @@ class Stream:
         return part
 
     def chunk(self) -> bytes:
-        """The next piece of the body; b"" at its proper end."""
+        """The next chunk of the body; b"" when the body ends."""
         if not self._chunked:
             length = int(self.headers.get("content-length", "-1"))
             if length >= 0:
@@ -114,14 +114,15 @@ class Stream:
         return data
 
     def body(self) -> bytes:
-        """All of a short body."""
+        """The whole body. Only for bodies that end."""
         parts = []
         while part := self.chunk():
             parts.append(part)
         return b"".join(parts)
 
     def __iter__(self) -> Iterator[Received]:
-        """Events until the body ends; raises EOFError when it is cut, TimeoutError when nothing comes."""
+        """Events until the body ends. Raises EOFError if the body is cut off, TimeoutError if nothing
+        comes."""
         while True:
             while b"\n\n" in self._text:
                 block, _, self._text = self._text.partition(b"\n\n")
@@ -153,21 +154,21 @@ class Stream:
         return event
 
     def next(self) -> Received:
-        """The next event of any kind."""
+        """The next event of any type."""
         return next(iter(self))
 
     def next_of(self, *types: str) -> Received:
-        """The next event of one of these types; others are passed over, for a while."""
-        deadline = time.monotonic() + self._patience
+        """The next event of one of these types. Skips other events, but not for longer than the timeout."""
+        deadline = time.monotonic() + self._timeout
         for event in self:
             if event.type in types:
                 return event
             if time.monotonic() > deadline:
-                raise TimeoutError(f"only {event} and the like came, no {types}")
+                raise TimeoutError(f"no {types} came; the last event was {event}")
         raise EOFError(f"the stream ended before {types}")
 
     def take(self, count: int, *, control: bool = False) -> list[Received]:
-        """The next `count` events; the protocol's own are left out unless `control`."""
+        """The next `count` events. Skips the protocol's own `sse.*` events, unless `control` is set."""
         events: list[Received] = []
         if count == 0:
             return events
@@ -179,12 +180,12 @@ class Stream:
         raise EOFError(f"the stream ended after {len(events)} of {count} events")
 
     def close(self) -> None:
-        """Leaves as a browser does."""
+        """Closes the connection as a browser does."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def reset(self) -> None:
-        """Leaves with a RST, as a crashed client does."""
+        """Closes the connection with a RST, as a crashed client does."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()

@@ -1,4 +1,4 @@
-"""Clients that vanish without a word: no FIN, no RST, no ACK, as behind a dead radio link."""
+"""Makes clients vanish: they send no FIN, no RST and no ACK, as behind a dead radio link."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def vanish(connection: socket.socket) -> None:
-    """Lets the kernel drop every packet for `connection` before TCP sees it; needs no privileges."""
+    """Makes the kernel drop every packet for `connection` before TCP sees it. Needs no privileges."""
     program = ctypes.create_string_buffer(_DROP_ALL)
     filter = struct.pack("HxxxxxxP", 1, ctypes.addressof(program))
     connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter)

@@ -1,4 +1,4 @@
-"""Random walks through a simulation. They are quicker than hypothesis. The same seed gives the same walk."""
+"""Random walks through a simulation. They are quicker than Hypothesis. The same seed gives the same walk."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ W = TypeVar("W", bound=Stage)
 
 
 class Walk(ABC, Generic[W]):
-    """Takes random steps. How often each step comes differs from walk to walk."""
+    """Takes random steps. Each walk has its own probabilities for the steps."""
 
-    #: The channels.
+    #: The names of the channels.
     names: ClassVar[Sequence[str]]
-    #: The cursor that a client sends; most send their own.
+    #: The kinds of cursor that a client may send. Most clients send their own.
     kinds: ClassVar[Sequence[str]]
-    #: The names of the steps, and how often each comes on the average.
+    #: The names of the steps, and how often a walk takes each on average.
     steps: ClassVar[Mapping[str, float]]
     world: W
 
@@ -33,7 +33,7 @@ class Walk(ABC, Generic[W]):
         self.world = world
         self.chance = chance
         self._parts = [ALL] * chance.randrange(4) + [0, 1, 2]
-        # Half of the walks have many equal streams, which share a group.
+        # In half of the walks, many streams are equal and so share a group.
         crowd = tuple(chance.sample(self.names, 2)), self.pick([0.0, 2.5]), chance.random() < 0.6
         self._crowd = crowd if chance.random() < 0.5 else None
 
@@ -45,7 +45,7 @@ class Walk(ABC, Generic[W]):
             getattr(self, name)()
         self.world.settle()
 
-    # -- random choices; in another order the same seed gives another walk
+    # -- random choices; if their order changes, the same seed gives another walk
 
     def pick(self, options: Sequence[T]) -> T:
         return self.chance.choice(options)
@@ -86,7 +86,7 @@ class Walk(ABC, Generic[W]):
     def tampering(self) -> str:
         return self.pick(["all", "newest", "oldest"])
 
-    # -- the steps that are the same in every world
+    # -- the steps that every world has
 
     def follow(self) -> None:
         self.world.follow(self.client(), self.pick([1, 9]))
@@ -142,9 +142,9 @@ class Walk(ABC, Generic[W]):
 
 
 def explore(walk: Callable[[random.Random], Walk[Any]], steps: int, total: int) -> None:
-    """Goes walks of so many steps each, `total` steps in all.
+    """Goes several walks of `steps` steps each, with `total` steps in all.
 
-    The seeds are 0, 1, 2 and so on, or begin at HUB_MODEL_SEED.
+    The seeds are 0, 1, 2 and so on; with HUB_MODEL_SEED they begin there.
     """
     first = int(os.environ.get("HUB_MODEL_SEED", "0"))
     for seed in range(first, first + total // steps):

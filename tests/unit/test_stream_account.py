@@ -17,7 +17,7 @@ from tests.support.account.records import records_of
 from tests.support.account.shards import ShardedStreamAccount
 from tests.support.account.stream import StreamAccount
 from tests.support.account.verdict import Verdict
-from tests.support.simulation import NotedPrimary
+from tests.support.simulation import RecordedPrimary
 from tests.support.stepping import KEPT
 
 Frames = list[bytes]
@@ -44,7 +44,7 @@ class Shard:
     """One shard to which events are published; `cursors` has the cursor of each by its serial number."""
 
     def __init__(self, epoch: str = "e0") -> None:
-        self.broker = NotedPrimary(epoch)
+        self.broker = RecordedPrimary(epoch)
         self.account = self.broker.account
         self.cursors: dict[int, str] = {}
 

@@ -10,13 +10,13 @@ import pytest
 
 from flask_sse_push.protocol.channel import BROADCAST
 from tests.support.account.shards import COUNT
+from tests.support.sharded_simulation import ShardedWorld
 from tests.support.simulation import Arrival
-from tests.support.split_simulation import SplitWorld
 from tests.support.stepping import ShardThreads
 from tests.support.walk import Walk, explore
 
 
-class SplitWalk(Walk[SplitWorld]):
+class ShardedWalk(Walk[ShardedWorld]):
     """As over one shard, but each shard fails alone, and publishers are held up between the shards."""
 
     names = ("a", "b", "d", "e")
@@ -49,7 +49,7 @@ class SplitWalk(Walk[SplitWorld]):
     }
 
     def __init__(self, chance: random.Random) -> None:
-        super().__init__(SplitWorld(), chance)
+        super().__init__(ShardedWorld(), chance)
         # Most clients come back for the channels that they had: only then their cursors count.
         self._own = [self.stream_names() for _ in range(4)]
 
@@ -97,4 +97,4 @@ pytestmark = pytest.mark.usefixtures("simulation")
 
 @pytest.mark.parametrize("steps", [50, 200])
 def test_random_walks_over_two_shards_find_no_way_to_break_the_promise(steps: int) -> None:
-    explore(SplitWalk, steps, total=10_000)
+    explore(ShardedWalk, steps, total=10_000)

@@ -1,4 +1,4 @@
-"""The world of `simulation` with two shards: each has a broker, a link and history calls of its own."""
+"""The simulation with two shards. Each shard has its own broker, link and history calls."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .simulation import Stage
 from .stepping import KEPT, TTL, Primary, Worker
 
 
-class SplitWorld(Stage):
-    """Two shards, each of which may fail alone."""
+class ShardedWorld(Stage):
+    """Two shards. One can fail while the other works."""
 
     crowd = ((0, ("a", "d")), (0, ("b", "d")), (1, ("a", "b", "d")))
     epoch = f"{{shard}}{COUNT}e{{number:03d}}"
 
     def __init__(self) -> None:
         super().__init__(COUNT)
-        self._sharded = ShardedBroker([Late(self, k) for k in range(COUNT)])
-        self.late: list[deque[Callable[[], object]]] = [deque() for _ in range(COUNT)]
-        self.channels: dict[int, tuple[str, ...]] = {}  # of each event, by serial
-        self.holding = False  # whether a publish is held up before it reaches the later shards
+        self._sharded = ShardedBroker([DelayedShard(self, k) for k in range(COUNT)])
+        self.delayed: list[deque[Callable[[], object]]] = [deque() for _ in range(COUNT)]
+        self.channels: dict[int, tuple[str, ...]] = {}  # the channels of each event, by its serial number
+        self.holding = False  # whether a publish is delayed on its way to all shards but the first
 
     def account_of(self, worker: Worker, identities: set[str]) -> ShardedStreamAccount:
-        accounts, verdict = [each.account for each in self.brokers], Verdict(strict=True)
+        accounts, verdict = [broker.account for broker in self.brokers], Verdict(strict=True)
         return ShardedStreamAccount(
             accounts, self.channels, verdict, identities=identities, is_behind=worker.is_behind
         )
@@ -41,23 +41,24 @@ class SplitWorld(Stage):
     ) -> None:
         first = self._serial + 1
         publications = self.publications(events)
-        for at, each in enumerate(publications):
-            self.channels[first + at] = each.channels
+        for index, publication in enumerate(publications):
+            self.channels[first + index] = publication.channels
         self.holding = hold
         self._sharded.publish(publications)
         self.holding = False
 
     def arrive(self) -> None:
-        """Publishes that were held up reach the later shards."""
-        for waiting in self.late:
+        """Delayed publishes reach their shards."""
+        for waiting in self.delayed:
             while waiting:
                 waiting.popleft()()
 
     def latest(self) -> str:
-        """The cursor of a page, which counts for any channels."""
+        """The cursor of the newest event on each shard. It is valid for any channels."""
         return str(
             shard_cursor.ShardCursor(
-                shard_cursor.ANY_CHANNELS, tuple(Cursor(each._epoch, each._last) for each in self.brokers)
+                shard_cursor.ANY_CHANNELS,
+                tuple(Cursor(broker._epoch, broker._last) for broker in self.brokers),
             )
         )
 
@@ -66,16 +67,16 @@ class SplitWorld(Stage):
         super().settle()
 
 
-class Late(Primary):
-    """A shard as a publisher reaches it: an event may be held up on its way to a later shard."""
+class DelayedShard(Primary):
+    """A shard as a publisher sees it. An event may be delayed on its way to all shards but the first."""
 
-    def __init__(self, world: SplitWorld, shard: int) -> None:
+    def __init__(self, world: ShardedWorld, shard: int) -> None:
         super().__init__(Bounds(KEPT, TTL))
         self._world = world
         self._number = shard
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
-        broker, waiting = self._world.brokers[self._number], self._world.late[self._number]
+        broker, waiting = self._world.brokers[self._number], self._world.delayed[self._number]
         if self._world.holding and self._number:
             waiting.append(lambda: broker.publish(publications))
             return [Cursor(broker._epoch, 0)] * len(publications)

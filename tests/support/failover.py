@@ -1,4 +1,4 @@
-"""Clients and a publisher that go on while servers fail, and keep what they saw."""
+"""Clients and a publisher that keep working while servers fail, and record what happened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .stream import Stream
 
 
 class Reader(threading.Thread):
-    """A client that stays connected and keeps what it gets."""
+    """A client that stays connected. `got` has the events that it got: arrival time and number."""
 
     def __init__(self, url: str, channels: str = "a", cursor: str | None = None) -> None:
         super().__init__(daemon=True)
@@ -27,7 +27,9 @@ class Reader(threading.Thread):
     def run(self) -> None:
         try:
             for event in self._stream:
-                self._cursor = event.id or self._cursor  # the stream's own may be that of an event cut off
+                self._cursor = (
+                    event.id or self._cursor
+                )  # `Stream.cursor` may belong to an event that was cut off
                 if event.type == "sse.reset":
                     self.resets += 1
                 elif event.type == "message":
@@ -40,9 +42,9 @@ class Reader(threading.Thread):
     def numbers(self) -> list[int]:
         return [number for _, number in self.got]
 
-    def heard_since(self, snapshot: float) -> bool:
-        """Whether something has come after a monotonic time."""
-        return bool(self.got) and self.got[-1][0] > snapshot
+    def got_event_after(self, time: float) -> bool:
+        """Whether an event has come after `time`, a monotonic time."""
+        return bool(self.got) and self.got[-1][0] > time
 
     @property
     def cursor(self) -> str | None:
@@ -54,19 +56,20 @@ class Reader(threading.Thread):
 
 
 class Publisher(threading.Thread):
-    """Publishes numbers, each until it is acknowledged, and keeps when that was."""
+    """Publishes numbers, and repeats each until the broker acknowledges it. `acknowledged` has times and
+    numbers."""
 
     def __init__(
         self,
         url: str,
         pause: float = 0.005,
-        rooms_of: Callable[[int], Sequence[str]] = lambda number: ["a"],
+        channels_of: Callable[[int], Sequence[str]] = lambda number: ["a"],
         first: int = 0,
     ) -> None:
         super().__init__(daemon=True)
         self._announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PUBLISH_TIMEOUT=1.0)
         self._pause = pause
-        self._rooms_of = rooms_of
+        self._channels_of = channels_of
         self._first = first
         self._token = secrets.token_hex(4)
         self._enough = threading.Event()
@@ -77,7 +80,9 @@ class Publisher(threading.Thread):
         number = self._first
         while not self._enough.wait(self._pause):
             try:
-                self._announcer.publish(number, channel=self._rooms_of(number), id=f"{self._token}-{number}")
+                self._announcer.publish(
+                    number, channel=self._channels_of(number), id=f"{self._token}-{number}"
+                )
             except BrokerUnavailable:
                 self.refused += 1
                 continue

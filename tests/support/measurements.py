@@ -1,4 +1,4 @@
-"""Figures of the fault tests: what each measured, shown together at the end of the run."""
+"""What each fault test measured. pytest prints it at the end of the run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from statistics import quantiles
 from typing import Any
 
 
-class Counters:
-    """One test's figures, in the order they were noted."""
+class Measurements:
+    """The measurements of one test, in the order in which they were noted."""
 
     def __init__(self, test: str) -> None:
         self.test = test
         self._noted: dict[str, Any] = {}
 
-    def note(self, **counters: Any) -> None:
-        """Keeps figures under their names; floats are shown with three digits."""
-        self._noted.update(counters)
+    def note(self, **values: Any) -> None:
+        """Keeps values under their names. Floats are printed with three digits."""
+        self._noted.update(values)
 
     def __str__(self) -> str:
         shown = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in self._noted.items()]
@@ -28,7 +28,7 @@ def _shown(value: Any) -> str:
 
 
 def percentile(values: Iterable[float], percent: int) -> float:
-    """The value that `percent` of 100 values do not exceed."""
+    """The percentile: `percent` of 100 values are at most as large as the result."""
     values = list(values)
     if len(values) < 2:
         return values[0] if values else float("nan")

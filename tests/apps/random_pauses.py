@@ -1,4 +1,5 @@
-"""The witness app in a worker that hesitates at every seam: confirming, reading, joining, handing over."""
+"""`tests.apps.inspected`, in a worker that pauses at random: around subscribing, reading, opening and
+delivering."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from flask_sse_push.hub.dispatcher import Dispatcher
 from flask_sse_push.hub.hub import Hub
 from flask_sse_push.hub.opening import StreamOpener
 
-from .witness import app
+from .inspected import app
 
-#: Seconds of the longest pause, and how often there is one.
+#: Seconds of the longest pause, and the share of calls that pause.
 LONGEST, SHARE = 0.05, 0.2
 
 
@@ -23,16 +24,16 @@ def _pause() -> None:
         time.sleep(random.random() * LONGEST)
 
 
-def _hesitate(owner: type, name: str) -> None:
-    act: Callable[..., Any] = getattr(owner, name)
+def _add_pauses(owner: type, name: str) -> None:
+    method: Callable[..., Any] = getattr(owner, name)
 
-    def hesitant(*args: Any, **named: Any) -> Any:
+    def with_pauses(*args: Any, **named: Any) -> Any:
         _pause()
-        result = act(*args, **named)
+        result = method(*args, **named)
         _pause()
         return result
 
-    setattr(owner, name, hesitant)
+    setattr(owner, name, with_pauses)
 
 
 for _owner, _name in (
@@ -44,6 +45,6 @@ for _owner, _name in (
     (StreamOpener, "follow"),
     (Dispatcher, "deliver"),
 ):
-    _hesitate(_owner, _name)
+    _add_pauses(_owner, _name)
 
 __all__ = ["app"]

@@ -1,5 +1,6 @@
-"""The scene of a fault test: a broker that the test can kill, freeze and bring back, servers of both
-transports, a publisher, and a comparison of what workers hold before the first and after the last client."""
+"""What fault tests run: a broker that the test can kill, freeze and restart, servers with both transports,
+and a publisher. `Baseline` finds leaks: it compares what workers hold before the first and after the last
+client."""
 
 from __future__ import annotations
 
@@ -31,12 +32,9 @@ from .deadline import eventually
 from .processes import Gunicorn, gunicorn, state_of
 from .servers import Server
 
-#: Connections a worker may open to the broker for commands.
-POOL = 20
-
 
 class Valkey(Server):
-    """A server of one test alone, which keeps every write on disk if `config` does not say otherwise."""
+    """A server for one test. Unless `config` says otherwise, it keeps every write on disk."""
 
     def __init__(self, folder: Path, **config: str) -> None:
         config = {"appendonly": "yes", "appendfsync": "always", "save": "", **config}
@@ -45,7 +43,7 @@ class Valkey(Server):
         self.start()
 
     def empty(self) -> None:
-        """Deletes its data; only while it is not running."""
+        """Deletes its data. Call this only while it is not running."""
         for file in self.folder.rglob("*"):
             if file.is_file():
                 file.unlink()
@@ -64,20 +62,20 @@ def servers(
     url: str,
     folder: Path,
     *options: str,
-    app: str = "tests.apps.witness:app",
+    app: str = "tests.apps.inspected:app",
     transports: Sequence[str] = TRANSPORTS,
     workers: int = 1,
     ports: Sequence[int] = (),
     config: Path | None = None,
     **settings: Any,
 ) -> Iterator[list[Gunicorn]]:
-    """One gunicorn for each transport, started and stopped side by side."""
+    """Runs one gunicorn for each transport until the block ends. Takes more settings as keywords."""
     folder.mkdir(parents=True, exist_ok=True)
     env = {f"SSE_PUSH_{key.upper()}": str(value) for key, value in settings.items()}
 
-    def start(at: int) -> Gunicorn:
-        own = {**env, "SSE_PUSH_BROKER_URL": url, "SSE_PUSH_TRANSPORT": transports[at]}
-        named: dict[str, Any] = {"config": config} if config else {}
+    def start(index: int) -> Gunicorn:
+        own = {**env, "SSE_PUSH_BROKER_URL": url, "SSE_PUSH_TRANSPORT": transports[index]}
+        optional: dict[str, Any] = {"config": config} if config else {}
         return running.enter_context(
             gunicorn(
                 app,
@@ -86,9 +84,9 @@ def servers(
                 *options,
                 env=own,
                 workers=workers,
-                log=folder / f"{transports[at]}-{at}.log",
-                port=ports[at] if ports else None,
-                **named,
+                log=folder / f"{transports[index]}-{index}.log",
+                port=ports[index] if ports else None,
+                **optional,
             )
         )
 
@@ -103,7 +101,7 @@ def servers(
 
 
 def end_at_once(server: Gunicorn) -> None:
-    """Kills a server whose end no test looks at: a graceful end takes time."""
+    """Kills the master and its workers. Quicker than a graceful end, which no test needs here."""
     pids = server.worker_pids() if server.process.poll() is None else []
     server.process.kill()
     server.process.wait(60)
@@ -115,10 +113,13 @@ def end_at_once(server: Gunicorn) -> None:
 class Publisher(threading.Thread):
     """Publishes at a steady rate until stopped, and notes each event in the account.
 
-    Of the publishes that raise, every second one is repeated with its id until it is acknowledged.
+    Every second call has an id. If such a call raises, the publisher repeats it until it is acknowledged.
 
-    :param channels: the channels that a serial number goes to.
+    :param channels: returns the channels of an event, given its serial number.
+    :param rate: events per second.
+    :param size: bytes of padding in each event.
     :param many: events in one call of `publish_many`.
+    :param first: the first serial number.
     """
 
     def __init__(
@@ -141,35 +142,35 @@ class Publisher(threading.Thread):
         self._pad = "x" * size
         self._many = many
         self._next = first
-        self._own = secrets.token_hex(4)
+        self._token = secrets.token_hex(4)
         self._stopped = threading.Event()
         self.failures = 0
-        self.slowest = 0.0  # seconds of one call
+        self.slowest = 0.0  # seconds of the slowest call
 
     def run(self) -> None:
-        due = time.monotonic()
+        next_at = time.monotonic()
         while not self._stopped.is_set():
-            due = max(due + self._many / self._rate, time.monotonic() - 0.05)
+            next_at = max(next_at + self._many / self._rate, time.monotonic() - 0.05)
             serials = range(self._next, self._next + self._many)
             self._next += self._many
             self._publish(serials)
-            self._stopped.wait(max(0.0, due - time.monotonic()))
+            self._stopped.wait(max(0.0, next_at - time.monotonic()))
         self._announcer.close()
 
     def _publish(self, serials: range) -> None:
         events = [{"data": self._data(n), "channel": list(self._channels(n))} for n in serials]
-        again = serials[0] % 2 == 0
+        has_id = serials[0] % 2 == 0
         while True:
             began = time.monotonic()
             for n in serials:
                 self._account.sent[n] = began
             try:
                 cursors = self._announcer.publish_many(
-                    events, id=f"{self._own}-{serials[0]}" if again else None
+                    events, id=f"{self._token}-{serials[0]}" if has_id else None
                 )
             except BrokerUnavailable:
                 self.failures += 1
-                if again and not self._stopped.wait(0.05):
+                if has_id and not self._stopped.wait(0.05):
                     continue
                 for n in serials:
                     self._account.doubt(self._channels(n), n)
@@ -184,13 +185,13 @@ class Publisher(threading.Thread):
         return json.dumps({"n": n, "pad": self._pad})
 
     def stop(self) -> None:
-        """Ends it after the call under way."""
+        """Stops publishing when the current call has returned, and waits for that."""
         self._stopped.set()
         self.join(30)
 
 
 def stored(url: str, channels: Sequence[str], prefix: str = "sse") -> list[int]:
-    """The serial numbers in the broker's lists. A serial number that is stored twice comes twice."""
+    """The serial numbers of the events in the broker's lists; twice if an event is stored twice."""
     with redis.Redis.from_url(url) as client:
         entries = [
             entry for name in channels for entry in client.lrange(f"{{{prefix}:0}}:list:{name}", 0, -1)
@@ -199,7 +200,7 @@ def stored(url: str, channels: Sequence[str], prefix: str = "sse") -> list[int]:
 
 
 def stored_serials(entries: Iterable[bytes]) -> list[int]:
-    """The serial numbers of stored entries, whose data are JSON with the key `n`."""
+    """The serial numbers of stored entries. Their data is JSON with the serial number under `n`."""
     serials = []
     for line in (line for entry in entries for line in entry.split(b"\n") if line.startswith(b"data: ")):
         with suppress(ValueError, KeyError, TypeError):
@@ -207,16 +208,16 @@ def stored_serials(entries: Iterable[bytes]) -> list[int]:
     return serials
 
 
-# -- what must not be left ---------------------------------------------------------------------------
+# -- leaks -------------------------------------------------------------------------------------------
 
 
 def look_inside(server: Gunicorn, workers: int) -> dict[int, dict[str, Any]]:
-    """What each worker of `tests.apps.witness` holds: streams, files and so on, by pid."""
+    """What each worker of `tests.apps.inspected` holds, by pid: streams, files and so on."""
     seen: dict[int, dict[str, Any]] = {}
 
     def ask() -> bool:
         with suppress(httpx.HTTPError), httpx.Client(timeout=60, trust_env=False) as http:
-            held = http.get(f"{server.url}/witness", headers={"Connection": "close"}).json()
+            held = http.get(f"{server.url}/inspect", headers={"Connection": "close"}).json()
             seen[held["pid"]] = held
         return set(server.worker_pids()) <= seen.keys() and len(seen) >= workers
 
@@ -225,7 +226,7 @@ def look_inside(server: Gunicorn, workers: int) -> dict[int, dict[str, Any]]:
 
 
 def visit_all(server: Gunicorn, workers: int) -> None:
-    """Opens streams until each worker has had one; all are left again."""
+    """Opens streams until each worker has had one, then closes them all."""
     visitors: list[socket.socket] = []
 
     def visited() -> bool:
@@ -243,7 +244,8 @@ def visit_all(server: Gunicorn, workers: int) -> None:
 
 @dataclass
 class Baseline:
-    """What the workers held before the first client. LEAK counts what they hold more after the last one."""
+    """What the workers held before the first client. A leak is what they hold in addition after the last
+    client."""
 
     servers: Sequence[Gunicorn]
     workers: int
@@ -251,23 +253,25 @@ class Baseline:
 
     @classmethod
     def take(cls, servers: Sequence[Gunicorn], workers: int = 1) -> Baseline:
-        """Opens and closes a stream at each worker, so that all its threads run. Then looks inside."""
-        for each in servers:
-            visit_all(each, workers)
+        """Opens and closes a stream at each worker, so that all its threads run. Then records what it
+        holds."""
+        for server in servers:
+            visit_all(server, workers)
         baseline = cls(servers, workers, {})
         assert not baseline.leaks()
-        held = {pid: held for each in servers for pid, held in look_inside(each, workers).items()}
+        held = {pid: held for server in servers for pid, held in look_inside(server, workers).items()}
         return cls(servers, workers, held)
 
     def leaks(self, broker: redis.Redis | None = None, seconds: float = 10.0) -> dict[str, int]:
-        """What is left after some seconds: streams, groups, channels, greenlets, files and subscriptions."""
+        """What workers still hold after `seconds`: streams, groups, channels, greenlets, files and
+        subscriptions."""
         found: dict[str, int] = {}
 
         def none() -> bool:
             found.clear()
             for server in self.servers:
                 for pid, held in look_inside(server, self.workers).items():
-                    self._compare(held, self.before.get(pid) or self._typical(), found)
+                    self._compare(held, self.before.get(pid) or self._limits(), found)
             if broker is not None:
                 names = broker.pubsub_channels("*:live:*")
                 found.update({"subscriptions": len(names)} if names else {})
@@ -277,8 +281,8 @@ class Baseline:
             eventually(none, seconds, every=0.2)
         return dict(found)
 
-    def _typical(self) -> Mapping[str, Any]:
-        """The limits for a worker that started since; none before the first look."""
+    def _limits(self) -> Mapping[str, Any]:
+        """The most that a worker may hold that started after `take`. Unlimited while `take` itself runs."""
         keys = ("greenlets", "files")
         return {key: max((held[key] for held in self.before.values()), default=inf) for key in keys}
 
@@ -292,12 +296,12 @@ class Baseline:
 
 
 def some_of(chance: random.Random, names: Sequence[str], count: int) -> frozenset[str]:
-    """A few of the channels."""
+    """Picks `count` of the channels at random."""
     return frozenset(chance.sample(list(names), count))
 
 
 def allow_files(count: int) -> None:
-    """Lets this process, and those it starts, hold many connections."""
+    """Lets this process, and the processes that it starts, open `count` files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

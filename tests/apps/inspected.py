@@ -1,4 +1,4 @@
-"""The plain app with a look inside its worker: what it holds, and how long its loop was blocked."""
+"""`tests.apps.plain` with two more views: what the worker holds, and how long its event loop was blocked."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from .plain import app
 __all__ = ["app"]
 
 _broker_port = urlsplit(os.environ.get("SSE_PUSH_BROKER_URL", "")).port
-#: Seconds by which the loop must be late to count as blocked.
+#: The loop counts as blocked when it wakes up more than these seconds late.
 LONG = 0.1
 
 _blocked = {"seconds": 0.0, "since": time.monotonic()}
 
 
 def _files() -> int:
-    """Open files, but for connections to the broker: their pool grows with use, up to its bound."""
+    """How many files are open. Leaves out connections to the broker, since their pool grows up to its
+    limit."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # that of the listing itself
+        with suppress(OSError):  # the descriptor of the listing itself is closed by now
             is_socket = stat.S_ISSOCK(os.fstat(int(name)).st_mode)
-            count += not (is_socket and _leads_to_the_broker(int(name)))
+            count += not (is_socket and _is_connected_to_broker(int(name)))
     return count
 
 
-def _leads_to_the_broker(fd: int) -> bool:
+def _is_connected_to_broker(fd: int) -> bool:
     end = socket.socket(fileno=os.dup(fd))
     try:
         address = end.getpeername()
@@ -54,7 +55,7 @@ def _resident_kb() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-def _watch_the_loop() -> None:
+def _measure_blocking() -> None:
     while True:
         began = time.monotonic()
         time.sleep(0.005)
@@ -62,10 +63,11 @@ def _watch_the_loop() -> None:
         _blocked["seconds"] += late if late > LONG else 0.0
 
 
-@app.get("/witness")
-def witness() -> dict[str, Any]:
+@app.get("/inspect")
+def inspect() -> dict[str, Any]:
+    """What the worker holds: streams, groups, greenlets, files and memory."""
     gc.collect()
-    alive = [each for each in gc.get_objects() if isinstance(each, greenlet) and not each.dead]
+    alive = [found for found in gc.get_objects() if isinstance(found, greenlet) and not found.dead]
     return {
         "pid": os.getpid(),
         **sse.stats(),
@@ -77,9 +79,9 @@ def witness() -> dict[str, Any]:
 
 @app.get("/blocked")
 def blocked() -> dict[str, Any]:
-    """The share of the time since the last call in which the loop was blocked for long."""
+    """The share of the time since the last call during which the loop was blocked."""
     if not any(thread.name == "loop-watch" for thread in threading.enumerate()):
-        threading.Thread(target=_watch_the_loop, name="loop-watch", daemon=True).start()
+        threading.Thread(target=_measure_blocking, name="loop-watch", daemon=True).start()
     now = time.monotonic()
     share = _blocked["seconds"] / (now - _blocked["since"])
     _blocked.update(seconds=0.0, since=now)

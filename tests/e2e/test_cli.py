@@ -28,7 +28,7 @@ def flask(*arguments: str, broker: str, **env: str) -> subprocess.CompletedProce
 
 
 def kept(server: Gunicorn, channel: str) -> list[Received]:
-    """The events of a channel's history; one more marks its end."""
+    """Returns the events of a channel's history; one more event marks the end."""
     httpx.post(f"{server.url}/publish", json={"data": "end", "channel": "end"}, trust_env=False, timeout=60)
     with Stream(f"{server.url}/stream?channels={channel},end&last_event_id=earliest") as stream:
         events: list[Received] = []
@@ -40,7 +40,7 @@ def kept(server: Gunicorn, channel: str) -> list[Received]:
     raise AssertionError("the mark did not come")
 
 
-def test_what_is_published_arrives_with_type_and_cursor_and_once(serve: Serve, empty_valkey: str) -> None:
+def test_a_published_event_arrives_once_with_type_and_cursor(serve: Serve, empty_valkey: str) -> None:
     server = serve()
     typed = [
         ['{"hello": [1, "ü"]}'],
@@ -72,7 +72,9 @@ def test_what_is_published_arrives_with_type_and_cursor_and_once(serve: Serve, e
         (["news", "x" * 10_001], "SSE_PUSH_MAX_MESSAGE allows 10000"),
     ],
 )
-def test_what_cannot_be_published_is_named(arguments: list[str], complaint: str, empty_valkey: str) -> None:
+def test_a_wrong_event_is_refused_with_the_reason(
+    arguments: list[str], complaint: str, empty_valkey: str
+) -> None:
     result = flask("sse", "publish", *arguments, broker=empty_valkey)
     assert result.returncode == 1
     assert result.stdout == ""
@@ -90,7 +92,7 @@ def test_memory_is_refused_with_the_remedy() -> None:
     assert "set it to a Redis URL" in result.stderr
 
 
-def test_a_broker_that_is_not_there_is_named_soon() -> None:
+def test_a_broker_that_does_not_answer_is_named_soon() -> None:
     port = free_port()
     result = flask(
         "sse", "publish", "news", "x", broker=f"redis://127.0.0.1:{port}/0", SSE_PUSH_PUBLISH_TIMEOUT="0.5"
@@ -171,7 +173,7 @@ def test_the_figures_of_all_workers_are_printed(serve: Serve, empty_valkey: str)
 
 
 @pytest.mark.parametrize("arguments", [["channels"], ["history", "a"], ["stats"]])
-def test_looking_needs_a_broker_that_others_reach(arguments: list[str]) -> None:
+def test_reading_commands_need_a_shared_broker(arguments: list[str]) -> None:
     nowhere = flask("sse", *arguments, broker=f"redis://127.0.0.1:{free_port()}")
     assert (nowhere.returncode, nowhere.stdout) == (1, "")
     assert nowhere.stderr.startswith("Error: ")

@@ -1,4 +1,4 @@
-"""`flask sse doctor` on set-ups that are broken on purpose: it names the cause of each, and exits with 1."""
+"""`flask sse doctor` on set-ups that are broken on purpose: it names each cause, and exits with 1."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ workers = 2
 
 
 class Checked:
-    """What the doctor said."""
+    """The findings of one call, and its exit code."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         assert done.returncode in (0, 1), done.stderr
@@ -38,12 +38,14 @@ class Checked:
 
     @property
     def broken(self) -> dict[str, str]:
-        """What is broken, by name."""
-        return {each["name"]: each["what"] for each in self.findings if each["level"] == "broken"}
+        """The broken findings' texts, by name."""
+        return {finding["name"]: finding["what"] for finding in self.findings if finding["level"] == "broken"}
 
     @property
     def warned(self) -> dict[str, str]:
-        return {each["name"]: each["what"] for each in self.findings if each["level"] == "warning"}
+        return {
+            finding["name"]: finding["what"] for finding in self.findings if finding["level"] == "warning"
+        }
 
 
 class Doctor:
@@ -67,16 +69,16 @@ class Doctor:
 
 @pytest.fixture
 def doctor(tmp_path: Path, empty_valkey: str) -> Doctor:
-    """A set-up with which all is well, to be broken."""
+    """A good set-up, for tests to break."""
     return Doctor(tmp_path, empty_valkey)
 
 
-def test_a_good_set_up_is_told_so(doctor: Doctor, serve: Serve) -> None:
+def test_a_good_set_up_has_only_ok_findings(doctor: Doctor, serve: Serve) -> None:
     server = serve()
     checked = doctor.run("--url", f"{server.url}/stream?channels=a")
     assert checked.broken == {}
     assert checked.code == 0
-    names = {each["name"] for each in checked.findings if each["level"] == "ok"}
+    names = {finding["name"] for finding in checked.findings if finding["level"] == "ok"}
     assert names >= {
         "worker class", "monkey patching", "taking over sockets", "worker_connections", "open files",
         "graceful timeout", "version", "eviction", "pub/sub buffer", "clock", "compression",
@@ -172,24 +174,24 @@ def test_a_replica_takes_no_events(doctor: Doctor, tmp_path: Path) -> None:
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """What stands in front of an app and does something to its streams."""
+    """A proxy in front of the app that harms its streams."""
 
-    manner = ""
+    behaviour = ""
 
     def do_GET(self) -> None:
-        if self.manner == "another page":
+        if self.behaviour == "another page":
             self._answer("text/html", b"<h1>It works!</h1>")
-        elif self.manner == "bad gateway":
+        elif self.behaviour == "bad gateway":
             self.send_error(502)
-        elif self.manner == "compressing":
+        elif self.behaviour == "compressing":
             self._answer("text/event-stream", b"\x1f\x8b", ("Content-Encoding", "gzip"))
-        elif self.manner == "buffering":
+        elif self.behaviour == "buffering":
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             self.wfile.flush()
             self.server.over.wait(30)  # type: ignore[attr-defined]
-        elif self.manner == "forgetful":
+        elif self.behaviour == "forgetful":
             data = json.dumps({"connection": "a", "channels": [], "resumed": False, "heartbeat": 15})
             self._answer("text/event-stream", f"id: e-1\nevent: sse.open\ndata: {data}\n\n".encode())
 
@@ -219,7 +221,7 @@ def proxy() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.mark.parametrize(
-    ("manner", "name", "says"),
+    ("behaviour", "name", "says"),
     [
         ("another page", "stream", "text/html"),
         ("bad gateway", "stream", "502"),
@@ -228,15 +230,15 @@ def proxy() -> Iterator[ThreadingHTTPServer]:
         ("forgetful", "resuming", "not resumed"),
     ],
 )
-def test_a_proxy_that_does_harm(
+def test_a_proxy_that_harms_streams(
     doctor: Doctor,
     proxy: ThreadingHTTPServer,
     monkeypatch: pytest.MonkeyPatch,
-    manner: str,
+    behaviour: str,
     name: str,
     says: str,
 ) -> None:
-    monkeypatch.setattr(Proxy, "manner", manner)
+    monkeypatch.setattr(Proxy, "behaviour", behaviour)
     checked = doctor.run("--url", f"http://127.0.0.1:{proxy.server_port}/stream")
     assert checked.code == 1
     assert name in checked.broken
@@ -250,7 +252,7 @@ def test_an_app_that_does_not_run(doctor: Doctor) -> None:
     assert "cannot be reached" in checked.broken["stream"]
 
 
-def test_cookies_that_browsers_throw_away(doctor: Doctor) -> None:
+def test_cookies_that_browsers_discard(doctor: Doctor) -> None:
     doctor.env |= {
         "SSE_PUSH_CORS_ORIGINS": "https://app.example.com",
         "FLASK_SESSION_COOKIE_SAMESITE": "None",
@@ -267,6 +269,6 @@ def test_it_reads_well_without_json(doctor: Doctor, tmp_path: Path) -> None:
         text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
-    told = done.stdout.partition("broken   worker class: gunicorn's worker class is sync")[2]
-    assert told.lstrip().startswith("why: ")
-    assert "do:  run gunicorn with -k gevent" in told
+    text = done.stdout.partition("broken   worker class: gunicorn's worker class is sync")[2]
+    assert text.lstrip().startswith("why: ")
+    assert "do:  run gunicorn with -k gevent" in text

@@ -67,7 +67,7 @@ class Tail:
 
     def said(self, text: str) -> str:
         """Waits for a remark with this text in it."""
-        return eventually(lambda: next((each for each in self.remarks if text in each), ""), 60)
+        return eventually(lambda: next((remark for remark in self.remarks if text in remark), ""), 60)
 
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
@@ -79,12 +79,12 @@ class Tail:
 
 @pytest.fixture
 def announcer(empty_valkey: str) -> Iterator[MessageAnnouncer]:
-    made = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_PUBLISH_TIMEOUT=20)
-    yield made
-    made.close()
+    announcer = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_PUBLISH_TIMEOUT=20)
+    yield announcer
+    announcer.close()
 
 
-def test_a_cut_in_the_middle_is_told_and_nothing_is_lost(serve: Serve, announcer: MessageAnnouncer) -> None:
+def test_a_cut_is_reported_and_nothing_is_lost(serve: Serve, announcer: MessageAnnouncer) -> None:
     server = serve(retry=0.1)
     with Proxy(server.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/stream?channels=news"
@@ -109,7 +109,7 @@ def test_a_cut_in_the_middle_is_told_and_nothing_is_lost(serve: Serve, announcer
             assert tail.data == ['{"n": 0}', "1", "2", "3"]
 
 
-def test_a_stream_that_is_silent_for_too_long_is_given_up_and_resumed(
+def test_a_stream_that_is_silent_for_too_long_is_reopened_and_resumed(
     serve: Serve, announcer: MessageAnnouncer
 ) -> None:
     server = serve(heartbeat=0.5, retry=0.1)
@@ -126,7 +126,7 @@ def test_a_stream_that_is_silent_for_too_long_is_given_up_and_resumed(
             assert tail.data[-1] == "after"
 
 
-def test_it_begins_where_it_is_told_and_ends_when_the_server_says_so(
+def test_it_begins_at_the_given_place_and_ends_when_the_server_says_so(
     serve: Serve, announcer: MessageAnnouncer
 ) -> None:
     server = serve()
@@ -166,7 +166,7 @@ def test_a_refusal_ends_it_with_the_reason(serve: Serve) -> None:
 
 
 class Foreign(BaseHTTPRequestHandler):
-    """A server of streams that knows nothing of ours: comments to keep the line open, and it hangs up."""
+    """A server of another kind: it sends comments as heartbeats, and closes the connection."""
 
     requests: list[dict[str, str]]
 
@@ -209,8 +209,8 @@ def test_any_event_stream_can_be_followed_with_headers_and_a_token() -> None:
         assert {(request["authorization"], request["x-me"]) for request in requests} == {
             ("Bearer t0k", "you")
         }
-        told = "".join(tail.remarks)
-        assert not any(secret in told for secret in ("t0k", "secret"))
+        remarks = "".join(tail.remarks)
+        assert not any(secret in remarks for secret in ("t0k", "secret"))
 
 
 class Slow(BaseHTTPRequestHandler):
@@ -240,18 +240,18 @@ def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pyt
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Slow,), {"enough": enough})) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        told: list[News] = []
+        news: list[News] = []
         sources = [
-            by_url.URLSource(f"http://127.0.0.1:{server.server_port}{path}", {}, "", told.append)
+            by_url.URLSource(f"http://127.0.0.1:{server.server_port}{path}", {}, "", news.append)
             for path in ("/dumb", "/silent")
         ]
         sources[0].run()
-        assert isinstance(told[0], Ended)
-        assert told[0].why.startswith("cannot open it: ReadTimeout")
+        assert isinstance(news[0], Ended)
+        assert news[0].why.startswith("cannot open it: ReadTimeout")
         reading = threading.Thread(target=sources[1].run, daemon=True)
         reading.start()
-        eventually(lambda: len(told) == 4, 30)
-        assert [each for each in told[1:] if not isinstance(each, Opened)] == [
+        eventually(lambda: len(news) == 4, 30)
+        assert [item for item in news[1:] if not isinstance(item, Opened)] == [
             Received("message", "first"),
             Received("message", "second"),
         ]
@@ -286,7 +286,9 @@ def test_channels_are_followed_at_the_broker_through_a_cut_of_the_link(
             assert [json.loads(line)["channel"] for line in tail.lines] == ["a", "b", "a", "a", "b"]
 
 
-def test_what_the_broker_no_longer_has_is_told(empty_valkey: str, announcer: MessageAnnouncer) -> None:
+def test_events_that_the_broker_no_longer_has_are_reported(
+    empty_valkey: str, announcer: MessageAnnouncer
+) -> None:
     cursor = announcer.publish("first", channel="a")
     options = ["--channel", "a", "--json", "--count", "1"]
     with Tail(*options, "--since", f"other-{cursor.partition('-')[2]}", broker=empty_valkey) as tail:

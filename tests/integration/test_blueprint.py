@@ -189,9 +189,9 @@ def test_channels_are_closed_by_default_and_the_refusal_says_how_to_open_them(ma
     assert "@sse.authorize" in answer.json["message"]
 
 
-def test_authorize_is_asked_with_the_user_of_identify(make_app: MakeApp) -> None:
+def test_authorize_gets_the_user_of_identify(make_app: MakeApp) -> None:
     app, sse = make_app()
-    asked: list[tuple[object, str]] = []
+    calls: list[tuple[object, str]] = []
 
     @sse.identify
     def who(request: Any) -> str | None:
@@ -199,7 +199,7 @@ def test_authorize_is_asked_with_the_user_of_identify(make_app: MakeApp) -> None
 
     @sse.authorize
     def allowed(user: object, channel: str) -> bool:
-        asked.append((user, channel))
+        calls.append((user, channel))
         return user == "ada"
 
     client = app.test_client()
@@ -207,11 +207,11 @@ def test_authorize_is_asked_with_the_user_of_identify(make_app: MakeApp) -> None
     assert client.get("/stream?channels=room&as=bob").status_code == 403
     with listening(client, "/stream?channels=room,user:ada&as=ada"):
         pass
-    assert asked == [(None, "room"), ("bob", "room"), ("ada", "room")]
+    assert calls == [(None, "room"), ("bob", "room"), ("ada", "room")]
     assert client.get("/stream?channels=user:ada&as=bob").status_code == 403
 
 
-def test_flask_logins_user_is_known(make_app: MakeApp) -> None:
+def test_the_user_of_flask_login_is_the_user(make_app: MakeApp) -> None:
     app, sse = make_app()
     login = LoginManager(app)
 
@@ -321,7 +321,7 @@ def test_the_standard_message(make_app: MakeApp) -> None:
             sse.notify("saved", 1, level="loud")
 
 
-def test_what_cannot_go_out_is_refused_where_it_is_published(make_app: MakeApp) -> None:
+def test_publishing_a_wrong_event_raises(make_app: MakeApp) -> None:
     app, sse = make_app(max_message=20)
     with app.app_context():
         with pytest.raises(MessageTooLarge, match=r"21 bytes.*20") as caught:
@@ -410,14 +410,14 @@ def test_publish_many_and_batch_keep_their_order(make_app: MakeApp) -> None:
         assert reader.next()["data"] == "next"
 
 
-def test_signals_tell_of_streams_and_events(make_app: MakeApp) -> None:
+def test_signals_report_streams_and_events(make_app: MakeApp) -> None:
     app, sse = make_app()
-    told: list[str] = []
+    names: list[str] = []
 
     def hear(name: str) -> Any:
         def receiver(sender: Flask, **facts: Any) -> None:
             assert sender is app
-            told.append(name)
+            names.append(name)
 
         return receiver
 
@@ -429,4 +429,4 @@ def test_signals_tell_of_streams_and_events(make_app: MakeApp) -> None:
     with listening(app.test_client(), "/stream?last_event_id=unknown") as reader, app.app_context():
         reader.next()
         sse.publish("x")
-    assert told == ["stream-opened", "history-lost", "event-published", "stream-closed"]
+    assert names == ["stream-opened", "history-lost", "event-published", "stream-closed"]

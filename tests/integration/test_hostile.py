@@ -1,4 +1,4 @@
-"""Ten thousand connects by clients that mean harm: each gets a stream or a proper refusal."""
+"""Ten thousand connections of hostile clients: each gets a stream or a proper refusal."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def errors_of(server: redis.Redis) -> dict[str, Any]:
     return stats
 
 
-def judge(client: FlaskClient, attempt: tuple[str, list[tuple[str, str]], str]) -> int:
-    """Makes one connect, and reads the first bytes when it gets a stream; returns the status."""
+def send(client: FlaskClient, attempt: tuple[str, list[tuple[str, str]], str]) -> int:
+    """Opens one connection, and reads the first bytes of a stream. Returns the status."""
     text, headers, method = attempt
     overrides = {"QUERY_STRING": text, **{f"HTTP_{name}": content for name, content in headers}}
     answer = client.open("/stream", method=method, environ_overrides=overrides, buffered=False)
@@ -107,7 +107,7 @@ def judge(client: FlaskClient, attempt: tuple[str, list[tuple[str, str]], str]) 
     return answer.status_code
 
 
-def test_nothing_a_stranger_sends_is_an_error_of_ours(
+def test_no_request_causes_an_internal_error(
     target: tuple[FlaskClient, redis.Redis], caplog: pytest.LogCaptureFixture
 ) -> None:
     client, beside = target
@@ -124,7 +124,7 @@ def test_nothing_a_stranger_sends_is_an_error_of_ours(
     @given(st.lists(connect, min_size=BATCH, max_size=BATCH))
     def attack(attempts: list[tuple[str, list[tuple[str, str]], str]]) -> None:
         for attempt in attempts:
-            statuses[judge(client, attempt)] += 1
+            statuses[send(client, attempt)] += 1
 
     attack()
     print(dict(statuses))

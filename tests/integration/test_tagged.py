@@ -32,7 +32,7 @@ def test_live_and_missed_events_name_their_channels(make_app: MakeApp) -> None:
         assert tags(stream, 4) == expected
 
 
-def test_streams_that_did_not_ask_get_the_bytes_they_always_got(make_app: MakeApp) -> None:
+def test_streams_without_the_parameter_get_the_usual_bytes(make_app: MakeApp) -> None:
     app, sse = make_app(public_channels="*")
     client = app.test_client()
     with (

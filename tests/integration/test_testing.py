@@ -34,7 +34,7 @@ sse = SSEBlueprint("push")
 
 @pytest.fixture
 def app() -> Flask:
-    """What a user's own fixture would be. Its configuration names a Redis that is not there."""
+    """The fixture of a user. Its configuration names a Redis that does not exist."""
     app = Flask(__name__)
     app.config["SSE_PUSH_BROKER_URL"] = "redis://127.0.0.1:1/0"
     app.config["SSE_PUSH_PUBLIC_CHANNELS"] = ["news", "sse"]
@@ -73,7 +73,7 @@ def test_what_a_request_publishes_arrives_even_when_it_is_live_only(sse_client: 
         assert stream.cursor == event.id
 
 
-def test_received_is_everything_published_before_and_nothing_waits(sse_client: SSEClient) -> None:
+def test_received_returns_all_that_was_published_before(sse_client: SSEClient) -> None:
     stream = sse_client.open("news")
     assert stream.received() == []
     for number in range(300):
@@ -82,7 +82,7 @@ def test_received_is_everything_published_before_and_nothing_waits(sse_client: S
     assert stream.received() == []
 
 
-def test_who_waits_in_vain_is_told_what_came(sse_client: SSEClient) -> None:
+def test_a_failed_wait_lists_the_events_that_arrived(sse_client: SSEClient) -> None:
     stream = sse_client.open("news")
     sse_client.http.post("/say/other")
     began = time.monotonic()
@@ -112,7 +112,7 @@ def test_compressed_streams_are_read_as_any_other(app: Flask) -> None:
                 assert [event.json()["word"] for event in stream.received()] == [word]
 
 
-def test_a_stream_that_is_left_leaves_nothing_behind(sse_app: Flask, sse_client: SSEClient) -> None:
+def test_a_closed_stream_leaves_nothing_behind(sse_app: Flask, sse_client: SSEClient) -> None:
     streams = [sse_client.open("news"), sse_client.open()]
     with sse_app.app_context():
         assert sse.stats()["streams"] == 2

@@ -46,7 +46,7 @@ PUBLIC = {
 
 
 def can_build_here() -> bool:
-    """Whether this environment's setuptools makes wheels by itself (since 70.1)."""
+    """Whether this environment's setuptools can build wheels without the package wheel (since 70.1)."""
     try:
         version = importlib.metadata.version("setuptools")
     except importlib.metadata.PackageNotFoundError:
@@ -56,7 +56,7 @@ def can_build_here() -> bool:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools leaves its traces beside the sources."""
+    """The wheel, built from a copy, because setuptools writes files beside the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
     shutil.copytree(
@@ -103,7 +103,7 @@ def metadata(wheel: Path) -> Message:
         "brokers/redis/lua/history.lua",
     ],
 )
-def test_the_wheel_holds_what_is_no_python(contents: set[str], path: str) -> None:
+def test_the_wheel_holds_files_that_are_no_python(contents: set[str], path: str) -> None:
     assert f"flask_sse_push/{path}" in contents
 
 
@@ -151,7 +151,7 @@ def test_the_public_names_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
+def test_a_public_name_exists_and_has_a_docstring(name: str) -> None:
     found = getattr(flask_sse_push, name)
     assert name == "__version__" or inspect.getdoc(found)
 

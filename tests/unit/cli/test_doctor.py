@@ -1,4 +1,4 @@
-"""The doctor's judgements that need no set-up: from facts to findings."""
+"""The checks of the doctor that are pure: from facts to findings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ REDIS = {
 
 
 def levels(findings: Any) -> dict[str, str]:
-    """What is not well, by name; every finding says what, and why and what to do when it is not well."""
-    told = list(findings)
-    for each in told:
-        assert each.what
-        assert bool(each.why and each.advice) is (each.level != OK)
-    return {each.name: each.level for each in told if each.level != OK}
+    """Returns the levels that are not ok, by name. Checks that each finding has its texts."""
+    all_findings = list(findings)
+    for finding in all_findings:
+        assert finding.what
+        assert bool(finding.why and finding.advice) is (finding.level != OK)
+    return {finding.name: finding.level for finding in all_findings if finding.level != OK}
 
 
 def test_good_facts_have_no_findings() -> None:
@@ -58,8 +58,10 @@ def test_good_facts_have_no_findings() -> None:
     ],
 )
 def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[str, str]) -> None:
-    told = levels(server.examine_server(SETUP._replace(**change), Settings(broker_url="redis://x", **wanted)))
-    assert told == found
+    result = levels(
+        server.examine_server(SETUP._replace(**change), Settings(broker_url="redis://x", **wanted))
+    )
+    assert result == found
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_redis(change: dict[str, Any], found: dict[str, str]) -> None:
     assert levels(broker.check_facts({**REDIS, **change}, 1000.0)) == found
 
 
-def test_what_redis_does_not_tell_is_passed_over() -> None:
+def test_facts_that_redis_does_not_report_are_skipped() -> None:
     assert levels(broker.check_facts({"redis_version": "7.0.0"}, 1000.0)) == {}
 
 
@@ -110,7 +112,7 @@ def test_settings(wanted: dict[str, Any], config: dict[str, Any], found: dict[st
     assert levels(settings.examine_settings(Settings(**wanted), {"SECRET_KEY": "x", **config})) == found
 
 
-def test_a_slow_first_event_is_worth_a_look() -> None:
+def test_a_slow_first_event_is_a_warning() -> None:
     opening = connection.Opening(200, {"content-type": "text/event-stream"}, 0.1, 2.0, "e-1", {}, "")
     assert levels(connection.check_opening("http://x", opening)) == {"buffering": WARNING}
     refused = opening._replace(status=403, body='{"message": "not yours"}')

@@ -1,4 +1,4 @@
-"""What `flask sse tail` makes of a stream's events, without a stream."""
+"""The parts of `flask sse tail` that need no stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from flask_sse_push.cli.tail.summary import RECENT, WINDOW, Summary
 
 
 def control(type: str, data: Any) -> list[News]:
-    """The meaning of one of the protocol's events."""
+    """Returns the news in one of the protocol's events."""
     return list(meaning(Received(type, data if isinstance(data, str) else json.dumps(data))))
 
 
@@ -54,7 +54,7 @@ OPENING = {"connection": "c", "channels": ["a", "b"], "resumed": True, "heartbea
         ("note", OPENING, []),
     ],
 )
-def test_the_protocols_events_are_understood_and_odd_ones_passed_over(
+def test_the_protocols_events_are_understood_and_malformed_ones_ignored(
     type: str, data: Any, expected: list[News]
 ) -> None:
     def plain(news: News) -> News:
@@ -63,18 +63,18 @@ def test_the_protocols_events_are_understood_and_odd_ones_passed_over(
     assert [plain(news) for news in control(type, data)] == expected
 
 
-def test_a_cut_counts_once_however_often_it_is_tried_and_its_end_is_told() -> None:
+def test_a_cut_counts_once_for_several_attempts_and_a_remark_reports_its_end() -> None:
     summary = Summary(0.0)
     assert summary.note(Opened(False, ("a",), 2.0), 0.5, 0) == "open: a"
     assert summary.note(Disconnected("cut", 1.0), 3.0, 0) == "lost: cut; trying again in 1.0 s"
     summary.note(Disconnected("refused", 2.0), 4.0, 0)
     assert summary.reconnects == 1
     assert summary.silence(1000.0) is None  # nothing is to be expected of a stream that is not there
-    told = summary.note(Opened(True, ("a",), 2.0), 6.5, 0)
-    assert told == "open again after 3.5 s: resumed, nothing missed"
+    remark = summary.note(Opened(True, ("a",), 2.0), 6.5, 0)
+    assert remark == "open again after 3.5 s: resumed, nothing missed"
 
 
-def test_silence_is_what_a_heartbeat_should_have_ended() -> None:
+def test_a_stream_is_silent_when_a_heartbeat_is_late() -> None:
     summary = Summary(0.0)
     summary.note(Opened(heartbeat=2.0), 10.0, 0)
     assert summary.silence(14.9) is None
@@ -96,7 +96,7 @@ def test_the_rate_is_that_of_the_last_seconds_and_memory_is_bounded() -> None:
     )
 
 
-def test_the_table_shows_figures_and_events_and_no_terminal_is_steered_by_them() -> None:
+def test_the_table_shows_figures_and_events_without_control_characters() -> None:
     summary = Summary(0.0)
     summary.note(Opened(False, ("news",), 15.0), 1.0, 0)
     summary.note(Received("sse.heartbeat", "{}", "e-1"), 2.0, 0)
@@ -115,7 +115,9 @@ def test_the_table_shows_figures_and_events_and_no_terminal_is_steered_by_them()
 
 
 @pytest.mark.parametrize("missing", ["httpx", "httpx_sse"])
-def test_without_the_extra_the_remedy_is_told(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_message_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "flask_sse_push.cli.tail.url", raising=False)
     app = Flask(__name__)

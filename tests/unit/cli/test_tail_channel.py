@@ -46,11 +46,11 @@ class Following:
             assert not thread.is_alive()
 
     def of(self, *kinds: type) -> list[News]:
-        return [each for each in self.news if isinstance(each, kinds)]
+        return [event for event in self.news if isinstance(event, kinds)]
 
     @property
     def came(self) -> list[tuple[str, str]]:
-        return [(each.channel, each.data) for each in self.news if isinstance(each, Received)]
+        return [(event.channel, event.data) for event in self.news if isinstance(event, Received)]
 
     def has(self, condition: Callable[[], bool]) -> None:
         eventually(condition, 10)
@@ -66,7 +66,7 @@ def test_live_events_come_once_with_the_first_of_their_channels_that_is_followed
         tail.publish("one", "a")
         tail.has(lambda: tail.came == [("b", "both"), ("a", "one")])
         tail.has(lambda: bool(tail.of(Heartbeat)))
-    assert next(each.id for each in tail.news if isinstance(each, Received)) == str(cursor)
+    assert next(event.id for event in tail.news if isinstance(event, Received)) == str(cursor)
 
 
 @pytest.mark.parametrize(

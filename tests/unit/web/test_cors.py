@@ -1,4 +1,4 @@
-"""CORS: exact origins only, and nothing that would open streams to everybody's page."""
+"""CORS: only exact origins may read, never the pages of everybody."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_preflight_allows_what_the_fetch_transport_sends() -> None:
     assert answer["Access-Control-Allow-Methods"] == "GET, POST"
 
 
-def test_foreign_is_who_is_neither_the_apps_own_nor_listed() -> None:
+def test_a_page_is_foreign_if_its_origin_is_neither_the_apps_nor_listed() -> None:
     own = "app.example:8000"
     assert not is_foreign(None, own, (SHOP,))
     assert not is_foreign(f"https://{own}", own, (SHOP,))

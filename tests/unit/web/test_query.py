@@ -1,4 +1,4 @@
-"""What a request asks for: its channels, and where its stream begins."""
+"""The query of a stream: its channels, and where it begins."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_channels_are_listed_or_repeated(pairs: Pairs, names: tuple[str, ...]) -
         ([("channel", "x" * 201)], "channel has 201 characters, must have 1 to 200"),
     ],
 )
-def test_a_name_outside_the_grammar_is_a_bad_request(pairs: Pairs, message: str) -> None:
+def test_a_channel_name_that_breaks_the_grammar_is_a_bad_request(pairs: Pairs, message: str) -> None:
     with pytest.raises(Refused, match=f"^{message}") as caught:
         channels(MultiDict(pairs), 10)
     assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
     assert isinstance(caught.value.__cause__, InvalidEvent)
 
 
-def test_as_many_channels_as_allowed_are_counted_without_repeats() -> None:
+def test_repeated_channels_count_once_towards_the_limit() -> None:
     assert channels(MultiDict([("channels", "a,b,a,b")]), 2) == ("a", "b")
     with pytest.raises(
         Refused, match=r"^3 channels were asked for, at most 2 are allowed on one stream$"
@@ -89,15 +89,15 @@ def test_a_stream_begins_at_a_cursor_or_with_the_newest_or_live(
 
 
 @pytest.mark.parametrize("length", [MAX_LENGTH + 1, 5000])
-def test_a_cursor_that_is_too_long_is_kept_short_and_is_no_cursor(length: int) -> None:
-    for asked in (
+def test_a_cursor_that_is_too_long_is_replaced_by_an_unknown_one(length: int) -> None:
+    for begin in (
         read(MultiDict(), 10).start_for("a" * length),
         read(MultiDict({"last_event_id": "a" * length}), 10).start_for(None),
     ):
-        assert asked.cursor is not None
-        assert len(asked.cursor) < 10
-        assert parse(asked.cursor) is None
-        assert asked.newest is None
+        assert begin.cursor is not None
+        assert len(begin.cursor) < 10
+        assert parse(begin.cursor) is None
+        assert begin.newest is None
 
 
 @pytest.mark.parametrize("last", ["", "x", "-1", "1.5", " 5", "5\n", "\u0665", "²", "1" * 10, "9" * 5000])
@@ -109,34 +109,35 @@ def test_a_last_that_is_no_number_is_a_bad_request(last: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "seconds"), [(None, None), ("0", 0.0), ("100", 0.1), ("120", 0.1), ("0100", 0.1), ("5000", 5.0)]
+    ("value", "seconds"), [(None, None), ("0", 0.0), ("100", 0.1), ("120", 0.1), ("0100", 0.1), ("5000", 5.0)]
 )
-def test_a_wish_for_batches_is_milliseconds(wish: str | None, seconds: float | None) -> None:
-    assert batch(MultiDict([] if wish is None else [("batch", wish)])) == seconds
+def test_batch_is_given_in_milliseconds(value: str | None, seconds: float | None) -> None:
+    assert batch(MultiDict([] if value is None else [("batch", value)])) == seconds
 
 
-@pytest.mark.parametrize("wish", ["", "-1", "5001", "9999999999", "1e3", "0.1", " 100", "\u0661", "yes"])
-def test_what_is_no_wish_for_batches_is_a_bad_request(wish: str) -> None:
+@pytest.mark.parametrize("value", ["", "-1", "5001", "9999999999", "1e3", "0.1", " 100", "\u0661", "yes"])
+def test_a_batch_that_is_no_time_is_a_bad_request(value: str) -> None:
     with pytest.raises(Refused, match=r"^batch is .*, must be milliseconds from 0 to 5000$") as caught:
-        batch(MultiDict([("batch", wish)]))
+        batch(MultiDict([("batch", value)]))
     assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)
 
 
 class Read(Request):
-    """A request that knows whether its query was taken apart."""
+    """A request that notes whether its query was parsed."""
 
     @property
     def was_read(self) -> bool:
         return "args" in vars(self)
 
 
-def asking(query: str) -> Read:
+def request_with(query: str) -> Read:
     return Read(EnvironBuilder(query_string=query).get_environ())
 
 
-def test_a_query_that_others_had_is_not_read_again() -> None:
+def test_a_query_in_the_cache_is_not_parsed_again() -> None:
     queries = QueryCache(10)
-    first, again = asking("channels=a,b&batch=100&tagged=1"), asking("channels=a,b&batch=100&tagged=1")
+    query = "channels=a,b&batch=100&tagged=1"
+    first, again = request_with(query), request_with(query)
     assert queries.of(first) == queries.of(again) == read(first.args, 10)
     assert first.was_read
     assert not again.was_read
@@ -152,26 +153,26 @@ def test_a_query_that_others_had_is_not_read_again() -> None:
         "channels=a&" + "&" * MAX_KEPT_SIZE,
     ],
 )
-def test_what_says_something_of_its_client_and_what_is_long_is_not_kept(query: str) -> None:
+def test_a_query_with_a_clients_own_values_or_a_long_one_is_not_cached(query: str) -> None:
     queries = QueryCache(10)
-    for asked in (asking(query), asking(query)):
-        assert queries.of(asked) == read(asked.args, 10)
-        assert asked.was_read
+    for request in (request_with(query), request_with(query)):
+        assert queries.of(request) == read(request.args, 10)
+        assert request.was_read
 
 
 def test_a_bad_query_is_refused_again() -> None:
     queries = QueryCache(10)
     for _ in range(2):
         with pytest.raises(Refused, match=r"^batch is 'x'"):
-            queries.of(asking("batch=x"))
+            queries.of(request_with("batch=x"))
 
 
-def test_queries_kept_are_bounded() -> None:
+def test_the_cache_has_a_limited_size() -> None:
     queries = QueryCache(10)
     for number in range(MAX_KEPT):
-        queries.of(asking(f"channels=c{number}"))
-    queries.of(asking("channels=more"))
-    assert queries.of(asking("channels=more")).channels == ("more",)
-    forgotten = asking("channels=c0")
+        queries.of(request_with(f"channels=c{number}"))
+    queries.of(request_with("channels=more"))
+    assert queries.of(request_with("channels=more")).channels == ("more",)
+    forgotten = request_with("channels=c0")
     assert queries.of(forgotten).channels == ("c0",)
     assert forgotten.was_read

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from ..announcer import MessageAnnouncer
@@ -47,12 +47,8 @@ class Publishing(NamedTuple):
 
     broker: Broker
     announcer: MessageAnnouncer
+    counters: Counters
     reporter: Reporter
-
-    @property
-    def counters(self) -> Counters:
-        """The counters of this process."""
-        return self.reporter.counters
 
 
 class Streaming(NamedTuple):
@@ -88,13 +84,7 @@ class _MadeOnce(Generic[Made]):
         self._name = make.__name__
         self.__doc__ = make.__doc__
 
-    @overload
-    def __get__(self, services: None, owner: type) -> _MadeOnce[Made]: ...
-    @overload
-    def __get__(self, services: Services, owner: type) -> Made: ...
-    def __get__(self, services: Services | None, owner: type) -> Made | _MadeOnce[Made]:
-        if services is None:
-            return self
+    def __get__(self, services: Services, owner: type) -> Made:
         parts = vars(services)
         # The lock, too, is made on first use: gevent may have replaced `threading.Lock` since the import.
         # `setdefault` is atomic, so all threads get the same lock.
@@ -127,8 +117,9 @@ class Services:
         """The parts that publish."""
         broker = connect_broker(self.settings)
         reporter = Reporter(self.gauges, self.settings.log_totals)
-        published = reporter.counters.published
-        return Publishing(broker, MessageAnnouncer(broker, self.settings, self._dumps, published), reporter)
+        counters = reporter.counters
+        announcer = MessageAnnouncer(broker, self.settings, self._dumps, counters.published)
+        return Publishing(broker, announcer, counters, reporter)
 
     @_MadeOnce
     def streaming(self) -> Streaming:
@@ -140,15 +131,15 @@ class Services:
                 "streams miss what another worker publishes; set it to a Redis URL",
                 server.worker_count(),
             )
-        settings, (broker, announcer, reporter) = self.settings, self.publishing
+        settings, (broker, announcer, counters, _) = self.settings, self.publishing
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
         limits = Limits(settings, worker_counts, broker)
         recheck = Recheck(self._find_forbidden, settings.recheck, announcer.command)
-        listeners = [self._listener, worker_counts, limits, recheck, reporter.counters, StreamLog()]
+        listeners = [self._listener, worker_counts, limits, recheck, counters, StreamLog()]
         if settings.presence_channels:
             patterns, grace = settings.presence_channels, settings.presence_grace
             listeners.append(Presence(worker_counts, broker, patterns, grace))
-        hub = Hub(broker, settings, server.is_stopping, listeners, self._clock, reporter.counters)
+        hub = Hub(broker, settings, server.is_stopping, listeners, self._clock, counters)
         recheck.attach(hub)
         most = max_streams(settings)
         return Streaming(

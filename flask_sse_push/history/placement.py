@@ -73,7 +73,7 @@ class Placement:
         """The channel caches. Only for channels that streams use."""
         return {name: history_cache.caches[name] for name, history_cache in self.history_cache_of.items()}
 
-    def positions(self) -> dict[int, int]:
+    def positions(self) -> Position:
         """The position of each shard. Only after the first reply of each."""
         return {
             number: history_cache.announced.position for number, history_cache in self.history_caches.items()

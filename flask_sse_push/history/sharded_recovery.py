@@ -19,7 +19,7 @@ class ShardedRecovery(Recovery):
     """The recovery of a stream on several shards."""
 
     def __init__(self, placement: Placement, start: StartPoint) -> None:
-        self.gaps = []  # nobody can keep a record of them: positions of two shards have no order
+        self.gaps = []  # stays empty: nobody keeps a record of positions on several shards
         self._placement = placement
         self._waiter = threading.Event()
         self._newest = start.newest if not start.cursor else None
@@ -87,7 +87,7 @@ class ShardedRecovery(Recovery):
             yield reset_of(lost, channels, reason, self._placement.shard_cursor(cursors) if moves else None)
 
     def _keep_newest(self, count: int) -> None:
-        """Skips all but the newest `count` events of all shards; each shard has kept as many of its own."""
+        """Skips all but the newest `count` events. Each shard alone has kept as many."""
         kept = []
         for number, recovery in self._recoveries.items():
             history_cache = recovery.history_cache

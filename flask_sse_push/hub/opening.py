@@ -89,7 +89,7 @@ class StreamOpener(NamedTuple):
         self.counters.replayed(len(chunk.entries), size)
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
-        """Put together once for all streams that get the same bytes."""
+        """The frames of a chunk, made once for all streams that get the same bytes."""
         batched = self.batching.waits(stream.subscribed, stream.batch_wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)

@@ -212,6 +212,34 @@ def test_a_live_stream_begins_at_the_workers_position() -> None:
     assert take(missed, caches, snapshot(90)) == []
 
 
+@pytest.mark.parametrize(
+    ("start", "floor", "seen", "begins"),
+    [
+        (StartPoint(), 50, 90, True),
+        (StartPoint(), 90, 90, True),
+        (StartPoint(), 91, 90, False),
+        (StartPoint(), UNREAD, 90, False),
+        (StartPoint(), 50, 91, False),
+        (StartPoint(newest=0), 50, 90, False),
+        (at(90), 50, 90, False),
+        (StartPoint("odd"), 50, 90, False),
+    ],
+)
+def test_a_live_stream_begins_without_a_look_where_it_cannot_have_missed_anything(
+    start: StartPoint, floor: int, seen: int, begins: bool
+) -> None:
+    caches = {"a": cache(50), "b": cache(50)}
+    caches["b"].floor = floor
+    now = snapshot(90, seen)
+    missed, other = MissedEvents(("a", "b"), start), MissedEvents(("a", "b"), start)
+    opening = missed.begin_live(caches, now)
+    assert (opening is not None, missed.position is not None, missed.has_all_of(now)) == (begins,) * 3
+    if begins:
+        assert other.begin(caches, now) == (opening, None)
+        assert take(other, caches, now) == []
+        assert (other.position, other.has_all_of(now)) == (missed.position, True)
+
+
 def test_a_cursor_that_is_complete_resumes_where_it_was() -> None:
     caches = {"a": cache(5, *entries(10, 30)), "b": cache(10, *entries(20))}
     missed = MissedEvents(("a", "b"), at(10))

@@ -102,37 +102,44 @@ class ChannelSource:
         return StartPoint(str(self._history_cache.stream_cursor(self._last_id)))
 
     def _report_step(self, step: Step) -> StartPoint | None:
-        """Reports a step; returns where to start again, if the step says that the broker lost its data."""
+        """Reports a step; returns where to start again, if the broker has events that the step leaves out."""
         if step.opening is not None and not self._opened:
             self._opened = True
             self._report(Opened(step.opening.resumed, self._channels))
         for reset in step.resets:
-            restart = self._restart(reset)
-            if restart is not None:
-                return restart
+            given = parse(self._start.cursor or "")
+            self._report(Missed(self._reason(reset, given)))
+            if reset.reason != "cursor":
+                return self._restart(reset, given)
         self._report_entries(step.chunk.entries)
         return None
 
-    def _restart(self, reset: Reset) -> StartPoint | None:
-        given = parse(self._start.cursor or "")
+    def _reason(self, reset: Reset, given: Cursor | None) -> str:
+        if reset.reason == "history":
+            return f"{', '.join(reset.channels)}: the broker no longer has what was missed"
+        if reset.reason == "cursor":
+            return "the cursor lies in the future" if given else "the cursor is not one of ours"
+        if given is not None and given.epoch in self._history_cache.announced.lineage:
+            return "a failover of the broker lost events"
+        return "the broker lost its data, or the cursor is of another one"
+
+    def _restart(self, reset: Reset, given: Cursor | None) -> StartPoint:
+        """Where to start to get all events that the broker still has.
+
+        A stream of a worker goes on live. Whoever uses `tail` wants to see all that is left.
+        """
         lineage = self._history_cache.announced.lineage
         if reset.reason == "history":
-            self._report(Missed(f"{', '.join(reset.channels)}: the broker no longer has what was missed"))
-        elif reset.reason == "cursor":
-            where = "lies in the future" if given else "is not one of ours"
-            self._report(Missed(f"the cursor {where}"))
+            self._last_id = max(self._last_id, given.id if given else 0)
         elif given is not None and given.epoch in lineage:
-            self._report(Missed("a failover of the broker lost events"))
             self._last_id = lineage[given.epoch]
             return StartPoint(str(Cursor(given.epoch, self._last_id)))
         else:
-            self._report(Missed("the broker lost its data, or the cursor is of another one"))
             self._last_id = 0
-            return StartPoint(EARLIEST)
-        return None
+        return StartPoint(EARLIEST)
 
     def _report_entries(self, entries: Iterable[Entry]) -> None:
-        """Reports entries in their order. An event on several of the channels comes once for each."""
+        """Reports entries in their order, one on several of the channels once."""
         for entry in entries:
             if entry.id > self._last_id:
                 self._last_id = entry.id

@@ -1,9 +1,9 @@
-"""Who holds what, over all workers: counts that each worker writes down for itself and that die with it.
+"""Counts over all workers: each worker reports how many it holds, and its counts end with it.
 
-A count belongs to a table and a name, e.g. the table `user` and the name `7`. Each worker states how many it
-holds; the total is the sum over the workers. A worker that does not renew its lease is buried: somebody else
-takes its counts off the totals. So reading a total costs the same however many streams and workers there are,
-and nothing is left of a worker that was killed.
+A count belongs to a table and a name, e.g. the table `user` and the name `7`. The total is the sum over the
+workers. A worker that does not renew its lease counts as dead: another worker then reaps it, which takes its
+counts off the totals. So reading a total costs the same for any number of streams and workers, and a killed
+worker leaves no counts behind.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-#: Counts in one call: what keeps the broker busy for about a millisecond.
-MAX_AT_ONCE = 200
-#: Seconds that the answers of workers are kept for whoever asked.
-ANSWERS_KEPT = 30.0
+#: Counts in one call: they keep the broker busy for about a millisecond.
+MAX_COUNTS = 200
+#: Seconds that the workers' replies to a query are kept.
+REPLIES_KEPT = 30.0
 
 
 class CountKey(NamedTuple):
-    """What is counted. `table` holds no line end."""
+    """What is counted. `table` contains no line end."""
 
     table: str
     name: str
@@ -37,10 +37,10 @@ class CountChange(NamedTuple):
 
 
 class ReportReply(NamedTuple):
-    """The answer to a worker's statement.
+    """The reply to a worker's report.
 
-    `known` is false when the ledger knows nothing of its statements before: it lost its data, or the worker
-    was buried. Then nothing was written, and the worker begins anew under another name.
+    `known` is false when the broker has none of the worker's earlier reports: it lost its data, or the worker
+    was reaped. Then the report was not stored, and the worker starts again under a new name.
     """
 
     known: bool
@@ -49,29 +49,29 @@ class ReportReply(NamedTuple):
 
 
 class Counts(ABC):
-    """Any thread may call; each call blocks at most as long as one of the broker's, and raises
-    BrokerUnavailable as they do."""
+    """Any thread may call. Each call blocks at most as long as one of the broker's, and raises
+    BrokerUnavailable as those do."""
 
     @abstractmethod
     def report(self, worker: str, serial: int, counts: Mapping[CountKey, int], lease: float) -> ReportReply:
-        """Writes down how many of each key `worker` holds, and renews its lease; one atomic step.
+        """Stores how many of each key `worker` holds, and renews its lease, in one atomic step.
 
-        :param serial: 1 for a worker's first statement, then one more each time. The same one again changes
-            nothing and gets the same changes.
-        :param counts: at most MAX_AT_ONCE absolute numbers; what is not named stays.
+        :param serial: 1 for a worker's first report, then one more each time. A repeated serial changes
+            nothing and returns the same changes again.
+        :param counts: at most MAX_COUNTS absolute numbers; keys that are not named keep theirs.
         :param lease: seconds until the worker counts as dead.
         """
 
     @abstractmethod
     def reap(self, worker: str) -> tuple[list[CountChange], bool]:
-        """Takes up to MAX_AT_ONCE counts of a dead worker off the totals.
+        """Takes up to MAX_COUNTS counts of a dead worker off the totals; does nothing if its lease holds.
 
-        :returns: the changes, and whether more is left. Nothing when it is alive after all.
+        :returns: the changes, and whether more counts are left.
         """
 
     @abstractmethod
     def retire(self, worker: str) -> None:
-        """Lets a worker that holds nothing go before its lease ends; one that holds something stays."""
+        """Forgets a worker before its lease ends, if it holds nothing."""
 
     @abstractmethod
     def workers(self) -> list[str]:
@@ -90,32 +90,32 @@ class Counts(ABC):
         """Up to `most` names of the table that have a count, in no particular order."""
 
     @abstractmethod
-    def answer(self, ticket: str, parts: Sequence[bytes]) -> None:
-        """Hands in parts of an answer to whoever asked under `ticket`; kept for ANSWERS_KEPT seconds."""
+    def add_replies(self, query: str, parts: Sequence[bytes]) -> None:
+        """Adds parts of a worker's reply to a query; they are kept for REPLIES_KEPT seconds."""
 
     @abstractmethod
-    def answers(self, ticket: str, since: int) -> list[bytes]:
-        """The parts handed in under `ticket` so far, from number `since` on."""
+    def replies(self, query: str, since: int) -> list[bytes]:
+        """The parts of all replies to `query` so far, from number `since` on."""
 
 
 class _Held:
-    """What one worker stated."""
+    """What one worker reported."""
 
     def __init__(self) -> None:
         self.serial = 0
         self.until = 0.0
         self.counts: dict[CountKey, int] = {}
-        self.changes: list[CountChange] = []  # of the last statement
+        self.changes: list[CountChange] = []  # by the last report
 
 
 class MemoryCounts(Counts):
-    """The ledger of one process."""
+    """The counts of the memory broker, for one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._workers: dict[str, _Held] = {}
         self._tables: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        self._answers: dict[str, tuple[float, list[bytes]]] = {}
+        self._replies: dict[str, tuple[float, list[bytes]]] = {}
 
     def report(self, worker: str, serial: int, counts: Mapping[CountKey, int], lease: float) -> ReportReply:
         now = time.monotonic()
@@ -150,8 +150,8 @@ class MemoryCounts(Counts):
             held = self._workers.get(worker)
             if held is None or held.until > time.monotonic():
                 return [], False
-            held.serial = -1  # it must not go on as if nothing had happened
-            changes = [self._set(held, key, 0) for key in list(held.counts)[:MAX_AT_ONCE]]
+            held.serial = -1  # should the worker wake up, its next report is refused
+            changes = [self._set(held, key, 0) for key in list(held.counts)[:MAX_COUNTS]]
             if not held.counts:
                 del self._workers[worker]
             return changes, bool(held.counts)
@@ -178,12 +178,12 @@ class MemoryCounts(Counts):
         with self._lock:
             return list(self._tables.get(table, ()))[:most]
 
-    def answer(self, ticket: str, parts: Sequence[bytes]) -> None:
+    def add_replies(self, query: str, parts: Sequence[bytes]) -> None:
         now = time.monotonic()
         with self._lock:
-            self._answers = {name: kept for name, kept in self._answers.items() if kept[0] > now}
-            self._answers.setdefault(ticket, (now + ANSWERS_KEPT, []))[1].extend(parts)
+            self._replies = {name: kept for name, kept in self._replies.items() if kept[0] > now}
+            self._replies.setdefault(query, (now + REPLIES_KEPT, []))[1].extend(parts)
 
-    def answers(self, ticket: str, since: int) -> list[bytes]:
+    def replies(self, query: str, since: int) -> list[bytes]:
         with self._lock:
-            return self._answers.get(ticket, (0.0, []))[1][since:]
+            return self._replies.get(query, (0.0, []))[1][since:]

@@ -27,60 +27,39 @@ def connect_broker(settings: Settings) -> Broker:
     :raises BrokerUnavailable: when `embedded://` cannot start.
     """
     scheme, _, rest = settings.broker_url.partition("://")
+    bounds = Bounds(settings.history_size, settings.history_ttl)
     if scheme == "memory":
         from .memory import MemoryBroker
 
-        return MemoryBroker(_bounds(settings))
+        return MemoryBroker(bounds)
     if scheme == "embedded":
         from . import embedded
 
-        return _on_redis(embedded.ensure(), settings)
-    if scheme in _SAME_AS:
-        return _on_redis(f"{_SAME_AS[scheme]}://{rest}", settings)
-    if scheme in _SENTINEL:
-        return _on_sentinel(f"{_SENTINEL[scheme]}://{rest}", settings)
-    if scheme in _CLUSTER:
-        return _on_cluster(f"{_CLUSTER[scheme]}://{rest}", settings)
-    raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
-
-
-def _on_redis(url: str, settings: Settings) -> Broker:
-    from .redis import broker
-
-    with contextlib.suppress(ValueError):  # not chained: its text quotes the URL, perhaps the password in it
-        return broker.connect(url, **_options(settings))
-    raise _wrong(settings, f"scheme://user:password@host:port/database, {_CREDENTIALS}")
-
-
-def _on_sentinel(url: str, settings: Settings) -> Broker:
-    from .redis import sentinel
-
-    with contextlib.suppress(ValueError):
-        return sentinel.connect(url, **_options(settings))
-    raise _wrong(
-        settings, f"scheme://user:password@sentinel1:port,sentinel2/service/database, {_CREDENTIALS}"
-    )
-
-
-def _on_cluster(url: str, settings: Settings) -> Broker:
-    from .redis import cluster
-
-    with contextlib.suppress(ValueError):
-        return cluster.connect(url, shards=settings.shards, **_options(settings))
-    raise _wrong(settings, f"scheme://user:password@node1:port,node2, {_CREDENTIALS}")
-
-
-def _options(settings: Settings) -> Any:
-    return {
-        "bounds": _bounds(settings),
+        scheme, _, rest = embedded.ensure().partition("://")
+    if scheme not in SCHEMES:
+        raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
+    options: dict[str, Any] = {
+        "bounds": bounds,
         "prefix": settings.prefix,
         "timeout": settings.publish_timeout,
         "wait_replicas": settings.wait_replicas,
     }
+    with contextlib.suppress(ValueError):  # not chained: its text quotes the URL, perhaps with the password
+        if scheme in _SENTINEL:
+            from .redis import sentinel
 
+            expected = "scheme://user:password@sentinel1:port,sentinel2/service/database"
+            return sentinel.connect(f"{_SENTINEL[scheme]}://{rest}", **options)
+        if scheme in _CLUSTER:
+            from .redis import cluster
 
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(settings.history_size, settings.history_ttl)
+            expected = "scheme://user:password@node1:port,node2"
+            return cluster.connect(f"{_CLUSTER[scheme]}://{rest}", shards=settings.shards, **options)
+        from .redis import broker
+
+        expected = "scheme://user:password@host:port/database"
+        return broker.connect(f"{_SAME_AS[scheme]}://{rest}", **options)
+    raise _wrong(settings, f"{expected}, {_CREDENTIALS}")
 
 
 def _wrong(settings: Settings, expected: str) -> ConfigError:

@@ -91,7 +91,7 @@ class WorkerQueries:
         while missing and time.monotonic() < deadline:
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            new = [json.loads(part) for part in self._counts.answers(ticket, len(parts))]
+            new = [json.loads(part) for part in self._counts.replies(ticket, len(parts))]
             missing -= {part["last_of"] for part in new if "last_of" in part}
             parts += new
         return parts
@@ -111,7 +111,7 @@ class WorkerQueries:
             return
         try:
             for part in self._parts(what, streams):
-                self._counts.answer(ticket, [json.dumps(part).encode()])
+                self._counts.add_replies(ticket, [json.dumps(part).encode()])
                 time.sleep(0)
         finally:
             self._answering.release()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from ..brokers.counts import MAX_AT_ONCE, CountChange, CountKey, Counts
+from ..brokers.counts import MAX_COUNTS, CountChange, CountKey, Counts
 from ..errors import BrokerUnavailable
 from ..hub.listener import StreamListener
 from ..hub.shutdown import open_streams
@@ -258,7 +258,7 @@ class WorkerCounts(StreamListener):
     def _next_report(self) -> Report:
         with self._lock:
             counts = {}
-            for key in list(islice(self._unreported, MAX_AT_ONCE)):
+            for key in list(islice(self._unreported, MAX_COUNTS)):
                 del self._unreported[key]
                 counts[key] = self._counts.get(key, 0)
                 if not counts[key]:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flask_sse_push.brokers.redis.broker import RedisBroker, RedisLink
+from flask_sse_push.brokers.redis.broker import RedisBroker
+from flask_sse_push.brokers.redis.link import RedisLink
 from flask_sse_push.hub.dispatcher import Dispatcher
 from flask_sse_push.hub.hub import Hub
 from flask_sse_push.hub.opening import StreamOpener

@@ -17,7 +17,7 @@ import redis
 from flask_sse_push.auth import limits
 from flask_sse_push.auth.limits import Limits
 from flask_sse_push.brokers.base import Broker
-from flask_sse_push.brokers.counts import MAX_AT_ONCE, CountChange, CountKey, Counts, ReportReply
+from flask_sse_push.brokers.counts import MAX_COUNTS, CountChange, CountKey, Counts, ReportReply
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import BrokerUnavailable, Refused
@@ -100,16 +100,16 @@ def test_a_worker_whose_lease_expired_is_reaped_by_another(counts: Counts) -> No
 
 
 def test_a_worker_with_many_counts_is_reaped_in_parts(counts: Counts) -> None:
-    many = {CountKey("t", str(n)): 1 for n in range(2 * MAX_AT_ONCE)}
+    many = {CountKey("t", str(n)): 1 for n in range(2 * MAX_COUNTS)}
     keys = list(many)
-    counts.report("dead", 1, dict.fromkeys(keys[:MAX_AT_ONCE], 1), 10)
-    counts.report("dead", 2, dict.fromkeys(keys[MAX_AT_ONCE:], 1), 0.5)
+    counts.report("dead", 1, dict.fromkeys(keys[:MAX_COUNTS], 1), 10)
+    counts.report("dead", 2, dict.fromkeys(keys[MAX_COUNTS:], 1), 0.5)
     eventually(lambda: counts.workers() == [], 2)
     seen: list[CountChange] = []
     more = True
     while more:
         changes, more = counts.reap("dead")
-        assert len(changes) <= MAX_AT_ONCE
+        assert len(changes) <= MAX_COUNTS
         seen += changes
     assert {change.key for change in seen} == set(keys)
     assert len(seen) == len(keys)
@@ -150,16 +150,16 @@ def test_nothing_is_left_when_all_have_gone(redis_url: str) -> None:
     broker.close()
 
 
-# -- answers -------------------------------------------------------------------------------------------------
+# -- replies -------------------------------------------------------------------------------------------------
 
 
-def test_answers_are_collected_under_a_ticket(counts: Counts) -> None:
-    assert counts.answers("t", 0) == []
-    counts.answer("t", [b"a", b"\xff\n"])
-    counts.answer("other", [b"x"])
-    counts.answer("t", [b"c"])
-    assert counts.answers("t", 0) == [b"a", b"\xff\n", b"c"]
-    assert counts.answers("t", 2) == [b"c"]
+def test_replies_to_a_query_are_collected(counts: Counts) -> None:
+    assert counts.replies("t", 0) == []
+    counts.add_replies("t", [b"a", b"\xff\n"])
+    counts.add_replies("other", [b"x"])
+    counts.add_replies("t", [b"c"])
+    assert counts.replies("t", 0) == [b"a", b"\xff\n", b"c"]
+    assert counts.replies("t", 2) == [b"c"]
 
 
 # -- a worker's counts ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import redis
 
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.brokers.base import Broker
-from flask_sse_push.brokers.counts import MAX_AT_ONCE, CountChange, CountKey
+from flask_sse_push.brokers.counts import MAX_COUNTS, CountChange, CountKey
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.hub.hub import Hub
@@ -167,8 +167,8 @@ def test_reading_a_count_of_5000_takes_less_than_a_millisecond_of_redis(redis_ur
     prefix = f"test-{uuid.uuid4().hex}"
     broker = connect_broker(Settings(broker_url=redis_url, prefix=prefix))
     users = [CountKey(table("room:1"), f"user-{n}") for n in range(5000)]
-    for serial, at in enumerate(range(0, 5000, MAX_AT_ONCE), 1):
-        broker.counts.report("w1", serial, dict.fromkeys(users[at : at + MAX_AT_ONCE], 1), 60)
+    for serial, at in enumerate(range(0, 5000, MAX_COUNTS), 1):
+        broker.counts.report("w1", serial, dict.fromkeys(users[at : at + MAX_COUNTS], 1), 60)
     with redis.Redis.from_url(redis_url) as client:
         client.config_resetstat()
         for _ in range(100):

@@ -31,7 +31,7 @@ from flask_sse_push.brokers.base import (
     LiveEvent,
     Subscribed,
 )
-from flask_sse_push.brokers.redis.broker import RedisBroker, Shard
+from flask_sse_push.brokers.redis.broker import RedisBroker, ShardNumber
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.history.link import LinkReader
@@ -361,7 +361,7 @@ def test_a_clock_that_went_forward_loses_nothing_silently(redis_url: str) -> Non
 def test_another_number_of_shards_begins_anew(store: Store) -> None:
     """Else a channel that lies elsewhere now would seem to have had no events."""
 
-    def epoch(shard: Shard | None) -> str:
+    def epoch(shard: ShardNumber | None) -> str:
         broker = RedisBroker(
             redis.Redis.from_url(store.url), Bounds(100, 60), store.prefix, TIMEOUT, shard=shard
         )
@@ -371,7 +371,7 @@ def test_another_number_of_shards_begins_anew(store: Store) -> None:
         return found[0]
 
     alone = store.publish("x").epoch
-    of_eight, of_four = epoch(Shard(0, 8)), epoch(Shard(0, 4))
+    of_eight, of_four = epoch(ShardNumber(0, 8)), epoch(ShardNumber(0, 4))
     assert (of_eight[:2], of_four[:2]) == ("08", "04")
     assert len(of_eight) == len(of_four) == 6
     assert len(store.publish("x").epoch) == len(alone) == 8

@@ -1,6 +1,6 @@
 """The brokers on Redis and Valkey: one server, Sentinel, Cluster.
 
-Offers: `broker` (one server, and what the others share), `counts`, `sentinel`, `cluster`. The Lua scripts
-in `lua/` each do one job in one atomic step and begin with their keys and arguments. `broker` translates
-the errors of redis-py into BrokerUnavailable; no other module sees them.
+Offers: `broker`, `sentinel` and `cluster`, each with a `connect`. `client` holds the time limits of a call,
+and translates the errors of redis-py into BrokerUnavailable. Each Lua script in `lua/` does one job in one
+atomic step, and begins with a description of its KEYS, its ARGV and what it returns.
 """

@@ -9,11 +9,14 @@ from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import urlsplit
 
+from redis import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError, MovedError, RedisError
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-#: Seconds after which a process asks again where the primary is, though its connections are fine: a server
-#: that was replaced and does not know it goes on as before.
+from .client import MAX_CONNECTIONS, SHARE, without_retries
+
+#: Seconds after which a process looks up the primary again although its connections work: a server that was
+#: replaced and does not know it goes on as before.
 RECHECK = 5.0
 
 Address = tuple[str, int]
@@ -22,8 +25,8 @@ Address = tuple[str, int]
 def parse_hosts(text: str, port: int) -> list[Address]:
     """The addresses in `host:port,host,[::1]:port`.
 
-    :param port: where none is given.
-    :raises ValueError: naming what is no host.
+    :param port: for hosts without one.
+    :raises ValueError: when a part is not a host.
     """
     parts = [urlsplit(f"//{host}") for host in text.split(",")]
     if not all(part.hostname for part in parts):
@@ -32,7 +35,7 @@ def parse_hosts(text: str, port: int) -> list[Address]:
 
 
 class Primary(ABC):
-    """Where the primary is, as far as this process knows. Stands where redis-py's connections have a pool."""
+    """Looks up the primary and remembers its address. Takes the place of a pool in redis-py's connections."""
 
     is_master = True
     check_connection = False
@@ -42,17 +45,17 @@ class Primary(ABC):
         self._lock = threading.Lock()
         self._timeout = timeout
         self.address: Address | None = None
-        self._asked_at = 0.0
+        self._found_at = 0.0
 
     @abstractmethod
     def find(self) -> Address:
-        """Asks where it is; one thread at a time. Raises redis-py's ConnectionError when nobody knows."""
+        """Looks up the primary; called by one thread at a time. Raises redis-py's ConnectionError."""
 
     def get_master_address(self) -> Address:
-        """Finds it anew: called by each connection that is being made."""
+        """Looks up the primary. redis-py calls it for each connection that it makes."""
         if not self._lock.acquire(timeout=self._timeout):
-            raise ConnectionError("whoever knows the primary does not answer")
-        self._asked_at = time.monotonic()
+            raise ConnectionError("the lookup of the primary by another thread did not end in time")
+        self._found_at = time.monotonic()
         try:
             self.address = self.find()
             return self.address
@@ -60,14 +63,14 @@ class Primary(ABC):
             self._lock.release()
 
     def recheck(self) -> None:
-        """Asks again when the answer is old. Without a new one the old one holds."""
-        if time.monotonic() - self._asked_at > RECHECK and not self._lock.locked():
+        """Looks up the primary when the last lookup is old. Keeps the old address when that fails."""
+        if time.monotonic() - self._found_at > RECHECK and not self._lock.locked():
             with contextlib.suppress(RedisError):
                 self.get_master_address()
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary. One that has led elsewhere since is not used any more."""
+    """A connection to the primary. It is closed when the primary has moved to another address."""
 
     def __init__(self, *, connection_pool: Primary, **options: Any) -> None:
         super().__init__(connection_pool=connection_pool, **options)  # type: ignore[no-untyped-call]
@@ -75,11 +78,11 @@ class PrimaryConnection(SentinelManagedConnection):
 
     @property
     def outdated(self) -> bool:
-        """Whether the primary was found at another address since this connection was made."""
+        """Whether the primary has moved to another address since this connection was made."""
         return self._primary.address not in (None, (self.host, self.port))
 
     def connect(self) -> None:
-        """Called before each command and for each link: makes sure that there is a connection."""
+        """Connects unless a connection is there. redis-py calls it before each command and for each link."""
         self._primary.recheck()
         if self.outdated:
             self.disconnect()  # type: ignore[no-untyped-call]
@@ -93,7 +96,7 @@ class PrimaryConnection(SentinelManagedConnection):
             raise ConnectionError("another node has the keys now") from error
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Whether something has come. Ends the wait of a link that listens to a former primary, too."""
+        """Whether data has arrived. Raises when the primary has moved, so a link to a former primary ends."""
         if self.outdated:
             self.disconnect()  # type: ignore[no-untyped-call]
             raise ConnectionError("the primary is another server now")
@@ -101,4 +104,22 @@ class PrimaryConnection(SentinelManagedConnection):
 
 
 class PrimarySSLConnection(PrimaryConnection, SentinelManagedSSLConnection):
-    """The same over TLS."""
+    """A connection to the primary over TLS."""
+
+
+def client_of(primary: Primary, options: dict[str, Any], timeout: float) -> Redis:
+    """redis-py's client for `primary`. Opens nothing yet.
+
+    :param options: as `url_options` returns them.
+    :param timeout: seconds that one call may take.
+    """
+    options = {**without_retries(timeout * SHARE), **options}
+    tls = options.pop("ssl")
+    pool = BlockingConnectionPool(
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout * SHARE,
+        connection_class=PrimarySSLConnection if tls else PrimaryConnection,
+        connection_pool=primary,
+        **options,
+    )
+    return Redis(connection_pool=pool)

@@ -1,4 +1,4 @@
-"""Redis or Valkey behind Sentinel: connections that go to whichever server is the primary now.
+"""Redis or Valkey behind Sentinel: connections go to the server that is the primary now.
 
 `redis+sentinel://user:password@host1:26379,host2,host3/service/database?sentinel_password=…`. User, password,
 database and options are those of the data servers; options that begin with `sentinel_` are the sentinels'.
@@ -9,24 +9,23 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from redis import BlockingConnectionPool, Redis
-from redis.connection import parse_url
 from redis.exceptions import ConnectionError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from ..base import Bounds
-from .broker import MAX_CONNECTIONS, SHARE, RedisBroker, without_retries
-from .primary import Address, Primary, PrimaryConnection, PrimarySSLConnection, parse_hosts
+from .broker import RedisBroker
+from .client import SHARE, url_options, without_retries
+from .primary import Address, Primary, client_of, parse_hosts
 
 DEFAULT_PORT = 26379
-#: Options of the URL that are meant for the sentinels begin so.
+#: Options of the URL that begin with this are for the sentinels.
 FOR_SENTINELS = "sentinel_"
-#: A silent sentinel is passed over after this share of a call's time; one that answers is asked first then.
+#: Share of a call's time after which the next sentinel is tried. Later calls begin with one that replied.
 SENTINEL_SHARE = SHARE / 2
 
 
 class Service(NamedTuple):
-    """What a URL says: where the sentinels are, the service they watch, and redis-py's options for both."""
+    """What a URL names: the sentinels, the service they watch, and redis-py's options for both."""
 
     sentinels: list[Address]
     name: str
@@ -35,7 +34,7 @@ class Service(NamedTuple):
 
 
 def parse(url: str) -> Service:
-    """What a redis+sentinel:// or rediss+sentinel:// URL says; with rediss all connections use TLS.
+    """Reads a redis+sentinel:// or rediss+sentinel:// URL; with rediss all connections use TLS.
 
     :raises ValueError: when it is not one.
     """
@@ -46,15 +45,14 @@ def parse(url: str) -> Service:
     if not hosts or not name:
         raise ValueError("hosts and the name of the service are needed")
     query = parse_qsl(parts.query)
-    own = [(key, value) for key, value in query if not key.startswith(FOR_SENTINELS)]
-    theirs = [(key[len(FOR_SENTINELS) :], value) for key, value in query if key.startswith(FOR_SENTINELS)]
+    for_servers = [(key, value) for key, value in query if not key.startswith(FOR_SENTINELS)]
+    for_sentinels = [
+        (key[len(FOR_SENTINELS) :], value) for key, value in query if key.startswith(FOR_SENTINELS)
+    ]
     if database:
-        own.append(("db", str(int(database))))
-    options = parse_url(f"{scheme}://{user}{at}server?{urlencode(own)}")
-    sentinel_options = parse_url(f"{scheme}://sentinel?{urlencode(theirs)}")
-    for each in (options, sentinel_options):
-        del each["host"]
-        each["ssl"] = each.pop("connection_class", None) is not None
+        for_servers.append(("db", str(int(database))))
+    options = url_options(f"{scheme}://{user}{at}server?{urlencode(for_servers)}")
+    sentinel_options = url_options(f"{scheme}://sentinel?{urlencode(for_sentinels)}")
     return Service(parse_hosts(hosts, DEFAULT_PORT), name, options, sentinel_options)
 
 
@@ -65,21 +63,14 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
     :raises ValueError: for a URL that cannot be read.
     """
     service = parse(url)
-    limited = without_retries(timeout * SENTINEL_SHARE)
-    sentinel = Sentinel(service.sentinels, sentinel_kwargs={**limited, **service.sentinel_options})
-    tls = service.options.pop("ssl")
-    pool = BlockingConnectionPool(
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout * SHARE,
-        connection_class=PrimarySSLConnection if tls else PrimaryConnection,
-        connection_pool=Watched(sentinel, service.name, timeout),
-        **{**without_retries(timeout * SHARE), **service.options},
-    )
-    return RedisBroker(Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
+    options = {**without_retries(timeout * SENTINEL_SHARE), **service.sentinel_options}
+    sentinel = Sentinel(service.sentinels, sentinel_kwargs=options)
+    client = client_of(ServicePrimary(sentinel, service.name, timeout), service.options, timeout)
+    return RedisBroker(client, bounds, prefix, timeout, wait_replicas)
 
 
-class Watched(Primary):
-    """The primary of a service, as its sentinels know it."""
+class ServicePrimary(Primary):
+    """The primary of a service; the sentinels know it."""
 
     def __init__(self, sentinel: Sentinel, service_name: str, timeout: float) -> None:
         super().__init__(timeout)

@@ -1,7 +1,7 @@
-"""What a broker is: it keeps the recent events of every channel and tells every worker of new ones.
+"""The contract of a broker: it keeps the recent events of every channel and sends new ones to all workers.
 
-A Broker is used from any thread. A Link is one worker's ear: it has one owner, which alone reads it.
-The pieces that need no server are here as functions, so that both brokers share them.
+Any thread may use a Broker. A Link belongs to one thread, which reads it. The functions here need no server,
+so all brokers share them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..protocol.entry import Entry, Publication
 from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .counts import Counts
 
-#: The `inbox` of calls by whoever has no link: the echo goes to nobody.
+#: The `inbox` of a caller without a link: nobody gets the echo.
 NO_INBOX = "nobody"
 
 
 class ChannelHistory(NamedTuple):
-    """A channel's history after some position: `entries` is all there was after `start`.
+    """A channel's history after some position: `entries` holds every event after `start`.
 
-    `start` above the position that was asked for means that what lay between is gone.
+    When `start` is above the position in the call, the events between the two are gone.
     """
 
     start: int
@@ -33,7 +33,7 @@ class ChannelHistory(NamedTuple):
 
 
 class History(NamedTuple):
-    """The answer to one history call: the state of several channels at one moment, position `last`."""
+    """The reply to a history call: the state of several channels at one position, `last`."""
 
     epoch: str
     last: int
@@ -42,20 +42,20 @@ class History(NamedTuple):
 
 
 def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -> ChannelHistory:
-    """How far back `entries` are complete, for a reader that asked for what came after `after`.
+    """Returns the events after `after`, and how far back they are complete.
 
-    :param entries: the end of the channel's list; all of it, or from an entry at or before `after` on.
-    :param head: id of the newest event ever on record; 0 when the record holds none.
+    :param entries: the end of the channel's list: all of it, or from an entry at or before `after` on.
+    :param head: id of the channel's newest event on record, 0 when there is none.
     :param horizon: channels without a head had no event after this position.
     """
     if not entries:
         return ChannelHistory(max(after, head or horizon), [], head)
     newest, oldest = entries[-1].id, entries[0]
     start = after if oldest.id <= after else max(after, abs(oldest.prev))
-    if newest != head:  # the list was cut from outside: what its end says is not to be trusted
+    if newest != head:  # another program cut the end off the list
         start = max(start, head)
     for older, newer in pairwise(entries):
-        if newer.prev > older.id:  # so was its middle
+        if newer.prev > older.id:  # another program cut entries out of the middle
             start = max(start, newer.prev)
     return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
 
@@ -68,16 +68,16 @@ class LiveEvent(NamedTuple):
 
 
 class Subscribed(NamedTuple):
-    """The broker confirmed a subscription: from here on live events of `channel` arrive.
+    """The broker confirmed a subscription: from now on live events of `channel` arrive.
 
-    When it comes unasked, the link was renewed and events may be missing.
+    Without a call of `subscribe` before it, the link was renewed, and events may be missing.
     """
 
     channel: str
 
 
 class Echo(NamedTuple):
-    """A probe came back: everything up to `last` that this link could hear was heard before it."""
+    """A probe came back: this link has delivered every event of its channels up to `last`."""
 
     epoch: str
     last: int
@@ -91,27 +91,27 @@ class Link(ABC):
 
     @abstractmethod
     def subscribe(self, channels: Sequence[str]) -> None:
-        """Asks for live events; a Joined for each follows. Raises BrokerUnavailable."""
+        """Asks for live events. A `Subscribed` for each channel follows. Raises BrokerUnavailable."""
 
     @abstractmethod
     def unsubscribe(self, channels: Sequence[str]) -> None:
-        """Ends live events of `channels`. Raises BrokerUnavailable."""
+        """Asks for no more live events of `channels`. Raises BrokerUnavailable."""
 
     @abstractmethod
     def read(self, timeout: float) -> list[LinkMessage]:
-        """Everything that has arrived, in order; waits up to `timeout` seconds for the first.
+        """All messages that have arrived, in order; waits up to `timeout` seconds for the first.
 
-        Returns at once, perhaps with nothing, after `Broker.wake`. Raises BrokerUnavailable.
+        After `Broker.wake` it returns at once, perhaps an empty list. Raises BrokerUnavailable.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the link; may be called twice."""
+        """Ends the link. May be called twice."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much history a broker keeps of each channel."""
+    """How many events a broker keeps of each channel, and for how long."""
 
     size: int
     ttl: float  # seconds
@@ -120,77 +120,80 @@ class Bounds:
 class Broker(ABC):
     """Keeps and announces events. Any thread may call; each call blocks at most `timeout` seconds."""
 
-    #: Who holds what, over all workers.
+    #: How many each worker holds, and the totals over all workers.
     counts: Counts
-    #: redis-py's connections, for libraries that keep something of theirs beside the events; None in memory.
+    #: redis-py's connection pool, for libraries that keep their own keys on the server; None in memory.
     pool: Any = None
-    #: Begins every key of such a library.
+    #: Begins every key of such a library, e.g. `{sse:0}:`.
     base = ""
 
     @property
     def shards(self) -> Sequence[Broker]:
-        """The brokers that the channels lie on, each with an order of its own."""
+        """The shards that the channels lie on, each a broker with an order of its own."""
         return (self,)
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         """Stores and announces all `publications` in one atomic step, in order; returns their cursors.
 
-        :param once: an idempotency id: a second call with the same one stores nothing and returns what
-            the first one did.
+        :param once: an idempotency id: a second call with the same id stores nothing and returns the cursors
+            of the first.
         :raises BrokerUnavailable: stored zero or one times; with `once` it is safe to call again.
         """
 
     @abstractmethod
     def history(self, after: Mapping[str, int], inbox: str) -> History:
-        """Events of several channels after one position each, read at one moment.
+        """Reads the events of several channels, after one position for each, in one atomic step.
 
-        That moment takes a position of its own, `last`, and is announced to the link `inbox` as an Echo.
+        The step takes a new position, `last`, and sends an Echo with it to the link `inbox`.
 
-        :raises BrokerUnavailable: when the broker does not answer in time.
+        :raises BrokerUnavailable: when the broker does not reply in time.
         """
 
     def probe(self, inbox: str) -> Cursor:
-        """The position of this moment, announced to the link `inbox` as an Echo."""
-        snapshot = self.history({}, inbox)
-        return Cursor(snapshot.epoch, snapshot.last)
+        """Takes a new position, sends an Echo with it to the link `inbox`, and returns it.
+
+        :raises BrokerUnavailable: when the broker does not reply in time.
+        """
+        history = self.history({}, inbox)
+        return Cursor(history.epoch, history.last)
 
     def inspect(self) -> dict[str, Any]:
-        """What the broker tells of itself, under Redis' own names: fields of INFO, settings of CONFIG GET,
-        and `time` in seconds since the epoch. What it does not tell is left out.
+        """Facts about the server, under Redis's own names: fields of INFO, settings of CONFIG GET, and
+        `time` in seconds since 1970. Facts that the server does not give are left out.
 
-        :raises BrokerUnavailable: when the broker does not answer in time.
+        :raises BrokerUnavailable: when the broker does not reply in time.
         """
         return {}
 
     @abstractmethod
     def heads(self, most: int) -> dict[str, int]:
-        """Channels that have a history, the newest at most `most`, and the id of each one's newest event.
+        """The `most` channels with the newest events, and the id of the newest event of each.
 
-        :raises BrokerUnavailable: when the broker does not answer in time.
+        :raises BrokerUnavailable: when the broker does not reply in time.
         """
 
     @abstractmethod
     def link(self, inbox: str) -> Link:
-        """A new link named `inbox`, already listening for its own echoes. Raises BrokerUnavailable."""
+        """Opens a link named `inbox`, subscribed to its own echoes. Raises BrokerUnavailable."""
 
     @abstractmethod
     def claim(self, name: str, seconds: float) -> bool:
-        """Takes `name` for some seconds; True for the first who asks, False for all others meanwhile.
+        """Takes `name` for some seconds. Returns True to the first caller, and False to others until then.
 
-        :raises BrokerUnavailable: it may be taken or not.
+        :raises BrokerUnavailable: the name may be taken or not.
         """
 
     @abstractmethod
     def wake(self, inbox: str) -> None:
-        """Makes a waiting `Link.read` of `inbox` return; never raises."""
+        """Makes a waiting `Link.read` of the link `inbox` return. Never raises."""
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of every connection; may be called twice."""
+        """Closes every connection. May be called twice."""
 
 
 def probe_all(broker: Broker, inbox: str) -> StreamCursor:
-    """The position of this moment on all shards of a broker; see `Broker.probe`."""
+    """Probes every shard of a broker, see `Broker.probe`, and returns their positions as one cursor."""
     cursors = [shard.probe(inbox) for shard in broker.shards]
     return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))

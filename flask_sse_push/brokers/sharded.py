@@ -1,7 +1,7 @@
 """A broker of several shards: each channel lies on one of them, and each shard has an order of its own.
 
-An event on channels of several shards is stored on each; a broadcast on all. What is not about events lies on
-the first shard.
+An event on channels of several shards is stored on each of these shards, a broadcast on all. Counts and
+claims lie on the first shard.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .base import Broker, History, Link
 
 
 class ShardedBroker(Broker):
-    """Several brokers as one. Links and positions are theirs: ask each of `shards`."""
+    """Several brokers as one. Links and positions belong to a shard: use each of `shards`."""
 
     def __init__(self, shards: Sequence[Broker]) -> None:
         self._shards = tuple(shards)
@@ -28,38 +28,38 @@ class ShardedBroker(Broker):
         return self._shards
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
-        """As `Broker.publish`, but one atomic step for each shard, the first shard's first.
+        """Publishes in one atomic step for each shard, in the shards' order.
 
-        When one fails, those after it are left out: each shard has stored its part zero or one times. With
-        `once` a second call stores what is missing.
+        When a step fails, the steps after it are left out: each shard has stored its part zero or one times.
+        With `once` a second call stores the missing parts.
 
         :returns: for each publication its cursor on the shard of its first channel.
         """
         cursors: dict[int, Cursor] = {}
-        homes = [self._numbers(each)[0] for each in publications]
+        first_shards = [self._numbers(each)[0] for each in publications]
         for number, shard in enumerate(self._shards):
-            mine = [at for at, each in enumerate(publications) if number in self._numbers(each)]
-            if mine:
-                parts = [self._part(publications[at], number) for at in mine]
-                for at, cursor in zip(mine, shard.publish(parts, once), strict=True):
-                    if homes[at] == number:
+            indexes = [at for at, each in enumerate(publications) if number in self._numbers(each)]
+            if indexes:
+                parts = [self._part(publications[at], number) for at in indexes]
+                for at, cursor in zip(indexes, shard.publish(parts, once), strict=True):
+                    if first_shards[at] == number:
                         cursors[at] = cursor
         return [cursors[at] for at in range(len(publications))]
 
     def _numbers(self, publication: Publication) -> list[int]:
-        """The shards that an event goes to, that of its first channel first."""
+        """The shards that store an event; the shard of its first channel comes first."""
         if BROADCAST in publication.channels:
             return list(range(len(self._shards)))
         return list(dict.fromkeys(shard_of(name, len(self._shards)) for name in publication.channels))
 
     def _part(self, publication: Publication, number: int) -> Publication:
-        """The event as one shard stores it: it names all channels, and goes to those that lie there."""
+        """The event for one shard: it names all its channels, and goes to the lists on this shard."""
         count, channels = len(self._shards), publication.channels
         here = tuple(name for name in channels if name == BROADCAST or shard_of(name, count) == number)
         return publication._replace(here=here) if len(here) < len(channels) else publication
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
-        """Of channels that lie on one shard. A worker asks each shard by itself."""
+        """Reads the history of channels that all lie on one shard. Workers call each shard themselves."""
         numbers = {shard_of(name, len(self._shards)) for name in after} or {0}
         (number,) = numbers
         return self._shards[number].history(after, inbox)

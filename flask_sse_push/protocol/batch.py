@@ -1,41 +1,35 @@
-"""Batches: several events as one `sse.batch`, for which streams, and when each is due.
-
-Pure: the groups hold what waits, and the hub says what time it is.
-"""
+"""Packs several events into one `sse.batch`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .frames import event_frame
 
-if TYPE_CHECKING:
-    pass
-
 TYPE = "sse.batch"
-#: Events of one batch: a client hands them out in one go.
+#: Events in one batch: a client passes them to its handlers in one go.
 MAX_EVENTS = 100
-#: Bytes of events from which on a batch is full.
+#: Bytes of events in one batch; a bigger event is a batch alone.
 MAX_BYTES = 65_536
 
-# json.dumps would make an encoder for each call. Characters beyond ASCII need no escape in UTF-8.
+# json.dumps would make an encoder for each call. UTF-8 needs no escapes for characters beyond ASCII.
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def pack(frames: Sequence[bytes]) -> bytes:
-    """The frames of events as batches, none of them too big. The cursor of each is its last event's."""
+    """Packs the frames of events into batches within the limits. A batch has the cursor of its last event."""
     return b"".join([_batch(part) for part in _parts(frames)])
 
 
 def _parts(frames: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     begin = size = 0
-    for at, each in enumerate(frames):
-        if at > begin and (at - begin == MAX_EVENTS or size + len(each) > MAX_BYTES):
+    for at, frame in enumerate(frames):
+        if at > begin and (at - begin == MAX_EVENTS or size + len(frame) > MAX_BYTES):
             yield frames[begin:at]
             begin, size = at, 0
-        size += len(each)
+        size += len(frame)
     if frames:
         yield frames[begin:]
 
@@ -44,19 +38,19 @@ def _batch(frames: Sequence[bytes]) -> bytes:
     messages = []
     message: dict[str, Any] = {}
     retry = ""
-    for each in frames:
-        message, own_retry = message_of(each)
+    for frame in frames:
+        message, own_retry = message_of(frame)
         messages.append(_json(message))
         retry = own_retry or retry
     body = f"event: {TYPE}\n{retry}data: [{','.join(messages)}]\n\n"
     return event_frame(message["id"], body.encode())
 
 
-def message_of(event: bytes) -> tuple[dict[str, Any], str]:
-    """What a batch holds of one event, and its line with a reconnection time, if it has one."""
+def message_of(frame: bytes) -> tuple[dict[str, Any], str]:
+    """An event as an item of a batch, and its `retry:` line or an empty string."""
     message: dict[str, Any] = {"type": "message", "data": ""}
     data, retry = [], ""
-    for line in event.decode().split("\n"):
+    for line in frame.decode().split("\n"):
         field, _, value = line.partition(": ")
         if field == "data":
             data.append(value)

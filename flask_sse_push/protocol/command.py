@@ -1,4 +1,4 @@
-"""Commands to all workers, as they travel through the broker."""
+"""Commands to all workers: messages that travel through the broker as events do."""
 
 from __future__ import annotations
 
@@ -14,26 +14,23 @@ logger = logging.getLogger(__name__)
 #: The channel of commands. `!` is outside the grammar of channel names.
 COMMAND_CHANNEL = "!control"
 
-
-#: The command that takes a channel, or everything, from a user's streams.
+#: The command that takes one channel, or all of them, from a user's streams.
 REVOKE = "revoke"
-
-
 #: Bytes of one command: every worker reads it.
 MAX_COMMAND = 100_000
 
 
 class Command(NamedTuple):
-    """What every worker is to do: a name, and arguments as JSON knows them."""
+    """A command: the name of its handler, and arguments that JSON can hold."""
 
     name: str
     arguments: dict[str, Any]
 
 
 def command_publication(command: Command) -> Publication:
-    """The command on its way to the broker; `Broker.publish` takes it as any other.
+    """The command as a publication, for `Broker.publish`.
 
-    :raises InvalidEvent: when its arguments are not JSON or too long.
+    :raises InvalidEvent: when JSON cannot hold its arguments, or they are too long.
     """
     try:
         body = json.dumps([command.name, command.arguments]).encode()
@@ -45,7 +42,7 @@ def command_publication(command: Command) -> Publication:
 
 
 def parse_command(entry: Entry) -> Command | None:
-    """The command in an entry of the channel; None, with a line in the log, for anything else."""
+    """Reads the command in an entry. For any other entry logs a warning and returns None."""
     try:
         name, arguments = json.loads(entry.frame.partition(b"\n")[2])
         return Command(name, dict(arguments))

@@ -1,4 +1,4 @@
-"""The event stream format (WHATWG HTML, section 9.2) and the response headers it travels with."""
+"""The bytes of an event stream (WHATWG HTML, section 9.2), the protocol's own events among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shard_cursor import StreamCursor
 
 
 def event_frame(cursor: str, body: bytes) -> bytes:
-    """One event as it goes to the client. `cursor` must be ASCII without line ends."""
+    """The bytes of one event on the wire. `cursor` must be ASCII without line ends."""
     return b"id: %b\n%b" % (cursor.encode("ascii"), body)
 
 
@@ -23,7 +23,7 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def control_frame(type: str, data: Any, cursor: str | None = None, retry_ms: int | None = None) -> bytes:
-    """One of the protocol's own events, such as `sse.open`. JSON holds no raw line end."""
+    """One of the protocol's own events, such as `sse.open`. JSON contains no raw line end."""
     retry = "" if retry_ms is None else f"retry: {retry_ms}\n"
     body = f"event: {type}\n{retry}data: {_compact(data)}\n\n".encode()
     return body if cursor is None else event_frame(cursor, body)
@@ -43,41 +43,42 @@ def open_frame(
     heartbeat: float,
     secret: str | None,
 ) -> bytes:
-    """`sse.open`, put together by hand: each stream has one of its own, and few differ in their channels.
+    """`sse.open`. Written without json.dumps: every stream gets its own, and few differ in their channels.
 
-    :param connection: of letters, digits, `-` and `_`, as is the secret: nothing that JSON would escape.
+    :param connection: letters, digits, `-` and `_`, as in `secret`: JSON need not escape them.
     """
-    told = "" if secret is None else f',"secret":"{secret}"'
+    secret_field = "" if secret is None else f',"secret":"{secret}"'
     return (
         f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
-        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{told}}}\n\n'
+        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{secret_field}}}\n\n'
     ).encode()
 
 
 def comment(text: str) -> bytes:
-    """A line that clients skip, part of the next block: some give out a block of comments as an event."""
+    """A comment line, which clients skip. It has no blank line after it and belongs to the next event: some
+    clients report an event for a block of comments alone."""
     return "".join(f": {line}\n" for line in LINE_END.split(text)).encode()
 
 
 def retry_line(retry_ms: int) -> bytes:
-    """Sets the client's reconnection time, in milliseconds. Part of the next block, for the same reason."""
+    """Sets the client's reconnection time, in milliseconds. Belongs to the next event, as `comment` does."""
     return b"retry: %d\n" % retry_ms
 
 
 def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:
-    """A reconnection time around `seconds`, in milliseconds: 50 to 150 %, so that clients spread out."""
+    """A random reconnection time, in milliseconds: 50 to 150 % of `seconds`, so that clients spread out."""
     return round(seconds * (0.5 + (chance or random).random()) * 1000)
 
 
 def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
-    """`sse.close`, with a reconnection time of its own for each client; `retry` is seconds on average."""
+    """`sse.close`, with a random reconnection time for each client; `retry` is the mean, in seconds."""
     retry_ms = jittered_ms(retry)
     data = {"reason": reason, "reconnect": reconnect, "retry": retry_ms}
     return control_frame("sse.close", data, retry_ms=retry_ms)
 
 
 def reset_frame(channels: Sequence[str], reason: str, cursor: str | None) -> bytes:
-    """`sse.reset`: the client missed events of `channels` that are gone, and fetches their state anew."""
+    """`sse.reset`: events of `channels` are gone, so the client fetches the state of these channels again."""
     return control_frame("sse.reset", {"channels": channels, "reason": reason}, cursor)
 
 
@@ -87,5 +88,5 @@ def error_frame(code: ErrorCode, message: str, details: dict[str, Any] | None = 
 
 
 def heartbeat_frame(cursor: StreamCursor | str) -> bytes:
-    """An event, not a comment: page script sees it, and Firefox takes an id only with data."""
+    """`sse.heartbeat`. Not a comment: page script sees an event, and Firefox takes an id only with data."""
     return control_frame("sse.heartbeat", {}, str(cursor))

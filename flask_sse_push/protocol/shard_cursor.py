@@ -1,8 +1,9 @@
-"""Cursors over several shards: a position on each, and a mark that tells for which channels they were given.
+"""Cursors over several shards: a position on each shard, and a hash of the channels they are for.
 
-`.`, six characters of the mark, then fifteen for each shard: its epoch (six, the first is the shard's
-number) and the id in base 64. Eight shards make 127 characters. What a client has had of an event that lies
-on several shards depends on its channels, so a cursor for other channels is worth nothing; see `Route`.
+The text is `.`, the six characters of the hash, then fifteen characters for each shard: its epoch (six; the
+first is the shard's number) and the id in base 64. Eight shards make 127 characters. An event on several
+shards reaches a stream from one of them, and the stream's channels decide which. So a cursor is valid only
+for the channels it was made for.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import NamedTuple
 from .channel import MAX_SHARDS
 from .cursor import EARLIEST, LOST, MAX_ID, Cursor
 
-#: The mark of a position that no stream was given: it is good for any channels.
+#: The hash in a cursor that is valid for any channels: no stream's position, but a probe's.
 ANY_CHANNELS = "------"
-#: In the place of an epoch, after the shard's number: the words that stand for positions without a number.
+#: Stand in place of an epoch, after the shard's number, for the positions without a number.
 _WORDS = {EARLIEST: "EARLY", LOST: "LOST-"}
 _TEXTS = {word: text for text, word in _WORDS.items()}
 _FIELD = 15
@@ -29,7 +30,7 @@ _GRAMMAR = re.compile(
 
 
 class ShardCursor(NamedTuple):
-    """A position on each of several shards, by the number of the shard."""
+    """A position on each of several shards, in the order of the shards' numbers."""
 
     channel_hash: str
     parts: tuple[Cursor, ...]
@@ -38,11 +39,11 @@ class ShardCursor(NamedTuple):
         return f".{self.channel_hash}" + "".join([each.epoch + _base64(each.id) for each in self.parts])
 
     def texts(self) -> dict[int, str]:
-        """The cursor on each shard as that shard alone would write it."""
+        """For each shard, by its number, the cursor as that shard alone would write it."""
         return {int(each.epoch[0]): _TEXTS.get(each.epoch[1:]) or str(each) for each in self.parts}
 
     def earlier(self, seconds: float) -> ShardCursor:
-        """A position that the shards had passed `seconds` ago."""
+        """A position that every shard had passed `seconds` ago."""
         return self._replace(parts=tuple(each.earlier(seconds) for each in self.parts))
 
 
@@ -53,19 +54,19 @@ Position = Mapping[int, int]
 
 
 def part(shard: int, text: str, cursor: Cursor) -> Cursor:
-    """What stands for one shard: `cursor`, or one of the words where `text` is one."""
+    """The part of a ShardCursor for one shard: `cursor`, or `text` when it is EARLIEST or LOST."""
     word = _WORDS.get(text)
     return Cursor(f"{shard}{word}", 0) if word else cursor
 
 
 def channel_hash(channels: Iterable[str]) -> str:
-    """Six characters for a set of channels."""
+    """Six characters that identify a set of channels."""
     digest = blake2b("\n".join(sorted(channels)).encode(), digest_size=6).digest()
     return base64.urlsafe_b64encode(digest).decode()[:6]
 
 
 def parse(text: str) -> ShardCursor | None:
-    """The vector in `text`, or None when it is not one."""
+    """Reads a cursor over several shards; None when `text` is not one."""
     match = _GRAMMAR.fullmatch(text)
     if match is None:
         return None

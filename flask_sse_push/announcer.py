@@ -1,4 +1,4 @@
-"""The message announcer: the publishing side. It needs no Flask app and no gevent."""
+"""The announcer: publishes events and commands. It needs no Flask app and no gevent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .protocol.event import (
 )
 
 DEFAULT_CHANNEL = "sse"
-#: Events one batch may hold: they go to the broker in one step, which blocks it meanwhile.
+#: Events one batch may hold: the broker stores them in one step and can do nothing else until it ends.
 MAX_BATCH = 1000
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -37,6 +37,10 @@ class MessageAnnouncer:
     """Publishes events from any process: views, Celery tasks, cron jobs, shells.
 
     All methods block until the broker has stored the event, at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
+    Threads may share an announcer.
+
+    :param dumps: writes data that is not a string, as JSON text.
+    :param published: called after each publish with the number of events.
     """
 
     def __init__(
@@ -49,15 +53,15 @@ class MessageAnnouncer:
         self._broker = broker
         self._max_message = settings.max_message
         self._dumps = dumps
-        self._published = published  # told how many events went out
+        self._published = published
 
     @classmethod
     def from_url(cls, url: str, **config: Any) -> MessageAnnouncer:
-        """An announcer without any app. Connects with its first publish; threads may share it.
+        """Makes an announcer without an app. It connects with its first publish.
 
         :param url: the app's `SSE_PUSH_BROKER_URL`.
-        :param config: further settings by their keys, e.g. `SSE_PUSH_PREFIX="shop"`; also read from the
-            environment. They must be the same as the app's.
+        :param config: further settings by their keys, e.g. `SSE_PUSH_PREFIX="shop"`; settings left out are
+            read from the environment. All must be the same as the app's.
         :raises ConfigError: when a setting is wrong.
         """
         settings = Settings.load({**config, "SSE_PUSH_BROKER_URL": url})
@@ -80,12 +84,12 @@ class MessageAnnouncer:
         :param data: a string goes out as it is, anything else as JSON.
         :param type: the name browsers listen for; None is a plain `message`.
         :param channel: one channel or several; a stream that has several of them gets the event once.
-        :param id: an idempotency id: publishing again with the same one within the history's time stores
-            nothing and returns the first cursor, unless the broker lost its data in between.
+        :param id: an idempotency id: a second publish with the same id, within the history's time to live,
+            stores nothing and returns the first cursor, unless the broker lost its data in between.
         :param retry: sets the clients' reconnection time, in milliseconds.
         :param exclude: connection ids or user ids that do not get the event.
         :param ttl: seconds after which it is no longer replayed; 0 means live only.
-        :param compress: "auto" sends text over 1024 bytes as an envelope of `payload` when that is smaller;
+        :param compress: "auto" sends text over 1024 bytes in an envelope of `payload` if that is smaller;
             clients other than PushClient must unpack it themselves.
         :raises InvalidEvent: naming the wrong field.
         :raises MessageTooLarge: with both sizes.
@@ -98,10 +102,10 @@ class MessageAnnouncer:
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
         """Stores several events in one round trip, all or none, in order; returns their cursors.
 
-        :param events: the arguments of `publish` but for `id` as mappings, such as
-            `{"data": 1, "channel": "news"}`; 1000 at most.
+        :param events: for each event the arguments of `publish` without `id`, such as
+            `{"data": 1, "channel": "news"}`; 1000 events at most.
         :param id: an idempotency id for all of them together.
-        :raises InvalidEvent: saying which event is wrong; then none is published.
+        :raises InvalidEvent: naming the wrong event and its field; then none is published.
         :raises BrokerUnavailable: all are stored or none; with `id` it is safe to publish again.
         """
         batch = Batch(self)
@@ -114,9 +118,9 @@ class MessageAnnouncer:
 
     @contextlib.contextmanager
     def batch(self, *, id: str | None = None) -> Iterator[Batch]:
-        """Gathers events and publishes them together when the block ends; none if it raises.
+        """Gathers events and publishes them together when the block ends. When it raises, publishes none.
 
-        Yields a `Batch`, whose `publish` does not block; its `cursors` are there after the block.
+        Yields a `Batch`. Its `publish` does not block; its `cursors` are set after the block.
 
         :param id: an idempotency id for all of them together.
         :raises BrokerUnavailable: at the end of the block: all are stored or none.
@@ -130,7 +134,7 @@ class MessageAnnouncer:
     ) -> str:
         """Publishes the standard message `{type, data, timestamp, id, level}`, with `type` as event type.
 
-        Returns the cursor. `timestamp` is the time now in UTC (ISO 8601, milliseconds), `id` a random one.
+        Returns the cursor. `timestamp` is now, in UTC (ISO 8601 with milliseconds); `id` is random.
 
         :param level: debug, info, warning, error or critical.
         :raises InvalidEvent: naming the wrong field.
@@ -152,14 +156,14 @@ class MessageAnnouncer:
     ) -> str:
         """Publishes to the channel `user:<user_id>`, which only that user may listen to; returns the cursor.
 
-        It is kept as any event: a user who is away gets it on coming back. Raises what `publish` does.
+        The history keeps the event, so a user who is away gets it on reconnecting. Raises as `publish` does.
         """
         return self.publish(data, type, channel=f"user:{user_id}", compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Publishes to every open stream, whatever its channels; returns the cursor.
 
-        Streams that resume get the broadcasts they missed. Raises what `publish` does.
+        Streams that resume get the broadcasts they missed. Raises as `publish` does.
         """
         batch = Batch(self)
         batch.publish(data, type, compress=compress)
@@ -173,31 +177,32 @@ class MessageAnnouncer:
         channel: str | None = None,
         reconnect: bool = True,
     ) -> None:
-        """Ends streams on all workers of all machines, after the events published before.
+        """Ends streams on all workers, after they got the events published before this call.
 
-        What is given narrows it: `user_id=7, channel="news"` ends those of user 7 that listen to news.
+        All arguments must match: `user_id=7, channel="news"` ends the streams of user 7 that listen to news.
 
-        :param reconnect: False tells the clients to stay away; it does not keep them out.
-        :raises InvalidEvent: when nothing says which streams.
-        :raises BrokerUnavailable: it happens once or not at all.
+        :param reconnect: False asks the clients not to reconnect; it does not refuse those that do.
+        :raises InvalidEvent: without a user_id, a connection and a channel.
+        :raises BrokerUnavailable: the streams end once or not at all.
         """
-        wanted = {
+        which = {
             "user_id": None if user_id is None else str(user_id),
             "connection": connection,
             "channel": None if channel is None else checked_channel(channel),
         }
-        if not any(wanted.values()):
+        if not any(which.values()):
             raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel")
-        self.command("disconnect", reconnect=reconnect, **wanted)
+        self.command("disconnect", reconnect=reconnect, **which)
 
     def revoke(self, user_id: object, channel: str | None = None) -> None:
-        """Takes a channel from a user's open streams on all workers, or ends them all, at once.
+        """Takes a channel from a user's open streams on all workers, or ends these streams, at once.
 
-        A stream that keeps other channels is told by `sse.error` 1201. One that has none left is told by
-        `sse.close` to stay away; without `channel` all of them are. New streams are asked about as ever.
+        A stream that keeps other channels gets `sse.error` 1201. A stream that has no channel left gets
+        `sse.close`, which asks it not to reconnect. Without `channel`, all of the user's streams end so. New
+        streams of the user are checked as always.
 
-        :raises InvalidEvent: for a name that is no channel's.
-        :raises BrokerUnavailable: it happens once or not at all.
+        :raises InvalidEvent: when `channel` is not a channel name.
+        :raises BrokerUnavailable: the channel is taken once or not at all.
         """
         name = None if channel is None else checked_channel(channel)
         self.command(REVOKE, user_id=str(user_id), channel=name, reason="revoked")
@@ -210,24 +215,25 @@ class MessageAnnouncer:
         since: str | None = None,
         last: int | None = None,
     ) -> None:
-        """Has an open stream join channels, wherever it is; it tells its client by `sse.channels`.
+        """Lets an open stream join channels, on any worker. Its client gets `sse.channels`.
 
-        Nobody is asked whether it may; but where rights are checked again, one that it may not have goes.
+        `@sse.authorize` is not called for these channels, neither now nor when rights are checked again. The
+        stream keeps them until it ends, or until `revoke` or `leave`.
 
         :param connection: the id in `sse.open`.
-        :param since: the cursor after which events of the channels are sent first; `earliest` is all kept.
-        :param last: instead, how many of the newest.
-        :raises InvalidEvent: for a name that is no channel's, and for both `since` and `last`.
-        :raises BrokerUnavailable: it happens once or not at all.
+        :param since: a cursor: first the stream gets the channels' events after it; `earliest`: all kept.
+        :param last: instead of `since`, the number of newest events that the stream gets first.
+        :raises InvalidEvent: for a wrong channel name, and when both `since` and `last` are given.
+        :raises BrokerUnavailable: the stream joins once or not at all.
         """
         self.change(connection, checked_channels(channel), (), since=since, last=last)
 
     def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Has an open stream leave channels, wherever it is; it tells its client by `sse.channels`.
+        """Lets an open stream leave channels, on any worker. Its client gets `sse.channels`.
 
         :param connection: the id in `sse.open`.
-        :raises InvalidEvent: for a name that is no channel's.
-        :raises BrokerUnavailable: it happens once or not at all.
+        :raises InvalidEvent: for a wrong channel name.
+        :raises BrokerUnavailable: the stream leaves once or not at all.
         """
         self.change(connection, (), checked_channels(channel))
 
@@ -241,9 +247,10 @@ class MessageAnnouncer:
         last: int | None = None,
         vouched: bool = True,
     ) -> None:
-        """Has an open stream join and leave channels in one step.
+        """Lets an open stream join and leave channels in one step.
 
-        :param vouched: whether the app wants it so: then `@sse.authorize` is not asked about it later either.
+        :param vouched: True when the app itself wants the change. Then `@sse.authorize` is not called for
+            it later either.
         """
         if since is not None and last is not None:
             raise InvalidEvent("since", "cannot be given together with last")
@@ -258,17 +265,18 @@ class MessageAnnouncer:
         )
 
     def command(self, name: str, **arguments: Any) -> str:
-        """Tells every worker that has streams to do something it has a handler for; returns the cursor.
+        """Sends a command to every worker that has streams; returns the cursor. Workers without a handler for
+        `name` ignore it.
 
-        :param arguments: as JSON knows them.
-        :raises InvalidEvent: when they are not.
-        :raises BrokerUnavailable: each worker gets it once or not at all.
+        :param arguments: values that JSON can hold.
+        :raises InvalidEvent: for other values.
+        :raises BrokerUnavailable: each worker gets the command once or not at all.
         """
         publication = command_publication(Command(name, arguments))
         return str(self._broker.publish([publication])[0])
 
     def close(self) -> None:
-        """Lets go of the broker's connections; may be called twice."""
+        """Closes the broker's connections. May be called twice."""
         self._broker.close()
 
     def _send(self, publications: list[Publication], id: str | None) -> list[str]:
@@ -279,7 +287,7 @@ class MessageAnnouncer:
 
 
 class Batch:
-    """Events that wait to be published together, 1000 at most. `cursors` is filled when they are."""
+    """Events to be published together, 1000 at most. `cursors` is set when they are published."""
 
     def __init__(self, announcer: MessageAnnouncer) -> None:
         self._announcer = announcer

@@ -1,12 +1,12 @@
-"""The error tree and the numbered codes.
+"""The exceptions of this package, and the numbered codes that clients see.
 
 SSEPushError
-├── ConfigError         a setting is wrong: names key, value and what was expected
-├── InvalidEvent        an event, channel or option that cannot go on the wire
-│   └── MessageTooLarge an event over SSE_PUSH_MAX_MESSAGE
-├── InvalidPayload      a compressed payload that is broken or too big
-├── BrokerUnavailable   Redis did not answer in time
-└── Refused             a stream was not granted: becomes the HTTP answer
+├── ConfigError         a setting has a wrong value
+├── InvalidEvent        an event, a channel's name or an option has a wrong value
+│   └── MessageTooLarge an event is over SSE_PUSH_MAX_MESSAGE
+├── InvalidPayload      a compressed payload is broken or too big
+├── BrokerUnavailable   the broker did not reply in time
+└── Refused             a request gets an HTTP error instead of a stream
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 
 class SSEPushError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of all exceptions that this package raises."""
 
 
 class ConfigError(SSEPushError):
-    """A setting has a value that cannot work: `key` names it, `value` is what it has, `expected` what it
-    needs."""
+    """A setting has a wrong value. `key` is the setting's name, `value` its value, and `expected` describes
+    the values it can have."""
 
     def __init__(self, key: str, value: object, expected: str) -> None:
         super().__init__(f"{key} is {value!r}, but must be {expected}")
@@ -32,8 +32,8 @@ class ConfigError(SSEPushError):
 
 
 class InvalidEvent(SSEPushError, ValueError):
-    """A field of an event is outside its grammar; nothing was published. `field` names it, `problem` says
-    why."""
+    """A field of an event has a wrong value; nothing was published. `field` is its name, `problem` says what
+    is wrong."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -42,7 +42,7 @@ class InvalidEvent(SSEPushError, ValueError):
 
 
 class MessageTooLarge(InvalidEvent):
-    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published. `size` and `max_bytes` are
+    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published. `size` and `max_bytes` are in
     bytes."""
 
     def __init__(self, size: int, max_bytes: int) -> None:
@@ -56,7 +56,7 @@ class MessageTooLarge(InvalidEvent):
 
 
 class InvalidPayload(SSEPushError, ValueError):
-    """An envelope that `payload.decompress` does not unpack."""
+    """`payload.decompress` cannot unpack an envelope; `problem` says why."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the compressed payload is not usable: {problem}")
@@ -64,15 +64,18 @@ class InvalidPayload(SSEPushError, ValueError):
 
 
 class BrokerUnavailable(SSEPushError):
-    """The broker did not answer in time. A publish that raised this is stored zero or one times."""
+    """The broker did not reply in time. An event whose publish raised this is stored zero or one times."""
 
 
 class ErrorCode(IntEnum):
-    """The numbered codes used in HTTP refusals and in `sse.error` events: 10xx the connection, 11xx who asks,
-    12xx what they may have, 13xx the request. docs/errors.md has the same table."""
+    """The numbered codes in HTTP refusals and `sse.error` events.
+
+    10xx is about the connection, 11xx about the user's identity, 12xx about rights and limits, 13xx about the
+    request. docs/errors.md has the same table.
+    """
 
     meaning: str
-    #: Whether the same request may succeed later without a change by the client.
+    #: Whether the same request may succeed later.
     retry: bool
 
     def __new__(cls, value: int, meaning: str = "", retry: bool = False) -> ErrorCode:
@@ -97,7 +100,7 @@ class ErrorCode(IntEnum):
 
 
 def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The shape of every error a client sees, in a refusal's JSON and in `sse.error`."""
+    """The JSON of an error, both in a refusal and in `sse.error`. `timestamp` is now, in UTC (ISO 8601)."""
     return {
         "code": int(code),
         "name": code.name,
@@ -109,9 +112,10 @@ def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = N
 
 
 class Refused(SSEPushError):
-    """A request for a stream was turned down before it began: raised in a view, it becomes the answer.
+    """A request gets an HTTP error instead of a stream. Raised in a view, it becomes the response.
 
-    `status` is the HTTP status, `code` and `message` stand in the JSON body, `retry_after` is seconds.
+    `status` is the HTTP status; `code`, `message` and `details` stand in the JSON body; `retry_after` is in
+    seconds.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Payload compression: big data as gzip in base64 within a marked envelope, for one event at a time.
+"""Payload compression: packs the data of one event into an envelope, as gzip in base64.
 
-The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. What it holds is the text
-that would otherwise stand in the event's `data:` lines, so a client reads it by the same rule: as JSON when
+The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. It holds the text that
+would otherwise stand in the event's `data:` lines. So a client reads the text by the same rule: as JSON when
 it is JSON, else as a string.
 """
 
@@ -16,25 +16,25 @@ from typing import Any
 from .errors import InvalidPayload
 from .protocol.event import Dumps
 
-#: Stands in the envelope under "encoding".
+#: The value of `encoding` in an envelope.
 ENCODING = "gzip+base64"
-#: Bytes of text up to which compressing is not tried: a short text hardly shrinks, and base64 adds a third.
+#: Text of at most this many bytes is not compressed: it hardly shrinks, and base64 adds a third.
 THRESHOLD = 1024
-#: Bytes of text that an envelope may hold. A bomb is given up there, and nothing bigger is packed.
+#: Bytes of text that an envelope may hold: longer text is not packed, and unpacking stops there.
 MAX_TEXT = 10_000_000
 
 _GZIP = zlib.MAX_WBITS | 16
-# Written by hand, so that its length is known before it is made.
+# Written by hand, so that its length is known in advance.
 _HEAD, _TAIL = f'{{"compressed": true, "encoding": "{ENCODING}", "data": "', '"}'
 
 
 def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps) -> Any:
-    """An envelope with `obj` when that is smaller as JSON; else `obj` itself.
+    """Returns an envelope with `obj` if that is smaller as JSON, else `obj` itself.
 
-    `decompress` gives `obj` back in either case: an `obj` that looks like an envelope is always packed.
+    `decompress` returns `obj` in both cases: an `obj` that looks like an envelope is always packed.
 
-    :param threshold: bytes of JSON up to which `obj` is left as it is.
-    :param dumps: writes the JSON; an app's own types need its provider, `app.json.dumps`.
+    :param threshold: an `obj` with at most this many bytes of JSON is returned as it is.
+    :param dumps: writes the JSON; for an app's own types pass its provider, `app.json.dumps`.
     :raises TypeError, ValueError: when `obj` cannot be written as JSON.
     """
     text = dumps(obj)
@@ -43,13 +43,13 @@ def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps)
 
 
 def compress_text(text: str, threshold: int = THRESHOLD) -> str:
-    """The JSON of an envelope with an event's text when that is smaller; else `text` itself."""
+    """Returns the JSON of an envelope with `text` if that is smaller, else `text` itself."""
     packed = _packed(text, threshold)
     return text if packed is None else _HEAD + packed + _TAIL
 
 
 def is_envelope(obj: Any) -> bool:
-    """Whether `obj` bears the mark of an envelope."""
+    """Whether `obj` has the fields of an envelope."""
     return (
         isinstance(obj, dict)
         and obj.keys() == {"compressed", "encoding", "data"}
@@ -59,9 +59,9 @@ def is_envelope(obj: Any) -> bool:
 
 
 def decompress(obj: Any, *, max_bytes: int = MAX_TEXT) -> Any:
-    """What was packed into the envelope `obj`; anything else is returned as it is.
+    """Returns the value packed into the envelope `obj`. Returns any other `obj` as it is.
 
-    :param max_bytes: text longer than this is not unpacked; memory is bounded by it.
+    :param max_bytes: longer text is not unpacked, which bounds the memory.
     :raises InvalidPayload: when the envelope is broken or holds more than `max_bytes`.
     """
     if not is_envelope(obj):
@@ -70,11 +70,11 @@ def decompress(obj: Any, *, max_bytes: int = MAX_TEXT) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return text  # what was published was a string
+        return text  # the app published a string
 
 
 def _packed(text: str, threshold: int, *, always: bool = False) -> str | None:
-    """The base64 of `text`; None when an envelope with it would not be smaller."""
+    """The base64 of `text`; None if an envelope with it would not be smaller."""
     raw = text.encode()
     if len(raw) > MAX_TEXT or (len(raw) <= threshold and not always):
         return None

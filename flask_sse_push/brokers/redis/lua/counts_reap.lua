@@ -1,9 +1,14 @@
--- Takes counts of a dead worker off the totals; without counts, lets go of one that holds nothing.
+-- Takes counts of a dead worker off the totals, and forgets the worker when it holds no more counts.
+-- Does nothing when the worker's lease holds, unless it retires.
 --
--- KEYS  1 workers, 2 held, 3.. tables: as in ledger_tell.lua
--- ARGV  1 worker, 2 "1" when it may be alive: it has retired
+-- KEYS  1 workers  zset   as in counts_report.lua
+--       2 held     hash   as in counts_report.lua
+--       3.. tables hash   as in counts_report.lua
+-- ARGV  1 worker
+--       2 "1" when the worker retires, else "0"
 --       then for each count: number of its table among KEYS 3.., table, name
--- Returns {1 when it is gone, else 0; list of before and after for each count, 0 and 0 where it held none}.
+-- Returns {1 when the worker is forgotten or its lease holds, else 0,
+--          list with two totals for each count, before and after: 0 and 0 where the worker held none}.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -14,7 +19,7 @@ end
 
 local changes = {}
 if ARGV[2] ~= '1' then
-  redis.call('HSET', KEYS[2], '', -9) -- should it wake up, it must not go on as if nothing had happened
+  redis.call('HSET', KEYS[2], '', -9) -- should the worker wake up, its next report is refused
 end
 for at = 3, #ARGV, 3 do
   local table_key, field = KEYS[2 + ARGV[at]], ARGV[at + 1] .. '\n' .. ARGV[at + 2]

@@ -1,12 +1,16 @@
--- Writes down how many of each key a worker holds, and renews its lease.
+-- Stores how many of each key a worker holds, and renews its lease. A repeated serial changes no counts.
 --
 -- KEYS  1 workers  zset   worker -> ms of Redis TIME until which it counts as alive
---       2 held     hash   "<table>\n<name>" -> how many the worker holds; "" -> serial of its last statement,
---                         "=" -> the totals that statement changed, as JSON
---       3.. tables hash   name -> how many all workers hold; without those that are 0
--- ARGV  1 worker, 2 serial of this statement, 3 ms of the lease
+--       2 held     hash   "<table>\n<name>" -> how many the worker holds; "" -> serial of its last report;
+--                         "=" -> the totals before and after that report, as JSON
+--       3.. tables hash   name -> how many all workers hold; names with 0 are left out
+-- ARGV  1 worker
+--       2 serial of this report
+--       3 ms of the lease
 --       then for each count: number of its table among KEYS 3.., table, name, count
--- Returns {1 or 0 for unknown, list of before and after for each count, list of expired workers}.
+-- Returns {1, or 0 when the worker's earlier reports are not here,
+--          list with two totals for each count, before and after,
+--          list of workers whose leases have expired}.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,14 +1,15 @@
--- Reads what several channels had after one position each, at one moment, and marks that moment.
+-- Reads the entries of several channels, after one position for each, and takes a new position.
 --
--- KEYS  1 state, 2 heads: as in state.lua
---       3.. lists of the channels, in the order of ARGV
+-- KEYS  1 state    hash   as in state.lua
+--       2 heads    zset   as in state.lua
+--       3.. lists  list   of the channels in ARGV, in their order
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
---       2 pub/sub channel that is told of the moment, as "<epoch> <last>"
+--       2 pub/sub name of the inbox that gets the new position, as "<epoch> <last>"
 --       3 PUBLISH, or SPUBLISH on a cluster
---       4.. for each channel: its name, the position after which entries are wanted
+--       then for each channel: its name, the position after which entries are read
 -- Returns {epoch, last, horizon, lineage, then for each channel: head or "0", list of entries}.
--- The entries are the end of the list from the newest one at or before the position on, oldest first.
--- Costs O(missed): it walks from the end in steps that double.
+-- `last` is the new position. The entries are in order; the first may be the newest at or before the position.
+-- Costs O(missed): the script reads a list from its end, in steps that double.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 last = next_position(last)
@@ -20,7 +21,7 @@ local function id_of(entry)
   return tonumber(string.match(entry, '^%S+ (%d+) ')) or 0
 end
 
-local answer = {epoch, last_text, string.format('%.0f', horizon), lineage}
+local reply = {epoch, last_text, string.format('%.0f', horizon), lineage}
 for i = 3, #KEYS do
   local after = tonumber(ARGV[2 * i - 1])
   local head = redis.call('ZSCORE', KEYS[2], ARGV[2 * i - 2])
@@ -41,7 +42,7 @@ for i = 3, #KEYS do
       end
     end
   end
-  table.insert(answer, head and string.format('%.0f', tonumber(head)) or '0')
-  table.insert(answer, entries)
+  table.insert(reply, head and string.format('%.0f', tonumber(head)) or '0')
+  table.insert(reply, entries)
 end
-return answer
+return reply

@@ -1,23 +1,24 @@
--- Stores events in the lists of their channels and announces them: all or nothing.
+-- Stores events in the lists of their channels, and sends them to the workers that subscribed to the channels.
+-- Does both for all events, or nothing.
 --
 -- KEYS  1 state    hash   as in state.lua
 --       2 heads    zset   as in state.lua
---       3 once     string the answer to an earlier call with the same idempotency id
---       4.. lists  list   one for each channel named in ARGV, oldest entry first
+--       3 once     hash   the reply to an earlier call with the same idempotency id: epoch, first
+--       4.. lists  list   one for each channel in ARGV, oldest entry first
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
---       2 pub/sub channel of live events, without the channel's name
+--       2 what the pub/sub names of live events begin with; the channel's name follows
 --       3 entries kept in a list
---       4 ms that a list outlives its last entry
---       5 ms that the answer is remembered under `once`
+--       4 ms that a list is kept after its newest entry
+--       5 ms that the reply is kept under `once`
 --       6 PUBLISH, or SPUBLISH on a cluster
 --       7 number n of channels; then n channel names in the order of their lists
 --       then for each event: meta, body, number m of its channels, m indexes into the names
--- Returns {epoch, id of the first event}; the others follow it one by one.
+-- Returns {epoch, id of the first event}. The ids of the events after it are each one higher.
 
-local answered = redis.call('HMGET', KEYS[3], 'epoch', 'first')
-if answered[1] then
-  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write, so that WAIT waits for this one and all before it
-  return answered
+local earlier = redis.call('HMGET', KEYS[3], 'epoch', 'first')
+if earlier[1] then
+  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for it and for all writes before it
+  return earlier
 end
 
 local epoch, last, horizon = open_state(KEYS[1], KEYS[2], ARGV[1])
@@ -35,7 +36,7 @@ while ARGV[at] do
     local channel, list = ARGV[7 + index], KEYS[3 + index]
     local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or -horizon)
     if prev <= 0 then
-      redis.call('DEL', list) -- left from an earlier epoch: no head vouches for it
+      redis.call('DEL', list) -- no head: the list is from an earlier epoch
     end
     local entry = epoch .. ' ' .. id_text .. ' ' .. string.format('%.0f', prev) .. ' ' .. meta .. '\n' .. body
     redis.call('RPUSH', list, entry)
@@ -47,7 +48,7 @@ while ARGV[at] do
   at = at + 3 + count
 end
 
--- Channels quiet for longer than their list lives leave the heads; the horizon says up to where.
+-- Removes the heads of channels whose lists have expired, and moves the horizon to the newest such position.
 local quiet = math.floor(id - ARGV[4] * 1000)
 if quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', quiet)) > 0 then
   horizon = quiet

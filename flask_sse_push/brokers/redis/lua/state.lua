@@ -1,11 +1,14 @@
--- The beginning of both other scripts: what they keep beside the lists, read and checked.
+-- Begins publish.lua and history.lua: reads and checks the shard's state.
 --
--- state  hash  epoch, last (highest position taken), horizon (a channel without a head had no event after it),
---              server (replication id of the server that wrote it),
---              lineage (epochs it goes on from, newest first: "<epoch>:<last position of it> ...")
--- heads  zset  channel -> id of its newest event; "" is always there, with score +inf
+-- state  hash  epoch
+--              last     the highest position taken
+--              horizon  a channel without a head had no event after this position
+--              server   replication id of the server that wrote the state
+--              lineage  the earlier epochs that the epoch continues, newest first:
+--                       "<epoch>:<last position in both epochs> ..."
+-- heads  zset  channel -> id of its newest event; and "" with score +inf, always
 
--- Positions above are refused: below 2^53 a double counts exactly. As a clock they mean the year 2255.
+-- Higher positions are refused: a double is exact below 2^53. As a clock, this is the year 2255.
 local LATEST = 9e15
 
 local function position(text)
@@ -13,15 +16,15 @@ local function position(text)
   return number and number <= LATEST and number
 end
 
--- The length of an epoch on one of several shards. It begins with the shard's number and with how many there are.
+-- Length of an epoch on one of several shards: it begins with the shard's number and the number of shards.
 local SHARD_EPOCH = 6
 
--- Epochs remembered: a client that was away for more failovers than these is told that it may miss something.
+-- Earlier epochs remembered: a client that was away for more failovers gets a reset.
 local MOST_EPOCHS = 8
--- Bytes that so many take at most. What is longer is not ours, and patterns would take long to find that out.
+-- Bytes that these epochs take at most. Another program wrote a longer lineage; matching it would take long.
 local LONGEST_LINEAGE = 300
 
--- Another one when a replica is promoted and when a server starts. "unknown" where INFO is forbidden.
+-- Changes when a replica is promoted and when a server starts. "unknown" where INFO is forbidden.
 local function replication_id()
   local info = redis.pcall('INFO', 'replication')
   return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
@@ -35,24 +38,26 @@ local function joined(epoch, last, lineage)
   return table.concat(words, ' ')
 end
 
--- Returns epoch, last, horizon, lineage. A state that is missing or damaged, even by a foreign hand, ends its
--- epoch: its positions can not be trusted, and every client that held one is told.
+-- Returns epoch, last, horizon, lineage.
 --
--- A state that another server wrote, or this one before it was started, may lack the newest writes: a replica
--- lags, a snapshot is old. But it lacks nothing up to `last`, for both take over writes in their order. So the
--- epoch ends here and another goes on from it: positions up to `last` stay good, those above were lost.
+-- A state that is missing or damaged begins a fresh epoch, because the positions of the old one cannot be
+-- trusted. Every client with a cursor of the old epoch gets a reset.
+--
+-- A state that another server wrote, or this server before a restart, may lack the newest writes: a replica lags,
+-- and a snapshot is old. But it lacks nothing up to `last`, because both keep the order of writes. So a fresh
+-- epoch continues the old one: cursors up to `last` stay valid, and cursors above it get a reset.
 local function open_state(state_key, heads_key, fresh_epoch)
   local state = redis.call('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage')
   local server, lineage = replication_id(), state[5] or ''
   if #lineage > LONGEST_LINEAGE then lineage = '' end
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local whole = epoch and #epoch <= 16 and string.match(epoch, '^[a-z0-9]+$') and last and horizon
-  if #fresh_epoch == SHARD_EPOCH then -- another number of shards: the channels lay elsewhere
+  if #fresh_epoch == SHARD_EPOCH then -- with another number of shards, the channels lay on other shards
     whole = whole and #epoch == SHARD_EPOCH and string.sub(epoch, 1, 2) == string.sub(fresh_epoch, 1, 2)
   else
     whole = whole and #epoch ~= SHARD_EPOCH
   end
-  -- The two highest scores: that of "" and the newest event's, which cannot be ahead of `last`.
+  -- The two highest scores: that of "", and that of the newest event, which cannot be above `last`.
   local top = whole and redis.call('ZREVRANGE', heads_key, 0, 1, 'WITHSCORES')
   if top and top[1] == '' and top[2] == 'inf' and tonumber(top[4] or 0) <= last then
     if state[4] == server then return epoch, last, horizon, lineage end

@@ -1,4 +1,4 @@
-"""What every broker promises, in one body for all of them."""
+"""The contract that every broker keeps; each test runs with all of them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def ids(entries: Sequence[Entry]) -> list[int]:
     return [entry.id for entry in entries]
 
 
-def past(broker: Broker, after: int = 0, channel: str = "a") -> ChannelHistory:
+def history_of(broker: Broker, after: int = 0, channel: str = "a") -> ChannelHistory:
     return broker.history({channel: after}, "nobody").channels[channel]
 
 
-def hear(link: Link, count: int, seconds: float = 5.0) -> list[LinkMessage]:
-    """The next `count` signals, and those that came with them."""
+def receive(link: Link, count: int, seconds: float = 5.0) -> list[LinkMessage]:
+    """The next `count` messages, and those that came with them."""
     signals: list[LinkMessage] = []
 
     def enough() -> bool:
@@ -47,10 +47,10 @@ def hear(link: Link, count: int, seconds: float = 5.0) -> list[LinkMessage]:
 
 @pytest.fixture
 def link(broker: Broker) -> Iterator[Link]:
-    """A link that hears the channels a and b."""
+    """A link that is subscribed to the channels a and b."""
     link = broker.link("ear")
     link.subscribe(["a", "b"])
-    assert hear(link, 2) == [Subscribed("a"), Subscribed("b")]
+    assert receive(link, 2) == [Subscribed("a"), Subscribed("b")]
     yield link
     link.close()
 
@@ -65,7 +65,7 @@ def test_ids_increase_strictly_over_all_channels(broker: Broker) -> None:
     assert numbers == sorted(set(numbers))
 
 
-def test_an_id_tells_the_time_in_microseconds(broker: Broker) -> None:
+def test_an_id_is_the_time_in_microseconds(broker: Broker) -> None:
     before = time.time_ns() // 1000
     cursor = publish(broker, "x")
     after = time.time_ns() // 1000
@@ -90,7 +90,7 @@ def test_each_entry_names_the_one_before_it_in_its_channel(broker: Broker) -> No
     in_a = [publish(broker, "1", "a"), publish(broker, "2", "a", "b"), publish(broker, "3", "a")]
     in_b = [in_a[1], publish(broker, "4", "b")]
     for name, cursors in (("a", in_a), ("b", in_b)):
-        found = past(broker, channel=name)
+        found = history_of(broker, channel=name)
         assert ids(found.entries) == [cursor.id for cursor in cursors]
         assert [entry.prev for entry in found.entries] == [0, *ids(found.entries)[:-1]]
         assert found.head == cursors[-1].id
@@ -114,11 +114,11 @@ def test_several_events_are_stored_and_announced_in_order(broker: Broker, link: 
     cursors = broker.publish([event("1", "a"), event("2", "a", "b"), event("3", "b"), event("4", "a")])
     numbers = [cursor.id for cursor in cursors]
     assert numbers == sorted(set(numbers))
-    assert ids(past(broker, channel="a").entries) == [numbers[0], numbers[1], numbers[3]]
-    assert ids(past(broker, channel="b").entries) == [numbers[1], numbers[2]]
+    assert ids(history_of(broker, channel="a").entries) == [numbers[0], numbers[1], numbers[3]]
+    assert ids(history_of(broker, channel="b").entries) == [numbers[1], numbers[2]]
     heard = [
         (signal.channel, Entry.parse(signal.stored).id)
-        for signal in hear(link, 5)
+        for signal in receive(link, 5)
         if isinstance(signal, LiveEvent)
     ]
     first, second, third, fourth = numbers
@@ -127,7 +127,7 @@ def test_several_events_are_stored_and_announced_in_order(broker: Broker, link: 
 
 def test_nothing_is_published_by_no_events(broker: Broker) -> None:
     assert broker.publish([]) == []
-    assert past(broker).entries == []
+    assert history_of(broker).entries == []
 
 
 def test_several_events_stay_together_among_other_publishers(broker: Broker) -> None:
@@ -136,7 +136,7 @@ def test_several_events_stay_together_among_other_publishers(broker: Broker) -> 
 
     with ThreadPoolExecutor(8) as pool:
         batches = list(pool.map(publish_three, range(80)))
-    assert ids(past(broker).entries) == [id for batch in sorted(batches) for id in batch]
+    assert ids(history_of(broker).entries) == [id for batch in sorted(batches) for id in batch]
 
 
 # -- history -------------------------------------------------------------------------------------------------
@@ -145,29 +145,29 @@ def test_several_events_stay_together_among_other_publishers(broker: Broker) -> 
 def test_history_is_exact_after_every_position(broker: Broker) -> None:
     published = [publish(broker, str(n)).id for n in range(40)]
     for at, after in enumerate([0, *published]):
-        found = past(broker, after)
+        found = history_of(broker, after)
         assert ids(found.entries) == published[at:], f"after {at} events"
         assert found.start <= after
         assert found.head == published[-1]
-    between = past(broker, published[20] - 1)
+    between = history_of(broker, published[20] - 1)
     assert ids(between.entries) == published[20:]
 
 
-def test_after_a_position_of_the_future_there_is_nothing(broker: Broker) -> None:
+def test_nothing_comes_after_a_position_in_the_future(broker: Broker) -> None:
     newest = publish(broker, "x").id
     for after in (newest + 10**9, MAX_ID):
-        found = past(broker, after)
+        found = history_of(broker, after)
         assert (found.entries, found.head) == ([], newest)
 
 
-def test_a_channel_that_never_was_has_a_complete_and_empty_history(broker: Broker) -> None:
+def test_an_unused_channel_has_a_complete_and_empty_history(broker: Broker) -> None:
     position = publish(broker, "x", "other").id
-    found = past(broker, position, "a")
+    found = history_of(broker, position, "a")
     assert (found.entries, found.head, found.start) == ([], 0, position)
-    assert past(broker, 0, "a").start == 0
+    assert history_of(broker, 0, "a").start == 0
 
 
-def test_several_channels_are_read_at_one_moment(broker: Broker) -> None:
+def test_several_channels_are_read_in_one_step(broker: Broker) -> None:
     first = publish(broker, "1", "a")
     second = publish(broker, "2", "b")
     third = publish(broker, "3", "a", "b")
@@ -195,11 +195,11 @@ def test_a_channel_keeps_its_newest_events_and_says_what_is_gone(make_broker: Ma
     published = [publish(broker, str(n)).id for n in range(12)]
     kept, last_gone = published[-5:], published[-6]
     for after in (0, *published[:-6]):
-        found = past(broker, after)
+        found = history_of(broker, after)
         assert found.start == last_gone > after
         assert ids(found.entries) == kept
     for at, after in enumerate([last_gone, *kept]):
-        found = past(broker, after)
+        found = history_of(broker, after)
         assert found.start <= after
         assert ids(found.entries) == kept[at:]
 
@@ -207,40 +207,40 @@ def test_a_channel_keeps_its_newest_events_and_says_what_is_gone(make_broker: Ma
 def test_a_size_of_one_keeps_one(make_broker: MakeBroker) -> None:
     broker = make_broker(history_size=1)
     first, second = publish(broker, "1").id, publish(broker, "2").id
-    found = past(broker, first)
+    found = history_of(broker, first)
     assert (found.start, ids(found.entries)) == (first, [second])
-    assert past(broker, 0).start == first
+    assert history_of(broker, 0).start == first
 
 
 def test_events_of_one_step_may_be_more_than_a_channel_keeps(make_broker: MakeBroker) -> None:
     broker = make_broker(history_size=3)
     published = [cursor.id for cursor in broker.publish([event(str(n)) for n in range(10)])]
-    found = past(broker)
+    found = history_of(broker)
     assert (ids(found.entries), found.start) == (published[-3:], published[-4])
 
 
-def test_a_quiet_channel_expires_and_admits_it(make_broker: MakeBroker) -> None:
+def test_a_quiet_channel_expires_and_its_history_says_so(make_broker: MakeBroker) -> None:
     broker = make_broker(history_ttl=1.5)
     first, second = publish(broker, "1").id, publish(broker, "2").id
-    assert ids(past(broker).entries) == [first, second]
-    eventually(lambda: not past(broker).entries, 5)
+    assert ids(history_of(broker).entries) == [first, second]
+    eventually(lambda: not history_of(broker).entries, 5)
     for after in (0, first):
-        assert past(broker, after).start > after
+        assert history_of(broker, after).start > after
     young = broker.probe("ear").id
-    assert past(broker, young).start <= young
+    assert history_of(broker, young).start <= young
 
 
-def test_an_expired_channel_begins_anew_and_its_old_positions_stay_gone(make_broker: MakeBroker) -> None:
+def test_an_expired_channel_starts_again_and_its_old_positions_stay_gone(make_broker: MakeBroker) -> None:
     broker = make_broker(history_ttl=1.5)
     old = publish(broker, "old", "a").id
-    eventually(lambda: not past(broker).entries, 5)
+    eventually(lambda: not history_of(broker).entries, 5)
     publish(broker, "word from elsewhere", "b")  # lets the broker forget that the channel was
     young = broker.probe("ear").id
     new = publish(broker, "new", "a").id
-    found = past(broker, young)
+    found = history_of(broker, young)
     assert (found.start, ids(found.entries)) == (young, [new])
     for after in (0, old - 1):
-        assert past(broker, after).start > after
+        assert history_of(broker, after).start > after
 
 
 def test_a_channel_in_use_does_not_expire(make_broker: MakeBroker) -> None:
@@ -253,9 +253,9 @@ def test_a_channel_in_use_does_not_expire(make_broker: MakeBroker) -> None:
 
     eventually(another_one, 10, every=0.1)
     publish(broker, "elsewhere", "b")
-    found = past(broker)
+    found = history_of(broker)
     assert ids(found.entries) == published
-    assert past(broker, published[0]).start <= published[0]
+    assert history_of(broker, published[0]).start <= published[0]
 
 
 # -- idempotency ---------------------------------------------------------------------------------------------
@@ -267,10 +267,10 @@ def test_the_same_id_stores_and_announces_once(broker: Broker, link: Link) -> No
     again = [broker.publish(events, "order-1") for _ in range(3)]
     other = broker.publish([event("3", "b")], "order-2")
     assert again == [first, first, first]
-    assert ids(past(broker, channel="a").entries) == [cursor.id for cursor in first]
-    assert ids(past(broker, channel="b").entries) == [first[1].id, other[0].id]
+    assert ids(history_of(broker, channel="a").entries) == [cursor.id for cursor in first]
+    assert ids(history_of(broker, channel="b").entries) == [first[1].id, other[0].id]
     broker.probe("ear")
-    heard = [signal for signal in hear(link, 5) if isinstance(signal, LiveEvent)]
+    heard = [signal for signal in receive(link, 5) if isinstance(signal, LiveEvent)]
     assert [Entry.parse(signal.stored).id for signal in heard] == [
         first[0].id,
         first[1].id,
@@ -283,12 +283,12 @@ def test_the_same_id_at_the_same_time_stores_once(broker: Broker) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: broker.publish([event("x")], "once"), range(40)))
     assert all(answer == answers[0] for answer in answers)
-    assert len(past(broker).entries) == 1
+    assert len(history_of(broker).entries) == 1
 
 
 def test_without_an_id_equal_events_are_different_ones(broker: Broker) -> None:
     assert publish(broker, "same") != publish(broker, "same")
-    assert len(past(broker).entries) == 2
+    assert len(history_of(broker).entries) == 2
 
 
 # -- live ----------------------------------------------------------------------------------------------------
@@ -298,19 +298,19 @@ def test_each_subscription_is_confirmed_in_order(broker: Broker) -> None:
     link = broker.link("ear")
     link.subscribe(["c", "a"])
     link.subscribe(["b"])
-    assert hear(link, 3) == [Subscribed("c"), Subscribed("a"), Subscribed("b")]
+    assert receive(link, 3) == [Subscribed("c"), Subscribed("a"), Subscribed("b")]
     link.close()
 
 
 def test_a_live_event_is_what_the_history_holds(broker: Broker, link: Link) -> None:
     publish(broker, "x", "a")
-    heard = hear(link, 1)[0]
+    heard = receive(link, 1)[0]
     assert isinstance(heard, LiveEvent)
-    live, stored = Entry.parse(heard.stored, heard.channel), past(broker).entries[0]
+    live, stored = Entry.parse(heard.stored, heard.channel), history_of(broker).entries[0]
     assert all(getattr(live, name) == getattr(stored, name) for name in Entry.__slots__)
 
 
-def test_an_echo_comes_after_everything_before_its_moment(broker: Broker, link: Link) -> None:
+def test_an_echo_comes_after_all_events_before_its_position(broker: Broker, link: Link) -> None:
     expected: list[tuple[str, int]] = []
     for n in range(30):
         expected.append(("event", publish(broker, str(n), "ab"[n % 2]).id))
@@ -318,7 +318,7 @@ def test_an_echo_comes_after_everything_before_its_moment(broker: Broker, link: 
             expected.append(("echo", broker.history({"a": 0}, "ear").last))
         if n % 10 == 0:
             expected.append(("echo", broker.probe("ear").id))
-    signals = hear(link, len(expected))
+    signals = receive(link, len(expected))
     heard = [
         ("echo", signal.last) if isinstance(signal, Echo) else ("event", Entry.parse(signal.stored).id)
         for signal in signals
@@ -327,57 +327,57 @@ def test_an_echo_comes_after_everything_before_its_moment(broker: Broker, link: 
     assert heard == expected
 
 
-def test_echoes_go_to_the_link_that_asked(broker: Broker, link: Link) -> None:
+def test_an_echo_goes_to_the_link_of_the_probe(broker: Broker, link: Link) -> None:
     other = broker.link("other")
     other.subscribe(["c"])
-    hear(other, 1)
+    receive(other, 1)
     snapshot = broker.probe("other")
-    assert hear(other, 1) == [Echo(snapshot.epoch, snapshot.id)]
+    assert receive(other, 1) == [Echo(snapshot.epoch, snapshot.id)]
     assert link.read(0.1) == []
     other.close()
 
 
-def test_a_link_hears_nothing_of_channels_it_left(broker: Broker, link: Link) -> None:
+def test_a_link_gets_nothing_from_channels_it_left(broker: Broker, link: Link) -> None:
     link.unsubscribe(["a"])
     broker.history({}, "ear")
     link.subscribe(["c"])
-    while Subscribed("c") not in hear(link, 1):
+    while Subscribed("c") not in receive(link, 1):
         pass
     publish(broker, "1", "a")
     wanted = publish(broker, "2", "b")
     snapshot = broker.probe("ear")
-    heard = hear(link, 2)
+    heard = receive(link, 2)
     assert [signal.channel for signal in heard if isinstance(signal, LiveEvent)] == ["b"]
     assert heard[-1] == Echo(snapshot.epoch, snapshot.id)
     assert wanted.id < snapshot.id
 
 
-def test_a_channel_that_is_asked_for_again_is_confirmed_again(broker: Broker, link: Link) -> None:
+def test_a_repeated_subscription_is_confirmed_again(broker: Broker, link: Link) -> None:
     link.subscribe(["a"])
-    assert hear(link, 1) == [Subscribed("a")]
+    assert receive(link, 1) == [Subscribed("a")]
     publish(broker, "x", "a")
     broker.probe("ear")
-    assert len([signal for signal in hear(link, 2) if isinstance(signal, LiveEvent)]) == 1
+    assert len([signal for signal in receive(link, 2) if isinstance(signal, LiveEvent)]) == 1
 
 
-def test_two_links_hear_the_same(broker: Broker, link: Link) -> None:
+def test_two_links_get_the_same_events(broker: Broker, link: Link) -> None:
     other = broker.link("other")
     other.subscribe(["b", "a"])
-    hear(other, 2)
+    receive(other, 2)
     for name in "abba":
         publish(broker, name, name)
-    assert hear(link, 4) == hear(other, 4)
+    assert receive(link, 4) == receive(other, 4)
     other.close()
 
 
-def test_a_closed_link_holds_up_nobody(broker: Broker, link: Link) -> None:
+def test_a_closed_link_does_not_hold_up_others(broker: Broker, link: Link) -> None:
     other = broker.link("other")
     other.subscribe(["a"])
-    hear(other, 1)
+    receive(other, 1)
     other.close()
     other.close()
     publish(broker, "x", "a")
-    assert len(hear(link, 1)) == 1
+    assert len(receive(link, 1)) == 1
 
 
 def test_a_read_waits_for_its_time_and_returns_nothing(link: Link) -> None:
@@ -407,7 +407,7 @@ def test_a_wake_ends_a_read_that_waits(broker: Broker, link: Link) -> None:
     waiting.join(5)
 
 
-def test_a_wake_of_nobody_is_harmless(broker: Broker) -> None:
+def test_a_wake_of_an_unknown_link_is_harmless(broker: Broker) -> None:
     broker.wake("nobody")
 
 
@@ -437,11 +437,11 @@ ODD = [
 
 
 def both(broker: Broker, link: Link, publication: Publication) -> list[Entry]:
-    """The entry as history has it and as it was announced."""
+    """The entry as the history holds it, and as the link got it."""
     broker.publish([publication])
-    heard = hear(link, 1)[0]
+    heard = receive(link, 1)[0]
     assert isinstance(heard, LiveEvent)
-    return [past(broker).entries[-1], Entry.parse(heard.stored)]
+    return [history_of(broker).entries[-1], Entry.parse(heard.stored)]
 
 
 @pytest.mark.parametrize("name", ODD[1:])
@@ -490,12 +490,12 @@ def test_bodies_are_bytes(broker: Broker, link: Link, make_body: Callable[[], by
 def test_any_channel_name_works(broker: Broker, name: str) -> None:
     link = broker.link("ear")
     link.subscribe([name])
-    assert hear(link, 1) == [Subscribed(name)]
+    assert receive(link, 1) == [Subscribed(name)]
     cursor = publish(broker, "x", name)
-    heard = hear(link, 1)[0]
+    heard = receive(link, 1)[0]
     assert isinstance(heard, LiveEvent)
     assert heard.channel == name
-    assert ids(past(broker, channel=name).entries) == [cursor.id]
+    assert ids(history_of(broker, channel=name).entries) == [cursor.id]
     link.close()
 
 
@@ -516,7 +516,7 @@ def test_publishers_in_eight_threads_leave_no_hole(broker: Broker, link: Link) -
         assert [entry.prev for entry in found.entries] == [0, *ids(found.entries)[:-1]]
     assert {id for found in history.channels.values() for id in ids(found.entries)} == {c.id for c in cursors}
     announced: dict[str, list[int]] = {"a": [], "b": []}
-    for signal in hear(link, sum(len(found.entries) for found in history.channels.values()) + 1):
+    for signal in receive(link, sum(len(found.entries) for found in history.channels.values()) + 1):
         if isinstance(signal, LiveEvent):
             announced[signal.channel].append(Entry.parse(signal.stored).id)
     assert announced == {name: ids(found.entries) for name, found in history.channels.items()}
@@ -534,6 +534,6 @@ def test_a_claimed_name_is_taken_until_its_time_is_over(broker: Broker) -> None:
     assert not broker.claim("y", 30)
 
 
-def test_of_many_who_claim_at_once_one_succeeds(broker: Broker) -> None:
+def test_one_of_many_simultaneous_claims_succeeds(broker: Broker) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert sorted(pool.map(lambda _: broker.claim("x", 30), range(200)))[-2:] == [False, True]

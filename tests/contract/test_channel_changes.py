@@ -16,7 +16,7 @@ from flask_sse_push.hub.hub import Hub
 from tests.support.deadline import eventually
 
 from .conftest import MakeBroker
-from .test_commands import Record, hears_commands
+from .test_commands import Record, gets_commands
 
 SETTINGS = Settings(linger=0.0, probe=1.0, max_channels=3)
 
@@ -57,7 +57,7 @@ def announcer(broker: Broker) -> MessageAnnouncer:
 @pytest.fixture
 def stream(hub: Hub) -> Record:
     stream = Record(hub, "one", "7", "a")
-    eventually(lambda: hears_commands(hub))
+    eventually(lambda: gets_commands(hub))
     return stream
 
 
@@ -156,7 +156,7 @@ def test_a_long_history_comes_in_chunks_each_with_its_cursor(make_broker: MakeBr
         for at in range(0, 300, 100):
             announcer.publish_many({"data": f"{at + n} {'x' * 1000}", "channel": "b"} for n in range(100))
         stream = Record(hub, "one", "7", "a")
-        eventually(lambda: hears_commands(hub))
+        eventually(lambda: gets_commands(hub))
         announcer.join("one", "b", since="earliest")
         eventually(lambda: changes(stream))
         assert [int(text.split()[0]) for text in missed(stream)] == list(range(300))
@@ -171,7 +171,7 @@ def test_under_load_nothing_is_lost_or_doubled_by_joining_and_leaving(
     broker: Broker, hub: Hub, announcer: MessageAnnouncer
 ) -> None:
     streams = [Record(hub, f"s{n}", str(n), "a") for n in range(5)]
-    eventually(lambda: hears_commands(hub))
+    eventually(lambda: gets_commands(hub))
     done = threading.Event()
     sent: list[list[str]] = []
 

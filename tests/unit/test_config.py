@@ -1,4 +1,4 @@
-"""Settings: where values come from, what each key accepts, and what a wrong one is told."""
+"""Settings: where values come from, what each key accepts, and the error for a wrong value."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ TEXT: dict[str, tuple[list[str], list[Any]]] = {
 
 
 def load(**values: Any) -> Settings:
-    """Settings from these fields alone."""
+    """Settings made from these fields alone."""
     return Settings.load({Settings.key(name): value for name, value in values.items()}, {})
 
 
@@ -168,7 +168,7 @@ def test_a_whole_number_is_read_as_number_or_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_is_no_whole_number_in_range_is_refused(name: str) -> None:
+def test_anything_but_a_whole_number_in_range_is_refused(name: str) -> None:
     lowest, highest, unit = WHOLE[name]
     odd: list[Any] = ["", "x", "1e3", " 1", "-5", 1.5, 1000.0, True, [], b"1000"]
     for value in [lowest - 1, highest + 1, -1, 10**16, *odd]:
@@ -186,7 +186,7 @@ def test_seconds_are_read_as_number_or_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SECONDS)
-def test_what_is_no_number_of_seconds_in_range_is_refused(name: str) -> None:
+def test_anything_but_seconds_in_range_is_refused(name: str) -> None:
     lowest, highest = SECONDS[name]
     odd: list[Any] = ["", "x", "5s", "nan", "-inf", float("inf"), True, [], {}]
     for value in [lowest - 0.001, highest + 1, *odd]:
@@ -230,7 +230,7 @@ def test_names_are_a_collection_or_one_string_with_commas(value: Any, names: tup
 
 
 @pytest.mark.parametrize("value", [5, True, {"a": 1}, ["a", 5], b"a"])
-def test_what_is_no_list_of_names_is_refused(value: Any) -> None:
+def test_anything_but_a_list_of_names_is_refused(value: Any) -> None:
     assert refusal("public_channels", value).expected == "a list of names, or one string with commas"
 
 
@@ -252,7 +252,7 @@ def test_waits_are_a_mapping_or_one_string_with_commas(value: Any, waits: tuple[
     "value",
     ["ticks", "ticks=", "=100", "a=5001", "a=-1", "a=1.5", {"a": True}, {"a": None}, [("a",)], 100, b"a=1"],
 )
-def test_what_is_no_milliseconds_by_pattern_is_refused(value: Any) -> None:
+def test_anything_but_milliseconds_by_pattern_is_refused(value: Any) -> None:
     expected = "milliseconds from 0 to 5000 by pattern of channels, such as {'ticks:*': 100}"
     assert refusal("batch_ms", value).expected == expected
 
@@ -271,5 +271,5 @@ def test_a_flag_is_not_set_by_a_word(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", ["", "maybe", 2, [], "gzip"])
-def test_what_is_no_word_for_a_flag_is_refused(name: str, value: Any) -> None:
+def test_another_word_for_a_flag_is_refused(name: str, value: Any) -> None:
     assert refusal(name, value).expected == "true or false"

@@ -1,4 +1,4 @@
-"""The error tree, the facts each error carries, and the shape that clients see."""
+"""The exceptions, their attributes, and the JSON that clients see."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_an_error_body_without_details_has_an_empty_object() -> None:
     assert error_body(ErrorCode.AUTH_REQUIRED, "who are you?")["details"] == {}
 
 
-def test_a_refusal_carries_what_the_http_answer_needs() -> None:
+def test_a_refusal_has_the_fields_of_its_response() -> None:
     refused = Refused(503, ErrorCode.SERVICE_UNAVAILABLE, "full", details={"streams": 900}, retry_after=1.5)
     assert (refused.status, refused.code, refused.message) == (503, 1203, "full")
     assert (refused.details, refused.retry_after) == ({"streams": 900}, 1.5)

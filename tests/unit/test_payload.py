@@ -1,4 +1,4 @@
-"""Payload envelopes: what comes out is what went in, only what shrinks is packed, and no bomb goes off."""
+"""Payload envelopes: values come back equal, only text that shrinks is packed, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ repeated = st.builds(lambda value, times: [value] * times, json_values, st.integ
 
 
 @given(json_values | lookalikes | repeated, st.integers(0, 2000))
-def test_what_was_compressed_comes_back(value: Any, threshold: int) -> None:
+def test_a_compressed_value_comes_back(value: Any, threshold: int) -> None:
     wrapped = payload.compress(value, threshold)
     assert payload.decompress(wrapped) == value
     assert json.loads(json.dumps(wrapped)) == wrapped
@@ -69,11 +69,11 @@ def test_the_same_text_gives_the_same_envelope() -> None:
     ["x" * 1022, {"small": True}, None, base64.b64encode(os.urandom(3000)).decode()],
     ids=["at the threshold", "short", "nothing", "does not shrink"],
 )
-def test_what_is_short_or_does_not_shrink_is_left_alone(value: Any) -> None:
+def test_short_text_and_text_that_does_not_shrink_stay_as_they_are(value: Any) -> None:
     assert payload.compress(value) is value
 
 
-def test_the_threshold_is_passed_by_a_byte() -> None:
+def test_one_byte_over_the_threshold_is_compressed() -> None:
     assert payload.compress("x" * 1023) == payload.compress("x" * 1023, threshold=0) != "x" * 1023
     assert payload.compress([0] * 100, threshold=50) != [0] * 100
 
@@ -102,7 +102,7 @@ def test_an_app_may_bring_its_own_json() -> None:
         None,
     ],
 )
-def test_what_does_not_bear_the_mark_is_returned_as_it_is(value: Any) -> None:
+def test_other_values_are_returned_as_they_are(value: Any) -> None:
     assert payload.decompress(value) is value
 
 
@@ -140,7 +140,7 @@ def test_a_broken_envelope_is_refused_with_what_is_wrong(data: object, problem: 
     assert problem in raised.value.problem
 
 
-def test_a_bomb_is_given_up_at_the_cap() -> None:
+def test_unpacking_stops_at_the_cap() -> None:
     deflate = zlib.compressobj(9, wbits=31)
     bomb = b"".join([*(deflate.compress(b"0" * 1_000_000) for _ in range(200)), deflate.flush()])
     wrapped = envelope(base64.b64encode(bomb).decode())
@@ -170,7 +170,7 @@ def test_nothing_is_packed_that_could_not_be_unpacked(monkeypatch: pytest.Monkey
 
 
 class Desk:
-    """An announcer whose events can be looked at as a client gets them."""
+    """An announcer, and its events as clients get them."""
 
     def __init__(self, **settings: Any) -> None:
         self.broker = MemoryBroker(Bounds(1000, 3600))
@@ -192,7 +192,7 @@ def in_a_batch(announcer: MessageAnnouncer) -> None:
 
 
 Publish = Callable[[MessageAnnouncer], object]
-WAYS: dict[str, tuple[Publish, str]] = {
+METHODS: dict[str, tuple[Publish, str]] = {
     "publish": (lambda announcer: announcer.publish(ROWS, compress="auto"), "sse"),
     "publish_many": (lambda a: a.publish_many([{"data": ROWS, "compress": "auto"}]), "sse"),
     "batch": (in_a_batch, "sse"),
@@ -201,9 +201,9 @@ WAYS: dict[str, tuple[Publish, str]] = {
 }
 
 
-@pytest.mark.parametrize("recovery", WAYS)
-def test_every_way_of_publishing_compresses_when_asked(recovery: str) -> None:
-    publish, channel = WAYS[recovery]
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_publishing_can_compress(name: str) -> None:
+    publish, channel = METHODS[name]
     desk = Desk()
     publish(desk.announcer)
     seen = desk.data(channel)
@@ -211,7 +211,7 @@ def test_every_way_of_publishing_compresses_when_asked(recovery: str) -> None:
     assert payload.decompress(seen) == ROWS
 
 
-def test_without_being_asked_nothing_is_compressed() -> None:
+def test_nothing_is_compressed_by_default() -> None:
     desk = Desk()
     desk.announcer.publish(ROWS)
     assert desk.data() == ROWS

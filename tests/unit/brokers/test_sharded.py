@@ -18,7 +18,7 @@ FIRST, SECOND = "d", "a"
 
 
 class Shaky(MemoryBroker):
-    """Fails when told to."""
+    """A broker whose next publish can be made to fail."""
 
     failing = False
 
@@ -57,7 +57,7 @@ def test_an_event_goes_to_the_shards_of_its_channels(shards: list[Shaky]) -> Non
     assert copy.channels == (SECOND, FIRST)
 
 
-def test_a_repeated_publish_stores_what_is_missing(shards: list[Shaky]) -> None:
+def test_a_repeated_publish_stores_the_missing_parts(shards: list[Shaky]) -> None:
     broker = ShardedBroker(shards)
     shards[1].failing = True
     with pytest.raises(BrokerUnavailable):
@@ -77,7 +77,7 @@ def test_heads_are_those_of_all_shards(shards: list[Shaky]) -> None:
     assert broker.history({SECOND: 0}, "nobody").channels[SECOND].head == newest.id
 
 
-def test_the_rest_is_on_the_first(shards: list[Shaky]) -> None:
+def test_counts_and_claims_lie_on_the_first_shard(shards: list[Shaky]) -> None:
     broker = ShardedBroker(shards)
     assert broker.counts is shards[0].counts
     assert broker.claim("x", 5.0)

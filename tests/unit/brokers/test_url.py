@@ -1,4 +1,4 @@
-"""What broker URLs mean, and what is said of wrong ones."""
+"""Which broker a URL names, and the errors for wrong URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cursors are written so that browsers send them back as they are, and read so that nothing odd passes."""
+"""Cursors: browsers send them back unchanged, and text that is no cursor is refused."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_cursor_reads_epoch_and_id() -> None:
         LOST,
     ],
 )
-def test_what_is_no_cursor_is_nothing(text: str) -> None:
+def test_other_text_is_no_cursor(text: str) -> None:
     assert parse(text) is None
 
 

@@ -1,4 +1,4 @@
-"""What is published is what clients see: the bytes are read by four decoders that nobody here wrote."""
+"""Clients see the events that were published: four decoders of other projects read the bytes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Chunks = list[bytes]
 
 
 class Seen(NamedTuple):
-    """An event as a decoder hands it out."""
+    """An event as a decoder returns it."""
 
     type: str
     data: str
@@ -59,7 +59,7 @@ class Decoder(Protocol):
 
 
 def read_by_httpx_sse(streams: Sequence[Chunks]) -> list[list[Seen]]:
-    """By httpx-sse as applications use it: over a response, whose text httpx decodes."""
+    """Reads with httpx-sse as applications use it: over a response, whose text httpx decodes."""
 
     def read(chunks: Chunks) -> list[Seen]:
         headers = {"Content-Type": "text/event-stream; charset=utf-8"}
@@ -71,7 +71,7 @@ def read_by_httpx_sse(streams: Sequence[Chunks]) -> list[list[Seen]]:
 
 
 def read_by_sseclient(streams: Sequence[Chunks]) -> list[list[Seen]]:
-    """By sseclient-py, which leaves `retry` as text."""
+    """Reads with sseclient-py, which leaves `retry` as text."""
 
     def read(chunks: Chunks) -> list[Seen]:
         return [
@@ -83,7 +83,7 @@ def read_by_sseclient(streams: Sequence[Chunks]) -> list[list[Seen]]:
 
 
 class NodeDecoder:
-    """A decoder of npm in one Node process that answers line by line."""
+    """A decoder from npm, in one Node process that replies line by line."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -104,7 +104,7 @@ class NodeDecoder:
 
 @contextmanager
 def in_node(package: str) -> Iterator[NodeDecoder]:
-    """Without Node or the package: skipped at the desk, failed in CI."""
+    """Without Node or the package, the test is skipped on a developer's machine and fails in CI."""
     node = need("node")
     if not (JS / "node_modules" / package).is_dir():
         message = f"{package} is not installed; run `npm install` in tests/js"
@@ -133,7 +133,7 @@ def decode(request: pytest.FixtureRequest) -> Iterator[Decoder]:
 
 
 class Published(NamedTuple):
-    """An event as an app hands it over, with the place the broker gave it."""
+    """An event as an app publishes it, with the cursor that the broker gave it."""
 
     data: str
     type: str | None
@@ -192,7 +192,7 @@ def cut(stream: bytes, places: Sequence[int]) -> Chunks:
 places = st.lists(st.integers(0, 200_000), max_size=20)
 
 
-def test_what_was_published_is_what_every_decoder_sees() -> None:
+def test_every_decoder_sees_the_published_events() -> None:
     checked = 0
 
     @settings(max_examples=BATCHES, deadline=None)
@@ -211,7 +211,7 @@ def test_what_was_published_is_what_every_decoder_sees() -> None:
     assert checked >= 2000
 
 
-def test_so_it_is_with_up_to_100_kilobytes(decode: Decoder) -> None:
+def test_every_decoder_sees_events_of_up_to_100_kilobytes(decode: Decoder) -> None:
     @settings(max_examples=25, deadline=None)
     @given(batches(big_data, 2), places)
     def check(batch: list[Published], places: list[int]) -> None:
@@ -222,7 +222,7 @@ def test_so_it_is_with_up_to_100_kilobytes(decode: Decoder) -> None:
 
 
 @pytest.mark.parametrize("data", ["x" * 100_000, "\0" * 100_000, "€" * 33_000, "\r\n" * 3000, "\r" * 3000])
-def test_so_it_is_with_long_runs_of_one_thing(decode: Decoder, data: str) -> None:
+def test_every_decoder_sees_long_runs_of_one_character(decode: Decoder, data: str) -> None:
     event = Published(data, None, None, Cursor("ab", 1))
     assert decode([[event.encoded()]]) == [[event.expected()]]
 
@@ -251,7 +251,7 @@ SAMPLE = [
 ]
 
 
-def test_it_does_not_matter_where_the_bytes_are_split(decode: Decoder) -> None:
+def test_bytes_may_be_split_anywhere(decode: Decoder) -> None:
     for first, second in zip(SAMPLE, SAMPLE[1:] + SAMPLE[:1], strict=True):
         stream = first.encoded() + second.encoded()
         splits = [[stream[:at], stream[at:]] for at in range(1, len(stream))]
@@ -271,7 +271,7 @@ def test_a_stream_that_is_cut_off_never_shows_half_an_event(decode: Decoder) -> 
         assert decode(cuts) == [[]] * len(cuts)
 
 
-def test_the_protocols_own_words_are_read_too(decode: Decoder) -> None:
+def test_every_decoder_reads_the_protocols_own_events(decode: Decoder) -> None:
     stream = (
         retry_line(2500)
         + control_frame("sse.open", {"channels": ["a\u2028\n"]}, "ab-1", 1500)
@@ -353,7 +353,7 @@ def test_any_text_as_a_channel_or_an_id_is_refused_or_in_the_grammar(text: str) 
     st.lists(data.filter(lambda text: 0 < len(text) <= 200), max_size=3),
     st.integers(0, MAX_ID),
 )
-def test_what_the_broker_stored_comes_back_as_the_same_frame(
+def test_a_stored_entry_has_the_frame_of_the_published_event(
     event: Published, channels: list[str], exclude: list[str], prev: int
 ) -> None:
     body = make_event(event.data, event.type, retry=event.retry).encode()

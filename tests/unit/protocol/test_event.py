@@ -1,4 +1,4 @@
-"""Each field of an event: what it accepts, and how a refusal names the field and the character."""
+"""Each field of an event: which values it accepts, and how an error names the field and the character."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _circle() -> list[Any]:
     ("value", "why"),
     [(decimal.Decimal(1), "not JSON serializable"), (_circle(), "Circular"), ({(1, 2): 3}, "keys must be")],
 )
-def test_what_json_cannot_say_is_refused_with_the_reason(value: Any, why: str) -> None:
+def test_data_that_json_cannot_hold_is_refused_with_the_reason(value: Any, why: str) -> None:
     with pytest.raises(InvalidEvent, match=f"^data: cannot be written as JSON: .*{why}") as caught:
         make_event(value)
     assert isinstance(caught.value.__cause__, (TypeError, ValueError))
@@ -252,12 +252,12 @@ def test_an_id_outside_the_grammar_is_refused_with_the_reason(id: Any, problem: 
         ("x" * 200, ("x" * 200,)),
     ],
 )
-def test_who_is_excluded_becomes_text(exclude: object, names: tuple[str, ...]) -> None:
+def test_excluded_ids_become_text(exclude: object, names: tuple[str, ...]) -> None:
     assert checked_exclude(exclude) == names
 
 
 @pytest.mark.parametrize("exclude", ["\udc00", ["fine", "x" * 201]])
-def test_an_excluded_id_that_is_no_short_text_is_refused(exclude: object) -> None:
+def test_an_excluded_id_must_be_short_text(exclude: object) -> None:
     with pytest.raises(
         InvalidEvent, match=r"^exclude: '.*' must be UTF-8 text of at most 200 characters$"
     ) as caught:
@@ -265,7 +265,7 @@ def test_an_excluded_id_that_is_no_short_text_is_refused(exclude: object) -> Non
     assert len(str(caught.value)) < 200
 
 
-def test_not_everybody_can_be_excluded() -> None:
+def test_only_so_many_ids_can_be_excluded() -> None:
     assert len(checked_exclude(range(MAX_EXCLUDED))) == MAX_EXCLUDED
     expected = f"^exclude: {MAX_EXCLUDED + 1} ids given, must be at most {MAX_EXCLUDED}$"
     with pytest.raises(InvalidEvent, match=expected):

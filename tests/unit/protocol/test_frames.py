@@ -1,4 +1,4 @@
-"""The bytes of the event stream, and the headers they travel with."""
+"""The bytes of the event stream, and its response headers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flask_sse_push.web.stream import HEADERS
 
 
 class Fixed(random.Random):
-    """Chance that always says the same."""
+    """Returns the same number every time."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def test_every_line_of_a_comment_is_a_comment(text: str, lines: bytes) -> None:
     assert comment(text) == lines
 
 
-def test_retry_and_comments_belong_to_the_next_block_which_no_decoder_takes_for_another_event() -> None:
+def test_retry_and_comments_belong_to_the_next_event_and_are_no_event_of_their_own() -> None:
     assert retry_line(2500) == b"retry: 2500\n"
     text = (retry_line(2500) + comment("x") + control_frame("sse.open", {}, "ab-1")).decode()
     events = list(EventSource(httpx.Response(200, headers=EVENT_STREAM, text=text)).iter_sse())
@@ -111,7 +111,7 @@ def test_a_jittered_time_is_50_to_150_percent(chance: float, retry_ms: int) -> N
     assert jittered_ms(2.0, Fixed(chance)) == retry_ms
 
 
-def test_jitter_takes_chance_of_its_own() -> None:
+def test_jitter_takes_a_random_generator() -> None:
     times = {jittered_ms(2.0) for _ in range(50)}
     assert len(times) > 1
     assert all(1000 <= retry_ms <= 3000 for retry_ms in times)
@@ -130,7 +130,7 @@ def test_the_headers_are_the_protocols() -> None:
 @pytest.mark.parametrize("channels", [("sse",), ("a:b", "user:7@x/y.z"), ()])
 @pytest.mark.parametrize("secret", [None, "s-_9"])
 @pytest.mark.parametrize("resumed", [True, False])
-def test_the_opening_is_what_json_would_make_of_it(
+def test_open_frame_equals_what_json_would_write(
     channels: tuple[str, ...], secret: str | None, resumed: bool
 ) -> None:
     data: dict[str, Any] = {"connection": "c-_1", "channels": channels, "resumed": resumed, "heartbeat": 15.0}

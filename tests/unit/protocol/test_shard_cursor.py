@@ -11,7 +11,7 @@ from flask_sse_push.protocol.shard_cursor import ANY_CHANNELS, ShardCursor, chan
 PARTS = (Cursor("08a1b2", 1_700_000_000_000_000), Cursor("38zzzz", MAX_ID), Cursor("78000a", 0))
 
 
-def test_a_vector_reads_as_it_was_written() -> None:
+def test_a_shard_cursor_reads_as_it_was_written() -> None:
     written = ShardCursor("AbC-_9", PARTS)
     assert shard_cursor.parse(str(written)) == written
     assert written.texts() == {0: str(PARTS[0]), 3: str(PARTS[1]), 7: str(PARTS[2])}
@@ -31,7 +31,7 @@ def test_a_word_stands_for_a_position_without_a_number(word: str) -> None:
     assert given.texts() == {2: word, 3: str(PARTS[1])}
 
 
-def test_neither_kind_of_cursor_passes_for_the_other() -> None:
+def test_each_parser_refuses_the_other_kind_of_cursor() -> None:
     assert cursor.parse(str(ShardCursor(ANY_CHANNELS, PARTS))) is None
     assert shard_cursor.parse(str(PARTS[0])) is None
 
@@ -53,11 +53,11 @@ def test_neither_kind_of_cursor_passes_for_the_other() -> None:
         ".------" + "08a1b2AAAAAAAAA" * 9,
     ],
 )
-def test_what_is_no_vector_is_none(text: str) -> None:
+def test_other_text_is_no_shard_cursor(text: str) -> None:
     assert shard_cursor.parse(text) is None
 
 
-def test_the_mark_is_that_of_a_set() -> None:
+def test_the_hash_is_that_of_a_set_of_channels() -> None:
     assert channel_hash(["a", "b"]) == channel_hash(["b", "a"])
     assert (
         len(
@@ -75,6 +75,6 @@ def test_the_mark_is_that_of_a_set() -> None:
     assert len(channel_hash(["a"])) == 6
 
 
-def test_an_earlier_vector_is_earlier_on_each_shard() -> None:
+def test_an_earlier_shard_cursor_is_earlier_on_each_shard() -> None:
     assert ShardCursor(ANY_CHANNELS, PARTS).earlier(2).parts[0].id == PARTS[0].id - 2_000_000
     assert ShardCursor(ANY_CHANNELS, PARTS).earlier(2).parts[2].id == 0

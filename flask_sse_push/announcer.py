@@ -318,14 +318,10 @@ class Batch:
         size, max_message = len(event.data.encode()), self._announcer._max_message
         if size > max_message:
             raise MessageTooLarge(size, max_message)
-        self.publications.append(
-            Publication(
-                event.encode(),
-                checked_channels(channel),
-                () if exclude is None else checked_exclude(exclude),
-                None if ttl is None else checked_ttl(ttl),
-            )
-        )
+        publication = Publication(event.encode(), checked_channels(channel))
+        if exclude is not None or ttl is not None:
+            publication = publication._replace(exclude=checked_exclude(exclude), ttl=checked_ttl(ttl))
+        self.publications.append(publication)
 
 
 def _compressed(event: Event, compress: str) -> Event:

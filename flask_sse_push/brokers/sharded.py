@@ -36,18 +36,18 @@ class ShardedBroker(Broker):
         :returns: for each publication its cursor on the shard of its first channel.
         """
         cursors: dict[int, Cursor] = {}
-        first_shards = [self._numbers(each)[0] for each in publications]
+        numbers = [self._numbers(each) for each in publications]
         for number, shard in enumerate(self._shards):
-            indexes = [at for at, each in enumerate(publications) if number in self._numbers(each)]
+            indexes = [at for at, of_event in enumerate(numbers) if number in of_event]
             if indexes:
                 parts = [self._part(publications[at], number) for at in indexes]
                 for at, cursor in zip(indexes, shard.publish(parts, once), strict=True):
-                    if first_shards[at] == number:
+                    if number == numbers[at][0]:
                         cursors[at] = cursor
         return [cursors[at] for at in range(len(publications))]
 
     def _numbers(self, publication: Publication) -> list[int]:
-        """The shards that store an event; the shard of its first channel comes first."""
+        """The numbers of the shards that store an event; the shard of its first channel comes first."""
         if BROADCAST in publication.channels:
             return list(range(len(self._shards)))
         return list(dict.fromkeys(shard_of(name, len(self._shards)) for name in publication.channels))

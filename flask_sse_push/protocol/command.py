@@ -47,5 +47,5 @@ def parse_command(entry: Entry) -> Command | None:
         name, arguments = json.loads(entry.frame.partition(b"\n")[2])
         return Command(name, dict(arguments))
     except (TypeError, ValueError):
-        logger.warning("ignoring an entry of %r that is no command of ours", COMMAND_CHANNEL)
+        logger.warning("ignoring an entry of %r that is not a command", COMMAND_CHANNEL)
         return None

@@ -3,8 +3,7 @@
 A cursor reads `<epoch>-<id in base 36>`. The id counts microseconds of the broker's clock, so a cursor shows
 its age. The epoch is a random token that changes when the broker loses its data, so a position from before
 the loss is never compared with one from after it. Two words stand for positions without a number: EARLIEST
-asks for all kept history; LOST is a position that no stream has, and the server always answers it
-with a reset.
+asks for all kept history; LOST is a position that no stream has, so the server always sends a reset for it.
 """
 
 from __future__ import annotations

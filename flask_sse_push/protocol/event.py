@@ -118,7 +118,7 @@ def checked_exclude(exclude: object) -> tuple[str, ...]:
     if exclude is None:
         return ()
     several = isinstance(exclude, Iterable) and not isinstance(exclude, str)
-    names = tuple(map(str, exclude)) if several else (str(exclude),)  # type: ignore[call-overload]
+    names = tuple(map(str, exclude if several else (exclude,)))  # type: ignore[call-overload]
     if len(names) > MAX_EXCLUDED:
         raise InvalidEvent("exclude", f"{len(names)} ids given, must be at most {MAX_EXCLUDED}")
     for name in names:

@@ -22,15 +22,7 @@ from ...errors import BrokerUnavailable
 from ...protocol.cursor import Cursor, Lineage, belongs
 from ...protocol.entry import Entry, Publication
 from ..base import Bounds, Broker, History, Link, channel_history
-from .client import (
-    MAX_CONNECTIONS,
-    SHARE,
-    Call,
-    call_within,
-    milliseconds,
-    translated_errors,
-    without_retries,
-)
+from .client import SHARE, Call, call_within, milliseconds, pool_options, translated_errors
 from .counts import RedisCounts
 from .link import PLAIN, PubSub, RedisLink
 
@@ -40,14 +32,7 @@ RETRY_MEMORY = 10.0
 WAIT_SHARE = SHARE * 0.8
 EPOCH_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 #: Settings of Redis that `flask sse doctor` checks.
-INSPECTED = (
-    "maxmemory",
-    "maxmemory-policy",
-    "client-output-buffer-limit",
-    "appendonly",
-    "save",
-    "maxclients",
-)
+INSPECTED = "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "appendonly", "save", "maxclients"
 
 
 class ShardNumber(NamedTuple):
@@ -68,12 +53,7 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
     :param wait_replicas: how many replicas must have an event before it counts as published.
     :raises ValueError: for a URL that redis-py cannot read.
     """
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout * SHARE,
-        **without_retries(timeout * SHARE),
-    )
+    pool = redis.BlockingConnectionPool.from_url(url, **pool_options(timeout))
     return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
 
 

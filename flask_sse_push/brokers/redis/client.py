@@ -38,6 +38,12 @@ def without_retries(timeout: float) -> dict[str, Any]:
     }
 
 
+def pool_options(timeout: float) -> dict[str, Any]:
+    """redis-py's options for a pool whose connections serve calls of at most `timeout` seconds."""
+    share = timeout * SHARE
+    return {"max_connections": MAX_CONNECTIONS, "timeout": share, **without_retries(share)}
+
+
 def url_options(url: str) -> dict[str, Any]:
     """redis-py's options in a redis:// or rediss:// URL, without its host; `ssl` is whether it uses TLS."""
     options: dict[str, Any] = {**parse_url(url)}

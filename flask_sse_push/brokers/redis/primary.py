@@ -13,7 +13,7 @@ from redis import BlockingConnectionPool, Redis
 from redis.exceptions import ConnectionError, MovedError, RedisError
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-from .client import MAX_CONNECTIONS, SHARE, without_retries
+from .client import pool_options
 
 #: Seconds after which a process looks up the primary again although its connections work: a server that was
 #: replaced and does not know it goes on as before.
@@ -113,13 +113,7 @@ def client_of(primary: Primary, options: dict[str, Any], timeout: float) -> Redi
     :param options: as `url_options` returns them.
     :param timeout: seconds that one call may take.
     """
-    options = {**without_retries(timeout * SHARE), **options}
-    tls = options.pop("ssl")
-    pool = BlockingConnectionPool(
-        max_connections=MAX_CONNECTIONS,
-        timeout=timeout * SHARE,
-        connection_class=PrimarySSLConnection if tls else PrimaryConnection,
-        connection_pool=primary,
-        **options,
-    )
+    options = {**pool_options(timeout), **options}
+    kind = PrimarySSLConnection if options.pop("ssl") else PrimaryConnection
+    pool = BlockingConnectionPool(connection_class=kind, connection_pool=primary, **options)
     return Redis(connection_pool=pool)

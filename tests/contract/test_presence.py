@@ -23,7 +23,7 @@ from flask_sse_push.presence.presence import Presence, table
 from flask_sse_push.presence.worker_counts import WorkerCounts
 from tests.support.deadline import eventually
 
-from .test_commands import Record, hears_commands
+from .test_commands import Record, gets_commands
 
 
 class OpenStream(Record):
@@ -110,7 +110,7 @@ def test_channels_joined_and_left_later_count_too(make_worker: MakeWorker, broke
     hub = make_worker()
     announcer = MessageAnnouncer(broker, Settings())
     Record(hub, "ann", "ann", "lobby")
-    eventually(lambda: hears_commands(hub))
+    eventually(lambda: gets_commands(hub))
     announcer.join("ann", ["room:1", "other"])
     eventually(lambda: who(broker) == ["ann"])
     announcer.leave("ann", "room:1")

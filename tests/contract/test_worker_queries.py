@@ -17,7 +17,7 @@ from flask_sse_push.presence.query import WorkerQueries
 from flask_sse_push.presence.worker_counts import WorkerCounts
 from tests.support.deadline import eventually, stretched
 
-from .test_commands import Record, hears_commands
+from .test_commands import Record, gets_commands
 
 MakeWorker = Callable[[], tuple[Hub, WorkerQueries]]
 
@@ -45,7 +45,7 @@ def workers(make_worker: MakeWorker, broker: Broker) -> tuple[list[Record], list
     streams = []
     for at, (hub, _) in enumerate(made[:2]):
         streams += [Record(hub, f"s{at}", "7", "a"), Record(hub, f"t{at}", None, "a", "b")]
-        eventually(lambda hub=hub: hears_commands(hub))  # type: ignore[misc]
+        eventually(lambda hub=hub: gets_commands(hub))  # type: ignore[misc]
     eventually(lambda: len(broker.counts.workers()) == 2)
     return streams, [worker_queries for _, worker_queries in made]
 

@@ -10,13 +10,16 @@ import httpx
 import pytest
 from httpx_sse import EventSource
 
+from flask_sse_push.errors import ErrorCode
 from flask_sse_push.protocol.event import Event
 from flask_sse_push.protocol.frames import (
     comment,
     control_frame,
+    error_frame,
     event_frame,
     jittered_ms,
     open_frame,
+    reset_frame,
     retry_line,
 )
 from flask_sse_push.web.stream import HEADERS
@@ -138,3 +141,16 @@ def test_open_frame_equals_what_json_would_write(
         data["secret"] = secret
     made = open_frame("e-1", "c-_1", channels, resumed=resumed, heartbeat=15.0, secret=secret)
     assert made == control_frame("sse.open", data, "e-1")
+
+
+def test_a_reset_names_the_channels_and_the_reason_and_may_have_a_cursor() -> None:
+    text = b'event: sse.reset\ndata: {"channels":["a"],"reason":"history"}\n\n'
+    assert reset_frame(["a"], "history", None) == text
+    assert reset_frame(["a"], "history", "ab-1") == b"id: ab-1\n" + text
+
+
+def test_an_error_frame_has_the_json_of_an_error() -> None:
+    head, data = error_frame(ErrorCode.PERMISSION_DENIED, "no", {"channels": ["a"]}).decode().split("\n", 1)
+    error = json.loads(data.removeprefix("data: "))
+    assert head == "event: sse.error"
+    assert (error["code"], error["message"], error["details"]) == (1201, "no", {"channels": ["a"]})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 from .cursor import Cursor
-from .frames import event_frame
+from .event import event_frame
 
 
 class Publication(NamedTuple):

@@ -1,4 +1,4 @@
-"""Events as an app passes them to `publish`, and the rules for each of their fields."""
+"""Events as an app passes them to `publish`: the rules for each field, and an event's bytes on the wire."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ class Event(NamedTuple):
             head += f"retry: {self.retry_ms}\n"
         data = LINE_END.sub("\ndata: ", self.data)
         return f"{head}data: {data}\n\n".encode()
+
+
+def event_frame(cursor: str, body: bytes) -> bytes:
+    """The bytes of one event on the wire. `cursor` must be ASCII without line ends."""
+    return b"id: %b\n%b" % (cursor.encode("ascii"), body)
 
 
 def make_event(

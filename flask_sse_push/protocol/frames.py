@@ -1,4 +1,4 @@
-"""The bytes of an event stream (WHATWG HTML, section 9.2), the protocol's own events among them."""
+"""The bytes of the protocol's own events, of comments and of reconnection times (WHATWG HTML, 9.2)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import ErrorCode, error_body
-from .event import LINE_END
+from .event import LINE_END, event_frame
 from .shard_cursor import StreamCursor
-
-
-def event_frame(cursor: str, body: bytes) -> bytes:
-    """The bytes of one event on the wire. `cursor` must be ASCII without line ends."""
-    return b"id: %b\n%b" % (cursor.encode("ascii"), body)
-
 
 # json.dumps would make an encoder for each call.
 _compact = json.JSONEncoder(separators=(",", ":")).encode

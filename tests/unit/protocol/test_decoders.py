@@ -28,9 +28,10 @@ from flask_sse_push.protocol.event import (
     RESERVED,
     checked_exclude,
     checked_once,
+    event_frame,
     make_event,
 )
-from flask_sse_push.protocol.frames import comment, control_frame, event_frame, retry_line
+from flask_sse_push.protocol.frames import comment, control_frame, retry_line
 from tests.support.processes import ROOT, need
 
 JS = ROOT / "tests" / "js"

@@ -11,12 +11,11 @@ import pytest
 from httpx_sse import EventSource
 
 from flask_sse_push.errors import ErrorCode
-from flask_sse_push.protocol.event import Event
+from flask_sse_push.protocol.event import Event, event_frame
 from flask_sse_push.protocol.frames import (
     comment,
     control_frame,
     error_frame,
-    event_frame,
     jittered_ms,
     open_frame,
     reset_frame,

@@ -1,4 +1,4 @@
-"""Works with flask-login where the app has it: finds the user of a session, loads users, sees logouts."""
+"""Uses flask-login where the app has it: finds and loads users, and ends their streams at logout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def session_identity(request: Request) -> Identity | None:
     `@sse.identify` takes it beside other functions. An app that registers none gets this one.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    if not hasattr(app, "login_manager"):  # asked of the proxy, this would take 100 times as long
+    if not hasattr(app, "login_manager"):  # on the proxy, this takes 100 times as long
         return None
     from flask_login import current_user
 

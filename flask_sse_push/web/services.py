@@ -135,7 +135,9 @@ class Services:
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
         limits = Limits(settings, worker_counts, broker)
         recheck = Recheck(self._find_forbidden, settings.recheck, announcer.command)
-        listeners = [self._listener, worker_counts, limits, recheck, counters, StreamLog()]
+        listeners = [self._listener, worker_counts, recheck, counters, StreamLog()]
+        if limits.counts_streams:
+            listeners.append(limits)
         if settings.presence_channels:
             patterns, grace = settings.presence_channels, settings.presence_grace
             listeners.append(Presence(worker_counts, broker, patterns, grace))

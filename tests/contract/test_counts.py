@@ -323,9 +323,9 @@ def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
     monkeypatch.setattr(limits, "COUNTS_TIMEOUT", 10.0)
     workers_counts = [WorkerCounts(broker.counts) for _ in range(2)]
     with ExitStack() as stack:
-        for each in workers_counts:
-            stack.callback(each.close)
-        workers = [Limits(Settings(max_streams_per_user=2), each, broker) for each in workers_counts]
+        for one in workers_counts:
+            stack.callback(one.close)
+        workers = [Limits(Settings(max_streams_per_user=2), one, broker) for one in workers_counts]
         stream: Any = SimpleNamespace(user_id="ann", address=None)
         held = [workers[0].reserve(stream) for _ in range(2)]
         turns = itertools.cycle(workers)

@@ -317,11 +317,11 @@ def test_the_apps_own_pages_need_no_permission(make_app: MakeApp) -> None:
 
 def test_a_preflight_is_answered_for_listed_origins_only(make_app: MakeApp) -> None:
     app, _ = make_app(cors_origins=[SHOP])
-    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}
-    allowed = app.test_client().options("/stream", headers={"Origin": SHOP, **asked})
+    preflight = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}
+    allowed = app.test_client().options("/stream", headers={"Origin": SHOP, **preflight})
     assert allowed.status_code == 200
     assert "Last-Event-ID" in allowed.headers["Access-Control-Allow-Headers"]
-    refused = app.test_client().options("/stream", headers={"Origin": "https://evil.example", **asked})
+    refused = app.test_client().options("/stream", headers={"Origin": "https://evil.example", **preflight})
     assert not [name for name, _ in refused.headers if name.startswith("Access-Control-Allow")]
 
 

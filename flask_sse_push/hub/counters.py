@@ -63,10 +63,7 @@ class Counters(StreamListener):
 
     def published(self, events: int) -> None:
         """Adds events that this process published."""
-        with self._lock:
-            self._counts[_PUBLISHED] += events
-        if self.on_first_count is not None:
-            self._notify()
+        self._add(_PUBLISHED, events)
 
     def replayed(self, events: int, size: int) -> None:
         """Adds events that one stream had missed and was sent, and their bytes."""

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..config import Settings
 from ..history.shards import Shards
-from ..protocol.cursor import Cursor
 from ..protocol.frames import close_frame, heartbeat_frame
-from ..protocol.shard_cursor import ShardCursor
+from ..protocol.shard_cursor import StreamCursor
 from .fanout import Fanout
 from .group import Delivery, Group
 from .stream import Stream
@@ -51,12 +50,10 @@ class Maintenance:
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
+        #: Called with a new stream and the time now, under the lock.
+        self.add = self._wheel.add
         #: When the next round must begin. A worker that stops is noticed within one slot of the wheel.
         self.next_due = 0.0
-
-    def add(self, stream: Stream, now: float) -> None:
-        """Includes a stream until it has closed. Called under the lock."""
-        self._wheel.add(stream, now)
 
     def round(self, now: float) -> None:
         """Does what must be done by now."""
@@ -182,7 +179,7 @@ class Heartbeats:
     """The chunk of the latest heartbeat, made once for all streams of a kind."""
 
     def __init__(self) -> None:
-        self._cursor: Cursor | ShardCursor | None = None
+        self._cursor: StreamCursor | None = None
         self._chunks: dict[type[Stream], bytes] = {}
 
     def chunk(self, group: Group) -> bytes:

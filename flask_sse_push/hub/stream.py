@@ -98,7 +98,7 @@ class Stream(ABC):
     def __init__(self, connection: str, user_id: str | None, channels: tuple[str, ...]) -> None:
         self.connection = connection
         self.user_id = user_id
-        self.subscribed = (*channels, BROADCAST)
+        self.subscribed = (*channels, BROADCAST)  # the channel of broadcasts is always the last one
         self.tagged = False  # whether each event names its channels
         self.compression: StreamCompression | None = None  # set when the response body is compressed
         self.grant: Any = None  # why it may listen; None when that cannot change, so nothing is rechecked
@@ -121,7 +121,7 @@ class Stream(ABC):
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels without the internal one for broadcasts."""
-        return tuple([name for name in self.subscribed if name != BROADCAST])
+        return self.subscribed[:-1]
 
     def is_excluded(self, exclude: frozenset[str]) -> bool:
         """Whether `exclude` names its connection or its user."""

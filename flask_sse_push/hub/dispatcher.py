@@ -125,14 +125,14 @@ class Dispatcher:
         """Dispatches until closed. The body of the dispatcher's thread."""
         while not self._closed:
             try:
-                due = min(self.maintenance.next_due, self._fanout.batches.next_due)
+                due = min(self.maintenance.must_begin, self._fanout.batches.next_due)
                 items = self._inbox.take(max(0.0, due - self._clock()), self._settings.coalesce)
                 if items or self.is_due():
                     self.deliver(self.dispatch(items))
                 if self._callbacks:
                     self._run_callbacks()
                 now = self._clock()
-                if now >= self.maintenance.next_due:
+                if now >= self.maintenance.may_begin:
                     self.maintenance.round(now)
             except Exception:
                 # A defect must not lose events: a stream that missed a chunk resumes from its cursor.

@@ -52,12 +52,15 @@ class Maintenance:
         self._drain = Drain(settings.drain, settings.retry, stopping)
         #: Called with a new stream and the time now, under the lock.
         self.add = self._wheel.add
-        #: When the next round must begin. A worker that stops is noticed within one slot of the wheel.
-        self.next_due = 0.0
+        #: The next round may begin from this time on, if the dispatcher is awake anyway.
+        self.may_begin = 0.0
+        #: The next round must begin at this time, so that a worker that stops is noticed within one slot.
+        self.must_begin = 0.0
 
     def round(self, now: float) -> None:
         """Does what must be done by now."""
-        self.next_due = now + self._wheel.slot
+        self.may_begin = now + self._wheel.slot / 2
+        self.must_begin = now + self._wheel.slot
         if not self._streams and not self._shards.idle:
             return
         with self._lock:

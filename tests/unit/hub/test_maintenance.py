@@ -11,6 +11,8 @@ from flask_sse_push.hub.group import Group
 from flask_sse_push.hub.maintenance import HeartbeatWheel, silent_since
 from flask_sse_push.hub.stream import Stream
 from flask_sse_push.transports.generator import GeneratorStream
+from tests.support.simulation import World
+from tests.support.stepping import CLOCK, SETTINGS
 
 
 def new_stream() -> Stream:
@@ -93,3 +95,14 @@ def test_a_stream_is_silent_within_the_wheels_precision(now: float, silent: bool
     stream = new_stream()
     stream.written_at = 100.0
     assert HeartbeatWheel(15.0).is_silent(stream, now) is silent
+
+
+@pytest.mark.usefixtures("simulation")
+def test_a_round_may_begin_half_a_slot_early_and_never_later_than_a_slot() -> None:
+    worker = World().workers[0]
+    maintenance = worker.hub._dispatcher.maintenance
+    assert maintenance.may_begin <= maintenance.must_begin <= CLOCK.now
+    maintenance.round(CLOCK.now)
+    slot = HeartbeatWheel(SETTINGS.heartbeat).slot
+    assert maintenance.may_begin == pytest.approx(CLOCK.now + slot / 2)
+    assert maintenance.must_begin == pytest.approx(CLOCK.now + slot)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..history.shards import Shards
 from ..protocol.frames import close_frame
-from .channel_changes import ChannelChange, ChannelChanges, start_of_change
-from .commands import Commands, Effect
-from .fanout import Fanout
+from .channel_changes import ChannelChange, start_of_change
+from .commands import Effect
 from .group import Delivery
+from .state import HubState
 from .stream import Stream
 
 
@@ -20,46 +19,22 @@ class Disconnector:
 
     Handlers of commands call its methods, under the hub's lock. What they return are effects.
 
-    :param streams: the open streams by connection.
     :param deliver: writes deliveries to streams. Called without the lock.
-    :param changed: called with a stream, the channels it joined and those it left. Without the lock.
-    :param retry: seconds after which clients come back, on average.
-    :param clock: monotonic seconds.
     """
 
-    def __init__(
-        self,
-        streams: Mapping[str, Stream],
-        fanout: Fanout,
-        shards: Shards,
-        channel_changes: ChannelChanges,
-        changed: Callable[[Stream, tuple[str, ...], tuple[str, ...]], None],
-        *,
-        retry: float,
-        clock: Callable[[], float],
-        deliver: Callable[[Sequence[Delivery | Effect]], None],
-    ) -> None:
-        self._streams = streams
-        self._fanout = fanout
-        self._shards = shards
-        self._channel_changes = channel_changes
-        self._changed = changed
-        self._retry = retry
-        self._clock = clock
+    def __init__(self, state: HubState, deliver: Callable[[Sequence[Delivery | Effect]], None]) -> None:
+        self._state = state
         self._deliver = deliver
-
-    def register(self, commands: Commands) -> None:
-        """Registers its handlers of commands."""
-        commands.on("disconnect", self._disconnect)
-        commands.on("channels", self._change_channels)
+        state.commands.on("disconnect", self._disconnect)
+        state.commands.on("channels", self._change_channels)
 
     def find(
         self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
     ) -> list[Stream]:
         """The open streams that match all given arguments."""
-        found: Iterable[Stream] = self._streams.values()
+        found: Iterable[Stream] = self._state.streams.values()
         if connection is not None:
-            found = [self._streams[connection]] if connection in self._streams else []
+            found = [self._state.streams[connection]] if connection in self._state.streams else []
         if user_id is not None:
             found = [stream for stream in found if stream.user_id == user_id]
         return [stream for stream in found if channel is None or channel in stream.subscribed]
@@ -73,8 +48,8 @@ class Disconnector:
         for stream in streams:
             stream.closing = True
             stream.reason = reason
-            self._fanout.remove(stream)
-            frame = notice + close_frame(reason, reconnect=reconnect, retry=self._retry)
+            self._state.fanout.remove(stream)
+            frame = notice + close_frame(reason, reconnect=reconnect, retry=self._state.settings.retry)
             effects.append(partial(stream.end, frame))
         return effects
 
@@ -91,27 +66,27 @@ class Disconnector:
         left = tuple(name for name in stream.subscribed if name not in unwanted)
         group = stream.group
         stream.app_joined -= unwanted
-        joining = self._channel_changes.is_joining(stream, unwanted)
+        joining = self._state.channel_changes.is_joining(stream, unwanted)
         if stream.closing or not (gone or joining):
             return []
-        placement = self._shards.placement(stream.subscribed)
+        placement = self._state.shards.placement(stream.subscribed)
         has_others = len(left) > 1  # besides the channel of broadcasts
         if not has_others or group is None or joining or placement.is_sharded:
             return self.close_streams([stream], reason, reconnect=has_others, notice=notice)
         effects = self._write_pending([stream])
-        self._fanout.remove(stream)
-        self._fanout.add(stream, left, group.positions)
+        self._state.fanout.remove(stream)
+        self._state.fanout.add(stream, left, group.positions)
         effects += self._write_pending([])
-        self._shards.exit(gone, self._clock())
+        self._state.shards.exit(gone, self._state.clock())
         for name in gone:
-            self._channel_changes.note_left(stream, name, group.last)
+            self._state.channel_changes.note_left(stream, name, group.last)
         effects.append(partial(stream.write, stream.own_chunk(notice)))
-        effects.append(partial(self._changed, stream, (), gone))
+        effects.append(partial(self._state.listeners.tell_changed, stream, (), gone))
         return effects
 
     def _write_pending(self, streams: Iterable[Stream]) -> list[Effect]:
         """An effect that writes the batches waiting for these streams; none if nothing waits."""
-        pending = self._fanout.take_pending([stream.group for stream in streams])
+        pending = self._state.fanout.take_pending([stream.group for stream in streams])
         return [partial(self._deliver, pending)] if pending else []
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Effect]:
@@ -123,5 +98,7 @@ class Disconnector:
             if arguments.get("vouched"):
                 stream.app_joined |= frozenset(arguments["join"])
             start = start_of_change(arguments)
-            self._channel_changes.add(ChannelChange(stream, arguments["join"], arguments["leave"], start))
+            self._state.channel_changes.add(
+                ChannelChange(stream, arguments["join"], arguments["leave"], start)
+            )
         return []

@@ -8,20 +8,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ..config import Settings
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch, Item
-from ..history.shards import Shard, ShardItem, Shards
+from ..history.shards import Shard, ShardItem
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.frames import close_frame
-from .channel_changes import ChannelChanges
-from .commands import Commands, Effect
-from .counters import Counters
-from .fanout import Fanout
+from .commands import Effect
 from .group import Delivery, Group
-from .listener import Listeners
 from .maintenance import Maintenance
-from .stream import Stream
+from .state import HubState
 
 logger = logging.getLogger(__name__)
 
@@ -79,59 +74,29 @@ class Inbox:
 class Dispatcher:
     """Makes deliveries of the items in the inbox, under the hub's lock, and writes them without it.
 
-    :param streams: the open streams by connection.
-    :param lock: the hub's lock.
-    :param clock: monotonic seconds.
     :param stopping: whether the worker is about to stop.
     """
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        shards: Shards,
-        streams: Mapping[str, Stream],
-        fanout: Fanout,
-        commands: Commands,
-        listeners: Listeners,
-        counters: Counters,
-        settings: Settings,
-        *,
-        lock: threading.Lock,
-        clock: Callable[[], float],
-        stopping: Callable[[], bool],
-    ) -> None:
+    def __init__(self, state: HubState, inbox: Inbox, stopping: Callable[[], bool]) -> None:
+        self._state = state
         self._inbox = inbox
-        self._shards = shards
-        self._history_cache = shards.all[0].history_cache  # commands are on the first shard
-        self._streams = streams
-        self._fanout = fanout
-        self._commands = commands
-        self._listeners = listeners
-        self._counters = counters
-        self._settings = settings
-        self._lock = lock
-        self._clock = clock
+        self._history_cache = state.shards.all[0].history_cache  # commands are on the first shard
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
         self._late_handled: ChannelCache | None = None  # the cache of commands whose late ones were handled
         self._closed = False
-        self.maintenance = Maintenance(
-            streams, fanout, shards, settings, lock=lock, stopping=stopping, deliver=self.deliver
-        )
-        self.channel_changes = ChannelChanges(
-            shards, settings.max_channels, clock=clock, move=fanout.move, changed=listeners.tell_changed
-        )
+        self.maintenance = Maintenance(state, stopping, self.deliver)
 
     def run(self) -> None:
         """Dispatches until closed. The body of the dispatcher's thread."""
         while not self._closed:
             try:
-                due = min(self.maintenance.must_begin, self._fanout.batches.next_due)
-                items = self._inbox.take(max(0.0, due - self._clock()), self._settings.coalesce)
+                due = min(self.maintenance.must_begin, self._state.fanout.batches.next_due)
+                items = self._inbox.take(max(0.0, due - self._state.clock()), self._state.settings.coalesce)
                 if items or self.is_due():
                     self.deliver(self.dispatch(items))
                 if self._callbacks:
                     self._run_callbacks()
-                now = self._clock()
+                now = self._state.clock()
                 if now >= self.maintenance.may_begin:
                     self.maintenance.round(now)
             except Exception:
@@ -141,7 +106,10 @@ class Dispatcher:
 
     def is_due(self) -> bool:
         """Whether there is something to dispatch even without new items."""
-        return bool(self.channel_changes.under_way) or self._fanout.batches.next_due <= self._clock()
+        return (
+            bool(self._state.channel_changes.under_way)
+            or self._state.fanout.batches.next_due <= self._state.clock()
+        )
 
     def call_soon(self, handler: Callable[[], Iterable[Effect]]) -> None:
         """Queues `handler` to run on this thread, like the handler of a command. Any thread may call."""
@@ -150,7 +118,7 @@ class Dispatcher:
 
     def _run_callbacks(self) -> None:
         effects: list[Effect] = []
-        with self._lock:
+        with self._state.lock:
             while self._callbacks:
                 effects += self._callbacks.popleft()()
         self.deliver(effects)
@@ -162,20 +130,20 @@ class Dispatcher:
         by_shard: dict[int, list[Item]] = {}
         for number, item in items:
             by_shard.setdefault(number, []).append(item)
-        with self._lock:
+        with self._state.lock:
             steps: list[Delivery | Effect] = []
-            for shard in self._shards.all:
+            for shard in self._state.shards.all:
                 arrived = by_shard.get(shard.number)
                 if arrived or not items:
                     steps += self._take(shard, arrived or ())
-            now = self._clock()
-            if self._fanout.batches.next_due <= now:
-                steps += self._fanout.due_batches(now)
-            if self.channel_changes.under_way:
+            now = self._state.clock()
+            if self._state.fanout.batches.next_due <= now:
+                steps += self._state.fanout.due_batches(now)
+            if self._state.channel_changes.under_way:
                 # In the order in which they are made: checksums of compressed streams depend on it.
-                steps += self._fanout.take_pending()
-                steps += self.channel_changes.advance()
-                steps.append(self._shards.poke)
+                steps += self._state.fanout.take_pending()
+                steps += self._state.channel_changes.advance()
+                steps.append(self._state.shards.poke)
             return steps
 
     def _take(self, shard: Shard, items: Iterable[Item]) -> list[Delivery | Effect]:
@@ -183,16 +151,16 @@ class Dispatcher:
         dispatch = shard.history_cache.take(items)
         notices = self._note_loss(shard, dispatch) if dispatch.new_epoch or dispatch.lost else _NO_NOTICES
         steps: list[Delivery | Effect] = []
-        if notices or self._fanout.early:
-            steps += self._fanout.take_pending(notices)
+        if notices or self._state.fanout.early:
+            steps += self._state.fanout.take_pending(notices)
         cache = shard.history_cache.caches.get(COMMAND_CHANNEL)
         if cache is not None:
             if cache is not self._late_handled and cache.live:
                 steps += self._handle_late_commands(cache)
-            if dispatch.entries and cache.head != self._commands.newest:
+            if dispatch.entries and cache.head != self._state.commands.newest:
                 return steps + self._with_commands(cache, dispatch, notices)
         if dispatch.entries or notices:
-            steps += self._fanout.deliveries(dispatch.entries, notices)
+            steps += self._state.fanout.deliveries(dispatch.entries, notices)
         return steps
 
     def _with_commands(
@@ -200,37 +168,37 @@ class Dispatcher:
     ) -> list[Delivery | Effect]:
         """The deliveries of a dispatch, and between them the effects of the commands among its entries."""
         steps: list[Delivery | Effect] = []
-        for entries, command in self._commands.split(cache, dispatch.entries):
-            steps += self._fanout.deliveries(entries, notices)
+        for entries, command in self._state.commands.split(cache, dispatch.entries):
+            steps += self._state.fanout.deliveries(entries, notices)
             notices = _NO_NOTICES
             if command is not None:
-                steps += self._commands.handle(command)
+                steps += self._state.commands.handle(command)
         return steps
 
     def _handle_late_commands(self, cache: ChannelCache) -> list[Effect]:
         """The effects of commands published before this worker subscribed. Called once per channel cache."""
         self._late_handled = cache
         time_of = self._history_cache.time_of
-        return self._commands.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
+        return self._state.commands.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
 
     def _note_loss(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
         """Notes that a shard lost events. Returns the `sse.reset` frames for its groups."""
-        notices = self._fanout.reset_notices(shard, dispatch)
+        notices = self._state.fanout.reset_notices(shard, dispatch)
         if dispatch.new_epoch:
             self._begin_epoch(shard)
         first = shard.history_cache is self._history_cache
         if (dispatch.new_epoch and first) or COMMAND_CHANNEL in dispatch.lost:
-            self._commands.lost()
+            self._state.commands.lost()
         for gap in dispatch.lost.values():
-            self.channel_changes.note_lost(gap, self._fanout.followers(shard, gap.channel))
+            self._state.channel_changes.note_lost(gap, self._state.fanout.followers(shard, gap.channel))
         return notices
 
     def _begin_epoch(self, shard: Shard) -> None:
         """Replaces the positions kept for each stream: those of the old epoch mean nothing in the new one."""
         base = shard.history_cache.announced.base
-        for stream in self._streams.values():
-            if self._shards.placement(stream.subscribed).parts.keys() == {shard.number}:
-                self.channel_changes.begin_epoch(stream)
+        for stream in self._state.streams.values():
+            if self._state.shards.placement(stream.subscribed).parts.keys() == {shard.number}:
+                self._state.channel_changes.begin_epoch(stream)
                 stream.began = base
 
     # -- from deliveries to streams -----------------------------------------------------------------------
@@ -245,11 +213,11 @@ class Dispatcher:
                 continue
             streams = delivery.recipients.streams
             count = len(streams)
-            self._counters.delivered += delivery.events * count
-            self._counters.sent += len(delivery.chunk) * count
+            self._state.counters.delivered += delivery.events * count
+            self._state.counters.sent += len(delivery.chunk) * count
             if delivery.notice:
                 for stream in streams:
-                    self._listeners.tell_lost(stream)
+                    self._state.listeners.tell_lost(stream)
             for begin in range(0, count, MAX_RUN):
                 if served >= MAX_RUN:
                     served = 0
@@ -262,11 +230,11 @@ class Dispatcher:
 
     def close_streams(self, reason: str) -> None:
         """Closes all streams. Their clients come back and resume."""
-        for stream in list(self._streams.values()):
+        for stream in list(self._state.streams.values()):
             stream.reason = stream.reason or reason
             if stream.compression is not None:
                 stream.compression.complete = False  # a chunk compressed for it may not have been written
-            stream.end(close_frame(reason, reconnect=True, retry=self._settings.retry))
+            stream.end(close_frame(reason, reconnect=True, retry=self._state.settings.retry))
 
     def close(self) -> None:
         """Lets `run` return soon, and closes all streams."""

@@ -20,6 +20,7 @@ from ..history.shards import Shards
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.shard_cursor import StreamCursor
 from .batches import BatchPolicy
+from .channel_changes import ChannelChanges
 from .commands import Commands, Effect
 from .counters import Counters, Gauges
 from .disconnect import Disconnector
@@ -28,6 +29,7 @@ from .fanout import Fanout
 from .listener import Listeners, StreamListener
 from .opening import StreamOpener
 from .shutdown import open_streams
+from .state import HubState
 from .stream import Stream
 
 #: Seconds that the first link of a worker may take before `gauges` reports that there is none.
@@ -62,47 +64,32 @@ class Hub:
         self._history_cache, self._reader = first.history_cache, first.reader
         batching = BatchPolicy(settings.batch_ms)
         self._fanout = Fanout(self._shards, batching, self._clock)
-        counters = counters or Counters()
+        self._channel_changes = ChannelChanges(
+            self._shards,
+            settings.max_channels,
+            clock=self._clock,
+            move=self._fanout.move,
+            changed=self._listeners.tell_changed,
+        )
         #: The handlers of commands.
         self.commands = Commands()
-        self._dispatcher = Dispatcher(
-            self._inbox,
-            self._shards,
+        state = HubState(
+            settings,
+            self._clock,
+            self._lock,
             self._streams,
+            self._shards,
             self._fanout,
+            self._channel_changes,
             self.commands,
             self._listeners,
-            counters,
-            settings,
-            lock=self._lock,
-            clock=self._clock,
-            stopping=stopping,
+            counters or Counters(),
         )
-        self._channel_changes = self._dispatcher.channel_changes
+        self._dispatcher = Dispatcher(state, self._inbox, stopping)
         #: Finds streams, closes them, and removes channels from them.
-        self.disconnector = Disconnector(
-            self._streams,
-            self._fanout,
-            self._shards,
-            self._channel_changes,
-            self._listeners.tell_changed,
-            retry=settings.retry,
-            clock=self._clock,
-            deliver=self._dispatcher.deliver,
-        )
-        self.disconnector.register(self.commands)
+        self.disconnector = Disconnector(state, self._dispatcher.deliver)
         #: Brings a new stream to the live position; see `StreamOpener`.
-        self.follow = StreamOpener(
-            self._shards,
-            self._fanout,
-            self._channel_changes,
-            batching,
-            self._listeners,
-            counters,
-            lock=self._lock,
-            clock=self._clock,
-            heartbeat=settings.heartbeat,
-        ).follow
+        self.follow = StreamOpener(state, batching).follow
         #: The recovery of a stream of some channels; for `follow`.
         self.recovery = self._shards.recovery
         self._started = False

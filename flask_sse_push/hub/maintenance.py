@@ -6,16 +6,13 @@ Called by the dispatcher alone, between deliveries.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from ..config import Settings
-from ..history.shards import Shards
 from ..protocol.frames import close_frame, heartbeat_frame
 from ..protocol.shard_cursor import StreamCursor
-from .fanout import Fanout
 from .group import Delivery, Group
+from .state import HubState
 from .stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -24,28 +21,16 @@ logger = logging.getLogger(__name__)
 class Maintenance:
     """The regular work on the streams of one worker. Times are monotonic seconds.
 
-    :param streams: the open streams by connection.
-    :param lock: the hub's lock.
     :param stopping: whether the worker is about to stop.
     :param deliver: writes deliveries to streams. Called without the lock.
     """
 
     def __init__(
-        self,
-        streams: Mapping[str, Stream],
-        fanout: Fanout,
-        shards: Shards,
-        settings: Settings,
-        *,
-        lock: threading.Lock,
-        stopping: Callable[[], bool],
-        deliver: Callable[[Sequence[Delivery]], None],
+        self, state: HubState, stopping: Callable[[], bool], deliver: Callable[[Sequence[Delivery]], None]
     ) -> None:
-        self._streams = streams
-        self._fanout = fanout
-        self._shards = shards
+        settings = state.settings
+        self._state = state
         self._linger = settings.linger
-        self._lock = lock
         self._deliver = deliver
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
@@ -61,29 +46,29 @@ class Maintenance:
         """Does what must be done by now."""
         self.may_begin = now + self._wheel.slot / 2
         self.must_begin = now + self._wheel.slot
-        if not self._streams and not self._shards.idle:
+        if not self._state.streams and not self._state.shards.idle:
             return
-        with self._lock:
+        with self._state.lock:
             draining = self._drain.has_begun()
-            leaving = self._drain.leaving(list(self._streams.values()), now) if draining else ()
+            leaving = self._drain.leaving(list(self._state.streams.values()), now) if draining else ()
             due = self._wheel.take(now)
-            self._shards.forget_idle(now - self._linger)
-        due = [stream for stream in due if self._streams.get(stream.connection) is stream]
-        if leaving or due or self._fanout.early:
+            self._state.shards.forget_idle(now - self._linger)
+        due = [stream for stream in due if self._state.streams.get(stream.connection) is stream]
+        if leaving or due or self._state.fanout.early:
             self._write_pending([*leaving, *[stream for stream in due if self._wheel.is_silent(stream, now)]])
         for stream in leaving:
             stream.reason = stream.reason or "drain"
             stream.end(self._drain.last_frame())
         if due:
             self._look_after(due, now)
-            with self._lock:
+            with self._state.lock:
                 for stream in due:
                     self._wheel.add(stream, silent_since(stream) if stream.group else now)
 
     def _write_pending(self, streams: Sequence[Stream]) -> None:
         """Writes the batches that wait for these streams. The frames that follow have a later cursor."""
-        with self._lock:
-            pending = self._fanout.take_pending([stream.group for stream in streams])
+        with self._state.lock:
+            pending = self._state.fanout.take_pending([stream.group for stream in streams])
         self._deliver(pending)
 
     def _look_after(self, streams: Sequence[Stream], now: float) -> None:
@@ -99,7 +84,7 @@ class Maintenance:
         """Writes a heartbeat to some streams of a group: one chunk for all, or one each if compressed."""
         if group.window is not None:
             for stream in streams:
-                with self._lock:
+                with self._state.lock:
                     chunk = stream.own_chunk(heartbeat_frame(group.cursor()))
                 self._write([stream], chunk, now)
         else:

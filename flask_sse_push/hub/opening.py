@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 from ..history.chunk import MissedChunk
 from ..history.position import Opening
 from ..history.recovery import Recovery, Step
-from ..history.shards import Shards
 from ..protocol.frames import open_frame, reset_frame
 from .batches import BatchPolicy
-from .channel_changes import ChannelChanges
-from .counters import Counters
-from .fanout import Fanout
 from .group import frames_for
-from .listener import Listeners
+from .state import HubState
 from .stream import Stream
 
 
-class StreamOpener(NamedTuple):
-    """Brings the new streams of one worker to the live position. Called by the streams' own threads.
+class StreamOpener:
+    """Brings the new streams of one worker to the live position. Called by the streams' own threads."""
 
-    :param lock: the hub's lock. The look for missed events and the join are one step under it.
-    :param clock: returns monotonic seconds.
-    :param heartbeat: seconds between heartbeats, named in `sse.open`.
-    """
-
-    shards: Shards
-    fanout: Fanout
-    channel_changes: ChannelChanges
-    batching: BatchPolicy
-    listeners: Listeners
-    counters: Counters
-    lock: threading.Lock
-    clock: Callable[[], float]
-    heartbeat: float
+    def __init__(self, state: HubState, batching: BatchPolicy) -> None:
+        self._state = state
+        self._batching = batching
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
         """The next frames that the stream missed; None once the stream has joined its group and has them all.
@@ -46,13 +28,13 @@ class StreamOpener(NamedTuple):
         """
         deadline = time.monotonic() + timeout
         while True:
-            with self.lock:
+            with self._state.lock:
                 if stream.closing:
                     break
                 step = recovery.next()
                 if step is not None:
                     return self._send(stream, recovery, step)
-            self.shards.poke()
+            self._state.shards.poke()
             if not recovery.wait(deadline - time.monotonic()):
                 return b""
         recovery.wait(deadline - time.monotonic())
@@ -64,11 +46,11 @@ class StreamOpener(NamedTuple):
             frames = self._open_frame(stream, step.opening)
             stream.began = step.began or 0
         if recovery.gaps:
-            self.channel_changes.note_gaps(stream, recovery.gaps)
+            self._state.channel_changes.note_gaps(stream, recovery.gaps)
         if step.resets:
             frames += b"".join([reset_frame(*reset) for reset in step.resets])
             stream.began = stream.began if step.began is None else step.began
-            self.listeners.tell_lost(stream)
+            self._state.listeners.tell_lost(stream)
         if step.chunk.entries:
             frames += self._frames(stream, step.chunk)
             self._count(stream, step.chunk, len(frames))
@@ -78,19 +60,19 @@ class StreamOpener(NamedTuple):
                 return frames
         # The look for missed events and the join are one step under the lock: no event comes in between.
         stream.join()
-        stream.written_at = self.clock()
-        self.fanout.add(stream, stream.subscribed, recovery.positions)
+        stream.written_at = self._state.clock()
+        self._state.fanout.add(stream, stream.subscribed, recovery.positions)
         return None
 
     def _count(self, stream: Stream, chunk: MissedChunk, size: int) -> None:
         stream.events += len(chunk.entries)
         if chunk.limited:
             stream.events -= sum(stream.is_excluded(entry.exclude) for entry in chunk.entries)
-        self.counters.replayed(len(chunk.entries), size)
+        self._state.counters.replayed(len(chunk.entries), size)
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
         """The frames of a chunk, made once for all streams that get the same bytes."""
-        batched = self.batching.waits(stream.subscribed, stream.batch_wait) is not None
+        batched = self._batching.waits(stream.subscribed, stream.batch_wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)
         key = batched, stream.subscribed if stream.tagged else None
@@ -106,6 +88,6 @@ class StreamOpener(NamedTuple):
             stream.connection,
             stream.channels,
             resumed=opening.resumed,
-            heartbeat=self.heartbeat,
+            heartbeat=self._state.settings.heartbeat,
             secret=secret,
         )

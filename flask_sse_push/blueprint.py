@@ -146,39 +146,38 @@ class SSEBlueprint(Routes):
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
         """Stores several events in one step, all or none. Returns their cursors in the same order.
 
-        `MessageAnnouncer.publish_many` tells more.
+        Blocks and raises as `publish` does. `MessageAnnouncer.publish_many` explains the arguments.
         """
         return self.announcer.publish_many(events, id=id)
 
     def batch(self, *, id: str | None = None) -> AbstractContextManager[Batch]:
-        """Collects the events of a `with` block and publishes them together when the block ends.
+        """Collects events in a `with` block: `with sse.batch() as batch: batch.publish(…)`.
 
-        `MessageAnnouncer.batch` tells more.
+        Publishes them together, all or none, when the block ends; that blocks and raises as `publish` does.
+        Then `batch.cursors` has their cursors. See `MessageAnnouncer.batch`.
         """
         return self.announcer.batch(id=id)
 
     def notify(
         self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
     ) -> str:
-        """Publishes the standard message `{type, data, timestamp, id, level}`. Returns its cursor.
+        """Publishes the standard message `{type, data, timestamp, id, level}`. Returns the event's cursor.
 
-        `MessageAnnouncer.notify` tells more.
+        Blocks and raises as `publish` does. `MessageAnnouncer.notify` explains the fields.
         """
         return self.announcer.notify(type, data, level=level, channel=channel)
 
     def send_to_user(
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
     ) -> str:
-        """Publishes an event to the channel `user:<user_id>`. Returns the event's cursor.
-
-        `MessageAnnouncer.send_to_user` tells more.
+        """Publishes an event to the channel `user:<user_id>`, which only this user may listen to. Returns the
+        event's cursor. Blocks and raises as `publish` does.
         """
         return self.announcer.send_to_user(user_id, data, type, compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
-        """Publishes an event to every open stream. Returns the event's cursor.
-
-        `MessageAnnouncer.broadcast` tells more.
+        """Publishes an event to every open stream, whatever its channels. Returns the event's cursor. Blocks
+        and raises as `publish` does.
         """
         return self.announcer.broadcast(data, type, compress=compress)
 
@@ -240,14 +239,20 @@ class SSEBlueprint(Routes):
         channel: str | None = None,
         reconnect: bool = True,
     ) -> None:
-        """Closes streams on all workers. `MessageAnnouncer.disconnect` tells more."""
+        """Closes the streams, on all workers, that match all arguments given. Blocks for one publish.
+
+        `MessageAnnouncer.disconnect` explains the arguments and errors.
+        """
         self.announcer.disconnect(
             user_id=user_id, connection=connection, channel=channel, reconnect=reconnect
         )
 
     def revoke(self, user_id: object, channel: str | None = None) -> None:
-        """Takes a channel from a user's open streams, or closes them all. `MessageAnnouncer.revoke` tells
-        more."""
+        """Takes a channel from a user's open streams on all workers; without `channel`, closes them all.
+        Blocks for one publish.
+
+        `MessageAnnouncer.revoke` explains what the clients get.
+        """
         self.announcer.revoke(user_id, channel)
 
     def join(
@@ -258,12 +263,17 @@ class SSEBlueprint(Routes):
         since: str | None = None,
         last: int | None = None,
     ) -> None:
-        """Adds channels to an open stream, on whatever worker it is. `MessageAnnouncer.join` tells more."""
+        """Adds channels to an open stream, on whatever worker it is. Blocks for one publish.
+
+        `MessageAnnouncer.join` explains the arguments and errors.
+        """
         self.announcer.join(connection, channel, since=since, last=last)
 
     def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Takes channels from an open stream, on whatever worker it is. `MessageAnnouncer.leave` tells
-        more."""
+        """Takes channels from an open stream, on whatever worker it is. Blocks for one publish.
+
+        `MessageAnnouncer.leave` explains the errors.
+        """
         self.announcer.leave(connection, channel)
 
     def connections(self, channel: str | None = None, user_id: object = None) -> list[dict[str, Any]]:

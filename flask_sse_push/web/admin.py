@@ -13,7 +13,7 @@ from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import server
 from . import cors
-from .api import read_body
+from .body import read_body
 from .refusal import bad_request
 from .services import Services, max_streams
 

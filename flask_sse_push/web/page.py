@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 from flask import g, has_request_context
 
@@ -16,7 +15,7 @@ from .services import Services
 
 logger = logging.getLogger(__name__)
 
-#: The name in `flask.g` under which lies the monotonic time when the request began.
+#: The name in `flask.g` under which lies the monotonic time when the request began; set by `routes`.
 STARTED = "_sse_push_began"
 
 
@@ -25,11 +24,6 @@ class InTemplates:
 
     def __init__(self, cursor: Callable[..., str]) -> None:
         self.cursor = cursor
-
-
-def note_start(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Notes when the request began. Flask calls this before the view, so the view reads its data later."""
-    setattr(g, STARTED, time.monotonic())
 
 
 def cursor(services: Services, channels: tuple[str, ...]) -> str:

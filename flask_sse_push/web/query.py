@@ -96,7 +96,7 @@ def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
     names += [value for value in args.getlist("channel") if value]
     unique = tuple(dict.fromkeys(names)) or (DEFAULT_CHANNEL,)
     if len(unique) > most:
-        raise bad_request(f"{len(unique)} channels were asked for, at most {most} are allowed on one stream")
+        raise bad_request(f"the query names {len(unique)} channels, at most {most} are allowed on one stream")
     try:
         return tuple(checked_channel(name) for name in unique)
     except InvalidEvent as error:

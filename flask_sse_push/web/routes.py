@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request
+from flask import Blueprint, Flask, Response, abort, current_app, g, jsonify, request
 from flask.blueprints import BlueprintSetupState
 
 from ..auth import flask_login, limits
@@ -41,7 +42,7 @@ class Routes(Blueprint):
         self.add_url_rule("/metrics", "metrics", self._metrics, methods=["GET"])
         self.add_url_rule("/health", "health", self._health, methods=["GET"])
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
-        self.app_url_value_preprocessor(page.note_start)
+        self.app_url_value_preprocessor(_note_start)
         self.url_value_preprocessor(hide_ticket)
         self.app_errorhandler(Refused)(self._refuse)
         self.record(self._set_up_cors)
@@ -141,6 +142,11 @@ class Routes(Blueprint):
 
     def _refuse(self, refused: Refused) -> Response:
         return self._endpoint.refuse(refused, request)
+
+
+def _note_start(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Notes when the request began. Flask calls this before the view, so the view reads its data later."""
+    setattr(g, page.STARTED, time.monotonic())
 
 
 def _add_cors_headers(name: str, services: Services, response: Response) -> Response:

@@ -193,7 +193,7 @@ class Services:
         try:
             self.publishing.announcer.command(REVOKE, **arguments)
         except BrokerUnavailable as error:
-            logger.warning("the other workers will hear of a logout when the broker is back: %s", error)
+            logger.warning("the other workers will learn of a logout when the broker is back: %s", error)
             self.streaming.recheck.revoke_without_broker(**arguments)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:

@@ -134,7 +134,7 @@ class StreamEndpoint:
 
         :raises Refused: 401 if it was used before, 503 if the broker does not answer.
         """
-        with self.needs_broker("whether the ticket was used cannot be told now"):
+        with self.needs_broker("the broker does not answer, so the ticket cannot be checked"):
             broker, seconds = self.services.publishing.broker, ticket.expires - time.time()
             first = broker.claim(f"ticket:{ticket.name}", seconds)
         if not first:

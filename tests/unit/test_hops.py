@@ -43,7 +43,7 @@ def test_hops_counts_the_same_calls_in_each_run_and_stays_below_its_bounds() -> 
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
-    assert 20 < runs[0]["publish"]["calls"] <= 95
-    assert 5 < runs[0]["publish"]["files"] <= 28
-    assert 20 < runs[0]["GET"]["calls"] <= 70
-    assert 5 < runs[0]["GET"]["files"] <= 30
+    assert 20 < runs[0]["publish"]["calls"] <= 56
+    assert 5 < runs[0]["publish"]["files"] <= 19
+    assert 20 < runs[0]["GET"]["calls"] <= 58
+    assert 5 < runs[0]["GET"]["files"] <= 22

@@ -1,1 +1,1 @@
-"""The benchmark: servers of event streams side by side, in one run on one machine. See README.md."""
+"""The benchmark: compares servers of event streams in one run on one machine. See README.md."""

@@ -1,13 +1,13 @@
-/* The limit that servers are compared with: the same bytes to every stream, and nothing but send().
+/* The limit for all servers: sends the same bytes to every stream, and does nothing but send().
  *
  *   broadcaster --port P
  *
- * Answers every connection with fixed event-stream headers and one opening event, in chunked framing. Prints
- * `LISTENING`, then obeys commands on stdin; each is answered by one JSON line with the CPU that it took:
- *   send COUNT RATE SIZE PACK   COUNT events of SIZE bytes of data at RATE a second (0: as fast as possible),
- *                               PACK events in each send()
- *   beat SECONDS INTERVAL       a heartbeat to every stream each INTERVAL seconds, spread evenly over it
- *   replay COUNT SIZE           from now on new streams get COUNT events with their headers
+ * It answers every connection with fixed headers of an event stream and one opening event, in chunked framing. It
+ * prints `LISTENING`, then runs commands from stdin. It answers each with one JSON line, with the CPU it took:
+ *   send COUNT RATE SIZE PACK   send COUNT events of SIZE bytes of data at RATE per second (0: as fast as
+ *                               possible), PACK events in each send()
+ *   beat SECONDS INTERVAL       send every stream a heartbeat each INTERVAL seconds, spread evenly over time
+ *   replay COUNT SIZE           from now on, send new streams COUNT events after their headers
  *   quit
  */
 #define _GNU_SOURCE
@@ -34,7 +34,7 @@ struct bytes {
     size_t size, room;
 };
 
-static int streams[MAX_FILES], place[MAX_FILES]; /* open streams; where each descriptor stands, plus one */
+static int streams[MAX_FILES], place[MAX_FILES]; /* open streams; each descriptor's index in it, plus one */
 static int stream_count, poller, listener, quit;
 static struct bytes greeting;
 static uint64_t sequence;
@@ -57,7 +57,7 @@ static void append_chunk(struct bytes *b, const char *data, size_t size)
     append(b, "\r\n", 2);
 }
 
-/* `size` bytes of JSON with the stamp in front, as the other servers' publisher makes it. */
+/* Appends an event with `size` bytes of JSON that begin with the stamp, like the events of publisher.py. */
 static void append_event(struct bytes *b, size_t size)
 {
     char head[128];
@@ -96,7 +96,7 @@ static void forget(int fd)
     close(fd);
 }
 
-/* Waits for a full socket: the benchmark's client reads always, and a cut event would spoil the count. */
+/* Waits while the socket is full: the benchmark's client always reads, and a cut event would spoil the count. */
 static void send_all(int fd, const char *data, size_t size)
 {
     while (size) {
@@ -105,7 +105,7 @@ static void send_all(int fd, const char *data, size_t size)
             struct pollfd p = {.fd = fd, .events = POLLOUT};
             poll(&p, 1, 1000);
         } else if (sent < 0) {
-            return; /* gone: its read event follows */
+            return; /* the client has left: serve() will see it */
         } else {
             data += sent;
             size -= (size_t)sent;
@@ -178,11 +178,11 @@ static void send_heartbeats(double seconds, double interval)
     struct bytes chunk = {0};
     append_chunk(&chunk, "event: heartbeat\ndata: {}\n\n", 27);
     uint64_t started = now_ns();
-    double cpu = cpu_seconds(), due = 0;
+    double cpu = cpu_seconds(), wanted = 0;
     long sent = 0, at = 0;
     for (double now = 0; now < seconds; now = (double)(now_ns() - started) / 1e9) {
-        due = now / interval * stream_count;
-        for (; sent < due && stream_count; sent++)
+        wanted = now / interval * stream_count;
+        for (; sent < wanted && stream_count; sent++)
             send_all(streams[at++ % stream_count], chunk.data, chunk.size);
         serve_until(now_ns() + 50000000);
     }
@@ -190,7 +190,7 @@ static void send_heartbeats(double seconds, double interval)
     free(chunk.data);
 }
 
-static void obey(const char *line)
+static void run_command(const char *line)
 {
     long total;
     double rate, interval;
@@ -215,7 +215,7 @@ static void listen_on(int port)
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    /* Inherited by accepted sockets; without it Nagle would hold back the second small event. */
+    /* Accepted sockets inherit this option. Without it, Nagle's algorithm would delay the second small event. */
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (bind(listener, (struct sockaddr *)&at, sizeof at) < 0 || listen(listener, 4096) < 0) {
         perror("broadcaster");
@@ -248,7 +248,7 @@ int main(int argc, char **argv)
         if (poll(&commands, 1, 0) > 0) {
             ssize_t size = read(0, line, sizeof line - 1);
             line[size > 0 ? size : 0] = 0;
-            obey(line);
+            run_command(line);
         }
     }
     return 0;

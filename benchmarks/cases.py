@@ -1,4 +1,4 @@
-"""The cases. Each takes a fresh, running peer and the sizes, and returns figures."""
+"""The cases. Each takes a newly started peer and the sizes, and returns figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Counters = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How big the cases are. `small()` is a smoke test: its figures mean little."""
+    """The sizes of the cases. `small()` is for a smoke test: its figures mean little."""
 
     event: int = 200  # bytes of data
     steady_streams: int = 1000
@@ -31,7 +31,7 @@ class Sizes:
     heartbeat_streams: int = 15000
     heartbeat_seconds: float = 2 * HEARTBEAT_INTERVAL
     groups: int = 5000
-    groups_events: int = 20  # common events, 4 a second
+    groups_events: int = 20  # common events, 4 per second
     groups_own: int = 4  # events for each user
     publish_single: int = 2000
     publish_many: int = 20000
@@ -48,7 +48,7 @@ class Sizes:
 
 
 class CPU:
-    """The CPU time a peer takes from now on."""
+    """Measures the CPU time of a peer from now on."""
 
     def __init__(self, peer: Peer) -> None:
         self._pids = peer.pids()
@@ -63,26 +63,29 @@ class CPU:
 
 
 def settle(seconds: float = 0.5) -> None:
-    """Lets late work, such as subscribing or noticing a departure, come to its end."""
+    """Waits until the server has finished late work, such as subscribing or noticing that a client has
+    left."""
     time.sleep(seconds)
 
 
 def warm_up(peer: Peer, channel: str = "bench") -> None:
-    """The first streams pay for imports, the Redis reader and the caches; those are not measured."""
+    """Opens some streams, so that imports, the Redis reader and the caches do not count in the
+    measurement."""
     with Client(peer, 50, path=peer.path(channel)) as client:
         client.finish()
     forget_departed(peer, channel)
 
 
 def forget_departed(peer: Peer, channel: str = "bench") -> None:
-    """A generator notices only at its second failing write that its client is gone: gives it some to make."""
+    """Publishes some events, because a generator notices a departed client only at its second failing
+    write."""
     if peer.publishes:
         peer.publish(4, 8, 200, channel=channel)
     settle()
 
 
 def steady(peer: Peer, sizes: Sizes) -> Counters:
-    """One channel, a steady rate of events: CPU for each event and stream, and latency."""
+    """One channel, a steady rate of events: CPU per event and stream, and latency."""
     count = int(peer.rate * sizes.steady_seconds)
     return fan_out(peer, sizes.steady_streams, peer.path("bench"), count, peer.rate, sizes)
 
@@ -95,7 +98,7 @@ def one_stream(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes: Sizes) -> Counters:
-    # Once for the caches, the allocator and Node's compiler; then once to be measured.
+    # The first round warms up the caches, the allocator and Node's compiler. The second round is measured.
     with Client(peer, streams, path=path, events=int(rate)) as client:
         peer.publish(int(rate), rate, sizes.event)
         client.wait()
@@ -117,13 +120,13 @@ def fan_out(peer: Peer, streams: int, path: str, count: int, rate: float, sizes:
 
 
 def burst(peer: Peer, sizes: Sizes) -> Counters:
-    """Many events at once, as fast as the publisher can: deliveries a second, from first to last."""
+    """Many events as fast as the publisher can send them: deliveries per second, from first to last."""
     rounds = [_one_burst(peer, sizes) for _ in range(sizes.burst_rounds)]
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 def _one_burst(peer: Peer, sizes: Sizes) -> Counters:
-    forget_departed(peer)  # those of the round before
+    forget_departed(peer)  # the clients of the previous round
     with Client(peer, sizes.steady_streams, events=peer.burst) as client:
         settle()
         cpu = CPU(peer)
@@ -133,7 +136,7 @@ def _one_burst(peer: Peer, sizes: Sizes) -> Counters:
             "events": peer.burst,
             "incomplete": report["streams"] - report["complete"],
             "deliveries_per_s": report["deliveries_per_s"],
-            # From the publisher's first stamp: also what the publishing itself took.
+            # From the publisher's first stamp, so it includes the time of publishing.
             "deliveries_per_s_from_publish": report["events"] / max(1e-9, report["since_stamp_s"]),
             "cpu_us": cpu.seconds() * 1e6 / max(1, report["events"]),
             "p99_ms": report["p99_ms"],
@@ -142,8 +145,10 @@ def _one_burst(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def idle(peer: Peer, sizes: Sizes) -> Counters:
-    """Resident memory of the server for each stream that is just open, and what the kernel holds for one end
-    of a connection: both ends are on this machine."""
+    """Resident memory of the server per idle stream, and the kernel's memory for one end of a connection.
+
+    Both ends of each connection are on this machine, so the kernel's figure is divided by two.
+    """
     warm_up(peer)
     streams = min(sizes.idle_streams, peer.max_streams)
     before, kernel = rss_kb(peer.pids()), kernel_kb()
@@ -158,7 +163,7 @@ def idle(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def handshake(peer: Peer, sizes: Sizes) -> Counters:
-    """From connect to the first body byte, 200 at a time."""
+    """Opens streams, 200 at a time: CPU and seconds from connect to the first body byte."""
     warm_up(peer)
     streams = min(sizes.idle_streams, peer.max_streams)
     cpu = CPU(peer)
@@ -171,9 +176,9 @@ def handshake(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def storm(peer: Peer, sizes: Sizes) -> Counters:
-    """All clients come back at once, each with events missed: seconds until every one is whole.
+    """All clients reconnect at once, and each has missed events: seconds until every client has all of them.
 
-    The worker has not seen the channel before, as after a restart.
+    The worker has not seen the channel yet, as after a restart.
     """
     warm_up(peer, "other")
     path, headers = peer.miss(sizes.storm_missed, sizes.event)
@@ -195,7 +200,7 @@ def storm(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def heartbeat(peer: Peer, sizes: Sizes) -> Counters:
-    """Streams with nothing but heartbeats: the server's share of one core."""
+    """Streams that carry only heartbeats: the server's share of one core."""
     with Client(peer, sizes.heartbeat_streams, timeout=120) as client:
         settle(3)
         cpu = CPU(peer)
@@ -214,7 +219,7 @@ def heartbeat(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def groups(peer: Peer, sizes: Sizes) -> Counters:
-    """Each user with an own channel beside a common one, compared with the same crowd on one channel."""
+    """Each user listens to a private and a common channel; compared with the same users on one channel."""
     count, users = sizes.groups_events, sizes.groups
     crowd = fan_out(peer, users, peer.path("bench"), count, 4, sizes)
     common = fan_out(peer, users, peer.path("u.%d,bench"), count, 4, sizes)
@@ -238,7 +243,7 @@ def groups(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def publish(peer: Peer, sizes: Sizes) -> Counters:
-    """Events a second that one publishing process gets rid of, with nobody listening."""
+    """Events per second that one publishing process sends while no stream is open."""
     single = peer.publish(sizes.publish_single, 0, sizes.event)
     redis_s = peer.redis.cpu_seconds() if peer.redis else 0.0
     many = peer.publish(sizes.publish_many, 0, sizes.event, batch=100)
@@ -253,7 +258,8 @@ def publish(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def _redis_cost(peer: Peer, sizes: Sizes, before: float) -> Counters:
-    """Redis' CPU for each of the events just published, and what one listening worker adds to it."""
+    """CPU of Redis per event, for the events published just before, and the CPU that one listening worker
+    adds."""
     assert peer.redis
     alone = (peer.redis.cpu_seconds() - before) * 1e6 / sizes.publish_many
     with Client(peer, 1):
@@ -266,7 +272,7 @@ def _redis_cost(peer: Peer, sizes: Sizes, before: float) -> Counters:
 
 
 def departure(peer: Peer, sizes: Sizes) -> Counters:
-    """Streams that come and go among few and among many idle ones, then nearly all leave at once."""
+    """Streams open and close among few and among many idle streams; then nearly all streams leave at once."""
     warm_up(peer)
     few = _churn(peer, 10, sizes)
     many = _churn(peer, sizes.churn_idle, sizes, leave=True)
@@ -282,7 +288,7 @@ def departure(peer: Peer, sizes: Sizes) -> Counters:
 
 
 def _churn(peer: Peer, idle_streams: int, sizes: Sizes, leave: bool = False) -> Counters:
-    """CPU for each stream that connects and departs, one after another and 50 at a time."""
+    """CPU per stream that connects and leaves, one after another and 50 at a time."""
     forget_departed(peer)
     figures: Counters = {}
     with Client(peer, idle_streams) as client:
@@ -298,8 +304,10 @@ def _churn(peer: Peer, idle_streams: int, sizes: Sizes, leave: bool = False) -> 
 
 
 def _leave(peer: Peer, client: Client, streams: int) -> Counters:
-    """CPU for each of many streams that go at once, and for noticing it. The events which that needs cost
-    next to nothing for the few streams that stay."""
+    """CPU per stream when many streams leave at once. It includes noticing the departures.
+
+    The events that make the server notice cost next to nothing, because only few streams stay.
+    """
     files = open_files(peer.pids())
     quiet = CPU(peer)
     settle(2)

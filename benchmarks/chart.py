@@ -1,4 +1,4 @@
-"""Draws the chart from a run's JSON: `python -m benchmarks.chart FOLDER`. Needs matplotlib."""
+"""Draws the chart of a run from its JSON file: `python -m benchmarks.chart FOLDER`. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def color(name: str) -> str:
 def panel(axes: Axes, run: dict[str, Any], case: str, figure: str, title: str, digits: int) -> None:
     found = run["results"].get(case, {})
     measured = [(figures[figure], name) for name, figures in found.items() if figure in figures]
-    measured.sort(reverse="more" not in title)  # drawn from the bottom up: the best ends on top
+    measured.sort(reverse="more" not in title)  # bars are drawn bottom up: best last
     values = [value for value, _ in measured]
     labels = [run["titles"][name] + given_less(found[name]) for _, name in measured]
     bars = axes.barh(labels, values, color=[color(name) for _, name in measured], height=0.66)
@@ -58,7 +58,7 @@ def draw(run: dict[str, Any], out: Path) -> None:
         panel(axes, run, case, name, title, digits)
     figure.suptitle(f"Server-Sent Events, one server core, {run['date']}", x=0.01, ha="left", fontsize=12)
     figure.savefig(out / "benchmarks.png", dpi=150)
-    # Without a fixed salt and date each run would change every line of the SVG.
+    # Without a fixed salt and date, each run would change every line of the SVG.
     matplotlib.rcParams["svg.hashsalt"] = "benchmarks"
     figure.savefig(out / "benchmarks.svg", metadata={"Date": run["date"]})
 

@@ -1,4 +1,4 @@
-"""The load generator as an object: open streams, give it commands, get its report."""
+"""Runs the load generator: opens streams, sends it commands, and reads its report."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ NUDGE_EVERY = 2.0
 class Client:
     """`streams` open streams of one peer, closed when the block ends.
 
-    :param events: finish when every stream has got so many; without it the streams are held until `finish`.
-    :param timeout: seconds to wait for streams to open, and then for their events.
+    :param events: The load generator finishes when every stream has got this many events. With 0, the streams
+        stay open until `finish`.
+    :param timeout: Seconds to wait for the streams to open, and then for their events.
     """
 
     def __init__(
@@ -35,16 +36,19 @@ class Client:
         timeout: float = 60,
     ) -> None:
         self._peer = peer
-        # A server that must be nudged opens all streams with one event, so all must be waiting for it.
+        # A server that needs a nudge opens its streams with the first event, so all must be connected by
+        # then.
         silent = type(peer).nudge is not Peer.nudge
-        command: list[str | Path] = [peer.desk.build / "loadgen", "--port", str(peer.port)]
+        command: list[str | Path] = [peer.settings.build / "loadgen", "--port", str(peer.port)]
         command += ["--streams", str(streams)]
         command += ["--path", path or peer.path("bench"), "--timeout", str(timeout)]
         command += ["--concurrency", str(streams if silent else 200)]
         for header in (*peer.headers, *headers):
             command += ["--header", header]
         command += ["--events", str(events)] if events else ["--hold"]
-        self._process = spawn(command, peer.desk.client_cpu, pipes=True, log=peer.desk.logs / "loadgen.log")
+        self._process = spawn(
+            command, peer.settings.client_cpu, pipes=True, log=peer.settings.logs / "loadgen.log"
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
@@ -63,17 +67,17 @@ class Client:
         kill(self._process)
 
     def command(self, line: str) -> dict[str, Any]:
-        """`churn M B` or `close K`; blocks until it is done."""
+        """Runs `churn M B` or `close K`; blocks until it is done. Returns the load generator's answer."""
         self._stdin.write(line + "\n")
         self._stdin.flush()
         return self._answer()
 
     def wait(self) -> dict[str, Any]:
-        """Blocks until all events are there, or the time is over; returns the report."""
+        """Blocks until all events have arrived or the timeout is over; returns the report."""
         return self._answer()
 
     def finish(self) -> dict[str, Any]:
-        """Ends the streams and returns the report."""
+        """Closes the streams and returns the report."""
         return self.command("quit")
 
     def _answer(self) -> dict[str, Any]:
@@ -85,7 +89,8 @@ class Client:
 
     def _wait_until_open(self) -> float:
         nudged = time.monotonic()
-        # select() may be used on the raw pipe only as long as nothing has been read from it.
+        # select() sees only the pipe. A read would move bytes into the file's buffer, so wait before the
+        # first.
         while not select.select([self._stdout], [], [], 0.05)[0]:
             if time.monotonic() - nudged > NUDGE_EVERY:
                 self._peer.nudge()

@@ -1,8 +1,9 @@
-"""What stream compression costs and saves: `python -m benchmarks.compression`. About a minute; see README.md.
+"""What does stream compression cost and save? `python -m benchmarks.compression` takes about a minute.
 
-One channel, a steady rate of JSON events of 436 bytes, with `SSE_PUSH_HTTP_COMPRESSION` and without, in
-rounds that take turns; then the compressor alone, for groups of different sizes. The third server sends
-short events without compression, about as many bytes as the compressed ones: so much the bytes alone cost.
+It publishes JSON events of 436 bytes at a steady rate to one channel, in alternating rounds with and without
+`SSE_PUSH_HTTP_COMPRESSION`. A third server sends short events without compression, with about as many bytes
+on the wire as the compressed events: this is what the bytes alone cost. In the end it measures the compressor
+alone, for groups of different sizes.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from flask_sse_push.hub.compression import SharedWindow, StreamCompression, Wind
 
 from .cases import CPU, settle, warm_up
 from .client import Client
-from .peers.base import Desk
+from .peers.base import Settings
 from .peers.push.driver import PushHijack
 from .process import raise_file_limit
 from .run import HERE, started
 
-#: Bytes of each event's data, and what the project wants at most: bytes on the wire, and µs.
+#: Bytes of each event's data, and the goals: the most bytes on the wire per event, and the most µs.
 SIZE, WANTED_BYTES, WANTED_US = 436, 90, 25.0
-#: Bytes of the short events' data.
+#: Bytes of a short event's data.
 SHORT = 25
 #: The servers: whether they compress, and the size of their events.
 SERVERS = {"plain": (False, SIZE), "compressed": (True, SIZE), "short": (False, SHORT)}
-#: Seconds until all events must have come.
+#: Seconds within which all events must arrive.
 PATIENCE = 30.0
 
 NOTE = "delayed by fifteen minutes as agreed; "
 
 
 def quotes(count: int, size: int = SIZE, seed: int = 7) -> Iterator[str]:
-    """JSON as apps send it: the same keys each time, most values others, some text always the same."""
+    """Yields JSON like an app's: the keys and some text are always the same, most values differ."""
     chance = random.Random(seed)
     for n in range(count):
         order = {"order": f"{chance.getrandbits(48):012x}"}
@@ -69,10 +70,10 @@ def quotes(count: int, size: int = SIZE, seed: int = 7) -> Iterator[str]:
 
 
 class Push(PushHijack):
-    """The server with or without compressed streams."""
+    """flask_sse_push with or without compressed streams."""
 
-    def __init__(self, desk: Desk, compressed: bool) -> None:
-        super().__init__(desk)
+    def __init__(self, settings: Settings, compressed: bool) -> None:
+        super().__init__(settings)
         self.compressed = compressed
         self.headers = ("Accept-Encoding: gzip",)
 
@@ -80,11 +81,11 @@ class Push(PushHijack):
         return {**super().env(), "SSE_PUSH_HTTP_COMPRESSION": str(self.compressed).lower()}
 
 
-# -- one stream, to the byte --------------------------------------------------------------------------------
+# -- the bytes of one stream --------------------------------------------------------------------------------
 
 
-class Witness:
-    """A stream that counts what comes, chunked framing included, and reads it."""
+class CountedStream:
+    """A stream that reads its events and counts the bytes on the wire, with the chunked framing."""
 
     def __init__(self, peer: Push) -> None:
         self.size = 0  # bytes of the body on the wire
@@ -95,7 +96,7 @@ class Witness:
         self._socket.sendall(request.encode())
         head = b"".join(iter(self._file.readline, b"\r\n"))
         if (b"content-encoding: gzip" in head.lower()) is not peer.compressed:
-            raise RuntimeError(f"the answer is not as it was asked for: {head!r}")
+            raise RuntimeError(f"the answer has the wrong content encoding: {head!r}")
         self._inflate = zlib.decompressobj(wbits=31) if peer.compressed else None
         while b"event: sse.open" not in self._text:
             self._read()
@@ -133,20 +134,20 @@ def steady(peer: Push, size: int, streams: int, events: int, rate: float) -> Rou
     warm_up(peer)
     announcer = MessageAnnouncer.from_url(peer.redis_url)
     with Client(peer, streams) as client:
-        witness = Witness(peer)
-        reader = threading.Thread(target=witness.read, args=(events + int(rate),), daemon=True)
+        counted = CountedStream(peer)
+        reader = threading.Thread(target=counted.read, args=(events + int(rate),), daemon=True)
         reader.start()
         texts = quotes(events + int(rate), size)
         publish(announcer, [next(texts) for _ in range(int(rate))], rate)
         settle()
-        before, cpu = witness.size, CPU(peer)
+        before, cpu = counted.size, CPU(peer)
         publish(announcer, list(texts), rate)
         reader.join(PATIENCE)
         us = cpu.seconds() * 1e6 / (events * (streams + 1))
         if reader.is_alive():
-            raise RuntimeError("not all events came")
-        sent = (witness.size - before) / events
-        witness.close()
+            raise RuntimeError("not all events arrived")
+        sent = (counted.size - before) / events
+        counted.close()
         opened = int(client.finish()["opened"])
     announcer.close()
     return Round(sent, us, opened)
@@ -163,20 +164,21 @@ def publish(announcer: MessageAnnouncer, texts: Sequence[str], rate: float) -> N
 
 
 def compressing(streams: int, events: int = 2000) -> float:
-    """µs of CPU for each event of a group with so many streams: what is made for them, without writing it."""
-    sinks: list[Any] = [SimpleNamespace(coding=StreamCompression()) for _ in range(streams)]
-    cohort = SharedWindow(sinks, WindowPool())
-    for stream in sinks:
-        stream.coding.join(cohort)
+    """Returns the CPU in µs of compressing one event for a group with this many streams, without writing
+    it."""
+    members: list[Any] = [SimpleNamespace(coding=StreamCompression()) for _ in range(streams)]
+    window = SharedWindow(members, WindowPool())
+    for stream in members:
+        stream.coding.join(window)
     frames = [
         f"id: 1f0c2a77-{n:09x}\nevent: quote\ndata: {text}\n\n".encode()
         for n, text in enumerate(quotes(events))
     ]
     for frame in frames[:200]:
-        cohort.chunks(frame, {})
+        window.chunks(frame, {})
     began = time.process_time()
     for frame in frames[200:]:
-        cohort.chunks(frame, {})
+        window.chunks(frame, {})
     return (time.process_time() - began) * 1e6 / (events - 200)
 
 
@@ -192,7 +194,7 @@ def _cost(figures: Round) -> str:
 
 
 def report(found: Mapping[str, Sequence[Round]], alone: Mapping[int, float]) -> tuple[str, bool]:
-    """Markdown, and whether the project's goals are reached."""
+    """Returns the report as Markdown, and whether the project's goals are reached."""
     middle = {
         name: Round(*(statistics.median(column) for column in zip(*rounds, strict=True)))
         for name, rounds in found.items()
@@ -203,18 +205,19 @@ def report(found: Mapping[str, Sequence[Round]], alone: Mapping[int, float]) -> 
         f"| {plain.streams:,} streams | plain | compressed | short events, plain |",
         "|---|---|---|---|",
         f"| bytes of an event's data | {SIZE} | {SIZE} | {SHORT} |",
-        f"| bytes on the wire for each event and stream | {sizes} |",
-        f"| CPU for each event and stream, µs | {costs} |",
+        f"| bytes on the wire per event and stream | {sizes} |",
+        f"| CPU per event and stream, µs | {costs} |",
         "",
-        "| streams in the group | CPU of the compressor for each event, µs |",
+        "| streams in the group | CPU of the compressor per event, µs |",
         "|---|---|",
         *[f"| {streams:,} | {us:.1f} |" for streams, us in alone.items()],
         "",
     ]
     goals = {
         f"at most {WANTED_BYTES} bytes": compressed.size <= WANTED_BYTES,
-        f"at most {WANTED_US:g} µs for each event and group": max(alone.values()) <= WANTED_US,
-        "nothing for each client: at most 5 % more than as many bytes cost": compressed.us <= 1.05 * short.us,
+        f"at most {WANTED_US:g} µs per event and group": max(alone.values()) <= WANTED_US,
+        "no cost per client: at most 5 % more than as many bytes without compression": compressed.us
+        <= 1.05 * short.us,
     }
     lines += [f"- {goal}: {'yes' if reached else 'no'}" for goal, reached in goals.items()]
     return "\n".join(lines), all(goals.values())
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compression")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--events", type=int, default=100, help="in each round (default 100)")
-    parser.add_argument("--rate", type=float, default=20, help="events a second (default 20)")
+    parser.add_argument("--rate", type=float, default=20, help="events per second (default 20)")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     raise_file_limit()
@@ -233,11 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     build = Path(os.environ.get("BUILD", HERE / "build"))
     subprocess.run(["make", "-s", "-C", str(HERE), f"BUILD={build}"], check=True)
     logs = Path(tempfile.mkdtemp(prefix="bench-logs-"))
-    desk = Desk(Path(sys.executable), build, logs, server_cpu=cores[0], client_cpu=cores[-1])
+    settings = Settings(Path(sys.executable), build, logs, server_cpu=cores[0], client_cpu=cores[-1])
     found: dict[str, list[Round]] = {name: [] for name in SERVERS}
     for _ in range(options.rounds):
         for name, (compressed, size) in SERVERS.items():
-            peer = Push(desk, compressed)
+            peer = Push(settings, compressed)
             with started(peer):
                 found[name].append(steady(peer, size, options.streams, options.events, options.rate))
             print(f"{name:10} {found[name][-1]}", flush=True)

@@ -1,15 +1,16 @@
-"""How far an event and a request travel inside the package: `python -m benchmarks.hops`.
+"""How many calls and files do an event and a request take inside the package? `python -m benchmarks.hops`.
 
-Counts the function calls and the source files on two ways. Everything runs in one process, on `memory://`,
-with the generator transport, and through a bare WSGI call.
+It counts the function calls and the source files on two paths. Everything runs in one process, on
+`memory://`, with the generator transport, and through a bare WSGI call.
 
 - **publish**: `sse.publish({"text": "hello"}, channel="sse")` with one open stream. Counting starts with the
   call. It ends when the WSGI body has yielded the chunk with the event, the server has asked for the next
   chunk, and all threads wait again. So work that the dispatcher does after writing counts too.
 - **GET**: a `GET /stream?channels=sse` through `app.wsgi_app`. Counting starts with the WSGI call and ends
-  with the first non-empty chunk of the body. A stream on another channel is open, and others have closed,
-  so making the worker's parts and starting its threads do not count. The channel got one event since the
-  last stream opened, so this stream is the first one that looks at the channel's present state.
+  with the first non-empty chunk of the body. A stream on another channel is open, and earlier streams have
+  closed, so the count does not include creating the worker's objects and starting its threads. The channel
+  has got one event since the last stream opened, so this stream is the first that reads the channel's current
+  state.
 
 A call is each `call` event of `sys.setprofile` whose code lies in the package's folder, on any thread. So
 functions, properties and comprehensions count (from Python 3.12 on, most comprehensions are not calls any
@@ -21,9 +22,9 @@ call lies in another file than the call before. Threads run side by side, so for
 calls are sorted by thread: the thread that made the first call comes first, and each thread's calls keep
 their order.
 
-Each way is walked several times after a warm-up. The result is the list of calls that occurred most often,
-because now and then a thread's periodic work falls into a round. On Python 3.11, commit 5ecafea takes 112
-calls in 28 files for `publish`, and 156 calls in 33 files with 98 changes for `GET`.
+Each path is measured several times after a warm-up. The result is the list of calls that occurred most often,
+because a thread's periodic work sometimes falls into a round. On Python 3.11, commit 5ecafea takes 112 calls
+in 28 files for `publish`, and 156 calls in 33 files with 98 changes for `GET`.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ from werkzeug.test import EnvironBuilder
 import flask_sse_push
 
 FOLDER = str(Path(flask_sse_push.__file__).parent) + "/"
-#: Rounds that are walked and not counted, and rounds that are counted.
+#: Rounds that do not count, and rounds that count.
 WARM_UP, ROUNDS = 2, 9
-#: Seconds without a call after which all threads are taken to wait.
+#: Seconds without a call after which all threads are assumed to wait.
 QUIET = 0.03
-#: Seconds after which a worker with a stream has told the broker that it has some. Before, an opening stream
-#: wakes the thread that does so, which is one call more.
+#: Seconds after which a worker with a stream has listed itself with the broker. Before that, an opening
+#: stream wakes the thread that lists the worker, which adds one call.
 LISTING = 0.3
-#: Seconds that one step takes at most.
+#: Seconds after which a step fails.
 PATIENCE = 10.0
-#: The most calls and files that each way should take.
+#: The most calls and files that each path should take.
 GOALS = {"publish": (75, 14), "GET": (105, 18)}
 
 
@@ -67,31 +68,31 @@ class Call(NamedTuple):
     function: str
 
 
-class Way(NamedTuple):
-    """The calls of one way, sorted by thread."""
+class Trace(NamedTuple):
+    """The calls of one path, sorted by thread."""
 
     name: str
     calls: tuple[Call, ...]
 
     @property
     def files(self) -> int:
-        """How many files the calls lie in."""
+        """Returns the number of files that hold the called code."""
         return len({call.file for call in self.calls})
 
     @property
     def changes(self) -> int:
-        """How often a call lies in another file than the call before."""
+        """Returns how often a call lies in another file than the previous call."""
         return sum(one.file != two.file for one, two in zip(self.calls, self.calls[1:], strict=False))
 
     @property
     def reached(self) -> bool:
-        """Whether the goals for calls and files are met."""
+        """Whether the calls and the files are within the goals."""
         calls, files = GOALS[self.name]
         return len(self.calls) <= calls and self.files <= files
 
 
 class Recorder:
-    """Notes calls of the package's code on all threads that start while it is installed, and on this one."""
+    """Records calls of the package's code, on this thread and on threads that start while it is installed."""
 
     def __init__(self) -> None:
         self._calls: list[Call] | None = None  # None: not recording
@@ -114,14 +115,14 @@ class Recorder:
                 calls.append(Call(threading.current_thread().name, file, frame.f_code.co_name))
 
     def settle(self) -> None:
-        """Returns when no thread has called anything of the package for `QUIET` seconds."""
+        """Blocks until no thread has called the package's code for `QUIET` seconds."""
         before = -1
         while before != self.entered:
             before = self.entered
             time.sleep(QUIET)
 
     def record(self, step: Callable[[], None]) -> tuple[Call, ...]:
-        """The calls during `step`, sorted by thread."""
+        """Returns the calls during `step`, sorted by thread."""
         self.settle()
         calls: list[Call] = []
         self._calls = calls
@@ -133,19 +134,19 @@ class Recorder:
 
 
 def by_thread(calls: Sequence[Call]) -> tuple[Call, ...]:
-    """`calls` sorted by thread, in the order of each thread's first call."""
+    """Returns `calls` sorted by thread, in the order of each thread's first call."""
     threads = list(dict.fromkeys(call.thread for call in calls))
     return tuple(sorted(calls, key=lambda call: threads.index(call.thread)))
 
 
 def most_frequent(rounds: Iterable[tuple[Call, ...]]) -> tuple[Call, ...]:
-    """The list of calls that most rounds agree on; of several, the shortest."""
+    """Returns the list of calls that occurred in most rounds; of several, the shortest."""
     counted = Counter(rounds)
     return max(counted, key=lambda calls: (counted[calls], -len(calls)))
 
 
 def make_app() -> tuple[Flask, flask_sse_push.SSEBlueprint]:
-    """A small app with streams at /stream, and its blueprint."""
+    """Returns a small app with streams at /stream, and its blueprint."""
     app = Flask("hops")
     app.config.update(
         SECRET_KEY="only for counting calls",
@@ -159,12 +160,12 @@ def make_app() -> tuple[Flask, flask_sse_push.SSEBlueprint]:
 
 
 def publish_one(sse: flask_sse_push.SSEBlueprint) -> None:
-    """Publishes the event whose way is counted."""
+    """Publishes the event whose calls are counted."""
     sse.publish({"text": "hello"}, channel="sse")
 
 
 def get(app: Flask, channel: str = "sse") -> Iterator[bytes]:
-    """The body of a new stream, as the WSGI server gets it."""
+    """Opens a stream. Returns its body, as the WSGI server gets it."""
     environ = EnvironBuilder(path="/stream", query_string=f"channels={channel}").get_environ()
     statuses: list[str] = []
 
@@ -181,12 +182,12 @@ def get(app: Flask, channel: str = "sse") -> Iterator[bytes]:
 
 
 def close(body: Iterator[bytes]) -> None:
-    """Ends a body as a WSGI server does when the client has left."""
+    """Closes a body, as a WSGI server does when the client has left."""
     body.close()  # type: ignore[attr-defined]
 
 
-def walk_get(recorder: Recorder) -> Way:
-    """From a GET to the first byte."""
+def measure_get(recorder: Recorder) -> Trace:
+    """Records the path from a GET to the first byte."""
     app, sse = make_app()
     other = get(app, "other")  # keeps the worker listed in the shared counts
     while not next(other):
@@ -208,11 +209,11 @@ def walk_get(recorder: Recorder) -> Way:
         recorder.settle()
         close(bodies[0])
     close(other)
-    return Way("GET", most_frequent(rounds[WARM_UP:]))
+    return Trace("GET", most_frequent(rounds[WARM_UP:]))
 
 
-def walk_publish(recorder: Recorder) -> Way:
-    """From `publish` to the chunk that the WSGI server gets."""
+def measure_publish(recorder: Recorder) -> Trace:
+    """Records the path from `publish` to the chunk that the WSGI server gets."""
     app, sse = make_app()
     chunks: queue.Queue[bytes] = queue.Queue()
 
@@ -232,23 +233,23 @@ def walk_publish(recorder: Recorder) -> Way:
 
     with app.app_context():
         rounds = [recorder.record(publish) for _ in range(WARM_UP + ROUNDS)]
-    return Way("publish", most_frequent(rounds[WARM_UP:]))
+    return Trace("publish", most_frequent(rounds[WARM_UP:]))
 
 
-def walk() -> list[Way]:
-    """Both ways."""
+def measure() -> list[Trace]:
+    """Records both paths."""
     with Recorder() as recorder:
-        return [walk_publish(recorder), walk_get(recorder)]
+        return [measure_publish(recorder), measure_get(recorder)]
 
 
-def table(ways: Sequence[Way]) -> list[str]:
-    """Counts and goals, a line for each way."""
-    lines = [f"{'way':8} {'calls':>6} {'goal':>6} {'files':>6} {'goal':>6} {'changes':>8}  reached"]
-    for way in ways:
-        calls, files = GOALS[way.name]
+def table(traces: Sequence[Trace]) -> list[str]:
+    """Returns the counts and goals, with a line for each path."""
+    lines = [f"{'path':8} {'calls':>6} {'goal':>6} {'files':>6} {'goal':>6} {'changes':>8}  reached"]
+    for trace in traces:
+        calls, files = GOALS[trace.name]
         lines.append(
-            f"{way.name:8} {len(way.calls):6} {calls:6} {way.files:6} {files:6} {way.changes:8}  "
-            f"{'yes' if way.reached else 'no'}"
+            f"{trace.name:8} {len(trace.calls):6} {calls:6} {trace.files:6} {files:6} {trace.changes:8}  "
+            f"{'yes' if trace.reached else 'no'}"
         )
     return lines
 
@@ -257,22 +258,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hops")
     parser.add_argument("--list", action="store_true", help="all calls: thread, file, function")
     parser.add_argument("--json", action="store_true", help="the counts as one JSON object")
-    parser.add_argument("--goal", action="store_true", help="exit with 1 when a goal is missed")
+    parser.add_argument("--goal", action="store_true", help="exit with 1 if a goal is missed")
     options = parser.parse_args(arguments)
-    ways = walk()
+    traces = measure()
     if options.json:
         counts = {
-            way.name: {"calls": len(way.calls), "files": way.files, "changes": way.changes} for way in ways
+            trace.name: {"calls": len(trace.calls), "files": trace.files, "changes": trace.changes}
+            for trace in traces
         }
         print(json.dumps(counts))
     else:
-        print("\n".join(table(ways)))
+        print("\n".join(table(traces)))
     if options.list:
-        for way in ways:
-            print(f"\n{way.name}:")
-            for number, call in enumerate(way.calls, 1):
+        for trace in traces:
+            print(f"\n{trace.name}:")
+            for number, call in enumerate(trace.calls, 1):
                 print(f"{number:4}  {call.thread:24} {call.file:28} {call.function}")
-    return int(options.goal and not all(way.reached for way in ways))
+    return int(options.goal and not all(trace.reached for trace in traces))
 
 
 if __name__ == "__main__":

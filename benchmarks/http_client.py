@@ -1,15 +1,17 @@
-"""A keep-alive HTTP/1.1 client that pipelines POSTs: the publisher must cost the client's core little."""
+"""A keep-alive HTTP/1.1 client that pipelines POSTs. The publisher must use little CPU of the clients'
+core."""
 
 from __future__ import annotations
 
 import socket
 
-#: Requests sent before their answers are read; few enough for the server's answers to fit its socket.
+#: Requests that it sends before it reads the answers; few enough for the answers to fit into the socket
+#: buffer.
 WINDOW = 50
 
 
 class Pipeline:
-    """One connection. `post` blocks until every answer is in and raises unless all are 2xx."""
+    """One connection. `post` blocks until it has every answer, and raises RuntimeError unless all are 2xx."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")

@@ -1,7 +1,7 @@
 /* The benchmark's clock and a histogram of latencies.
  *
- * All stamps are CLOCK_MONOTONIC nanoseconds: publisher, server and client run on one machine, and this
- * clock is the same for all its processes and never set back.
+ * All stamps are nanoseconds of CLOCK_MONOTONIC. Publisher, server and client run on one machine. This clock is
+ * the same for all processes of a machine, and nobody sets it back.
  */
 #ifndef LATENCY_H
 #define LATENCY_H
@@ -16,7 +16,8 @@ static inline uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Microseconds in 64 steps per power of two: at most 1.6 % off, and one increment per event. */
+/* The buckets are microseconds in 64 steps per power of two. The error is at most 1.6 %, and an event costs one
+ * increment. */
 #define STEPS 64
 #define BUCKETS (40 * STEPS)
 

@@ -1,13 +1,14 @@
-/* Opens many event streams from one thread and counts what they deliver.
+/* Opens many event streams from one thread and counts their events.
  *
  *   loadgen --port P [--host 127.0.0.1] --path '/stream?channels=bench' --streams N
  *           [--header 'Name: value'] [--concurrency 200] [--sources 4] [--timeout 60]
  *           --events K | --seconds S | --hold
  *
- * `%d` in the path becomes the stream's index. Prints `READY <opened> <failed> <seconds>` once every stream has
- * answered 200 and sent body, and one JSON line at the end: when all streams have K events, S seconds after READY, or at
- * `quit` (or end of file) on stdin. Commands on stdin at any time, each answered by one JSON line:
- *   churn M B   open and close M further streams, B at a time, each fully open before it is closed
+ * `%d` in the path becomes the stream's index. The program prints `READY <opened> <failed> <seconds>` when every
+ * stream has answered 200 and sent a first part of the body. It ends when all streams have K events, S seconds after
+ * READY, or at `quit` (or end of file) on stdin, and then prints one JSON line. It reads commands from stdin at any
+ * time, and answers each with one JSON line:
+ *   churn M B   open and close M further streams, B at a time; each is fully open before it is closed
  *   close K     close K of the open streams
  *   quit        finish now
  */
@@ -37,7 +38,7 @@
 enum state { UNUSED, CONNECTING, WAITING, OPEN, CLOSED };
 
 struct connection {
-    struct stream stream; /* first: event_delivered() casts back */
+    struct stream stream; /* must be the first member: event_delivered() casts it to the connection */
     int fd;
     uint32_t index;
     uint8_t state;
@@ -57,7 +58,7 @@ static struct {
 } count;
 
 static struct latency latencies;
-static struct connection *connections; /* the measured streams, then those of `churn` */
+static struct connection *connections; /* the measured streams; `churn` has its own */
 static int poller, command_waiting, quit;
 static char buffer[256 * 1024];
 
@@ -111,7 +112,7 @@ static void ended_by_server(struct connection *c)
     finish_connection(c);
 }
 
-/* Non-blocking, so that a full accept queue delays one stream and not the program. */
+/* Connects without blocking, so that a full accept queue delays one stream and not the program. */
 static void connect_one(struct connection *c, uint32_t index)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)option.port)};
@@ -126,7 +127,7 @@ static void connect_one(struct connection *c, uint32_t index)
         exit(1);
     }
     if (option.sources > 1 && strncmp(option.host, "127.", 4) == 0) {
-        /* Several source addresses: one has fewer ports than a long run opens connections. */
+        /* A long run opens more connections than one source address has ports, so use several addresses. */
         struct sockaddr_in from = {.sin_family = AF_INET};
         int yes = 1;
         from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + index % (unsigned)option.sources);
@@ -198,7 +199,7 @@ static void step(int timeout_ms)
     for (int i = 0; i < ready; i++) {
         struct connection *c = events[i].data.ptr;
         if (!c)
-            command_waiting = 1; /* answered by main(): `churn` calls step() itself */
+            command_waiting = 1; /* main() runs the command, because `churn` itself calls step() */
         else if (c->state == CONNECTING && events[i].events & (EPOLLERR | EPOLLHUP))
             finish_connection(c);
         else if (c->state == CONNECTING)
@@ -359,7 +360,7 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &files);
     poller = epoll_create1(0);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
-    epoll_ctl(poller, EPOLL_CTL_ADD, 0, &e); /* refused for a plain file: then there are no commands */
+    epoll_ctl(poller, EPOLL_CTL_ADD, 0, &e); /* fails if stdin is a plain file: then there are no commands */
     connections = calloc((size_t)option.streams, sizeof *connections);
     count.first_connect = now_ns();
     while (!finished()) {

@@ -1,10 +1,11 @@
-"""One gunicorn master and two on one Redis, in turns: `python -m benchmarks.machines`. Do they add up?
+"""Do two gunicorn masters on one Redis serve twice as much as one? `python -m benchmarks.machines`.
 
-The first master has core 0, the second core 1, which Redis, the publisher and the clients use in both
-cases. So what a master costs can be compared, by its own CPU clock: were the second one in the way of the
-first, an event would cost it more. Deliveries a second by the wall clock are shown too, but with two
-masters three parties share core 1, and the clients' half of the work is not what a second machine would
-have to do.
+It measures one master and two masters in turns. The first master has core 0, the second has core 1. Redis,
+the publisher and the clients use core 1 in both cases. The CPU clock of each master shows what an event costs
+it: if the second master disturbed the first, an event would cost the first master more.
+
+It also shows deliveries per second by the wall clock. They say less: with two masters, core 1 is shared by
+the second master, Redis and the clients, and a second machine would not have the clients' work.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from typing import Any
 
 from .cases import CPU, Counters, settle, warm_up
 from .client import Client
-from .peers.base import Desk
+from .peers.base import Settings
 from .peers.push.driver import PushHijack
 from .process import free_port
-from .run import desk
+from .run import prepare
 
 STREAMS, RATE, SECONDS, SIZE, BURST = 1000, 40, 3, 200, 500
 
 
 class Second(PushHijack):
-    """Another master on the Redis of the first."""
+    """A second master, on the Redis of the first."""
 
-    def __init__(self, at: Desk, first: PushHijack) -> None:
-        super().__init__(at)
+    def __init__(self, settings: Settings, first: PushHijack) -> None:
+        super().__init__(settings)
         self._first = first
 
     @property
@@ -42,7 +43,7 @@ class Second(PushHijack):
 
     def launch(self, cpu: int) -> subprocess.Popen[str]:
         assert self.redis
-        self.redis.stop()  # it came with one of its own
+        self.redis.stop()  # `start` has started a separate one
         self.redis = None
         return super().launch(cpu)
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(arguments)
-    figures = measure(desk(Path(sys.executable)), options.rounds)
+    figures = measure(prepare(Path(sys.executable)), options.rounds)
     for name, value in figures.items():
         print(f"{name:28}{value:,.2f}")
     if options.out:
@@ -60,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(at: Desk, rounds: int) -> Counters:
-    """Medians of all rounds."""
-    first = PushHijack(at)
-    second = Second(at, first)
+def measure(settings: Settings, rounds: int) -> Counters:
+    """Returns the medians of all rounds."""
+    first = PushHijack(settings)
+    second = Second(settings, first)
     with ExitStack() as running:
-        for peer, cpu in ((first, at.server_cpu), (second, at.client_cpu)):
+        for peer, cpu in ((first, settings.server_cpu), (second, settings.client_cpu)):
             running.callback(peer.stop)
             peer.start(free_port(), cpu)
             warm_up(peer)
@@ -85,7 +86,7 @@ def measure(at: Desk, rounds: int) -> Counters:
 
 
 def _steady(peers: Sequence[PushHijack], name: str) -> Counters:
-    """CPU µs for each event and stream of each master, and of Redis for each event."""
+    """Returns the CPU in µs of each master per event and stream, and of Redis per event."""
     count = RATE * SECONDS
     redis = peers[0].redis
     assert redis
@@ -97,25 +98,26 @@ def _steady(peers: Sequence[PushHijack], name: str) -> Counters:
         reports = [client.wait() for client in clients]
         spent = [clock.seconds() for clock in clocks]
         redis_us = (redis.cpu_seconds() - before) * 1e6 / count
-    _whole(reports)
+    _check_complete(reports)
     costs = [seconds * 1e6 / report["events"] for seconds, report in zip(spent, reports, strict=True)]
     named = dict(zip((f"{name}_first_us", f"{name}_second_us"), costs, strict=False))
     return {**named, f"{name}_redis_us": redis_us}
 
 
 def _burst(peers: Sequence[PushHijack], name: str) -> Counters:
-    """Deliveries a second of all masters together, from the first publish to the last delivery."""
+    """Returns the deliveries per second of all masters together, from the first publish to the last
+    delivery."""
     with ExitStack() as opened:
         clients = [opened.enter_context(Client(peer, STREAMS, events=BURST)) for peer in peers]
         settle()
         peers[0].publish(BURST, 0, SIZE, batch=BURST)
         reports = [client.wait() for client in clients]
-    _whole(reports)
+    _check_complete(reports)
     events = sum(report["events"] for report in reports)
     return {f"{name}_deliveries_per_s": events / max(report["since_stamp_s"] for report in reports)}
 
 
-def _whole(reports: Sequence[dict[str, Any]]) -> None:
+def _check_complete(reports: Sequence[dict[str, Any]]) -> None:
     short = sum(report["streams"] - report["complete"] for report in reports)
     if short:
         raise RuntimeError(f"{short} streams did not get all events")

@@ -1,10 +1,10 @@
-"""Two servers side by side, measured in turns: `python -m benchmarks.pairs watched,guarded`.
+"""Compares two servers that take turns: `python -m benchmarks.pairs monitored,authorized`.
 
-What metrics and logs cost, and what identities and rechecks cost, is a few per cent: less than one minute
-of a machine differs from the next. So both servers run all the time with all their streams, and take
-turns of a quarter of a second: on, off, off, on. Each pair of turns gives a ratio of CPU for each event
-and stream; told are their median and quartiles. Run it with an interpreter that has flask_sse_push and
-its extras: .venv/bin/python.
+Metrics and logs cost a few per cent, and so do identities and rechecks. One minute of a machine differs from
+the next by more. So both servers run all the time with all their streams, and take turns of a quarter of a
+second: on, off, off, on. Each pair of turns gives a ratio of CPU per event and stream. The result is the
+median of the ratios, with their quartiles. Run it with an interpreter that has flask_sse_push and its extras,
+such as .venv/bin/python.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from flask_sse_push import MessageAnnouncer
 
 from .cases import CPU, settle
 from .client import Client
-from .peers.push.variants import Guarded, GuardedOff, Variant, Watched, WatchedOff
+from .peers.push.variants import Authorized, Monitored, Public, Unmonitored, Variant
 from .process import free_port
 from .publisher import event_data
-from .run import desk
+from .run import prepare
 
-#: What is compared: the server with it, the server without, and the share of more that is wanted at most.
-PAIRS = {"watched": (Watched, WatchedOff, 0.03), "guarded": (Guarded, GuardedOff, 0.03)}
+#: The pairs: the server with the feature, the server without it, and the goal: the most additional CPU.
+PAIRS = {"monitored": (Monitored, Unmonitored, 0.03), "authorized": (Authorized, Public, 0.03)}
 STREAMS, RATE, TURN, SIZE = 1000, 40, 10, 200  # TURN: events in one turn
 
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def verdict(figures: dict[str, Any]) -> str:
-    """Whether the share that is wanted at most is kept, as far as the turns can tell."""
+    """Returns whether the goal is proved, refuted or undecided, given the error of the median."""
     more, doubt = figures["median"] - 1, 2 * figures["error"]
     if more + doubt <= figures["wanted"]:
         return "proved"
@@ -60,19 +60,19 @@ def verdict(figures: dict[str, Any]) -> str:
 def sentence(figures: dict[str, Any]) -> str:
     more = figures["median"] - 1
     return (
-        f"{more:+.1%} CPU for each event and stream (quartiles {figures['q1'] - 1:+.1%} and "
+        f"{more:+.1%} CPU per event and stream (quartiles {figures['q1'] - 1:+.1%} and "
         f"{figures['q3'] - 1:+.1%}, error of the median {figures['error']:.1%}, {figures['turns']} turns; "
-        f"in the calmest turns {figures['calm'] - 1:+.1%}; "
+        f"in the least disturbed turns {figures['calm'] - 1:+.1%}; "
         f"{figures['on_us']:.2f} and {figures['off_us']:.2f} µs): "
         f"at most {figures['wanted']:.0%} is {verdict(figures)}"
     )
 
 
 def compare(name: str, turns: int) -> dict[str, Any]:
-    """Figures of one pair. Takes about 0.6 s a turn."""
+    """Returns the figures of one pair. Takes about 0.6 s per turn."""
     with_it, without, wanted = PAIRS[name]
-    at = desk(Path(sys.executable))
-    return {"wanted": wanted, **in_turns((with_it(at), without(at)), turns)}
+    settings = prepare(Path(sys.executable))
+    return {"wanted": wanted, **in_turns((with_it(settings), without(settings)), turns)}
 
 
 def in_turns(
@@ -90,10 +90,10 @@ def in_turns(
         for number in range(turns + 1):
             order = (0, 1) if number % 2 else (1, 0)
             costs.append({at: turn(*sides[at], number, streams, rate) for at in order})
-        del costs[0]  # it filled the caches
+        del costs[0]  # the first turn filled the caches
     ratios = [pair[0] / pair[1] for pair in costs]
     q1, median, q3 = statistics.quantiles(ratios, n=4)
-    # What disturbs makes turns dearer, never cheaper: the cheapest tenth of each side was disturbed least.
+    # Other work on the machine only adds CPU, so each server's cheapest tenth of turns was disturbed least.
     on, off = ([pair[at] for pair in costs] for at in (0, 1))
     calm = statistics.quantiles(on, n=10)[0] / statistics.quantiles(off, n=10)[0]
     return {
@@ -105,9 +105,9 @@ def in_turns(
 
 
 def _started(peer: Variant, streams: int, running: ExitStack) -> tuple[Variant, MessageAnnouncer]:
-    """The server with all its streams, and the announcer that publishes to it."""
+    """Starts a server with all its streams. Returns it and the announcer that publishes to it."""
     running.callback(peer.stop)
-    peer.start(free_port(), peer.desk.server_cpu)
+    peer.start(free_port(), peer.settings.server_cpu)
     running.enter_context(Client(peer, streams, path=peer.stream_path(), timeout=3600))
     announcer = MessageAnnouncer.from_url(peer.redis_url)
     running.callback(announcer.close)
@@ -115,7 +115,7 @@ def _started(peer: Variant, streams: int, running: ExitStack) -> tuple[Variant, 
 
 
 def turn(peer: Variant, announcer: MessageAnnouncer, number: int, streams: int, rate: float) -> float:
-    """CPU microseconds per event and stream in one turn of steady events."""
+    """Publishes events for one turn. Returns the CPU in microseconds per event and stream."""
     cpu, began = CPU(peer), time.monotonic()
     peer.before_turn(number)
     for at in range(TURN):

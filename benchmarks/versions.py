@@ -1,9 +1,9 @@
-"""This checkout against another one, in one run: `python -m benchmarks.versions ../before`.
+"""Compares this checkout with another one in one run: `python -m benchmarks.versions ../before`.
 
 One minute of a machine differs from the next by more than the few per cent that matter here. So in the cases
 steady and one stream both versions run at the same time and take turns (see `pairs`). In the cases handshake
-and storm they run one after another, in interleaved rounds, and the median counts. Each version serves from
-its own checkout. The publisher and the clients are those of this one.
+and storm they alternate from round to round, and the median counts. Each version serves from its own
+checkout. The publisher and the clients come from this checkout.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from typing import Any
 
 from .cases import Sizes, handshake, storm
 from .pairs import in_turns
-from .peers.base import Desk, Peer
+from .peers.base import Peer, Settings
 from .peers.push.variants import Variant
 from .process import ROOT, spawn
-from .run import desk, started
+from .run import prepare, started
 
-#: The most that a case may cost more than before: 3 %.
+#: The largest ratio of the new cost to the old: 3 % more.
 ALLOWED = 1.03
-#: Events a second of the case with one stream.
+#: Events per second in the case with one stream.
 SLOW = 20.0
 
 
 class Version(Variant):
-    """flask_sse_push from some checkout."""
+    """flask_sse_push from a checkout."""
 
-    def __init__(self, at: Desk, root: Path, name: str) -> None:
-        super().__init__(at)
+    def __init__(self, settings: Settings, root: Path, name: str) -> None:
+        super().__init__(settings)
         self._root = root.resolve()
         self.name = name
 
     def launch(self, cpu: int) -> subprocess.Popen[str]:
-        log = self.desk.logs / f"{self.name}.log"
+        log = self.settings.logs / f"{self.name}.log"
         return spawn(self.command(), cpu, env=self.env(), log=log, root=self._root)
 
 
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {','.join(CASES)}")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(arguments)
-    at = desk(Path(sys.executable))
-    after, before = Version(at, ROOT, "after"), Version(at, options.before, "before")
+    settings = prepare(Path(sys.executable))
+    after, before = Version(settings, ROOT, "after"), Version(settings, options.before, "before")
     found = {name: CASES[name]((after, before), options) for name in options.cases.split(",")}
     print("case         before     after      ratio  within 3 %")
     for name, figures in found.items():

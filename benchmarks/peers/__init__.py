@@ -1,1 +1,1 @@
-"""The servers under test, one folder each; `registry.py` lists them."""
+"""The servers under test, each in its own folder. `registry.py` lists them."""

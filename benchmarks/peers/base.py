@@ -1,4 +1,4 @@
-"""What every server under test must tell and do: the interface of a peer."""
+"""The interface of a peer, that is, of a server under test."""
 
 from __future__ import annotations
 
@@ -24,93 +24,95 @@ HEARTBEAT_INTERVAL = 15
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What a run gives to its peers."""
+class Settings:
+    """The settings of a run, the same for all its peers."""
 
     python: Path  # interpreter of the Python servers and of the publisher
-    build: Path  # the compiled C programs
+    build: Path  # folder of the compiled C programs
     logs: Path
     server_cpu: int
     client_cpu: int
 
 
 class Peer:
-    """One server under test. A subclass says what is special; an object may be started many times."""
+    """One server under test. It can be started many times. Subclasses define what differs between servers."""
 
     name: str
     title: str
-    #: Cases that it can take part in.
+    #: Cases that the server supports.
     cases: frozenset[str] = frozenset(CASES)
-    #: Events a second in the steady case, and events in a burst: fewer where all of them would need minutes.
+    #: Events per second in the steady case, and events in a burst. Slow servers get fewer, to save minutes.
     rate: float = 20
     burst: int = 500
-    #: Whether events can be published to it at all.
+    #: Whether the server accepts events.
     publishes = True
-    #: Streams it can hold at all.
+    #: Maximum number of streams.
     max_streams: int = 1_000_000
-    #: Whether it needs a Redis, and the kind of publisher that reaches it.
+    #: Whether the server needs a Redis, and its kind of publisher in publisher.py.
     uses_redis = False
     publisher = "http-lines"
-    #: Request headers of its streams.
+    #: Request headers of the streams.
     headers: tuple[str, ...] = ()
-    #: Python distributions whose versions belong into the table; all must be installed.
+    #: Python distributions that must be installed. The report lists their versions.
     distributions: tuple[str, ...] = ()
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.port = 0
         self.redis: RedisServer | None = None
         self.process: subprocess.Popen[str] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    # -- what a subclass says ------------------------------------------------------------------------
+    # -- for subclasses ------------------------------------------------------------------------------
 
     def command(self) -> Sequence[str | Path]:
-        """The command that serves on `self.port`, in the foreground."""
+        """Returns the command that serves on `self.port`, in the foreground."""
         raise NotImplementedError
 
     def env(self) -> Mapping[str, str]:
         return {}
 
     def path(self, channels: str) -> str:
-        """The stream's path; `channels` are names joined by commas, maybe with `%d`."""
+        """Returns the path of a stream. `channels` are names joined by commas, which may contain `%d`."""
         return f"/stream?channels={channels}"
 
     def missing(self) -> str | None:
-        """None when everything is installed, else how to install it."""
-        if self.uses_redis and not find_binary(self.desk.python):
+        """Returns None if everything is installed, else how to install what is missing."""
+        if self.uses_redis and not find_binary(self.settings.python):
             return INSTALL_REDIS
         absent = [name for name, version in self.versions().items() if not version]
         return f"no {', '.join(absent)}: python -m benchmarks.setup" if absent else None
 
     def versions(self) -> dict[str, str]:
-        """Name and version of each part; an empty version means that it is not installed."""
-        versions = python_versions(self.desk.python, self.distributions)
-        binary = find_binary(self.desk.python) if self.uses_redis else None
+        """Returns the version of each part by its name; an empty version means that it is not installed."""
+        versions = python_versions(self.settings.python, self.distributions)
+        binary = find_binary(self.settings.python) if self.uses_redis else None
         return {**versions, **version_of(binary)} if binary else versions
 
     def nudge(self) -> None:
-        """Called while streams open: a server that says nothing before its first event must say something."""
+        """Called while streams open. A server that sends no headers before its first event publishes one
+        here."""
 
     def miss(self, count: int, size: int) -> tuple[str, tuple[str, ...]]:
-        """Publishes `count` events and returns path and headers of a stream that has missed exactly these."""
+        """Publishes `count` events. Returns the path and headers of a stream that has missed exactly
+        these."""
         raise NotImplementedError
 
-    # -- the same for all ----------------------------------------------------------------------------
+    # -- for all servers -----------------------------------------------------------------------------
 
     def start(self, port: int, cpu: int) -> None:
         """Starts the server; returns when it accepts connections."""
         self.port = port
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         if self.uses_redis:
-            binary = find_binary(self.desk.python)
+            binary = find_binary(self.settings.python)
             assert binary is not None
-            self.redis = RedisServer(binary, self.desk.client_cpu, self.desk.logs / "redis.log")
+            self.redis = RedisServer(binary, self.settings.client_cpu, self.settings.logs / "redis.log")
         self.process = self.launch(cpu)
         wait_for_port(port, self.process)
 
     def launch(self, cpu: int) -> subprocess.Popen[str]:
-        return spawn(self.command(), cpu, env=self.env(), log=self.desk.logs / f"{self.name}.log")
+        return spawn(self.command(), cpu, env=self.env(), log=self.settings.logs / f"{self.name}.log")
 
     def stop(self) -> None:
         if self.process:
@@ -122,13 +124,13 @@ class Peer:
         self.process = self.redis = self._folder = None
 
     def pids(self) -> list[int]:
-        """The processes whose CPU and memory count: the server's, without Redis."""
+        """Returns the server's processes, whose CPU and memory count. Redis is not among them."""
         assert self.process is not None
         return tree(self.process.pid)
 
     @property
     def folder(self) -> Path:
-        """A private folder, removed at `stop`."""
+        """Returns a folder for the server's files, which `stop` removes."""
         assert self._folder is not None
         return Path(self._folder.name)
 
@@ -147,18 +149,24 @@ class Peer:
         spread: int = 1,
         batch: int = 1,
     ) -> dict[str, Any]:
-        """Publishes from another process on the client's core; blocks until it is done.
+        """Publishes from another process on the clients' core; blocks until it is done. Returns its report.
 
-        :param rate: events a second; 0 is as fast as they go.
-        :param size: bytes of each event's data.
-        :param spread: number of channels that `%d` in `channel` runs through.
+        :param rate: Events per second; 0 means as fast as possible.
+        :param size: Bytes of each event's data.
+        :param spread: Number of channels; `%d` in `channel` becomes a number below it.
         """
         target = self.redis_url if self.uses_redis else f"127.0.0.1:{self.port}"
-        command: list[str | Path] = [self.desk.python, "-m", "benchmarks.publisher", self.publisher, target]
+        command: list[str | Path] = [
+            self.settings.python,
+            "-m",
+            "benchmarks.publisher",
+            self.publisher,
+            target,
+        ]
         command += ["--channel", channel, "--spread", str(spread), "--batch", str(batch)]
         command += ["--count", str(count), "--rate", str(rate), "--size", str(size)]
-        log = self.desk.logs / f"{self.name}-publisher.log"
-        process = spawn(command, self.desk.client_cpu, pipes=True, log=log)
+        log = self.settings.logs / f"{self.name}-publisher.log"
+        process = spawn(command, self.settings.client_cpu, pipes=True, log=log)
         output, _ = process.communicate()
         if process.returncode:
             raise RuntimeError(f"the publisher failed; see {log}")
@@ -174,7 +182,7 @@ class GunicornPeer(Peer):
     def command(self) -> Sequence[str | Path]:
         config = Path(__file__).with_name("gunicorn.conf.py")
         bind = f"127.0.0.1:{self.port}"
-        return [self.desk.python, "-m", "gunicorn", "-c", config, "--bind", bind, self.app]
+        return [self.settings.python, "-m", "gunicorn", "-c", config, "--bind", bind, self.app]
 
 
 def python_versions(python: Path, names: Sequence[str]) -> dict[str, str]:

@@ -15,18 +15,18 @@ def test_calls_are_sorted_by_thread_and_changes_of_file_are_counted() -> None:
     one, two = Call("first", "a.py", "f"), Call("second", "b.py", "g")
     calls = hops.by_thread([one, two, one, two])
     assert calls == (one, one, two, two)
-    way = hops.Way("GET", calls)
-    assert (way.files, way.changes, way.reached) == (2, 1, True)
+    trace = hops.Trace("GET", calls)
+    assert (trace.files, trace.changes, trace.reached) == (2, 1, True)
 
 
-def test_a_way_with_too_many_calls_or_files_misses_the_goal() -> None:
+def test_a_path_with_too_many_calls_or_files_misses_the_goal() -> None:
     most_calls, most_files = hops.GOALS["GET"]
     call = Call("first", "a.py", "f")
-    assert hops.Way("GET", (call,) * most_calls).reached
-    assert not hops.Way("GET", (call,) * (most_calls + 1)).reached
+    assert hops.Trace("GET", (call,) * most_calls).reached
+    assert not hops.Trace("GET", (call,) * (most_calls + 1)).reached
     files = [Call("first", f"{number}.py", "f") for number in range(most_files + 1)]
-    assert hops.Way("GET", tuple(files[1:])).reached
-    assert not hops.Way("GET", tuple(files)).reached
+    assert hops.Trace("GET", tuple(files[1:])).reached
+    assert not hops.Trace("GET", tuple(files)).reached
 
 
 def test_a_round_with_periodic_work_in_it_is_not_the_result() -> None:
@@ -36,7 +36,7 @@ def test_a_round_with_periodic_work_in_it_is_not_the_result() -> None:
 
 
 def test_hops_counts_the_same_calls_in_each_run_and_stays_below_its_bounds() -> None:
-    """In processes of their own: profiling would go on in the threads of the hub."""
+    """Runs separate processes, because profiling would continue in the threads of the hub."""
     command = [sys.executable, "-m", "benchmarks.hops", "--json"]
     runs = [
         json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60).stdout)

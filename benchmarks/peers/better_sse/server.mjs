@@ -1,4 +1,4 @@
-// better-sse on Node's own HTTP server, in its cheapest form: data arrives as text and is not serialized again.
+// better-sse on Node's HTTP server, in its cheapest form: data arrives as text, and it is not serialized again.
 import http from "node:http";
 import { createChannel, createSession } from "better-sse";
 

@@ -1,4 +1,4 @@
-"""The limit: `broadcaster.c`, which does nothing but `send()`. It makes its events itself."""
+"""The limit: `broadcaster.c`, which does nothing but `send()` and makes its own events."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Broadcaster(Peer):
     cases = Peer.cases - {PUBLISH, GROUPS}
 
     def command(self) -> Sequence[str | Path]:
-        return [self.desk.build / "broadcaster", "--port", str(self.port)]
+        return [self.settings.build / "broadcaster", "--port", str(self.port)]
 
     def versions(self) -> dict[str, str]:
         first, *_ = subprocess.run(["cc", "--version"], capture_output=True, text=True).stdout.splitlines()
         return {"C compiler": first.split()[-1]}
 
     def missing(self) -> str | None:
-        built = (self.desk.build / "broadcaster").exists()
+        built = (self.settings.build / "broadcaster").exists()
         return None if built else "make -C benchmarks (needs a C compiler)"
 
     def launch(self, cpu: int) -> subprocess.Popen[str]:
-        process = spawn(self.command(), cpu, log=self.desk.logs / f"{self.name}.log", pipes=True)
+        process = spawn(self.command(), cpu, log=self.settings.logs / f"{self.name}.log", pipes=True)
         assert process.stdout is not None
         process.stdout.readline()  # LISTENING
         return process
@@ -44,7 +44,7 @@ class Broadcaster(Peer):
         spread: int = 1,
         batch: int = 1,
     ) -> dict[str, Any]:
-        """One `send()` for each event and stream, whatever the batch: that is what the limit means."""
+        """Sends each event to each stream by a separate `send()`, for any `batch`: this defines the limit."""
         return self._ask(f"send {count} {rate} {size} 1")
 
     def beat(self, seconds: float, interval: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A Flask view that returns a short string: what one request costs before any streaming."""
+"""A Flask view that returns a short string. It shows what a request costs without streaming."""
 
 from __future__ import annotations
 

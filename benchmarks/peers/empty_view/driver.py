@@ -1,4 +1,4 @@
-"""The yardstick of handshakes: an empty view on the same gunicorn worker."""
+"""The reference for handshakes: an empty view on the same kind of gunicorn worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""flask-sse as its manual sets it up."""
+"""flask-sse, set up as its manual describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""flask-sse on gunicorn with gevent: one Redis connection for each stream."""
+"""flask-sse on gunicorn with gevent, with one Redis connection per stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class FlaskSSE(GunicornPeer):
     name = "flask-sse"
     title = "flask-sse"
     app = "benchmarks.peers.flask_sse.app:app"
-    # It knows neither history nor heartbeats nor several channels, and opens no stream before an event.
+    # flask-sse has no history, no heartbeats and one channel per stream. A stream opens only with its first
+    # event.
     cases = frozenset({STEADY, BURST, IDLE, PUBLISH})
     rate = 5
     burst = 50

@@ -1,7 +1,7 @@
-"""The bare generator: one gevent queue for each client, no ids, no history, no heartbeat, no limits.
+"""The bare generator: one gevent queue per client, without history, heartbeats or limits.
 
-What a Flask developer writes by hand, in its cheapest form: an event is encoded once, and a client that finds
-several in its queue gets them as one chunk. One greenlet reads Redis for all.
+A Flask developer may write this by hand. It is the cheapest form: it encodes an event once, and sends a
+client all the events in its queue as one chunk. One greenlet reads Redis for all clients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Baseline of the generator transport: a bare gevent queue for each client."""
+"""The reference for the generator transport: a bare gevent queue per client."""
 
 from __future__ import annotations
 

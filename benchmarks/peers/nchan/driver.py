@@ -23,7 +23,7 @@ class Nchan(Peer):
         config = self.folder / "nginx.conf"
         values = {
             "MODULE": _module() or "",
-            # What the hard limit allows; nginx counts its listening and internal sockets among them.
+            # The hard limit. nginx's listening and internal sockets count too.
             "FILES": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             "FOLDER": self.folder,
             "PORT": self.port,
@@ -60,7 +60,7 @@ def _nginx_version() -> str:
 
 
 def _nchan_version() -> str:
-    """The module does not tell; the package does where there is one."""
+    """Returns the version of the Debian package, because the module itself has no command that shows it."""
     if not _module():
         return ""
     if not shutil.which("dpkg-query"):

@@ -1,4 +1,4 @@
-"""flask_sse_push as its README sets it up; everything else comes from the environment."""
+"""flask_sse_push, set up as its README describes. The settings come from the environment."""
 
 from __future__ import annotations
 

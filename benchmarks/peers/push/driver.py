@@ -1,4 +1,4 @@
-"""flask_sse_push itself, with each of its two transports, from this checkout."""
+"""flask_sse_push from this checkout, with each of its two transports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Push(GunicornPeer):
             "SSE_PUSH_BROKER_URL": self.redis_url,
             "SSE_PUSH_PUBLIC_CHANNELS": "*",
             "SSE_PUSH_TRANSPORT": self.transport,
-            # The default keeps pages answering; here the number of streams is what is measured.
+            # The default limit keeps room for other requests. The benchmark opens more streams.
             "SSE_PUSH_MAX_STREAMS": "100000",
             "SSE_PUSH_HEARTBEAT": str(HEARTBEAT_INTERVAL),
         }
@@ -45,7 +45,7 @@ class Push(GunicornPeer):
         return self.path("bench"), (f"Last-Event-ID: {cursor}",)
 
     def _probe(self) -> tuple[str, str]:
-        command = [str(self.desk.python), "-c", READY]
+        command = [str(self.settings.python), "-c", READY]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         problem = (found.stderr.strip().splitlines() or [""])[-1]
         return found.stdout.strip() if not found.returncode else "", problem

@@ -1,4 +1,4 @@
-"""The app of the benchmark with members who sign in by flask-login; a page lists the streams of one."""
+"""The benchmark's app with users who sign in with flask-login. A view lists the streams of a user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask_sse_push import sse
 
 from .app import app
 
-app.secret_key = "the workers share it"
+app.secret_key = "shared by the workers"
 login = LoginManager(app)
 
 

@@ -1,4 +1,4 @@
-"""flask_sse_push with something switched on, and the same without: for `benchmarks.pairs`."""
+"""The servers of `benchmarks.pairs`: flask_sse_push with and without a feature."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from pathlib import Path
 
 from .driver import PushHijack
 
-#: Turns of a quarter of a second between two scrapes: Prometheus comes every 15 seconds.
+#: Turns between two scrapes. A turn takes a quarter of a second; Prometheus scrapes every 15 seconds.
 SCRAPE_EVERY = 60
 
 
 class Variant(PushHijack):
-    """One of a pair. Both listen to `bench`."""
+    """One server of a pair. Its streams listen to the channel `bench`."""
 
     def stream_path(self) -> str:
         return self.path("bench")
 
     def before_turn(self, number: int) -> None:
-        """What belongs to the load of this server besides events."""
+        """Called before each turn. Puts load on the server besides the events; here none."""
 
 
-class WatchedOff(Variant):
-    name = "unwatched"
+class Unmonitored(Variant):
+    name = "unmonitored"
 
     def env(self) -> Mapping[str, str]:
         return {**super().env(), "SSE_PUSH_LOG_TOTALS": "0"}
 
 
-class Watched(Variant):
-    """Prometheus metrics in multiprocess mode, scraped, and the log at INFO as JSON, totals each second."""
+class Monitored(Variant):
+    """Has Prometheus metrics in multiprocess mode, which are scraped, and a JSON log with totals each
+    second."""
 
-    name = "watched"
-    app = "benchmarks.peers.push.watched:app"
+    name = "monitored"
+    app = "benchmarks.peers.push.monitored:app"
 
     def env(self) -> Mapping[str, str]:
         shared = Path(self.folder) / "metrics"
@@ -45,18 +46,19 @@ class Watched(Variant):
         if number % SCRAPE_EVERY == 0:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stream/metrics", timeout=30) as answer:
                 if b"sse_push_events_delivered_total" not in answer.read():
-                    raise RuntimeError("the metrics lack the events")
+                    raise RuntimeError("the metrics do not contain the number of events")
 
 
-class GuardedOff(Variant):
-    name = "unguarded"
+class Public(Variant):
+    name = "public"
 
 
-class Guarded(Variant):
-    """Each stream has a user of its own, counted, authorised, and asked about again every 60 seconds."""
+class Authorized(Variant):
+    """Each stream has a different user. The server counts and authorizes users, and rechecks them every 60
+    s."""
 
-    name = "guarded"
-    app = "benchmarks.peers.push.guarded:app"
+    name = "authorized"
+    app = "benchmarks.peers.push.authorized:app"
 
     def env(self) -> Mapping[str, str]:
         limits = {"SSE_PUSH_MAX_STREAMS_PER_USER": "5", "SSE_PUSH_MAX_STREAMS_PER_ADDRESS": "100000"}

@@ -1,4 +1,4 @@
-"""sse-starlette as its README uses it: one queue and one EventSourceResponse for each client."""
+"""sse-starlette, used as its README describes: one queue and one EventSourceResponse per client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Placement
+from starlette.routing import Route
 
 queues: dict[str, set[asyncio.Queue[dict[str, str]]]] = defaultdict(set)
 published = 0
@@ -44,4 +44,4 @@ async def publish(request: Request) -> Response:
     return Response(status_code=204)
 
 
-app = Starlette(routes=[Placement("/stream", stream), Placement("/publish", publish, methods=["POST"])])
+app = Starlette(routes=[Route("/stream", stream), Route("/publish", publish, methods=["POST"])])

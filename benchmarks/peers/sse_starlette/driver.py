@@ -16,6 +16,7 @@ class SSEStarlette(Peer):
 
     def command(self) -> Sequence[str | Path]:
         return [
-            self.desk.python, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log",
-            "--log-level", "warning", "--port", str(self.port), "benchmarks.peers.sse_starlette.app:app",
+            self.settings.python, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools",
+            "--no-access-log", "--log-level", "warning", "--port", str(self.port),
+            "benchmarks.peers.sse_starlette.app:app",
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The app of the benchmark with users, none of its channels public."""
+"""The benchmark's app with users. None of its channels is public."""
 
 from __future__ import annotations
 

@@ -1,10 +1,15 @@
-"""What the doors take, on two workers with a Redis: `python -m benchmarks.doors`. Prints milliseconds.
+"""How fast do logout, limits and leases act? `python -m benchmarks.access` prints milliseconds.
 
-Logout: a user with three streams, on both workers, signs out by flask-login; from the request to the end
-of the last stream's body. Refusal: a user with five streams asks for a sixth; from connecting to the
-answer's head. Ghosts: a worker that holds some of five streams is killed; until the user may open another
-one, by the lease as it is set. Run it with an interpreter that has flask_sse_push and its extras:
-.venv/bin/python.
+It runs two workers with a Redis and measures three times:
+
+- **Logout**: a user has three streams, on both workers, and signs out with flask-login. The time runs from
+  the request to the end of the last stream.
+- **Refusal**: a user has five streams and asks for a sixth. The time runs from connecting to the head of the
+  answer.
+- **Killed worker**: a worker with some of a user's five streams is killed. The time runs until the user can
+  open another stream, because the worker's lease has expired.
+
+Run it with an interpreter that has flask_sse_push and its extras, such as .venv/bin/python.
 """
 
 from __future__ import annotations
@@ -26,16 +31,16 @@ from typing import Any
 
 from .peers.push.driver import PushHijack
 from .process import free_port
-from .run import desk
+from .run import prepare
 
-#: Streams that a user may have.
+#: Number of streams that a user may have.
 MOST = 5
-#: Seconds that each wait lasts at most.
+#: Seconds after which a wait fails.
 PATIENCE = 120
 
 
 class Members(PushHijack):
-    """Two workers with users."""
+    """flask_sse_push with users, on two workers."""
 
     name = "members"
     app = "benchmarks.peers.push.members:app"
@@ -45,42 +50,42 @@ class Members(PushHijack):
         return [*words, "-w", "2", app]
 
     def env(self) -> Mapping[str, str]:
-        doors = {"SSE_PUSH_PUBLIC_CHANNELS": "nothing", "SSE_PUSH_MAX_STREAMS_PER_USER": str(MOST)}
-        return {**super().env(), **doors}
+        access = {"SSE_PUSH_PUBLIC_CHANNELS": "nothing", "SSE_PUSH_MAX_STREAMS_PER_USER": str(MOST)}
+        return {**super().env(), **access}
 
 
 class User:
-    """Somebody who has signed in, and the streams."""
+    """A user who has signed in, and the user's open streams."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.name = secrets.token_hex(4)
         self._cookie = ""
         self._streams: list[http.client.HTTPResponse] = []
-        answer = self.ask("POST", f"/login/{self.name}")
+        answer = self.request("POST", f"/login/{self.name}")
         self._cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
 
-    def ask(self, method: str, path: str) -> http.client.HTTPResponse:
-        """One request on a connection of its own, which no other worker is asked for."""
+    def request(self, method: str, path: str) -> http.client.HTTPResponse:
+        """Sends a request on a new connection, which either worker may accept."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         connection.request(method, path, headers={"Cookie": self._cookie, "Connection": "close"})
         return connection.getresponse()
 
     def open(self) -> int:
-        """Opens a stream, and returns the status."""
-        answer = self.ask("GET", "/stream?channels=bench")
+        """Requests a stream; returns the status."""
+        answer = self.request("GET", "/stream?channels=bench")
         if answer.status == 200:
-            answer.readline()  # it is live
+            answer.readline()  # the stream has opened
             self._streams.append(answer)
         return answer.status
 
     def connections(self) -> list[dict[str, Any]]:
-        """What any worker lists of them."""
-        found: list[dict[str, Any]] = json.loads(self.ask("GET", f"/connections/{self.name}").read())
+        """Returns the user's streams on both workers, as `sse.connections()` lists them."""
+        found: list[dict[str, Any]] = json.loads(self.request("GET", f"/connections/{self.name}").read())
         return found
 
     def ends(self) -> list[float]:
-        """When each stream's body ended, monotonic seconds. Blocks until all have."""
+        """Returns the time at which each stream ended, in monotonic seconds. Blocks until all have ended."""
         found: list[float] = []
 
         def read(stream: http.client.HTTPResponse) -> None:
@@ -100,7 +105,7 @@ class User:
             self._streams.pop().close()
 
     def spread(self, count: int) -> None:
-        """Opens `count` streams, on both workers: which of them takes a connection is chance."""
+        """Opens `count` streams on both workers. Repeats it until both have some, because chance decides."""
         for _ in range(100):
             for _ in range(count):
                 self.open()
@@ -113,15 +118,15 @@ class User:
 
 
 def logout(port: int) -> float:
-    """Milliseconds of one logout."""
+    """Measures one logout, in milliseconds."""
     user = User(port)
     user.spread(3)
     began: list[float] = []
 
     def sign_out() -> None:
-        time.sleep(0.2)  # all streams are being read by now
+        time.sleep(0.2)  # by now `ends` reads all streams
         began.append(time.monotonic())
-        user.ask("POST", "/logout").read()
+        user.request("POST", "/logout").read()
 
     thread = threading.Thread(target=sign_out)
     thread.start()
@@ -131,7 +136,7 @@ def logout(port: int) -> float:
 
 
 def refusals(port: int, times: int) -> list[float]:
-    """Milliseconds of each refusal of one stream too many."""
+    """Measures refusals of one stream too many, in milliseconds each."""
     user = User(port)
     user.spread(MOST)
     found = []
@@ -145,8 +150,8 @@ def refusals(port: int, times: int) -> list[float]:
     return found
 
 
-def ghosts(peer: Members) -> float:
-    """Milliseconds from a worker's death until its streams are not held against their user any more."""
+def killed_worker(peer: Members) -> float:
+    """Measures the milliseconds from a worker's death until its streams no longer count for their user."""
     user = User(peer.port)
     user.spread(MOST)
     assert peer.process
@@ -163,7 +168,7 @@ def _until(condition: Callable[[], object], pause: float = 0.02) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"nothing has changed for {PATIENCE} s")
+            raise RuntimeError(f"the condition is not met after {PATIENCE} s")
         time.sleep(pause)
 
 
@@ -173,24 +178,24 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.doors")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.access")
     parser.add_argument("--logouts", type=int, default=20)
     parser.add_argument("--refusals", type=int, default=100)
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(arguments)
-    peer = Members(desk(Path(sys.executable)))
+    peer = Members(prepare(Path(sys.executable)))
     try:
-        peer.start(free_port(), peer.desk.server_cpu)
+        peer.start(free_port(), peer.settings.server_cpu)
         found = {
-            "logout to the last end": summary([logout(peer.port) for _ in range(options.logouts)]),
-            "refusal of one too many": summary(refusals(peer.port, options.refusals)),
-            "ghosts of a killed worker": summary([ghosts(peer) for _ in range(options.kills)]),
+            "logout to end of last stream": summary([logout(peer.port) for _ in range(options.logouts)]),
+            "refusal of one stream too many": summary(refusals(peer.port, options.refusals)),
+            "killed worker to new stream": summary([killed_worker(peer) for _ in range(options.kills)]),
         }
     finally:
         peer.stop()
     for name, figures in found.items():
-        print(f"{name:27}" + "  ".join(f"{key} {value:,.1f}" for key, value in figures.items()))
+        print(f"{name:32}" + "  ".join(f"{key} {value:,.1f}" for key, value in figures.items()))
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""The app of the benchmark with everything that tells of it, open to whoever asks."""
+"""The benchmark's app with metrics and statistics that everybody may read."""
 
 from __future__ import annotations
 

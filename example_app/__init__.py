@@ -1,7 +1,7 @@
 """The example: an ordinary Flask app with a login, to which live events were added.
 
-flask --app example_app run --debug     one process, at the desk
-make demo                               gunicorn with a worker for each core
+flask --app example_app run --debug     one process, for development
+make demo                               gunicorn with one worker per core
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from . import (
 )
 from .page import Page
 
-#: One folder a page; README.md says what is in it. The names are those of the navigation.
+#: The pages by their names in the navigation. Each page is a folder; README.md describes its files.
 PAGES: dict[str, Page] = {
     "Live": live.page,
     "AI chat": assistant.page,
@@ -48,16 +48,18 @@ PAGES: dict[str, Page] = {
     "Debug": debug.page,
 }
 
-#: Open to everybody; for all other channels `may_listen` is asked.
+#: Channels open to everybody. `may_listen` decides about all other channels.
 PUBLIC_CHANNELS = ("news", "ticks")
-#: Seconds in which a page can be loaded again without its user having left.
+#: Seconds that a user stays present after their last stream closes, so that a reload does not look like
+#: leaving.
 PRESENCE_GRACE = 3.0
 
 
 def create_app(config: dict[str, Any] | None = None) -> Flask:
-    """The app. Settings come from `config`, else from the environment, else from here."""
+    """Returns the app. Settings come from `config`, else from the environment, else from the defaults
+    below."""
     app = Flask(__name__)
-    # Workers must agree on the key, and do when the master has put one into the environment.
+    # All workers need the same key. gunicorn.conf.py puts one into the environment before the workers start.
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or secrets.token_hex()
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.config["SSE_PUSH_PUBLIC_CHANNELS"] = PUBLIC_CHANNELS
@@ -81,7 +83,10 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 
 @sse.authorize
 def may_listen(user: signin.User | None, channel: str) -> bool:
-    """Who may listen to what is not public: the pages say. `user:<id>` is open to that user alone anyway."""
+    """Whether a user may listen to a channel that is not public: one of the pages must allow it.
+
+    The package opens `user:<id>` to that user itself, without calling this function.
+    """
     return user is not None and any(
         page.may_see(user) and page.allows(user, channel) for page in PAGES.values()
     )
@@ -89,7 +94,7 @@ def may_listen(user: signin.User | None, channel: str) -> bool:
 
 @sse.authorize_admin
 def is_admin(user: signin.User | None) -> bool:
-    """Who may ask for the figures and the health of the workers."""
+    """Whether a user may read the statistics and the health of the workers."""
     return user is not None and user.is_admin
 
 

@@ -1,4 +1,4 @@
-"""Where the demo's events live."""
+"""Chooses the broker of the demo."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ KEYS = ("SSE_PUSH_BROKER_URL", "SSE_REDIS_URL", "REDIS_URL")
 
 
 def url() -> str:
-    """The broker named in the environment, else the Valkey that `make demo` starts.
+    """Returns the broker's URL from the environment; without one, `embedded://`.
 
-    With `embedded://` a command in another terminal joins the server that runs already.
+    `embedded://` starts a Valkey server, or connects to the one that is running already. So a command in
+    another terminal reaches the demo's events.
     """
     return next((os.environ[key] for key in KEYS if os.environ.get(key)), "embedded://")

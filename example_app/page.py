@@ -1,4 +1,4 @@
-"""What all pages of the example need beside their own folders; README.md beside it says how to add one."""
+"""Shared by all pages of the example. README.md says how to add a page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from werkzeug.exceptions import HTTPException
 
 from flask_sse_push import BrokerUnavailable, InvalidEvent
 
-#: Whether a user who has signed in may listen to a channel.
+#: Function that says whether a user who has signed in may listen to a channel.
 Allows = Callable[[Any, str], bool]
 
 
 class Page(Blueprint):
-    """A blueprint with `templates/` and `static/` beside it, under `/<name>`, for those who have signed in.
+    """A blueprint under `/<name>`, with the folders `templates/` and `static/`, for users who have signed in.
 
-    What goes wrong in it is answered as JSON: `{"error": "…"}`, which the page's script shows.
+    It answers errors as JSON, `{"error": "…"}`, and the page's script shows the text.
 
-    :param allows: which channels the page opens to its users; asked by the app's `@sse.authorize`.
-    :param public: whether visitors get it, too; then the views that need a user say `@login_required`.
-    :param admins: whether only users with `is_admin` get it, and its channels.
+    :param allows: Which channels the page opens to its users. The app's `@sse.authorize` function calls it.
+    :param public: Whether visitors may see the page too. Its views that need a user have `@login_required`.
+    :param admins: Whether the page and its channels are only for users with `is_admin`.
     """
 
     def __init__(
@@ -46,11 +46,12 @@ class Page(Blueprint):
         self.register_error_handler(BrokerUnavailable, _unavailable)
 
     def may_see(self, user: Any) -> bool:
-        """Whether the page is for a user who has signed in."""
+        """Whether a user who has signed in may see the page."""
         return not self._admins or bool(user.is_admin)
 
     def is_offered(self, user: Any) -> bool:
-        """Whether the navigation has it: what is for members is offered to visitors, who then sign in."""
+        """Whether the navigation shows the page. It shows visitors the pages for members too: they sign in
+        first."""
         return not self._admins or (user.is_authenticated and bool(user.is_admin))
 
     def _check(self) -> Any:
@@ -65,9 +66,10 @@ class Page(Blueprint):
 
 
 def json_body() -> dict[str, Any]:
-    """The JSON object that the page's script sent.
+    """Returns the JSON object that the page's script sent.
 
-    A form of another site cannot send JSON without asking first (a CORS preflight), which gets no leave.
+    A page of another site cannot send JSON: its browser asks the server first (a CORS preflight), and the
+    server does not allow it.
     """
     if request.mimetype != "application/json":
         abort(415, "send application/json")
@@ -78,11 +80,11 @@ def json_body() -> dict[str, Any]:
 
 
 def text_in(body: dict[str, Any], field: str, most: int, please: str) -> str:
-    """The text in a field of what the page sent, without white space around it.
+    """Returns the text in a field of the body, without white space around it.
 
-    Answers 400 when it is missing, empty or longer than `most` characters.
+    Answers 400 when the text is missing, empty or longer than `most` characters.
 
-    :param please: what the user is asked for then; the limit is added.
+    :param please: Beginning of the error text, to which this function adds the limit.
     """
     text = body.get(field)
     if not isinstance(text, str) or not 0 < len(text.strip()) <= most:
@@ -91,7 +93,7 @@ def text_in(body: dict[str, Any], field: str, most: int, please: str) -> str:
 
 
 def now() -> str:
-    """This moment as ISO 8601 in UTC, to the millisecond."""
+    """Returns the current time in UTC as ISO 8601, with milliseconds."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 

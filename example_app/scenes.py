@@ -1,4 +1,4 @@
-"""What goes on in the pictures: what two users did before, and what one of them does on each page."""
+"""Prepares the screenshots: two users leave messages first, then one user does something on each page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LETTERS = (
     ("ada", "They do. Tea tomorrow at four?"),
 )
 NOTICES = (("info", "Your export is ready."), ("warning", "The disk is 90 % full."))
-#: Another each time that the page is visited.
+#: Each visit of the page takes the next one.
 TROUBLES = itertools.cycle(
     (("error", "The backup of tonight failed."), ("critical", "The certificate ends tomorrow."))
 )
@@ -22,20 +22,20 @@ SAID = ("The roses are out.", "Is anybody coming down?")
 
 
 def open_page(page: Page, url: str, name: str) -> None:
-    """Opens a page, with its stream."""
+    """Opens a page and waits until its stream is open."""
     page.goto(f"{url}/{name}/")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
 
 
 def prepare(ada: Page, grace: Page, url: str) -> None:
-    """What happened before, in which the other user has a part. She stays in a room."""
+    """Fills the pages with messages and notifications of both users. Grace stays in a room."""
     write_to_each_other(ada, grace, url)
     send_notices(grace, url)
     talk_in_the_garden(grace, url)
 
 
 def write_to_each_other(ada: Page, grace: Page, url: str) -> None:
-    """A conversation, of which all is delivered but the last."""
+    """Has the users write to each other. All letters are delivered but the last."""
     pages = {"ada": ada, "grace": grace}
     for page in pages.values():
         open_page(page, url, "messages")
@@ -56,7 +56,7 @@ def talk_in_the_garden(page: Page, url: str) -> None:
 
 
 def send_notices(page: Page, url: str) -> None:
-    """Notifications for the other user."""
+    """Sends notifications to Ada."""
     open_page(page, url, "notifications")
     for level, text in NOTICES:
         notify(page, "ada", level, text)
@@ -90,18 +90,18 @@ def say(page: Page, room: str, text: str) -> None:
     expect(card.locator(".text").last).to_have_text(text)
 
 
-# -- what happens on the pages ------------------------------------------------------------------------------
+# -- one function per page ----------------------------------------------------------------------------------
 
 
 def chat_with_a_model(page: Page) -> None:
-    """Asks, and waits for most of the answer."""
+    """Asks a question, and waits for most of the answer."""
     if page.locator("#talk li").count() == 0:
         submit(page.get_by_label("Question"), "How do your words get to me?")
     expect(page.locator("#talk li[data-by=answer]")).to_contain_text("put together ten times")
 
 
 def publish_news(page: Page) -> None:
-    """Three events of different channels."""
+    """Publishes three events to different channels."""
     for channel, text in (
         ("news", "The loom weaves algebraic patterns."),
         ("chat", "Who is coming to tea?"),
@@ -112,8 +112,8 @@ def publish_news(page: Page) -> None:
         expect(page.locator("#feed .text").filter(has_text=text).first).to_be_visible()
 
 
-def tell_what_happened(page: Page) -> None:
-    """An event of each kind."""
+def publish_activity(page: Page) -> None:
+    """Publishes an event of each kind."""
     for kind, text in (
         ("comment", "The plan looks good."),
         ("deploy", "Version 2 is live."),
@@ -125,7 +125,7 @@ def tell_what_happened(page: Page) -> None:
 
 
 def follow_an_order(page: Page) -> None:
-    """Half of it, or what is left of it."""
+    """Places an order if there is none, and waits until it is half done."""
     place = page.get_by_role("button", name="Place an order")
     if place.is_enabled():
         place.click()
@@ -133,7 +133,7 @@ def follow_an_order(page: Page) -> None:
 
 
 def start_the_timer(page: Page) -> None:
-    """Five minutes of it, unless it runs."""
+    """Starts the timer for five minutes, unless it is running."""
     start = page.get_by_role("button", name="Start")
     if start.is_enabled():
         page.get_by_label("Length").select_option("300")
@@ -142,7 +142,8 @@ def start_the_timer(page: Page) -> None:
 
 
 def enter_rooms(page: Page) -> None:
-    """The garden, in which another user is, and the library. The tab knows when it has been in there."""
+    """Enters the garden, where Grace is, and the library. On later visits, the page re-enters both by
+    itself."""
     if not page.evaluate("sessionStorage.getItem('rooms')"):
         enter(page, "garden")
         say(page, "garden", "On my way, with the watering can.")
@@ -154,13 +155,13 @@ def enter_rooms(page: Page) -> None:
 
 
 def read_the_letters(page: Page) -> None:
-    """What was written before."""
+    """Waits for the letters that `write_to_each_other` sent."""
     expect(page.locator("#letters .text")).to_have_count(len(LETTERS))
     expect(page.locator("#letters .mark")).to_have_text(["Delivered", "Sent"])
 
 
 def be_notified(page: Page) -> None:
-    """One more; it is in the corner, too."""
+    """Sends one more notification, which also appears in the corner."""
     level, text = next(TROUBLES)
     notify(page, "ada", level, text)
     expect(page.locator("#inbox .notice").first).to_contain_text(text)
@@ -168,7 +169,7 @@ def be_notified(page: Page) -> None:
 
 
 def write_a_log(page: Page) -> None:
-    """Lines of three levels."""
+    """Writes lines of three levels."""
     for level, text in (
         ("DEBUG", "looking at cards"),
         ("WARNING", "a card is bent"),
@@ -180,12 +181,12 @@ def write_a_log(page: Page) -> None:
 
 
 def watch_the_charts(page: Page) -> None:
-    """As many samples as it takes to see something."""
+    """Waits until the charts have a sample."""
     expect(page.locator("#samples")).not_to_have_text("0")
 
 
-def look_behind(page: Page) -> None:
-    """A test event, and the table of streams."""
+def send_a_test_event(page: Page) -> None:
+    """Sends a test event, and waits for the table of streams."""
     page.get_by_role("button", name="Send a test event").click()
     expect(page.locator("#last-type")).to_have_text("test")
     expect(page.locator("#streams tr").nth(1)).to_be_visible()
@@ -196,11 +197,11 @@ SCENES: dict[str, Callable[[Page], None]] = {
     "assistant": chat_with_a_model,
     "orders": follow_an_order,
     "timer": start_the_timer,
-    "activity": tell_what_happened,
+    "activity": publish_activity,
     "rooms": enter_rooms,
     "messages": read_the_letters,
     "notifications": be_notified,
     "dashboard": watch_the_charts,
     "logs": write_a_log,
-    "debug": look_behind,
+    "debug": send_a_test_event,
 }

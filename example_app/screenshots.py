@@ -1,5 +1,8 @@
-"""Pictures of all pages for the README: `make screenshots` runs the demo, visits it in Chromium, and writes
-`docs/images/<page>-<desk|phone>.png`."""
+"""Takes screenshots of all pages for the README.
+
+`make screenshots` runs the demo, opens its pages in Chromium, and writes
+`docs/images/<page>-<desk|phone>.png`.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,18 @@ from .signin import DEMO_PASSWORDS
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
-#: Pixels of a window.
+#: Width and height of the window, in pixels.
 SIZES = {"desk": (1120, 720), "phone": (390, 780)}
-#: Few colours make small files; the pages have no more.
+#: Number of colours in a picture. Few colours make small files, and the pages use no more.
 COLOURS = 48
-#: Seconds that the demo may take to answer, and that it measures before its charts are looked at.
+#: Seconds that the demo may take to start, and seconds that it measures before the first screenshot.
 START, MEASURED = 30.0, 60.0
-#: Milliseconds that a page may take to show what it is to show.
+#: Milliseconds that a page may take to show the expected content.
 PATIENCE = 30_000
 
 
 def main() -> None:
-    """Writes all pictures; says how many bytes they are."""
+    """Writes all pictures, and prints their total size."""
     expect.set_options(timeout=PATIENCE)
     IMAGES.mkdir(exist_ok=True)
     began = time.monotonic()
@@ -62,7 +65,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def demo() -> Iterator[str]:
-    """Runs what `make demo` runs, on a free port; gives its address."""
+    """Runs the server of `make demo` on a free port, and yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "example_app:create_app()"]
@@ -83,7 +86,7 @@ def demo() -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether a page comes from there."""
+    """Whether the server at this address answers with a page."""
     try:
         with urllib.request.urlopen(f"{url}/signin", timeout=5):
             return True
@@ -101,7 +104,7 @@ def sign_in(page: Page, url: str, name: str = "ada") -> None:
 
 
 def visit(page: Page, url: str, name: str) -> None:
-    """Opens a page and has something happen there."""
+    """Opens a page and plays its scene."""
     open_page(page, url, name)
     if scene := SCENES.get(name):
         scene(page)

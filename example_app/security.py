@@ -1,4 +1,4 @@
-"""What protects every page: a content security policy, and writes from the app's own pages only."""
+"""Protects every page: sets a content security policy, and refuses writes that come from other sites."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request
 
-#: Everything comes from the app itself, nothing inline: text that got into a page cannot run.
+#: Allows only files from the app itself and no inline code, so text that got into a page cannot run as a
+#: script.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -24,13 +25,13 @@ READS = ("GET", "HEAD", "OPTIONS")
 
 
 def protect(app: Flask) -> None:
-    """Adds the headers to all answers, and refuses writes from other origins."""
+    """Adds the security headers to all responses, and refuses writes from other origins."""
     app.before_request(refuse_other_origins)
     app.after_request(add_headers)
 
 
 def refuse_other_origins() -> None:
-    """403 for a write that another site made the browser send with this site's cookies."""
+    """Answers 403 to a write that another site made the browser send with this site's cookies."""
     if request.method in READS:
         return
     origin = request.headers.get("Origin")
@@ -41,7 +42,7 @@ def refuse_other_origins() -> None:
 
 
 def add_headers(response: Response) -> Response:
-    """The headers browsers need to hold to the rules."""
+    """Adds the headers by which browsers apply the rules."""
     response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")

@@ -1,7 +1,7 @@
-"""A process that publishes on its own, outside the Flask app: `python -m example_app.ticker`.
+"""A process that publishes events from outside the Flask app: `python -m example_app.ticker`.
 
-It stands for whatever else has news in a real system: a cron job, a Celery task, a daemon. There is one,
-whatever the number of workers: gunicorn's master starts it, and it ends with its parent.
+In a real system this may be a cron job, a Celery task or a daemon. gunicorn's master starts one such process
+for any number of workers. The process ends when its parent ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .logs import logfile, tail
 CHANNEL = "ticks"
 #: Seconds between ticks.
 INTERVAL = 1.0
-#: Seconds a tick is worth being replayed; after that only its successors matter.
+#: Seconds after which streams no longer replay a tick.
 TTL = 60.0
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -33,21 +33,24 @@ logger = logging.getLogger("ticker")
 
 
 class Job(NamedTuple):
-    """Something to do again and again."""
+    """A function that the ticker calls at regular intervals."""
 
     every: float  # seconds
     publish: Callable[[MessageAnnouncer], None]
 
 
 class Ticks:
-    """A value that wanders, and the number of the tick."""
+    """Publishes a value that changes at random, and the number of the tick."""
 
     def __init__(self) -> None:
         self._value = 50.0
         self._number = 0
 
     def __call__(self, announcer: MessageAnnouncer) -> None:
-        """Publishes the next tick; one that the broker does not take is left out."""
+        """Publishes the next tick.
+
+        :raises BrokerUnavailable: This tick is lost; the next call publishes the next one.
+        """
         self._number += 1
         self._value += random.uniform(-1, 1)
         tick = {"number": self._number, "value": round(self._value, 2), "at_ms": round(time.time() * 1000)}
@@ -55,7 +58,7 @@ class Ticks:
 
 
 def jobs() -> list[Job]:
-    """All that this process does."""
+    """Returns the jobs of this process."""
     found = [Job(INTERVAL, Ticks()), Job(sampler.INTERVAL, sampler.Sampler())]
     if file := logfile.path():
         found.append(Job(tail.INTERVAL, tail.Follower(file)))
@@ -63,12 +66,12 @@ def jobs() -> list[Job]:
 
 
 def run(announcer: MessageAnnouncer, jobs: Sequence[Job], parent: int | None) -> None:
-    """Does each job when it is due until the process `parent` is gone; for ever without one."""
-    due = [time.monotonic() + job.every for job in jobs]
+    """Calls each job at its interval until the process `parent` is gone; for ever if `parent` is None."""
+    times = [time.monotonic() + job.every for job in jobs]  # when to call each job next
     while parent is None or os.getppid() == parent:
-        at = due.index(min(due))
-        time.sleep(max(0.0, due[at] - time.monotonic()))
-        due[at] += jobs[at].every
+        at = times.index(min(times))
+        time.sleep(max(0.0, times[at] - time.monotonic()))
+        times[at] += jobs[at].every
         try:
             jobs[at].publish(announcer)
         except BrokerUnavailable as error:
@@ -91,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _stop(*_: Any) -> None:
-    for number in STOPS:  # a Ctrl-C is often followed by the parent's SIGTERM: once is enough
+    for number in STOPS:  # the parent's SIGTERM often follows a Ctrl-C; ignore the second signal
         signal.signal(number, signal.SIG_IGN)
     raise SystemExit
 

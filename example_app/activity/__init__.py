@@ -1,4 +1,4 @@
-"""The page "Activity": what people do, of several channels in one list, as far back as it is kept."""
+"""The page "Activity": events of several channels in one list, as far back as the broker keeps them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from flask_sse_push import sse
 
 from ..page import Page, json_body, now, text_in
 
-#: What there is to do, each with its name on the page and a channel of its own.
+#: The kinds of activity and their names on the page. Each kind has its own channel.
 KINDS = {"comment": "Comments", "deploy": "Deploys", "alert": "Alerts"}
-#: Events that the page begins with; as many more with each press of "Older".
+#: Number of events that the page begins with, and that each press of "Older" adds.
 FEW = 20
 MAX_TEXT = 200
 
 
 def channel(kind: str) -> str:
-    """Where events of a kind are told."""
+    """Returns the channel for events of this kind."""
     return f"activity:{kind}"
 
 
@@ -28,14 +28,14 @@ page = Page("activity", __name__, allows=lambda user, name: name in map(channel,
 
 @page.get("/")
 def show() -> str:
-    """The page. Its stream begins with the newest events of all kinds."""
+    """Shows the page. Its stream begins with the newest events of all kinds."""
     stream = url_for("sse.stream", channels=",".join(map(channel, KINDS)), last=FEW)
     return render_template("activity.html", stream=stream, kinds=KINDS, few=FEW, max_text=MAX_TEXT)
 
 
 @page.post("/do")
 def do() -> Any:
-    """Tells the channel of its kind what the user did."""
+    """Publishes what the user did to the channel of its kind."""
     body = json_body()
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:

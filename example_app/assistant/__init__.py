@@ -1,7 +1,8 @@
-"""The page "AI chat": answers come word by word, go on while the page is loaded again, and can be stopped.
+"""The page "AI chat": an answer arrives word by word, continues during a reload of the page, and can be
+stopped.
 
-The conversation is nothing but the channel of the user's run: each answer begins with its question, so a page
-that reads the channel from its earliest event has all of it.
+The app stores no conversation. The channel of the user's run contains all of it, because each run publishes
+the question before the answer. A page reads the channel from its earliest event on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_TEXT = 500
 
 
 def channel(user: Any) -> str:
-    """Where the conversation of `user` is, who alone may listen to it."""
+    """Returns the channel with the conversation of `user`. Only this user may listen to it."""
     return f"run:{user.id}"
 
 
@@ -29,14 +30,14 @@ page = Page("assistant", __name__, allows=lambda user, name: name == channel(use
 
 @page.get("/")
 def show() -> str:
-    """The page."""
+    """Shows the page."""
     stream = url_for("sse.stream", channels=channel(current_user))
     return render_template("assistant.html", stream=stream, max_text=MAX_TEXT)
 
 
 @page.post("/ask")
 def ask() -> Any:
-    """Begins an answer to the question, unless one is under way."""
+    """Starts an answer to the question. Answers 409 while another answer is running."""
     question = text_in(json_body(), "question", MAX_TEXT, "ask something")
     run = sse.start(model.conversation(question), key=current_user.id)
     if not run.started:
@@ -46,6 +47,6 @@ def ask() -> Any:
 
 @page.post("/stop")
 def stop() -> Any:
-    """Ends the answer, whichever worker gives it."""
+    """Stops the answer, on whichever worker it runs."""
     sse.stop(current_user.id)
     return jsonify()

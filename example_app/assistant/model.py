@@ -1,4 +1,4 @@
-"""Stands for a language model: it has one answer, and gives it as models do, a token at a time."""
+"""Stands in for a language model: yields one fixed answer, a token at a time, as a model does."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-#: Seconds a token takes.
+#: Seconds between two tokens.
 PACE = 0.04
 
 ANSWER = """\
 You asked: “{question}” I am only a small generator in this example, so I have one answer for \
-everything. It is about how it gets to you.
+everything. It explains how it reaches you.
 
-Each of these words was yielded by a Python generator. It does not run in the request that asked, \
-but beside it, in one of the server's workers. The words are put together ten times a second, stored \
-in a list in Redis, and sent to every page that listens to your channel.
+Each of these words comes from a Python generator. The generator does not run inside your request. \
+It runs in the background, in one of the server's workers. The words are put together ten times a \
+second, stored in a list in Redis, and sent to every page that listens to your channel.
 
-So load this page again while I am speaking: you will find what I have said so far, and the rest as \
-it comes. Open a second window, and we talk in both. Press Stop, and I fall silent, whichever worker \
-I am in. And if that worker is killed, you are told that I will not go on, instead of waiting for \
-ever.
+So reload this page while I am speaking: you will find what I have said so far, and the rest will \
+follow. Open a second window, and the conversation appears in both. Press Stop, and I stop, \
+whichever worker I run in. And if that worker is killed, your page gets an event that says so, \
+instead of waiting for ever.
 """
 
 
 def conversation(question: str) -> Iterator[Any]:
-    """What a run yields: the question as an event of its own, then the answer's tokens."""
+    """Yields the events of a run: first the question, as a separate event, then the tokens of the answer."""
     yield "question", {"text": question}
     for token in tokens(ANSWER.format(question=question)):
         yield token
@@ -34,5 +34,5 @@ def conversation(question: str) -> Iterator[Any]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words with the space before them, as models cut them."""
+    """Splits a text into words, each with the white space before it, as language models do."""
     return re.findall(r"\s*\S+|\s+$", text.strip())

@@ -1,6 +1,6 @@
-"""The page "Dashboard": this machine's processor, memory and network, as psutil sees them, over five minutes.
+"""The page "Dashboard": charts of this machine's processor, memory and network over five minutes.
 
-One process measures, whatever the number of workers and viewers: see sampler.py and ../ticker.py.
+A single process measures, for any number of workers and viewers: see sampler.py and ../ticker.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ page = Page("dashboard", __name__, allows=lambda user, channel: channel == sampl
 
 @page.get("/")
 def show() -> str:
-    """The page. The stream begins with all samples of the window, so the charts are full at once."""
+    """Shows the page. Its stream begins with all samples of the last five minutes, which fill the charts at
+    once."""
     last = round(sampler.WINDOW / sampler.INTERVAL)
     stream = url_for("sse.stream", channels=sampler.CHANNEL, last=last)
     return render_template("dashboard.html", stream=stream, window=round(sampler.WINDOW))

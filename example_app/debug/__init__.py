@@ -1,5 +1,5 @@
-"""The page "Debug": what this browser's client counts, the bytes of the stream as they come, who is connected
-over all workers, and how the workers are. For admins."""
+"""The page "Debug", for admins: the statistics of this browser's client, the raw bytes of its stream, the
+streams of all workers, and the health of the workers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from flask_sse_push import sse
 
 from ..page import Page, json_body
 
-#: Streams that the table shows.
+#: Maximum number of streams in the table.
 MOST = 200
 
-page = Page("debug", __name__, admins=True)  # it listens to channels that are open to its users anyway
+page = Page("debug", __name__, admins=True)  # needs no `allows`: other rules open its channels
 
 
 @page.get("/")
 def show() -> str:
-    """The page."""
+    """Shows the page."""
     channels = f"news,ticks,chat,user:{current_user.id}"
     return render_template("debug.html", stream=url_for("sse.stream", channels=channels), most=MOST)
 
 
 @page.get("/connections")
 def connections() -> Any:
-    """The streams of all workers, those open for the longest first."""
+    """Returns the streams of all workers, the longest open first."""
     found = sorted(sse.connections(), key=lambda stream: stream["since"])
     return jsonify(count=len(found), streams=found[:MOST])
 
 
 @page.post("/disconnect")
 def disconnect() -> Any:
-    """Ends a stream, on whatever worker it is. Its client comes back and misses nothing."""
+    """Closes a stream on whichever worker has it. Its client reconnects and misses no event."""
     connection = json_body().get("connection")
     if not isinstance(connection, str) or not connection:
         abort(400, "say which connection")
@@ -44,5 +44,5 @@ def disconnect() -> Any:
 
 @page.post("/send")
 def send() -> Any:
-    """Publishes an event to the user's own channel, to see it come."""
+    """Publishes a test event to the user's own channel."""
     return jsonify(cursor=sse.send_to_user(current_user.id, {"text": "a test\nin two lines"}, "test"))

@@ -1,4 +1,4 @@
-"""The page "Live": the events of several channels over one stream, and a form to publish."""
+"""The page "Live": shows the events of several channels over one stream, and has a form to publish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask_sse_push import sse
 from ..page import Page, json_body, now
 from ..signin import USERS
 
-#: For all who have signed in; news and ticks are for everybody.
+#: Channel for all users who have signed in. The channels news and ticks are for everybody.
 CHAT = "chat"
 
 page = Page("live", __name__, public=True, allows=lambda user, channel: channel == CHAT)
@@ -18,8 +18,8 @@ page = Page("live", __name__, public=True, allows=lambda user, channel: channel 
 
 @page.get("/")
 def show() -> str:
-    """The page. Its stream carries what everybody may see; for who has signed in also the chat, and what is
-    for this user alone."""
+    """Shows the page. Its stream carries the public channels; after signing in, also the chat and the user's
+    own channel."""
     channels = ["news", "ticks"]
     if current_user.is_authenticated:
         channels += [CHAT, f"user:{current_user.id}"]
@@ -30,7 +30,7 @@ def show() -> str:
 @page.post("/publish")
 @login_required  # type: ignore[untyped-decorator]
 def publish() -> dict[str, str]:
-    """Publishes what the form sent, and returns the event's cursor."""
+    """Publishes the text from the form. Returns the event's cursor."""
     body = json_body()
     channel, text = body.get("channel"), body.get("text")
     if not isinstance(channel, str) or channel not in _targets():
@@ -42,12 +42,12 @@ def publish() -> dict[str, str]:
         "text": text.strip(),
         "at": now(),
     }
-    # Several channels share one stream: the type tells the page what an event is.
+    # Several channels share one stream. The event's type lets the page tell them apart.
     return {"cursor": sse.publish(message, _type(channel), channel=channel)}
 
 
 def _targets() -> dict[str, str]:
-    """The channels the form offers, each with what it says of them. Only the ticker publishes ticks."""
+    """Returns the channels that the form offers, with their descriptions. Only the ticker publishes ticks."""
     return {"news": "News, to everybody", CHAT: "Chat, to all who signed in"} | {
         f"user:{user.id}": f"Private, to {user.name}" for user in USERS.values()
     }

@@ -1,7 +1,7 @@
-"""The page "Logs": the demo's log file as it grows, for admins.
+"""The page "Logs", for admins: shows the demo's log file as it grows.
 
-All workers write the file (logfile.py), one process follows it (tail.py, run by ../ticker.py) and publishes
-each line; so a page that is opened, or comes back, has the lines before from the channel's history.
+All workers write the file (logfile.py). One process follows it (tail.py, run by ../ticker.py) and publishes
+each line. A page gets earlier lines from the channel's history.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..page import Page, json_body, text_in
 from . import logfile, tail
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-#: Lines that a page begins with.
+#: Number of lines that a page begins with.
 FIRST = 300
 MAX_TEXT = 200
 
@@ -26,19 +26,19 @@ logger = logging.getLogger("example_app.visitor")
 
 @page.get("/")
 def show() -> str:
-    """The page."""
+    """Shows the page."""
     stream = url_for("sse.stream", channels=tail.CHANNEL, last=FIRST)
     return render_template("logs.html", stream=stream, levels=LEVELS, path=logfile.path(), max_text=MAX_TEXT)
 
 
 @page.post("/write")
 def write() -> Any:
-    """Writes a line into the log, as the app would."""
+    """Writes a line into the log, as the app itself does."""
     body = json_body()
     level = body.get("level")
     if level not in LEVELS:
         abort(400, f"level must be one of {', '.join(LEVELS)}")
     text = text_in(body, "text", MAX_TEXT, "write something")
-    # In one line: a line's end would let a visitor make up the next one.
+    # A line break in the text would let a visitor forge a second log line.
     logger.log(logging.getLevelName(level), "%s says: %s", current_user.name, " ".join(text.split()))
     return jsonify()

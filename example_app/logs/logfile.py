@@ -1,4 +1,4 @@
-"""The log file of the demo: all workers append to it, one process takes it away when it is big."""
+"""The log file of the demo: all workers append to it, and one process rotates it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ import logging.handlers
 import os
 from pathlib import Path
 
-#: Names the file; without it none is written.
+#: Environment variable that names the file. Without it the demo writes no file.
 VARIABLE = "EXAMPLE_LOG"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: Loggers that write to it; access logs do not, which would tell of each look at the page.
+#: Loggers that write to the file. The access log does not: each request of the page itself would add a line.
 LOGGERS = ("flask_sse_push", "example_app", "gunicorn.error")
-#: Bytes at which a new file begins; one old file is kept.
+#: Size in bytes over which `rotate` starts a new file. It keeps one old file.
 LONGEST = 1_000_000
 
 
 def path() -> Path | None:
-    """Where the file is, or is to be."""
+    """Returns the path of the file, which may not exist yet; None if the demo writes no file."""
     name = os.environ.get(VARIABLE)
     return Path(name) if name else None
 
 
 def write(file: Path) -> None:
-    """Has the loggers write to `file`, from DEBUG on in the app and from INFO on elsewhere. Twice is once."""
-    # It looks before each line whether the file is still the one by this name.
+    """Lets the loggers write to `file`: the app from level DEBUG on, the others from INFO on.
+
+    A second call changes nothing.
+    """
+    # This handler opens the file anew after a rotation.
     handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(FORMAT))
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if any(getattr(other, "baseFilename", None) == handler.baseFilename for other in logger.handlers):
             continue
-        if not logger.handlers:  # then warnings went to stderr by themselves, and are to go on doing so
+        if not logger.handlers:  # logging wrote its warnings to stderr; an added handler would end that
             logger.addHandler(_to_stderr())
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG if name == "example_app" else logging.INFO)
 
 
 def rotate(file: Path, longest: int = LONGEST) -> None:
-    """Puts a file aside that is longer than `longest` bytes; writers begin a new one with their next line."""
+    """Renames a file that is longer than `longest` bytes. The writers start a new file with their next
+    line."""
     try:
         if file.stat().st_size > longest:
             file.replace(f"{file}.1")

@@ -1,4 +1,4 @@
-"""Follows a log file and publishes its lines. Knows no Flask: the ticker runs it."""
+"""Follows a log file and publishes its lines. The ticker runs this module; it does not need Flask."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from flask_sse_push import MessageAnnouncer
 from . import logfile
 
 CHANNEL = "log"
-#: Seconds between two looks at the file.
+#: Seconds between two reads of the file.
 INTERVAL = 0.25
-#: Bytes of a file's end that are read at first.
+#: Number of bytes before the file's end at which the first read begins.
 BACKLOG = 100_000
-#: Bytes of a line; longer ones come in pieces, so that each fits into an event.
+#: Maximum number of bytes in a line. A longer line is split, so that each piece fits into an event.
 LONGEST_LINE = 1000
-#: Lines read in one look; the rest waits in the file.
+#: Maximum number of lines per read. The next read returns the rest.
 MOST = 200
 
-#: What logfile.FORMAT makes.
+#: Matches a line in the format logfile.FORMAT.
 PATTERN = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ([A-Z]+) (\S+): (.*)")
 
 
 class Line(NamedTuple):
-    """A line, and a name that no other line has."""
+    """A line and its unique id."""
 
     id: str
     text: str
 
 
 class Tail:
-    """The lines of a file as it grows, by its name: another file of that name is begun at its start when the
-    one before has come to its end. A file that was cut is begun anew, however long it has become meanwhile:
-    what was read last is no longer where it was.
+    """Reads the lines of a growing file.
+
+    After a rotation, it reads the old file to its end and then the new file of the same name from the start.
+    It also starts again when somebody truncated the file, even if the file has grown since: the last line
+    that it read is then no longer at its place.
     """
 
     def __init__(self, path: Path, backlog: int = BACKLOG) -> None:
@@ -47,16 +49,16 @@ class Tail:
         self._last = b""  # the bytes before the position
 
     def lines(self, most: int = MOST) -> list[Line]:
-        """Whole lines that were not returned before, at most so many. Does not wait for any."""
+        """Returns complete lines that it has not returned before, at most `most` lines. Does not wait."""
         found = self._read(most)
-        if not found and self._is_another():  # the writers had a whole look's time to let go of the old one
+        if not found and self._is_another():  # an empty read: the writers no longer use the old file
             self.close()
             self._open(0)
             found = self._read(most)
         return found
 
     def close(self) -> None:
-        """Lets go of the file; may be called twice."""
+        """Closes the file. A second call does nothing."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -69,7 +71,7 @@ class Tail:
             return
         if backlog and os.fstat(self._file.fileno()).st_size > backlog:
             self._file.seek(-backlog, os.SEEK_END)
-            self._file.readline()  # the rest of a line
+            self._file.readline()  # skip the incomplete line
 
     def _is_another(self) -> bool:
         if self._file is None:
@@ -86,7 +88,7 @@ class Tail:
     def _read(self, most: int) -> list[Line]:
         if self._file is None:
             self._open(self._backlog)
-            self._backlog = 0  # only at the beginning
+            self._backlog = 0  # only the first file is skipped in part
         if self._file is None:
             return []
         if self._was_cut(self._file):
@@ -107,7 +109,7 @@ class Tail:
 
 
 class Follower:
-    """Publishes the lines of the log each time it is called, and begins a new file when it is long."""
+    """Publishes the new lines of the log each time it is called, and rotates the file when it is too long."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -116,9 +118,9 @@ class Follower:
         self._level = "INFO"
 
     def __call__(self, announcer: MessageAnnouncer) -> None:
-        """Publishes what is new, each line once: a line's name makes it safe to publish it again.
+        """Publishes new lines. A line's id makes a second publish of the same line harmless.
 
-        :raises BrokerUnavailable: then the lines wait for the next call, and the others in the file.
+        :raises BrokerUnavailable: The next call publishes the remaining lines.
         """
         if not self._waiting:
             self._waiting.extend(self._tail.lines())
@@ -129,11 +131,12 @@ class Follower:
         logfile.rotate(self._path)
 
     def close(self) -> None:
-        """Lets go of the file; may be called twice."""
+        """Closes the file. A second call does nothing."""
         self._tail.close()
 
     def _parsed(self, text: str) -> dict[str, Any]:
-        """`at`, `level`, `source` and `text`; what is no line of its own has the level of the one before."""
+        """Returns `at`, `level`, `source` and `text`. A line in another format gets the previous line's
+        level."""
         match = PATTERN.fullmatch(text)
         if match is None:
             return {"at": "", "level": self._level, "source": "", "text": text}

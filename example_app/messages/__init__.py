@@ -1,7 +1,7 @@
-"""The page "Messages": users write to each other, and see what has been delivered. Nobody else hears it.
+"""The page "Messages": users write to each other privately, and see which messages have been delivered.
 
-Each user has a private channel, `user:<id>`. A message goes to the reader's and the writer's own, for their
-other windows. What the own channel keeps is the conversation.
+Each user has a private channel, `user:<id>`. The app publishes a message to the reader's channel and to the
+writer's, whose other windows show it too. The history of the user's channel is the conversation.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from ..page import Page, json_body, now, text_in
 from ..signin import USERS
 
 MAX_TEXT = 1000
-#: Messages that one report of their delivery may name.
+#: Maximum number of messages in one delivery report.
 MAX_RECEIVED = 50
-#: Made by the page that writes, so that a message sent again because no answer came is still the same.
+#: Message id. The writer's page makes it, so a message keeps its id when the page sends it again for lack of
+#: an answer.
 ID = re.compile(r"[0-9a-f]{32}")
 
-#: Everybody may listen to `user:<their id>`: no rule is needed.
+#: The page needs no `allows`: every user may listen to `user:<their id>`.
 page = Page("messages", __name__)
 
 
 @page.get("/")
 def show() -> str:
-    """The page."""
+    """Shows the page."""
     stream = url_for("sse.stream", channels=f"user:{current_user.id}")
     others = [user for user in USERS.values() if user.id != current_user.id]
     return render_template("messages.html", stream=stream, others=others, max_text=MAX_TEXT)
@@ -57,9 +58,10 @@ def send() -> Any:
 
 @page.post("/received")
 def received() -> Any:
-    """Tells a writer that messages are on a page of whom they were for.
+    """Tells a writer that messages have arrived on a page of the reader.
 
-    All pages of the reader report it, but it is stored once: the id says what has been told before.
+    Every open page of the reader reports this, but the broker stores it once, because the event has the same
+    id.
     """
     body = json_body()
     writer, ids = _other(body, "from"), body.get("ids")
@@ -67,8 +69,8 @@ def received() -> Any:
         abort(400, f"ids must be a list of at most {MAX_RECEIVED} ids")
     reader = current_user.id
     for id in ids:
-        told = {"id": id, "by": reader}
-        sse.publish(told, "delivered", channel=(f"user:{writer}", f"user:{reader}"), id=f"{reader}:{id}")
+        report = {"id": id, "by": reader}
+        sse.publish(report, "delivered", channel=(f"user:{writer}", f"user:{reader}"), id=f"{reader}:{id}")
     return jsonify()
 
 

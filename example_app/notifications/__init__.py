@@ -1,7 +1,7 @@
-"""The page "Notifications": toasts for one user, in all their windows, and the list of what is unread.
+"""The page "Notifications": toasts for one user in all their windows, and a list of unread notifications.
 
-The list is nothing but the user's channel: what was sent, read and dismissed are events, so all windows
-agree, and a page that reads the channel from its earliest event has the list of now.
+The app stores no list. Sending, reading and dismissing a notification are events on the user's channel, so
+all windows show the same. A page builds the list from the channel, from the earliest event on.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ..page import Page, json_body, text_in
 from ..signin import USERS
 
 LEVELS = ("info", "warning", "error", "critical")
-#: What may become of a notification, each an event of its own.
+#: What a user can do with notifications. Each is an event type, `notice.<mark>`.
 MARKS = ("read", "dismissed")
 MAX_TEXT, MAX_MARKED = 300, 200
 
-page = Page("notifications", __name__)  # its channel, user:<id>, is open to that user anyway
+page = Page("notifications", __name__)  # needs no `allows`: every user may listen to `user:<their id>`
 
 
 @page.get("/")
 def show() -> str:
-    """The page. Only what comes after `now` pops up; what came before is in the list."""
+    """Shows the page. A notification newer than `now_ms` pops up; older ones are only in the list."""
     stream = url_for("sse.stream", channels=f"user:{current_user.id}")
     return render_template(
         "notifications.html",
@@ -53,7 +53,7 @@ def send() -> Any:
 
 @page.post("/mark")
 def mark() -> Any:
-    """Tells all windows of this user that notifications were read or dismissed."""
+    """Tells all windows of this user that the user has read or dismissed notifications."""
     body = json_body()
     ids, becomes = body.get("ids"), body.get("as")
     if becomes not in MARKS or not isinstance(ids, list) or not 0 < len(ids) <= MAX_MARKED:

@@ -1,4 +1,4 @@
-"""The page "Order": how far an order is, in all windows of who placed it, and over a reload."""
+"""The page "Order": shows the progress of an order in all windows of its user, also after a reload."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from flask_sse_push import sse
 from ..page import Page
 
 STEPS = ("Received", "Paid", "Packed", "Shipped", "Delivered")
-#: Seconds a step takes, and in how many parts it is told.
+#: Seconds that a step takes, and the number of progress events in a step.
 STEP, PARTS = 1.5, 5
 
 
 def channel(user: Any) -> str:
-    """Where the order of `user` is told, to them alone."""
+    """Returns the channel for the order of `user`. Only this user may listen to it."""
     return f"run:{key(user)}"
 
 
 def key(user: Any) -> str:
-    """Names the run: one order at a time for each user."""
+    """Returns the key of the run. One key per user allows one order at a time."""
     return f"order:{user.id}"
 
 
@@ -32,7 +32,7 @@ page = Page("orders", __name__, allows=lambda user, name: name == channel(user))
 
 
 def deliver() -> Iterator[Any]:
-    """Stands for the work: yields an event for each piece of it that is done."""
+    """Stands in for real work: yields an event for each finished part."""
     total = (len(STEPS) - 1) * PARTS
     for part in range(total + 1):
         yield "progress", {"step": STEPS[part // PARTS], "percent": 100 * part // total}
@@ -41,14 +41,14 @@ def deliver() -> Iterator[Any]:
 
 @page.get("/")
 def show() -> str:
-    """The page."""
+    """Shows the page."""
     stream = url_for("sse.stream", channels=channel(current_user))
     return render_template("orders.html", stream=stream, steps=STEPS)
 
 
 @page.post("/place")
 def place() -> Any:
-    """Places an order, unless one is under way."""
+    """Places an order. Answers 409 while another order is under way."""
     if not sse.start(deliver, key=key(current_user)).started:
         abort(409, "one order at a time: this one is still under way")
     return jsonify()
@@ -56,6 +56,6 @@ def place() -> Any:
 
 @page.post("/cancel")
 def cancel() -> Any:
-    """Ends the order, whichever worker is at it."""
+    """Cancels the order, on whichever worker it runs."""
     sse.stop(key(current_user))
     return jsonify()

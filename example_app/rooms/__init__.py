@@ -1,4 +1,4 @@
-"""The page "Rooms": rooms are entered and left while the stream stays open; who is in them, what is said."""
+"""The page "Rooms": users enter and leave rooms on an open stream, see who is there, and talk."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from ..page import Page, json_body, now, text_in
 from ..signin import USERS
 
 ROOMS = {"garden": "Garden", "library": "Library", "workshop": "Workshop"}
-#: For SSE_PUSH_PRESENCE_CHANNELS: the users of these channels are counted.
+#: Value of SSE_PUSH_PRESENCE_CHANNELS: the channels with presence.
 PRESENCE_CHANNELS = ("room:*",)
-#: Events of a room, who came and went among them, that one who enters is told of.
+#: Number of earlier events that a user gets on entering a room. Events about users who came or left count
+#: too.
 MISSED = 200
 MAX_TEXT = 500
-#: Connection ids are shorter.
+#: Limit on the characters of a connection id; real ids are shorter.
 MAX_CONNECTION = 100
 
 
 def channel(room: str) -> str:
-    """Where it is told what is said in a room, and who comes and goes."""
+    """Returns the channel of a room, with its messages and its presence events."""
     return f"room:{room}"
 
 
@@ -32,7 +33,7 @@ page = Page("rooms", __name__, allows=lambda user, name: name in map(channel, RO
 
 @page.get("/")
 def show() -> str:
-    """The page. Its stream begins without a room, with the user's own channel."""
+    """Shows the page. Its stream begins without a room, on the user's own channel."""
     stream = url_for("sse.stream", channels=f"user:{current_user.id}")
     people = {user.id: user.name for user in USERS.values()}
     return render_template("rooms.html", stream=stream, rooms=ROOMS, people=people, max_text=MAX_TEXT)
@@ -40,9 +41,9 @@ def show() -> str:
 
 @page.post("/enter")
 def enter() -> Any:
-    """Has the page's stream join a room and get what it missed there; returns who is in it.
+    """Lets the page's stream join a room and get its earlier events. Returns the users in the room.
 
-    Nobody but the page knows the id of its stream. A user who is not there yet is told of by an event.
+    Only the page knows the id of its stream. A presence event announces a user who is new in the room.
     """
     body = json_body()
     room, connection = _room(body), body.get("connection")
@@ -54,13 +55,13 @@ def enter() -> Any:
 
 @page.post("/who")
 def who() -> Any:
-    """Returns who is in a room."""
+    """Returns the users in a room."""
     return _who(_room(json_body()))
 
 
 @page.post("/say")
 def say() -> Any:
-    """Tells everybody in a room."""
+    """Publishes a message to everybody in a room."""
     body = json_body()
     room, text = _room(body), text_in(body, "text", MAX_TEXT, "say something")
     message = {

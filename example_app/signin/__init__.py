@@ -1,4 +1,4 @@
-"""Signing in and out with flask-login. Two users, whose passwords stand on the page: it is a demo."""
+"""Signing in and out with flask-login. There are two demo users, and the page shows their passwords."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ login_manager.login_message = None
 
 @dataclass(frozen=True, eq=False)
 class User(UserMixin):  # type: ignore[misc]
-    """One who can sign in. `id` is what `user:<id>` channels are named by."""
+    """A user who can sign in. The channel `user:<id>` is named after `id`."""
 
     id: str
     name: str
@@ -38,13 +38,13 @@ USERS = {
 
 @login_manager.user_loader  # type: ignore[untyped-decorator]
 def load(id: str) -> User | None:
-    """The user of a session."""
+    """Returns the user of a session; None for an unknown id."""
     return USERS.get(id)
 
 
 @page.get("/signin")
 def form() -> str | AnyResponse:
-    """The form to sign in."""
+    """Shows the form for signing in."""
     if current_user.is_authenticated:
         return redirect(url_for("home"))
     return render_template("signin.html", passwords=DEMO_PASSWORDS, admins=ADMINS)
@@ -52,13 +52,13 @@ def form() -> str | AnyResponse:
 
 @page.post("/signin")
 def sign_in() -> AnyResponse:
-    """Starts a session when name and password are right."""
+    """Starts a session if the name and the password are right."""
     user = USERS.get(request.form.get("name", "").strip().lower())
     if user is None or not check_password_hash(user.password_hash, request.form.get("password", "")):
         flash("That name and password do not go together.")
         return redirect(url_for("signin.form"))
     login_user(user)
-    return redirect(session.pop("next", None) or url_for("home"))  # the page that was asked for
+    return redirect(session.pop("next", None) or url_for("home"))  # the page that the user wanted to see
 
 
 @page.post("/signout")
@@ -70,5 +70,5 @@ def sign_out() -> AnyResponse:
 
 @page.get("/whoami")
 def who() -> Response:
-    """Who is signed in: pages ask when their stream is refused."""
+    """Returns who is signed in. A page calls this when the server has refused its stream."""
     return jsonify(user=current_user.id if current_user.is_authenticated else None)

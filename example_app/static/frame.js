@@ -1,5 +1,5 @@
 // @ts-check
-/** On a phone, the names of the pages are a strip that scrolls. This script scrolls it to the current page. */
+/** On a phone, the navigation is a strip that scrolls. This script scrolls it to the current page. */
 
 const strip = /** @type {HTMLElement} */ (document.querySelector(".bar nav"));
 const current = /** @type {HTMLElement | null} */ (strip.querySelector("[aria-current]"));

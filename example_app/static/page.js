@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Shared by the scripts of all pages: the stream, requests to the app, and elements made of texts.
+ * Shared by the scripts of all pages: opens the stream, sends requests to the app, and makes elements.
  * @import { Message, PushClient } from "../../flask_sse_push/static/push-client.js"
  */
 
@@ -9,7 +9,7 @@ import { reloadWhenSignedOut, showState } from "./stream-state.js";
 const page = /** @type {HTMLElement} */ (document.querySelector("main"));
 
 /**
- * Returns an element of the page; each script knows the kinds of its own.
+ * Returns an element of the page. Its type is `any`, because each script knows which element it gets.
  * @param {string} id
  * @returns {any}
  */
@@ -18,14 +18,14 @@ export const byId = (id) => document.getElementById(id);
 /**
  * Opens the page's stream and shows its state.
  * @param {Record<string, (message: Message) => void>} handlers By event type.
- * @param {{ tell?: (text: string) => void, [option: string]: unknown }} [options] PushClient's options, and `tell`,
- *   which gets a sentence for each thing that happens to the stream.
+ * @param {{ log?: (text: string) => void, [option: string]: unknown }} [options] PushClient's options, and `log`, a
+ *   function that gets a text each time the state of the stream changes.
  * @returns {Promise<PushClient>}
  */
-export async function openStream(handlers, { tell = () => {}, ...options } = {}) {
+export async function openStream(handlers, { log = () => {}, ...options } = {}) {
   const { PushClient } = await import(page.dataset.client ?? "");
   const client = new PushClient(page.dataset.stream, options);
-  showState(client, byId("state"), tell);
+  showState(client, byId("state"), log);
   reloadWhenSignedOut(client, page.dataset.whoami ?? "");
   client.once("sse.open", () => performance.mark("stream-open"));
   for (const [type, handler] of Object.entries(handlers)) {
@@ -37,8 +37,8 @@ export async function openStream(handlers, { tell = () => {}, ...options } = {})
 
 /**
  * Sends JSON to the app.
- * @param {string} url @param {object} body @param {(answer: any) => void} use Gets the answer when there is no error.
- * @returns {Promise<string | null>} What went wrong; null when nothing did.
+ * @param {string} url @param {object} body @param {(answer: any) => void} use Gets the answer if there is no error.
+ * @returns {Promise<string | null>} The text of the error; null if there is none.
  */
 export async function post(url, body = {}, use = () => {}) {
   try {
@@ -57,7 +57,7 @@ export async function post(url, body = {}, use = () => {}) {
 }
 
 /**
- * Makes an element with a class and a text. The text is never read as markup.
+ * Makes an element with a class and a text. The browser shows the text as it is, never as markup.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag @param {string} name @param {string} text
  */
@@ -68,7 +68,7 @@ export function piece(tag, name = "", text = "") {
   return element;
 }
 
-/** Makes an element with the time of day. @param {Date} time */
+/** Makes an element that shows the time of day. @param {Date} time */
 export function clock(time) {
   const element = piece("time", "", time.toLocaleTimeString([], { hour12: false }));
   element.dateTime = time.toISOString();

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Shows on every page with a stream whether the stream is live, has resumed, or waits.
+ * Shows on every page whether its stream is live, has resumed, or waits to reconnect.
  * @import { PushClient } from "../../flask_sse_push/static/push-client.js"
  */
 
@@ -13,12 +13,12 @@ const REASONS = {
 };
 
 /**
- * Writes the state of a stream into an element's text and `data-state`, and tells each step.
+ * Writes the state of a stream into an element's text and `data-state`, and logs each change.
  * @param {PushClient} client
- * @param {HTMLElement} element With role="status", so that screen readers read it out.
- * @param {(text: string) => void} tell Gets a sentence for each thing that happens.
+ * @param {HTMLElement} element Has role="status", so that screen readers read it out.
+ * @param {(text: string) => void} log Gets a text for each change.
  */
-export function showState(client, element, tell) {
+export function showState(client, element, log) {
   const show = (/** @type {string} */ state, /** @type {string} */ text) => {
     element.dataset.state = state;
     element.textContent = text;
@@ -29,41 +29,41 @@ export function showState(client, element, tell) {
     if (state === "closed") show(state, "Closed");
     if (state === "waiting") {
       show(state, "Waiting to reconnect…");
-      tell(`${REASONS[reason] ?? reason}; next try in ${(delay / 1000).toFixed(1)} s`);
+      log(`${REASONS[reason] ?? reason}; next try in ${(delay / 1000).toFixed(1)} s`);
     }
   });
   client.on("sse.open", ({ data }) => {
     if (data.resumed) show("resumed", "Live, resumed");
     else show("open", "Live");
-    tell(data.resumed ? "resumed where it was" : `open: ${data.channels.join(", ")}`);
+    log(data.resumed ? "resumed where it was" : `open: ${data.channels.join(", ")}`);
   });
   client.on("sse.reset", ({ data }) => {
     show("reset", "Live, history lost");
-    tell(`reset (${data.reason}): events of ${data.channels.join(", ")} were lost`);
+    log(`reset (${data.reason}): events of ${data.channels.join(", ")} were lost`);
   });
-  client.on("sse.error", ({ data }) => tell(`error ${data.code}: ${data.message}`));
+  client.on("sse.error", ({ data }) => log(`error ${data.code}: ${data.message}`));
 }
 
-/** Reasons in `sse.close` after which the user may not have the stream any more. */
+/** Reasons in `sse.close` after which the user may no longer read the stream. */
 const ENDED = ["logout", "revoked"];
 
-/** Whether the page is being left. The tab that signs out is already loading another page; a reload would stop it. */
+/** Whether the user is leaving the page. After signing out, this tab loads another page; a reload would stop that. */
 let leaving = false;
 addEventListener("beforeunload", () => {
   leaving = true;
 });
 
 /**
- * Reloads the page when the user has signed out. The server then refuses the stream; after a logout in another tab
- * it ends the stream at once.
+ * Reloads the page when the user has signed out. The server refuses the stream then. After a logout in another tab,
+ * it also closes the open stream at once.
  * @param {PushClient} client
- * @param {string} whoami Address at which the app says who is signed in.
+ * @param {string} whoami Address that returns who is signed in.
  */
 export function reloadWhenSignedOut(client, whoami) {
   client.addEventListener("statechange", async ({ detail }) => {
     if (ENDED.includes(detail.reason ?? "") && !leaving) location.reload();
     if (detail.reason !== "refused") return;
-    const answer = await fetch(whoami).catch(() => null); // the server may be down just now
+    const answer = await fetch(whoami).catch(() => null); // the server may be down
     if (answer?.ok && (await answer.json()).user === null) location.reload();
   });
 }

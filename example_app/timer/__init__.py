@@ -1,4 +1,4 @@
-"""The page "Timer": one countdown for all who have signed in; anybody of them starts and stops it."""
+"""The page "Timer": one countdown for all users who have signed in. Each of them can start and stop it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from flask_sse_push import sse
 from ..page import Page, json_body
 
 KEY = "timer"
-#: Where it is told.
+#: Channel of the countdown.
 CHANNEL = f"run:{KEY}"
-#: What the page offers, in seconds.
+#: Lengths that the page offers, in seconds.
 LENGTHS = (10, 60, 300)
 
 page = Page("timer", __name__, allows=lambda user, channel: channel == CHANNEL)
 
 
 def countdown(seconds: int, by: str) -> Iterator[Any]:
-    """Yields the seconds left, each when its time has come: a late one does not delay the others."""
+    """Yields the number of seconds left, once a second. A late event does not delay the ones after it."""
     end = time.monotonic() + seconds
     for left in range(seconds, -1, -1):
         time.sleep(max(0.0, end - left - time.monotonic()))
@@ -32,14 +32,14 @@ def countdown(seconds: int, by: str) -> Iterator[Any]:
 
 @page.get("/")
 def show() -> str:
-    """The page. It needs the last event alone, but `run.end` may come after it."""
+    """Shows the page. It replays two events, because `run.end` may follow the last `left`."""
     stream = url_for("sse.stream", channels=CHANNEL, last=2)
     return render_template("timer.html", stream=stream, lengths=LENGTHS)
 
 
 @page.post("/start")
 def start() -> Any:
-    """Starts the countdown, unless it runs."""
+    """Starts the countdown. Answers 409 if it is running already."""
     seconds = json_body().get("seconds")
     if seconds not in LENGTHS:
         abort(400, f"seconds must be one of {LENGTHS}")
@@ -50,6 +50,6 @@ def start() -> Any:
 
 @page.post("/stop")
 def stop() -> Any:
-    """Stops it, whoever started it and wherever it runs."""
+    """Stops the countdown, whoever started it and on whichever worker it runs."""
     sse.stop(KEY)
     return jsonify()

@@ -1,13 +1,14 @@
 // @ts-check
 /**
- * The page "Activity": the newest events on top, older ones on request. Nothing moves while a user reads further down.
+ * The page "Activity": shows the newest events on top, and older ones on request. It does not move the list while the
+ * user reads further down.
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
 import { byId, clock, openStream, piece, post } from "../../static/page.js";
 
 const MOST = 300;
-/** Milliseconds in which older events must arrive. */
+/** Milliseconds within which older events must arrive. */
 const PATIENCE = 5000;
 
 const main = byId("main");
@@ -17,7 +18,7 @@ const few = Number(list.dataset.few);
 /** @type {Message[]} */
 let held = []; // events that arrived while the top of the list was out of sight
 let atTop = true;
-let isAll = false; // whether the broker keeps no older events
+let isAll = false; // whether the list contains all events that the broker keeps
 const hidden = new Set(); // kinds that the user does not want to see
 
 // -- the list -----------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ await openStream({
   activity: (event) => {
     if (atTop) return show([event]);
     held.push(event);
-    if (held.length > MOST) held.shift(); // the list has no room for more
+    if (held.length > MOST) held.shift(); // the list shows at most MOST events
     tidy();
   },
   "sse.reset": () => list.prepend(piece("li", "gap", "Some events were lost here.")),
@@ -121,7 +122,7 @@ older.addEventListener("click", async () => {
     const past = await replay(asked);
     list.append(...past.map(itemOf).reverse());
     while (list.children.length > MOST) list.lastElementChild.remove();
-    // New events that arrived meanwhile took the places of older ones.
+    // New events may have arrived meanwhile; then the replay contains fewer older ones.
     isAll = list.children.length + held.length < asked;
     if (isAll) end.textContent = "This is all that is kept.";
   } catch (error) {

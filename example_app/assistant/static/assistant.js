@@ -1,5 +1,5 @@
 // @ts-check
-/** The page "AI chat". It shows only what the stream carries, and shows it as text, never as markup. */
+/** The page "AI chat": shows the events of its stream, always as text, never as markup. */
 
 import { byId, openStream, piece, post } from "../../static/page.js";
 
@@ -10,7 +10,7 @@ const SHOWN = 200;
 const ENDS = { stopped: "Stopped.", failed: "The answer broke off:" };
 
 /** @type {HTMLElement | null} */
-let answer = null; // the answer that is growing
+let answer = null; // the answer that is still arriving
 
 /** Adds an item to the conversation. @param {string} by @param {string} text */
 function say(by, text) {
@@ -28,7 +28,7 @@ function follow(change) {
   if (scrollHeight - clientHeight - scrollTop < 80) scrollTo(0, document.documentElement.scrollHeight);
 }
 
-/** @param {boolean} is */
+/** Enables the buttons for a running or a finished answer. @param {boolean} is */
 function running(is) {
   stop.disabled = !is;
   form.querySelector(".primary").disabled = is;
@@ -45,7 +45,7 @@ await openStream(
       }),
     "run.text": ({ data }) =>
       follow(() => {
-        answer ??= say("answer", "…"); // the broker no longer keeps its beginning
+        answer ??= say("answer", "…"); // the broker no longer keeps the beginning of the answer
         answer.append(data.text);
       }),
     "run.end": ({ data }) => follow(() => end(data)),

@@ -1,15 +1,15 @@
 // @ts-check
-/** Draws a chart over time into an SVG of the page: lines with the area below them. */
+/** Draws a chart over time into an SVG element of the page: lines, and the areas below them. */
 
-/** Milliseconds between two points after which the line is broken. */
+/** Milliseconds between two points from which on the line has a gap. */
 const GAP = 3500;
 
-/** Milliseconds that a chart shows at least. It grows with its points up to its window. */
+/** Milliseconds that a chart shows at least. With more points, it shows more, up to its window. */
 const SHORTEST = 60_000;
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
-/** Writes a number of bytes for people to read. @param {number} number */
+/** Returns a number of bytes as text with a unit. @param {number} number */
 export function bytes(number) {
   let size = number;
   let unit = 0;
@@ -29,8 +29,8 @@ export class Chart {
   #labels;
 
   /**
-   * @param {SVGSVGElement} svg With `data-window` in seconds and `data-unit`.
-   * @param {{most: HTMLElement, from: HTMLElement}} labels Show the upper bound and where the chart begins.
+   * @param {SVGSVGElement} svg Has `data-window` in seconds and `data-unit`.
+   * @param {{most: HTMLElement, from: HTMLElement}} labels Show the upper bound, and the time at the left edge.
    */
   constructor(svg, labels) {
     this.#svg = svg;
@@ -43,7 +43,7 @@ export class Chart {
   }
 
   /**
-   * Adds a point and removes those that have left the window. Draws once for all points added at one time.
+   * Adds a point and removes points older than the window. Draws once for all points that are added together.
    * @param {number} at @param {number[]} values
    */
   add(at, ...values) {
@@ -79,7 +79,7 @@ export class Chart {
     }
   }
 
-  /** Returns the points in pieces without gaps. */
+  /** Returns the points, split at the gaps. */
   #unbroken() {
     /** @type {number[][][]} */
     const pieces = [];
@@ -99,7 +99,7 @@ function ago(span) {
 }
 
 /**
- * Returns the next bound that reads well: 1, 2 or 5 times a power of ten, at least 1000.
+ * Returns the next round number as a bound: 1, 2 or 5 times a power of ten, at least 1000.
  * @param {number} number
  */
 function roundUp(number) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** The page "Dashboard": draws samples, replayed and new ones alike. */
+/** The page "Dashboard": draws replayed and new samples. */
 
 import { byId, openStream, piece } from "../../static/page.js";
 import { bytes, Chart } from "./chart.js";

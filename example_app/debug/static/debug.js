@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The page "Debug": this client, the bytes of its stream, and the server.
+ * The page "Debug": shows this client, the bytes of its stream, and the server.
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
@@ -24,7 +24,7 @@ const client = await openStream({
     connection = data.connection;
     byId("cut").disabled = false;
   },
-  "*": showMessage, // every type: this makes the client use fetch
+  "*": showMessage, // all types; for this, the client uses fetch instead of EventSource
 });
 client.addEventListener("statechange", showStats);
 client.addEventListener("error", showStats);
@@ -42,7 +42,7 @@ function showStats() {
   fill({ connected: state === "open" ? "yes" : `no, ${state}`, received, bytes, errors, reconnects });
 }
 
-/** @param {Record<string, unknown>} texts By the id of the element. */
+/** @param {Record<string, unknown>} texts The texts by the ids of their elements. */
 function fill(texts) {
   for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
 }
@@ -105,7 +105,7 @@ async function showWorkers() {
   );
 }
 
-/** Keeps the elements of the rows, so that a button keeps the focus. */
+/** Updates the rows of the table. Reuses their elements, so that a button keeps the focus. */
 async function showStreams() {
   const found = await get(streams.dataset.url);
   byId("count").textContent = found.count;

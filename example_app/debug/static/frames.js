@@ -1,13 +1,13 @@
 // @ts-check
-/** Reads the bytes of a stream over a connection of its own, and splits them into frames. */
+/** Reads the bytes of a stream over a separate connection, and splits them into frames. */
 
-/** Milliseconds until it connects again. */
+/** Milliseconds before it reconnects. */
 const PAUSE = 2000;
-/** Limit on the characters of a frame. */
+/** Maximum number of characters of a frame. */
 const LONGEST = 100_000;
 
 /**
- * Reads for as long as the page lives.
+ * Reads the stream as long as the page is open.
  * @param {string} url @param {(frame: string) => void} show Gets the text of each frame.
  */
 export async function readFrames(url, show) {

@@ -31,11 +31,11 @@ const client = await openStream(
     private: showEvent,
     tick: showTick,
   },
-  { lastEventId: "earliest", tell },
+  { lastEventId: "earliest", log },
 );
 
 /** @param {string} text */
-function tell(text) {
+function log(text) {
   const item = document.createElement("li");
   item.append(clock(new Date()), piece("span", "", text));
   putOnTop(byId("log"), item, SHOWN_STEPS);
@@ -49,7 +49,7 @@ function count() {
 
 // -- events -------------------------------------------------------------------------------------------
 
-/** Events from the form have a text; other events may have any data. @param {Message} message */
+/** Shows an event. Events from the form have a text; other events may have any data. @param {Message} message */
 function showEvent({ type, data }) {
   count();
   const own = typeof data?.text === "string";

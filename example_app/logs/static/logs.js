@@ -1,5 +1,5 @@
 // @ts-check
-/** The page "Logs": lines that match the level and the search, the newest at the bottom. */
+/** The page "Logs": shows the lines that match the level and the search, the newest at the bottom. */
 
 /** @typedef {{ at?: string, level: string, source: string, text: string }} Line */
 
@@ -53,7 +53,7 @@ function fits(element) {
   return (known < 0 || known >= Number(level.value)) && (element.textContent ?? "").toLowerCase().includes(wanted);
 }
 
-function sift() {
+function filter() {
   for (const element of lines.children) element.hidden = !fits(element);
   lines.scrollTop = lines.scrollHeight;
   count();
@@ -66,8 +66,8 @@ function count() {
 
 // -- what the user does -------------------------------------------------------------------------------
 
-level.addEventListener("change", sift);
-search.addEventListener("input", sift);
+level.addEventListener("change", filter);
+search.addEventListener("input", filter);
 
 pause.addEventListener("click", () => {
   const missed = held;

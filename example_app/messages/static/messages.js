@@ -1,14 +1,14 @@
 // @ts-check
 /**
- * The page "Messages": shows the user's own channel, from its earliest event on, as conversations.
+ * The page "Messages": shows the events of the user's own channel, from the earliest on, as conversations.
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
 import { byId, clock, openStream, piece, post } from "../../static/page.js";
 
-/** Limit on the messages in the page, over all conversations. */
+/** Maximum number of messages in the page, over all conversations. */
 const SHOWN = 300;
-/** Messages are reported as received after so many milliseconds without another one, so many in one report. */
+/** The page reports received messages after this many milliseconds without a new one, and this many in one report. */
 const QUIET = 150;
 const AT_ONCE = 50;
 
@@ -24,7 +24,7 @@ const letters = new Map(); // items by the id of the message
 
 /** @param {Message} message */
 function take({ data: { id, from, to, text, at } }) {
-  if (letters.has(id)) return; // the writer got no answer and sent it again
+  if (letters.has(id)) return; // the writer's page got no answer and sent the message again
   const own = from === me;
   const item = piece("li", own ? "own" : "");
   item.dataset.with = own ? to : from;
@@ -59,11 +59,11 @@ function markDelivered({ data: { id, by } }) {
   mark.toggleAttribute("data-done", true);
 }
 
-// -- telling the writers -------------------------------------------------------------------------------
+// -- delivery reports ----------------------------------------------------------------------------------
 
 /**
- * Writers of the messages that are not reported yet, by the id of the message. After a reload, the stream replays the
- * messages before the reports.
+ * The writers of messages that this page has not reported yet, by the id of the message. After a reload, the stream
+ * replays each message before its report.
  */
 const owed = new Map();
 let timer = 0;
@@ -84,7 +84,7 @@ async function tellNext() {
   if (!from) return;
   const ids = [...owed].filter(([, writer]) => writer === from).map(([id]) => id).slice(0, AT_ONCE);
   const problem = await post(received, { from, ids });
-  if (problem) return; // the next `sse.open` tries again
+  if (problem) return; // the page tries again at the next `sse.open`
   for (const id of ids) owed.delete(id);
   report();
 }
@@ -116,14 +116,14 @@ await openStream(
 
 // -- the form ------------------------------------------------------------------------------------------
 
-/** 32 hexadecimal digits. */
+/** Returns 32 hexadecimal digits. */
 function newId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 let id = newId();
 
-form.elements.text.addEventListener("input", () => (id = newId())); // another text is another message
+form.elements.text.addEventListener("input", () => (id = newId())); // a new text is a new message
 
 form.addEventListener("submit", async (/** @type {SubmitEvent} */ submit) => {
   submit.preventDefault();

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The page "Notifications": a list that events alone keep up to date, and a toast for each new notification.
+ * The page "Notifications": builds the list from events, and shows a toast for each new notification.
  * @typedef {{ id: string, level: string, timestamp: string, data: { from: string, text: string } }} Notice
  */
 
@@ -10,7 +10,7 @@ const [inbox, toasts, unread, problem] = ["inbox", "toasts", "unread", "problem"
 
 const MOST = 200;
 const MOST_TOASTS = 4;
-/** Milliseconds after which a toast of the level "info" goes. */
+/** Milliseconds after which a toast of level "info" disappears. */
 const STAYS = 6000;
 
 const since = Number(inbox.dataset.now);

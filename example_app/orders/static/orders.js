@@ -1,5 +1,5 @@
 // @ts-check
-/** The page "Order": draws the events of its channel, from the earliest on. */
+/** The page "Order": shows the events of its channel, from the earliest on. */
 
 import { byId, openStream, post } from "../../static/page.js";
 
@@ -18,7 +18,7 @@ await openStream(
 );
 
 /**
- * Shows how far the order is. Without a step, the steps stay as they are.
+ * Shows the progress of the order. If `step` is null, the list of steps stays as it is.
  * @param {string | null} step @param {number} percent @param {boolean} running @param {string | null} title
  */
 function draw(step, percent, running, title = step) {

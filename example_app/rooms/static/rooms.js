@@ -1,14 +1,14 @@
 // @ts-check
 /**
- * The page "Rooms": one stream that joins and leaves the channels of rooms.
+ * The page "Rooms": its stream joins and leaves the channels of rooms.
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
 import { byId, clock, openStream, piece, post } from "../../static/page.js";
 
-/** Limit on the messages that a room shows. */
+/** Maximum number of messages that a room shows. */
 const SHOWN = 100;
-/** Key in sessionStorage for the rooms of this tab, so that a reload goes back to them. */
+/** Key in sessionStorage with the rooms of this tab. After a reload, the page enters them again. */
 const KEPT = "rooms";
 /** Types of events in a room. */
 const TYPES = ["said", "sse.presence"];
@@ -23,13 +23,13 @@ class Room {
   name;
   /** @type {Set<string>} */
   #users = new Set();
-  #moves = new Map(); // users who came or left since the request for the list, which may be older
+  #moves = new Map(); // users who came or left since the page requested the list, which may be older
 
   /** @param {any} card The room's element. */
   constructor(card) {
     this.#card = card;
     this.name = card.dataset.room;
-    this.#find(".door").addEventListener("click", () => this.#go());
+    this.#find(".toggle").addEventListener("click", () => this.#go());
     this.#find(".say").addEventListener("submit", (/** @type {any} */ submit) => this.#say(submit));
   }
 
@@ -43,7 +43,7 @@ class Room {
   }
 
   #go() {
-    if (this.wanted !== this.inside) return; // an enter or leave is under way
+    if (this.wanted !== this.inside) return; // the stream is still joining or leaving the room
     if (this.inside) this.leave();
     else this.enter();
   }
@@ -58,12 +58,13 @@ class Room {
     this.draw();
   }
 
-  /** The stream has joined the room. */
+  /** Called when the stream has joined the room. */
   async entered() {
     this.inside = true;
     this.draw();
     if (this.#find(".said").lastElementChild?.dataset.cursor) this.#mark("You came in.");
-    // The app has joined the room for the stream. The client must know, so that its next connection asks for it.
+    // The app has added the room to the stream. The client must know it too, so that it requests the room again when
+    // it reconnects.
     await client.join(this.channel).catch(({ message }) => this.#complain(message));
   }
 
@@ -77,7 +78,7 @@ class Room {
     this.draw();
   }
 
-  /** The stream has left the room. */
+  /** Called when the stream has left the room. */
   left() {
     this.inside = false;
     this.#moves.clear();
@@ -92,7 +93,7 @@ class Room {
   }
 
   /**
-   * Shows events from before the stream joined, except those from an earlier stay, which the room shows already.
+   * Shows events from before the stream joined. Skips events from an earlier stay, which the room shows already.
    * @param {{ type: string, data: string, id: string }[]} events
    */
   catchUp(events) {
@@ -105,7 +106,7 @@ class Room {
     this.#askWho();
   }
 
-  // -- who is here
+  // -- the users
 
   /** @param {string[]} users */
   #list(users) {
@@ -145,7 +146,7 @@ class Room {
   /** @param {{ by: string, text: string, at: string }} message @param {string} cursor */
   #show({ by, text, at }, cursor) {
     const shown = [...this.#find(".said").children].some((item) => item.dataset.cursor === cursor);
-    if (shown) return; // a new connection may bring it again
+    if (shown) return; // a new connection may replay it
     const item = piece("li");
     item.dataset.cursor = cursor;
     item.append(piece("span", "by", by), clock(new Date(at)), piece("p", "text", text));
@@ -178,9 +179,9 @@ class Room {
   // -- the card
 
   draw() {
-    const door = this.#find(".door");
-    door.disabled = !connection;
-    door.textContent = this.inside ? "Leave" : "Enter";
+    const toggle = this.#find(".toggle");
+    toggle.disabled = !connection;
+    toggle.textContent = this.inside ? "Leave" : "Enter";
     this.#find(".inside").hidden = !this.inside;
     sessionStorage.setItem(KEPT, rooms.filter(({ wanted }) => wanted).map((room) => room.name).join());
   }
@@ -200,7 +201,7 @@ const of = (/** @type {string} */ channel) => rooms.find((room) => room.channel 
 const kept = (sessionStorage.getItem(KEPT) ?? "").split(",");
 for (const room of rooms) room.wanted = kept.includes(room.name);
 
-/** Updates the rooms to the channels that the stream has now. @param {string[]} channels */
+/** Updates the rooms to the stream's current channels. @param {string[]} channels */
 function settle(channels) {
   for (const room of rooms) {
     const has = channels.includes(room.channel);

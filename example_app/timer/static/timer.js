@@ -1,5 +1,5 @@
 // @ts-check
-/** The page "Timer": shows the last event of its channel. */
+/** The page "Timer": shows the latest event of its channel. */
 
 import { byId, openStream, post } from "../../static/page.js";
 

@@ -31,7 +31,7 @@ APP = "tests.apps.club:app"
 
 @pytest.fixture
 def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file with the rules of the app."""
+    """The file that says who may listen to which channel."""
     path = tmp_path / "rules.json"
     path.write_text(json.dumps({"ada": ["club", "lab"], "bob": ["club"]}))
     monkeypatch.setenv("RULES", str(path))
@@ -40,6 +40,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextlib.contextmanager
 def signed_in(server: Gunicorn, name: str) -> Iterator[httpx.Client]:
+    """An HTTP client with the session of a user."""
     with httpx.Client(
         base_url=server.url, timeout=60, trust_env=False, headers={"Connection": "close"}
     ) as http:
@@ -48,6 +49,7 @@ def signed_in(server: Gunicorn, name: str) -> Iterator[httpx.Client]:
 
 
 def stream_of(server: Gunicorn, http: httpx.Client, channels: str) -> Stream:
+    """Opens a stream with the cookies of `http`."""
     cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
     return Stream(f"{server.url}/stream?channels={channels}", headers={"Cookie": cookies})
 
@@ -65,7 +67,9 @@ def streams_by_worker(http: httpx.Client, workers: int = 2) -> dict[int, int]:
     return found
 
 
-def on_both_workers(server: Gunicorn, http: httpx.Client, least: int, held: ExitStack) -> list[Stream]:
+def streams_on_both_workers(
+    server: Gunicorn, http: httpx.Client, least: int, held: ExitStack
+) -> list[Stream]:
     """Opens at least `least` streams, some on each of two workers."""
     streams: list[Stream] = []
 
@@ -90,7 +94,7 @@ def test_a_logout_ends_all_streams_of_the_user_on_all_workers_within_a_second(
     with signed_in(server, "ada") as ada, signed_in(server, "bob") as bob, ExitStack() as held:
         other = held.enter_context(stream_of(server, bob, "club"))
         other.next_of("sse.open")
-        streams = on_both_workers(server, ada, 3, held)
+        streams = streams_on_both_workers(server, ada, 3, held)
         began = time.monotonic()
         assert ada.post("/logout").status_code == 200
         for stream in streams:
@@ -112,7 +116,7 @@ def test_a_revoked_channel_is_taken_on_all_workers_and_none_of_its_later_events_
     server = serve(APP, workers=2)
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with signed_in(server, "ada") as ada, ExitStack() as held:
-        streams = on_both_workers(server, ada, 3, held)
+        streams = streams_on_both_workers(server, ada, 3, held)
         announcer.publish("before", channel="club")
         announcer.revoke("ada", "club")
         announcer.publish("secret", channel="club")
@@ -127,7 +131,7 @@ def test_a_revoked_channel_is_taken_on_all_workers_and_none_of_its_later_events_
 def test_a_lost_command_makes_the_client_reconnect_within_the_interval(
     serve: Serve, rules: Path, empty_valkey: str
 ) -> None:
-    with Proxy(urlsplit(empty_valkey).port or 0) as proxy, redis.Redis.from_url(empty_valkey) as beside:
+    with Proxy(urlsplit(empty_valkey).port or 0) as proxy, redis.Redis.from_url(empty_valkey) as direct:
         interval = 2.0
         server = serve(APP, broker_url=f"redis://127.0.0.1:{proxy.port}/0", recheck=interval, probe=0.3)
         with signed_in(server, "ada") as ada, stream_of(server, ada, "club") as stream:
@@ -137,7 +141,7 @@ def test_a_lost_command_makes_the_client_reconnect_within_the_interval(
             assert stream.next_of("message").data == "hello"
             proxy.replies.freeze()
             MessageAnnouncer.from_url(empty_valkey).revoke("ada")
-            beside.delete("{sse:0}:list:!control")
+            direct.delete("{sse:0}:list:!control")
             proxy.cut()
             proxy.replies.thaw()
             began = time.monotonic()
@@ -162,7 +166,7 @@ def test_a_changed_rule_takes_effect_within_the_interval(serve: Serve, rules: Pa
 def test_a_stream_ends_when_its_token_expires(serve: Serve, rules: Path, transport: str) -> None:
     server = serve(APP)
     with Stream(f"{server.url}/stream") as stream:
-        stream.next_of("sse.open")  # a worker's first stream may take longer than a token lives
+        stream.next_of("sse.open")  # a worker's first stream may take longer than the token is valid
     expires = int(time.time()) + 5
     token = jwt.encode({"sub": "ada", "exp": expires}, KEY, "HS256")
     headers = {"Authorization": f"Bearer {token}"}
@@ -175,7 +179,7 @@ def test_a_stream_ends_when_its_token_expires(serve: Serve, rules: Path, transpo
         assert (stream.status, json.loads(stream.body())["code"]) == (401, 1103)
 
 
-def test_a_ticket_is_used_once_over_all_workers_and_stands_in_no_log(
+def test_a_ticket_works_once_over_all_workers_and_appears_in_no_log(
     serve: Serve, rules: Path, log: Path
 ) -> None:
     server = serve(APP, "--access-logfile", "-", workers=2)
@@ -202,19 +206,20 @@ def test_the_sixth_stream_of_a_user_is_refused_in_time_by_any_worker(
         for stream in streams:
             stream.next_of("sse.open")
 
-        def sixth() -> None:
+        def try_a_sixth() -> None:
             with stream_of(server, ada, "club") as stream:
                 assert (stream.status, json.loads(stream.body())["code"]) == (429, 1202)
                 assert int(stream.headers["retry-after"]) >= 1
 
-        assert usual_time(sixth) < stretched(0.1)
+        assert usual_time(try_a_sixth) < stretched(0.1)
         with stream_of(server, bob, "club") as other:
             assert other.status == 200
         streams.pop().close()
-        eventually(lambda: opens(server, ada))
+        eventually(lambda: can_open(server, ada))
 
 
-def opens(server: Gunicorn, http: httpx.Client) -> bool:
+def can_open(server: Gunicorn, http: httpx.Client) -> bool:
+    """Whether the user may open one more stream."""
     with stream_of(server, http, "club") as stream:
         return stream.status == 200
 
@@ -224,10 +229,10 @@ def test_the_streams_of_a_killed_worker_soon_stop_counting(serve: Serve, rules: 
     with signed_in(server, "ada") as ada, ExitStack() as held:
         for _ in range(3):
             held.enter_context(stream_of(server, ada, "club")).next_of("sse.open")
-        assert not opens(server, ada)
+        assert not can_open(server, ada)
         counts = streams_by_worker(ada)
         os.kill(max(counts, key=lambda pid: counts[pid]), signal.SIGKILL)
-        eventually(lambda: opens(server, ada), 30, every=0.5)
+        eventually(lambda: can_open(server, ada), 30, every=0.5)
 
 
 def test_a_full_worker_still_answers_pages(serve: Serve, rules: Path, transport: str) -> None:
@@ -236,10 +241,10 @@ def test_a_full_worker_still_answers_pages(serve: Serve, rules: Path, transport:
         for _ in range(3):
             held.enter_context(Stream(f"{server.url}/stream")).next_of("sse.open")
 
-        def fourth() -> None:
+        def try_a_fourth() -> None:
             refused = http.get("/stream")
             assert (refused.status_code, refused.json()["code"]) == (503, 1203)
             assert int(refused.headers["Retry-After"]) >= 1
             assert http.get("/").status_code == 200
 
-        assert usual_time(fourth, 15) < stretched(0.1)
+        assert usual_time(try_a_fourth, 15) < stretched(0.1)

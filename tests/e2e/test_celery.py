@@ -1,4 +1,4 @@
-"""docs/publishing.md's example: a real Celery worker, with processes of its own, publishes to streams."""
+"""The example of docs/publishing.md: a real Celery worker, in its own processes, publishes to streams."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EXAMPLES = ROOT / "docs" / "examples"
 
 @pytest.fixture
 def env(empty_valkey: str) -> dict[str, str]:
-    """Tasks in one database, events in another."""
+    """The environment: Celery's tasks are in one database, events in another."""
     tasks = empty_valkey.removesuffix("/0") + "/1"
     return {**os.environ, "SSE_PUSH_BROKER_URL": empty_valkey, "CELERY_BROKER_URL": tasks}
 
 
 @pytest.fixture
 def celery(env: dict[str, str], log: Path) -> Iterator[list[str]]:
-    """A worker; yields the command it answers to."""
+    """Runs a worker; yields the command that controls it."""
     command = [sys.executable, "-m", "celery", "-A", "celery_tasks"]
     options = ["worker", "--concurrency", "2", "--without-gossip", "--without-mingle", "--loglevel", "info"]
     with log.with_name("celery.log").open("wb") as output:
@@ -41,7 +41,9 @@ def celery(env: dict[str, str], log: Path) -> Iterator[list[str]]:
             process.wait(60)
 
 
-def test_a_task_tells_how_far_it_is(serve: Serve, celery: list[str], env: dict[str, str], log: Path) -> None:
+def test_a_task_publishes_its_progress(
+    serve: Serve, celery: list[str], env: dict[str, str], log: Path
+) -> None:
     server = serve()
     with Stream(f"{server.url}/stream?channels=order:7", timeout=60) as stream:
         stream.next_of("sse.open")

@@ -1,4 +1,4 @@
-"""`flask sse publish` as it is typed into a terminal."""
+"""`flask sse publish`, `channels`, `history` and `stats`, run as in a terminal."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def flask(*arguments: str, broker: str, **env: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
 
 
-def kept(server: Gunicorn, channel: str) -> list[Received]:
-    """Returns the events of a channel's history; one more event marks the end."""
+def history_of(server: Gunicorn, channel: str) -> list[Received]:
+    """The events of a channel's history. Publishes one more event, on another channel, to mark the end."""
     httpx.post(f"{server.url}/publish", json={"data": "end", "channel": "end"}, trust_env=False, timeout=60)
     with Stream(f"{server.url}/stream?channels={channel},end&last_event_id=earliest") as stream:
         events: list[Received] = []
@@ -37,22 +37,22 @@ def kept(server: Gunicorn, channel: str) -> list[Received]:
                 return events
             if not event.type.startswith("sse."):
                 events.append(event)
-    raise AssertionError("the mark did not come")
+    raise AssertionError("the event that marks the end did not come")
 
 
-def test_a_published_event_arrives_once_with_type_and_cursor(serve: Serve, empty_valkey: str) -> None:
+def test_published_events_arrive_once_with_type_and_cursor(serve: Serve, empty_valkey: str) -> None:
     server = serve()
-    typed = [
+    calls = [
         ['{"hello": [1, "ü"]}'],
         ["plain text"],
         ["two\nlines", "--type", "note"],
         ["5", "--id", "deploy-7"],
         ["not again", "--id", "deploy-7"],
     ]
-    runs = [flask("sse", "publish", "news", *arguments, broker=empty_valkey) for arguments in typed]
+    runs = [flask("sse", "publish", "news", *arguments, broker=empty_valkey) for arguments in calls]
     assert [run.returncode for run in runs] == [0] * 5
     printed = [run.stdout.strip() for run in runs]
-    events = kept(server, "news")
+    events = history_of(server, "news")
     assert events[0].json() == {"hello": [1, "ü"]}
     assert [(event.type, event.data) for event in events[1:]] == [
         ("message", "plain text"),
@@ -72,7 +72,7 @@ def test_a_published_event_arrives_once_with_type_and_cursor(serve: Serve, empty
         (["news", "x" * 10_001], "SSE_PUSH_MAX_MESSAGE allows 10000"),
     ],
 )
-def test_a_wrong_event_is_refused_with_the_reason(
+def test_the_error_says_what_is_wrong_with_an_event(
     arguments: list[str], complaint: str, empty_valkey: str
 ) -> None:
     result = flask("sse", "publish", *arguments, broker=empty_valkey)
@@ -85,14 +85,14 @@ def test_a_wrong_event_is_refused_with_the_reason(
         assert client.keys("*") == []
 
 
-def test_memory_is_refused_with_the_remedy() -> None:
+def test_the_error_about_a_memory_broker_says_what_to_set() -> None:
     result = flask("sse", "publish", "news", "x", broker="memory://")
     assert result.returncode == 1
     assert "memory://, which no other process can reach" in result.stderr
     assert "set it to a Redis URL" in result.stderr
 
 
-def test_a_broker_that_does_not_answer_is_named_soon() -> None:
+def test_the_error_names_a_broker_that_does_not_answer() -> None:
     port = free_port()
     result = flask(
         "sse", "publish", "news", "x", broker=f"redis://127.0.0.1:{port}/0", SSE_PUSH_PUBLISH_TIMEOUT="0.5"
@@ -103,11 +103,11 @@ def test_a_broker_that_does_not_answer_is_named_soon() -> None:
     assert "Traceback" not in result.stderr
 
 
-#: Holds the embedded server until its input ends.
+#: A program that starts the embedded server, and keeps it until the program's input ends.
 HOLDER = "from flask_sse_push.brokers import embedded; print(embedded.ensure(), flush=True); input()"
 
 
-def test_the_embedded_server_is_joined_and_outlives_the_command() -> None:
+def test_commands_use_the_running_embedded_server_and_do_not_stop_it() -> None:
     with tempfile.TemporaryDirectory(prefix="cli") as folder:
         holder = subprocess.Popen(
             [sys.executable, "-c", HOLDER],
@@ -124,7 +124,7 @@ def test_the_embedded_server_is_joined_and_outlives_the_command() -> None:
             flask("sse", "publish", "news", "x", broker="embedded://", TMPDIR=folder) for _ in range(2)
         )
         assert (first.returncode, second.returncode) == (0, 0)
-        # One epoch: it was the same server, with the same memory.
+        # The epoch is the same, so both commands used the same server.
         assert first.stdout.partition("-")[0] == second.stdout.partition("-")[0]
         with redis.Redis.from_url(url) as client:
             assert client.ping()
@@ -133,7 +133,7 @@ def test_the_embedded_server_is_joined_and_outlives_the_command() -> None:
         assert not Path(url.removeprefix("unix://")).exists()
 
 
-def test_a_command_that_must_start_the_embedded_server_says_so() -> None:
+def test_a_command_that_starts_the_embedded_server_warns() -> None:
     with tempfile.TemporaryDirectory(prefix="cli") as folder:
         result = flask("sse", "publish", "news", "x", broker="embedded://", TMPDIR=folder)
     assert result.returncode == 0
@@ -141,7 +141,8 @@ def test_a_command_that_must_start_the_embedded_server_says_so() -> None:
     assert "Start the app first" in result.stderr
 
 
-# -- looking ------------------------------------------------------------------------------------------------
+# -- channels, history and stats
+# ------------------------------------------------------------------------------------------------
 
 
 def test_channels_and_their_history_are_listed(empty_valkey: str) -> None:
@@ -160,7 +161,7 @@ def test_channels_and_their_history_are_listed(empty_valkey: str) -> None:
     assert flask("sse", "history", "nothing", broker=empty_valkey).stdout == ""
 
 
-def test_the_figures_of_all_workers_are_printed(serve: Serve, empty_valkey: str) -> None:
+def test_stats_prints_the_totals_of_all_workers(serve: Serve, empty_valkey: str) -> None:
     server = serve()
     with Stream(f"{server.url}/stream?channels=a") as stream:
         stream.next_of("sse.open")
@@ -173,10 +174,10 @@ def test_the_figures_of_all_workers_are_printed(serve: Serve, empty_valkey: str)
 
 
 @pytest.mark.parametrize("arguments", [["channels"], ["history", "a"], ["stats"]])
-def test_reading_commands_need_a_shared_broker(arguments: list[str]) -> None:
-    nowhere = flask("sse", *arguments, broker=f"redis://127.0.0.1:{free_port()}")
-    assert (nowhere.returncode, nowhere.stdout) == (1, "")
-    assert nowhere.stderr.startswith("Error: ")
-    own = flask("sse", *arguments, broker="memory://")
-    assert own.returncode == 1
-    assert "no other process can reach" in own.stderr
+def test_channels_history_and_stats_need_a_broker_that_is_shared(arguments: list[str]) -> None:
+    unreachable = flask("sse", *arguments, broker=f"redis://127.0.0.1:{free_port()}")
+    assert (unreachable.returncode, unreachable.stdout) == (1, "")
+    assert unreachable.stderr.startswith("Error: ")
+    memory = flask("sse", *arguments, broker="memory://")
+    assert memory.returncode == 1
+    assert "no other process can reach" in memory.stderr

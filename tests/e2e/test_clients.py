@@ -1,4 +1,4 @@
-"""Clients that misbehave, leave, or never read: what a worker holds afterwards."""
+"""Clients that leave, reset or never read, heartbeats, and limits of one worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_100_connections_reset_at_once_leave_no_stream_open(serve: Serve, http: 
     assert "Traceback" not in server.log.read_text()
 
 
-def test_clients_that_leave_politely_are_gone_after_two_heartbeats(serve: Serve, http: httpx.Client) -> None:
+def test_streams_of_clients_that_close_end_after_two_heartbeats(serve: Serve, http: httpx.Client) -> None:
     server = serve(heartbeat=0.5)
     for _ in range(20):
         with Stream(f"{server.url}/stream") as stream:
@@ -41,7 +41,7 @@ def test_clients_that_leave_politely_are_gone_after_two_heartbeats(serve: Serve,
     eventually(lambda: open_streams(server, http) == 0, 5)
 
 
-def test_heartbeats_come_after_silence_and_carry_a_fresh_cursor(serve: Serve, empty_valkey: str) -> None:
+def test_heartbeats_come_after_silence_with_a_newer_cursor(serve: Serve, empty_valkey: str) -> None:
     server = serve(heartbeat=1, probe=0.2)
     with Stream(f"{server.url}/stream?channels=a") as stream:
         opened = stream.next_of("sse.open")
@@ -76,16 +76,17 @@ def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> Non
         assert set(types) == {"message"}
 
 
-def test_a_slow_client_is_told_before_it_is_closed_and_resumes(serve: Serve, empty_valkey: str) -> None:
+def test_a_slow_client_gets_a_close_and_can_resume(serve: Serve, empty_valkey: str) -> None:
     server = serve(max_buffer=50_000, write_timeout=300)
     announcer = MessageAnnouncer.from_url(empty_valkey)
-    # A buffer that takes whole segments: with a smaller one the kernel waits ever longer between two tries.
+    # The buffer has room for whole segments. With a smaller one, the kernel waits longer after each try to
+    # send.
     slow = Stream(f"{server.url}/stream?channels=a", receive_buffer=131_072)
     slow.next_of("sse.open")
     for n in range(900):
         announcer.publish({"n": n, "pad": "x" * 9000}, channel="a")
     got = []
-    for event in slow:  # now it reads, to the proper end
+    for event in slow:  # now it reads until the stream ends
         if event.type == "message":
             got.append(event.json()["n"])
         else:
@@ -110,7 +111,7 @@ def test_http_1_0_gets_an_unchunked_stream(serve: Serve, empty_valkey: str) -> N
         assert stream.next().data == "hi"
 
 
-def test_the_worker_refuses_streams_beyond_its_cap_and_pages_still_answer(
+def test_a_worker_refuses_streams_beyond_max_streams_and_still_answers_pages(
     serve: Serve, http: httpx.Client
 ) -> None:
     server = serve(max_streams=5)

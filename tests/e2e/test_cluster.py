@@ -1,4 +1,4 @@
-"""The nodes of a cluster change: a slot moves, a primary dies. Real servers, real gunicorn workers."""
+"""A slot of a cluster moves, and a primary fails. Uses real servers and real gunicorn workers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.servers import Server
 from tests.support.stream import Stream
 
 LIMIT = 15.0
-#: Two channels that lie on different shards, whose slots different nodes own; of the first by its name come
-#: broadcasts.
+#: Two channels on different shards, whose slots belong to different nodes. Broadcasts lie on the shard of the
+#: first.
 A, B = "a", "b"
 TAGS = {name: f"{{sse:{shard_of(name, 8)}}}" for name in (A, B)}
 LIST = f"{TAGS[A]}:list:{A}"
@@ -53,30 +53,32 @@ def alive(nodes: Cluster) -> list[Server]:
     return [node for node in nodes.nodes if node.is_running]
 
 
-def kept(nodes: Cluster, channel: str) -> list[int]:
-    """What the owner of now holds of a channel."""
+def stored(nodes: Cluster, channel: str) -> list[int]:
+    """The events of a channel that its current owner has."""
     client = nodes.client(nodes.owner(nodes.slot(TAGS[channel]), among=alive(nodes)))
     entries = client.lrange(f"{TAGS[channel]}:list:{channel}", 0, -1)
     return [json.loads(entry.partition("data: ")[2]) for entry in entries]
 
 
 def channels_of(number: int) -> list[str]:
-    """Most events go to one shard, some to both."""
+    """The channels of an event. Most events go to one shard, some to both."""
     if number % 10 == 0:
         return [A, B]
     return [A if number % 2 else B]
 
 
-def of(numbers: Iterable[int], channel: str, first: int) -> list[int]:
-    """Those of a channel that a stream of both takes from the channel's shard.
+def from_shard_of(numbers: Iterable[int], channel: str, first: int) -> list[int]:
+    """The numbers that a stream with both channels gets from the shard of `channel`.
 
-    :param first: the first of this test; a stream that begins live may be given the last event before, too.
+    :param first: the first number of this test. A stream that begins live may also get the last event before
+    it.
     """
     return [number for number in numbers if number >= first and channels_of(number)[0] == channel]
 
 
 def follow(nodes: Cluster, served: Gunicorn, first: int) -> tuple[list[Reader], Publisher]:
-    """Streams of both shards, and of one, and events for them."""
+    """Opens 8 streams with both channels, and starts a publisher. Returns when it has published 100
+    events."""
     readers = [Reader(served.url, f"{A},{B}") for _ in range(8)]
     publisher = Publisher(nodes.url, channels_of=channels_of, first=first)
     publisher.start()
@@ -84,7 +86,7 @@ def follow(nodes: Cluster, served: Gunicorn, first: int) -> tuple[list[Reader], 
     return readers, publisher
 
 
-def test_live_events_stay_within_the_shard(nodes: Cluster, served: Gunicorn) -> None:
+def test_live_events_use_sharded_pubsub(nodes: Cluster, served: Gunicorn) -> None:
     announcer = MessageAnnouncer.from_url(nodes.url)
     with Stream(f"{served.url}/stream?channels={A}") as stream:
         stream.next_of("sse.open")
@@ -100,7 +102,7 @@ def test_channels_of_two_shards_lie_on_two_nodes(nodes: Cluster, served: Gunicor
     announcer.publish(1, channel=A)
     announcer.publish(2, channel=B)
     assert nodes.owner(nodes.slot(TAGS[A])) is not nodes.owner(nodes.slot(TAGS[B]))
-    assert (kept(nodes, A), kept(nodes, B)) == ([1], [2])
+    assert (stored(nodes, A), stored(nodes, B)) == ([1], [2])
 
 
 def test_a_stream_over_two_shards_gets_each_event_once_and_resumes(nodes: Cluster, served: Gunicorn) -> None:
@@ -134,7 +136,7 @@ def test_eight_shards_fit_into_one_cursor(nodes: Cluster, served: Gunicorn) -> N
     assert len(cursor) <= 128
 
 
-def test_a_stream_that_joins_a_channel_of_another_shard_is_told_to_fetch_its_state(
+def test_a_stream_that_joins_a_channel_of_another_shard_gets_a_reset(
     nodes: Cluster, served: Gunicorn
 ) -> None:
     announcer = MessageAnnouncer.from_url(nodes.url)
@@ -154,24 +156,26 @@ def test_a_slot_moves_under_load_and_back(nodes: Cluster, served: Gunicorn) -> N
     leaver = readers.pop()
     leaver.close()
     slot = nodes.slot(LIST)
-    home = nodes.owner(slot)
-    other = next(node for node in nodes.primaries() if node is not home)
-    for target in (other, home):
+    owner = nodes.owner(slot)
+    other = next(node for node in nodes.primaries() if node is not owner)
+    for target in (other, owner):
         moved = time.monotonic()
         nodes.move(slot, target)
         eventually(lambda moved=moved: publisher.acknowledged[-1][0] > moved + 0.5, LIMIT)  # type: ignore[misc]
         assert nodes.owner(slot) is target
     publisher.finish()
     numbers = [number for _, number in publisher.acknowledged]
-    back = Reader(served.url, f"{A},{B}", leaver.cursor)
-    for reader in (*readers, back):
-        had = leaver.numbers if reader is back else []
-        eventually(lambda reader=reader, had=had: {*had, *reader.numbers} >= set(numbers), LIMIT)  # type: ignore[misc]
-        got = had + reader.numbers
-        assert [of(got, name, 1000) for name in (A, B)] == [of(numbers, name, 1000) for name in (A, B)]
+    returned = Reader(served.url, f"{A},{B}", leaver.cursor)
+    for reader in (*readers, returned):
+        before = leaver.numbers if reader is returned else []
+        eventually(lambda reader=reader, before=before: {*before, *reader.numbers} >= set(numbers), LIMIT)  # type: ignore[misc]
+        got = before + reader.numbers
+        assert [from_shard_of(got, name, 1000) for name in (A, B)] == [
+            from_shard_of(numbers, name, 1000) for name in (A, B)
+        ]
         assert (reader.resets, reader.ended) == (0, False)
         reader.close()
-    assert kept(nodes, A) == [number for number in numbers if A in channels_of(number)]
+    assert stored(nodes, A) == [number for number in numbers if A in channels_of(number)]
     times = [at for at, number in readers[0].got if channels_of(number) == [A]]
     print(f"longest silence {max(late - early for early, late in pairwise(times)):.2f} s")
 
@@ -182,20 +186,24 @@ def test_a_killed_primary_is_replaced_under_load(nodes: Cluster, served: Gunicor
     killed = time.monotonic()
     old.kill()
     eventually(lambda: publisher.acknowledged[-1][0] > killed + 0.5, LIMIT)
-    eventually(lambda: all(of_a(reader) > killed + 0.5 for reader in readers), LIMIT)
+    eventually(lambda: all(last_of_a(reader) > killed + 0.5 for reader in readers), LIMIT)
     publisher.finish()
     assert nodes.owner(nodes.slot(LIST), among=alive(nodes)) is not old
     newest = publisher.acknowledged[-1][1]
     eventually(lambda: all(newest in reader.numbers for reader in readers), 10)
     recovered = sorted(first_of_a(reader, killed + 0.5) - killed for reader in readers)
-    lost = {number for _, number in publisher.acknowledged if A in channels_of(number)} - set(kept(nodes, A))
-    print(f"{len(kept(nodes, A))} events, {len(lost)} lost; streams again after {recovered[-1]:.2f} s")
-    only_b = [number for number in kept(nodes, B) if channels_of(number) == [B]]
+    lost = {number for _, number in publisher.acknowledged if A in channels_of(number)} - set(
+        stored(nodes, A)
+    )
+    print(f"{len(stored(nodes, A))} events, {len(lost)} lost; events again after {recovered[-1]:.2f} s")
+    only_b = [number for number in stored(nodes, B) if channels_of(number) == [B]]
     for reader in readers:
         assert not reader.ended
-        assert of(reader.numbers, B, 10_000) == only_b  # the other shard's node was never away
+        assert (
+            from_shard_of(reader.numbers, B, 10_000) == only_b
+        )  # the node of the other shard was never down
         if not reader.resets:
-            assert of(reader.numbers, A, 10_000) == kept(nodes, A)
+            assert from_shard_of(reader.numbers, A, 10_000) == stored(nodes, A)
         assert len(set(reader.numbers)) == len(reader.numbers)
         reader.close()
     assert publisher.refused
@@ -203,10 +211,10 @@ def test_a_killed_primary_is_replaced_under_load(nodes: Cluster, served: Gunicor
 
 
 def first_of_a(reader: Reader, after: float) -> float:
-    """When a stream first got an event of the first channel alone after some time."""
+    """The time at which a stream got its first event on channel A alone after the time `after`."""
     return min(at for at, number in reader.got if at > after and channels_of(number) == [A])
 
 
-def of_a(reader: Reader) -> float:
-    """When a stream last got an event of the first channel alone."""
+def last_of_a(reader: Reader) -> float:
+    """The time at which a stream got its last event on channel A alone; 0 if it got none."""
     return max((at for at, number in reader.got if channels_of(number) == [A]), default=0.0)

@@ -1,4 +1,5 @@
-"""What is done to streams from elsewhere: two gunicorn workers, both transports."""
+"""Commands to streams on two gunicorn workers: disconnect, channel changes, and a killed worker. Both
+transports."""
 
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ def test_a_post_to_any_worker_changes_the_channels_of_a_stream(
 
 
 def is_cut(stream: Stream) -> bool:
-    """Whether the stream broke; one that lives hears of those who left."""
+    """Whether the stream broke. An open stream gets an `sse.presence` about the users who left."""
     try:
         while not stream.next_of("sse.presence").json()["leave"]:
             pass
@@ -84,7 +85,9 @@ def is_cut(stream: Stream) -> bool:
     return False
 
 
-def test_ghosts_of_a_killed_worker_are_gone_when_its_lease_ends(serve: Serve, http: httpx.Client) -> None:
+def test_users_of_a_killed_worker_leave_presence_when_its_lease_ends(
+    serve: Serve, http: httpx.Client
+) -> None:
     server = serve("tests.apps.people:app", workers=2, presence_grace=0.2)
     streams: dict[int, Stream] = {}
 
@@ -92,10 +95,10 @@ def test_ghosts_of_a_killed_worker_are_gone_when_its_lease_ends(serve: Serve, ht
         return dict(http.get(f"{server.url}/people").json())
 
     def workers() -> Counter[str]:
-        return Counter(each["worker"] for each in people()["connections"])
+        return Counter(connection["worker"] for connection in people()["connections"])
 
-    def come() -> bool:
-        """Opens more streams, at once, so that they spread; returns whether both workers have some."""
+    def open_more() -> bool:
+        """Opens 8 more streams at once, so that both workers get some. Returns whether both have streams."""
         fresh = range(len(streams), len(streams) + 8)
         with ThreadPoolExecutor(8) as pool:
             urls = [f"{server.url}/stream?channels=room:1&user=u{n}" for n in fresh]
@@ -104,12 +107,12 @@ def test_ghosts_of_a_killed_worker_are_gone_when_its_lease_ends(serve: Serve, ht
             streams[n].next_of("sse.open")
         return len(workers()) == 2
 
-    eventually(come)
+    eventually(open_more)
     total = len(streams)
     eventually(lambda: people()["presence"]["count"] == total)
     found = people()
     assert len(found["connections"]) == total
-    assert {each["address"] for each in found["connections"]} == {"127.0.0.1"}
+    assert {connection["address"] for connection in found["connections"]} == {"127.0.0.1"}
     victim = found["pid"]
     began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
@@ -118,5 +121,5 @@ def test_ghosts_of_a_killed_worker_are_gone_when_its_lease_ends(serve: Serve, ht
     eventually(lambda: people()["presence"]["users"] == sorted(f"u{n}" for n in alive), 10)
     took = time.monotonic() - began
     assert len(people()["connections"]) == len(alive)
-    print(f"ghosts were gone after {took:.1f} s with a lease of 2 s; it is 15 s outside tests")
+    print(f"the users were gone after {took:.1f} s with a lease of 2 s; it is 15 s outside tests")
     assert took < 2 + stretched(0.5 + 3)

@@ -1,4 +1,4 @@
-"""Compressed streams through real servers: by both transports, directly and through nginx."""
+"""Compressed streams from real servers: with both transports, directly and through nginx."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def quote(n: int) -> dict[str, object]:
     return {"n": n, "symbol": "ACME", "bid": n * 7 % 100, "note": "as agreed " * 30}
 
 
-def test_every_client_sees_every_event_at_once_whatever_it_accepts(
+def test_every_client_gets_every_event_at_once_with_and_without_gzip(
     serve: Serve, empty_valkey: str, tmp_path: Path
 ) -> None:
     server = serve(http_compression="true", heartbeat=0.5)
@@ -64,7 +64,7 @@ def test_every_client_sees_every_event_at_once_whatever_it_accepts(
         seen: list[list[int]] = [[] for _ in streams]
         for n in range(2, 24):
             exclude = connections[1] if n == 10 else None
-            if n == 14:  # one joins in the middle, with something to catch up, and one that gets batches
+            if n == 14:  # two more clients: one has missed events, one gets batches
                 streams += [Inflating(url, cursor=cursor), Inflating(f"{url}&batch=10")]
                 seen += [[0], []]
                 assert [event.json()["n"] for event in streams[-2].take(13)] == list(range(1, 14))
@@ -74,37 +74,37 @@ def test_every_client_sees_every_event_at_once_whatever_it_accepts(
                     stream.next_of("sse.heartbeat")
             sent = time.monotonic()
             announcer.publish(quote(n), channel="a", exclude=exclude)
-            for at, stream in enumerate(streams):
-                if n == 10 and at == 1:
+            for index, stream in enumerate(streams):
+                if n == 10 and index == 1:
                     continue
                 event = stream.next_of("message", "sse.batch")
                 found = event.json()
                 data = found if event.type == "message" else only(found)
                 assert data["n"] == n
-                assert event.at - sent < stretched(5)  # not at the next event, which may never come
-                seen[at].append(n)
+                assert event.at - sent < stretched(5)  # it came at once, not only with the next event
+                seen[index].append(n)
         assert seen[0] == list(range(2, 24))
         server.process.terminate()
         for stream in streams:
             rest = []
-            with contextlib.suppress(EOFError):  # how a body without chunks ends
+            with contextlib.suppress(EOFError):  # a body without chunks ends so
                 for event in stream:
                     rest.append(event)
             assert rest[-1].type == "sse.close"
             if isinstance(stream, Inflating):
-                assert stream.inflate.eof  # checksum and length were right
+                assert stream.inflate.eof  # checksum and length are right
                 assert gzip.decompress(stream.body_read).endswith(b"\n\n")
     text = server.log.read_text()
     assert "Traceback" not in text
 
 
 def only(batch: list[dict[str, str]]) -> Any:
-    """What the only event of a batch holds."""
+    """The data of the only event in a batch."""
     (message,) = batch
     return json.loads(message["data"])
 
 
-def test_a_slow_client_is_sent_away_and_resumes(serve: Serve, empty_valkey: str) -> None:
+def test_a_slow_client_is_closed_and_can_come_back(serve: Serve, empty_valkey: str) -> None:
     server = serve(http_compression="true", max_buffer=300_000, write_timeout=300)
     announcer = MessageAnnouncer.from_url(empty_valkey)
     url = f"{server.url}/stream?channels=a"
@@ -123,15 +123,15 @@ def test_a_slow_client_is_sent_away_and_resumes(serve: Serve, empty_valkey: str)
         assert 0 < len(got) < count
     with Inflating(url, cursor=slow.cursor) as again:
         again.next_of("sse.open")
-        assert again.next_of("message", "sse.reset").type == "sse.reset"  # the history holds 1000
+        assert again.next_of("message", "sse.reset").type == "sse.reset"  # the history keeps only 1000 events
 
 
 def noise(n: int) -> str:
-    """Text that does not shrink much."""
+    """Text that compresses badly."""
     return "".join(hashlib.sha256(f"{n}.{k}".encode()).hexdigest() for k in range(60))
 
 
-def test_an_independent_client_reads_it(serve: Serve, empty_valkey: str) -> None:
+def test_another_sse_client_reads_a_compressed_stream(serve: Serve, empty_valkey: str) -> None:
     server = serve(http_compression="true")
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with (

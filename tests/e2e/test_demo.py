@@ -1,4 +1,5 @@
-"""`make demo`, as it stands: gunicorn with the project's gunicorn.conf.py, the example app and its ticker."""
+"""Runs `make demo` unchanged: gunicorn with the project's gunicorn.conf.py, the example app and its
+ticker."""
 
 from __future__ import annotations
 
@@ -22,26 +23,27 @@ from tests.support.deadline import eventually, stretched
 from tests.support.processes import ROOT, free_port
 from tests.support.stream import Stream
 
-#: Seconds that Ctrl-C may take to end everything.
-LONGEST_END = 3.0
+#: Seconds that everything may take to end after Ctrl-C.
+END_LIMIT = 3.0
 
 
 @dataclass
 class Demo:
-    """All processes of a demo: a group as a shell makes one, and the ticker, which has its own."""
+    """The processes of a demo: a process group as a shell makes it, and the ticker, which has its own
+    group."""
 
     process: subprocess.Popen[bytes]
     url: str
     log: Path
 
     def members(self) -> dict[int, str]:
-        """The command lines of those that live."""
+        """The command lines of all running processes, by pid."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 state, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:  # it ended meanwhile
+            except OSError:  # the process has ended meanwhile
                 continue
             ours = int(group) == self.process.pid or f"--parent {self.process.pid} " in line
             if ours and state != "Z":
@@ -49,11 +51,12 @@ class Demo:
         return found
 
     def running(self, part: str) -> list[int]:
-        """Pids of those whose command line has `part`."""
+        """Pids of the processes whose command line contains `part`."""
         return [pid for pid, line in self.members().items() if part in line]
 
     def ready_workers(self) -> int:
-        """How many have run the configuration's last hook: since then they leave Ctrl-C to the master."""
+        """How many workers have run the last hook of gunicorn.conf.py. From then on they ignore SIGINT, and
+        leave Ctrl-C to the master."""
         ignored = [
             int(re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[0], 16)
             for pid in self.running("example_app:create_app()")
@@ -67,10 +70,10 @@ class Demo:
 
     @contextlib.contextmanager
     def sign_in(self, name: str) -> Iterator[httpx.Client]:
-        """An HTTP client with a session."""
+        """An HTTP client that has signed in as `name`."""
         with httpx.Client(
             base_url=self.url,
-            headers={"Connection": "close"},  # a stopping worker would wait for an idle connection
+            headers={"Connection": "close"},  # a stopping worker waits for idle connections
             follow_redirects=True,
             timeout=10,
             trust_env=False,
@@ -80,12 +83,12 @@ class Demo:
             yield client
 
     def stream(self, channels: str, client: httpx.Client | None = None) -> Stream:
-        """An open stream; with the cookies of a client."""
+        """Opens a stream; with the cookies of `client`, if given."""
         cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items()) if client else ""
         return Stream(f"{self.url}/stream?channels={channels}", headers={"Cookie": cookies})
 
     def may_listen(self, channels: str, client: httpx.Client | None = None) -> bool:
-        """Whether a stream is granted."""
+        """Whether the app allows a stream with these channels."""
         with self.stream(channels, client) as stream:
             assert stream.status in (200, 401, 403)
             return stream.status == 200
@@ -93,8 +96,8 @@ class Demo:
 
 @contextlib.contextmanager
 def running_demo(log: Path, **env: str) -> Iterator[Demo]:
-    """Runs what `make demo` runs, on a free port and with an embedded Valkey of its own."""
-    # Short, since the path of a Unix socket must have less than 108 characters.
+    """Runs the command of `make demo` on a free port, with its own embedded Valkey."""
+    # The path is short, since the path of a Unix socket must have less than 108 characters.
     with tempfile.TemporaryDirectory(prefix="demo") as folder:
         port = free_port()
         without = {key: value for key, value in os.environ.items() if not key.endswith("REDIS_URL")}
@@ -117,36 +120,36 @@ def running_demo(log: Path, **env: str) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo for all tests that do no harm to it."""
+def shared_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One demo for all tests that leave it running."""
     with running_demo(tmp_path_factory.mktemp("demo") / "server.log") as demo:
         yield demo
 
 
 @pytest.fixture
 def demo(log: Path) -> Iterator[Demo]:
-    """A demo of the test's own."""
+    """A demo for one test."""
     with running_demo(log) as demo:
         yield demo
 
 
-def test_it_says_where_to_look_and_events_move(calm: Demo) -> None:
-    (line,) = re.findall("Open .*", calm.log.read_text())
-    assert line == f"Open {calm.url} in a browser. Ctrl-C ends the demo."
-    assert httpx.get(calm.url, trust_env=False, follow_redirects=True, timeout=60).url.path == "/live/"
-    with calm.stream("news,ticks") as stream:
+def test_the_demo_prints_its_address_and_ticks_come(shared_demo: Demo) -> None:
+    (line,) = re.findall("Open .*", shared_demo.log.read_text())
+    assert line == f"Open {shared_demo.url} in a browser. Ctrl-C ends the demo."
+    assert httpx.get(shared_demo.url, trust_env=False, follow_redirects=True, timeout=60).url.path == "/live/"
+    with shared_demo.stream("news,ticks") as stream:
         assert stream.next().type == "sse.open"
         first, second = stream.next_of("tick").json(), stream.next_of("tick").json()
         assert second["number"] == first["number"] + 1
 
 
-def test_what_the_form_sends_arrives_and_other_channels_are_closed(calm: Demo) -> None:
-    assert not calm.may_listen("chat")
-    with calm.sign_in("ada") as ada, calm.sign_in("grace") as grace:
-        assert calm.may_listen("news,chat,user:ada", ada)
-        assert not calm.may_listen("user:grace", ada)
-        assert not calm.may_listen("unheard-of", ada)
-        with calm.stream("chat,user:grace", grace) as stream:
+def test_messages_of_the_form_arrive_and_other_channels_are_refused(shared_demo: Demo) -> None:
+    assert not shared_demo.may_listen("chat")
+    with shared_demo.sign_in("ada") as ada, shared_demo.sign_in("grace") as grace:
+        assert shared_demo.may_listen("news,chat,user:ada", ada)
+        assert not shared_demo.may_listen("user:grace", ada)
+        assert not shared_demo.may_listen("unheard-of", ada)
+        with shared_demo.stream("chat,user:grace", grace) as stream:
             assert stream.next().type == "sse.open"
             for channel in ("chat", "user:grace"):
                 sent = ada.post("/live/publish", json={"channel": channel, "text": " hello "})
@@ -156,12 +159,12 @@ def test_what_the_form_sends_arrives_and_other_channels_are_closed(calm: Demo) -
                 assert (received.json()["from"], received.json()["text"]) == ("Ada", "hello")
 
 
-def test_only_its_own_pages_may_publish(calm: Demo) -> None:
+def test_only_its_own_pages_may_publish(shared_demo: Demo) -> None:
     event = {"channel": "news", "text": "hello"}
-    with calm.sign_in("ada") as ada:
+    with shared_demo.sign_in("ada") as ada:
         assert ada.post("/live/publish", json=event).status_code == 200
         assert ada.post("/live/publish", data=event).status_code == 415
-        assert ada.post("/live/publish", json=event, headers={"Origin": calm.url}).status_code == 200
+        assert ada.post("/live/publish", json=event, headers={"Origin": shared_demo.url}).status_code == 200
         for elsewhere in ("https://example.org", "null"):
             assert ada.post("/live/publish", json=event, headers={"Origin": elsewhere}).status_code == 403
         cross = {"Sec-Fetch-Site": "cross-site"}
@@ -181,7 +184,7 @@ def test_only_its_own_pages_may_publish(calm: Demo) -> None:
         policy = ada.get("/live/").headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert "default-src 'none'" in policy
-    with httpx.Client(base_url=calm.url, trust_env=False, timeout=60) as nobody:
+    with httpx.Client(base_url=shared_demo.url, trust_env=False, timeout=60) as nobody:
         assert nobody.post("/live/publish", json=event).status_code in (302, 401)
 
 
@@ -198,9 +201,9 @@ def test_ctrl_c_ends_everything_within_three_seconds(demo: Demo) -> None:
         stream.close()
     eventually(lambda: demo.process.poll() is not None and not demo.members(), 20)
     took = time.monotonic() - began
-    print(f"Ctrl-C: all were gone after {took:.2f} s")
+    print(f"Ctrl-C: all processes were gone after {took:.2f} s")
     assert demo.process.returncode == 0
-    assert took < stretched(LONGEST_END)
+    assert took < stretched(END_LIMIT)
     assert not re.search("Traceback|[Ee]rror|not published", demo.log.read_text())
 
 
@@ -218,7 +221,7 @@ def test_a_reload_keeps_broker_ticker_and_sessions(demo: Demo) -> None:
     assert "Traceback" not in demo.log.read_text()
 
 
-def test_with_a_broker_of_ours_nothing_outlives_a_killed_master(log: Path, empty_valkey: str) -> None:
+def test_with_an_external_broker_no_process_outlives_a_killed_master(log: Path, empty_valkey: str) -> None:
     with running_demo(log, REDIS_URL=empty_valkey) as demo:
         with demo.stream("ticks") as stream:
             stream.next_of("tick")

@@ -1,4 +1,4 @@
-"""`flask sse doctor` on set-ups that are broken on purpose: it names each cause, and exits with 1."""
+"""`flask sse doctor` on broken set-ups: it names the cause, and exits with 1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.processes import ROOT, free_port, redis_server
 
 from .conftest import Serve
 
-#: What a good gunicorn.conf.py has.
+#: A gunicorn.conf.py with which all checks pass.
 GOOD = """
 from gevent import monkey
 monkey.patch_all()
@@ -29,7 +29,7 @@ workers = 2
 
 
 class Checked:
-    """The findings of one call, and its exit code."""
+    """The exit code and the findings of the doctor."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         assert done.returncode in (0, 1), done.stderr
@@ -38,18 +38,20 @@ class Checked:
 
     @property
     def broken(self) -> dict[str, str]:
-        """The broken findings' texts, by name."""
-        return {finding["name"]: finding["what"] for finding in self.findings if finding["level"] == "broken"}
+        """The findings of level `broken`: their texts, by name."""
+        return self._of_level("broken")
 
     @property
     def warned(self) -> dict[str, str]:
-        return {
-            finding["name"]: finding["what"] for finding in self.findings if finding["level"] == "warning"
-        }
+        """The findings of level `warning`: their texts, by name."""
+        return self._of_level("warning")
+
+    def _of_level(self, level: str) -> dict[str, str]:
+        return {found["name"]: found["what"] for found in self.findings if found["level"] == level}
 
 
 class Doctor:
-    """Runs the command in a folder with a gunicorn.conf.py, as an operator does."""
+    """Runs `flask sse doctor` in a folder with a gunicorn.conf.py, as an operator does."""
 
     def __init__(self, folder: Path, broker: str) -> None:
         self._folder = folder
@@ -69,16 +71,16 @@ class Doctor:
 
 @pytest.fixture
 def doctor(tmp_path: Path, empty_valkey: str) -> Doctor:
-    """A good set-up, for tests to break."""
+    """A doctor in a set-up without faults. The test then breaks it."""
     return Doctor(tmp_path, empty_valkey)
 
 
-def test_a_good_set_up_has_only_ok_findings(doctor: Doctor, serve: Serve) -> None:
+def test_a_good_set_up_passes_all_checks(doctor: Doctor, serve: Serve) -> None:
     server = serve()
     checked = doctor.run("--url", f"{server.url}/stream?channels=a")
     assert checked.broken == {}
     assert checked.code == 0
-    names = {finding["name"] for finding in checked.findings if finding["level"] == "ok"}
+    names = {found["name"] for found in checked.findings if found["level"] == "ok"}
     assert names >= {
         "worker class", "monkey patching", "taking over sockets", "worker_connections", "open files",
         "graceful timeout", "version", "eviction", "pub/sub buffer", "clock", "compression",
@@ -100,7 +102,9 @@ def test_a_good_set_up_has_only_ok_findings(doctor: Doctor, serve: Serve) -> Non
         (GOOD + "workers = many", "gunicorn", "many"),
     ],
 )
-def test_gunicorn_configured_wrong(doctor: Doctor, configuration: str, name: str, says: str) -> None:
+def test_a_wrong_gunicorn_configuration_is_found(
+    doctor: Doctor, configuration: str, name: str, says: str
+) -> None:
     doctor.configure(configuration)
     checked = doctor.run()
     assert checked.code == 1
@@ -108,20 +112,20 @@ def test_gunicorn_configured_wrong(doctor: Doctor, configuration: str, name: str
     assert says in checked.broken[name]
 
 
-def test_too_few_open_files(doctor: Doctor) -> None:
+def test_a_low_limit_of_open_files_is_found(doctor: Doctor) -> None:
     checked = doctor.run(files=200)
     assert (checked.code, list(checked.broken)) == (1, ["open files"])
     assert "200" in checked.broken["open files"]
 
 
-def test_events_of_one_process_for_many_workers(doctor: Doctor) -> None:
+def test_a_memory_broker_for_several_workers_is_found(doctor: Doctor) -> None:
     doctor.env["SSE_PUSH_BROKER_URL"] = "memory://"
     checked = doctor.run()
     assert (checked.code, list(checked.broken)) == (1, ["broker"])
     assert "2 workers" in checked.broken["broker"]
 
 
-def test_a_transport_that_the_server_does_not_have(doctor: Doctor) -> None:
+def test_a_transport_that_the_server_cannot_use_is_found(doctor: Doctor) -> None:
     doctor.configure('worker_class = "gthread"\nthreads = 8')
     doctor.env["SSE_PUSH_TRANSPORT"] = "hijack"
     checked = doctor.run()
@@ -129,7 +133,7 @@ def test_a_transport_that_the_server_does_not_have(doctor: Doctor) -> None:
     assert set(checked.warned) >= {"worker class", "drain hook", "worker_connections"}
 
 
-def test_no_redis_at_the_url(doctor: Doctor) -> None:
+def test_a_broker_that_does_not_answer_is_found(doctor: Doctor) -> None:
     doctor.env["SSE_PUSH_BROKER_URL"] = f"redis://:topsecret@127.0.0.1:{free_port()}/0"
     checked = doctor.run()
     assert (checked.code, list(checked.broken)) == (1, ["broker"])
@@ -145,7 +149,9 @@ def test_no_redis_at_the_url(doctor: Doctor) -> None:
         (["--requirepass", "x"], "broker", "uthentication"),
     ],
 )
-def test_redis_set_up_wrong(doctor: Doctor, tmp_path: Path, options: list[str], name: str, says: str) -> None:
+def test_a_wrong_redis_configuration_is_found(
+    doctor: Doctor, tmp_path: Path, options: list[str], name: str, says: str
+) -> None:
     if "--requirepass" in options:
         options = []
         context = redis_server(tmp_path)
@@ -160,7 +166,7 @@ def test_redis_set_up_wrong(doctor: Doctor, tmp_path: Path, options: list[str], 
     assert says in checked.broken[name]
 
 
-def test_a_replica_takes_no_events(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_read_only_replica_is_found(doctor: Doctor, tmp_path: Path) -> None:
     with redis_server(tmp_path) as url, redis.Redis.from_url(url) as client:
         client.replicaof("127.0.0.1", str(free_port()))
         doctor.env["SSE_PUSH_BROKER_URL"] = url
@@ -170,11 +176,12 @@ def test_a_replica_takes_no_events(doctor: Doctor, tmp_path: Path) -> None:
     assert "read only" in checked.broken["broker"].replace("-", " ")
 
 
-# -- the way to the app -------------------------------------------------------------------------------------
+# -- between client and app
+# -----------------------------------------------------------------------------------
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A proxy in front of the app that harms its streams."""
+    """A server in front of an app that spoils its streams. `behaviour` says how."""
 
     behaviour = ""
 
@@ -190,7 +197,7 @@ class Proxy(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             self.wfile.flush()
-            self.server.over.wait(30)  # type: ignore[attr-defined]
+            self.server.stopping.wait(30)  # type: ignore[attr-defined]
         elif self.behaviour == "forgetful":
             data = json.dumps({"connection": "a", "channels": [], "resumed": False, "heartbeat": 15})
             self._answer("text/event-stream", f"id: e-1\nevent: sse.open\ndata: {data}\n\n".encode())
@@ -204,17 +211,18 @@ class Proxy(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def proxy() -> Iterator[ThreadingHTTPServer]:
+    """Runs a `Proxy` on a free port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    server.over = threading.Event()  # type: ignore[attr-defined]
+    server.stopping = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
-    server.over.set()  # type: ignore[attr-defined]
+    server.stopping.set()  # type: ignore[attr-defined]
     server.shutdown()
     thread.join()
     server.server_close()
@@ -230,7 +238,7 @@ def proxy() -> Iterator[ThreadingHTTPServer]:
         ("forgetful", "resuming", "not resumed"),
     ],
 )
-def test_a_proxy_that_harms_streams(
+def test_a_proxy_that_spoils_streams_is_found(
     doctor: Doctor,
     proxy: ThreadingHTTPServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -246,13 +254,13 @@ def test_a_proxy_that_harms_streams(
     assert says in checked.broken[name]
 
 
-def test_an_app_that_does_not_run(doctor: Doctor) -> None:
+def test_an_app_that_does_not_run_is_found(doctor: Doctor) -> None:
     checked = doctor.run("--url", f"http://127.0.0.1:{free_port()}/stream")
     assert (checked.code, list(checked.broken)) == (1, ["stream"])
     assert "cannot be reached" in checked.broken["stream"]
 
 
-def test_cookies_that_browsers_discard(doctor: Doctor) -> None:
+def test_cookies_that_browsers_reject_are_found(doctor: Doctor) -> None:
     doctor.env |= {
         "SSE_PUSH_CORS_ORIGINS": "https://app.example.com",
         "FLASK_SESSION_COOKIE_SAMESITE": "None",
@@ -261,7 +269,7 @@ def test_cookies_that_browsers_discard(doctor: Doctor) -> None:
     assert "cookies of foreign pages" in {**checked.warned, **checked.broken}
 
 
-def test_it_reads_well_without_json(doctor: Doctor, tmp_path: Path) -> None:
+def test_without_json_the_report_says_cause_and_remedy(doctor: Doctor, tmp_path: Path) -> None:
     doctor.configure('worker_class = "sync"')
     command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain"]
     done = subprocess.run(
@@ -269,6 +277,6 @@ def test_it_reads_well_without_json(doctor: Doctor, tmp_path: Path) -> None:
         text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1
-    text = done.stdout.partition("broken   worker class: gunicorn's worker class is sync")[2]
-    assert text.lstrip().startswith("why: ")
-    assert "do:  run gunicorn with -k gevent" in text
+    advice = done.stdout.partition("broken   worker class: gunicorn's worker class is sync")[2]
+    assert advice.lstrip().startswith("why: ")
+    assert "do:  run gunicorn with -k gevent" in advice

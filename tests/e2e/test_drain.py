@@ -1,4 +1,4 @@
-"""Workers that stop: streams end in good order, and clients resume without loss."""
+"""Workers that stop: each stream ends with an `sse.close`, and clients can resume."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def read_to_the_end(streams: list[Stream]) -> list[str]:
     """Reads all streams to their end; returns the reasons of their `sse.close` events."""
     reasons: list[str] = []
 
-    def listen(stream: Stream) -> None:
+    def read(stream: Stream) -> None:
         last = list(stream)[-1]
         assert last.type == "sse.close"
         assert last.retry == last.json()["retry"] > 0
         assert last.json()["reconnect"] is True
         reasons.append(last.json()["reason"])
 
-    threads = [threading.Thread(target=listen, args=(stream,)) for stream in streams]
+    threads = [threading.Thread(target=read, args=(stream,)) for stream in streams]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -55,7 +55,7 @@ def read_to_the_end(streams: list[Stream]) -> list[str]:
 
 
 @pytest.mark.parametrize("how", STOPS)
-def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
+def test_a_stopping_worker_closes_200_streams_and_is_gone_in_two_seconds(
     serve: Serve, how: str, empty_valkey: str
 ) -> None:
     options = ["--max-requests", "201"] if how == "max_requests" else []
@@ -82,7 +82,7 @@ def test_a_worker_with_200_streams_ends_them_all_and_is_gone_in_two_seconds(
 def test_a_stream_that_a_stopping_worker_accepts_gets_sse_close_with_reconnect(
     serve: Serve, empty_valkey: str
 ) -> None:
-    """Not refused: a browser's EventSource gives up for good on any status but 200."""
+    """The worker must not refuse it: after any status but 200, a browser's EventSource never reconnects."""
     server = serve()
     cursor = MessageAnnouncer.from_url(empty_valkey).publish("seen", channel="a")
 
@@ -115,12 +115,12 @@ def test_streams_end_spread_over_the_drain_window(serve: Serve) -> None:
     ends: list[float] = []
     retries: set[int] = set()
 
-    def listen(stream: Stream) -> None:
+    def read(stream: Stream) -> None:
         closing = stream.next_of("sse.close")
         ends.append(closing.at)
         retries.add(closing.json()["retry"])
 
-    threads = [threading.Thread(target=listen, args=(stream,)) for stream in streams]
+    threads = [threading.Thread(target=read, args=(stream,)) for stream in streams]
     for thread in threads:
         thread.start()
     for thread in threads:

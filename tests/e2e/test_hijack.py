@@ -33,7 +33,7 @@ def send_too_much(stream: Stream, size: int) -> None:
     stream.next()
 
 
-def test_streams_take_no_place_of_worker_connections(
+def test_streams_do_not_count_toward_worker_connections(
     serve: Serve, http: httpx.Client, empty_valkey: str
 ) -> None:
     print(f"gunicorn {gunicorn.__version__}")
@@ -68,7 +68,7 @@ def test_the_first_stream_exempts_the_apps_modules_from_garbage_collection(
     assert frozen() <= exempt  # only once: objects of later streams are collected
 
 
-def test_the_first_streams_of_a_worker_may_come_all_at_once(serve: Serve) -> None:
+def test_a_new_worker_can_open_50_streams_at_once(serve: Serve) -> None:
     server = serve()
     clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(50)]
     for client in clients:
@@ -140,7 +140,7 @@ def test_a_server_without_hijacking_says_so_in_its_log(empty_valkey: str, log: P
     assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()
 
 
-def test_events_of_a_longer_window_go_out_in_one_chunk(serve: Serve, empty_valkey: str) -> None:
+def test_events_of_one_coalesce_window_come_in_one_chunk(serve: Serve, empty_valkey: str) -> None:
     server = serve(coalesce=1.5)
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with Stream(f"{server.url}/stream?channels=a") as stream:

@@ -1,4 +1,4 @@
-"""gunicorn's workers log as JSON: the life of a stream from its opening to the drain."""
+"""JSON logs of a gunicorn worker, from the opening of a stream to the drain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.stream import Stream
 from .conftest import Serve
 
 
-def test_a_stream_from_opening_to_drain(
+def test_opening_close_and_drain_are_logged_as_json(
     serve: Serve, http: httpx.Client, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSE_PUSH_LOG_JSON", "1")
@@ -26,15 +26,15 @@ def test_a_stream_from_opening_to_drain(
         assert server.stop() == 0
         assert stream.next_of("sse.close").json()["reason"] == "drain"
     text = server.log.read_text()
-    told: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         if line.startswith("{"):
             found = json.loads(line)
-            told[found.get("event", "")] = found
-    assert told["stream_opened"]["channels"] == ["a"]
-    assert told["stream_opened"]["address"] == "127.0.0.1"
-    assert told["drain"]["streams"] == 1
-    closed = told["stream_closed"]
+            records[found.get("event", "")] = found
+    assert records["stream_opened"]["channels"] == ["a"]
+    assert records["stream_opened"]["address"] == "127.0.0.1"
+    assert records["drain"]["streams"] == 1
+    closed = records["stream_closed"]
     assert (closed["reason"], closed["events"]) == ("drain", 3)
     assert closed["bytes"] > 3 * len("text 0 that stays out")
     assert closed["duration"] > 0

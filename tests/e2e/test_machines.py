@@ -1,4 +1,4 @@
-"""Two machines that share one Redis: gunicorn masters in network namespaces of their own. They add up."""
+"""Two machines that share one broker. Each is a gunicorn master in its own network namespace."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from tests.support.machines import Machine, MachineServer, machines
 from tests.support.servers import Server
 from tests.support.stream import Stream
 
-#: Who has a stream on the first machine, and on the second: "both" has one on each.
+#: The users with a stream on the first machine and on the second. The user "both" has a stream on each.
 USERS = (("ann", "both"), ("bob", "cy", "both"))
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Machine, MachineServer]]]:
-    """Two machines with the app of people, on one Valkey of the test's."""
+    """Two machines that run `tests.apps.people`, with one Valkey."""
     folder = tmp_path_factory.mktemp("machines")
     with ExitStack() as running:
-        made = running.enter_context(machines(2))
+        both = running.enter_context(machines(2))
         server = Server(folder / "valkey", "--bind", "0.0.0.0", "--protected-mode", "no")
         running.callback(server.close)
         server.start()
         servers = []
-        for machine in made:
+        for machine in both:
             env = {"SSE_PUSH_BROKER_URL": f"redis://{machine.host}:{server.port}/0", "SSE_PUSH_RECHECK": "1"}
             env |= {"SSE_PUSH_PRESENCE_GRACE": "0.5", "SSE_PUSH_PROBE": "0.5"}
             log = folder / f"{machine.name}.log"
             servers.append(running.enter_context(machine.gunicorn("tests.apps.people:app", log, env)))
-        yield list(zip(made, servers, strict=True))
+        yield list(zip(both, servers, strict=True))
 
 
 @pytest.fixture
 def crowd(pair: list[tuple[Machine, MachineServer]]) -> Iterator[list[Stream]]:
-    """Streams on both machines."""
+    """Opens the streams of `USERS` on both machines."""
     with ExitStack() as opened:
         streams = []
         for (_, server), users in zip(pair, USERS, strict=True):
@@ -55,7 +55,7 @@ def ask(server: MachineServer, path: str, method: str = "GET") -> Any:
     return answer.json() if method == "GET" else answer.text
 
 
-def test_every_event_reaches_the_streams_of_both_in_one_order(
+def test_streams_of_both_machines_get_all_events_in_the_same_order(
     pair: list[tuple[Machine, MachineServer]], crowd: list[Stream]
 ) -> None:
     texts = [f"{number}-{at}" for number in range(25) for at in range(2)]
@@ -66,7 +66,7 @@ def test_every_event_reaches_the_streams_of_both_in_one_order(
         assert [event.id for event in events] == cursors
 
 
-def test_a_stream_that_changes_machines_resumes(pair: list[tuple[Machine, MachineServer]]) -> None:
+def test_a_stream_resumes_on_the_other_machine(pair: list[tuple[Machine, MachineServer]]) -> None:
     (_, here), (_, there) = pair
     cursor = ask(here, "/publish/before", "POST")
     ask(here, "/publish/missed", "POST")
@@ -76,17 +76,17 @@ def test_a_stream_that_changes_machines_resumes(pair: list[tuple[Machine, Machin
         assert [event.data for event in stream.take(2)] == ["missed", "live"]
 
 
-def test_connections_stats_and_presence_see_both_from_either(
+def test_each_machine_reports_connections_stats_and_presence_of_both(
     pair: list[tuple[Machine, MachineServer]], crowd: list[Stream]
 ) -> None:
-    everybody = sorted(user for users in USERS for user in users)
+    all_users = sorted(user for users in USERS for user in users)
     for _, server in pair:
 
         def agrees(server: MachineServer = server) -> bool:
             seen = ask(server, "/people")
             stats = ask(server, "/stream/stats?user=operator")
             return (
-                sorted(each["user_id"] for each in seen["connections"]) == everybody
+                sorted(connection["user_id"] for connection in seen["connections"]) == all_users
                 and seen["presence"]
                 == {"channel": "room:1", "count": 4, "users": ["ann", "bob", "both", "cy"]}
                 and stats["streams"] == len(crowd)
@@ -96,23 +96,26 @@ def test_connections_stats_and_presence_see_both_from_either(
         eventually(agrees, 60, every=0.2)
 
 
-def test_a_command_on_one_machine_ends_streams_on_both(
+def test_a_command_on_one_machine_closes_streams_on_both(
     pair: list[tuple[Machine, MachineServer]], crowd: list[Stream]
 ) -> None:
     ask(pair[0][1], "/leave?user=both", "POST")
-    for at in (1, 4):
-        assert crowd[at].next_of("sse.close").json()["reconnect"] is False
+    for index in (1, 4):
+        assert crowd[index].next_of("sse.close").json()["reconnect"] is False
     eventually(lambda: ask(pair[1][1], "/people")["presence"]["users"] == ["ann", "bob", "cy"], 60, every=0.2)
 
 
-def test_what_an_unplugged_machine_held_is_forgotten_and_the_other_goes_on(
+def test_users_of_an_unplugged_machine_leave_and_the_other_machine_still_works(
     pair: list[tuple[Machine, MachineServer]], crowd: list[Stream]
 ) -> None:
     (_, here), (machine, _) = pair
     eventually(lambda: ask(here, "/people")["presence"]["count"] == 4, 60, every=0.2)
-    machine.unplug()  # the last test: it stays so
+    machine.unplug()  # this is the last test, so the machine stays unplugged
     eventually(lambda: ask(here, "/people")["presence"]["users"] == ["ann", "both"], 60, every=0.2)
-    assert sorted(each["user_id"] for each in ask(here, "/people")["connections"]) == ["ann", "both"]
+    assert sorted(connection["user_id"] for connection in ask(here, "/people")["connections"]) == [
+        "ann",
+        "both",
+    ]
     ask(here, "/publish/still", "POST")
     for stream in crowd[:2]:
         assert stream.take(1)[0].data == "still"

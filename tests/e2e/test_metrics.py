@@ -1,4 +1,4 @@
-"""Metrics over several gunicorn workers, workers that were killed included, and reports of a real browser."""
+"""Metrics over several gunicorn workers, and after a worker was killed."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ APP = "tests.apps.monitored:app"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the workers of a test share their metrics."""
+    """The folder in which the workers of a test share their metrics."""
     path = tmp_path / "metrics"
     path.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(path))
     return path
 
 
-def left_in(folder: Path) -> Samples:
-    """What processes that are gone have left."""
-    worker_counts = CollectorRegistry()
-    multiprocess.MultiProcessCollector(worker_counts, path=str(folder))  # type: ignore[no-untyped-call]
-    return parsed(generate_latest(worker_counts).decode())
+def samples_in(folder: Path) -> Samples:
+    """The samples in the files of the workers. The files stay when the workers have ended."""
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return parsed(generate_latest(registry).decode())
 
 
-def test_any_worker_tells_of_all_of_them(
+def test_any_worker_reports_the_metrics_of_all_workers(
     serve: Serve, http: httpx.Client, folder: Path, transport: str
 ) -> None:
     server = serve(APP, workers=2, drain=0.2, probe=0.3)
@@ -52,11 +52,11 @@ def test_any_worker_tells_of_all_of_them(
                 stream.next_of("message")
         assert http.get(f"{url}?channels=a%20b").status_code == 400
 
-        def told() -> Samples | None:
+        def all_delivered() -> Samples | None:
             samples = scrape(http, url)
             return samples if samples.get_value("events_delivered_total") == 24 else None
 
-        samples = eventually(told) or Samples()
+        samples = eventually(all_delivered) or Samples()
         assert samples.get_value("sent_bytes_total") > 24 * 100
         eventually(lambda: scrape(http, url).get_value("streams_open") == 8)
         eventually(lambda: scrape(http, url).get_value("events_published_total") == 3)
@@ -67,16 +67,19 @@ def test_any_worker_tells_of_all_of_them(
         streams.pop().close()
         published = 0
 
-        def departed() -> bool:
-            """A generator learns from a second write that its client left; two events may be one write."""
+        def close_counted() -> bool:
+            """Publishes one more event: the generator transport notices at its second write that a client
+            left. Two events may go out in one write."""
             nonlocal published
             http.post(f"{server.url}/publish/a")
             published += 1
             return scrape(http, url).get_value("streams_closed_total", "client") == 1
 
-        eventually(departed)
+        eventually(close_counted)
         cursor = streams[0].cursor
-        for stream in streams:  # so both workers have had all of them: none comes live to who returns
+        for (
+            stream
+        ) in streams:  # now both workers have had all events, so the returning client gets no live event
             for _ in range(published):
                 stream.next_of("message")
         returned = open_streams.enter_context(Stream(f"{url}?channels=a", cursor=cursor))
@@ -84,12 +87,12 @@ def test_any_worker_tells_of_all_of_them(
         eventually(lambda: scrape(http, url).get_value("events_replayed_total") == published)
 
         assert server.stop() == 0
-    last = left_in(folder)
+    last = samples_in(folder)
     assert last.get_value("streams_closed_total", "drain") == 8
     assert last.get_value("streams_opened_total") == 9
 
 
-def test_a_killed_worker_leaves_the_sums_but_not_the_counts(
+def test_totals_survive_a_killed_worker_but_its_open_streams_do_not_count(
     serve: Serve, http: httpx.Client, folder: Path
 ) -> None:
     server = serve(APP, workers=1)
@@ -101,13 +104,15 @@ def test_a_killed_worker_leaves_the_sums_but_not_the_counts(
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: server.worker_pids() not in ([], [pid]))
     http.close()
-    with httpx.Client(timeout=60, trust_env=False) as anew:
-        samples = eventually(lambda: scrape(anew, url))
+    with httpx.Client(timeout=60, trust_env=False) as new_http:
+        samples = eventually(lambda: scrape(new_http, url))
     assert samples.get_value("streams_open") == 0
     assert samples.get_value("streams_opened_total") == 1
 
 
-def test_several_workers_without_a_folder_say_what_to_set(serve: Serve, http: httpx.Client) -> None:
+def test_metrics_of_several_workers_without_a_folder_say_what_to_set(
+    serve: Serve, http: httpx.Client
+) -> None:
     server = serve(APP, workers=2)
     answer = http.get(f"{server.url}/stream/metrics", headers=TOKEN)
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""Through a real nginx, configured as the README says."""
+"""Streams through a real nginx, configured as the README says."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ http {{
 
 @contextlib.contextmanager
 def nginx(folder: Path, upstream: int, version: str = "1.1") -> Iterator[str]:
+    """Runs nginx in front of the port `upstream`; yields its URL. `version` is the HTTP version to the
+    app."""
     program = need("nginx")
     port = free_port()
     config = folder / "nginx.conf"
@@ -53,15 +55,15 @@ def nginx(folder: Path, upstream: int, version: str = "1.1") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-def test_first_bytes_live_events_and_resume_pass_at_once(
+def test_nginx_passes_first_bytes_live_and_missed_events_at_once(
     serve: Serve, empty_valkey: str, tmp_path: Path, version: str
 ) -> None:
-    server = serve(heartbeat=60)  # nothing follows that could push bytes out of a buffer within the deadline
+    server = serve(heartbeat=60)  # so no heartbeat can push bytes out of a buffer during the test
     announcer = MessageAnnouncer.from_url(empty_valkey)
     with nginx(tmp_path, server.port, version) as url:
         with Stream(f"{url}/stream?channels=a") as stream:
             stream.next_of("sse.open")
-            assert "x-accel-buffering" not in stream.headers  # meant for nginx, which keeps it
+            assert "x-accel-buffering" not in stream.headers  # nginx reads this header and removes it
             for n in range(5):
                 announcer.publish(n, channel="a")
                 assert stream.next_of("message").json() == n
@@ -71,7 +73,7 @@ def test_first_bytes_live_events_and_resume_pass_at_once(
             assert stream.next().data == "missed"
 
 
-def test_a_hundred_streams_end_in_good_order_through_it(serve: Serve, tmp_path: Path) -> None:
+def test_a_hundred_streams_through_nginx_end_with_a_close(serve: Serve, tmp_path: Path) -> None:
     server = serve()
     with nginx(tmp_path, server.port) as url:
         streams = [Stream(f"{url}/stream?channels=a") for _ in range(100)]

@@ -1,4 +1,5 @@
-"""docs/quickstart.md's app: two workers, a page, a button, and what was missed while gunicorn was down."""
+"""The app of docs/quickstart.md: two workers, a page, a button, and an event missed while gunicorn was
+down."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tests.support.processes import ROOT, gunicorn
 from tests.support.stream import Stream
 
 
-def test_the_app_of_the_quick_start(empty_valkey: str, log: Path) -> None:
+def test_the_app_of_the_quick_start_works(empty_valkey: str, log: Path) -> None:
     options = ("--chdir", str(ROOT / "docs" / "examples"))
     env = {"SSE_PUSH_BROKER_URL": empty_valkey}
     with gunicorn("quickstart:app", *options, env=env, workers=2, log=log) as server:

@@ -20,7 +20,7 @@ APP = "tests.apps.runs:app"
 
 
 def start(server: Gunicorn, key: str, numbers: int, pause: float) -> dict[str, Any]:
-    # A connection of its own each time: whichever worker is free takes it.
+    # Each call opens a new connection, so any worker may take it.
     answer = httpx.post(
         f"{server.url}/start/{key}", params={"numbers": numbers, "pause": pause}, timeout=60, trust_env=False
     )
@@ -78,7 +78,7 @@ def follow(server: Gunicorn, cursor: str, seconds: float) -> tuple[str, Received
     raise AssertionError(f"the run has not ended within {seconds} s")
 
 
-def test_a_run_whose_worker_is_killed_has_failed_within_30_seconds(serve: Serve) -> None:
+def test_a_run_whose_worker_is_killed_fails_within_30_seconds(serve: Serve) -> None:
     server = serve(APP, workers=2)
     run = start(server, "a", 100_000, 0.02)
     with read(server, "a", run["cursor"]) as stream:
@@ -91,7 +91,7 @@ def test_a_run_whose_worker_is_killed_has_failed_within_30_seconds(serve: Serve)
     assert start(server, "a", 1, 0)["started"] is True
 
 
-def test_a_run_goes_on_while_its_worker_is_replaced(serve: Serve) -> None:
+def test_a_run_continues_to_its_end_while_its_worker_is_replaced(serve: Serve) -> None:
     server = serve(APP, workers=1)
     run = start(server, "a", 150, 0.02)
     with read(server, "a", run["cursor"]) as stream:

@@ -54,7 +54,7 @@ def flask_run(broker: str, log: Path) -> Iterator[str]:
         process.wait(60)
 
 
-def listeners(broker: str) -> list[str]:
+def links(broker: str) -> list[str]:
     """Returns the addresses of the Redis connections that are subscribed to a channel."""
     with redis.Redis.from_url(broker) as client:
         return [one["addr"] for one in client.client_list() if int(one["sub"])]
@@ -70,19 +70,19 @@ def streams_on_two_workers(server: Gunicorn, broker: str) -> list[Stream]:
         for stream in more:
             stream.next_of("sse.open")
         streams.extend(more)
-        return len(listeners(broker)) == 2
+        return len(links(broker)) == 2
 
     eventually(open_more, 10)
     return streams
 
 
-def test_flask_run(empty_valkey: str, log: Path) -> None:
+def test_flask_run_serves_live_and_missed_events(empty_valkey: str, log: Path) -> None:
     with flask_run(empty_valkey, log) as url:
         check_live_and_resume(url, empty_valkey)
     assert "Traceback" not in log.read_text()
 
 
-def test_gthread(serve: Serve, empty_valkey: str) -> None:
+def test_gthread_serves_streams_and_drains_them(serve: Serve, empty_valkey: str) -> None:
     server = serve("tests.apps.plain:app", "--threads", "8", worker_class="gthread")
     check_live_and_resume(server.url, empty_valkey)
     with Stream(f"{server.url}/stream") as stream:
@@ -92,7 +92,7 @@ def test_gthread(serve: Serve, empty_valkey: str) -> None:
     assert server.process.wait(60) == 0
 
 
-def test_gevent_with_preload(serve: Serve, empty_valkey: str) -> None:
+def test_gevent_with_preload_serves_streams_on_both_workers(serve: Serve, empty_valkey: str) -> None:
     server = serve("tests.apps.plain:app", "--preload", workers=2)
     check_live_and_resume(server.url, empty_valkey)
     streams = streams_on_two_workers(server, empty_valkey)
@@ -118,8 +118,8 @@ def test_fifty_streams_leave_a_database_pool_of_two_to_the_pages(
     assert "QueuePool" not in server.log.read_text()
 
 
-def test_one_connection_to_redis_listens_for_each_worker(serve: Serve, empty_valkey: str) -> None:
+def test_each_worker_has_one_link_to_the_broker(serve: Serve, empty_valkey: str) -> None:
     server = serve(workers=2)
     streams = streams_on_two_workers(server, empty_valkey)
     assert len(streams) >= 20
-    assert len(listeners(empty_valkey)) == 2
+    assert len(links(empty_valkey)) == 2

@@ -1,4 +1,4 @@
-"""`flask sse tail` beside a real server: through cuts, refusals, closings, in a pipe and in a terminal."""
+"""`flask sse tail` with a real server: lost connections, refusals and closes, in a pipe and in a terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .conftest import Serve
 
 
 class Tail:
-    """The command, running. What it prints is read as it comes."""
+    """A running `flask sse tail`. Threads read its output: `lines` from stdout, `remarks` from stderr."""
 
     def __init__(self, *options: str, broker: str = "memory://", **env: str) -> None:
         command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "tail", *options]
@@ -59,14 +59,14 @@ class Tail:
         self.ended()
 
     def ended(self, seconds: float = 60) -> int:
-        """Waits for the end; returns the exit code."""
+        """Waits until the command ends; returns its exit code."""
         code = self._process.wait(seconds)
         for thread in self._threads:
             thread.join(10)
         return code
 
-    def said(self, text: str) -> str:
-        """Waits for a remark with this text in it."""
+    def wait_for_remark(self, text: str) -> str:
+        """Waits for a remark that contains `text`, and returns it."""
         return eventually(lambda: next((remark for remark in self.remarks if text in remark), ""), 60)
 
     def interrupt(self) -> None:
@@ -84,12 +84,14 @@ def announcer(empty_valkey: str) -> Iterator[MessageAnnouncer]:
     announcer.close()
 
 
-def test_a_cut_is_reported_and_nothing_is_lost(serve: Serve, announcer: MessageAnnouncer) -> None:
+def test_a_lost_connection_is_reported_and_no_event_is_lost(
+    serve: Serve, announcer: MessageAnnouncer
+) -> None:
     server = serve(retry=0.1)
     with Proxy(server.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/stream?channels=news"
         with Tail(url, "--json", "--count", "4") as tail:
-            tail.said("open: news")
+            tail.wait_for_remark("open: news")
             cursors = [
                 announcer.publish({"n": 0}, "tick", channel="news"),
                 announcer.publish("1", channel="news"),
@@ -97,19 +99,19 @@ def test_a_cut_is_reported_and_nothing_is_lost(serve: Serve, announcer: MessageA
             eventually(lambda: len(tail.lines) == 2, 60)
             proxy.requests.freeze()
             assert proxy.cut() == 1
-            tail.said("lost: ")
+            tail.wait_for_remark("lost: ")
             cursors += [announcer.publish(str(n), channel="news") for n in (2, 3)]
             proxy.requests.thaw()
             assert tail.ended() == 0
-            assert "resumed, nothing missed" in tail.said("open again after")
-            assert "4 events" in tail.said("1 reconnects, 0 resets")
+            assert "resumed, nothing missed" in tail.wait_for_remark("open again after")
+            assert "4 events" in tail.wait_for_remark("1 reconnects, 0 resets")
             events = [json.loads(line) for line in tail.lines]
             assert [event["id"] for event in events] == cursors
             assert events[0]["type"] == "tick"
             assert tail.data == ['{"n": 0}', "1", "2", "3"]
 
 
-def test_a_stream_that_is_silent_for_too_long_is_reopened_and_resumed(
+def test_a_stream_that_is_silent_for_too_long_is_closed_and_resumed(
     serve: Serve, announcer: MessageAnnouncer
 ) -> None:
     server = serve(heartbeat=0.5, retry=0.1)
@@ -118,15 +120,15 @@ def test_a_stream_that_is_silent_for_too_long_is_reopened_and_resumed(
         with Tail(url, "--json", "--count", "1", "--all") as tail:
             eventually(lambda: any("sse.heartbeat" in line for line in tail.lines), 60)
             proxy.replies.freeze()
-            tail.said("lost: nothing has come for")
+            tail.wait_for_remark("lost: nothing has come for")
             announcer.publish("after", channel="news")
             proxy.replies.thaw()
             assert tail.ended() == 0
-            tail.said("open again after")
+            tail.wait_for_remark("open again after")
             assert tail.data[-1] == "after"
 
 
-def test_it_begins_at_the_given_place_and_ends_when_the_server_says_so(
+def test_since_and_last_choose_the_first_event_and_a_final_close_ends_it(
     serve: Serve, announcer: MessageAnnouncer
 ) -> None:
     server = serve()
@@ -138,14 +140,14 @@ def test_it_begins_at_the_given_place_and_ends_when_the_server_says_so(
     ):
         assert since.ended() == 0
         assert since.data == ["1", "2", "3"]
-        last.said("open: news")
+        last.wait_for_remark("open: news")
         eventually(lambda: last.data == ["2", "3"], 60)
         announcer.disconnect(channel="news", reconnect=False)
         assert last.ended() == 1
-        last.said("asks not to come back")
+        last.wait_for_remark("asks not to come back")
 
 
-def test_time_is_over(serve: Serve) -> None:
+def test_it_ends_after_the_timeout_and_fails_if_count_was_not_reached(serve: Serve) -> None:
     server = serve()
     url = f"{server.url}/stream?channels=news"
     with Tail(url, "--timeout", "0.5") as enough, Tail(url, "--timeout", "0.5", "--count", "1") as too_few:
@@ -153,20 +155,20 @@ def test_time_is_over(serve: Serve) -> None:
         assert enough.lines == too_few.lines == []
 
 
-def test_a_refusal_ends_it_with_the_reason(serve: Serve) -> None:
+def test_it_ends_with_the_reason_when_the_server_refuses(serve: Serve) -> None:
     server = serve(public_channels="open")
     with Tail(f"{server.url}/stream?channels=secret") as forbidden, Tail(f"{server.url}/") as page:
         assert (forbidden.ended(), page.ended()) == (1, 1)
-        assert "refused: 403 FORBIDDEN: 1201" in forbidden.said("1201")
-        page.said("text/event-stream")
+        assert "refused: 403 FORBIDDEN: 1201" in forbidden.wait_for_remark("1201")
+        page.wait_for_remark("text/event-stream")
     with Tail(f"http://127.0.0.1:{free_port()}/stream") as nobody, Tail("ftp://127.0.0.1/") as odd:
         assert (nobody.ended(), odd.ended()) == (1, 1)
-        nobody.said("cannot open it: ")
-        odd.said("protocol")
+        nobody.wait_for_remark("cannot open it: ")
+        odd.wait_for_remark("protocol")
 
 
-class Foreign(BaseHTTPRequestHandler):
-    """A server of another kind: it sends comments as heartbeats, and closes the connection."""
+class ForeignServer(BaseHTTPRequestHandler):
+    """Another kind of SSE server: it sends comments as heartbeats, and closes each stream after one event."""
 
     requests: list[dict[str, str]]
 
@@ -189,9 +191,9 @@ class Foreign(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def foreign() -> Iterator[tuple[str, list[dict[str, str]]]]:
+def foreign_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
     requests: list[dict[str, str]] = []
-    handler = type("Handler", (Foreign,), {"requests": requests})
+    handler = type("Handler", (ForeignServer,), {"requests": requests})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -201,9 +203,12 @@ def foreign() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def test_any_event_stream_can_be_followed_with_headers_and_a_token() -> None:
-    with foreign() as (url, requests), Tail(url, "--json", "--header", "X-Me: you", SSE_TOKEN="t0k") as tail:
-        assert tail.ended() == 1  # 204: it asks not to come back
-        tail.said("204")
+    with (
+        foreign_server() as (url, requests),
+        Tail(url, "--json", "--header", "X-Me: you", SSE_TOKEN="t0k") as tail,
+    ):
+        assert tail.ended() == 1  # 204: the server asks clients not to reconnect
+        tail.wait_for_remark("204")
         assert tail.data == ["1\nü", "3\nü"]
         assert [request.get("last-event-id") for request in requests] == [None, "1", "1", "3"]
         assert {(request["authorization"], request["x-me"]) for request in requests} == {
@@ -213,14 +218,14 @@ def test_any_event_stream_can_be_followed_with_headers_and_a_token() -> None:
         assert not any(secret in remarks for secret in ("t0k", "secret"))
 
 
-class Slow(BaseHTTPRequestHandler):
-    """At first it never answers; then its stream is silent for longer than an answer may take."""
+class SlowServer(BaseHTTPRequestHandler):
+    """Never answers at /dumb. At other paths, the stream pauses for longer than an answer may take."""
 
-    enough: threading.Event
+    finished: threading.Event
 
     def do_GET(self) -> None:
         if self.path == "/dumb":
-            self.enough.wait(60)
+            self.finished.wait(60)
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -228,7 +233,7 @@ class Slow(BaseHTTPRequestHandler):
         self.wfile.write(b"data: first\n\n")
         time.sleep(3.0)
         self.wfile.write(b"data: second\n\n")
-        self.enough.wait(60)
+        self.finished.wait(60)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -236,8 +241,10 @@ class Slow(BaseHTTPRequestHandler):
 
 def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(by_url, "CONNECT_TIMEOUT", 2.0)
-    enough = threading.Event()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Slow,), {"enough": enough})) as server:
+    finished = threading.Event()
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), type("Handler", (SlowServer,), {"finished": finished})
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         news: list[News] = []
@@ -256,13 +263,13 @@ def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pyt
             Received("message", "second"),
         ]
         sources[1].close()
-        enough.set()
+        finished.set()
         reading.join(10)
         server.shutdown()
         thread.join(10)
 
 
-def test_channels_are_followed_at_the_broker_through_a_cut_of_the_link(
+def test_channels_are_followed_at_the_broker_and_resumed_after_a_lost_link(
     empty_valkey: str, announcer: MessageAnnouncer
 ) -> None:
     announcer.publish("old", channel="a")
@@ -270,34 +277,34 @@ def test_channels_are_followed_at_the_broker_through_a_cut_of_the_link(
         broker = f"redis://127.0.0.1:{proxy.port}/0"
         options = ["--channel", "a", "--channel", "b", "--since", "earliest", "--json", "--count", "5"]
         with Tail(*options, broker=broker, SSE_PUSH_PROBE="0.2") as tail:
-            tail.said("open: a, b")
+            tail.wait_for_remark("open: a, b")
             announcer.publish("new", channel="b")
             eventually(lambda: len(tail.lines) == 2, 60)
             proxy.requests.freeze()
             proxy.cut()
-            tail.said("lost: ")
+            tail.wait_for_remark("lost: ")
             announcer.publish("both", channel=("a", "b"))
             announcer.publish("while it was away", "note", channel="a")
             proxy.requests.thaw()
-            tail.said("open again after")
+            tail.wait_for_remark("open again after")
             announcer.publish("after", channel="b")
             assert tail.ended() == 0
             assert tail.data == ["old", "new", "both", "while it was away", "after"]
             assert [json.loads(line)["channel"] for line in tail.lines] == ["a", "b", "a", "a", "b"]
 
 
-def test_events_that_the_broker_no_longer_has_are_reported(
+def test_events_that_the_broker_no_longer_has_are_reported_as_lost(
     empty_valkey: str, announcer: MessageAnnouncer
 ) -> None:
     cursor = announcer.publish("first", channel="a")
     options = ["--channel", "a", "--json", "--count", "1"]
     with Tail(*options, "--since", f"other-{cursor.partition('-')[2]}", broker=empty_valkey) as tail:
         assert tail.ended() == 0
-        tail.said("events were lost for good: ")
+        tail.wait_for_remark("events were lost for good: ")
         assert tail.data == ["first"]
 
 
-def test_a_wrong_call_says_what_is_wrong(empty_valkey: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_call(empty_valkey: str) -> None:
     calls: tuple[tuple[list[str], str, str], ...] = (
         ([], "give either a URL or --channel NAME", empty_valkey),
         (["http://x", "--channel", "a"], "give either a URL or --channel NAME", empty_valkey),
@@ -342,7 +349,7 @@ def test_in_a_terminal_it_draws_a_table_and_ctrl_c_ends_it_with_a_summary(
         announcer.publish("hello, terminal", "greeting", channel="news")
         eventually(lambda: shows("greeting", "hello, terminal"), 60)
         process.send_signal(signal.SIGINT)
-        # Read to the end: what nobody reads would keep it from ending.
+        # Read all output: the command cannot end while its output waits in the terminal.
         eventually(lambda: shows("1 events (15 bytes)") and process.poll() is not None, 60)
         assert process.returncode == 0
     finally:

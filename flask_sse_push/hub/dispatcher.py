@@ -29,7 +29,7 @@ _NO_NOTICES: Mapping[Group, bytes] = {}
 
 
 class Inbox:
-    """What links and fetchers brought, in order, until the dispatcher takes it."""
+    """The items that links and fetchers brought and that the dispatcher has not taken yet, in order."""
 
     def __init__(self) -> None:
         self._items: deque[ShardItem] = deque()

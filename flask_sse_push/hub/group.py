@@ -132,8 +132,7 @@ class Group:
     # -- what they get ------------------------------------------------------------------------------------
 
     def collect(self, entry: Entry, cache: ChannelCache) -> bool:
-        """Adds an entry to `pending`. Returns whether `deliveries` must be called, if this call is the first
-        one that says so.
+        """Adds an entry to `pending`. Returns True if it is the first one since the group made deliveries.
 
         An event in several of the group's channels comes once for each, with the same id. Only the first one
         is added.

@@ -1,4 +1,4 @@
-"""Listeners: whatever wants to know that a stream opened, closed, changed or lost events."""
+"""Listeners are called when a stream opens, closes, changes its channels or loses events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Chromium, pages that report what went wrong in them, and the example app under gunicorn."""
+"""Starts a real Chromium and the example app under gunicorn, and collects the errors of the pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from tests.support.processes import ROOT, Gunicorn, gunicorn, need
 
 HERE = Path(__file__).parent
 
-#: Nothing leaves the machine, and no sandbox, which needs rights that containers lack.
+#: Flags without which Chromium would use the network. There is no sandbox, because it needs rights that
+#: containers do not have.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -36,12 +37,13 @@ FLAGS = (
     "--disable-sync",
 )
 
-#: Milliseconds that a page may take for anything: only what fails takes so long. Less than SSE_PUSH_RECHECK.
+#: Milliseconds after which a wait on a page fails. Less than SSE_PUSH_RECHECK, so no recheck helps a test to
+#: pass.
 PATIENCE = 40_000
-#: Seconds for a whole test, with the servers that are started for it.
-WHOLE = 300
+#: Seconds after which a test fails. They include the start of its servers.
+TEST_TIMEOUT = 300
 
-#: What Chromium writes into the console when a server goes away or refuses, besides what the page writes.
+#: Errors that Chromium itself writes to the console when a server stops or refuses a request.
 NETWORK_ERRORS = ("Failed to load resource", "net::ERR_", "EventSource's response has")
 
 prefixes = itertools.count()
@@ -50,7 +52,7 @@ prefixes = itertools.count()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(WHOLE))
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT))
 
 
 Launch = Callable[..., contextlib.AbstractContextManager[Browser]]
@@ -58,7 +60,7 @@ Launch = Callable[..., contextlib.AbstractContextManager[Browser]]
 
 @pytest.fixture(scope="session")
 def launch() -> Iterator[Launch]:
-    """Starts a Chromium, with options of playwright's, until a block ends."""
+    """Returns a function that runs a Chromium until a block ends. It takes playwright's options."""
     path = need("chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
@@ -76,33 +78,33 @@ def launch() -> Iterator[Launch]:
 
 @pytest.fixture(scope="session")
 def chromium(launch: Launch) -> Iterator[Browser]:
-    """One browser for the whole run."""
+    """Runs one browser for all tests."""
     with launch() as browser:
         yield browser
 
 
 class Visitor:
-    """A browser window of its own, with its own cookies. Its console is listened to until it is closed."""
+    """A browser window with separate cookies. It collects the errors in its console until it is closed."""
 
     def __init__(self, browser: Browser, width: int = 1280, height: int = 860) -> None:
         self._context = browser.new_context(viewport={"width": width, "height": height})
         self._context.set_default_timeout(PATIENCE)
-        self._told: list[str] = []
-        self._forgiven: tuple[str, ...] = ()
+        self._errors: list[str] = []
+        self._expected_errors: tuple[str, ...] = ()
         self.page: Page = self._context.new_page()
         self.hosts: set[str] = set()
         self.page.on("console", self._note_console)
-        self.page.on("pageerror", lambda error: self._told.append(str(error)))
+        self.page.on("pageerror", lambda error: self._errors.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
 
-    def _note_console(self, told: ConsoleMessage) -> None:
-        if told.type == "error" and not told.location["url"].endswith("/favicon.ico"):
-            self._told.append(told.text)
+    def _note_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            self._errors.append(message.text)
 
     @property
     def problems(self) -> list[str]:
-        """The errors that its console was told so far, but for those that are forgiven."""
-        return [text for text in self._told if not any(sign in text for sign in self._forgiven)]
+        """Returns the errors in the console so far, without the expected ones."""
+        return [text for text in self._errors if not any(part in text for part in self._expected_errors)]
 
     def sign_in(self, url: str, name: str) -> Page:
         """Opens the app and signs in with the keyboard; returns the page once its stream is open."""
@@ -116,26 +118,26 @@ class Visitor:
         return page
 
     def another_tab(self) -> Page:
-        """A second page with the same cookies, watched as the first one is."""
+        """Opens a second page with the same cookies, and collects its errors too."""
         page = self._context.new_page()
         page.on("console", self._note_console)
-        page.on("pageerror", lambda error: self._told.append(str(error)))
+        page.on("pageerror", lambda error: self._errors.append(str(error)))
         return page
 
     def texts(self) -> list[str]:
-        """The texts of the events that the page shows, oldest first."""
+        """Returns the texts of the events that the page shows, oldest first."""
         return list(reversed(self.page.locator("#feed .text").all_text_contents()))
 
-    def forgive_network_errors(self) -> None:
-        """For tests that take the server away."""
-        self.forgive(*NETWORK_ERRORS)
+    def expect_network_errors(self) -> None:
+        """Ignores network errors, for tests that stop the server."""
+        self.expect_errors(*NETWORK_ERRORS)
 
-    def forgive(self, *signs: str) -> None:
-        """Passes over errors with one of these texts in them, those too that are still to come."""
-        self._forgiven += signs
+    def expect_errors(self, *parts: str) -> None:
+        """Ignores earlier and later errors that contain one of these texts."""
+        self._expected_errors += parts
 
     def sign_out_silently(self) -> None:
-        """Loses the session, as when it ran out."""
+        """Deletes the session, as if it had expired."""
         self._context.clear_cookies()
 
     def close(self) -> None:
@@ -155,7 +157,8 @@ Visit = Callable[..., Visitor]
 
 @pytest.fixture
 def visit(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Makes visitors; when the test has passed, none of their consoles may have been told of an error."""
+    """Returns a function that makes visitors. After a test that passes, their consoles must have no
+    errors."""
     visitors: list[Visitor] = []
     failed = request.session.testsfailed
 
@@ -166,19 +169,19 @@ def visit(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
     yield make
     for visitor in visitors:
         visitor.close()
-    if request.session.testsfailed == failed:  # else it would hide what the test failed of
+    if request.session.testsfailed == failed:  # after a failure, this would hide its reason
         assert [visitor.problems for visitor in visitors] == [[] for _ in visitors]
 
 
 class Site:
-    """The example app on two gevent workers; it can go away and come back at the same address."""
+    """The example app on two gevent workers. It can stop, and start again at the same address."""
 
     def __init__(self, broker_url: str, log: Path) -> None:
         self.env = {
             "SSE_PUSH_BROKER_URL": broker_url,
             "SSE_PUSH_PREFIX": f"browser{next(prefixes)}",
             "SSE_PUSH_RETRY": "0.3",
-            "SECRET_KEY": "the workers and the starts of a test share it",
+            "SECRET_KEY": "the same for all workers and all starts in a test",
             "EXAMPLE_LOG": str(log.with_name("demo.log")),
         }
         self._log = log
@@ -192,18 +195,18 @@ class Site:
         return self.server.url
 
     def start(self) -> None:
-        """Starts gunicorn, again at the same port."""
+        """Starts gunicorn. A second start uses the same port."""
         port = self.server.port if hasattr(self, "server") else None
         app = "example_app:create_app()"
         running = gunicorn(app, env=self.env, workers=2, log=self._log, port=port)
         self.server = self._running.enter_context(running)
 
     def stop(self) -> None:
-        """Stops gunicorn, as at the beginning of a deploy."""
+        """Stops gunicorn, as a deployment does."""
         self._running.close()
 
     def run(self, *arguments: str) -> str:
-        """Runs `flask --app example_app …` as in another terminal; returns what it printed."""
+        """Runs `flask --app example_app …` in another process; returns its output."""
         command = [sys.executable, "-m", "flask", "--app", "example_app", *arguments]
         result = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=120
@@ -239,20 +242,20 @@ def running_site(broker_url: str, log: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def calm_site(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The example app on a real Valkey, for all tests of a module that do no lasting harm to it."""
+    """The example app on a real Valkey, shared by the tests of a module that do not damage it."""
     with running_site(valkey_url, tmp_path_factory.mktemp("calm") / "server.log") as site:
         yield site
 
 
 @pytest.fixture
 def site(valkey_url: str, log: Path) -> Iterator[Site]:
-    """An example app of the test's own, to be treated badly."""
+    """The example app for one test, which may stop it or break it."""
     with running_site(valkey_url, log) as site:
         yield site
 
 
 class Counting:
-    """Publishes 0, 1, 2, … to a channel while the block runs; `count` is how many it became."""
+    """Publishes 0, 1, 2, … to a channel while the block runs. `count` is how many it has published."""
 
     def __init__(self, announcer: MessageAnnouncer, channel: str, every: float = 0.02) -> None:
         self._announcer = announcer
@@ -278,20 +281,20 @@ class Counting:
         self._thread.join()
 
     def numbers(self) -> list[str]:
-        """What every page must have shown in the end."""
+        """Returns all published numbers. In the end, every page must have shown them."""
         return [str(number) for number in range(self.count)]
 
 
 def eventually_on(page: Page, condition: Callable[[], bool], seconds: float = PATIENCE / 1000) -> None:
-    """Waits for a condition while the page's events go on being heard here."""
+    """Waits for a condition. Meanwhile, playwright continues to handle the page's events."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not so after {seconds} seconds"
+        assert time.monotonic() < deadline, f"the condition is not met after {seconds} seconds"
         page.wait_for_timeout(20)
 
 
 def seconds_to_first_event(page: Page) -> float:
-    """Seconds from the end of the page's loading to its first event, measured in the page."""
+    """Returns the seconds from the end of the page's loading to its first event, measured in the page."""
     milliseconds = page.evaluate(
         "performance.getEntriesByName('first-event')[0].startTime"
         " - performance.getEntriesByType('navigation')[0].loadEventEnd"
@@ -300,8 +303,10 @@ def seconds_to_first_event(page: Page) -> float:
 
 
 def assert_prompt(page: Page, seconds: float = 1.0, times: int = 5) -> None:
-    """Loads an example's page again and passes when its first event came in time; a machine that is busy with
-    something else gets several tries."""
+    """Reloads a page of the example, and passes if the first event arrives in time.
+
+    It tries several times, because the machine may be busy with other work.
+    """
     taken = []
     for _ in range(times):
         page.reload()
@@ -309,4 +314,4 @@ def assert_prompt(page: Page, seconds: float = 1.0, times: int = 5) -> None:
         taken.append(seconds_to_first_event(page))
         if taken[-1] < seconds:
             return
-    raise AssertionError(f"the first event came {taken} seconds after the page was loaded")
+    raise AssertionError(f"the first event arrived {taken} seconds after the page was loaded")

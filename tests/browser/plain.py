@@ -1,4 +1,4 @@
-"""The plain app on one worker, and what it knows of its streams."""
+"""Runs the plain app on one worker, and reads from it which streams are open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .conftest import eventually_on, prefixes
 
 
 class Server:
-    """One worker, so that its figures are all there are."""
+    """The server. It has one worker, so the worker's list contains all streams."""
 
     def __init__(self, gunicorn: Gunicorn, announcer: MessageAnnouncer) -> None:
         self.url = gunicorn.url
@@ -26,22 +26,22 @@ class Server:
         self.announcer = announcer
 
     def listening(self) -> list[set[str]]:
-        """The channels of each open stream."""
+        """Returns the channels of each open stream."""
         with urllib.request.urlopen(f"{self.url}/streams") as answer:
             return [set(channels) for channels in json.load(answer)]
 
     def wait_for_streams(self, page: Page, *wanted: set[str]) -> None:
-        """Blocks until these are the channels of all streams there are."""
+        """Blocks until the open streams have exactly these channels, one set for each stream."""
 
-        def so() -> bool:
+        def are_open() -> bool:
             return sorted(map(sorted, self.listening())) == sorted(map(sorted, wanted))
 
-        eventually_on(page, so)
+        eventually_on(page, are_open)
 
 
 @contextlib.contextmanager
 def running(broker_url: str, folder: Path, **settings: str) -> Iterator[Server]:
-    """The plain app with these settings."""
+    """Runs the plain app with these settings until the block ends."""
     prefix = {"SSE_PUSH_PREFIX": f"plain{next(prefixes)}"}
     env = {"SSE_PUSH_BROKER_URL": broker_url, **prefix, **settings}
     log = folder / "server.log"
@@ -54,6 +54,9 @@ def running(broker_url: str, folder: Path, **settings: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for all tests of a module. Heartbeats are rare: a busy machine's pauses are no dead line."""
+    """One server for all tests of a module.
+
+    Heartbeats are rare, so clients on a busy machine do not give up a connection because of a pause.
+    """
     with running(valkey_url, tmp_path_factory.mktemp("plain")) as server:
         yield server

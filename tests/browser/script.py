@@ -1,4 +1,5 @@
-"""A server that follows a script: what the client asks for, hears, and does next can be told exactly."""
+"""A server that follows a script, so that a test knows exactly which answer each request of the client
+gets."""
 
 from __future__ import annotations
 
@@ -24,26 +25,26 @@ PAGE = b'<!doctype html><link rel="icon" href="data:,"><title>test</title>'
 
 
 def event(data: Any, type: str | None = None, id: str | None = None) -> str:
-    """One event as it goes on the wire."""
+    """Returns the frame of an event."""
     text = data if isinstance(data, str) else json.dumps(data)
     head = (f"id: {id}\n" if id else "") + (f"event: {type}\n" if type else "")
     return f"{head}data: {text}\n\n"
 
 
 def opening(heartbeat: float = 15, id: str = "e-1", resumed: bool = False) -> str:
-    """The first event of a stream."""
+    """Returns the first event of a stream."""
     return event({"channels": ["a"], "resumed": resumed, "heartbeat": heartbeat}, "sse.open", id)
 
 
 class Refusal(NamedTuple):
-    """An answer that is no stream."""
+    """An answer that is not a stream."""
 
     status: int
     headers: Mapping[str, str] = {}
     body: bytes = b""
 
 
-class StreamQuery(NamedTuple):
+class StreamRequest(NamedTuple):
     """A request for a stream."""
 
     method: str
@@ -53,10 +54,10 @@ class StreamQuery(NamedTuple):
 
 
 class Script(ThreadingHTTPServer):
-    """Serves a page, the modules under /client/, and for each stream the next answer of a script.
+    """Serves a page and the modules under /client/. Each request for a stream gets the script's next answer.
 
-    An answer is a status, a Refusal, or the text of a stream; a stream ends after its text when that ends in
-    `END`, else it stays open.
+    An answer is a status, a Refusal, or the text of a stream. If the text ends in `END`, the stream ends
+    after it. Otherwise the stream stays open.
     """
 
     END = "\x04"
@@ -65,8 +66,8 @@ class Script(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.answers: queue.Queue[int | str | Refusal] = queue.Queue()
-        self.asked: list[StreamQuery] = []
-        self.rooms = Refusal(404)  # to POSTs that would change the channels
+        self.requests: list[StreamRequest] = []
+        self.channel_change = Refusal(404)  # answer to requests that change the channels
         self.closing = threading.Event()
 
     @property
@@ -75,8 +76,8 @@ class Script(ThreadingHTTPServer):
 
     @property
     def cursors(self) -> list[str | None]:
-        """The cursors that streams were asked for with."""
-        return [one.query.get("last_event_id", [None])[0] for one in self.asked]
+        """Returns the cursor of each request for a stream."""
+        return [one.query.get("last_event_id", [None])[0] for one in self.requests]
 
     def then(self, *answers: int | str | Refusal) -> None:
         """Adds answers to the script."""
@@ -95,11 +96,11 @@ class Answer(BaseHTTPRequestHandler):
             self.whole(200, {"Content-Type": "text/javascript"}, (STATIC / url.path[8:]).read_bytes())
         elif url.path.endswith("/channels"):
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.whole(*self.script.rooms)
+            self.whole(*self.script.channel_change)
         elif url.path == "/stream":
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.script.asked.append(
-                StreamQuery(
+            self.script.requests.append(
+                StreamRequest(
                     self.command,
                     parse_qs(url.query),
                     {name.lower(): value for name, value in self.headers.items()},
@@ -156,18 +157,18 @@ def serving(script: Script) -> Iterator[Script]:
 Started = Callable[..., Page]
 
 
-def told(page: Page, wanted: int) -> list[Any]:
-    """What the client told, once it is as many as wanted."""
-    eventually_on(page, lambda: page.evaluate("told.length") >= wanted)
-    return cast("list[Any]", page.evaluate("told"))
+def noted(page: Page, wanted: int) -> list[Any]:
+    """Waits until the client has noted at least `wanted` things; returns all of them."""
+    eventually_on(page, lambda: page.evaluate("notes.length") >= wanted)
+    return cast("list[Any]", page.evaluate("notes"))
 
 
 def note(type: str) -> str:
-    """A handler that notes what it gets."""
-    return f'on("{type}", (message) => told.push(message))'
+    """Returns the source of a call that registers a handler, which notes its messages."""
+    return f'on("{type}", (message) => notes.push(message))'
 
 
 def states(page: Page) -> list[tuple[str, str | None]]:
-    """The states the client went through, each with its reason."""
-    found = page.evaluate("told.filter((one) => one.state)")
+    """Returns the states that the client has had, each with its reason."""
+    found = page.evaluate("notes.filter((one) => one.state)")
     return [(one["state"], one.get("reason")) for one in found]

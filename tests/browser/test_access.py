@@ -1,4 +1,4 @@
-"""Rights in a real browser: a logout reaches other tabs, native clients stop, and other origins are other."""
+"""Access in a real browser: a logout reaches other tabs and native clients, and origins must be allowed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from .conftest import Site, Visit, eventually_on
 
 PAGE = b'<!doctype html><link rel="icon" href="data:,"><title>shop</title>'
 
-#: A native EventSource that notes what it hears, and in what state an error leaves it.
+#: Opens a native EventSource. Notes the types of its events, and its state after each error.
 LISTEN = """([url, options]) => {
-  window.heard = [];
+  window.received = [];
   window.errors = [];
   const source = new EventSource(url, options);
   for (const type of ["sse.open", "sse.close", "message"])
-    source.addEventListener(type, () => heard.push(type));
+    source.addEventListener(type, () => received.push(type));
   source.onerror = () => errors.push(source.readyState);
 }"""
 
-#: What a fetch transport does: headers that need a preflight. Returns the first bytes, or the failure.
+#: Requests the stream by fetch, with headers that may need a preflight. Returns the first bytes, or the
+#: error.
 FETCH = """async ([url, headers]) => {
   try {
     const answer = await fetch(url, { headers });
@@ -49,7 +50,7 @@ def test_signing_out_in_one_tab_ends_the_stream_of_another_at_once(calm_site: Si
     expect(two.locator("#state")).to_have_attribute("data-state", "open")
     expect(two.get_by_role("button", name="Sign out")).to_be_visible()
     one.get_by_role("button", name="Sign out").click()
-    # Without the command it would take SSE_PUSH_RECHECK, a minute: no test here waits so long.
+    # Without the `disconnect` command this would take a minute (SSE_PUSH_RECHECK), longer than a test waits.
     expect(two.get_by_role("button", name="Sign out")).to_have_count(0)
     expect(two.locator("#state")).to_have_text("Live")
     calm_site.announcer.publish({"from": "Grace", "text": "for members"}, "chat", channel="chat")
@@ -58,22 +59,22 @@ def test_signing_out_in_one_tab_ends_the_stream_of_another_at_once(calm_site: Si
     expect(two.locator("#feed .text").filter(has_text="for members")).to_have_count(0)
 
 
-def test_a_native_client_comes_back_once_after_a_logout_and_is_turned_away_for_good(
+def test_after_a_logout_a_native_client_reconnects_once_and_is_refused_for_good(
     calm_site: Site, visit: Visit
 ) -> None:
     visitor = visit()
     page = visitor.sign_in(calm_site.url, "ada")
-    page.goto(f"{calm_site.url}/whoami")  # a page without a client of ours
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{calm_site.url}/whoami")  # a page without our client
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
     page.evaluate(LISTEN, ["/stream?channels=news,user:ada", {}])
-    eventually_on(page, lambda: page.evaluate("heard.length") == 1)
+    eventually_on(page, lambda: page.evaluate("received.length") == 1)
     assert page.request.post(f"{calm_site.url}/signout").ok
     eventually_on(page, lambda: page.evaluate("errors.length") == 2)
-    assert page.evaluate("heard") == ["sse.open", "sse.close"]
-    assert page.evaluate("errors") == [0, 2]  # connecting again, then closed: EventSource does no more
-    eventually_on(page, lambda: len([url for url in asked if "/stream?" in url]) == 2)
-    visitor.forgive_network_errors()
+    assert page.evaluate("received") == ["sse.open", "sse.close"]
+    assert page.evaluate("errors") == [0, 2]  # first it reconnects, then it closes for good
+    eventually_on(page, lambda: len([url for url in requests if "/stream?" in url]) == 2)
+    visitor.expect_network_errors()
 
 
 # -- origins ------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class Shop(BaseHTTPRequestHandler):
 
 @contextmanager
 def shop() -> Iterator[int]:
-    """The server of another site; yields its port."""
+    """Runs the server of another site; yields its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -109,7 +110,8 @@ def shop() -> Iterator[int]:
 
 @pytest.fixture
 def two_origins(empty_valkey: str, log: Path, tmp_path: Path) -> Iterator[tuple[Gunicorn, int]]:
-    """The app with members, which lets the pages of `http://localhost:<port>` read, and that port."""
+    """Runs the app with members, and a shop. The app allows the origin `http://localhost:<port of the
+    shop>`."""
     rules = tmp_path / "rules.json"
     rules.write_text(json.dumps({"ada": ["club"]}))
     with shop() as port:
@@ -129,8 +131,8 @@ def ticket_of(server: Gunicorn) -> str:
 
 
 def outcome(page: Page) -> tuple[list[str], list[int]]:
-    eventually_on(page, lambda: page.evaluate("heard.length + errors.length") > 0)
-    return page.evaluate("heard"), page.evaluate("errors")
+    eventually_on(page, lambda: page.evaluate("received.length + errors.length") > 0)
+    return page.evaluate("received"), page.evaluate("errors")
 
 
 def test_a_page_of_a_listed_origin_reads_the_stream(two_origins: tuple[Gunicorn, int], visit: Visit) -> None:
@@ -142,28 +144,28 @@ def test_a_page_of_a_listed_origin_reads_the_stream(two_origins: tuple[Gunicorn,
     page.evaluate(LISTEN, [url, {"withCredentials": True}])
     assert outcome(page) == (["sse.open"], [])
     status, text = page.evaluate(FETCH, [f"{server.url}/stream", {"Last-Event-ID": "a<b", "X": "1"}])
-    assert (status, text) == (0, "TypeError")  # a header that no preflight allows
+    assert (status, text) == (0, "TypeError")  # the preflight does not allow the header X
     status, text = page.evaluate(FETCH, [f"{server.url}/stream", {"Last-Event-ID": "a-1"}])
     assert status == 200
     assert text.startswith("retry: ")
     status, text = page.evaluate(
         FETCH, [f"{server.url}/stream?channels=club", {"Authorization": "Bearer forged"}]
     )
-    assert (status, json.loads(text)["code"]) == (401, 1102)  # a refusal can be read, too
+    assert (status, json.loads(text)["code"]) == (401, 1102)  # the page can read a refusal too
     module = f"{server.url}/stream/client/push-client.js"
     assert page.evaluate("async (url) => typeof (await import(url)).PushClient", module) == "function"
-    visitor.forgive_network_errors()
-    visitor.forgive("blocked by CORS policy")
+    visitor.expect_network_errors()
+    visitor.expect_errors("blocked by CORS policy")
 
 
 def test_a_page_of_any_other_origin_reads_nothing(two_origins: tuple[Gunicorn, int], visit: Visit) -> None:
     server, port = two_origins
     visitor = visit()
     page = visitor.page
-    page.goto(f"http://127.0.0.1:{port}/")  # the same page under another name
+    page.goto(f"http://127.0.0.1:{port}/")  # the same page, from another origin
     page.evaluate(LISTEN, [f"{server.url}/stream?ticket={ticket_of(server)}", {"withCredentials": True}])
     assert outcome(page) == ([], [2])  # closed for good
     assert page.evaluate(FETCH, [f"{server.url}/stream", {}]) == [0, "TypeError"]
     assert page.evaluate(FETCH, [f"{server.url}/stream", {"Authorization": "x"}]) == [0, "TypeError"]
-    visitor.forgive_network_errors()
-    visitor.forgive("blocked by CORS policy")
+    visitor.expect_network_errors()
+    visitor.expect_errors("blocked by CORS policy")

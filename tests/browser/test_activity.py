@@ -1,4 +1,5 @@
-"""The example's activity feed: channels in one list, filters, older events by replay, new ones announced."""
+"""The example's page "Activity": one list of several channels, filters, older events, and a note about new
+ones."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from .conftest import Site, Visit, Visitor, seconds_to_first_event
 
 
 def tell(site: Site, kind: str, *texts: str) -> None:
-    """Publishes events of a kind, as another process would."""
+    """Publishes events of a kind from another process."""
     at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     with site.announcer.batch() as batch:
         for text in texts:
@@ -31,11 +32,11 @@ def open_feed(site: Site, visitor: Visitor, name: str = "ada") -> Page:
 
 
 def texts(page: Page) -> list[str]:
-    """What the list shows, the newest first."""
+    """Returns the texts that the list shows, newest first."""
     return page.locator("#events li:visible .text").all_text_contents()
 
 
-def test_what_one_tells_is_on_the_list_of_the_other_by_keyboard_alone(site: Site, visit: Visit) -> None:
+def test_an_event_entered_by_keyboard_appears_in_every_users_list(site: Site, visit: Visit) -> None:
     ada, grace = open_feed(site, visit()), open_feed(site, visit(), "grace")
     expect(ada.locator("#nothing")).to_be_visible()
     ada.get_by_role("combobox").focus()
@@ -53,12 +54,12 @@ def test_what_one_tells_is_on_the_list_of_the_other_by_keyboard_alone(site: Site
     expect(ada.get_by_label("What happened")).to_be_focused()
 
 
-def test_filters_hide_kinds_and_bring_them_back(site: Site, visit: Visit) -> None:
+def test_filters_hide_and_show_kinds(site: Site, visit: Visit) -> None:
     tell(site, "comment", "one")
     tell(site, "alert", "two")
     page = open_feed(site, visit())
     expect(page.locator("#events li")).to_have_count(2)
-    for _ in range(5):  # a busy machine may hold one load up
+    for _ in range(5):  # a busy machine may delay a load
         if seconds_to_first_event(page) < stretched(1.0):
             break
         page.reload()
@@ -76,7 +77,7 @@ def test_filters_hide_kinds_and_bring_them_back(site: Site, visit: Visit) -> Non
     assert texts(page) == ["four", "three", "two", "one"]
 
 
-def test_older_ones_come_by_replay_until_there_are_no_more(site: Site, visit: Visit) -> None:
+def test_older_events_are_replayed_until_there_are_no_more(site: Site, visit: Visit) -> None:
     every = [f"event {number}" for number in range(50)]
     for number, text in enumerate(every):
         tell(site, ("comment", "deploy", "alert")[number % 3], text)
@@ -92,13 +93,13 @@ def test_older_ones_come_by_replay_until_there_are_no_more(site: Site, visit: Vi
     expect(page.locator("#end")).to_have_text("This is all that is kept.")
     assert texts(page) == every[::-1]
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    # The stream of the replay is closed, the page's own goes on.
+    # The page has closed the stream that replayed older events. Its own stream is still open.
     tell(site, "alert", "the last")
     page.evaluate("scrollTo(0, 0)")
     expect(rows).to_have_count(51)
 
 
-def test_who_reads_further_down_is_told_of_new_ones_and_nothing_moves(site: Site, visit: Visit) -> None:
+def test_new_events_do_not_move_the_list_while_the_user_reads_further_down(site: Site, visit: Visit) -> None:
     tell(site, "comment", *(f"event {number}" for number in range(20)))
     page = open_feed(site, visit(390, 844))
     rows = page.locator("#events li")
@@ -130,7 +131,7 @@ def test_who_reads_further_down_is_told_of_new_ones_and_nothing_moves(site: Site
         (["comment"], 400),
     ],
 )
-def test_what_is_no_event_is_refused_with_the_reason(
+def test_a_wrong_event_is_refused_with_the_reason(
     calm_site: Site, visit: Visit, body: object, status: int
 ) -> None:
     page = visit().sign_in(calm_site.url, "ada")
@@ -141,7 +142,7 @@ def test_what_is_no_event_is_refused_with_the_reason(
 JSON = {"Content-Type": "application/json"}
 
 
-def test_members_alone_get_the_page_and_its_channels(calm_site: Site, visit: Visit) -> None:
+def test_only_members_get_the_page_and_its_channels(calm_site: Site, visit: Visit) -> None:
     page = visit().page
     page.goto(f"{calm_site.url}/activity/")
     assert page.url.endswith("/signin")

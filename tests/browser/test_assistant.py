@@ -1,4 +1,5 @@
-"""The example's AI chat in a real browser: answers go on over a reload, in all windows, until stopped."""
+"""The example's page "AI chat": an answer continues after a reload and in all windows, until the user stops
+it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def ask(page: Page, question: str) -> None:
     page.keyboard.press("Enter")
 
 
-def whole(question: str) -> str:
+def answer_to(question: str) -> str:
     return ANSWER.format(question=question).strip()
 
 
@@ -29,7 +30,7 @@ def open_chat(site: Site, visit: Visit, name: str, width: int = 1280, height: in
     return page
 
 
-def test_an_answer_goes_on_over_a_reload_and_is_whole_in_all_windows(site: Site, visit: Visit) -> None:
+def test_an_answer_continues_after_a_reload_and_is_complete_in_all_windows(site: Site, visit: Visit) -> None:
     page = open_chat(site, visit, "ada")
     ask(page, "What is <b>SSE</b>?")
     answers = page.locator("#talk li[data-by=answer]")
@@ -37,17 +38,19 @@ def test_an_answer_goes_on_over_a_reload_and_is_whole_in_all_windows(site: Site,
     expect(answers).to_have_attribute("data-status", "running")
     page.reload()
     expect(answers).to_contain_text("You asked: “What is <b>SSE</b>?”")
-    expect(answers).to_have_attribute("data-status", re.compile("running|done"))  # a slow machine comes late
+    expect(answers).to_have_attribute("data-status", re.compile("running|done"))  # done on a slow machine
     other = open_chat(site, visit, "ada")
     for window in (page, other):
         expect(window.locator("#talk li[data-by=answer]")).to_have_attribute("data-status", "done")
-        expect(window.locator("#talk li")).to_have_text(["What is <b>SSE</b>?", whole("What is <b>SSE</b>?")])
+        expect(window.locator("#talk li")).to_have_text(
+            ["What is <b>SSE</b>?", answer_to("What is <b>SSE</b>?")]
+        )
     assert page.locator("#talk b").count() == 0
 
 
-def test_an_answer_is_stopped_in_whichever_worker_it_is(site: Site, visit: Visit) -> None:
+def test_an_answer_stops_in_whichever_worker_it_runs(site: Site, visit: Visit) -> None:
     page = open_chat(site, visit, "ada")
-    long = "Go on " + "and on " * 60  # so that it is still under way when a slow machine wants to stop it
+    long = "Go on " + "and on " * 60  # long, so that it is still running when a slow machine stops it
     ask(page, long)
     answers = page.locator("#talk li[data-by=answer]")
     expect(answers).to_contain_text("one answer")

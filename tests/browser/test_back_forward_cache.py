@@ -1,4 +1,4 @@
-"""A page that the browser puts aside whole when it is left, and shows again on "back": the stream goes on."""
+"""The stream continues after the browser has kept a page in the back-forward cache and shown it again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["server"]
 
 LISTEN = """async (options) => {
   const { PushClient } = await import("/stream/client/push-client.js");
-  window.heard = [];
+  window.received = [];
   window.states = [];
   window.shows = [];
   window.resets = 0;
   addEventListener("pageshow", ({ persisted }) => shows.push(persisted));
   window.client = new PushClient("/stream?channels=cached", { minDelay: 50, ...options });
-  client.on("message", ({ data }) => heard.push(data));
+  client.on("message", ({ data }) => received.push(data));
   client.on("sse.reset", () => { resets += 1; });
   client.addEventListener("statechange", ({ detail }) => states.push([detail.state, detail.reason]));
 }"""
@@ -29,7 +29,7 @@ LISTEN = """async (options) => {
 
 @pytest.fixture(scope="module")
 def caching_chromium(launch: Launch) -> Iterator[Browser]:
-    """A Chromium as it comes: playwright's has no such cache unless it is told so."""
+    """Runs a Chromium with its back-forward cache, which playwright disables by default."""
     with launch(ignore_default_args=["--disable-back-forward-cache"]) as browser:
         yield browser
 
@@ -43,7 +43,8 @@ def page(caching_chromium: Browser) -> Iterator[Page]:
 
 
 def go(page: Page, step: str, path: str) -> None:
-    """Has the page go elsewhere by itself; playwright's own ways wait for a load, which there is none of."""
+    """Lets the page navigate by itself. Playwright's methods would wait for a load event, which does not
+    come."""
     page.evaluate(f"setTimeout(() => {step})")
     eventually_on(
         page, lambda: page.url.endswith(path) and page.evaluate("document.readyState") == "complete"
@@ -53,7 +54,7 @@ def go(page: Page, step: str, path: str) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"transport": "fetch"}, {"tabs": True}], ids=["EventSource", "fetch", "tabs"]
 )
-def test_a_page_from_the_cache_goes_on_without_loss_or_doubles(
+def test_a_page_from_the_cache_gets_every_event_once(
     server: Server, page: Page, options: dict[str, Any]
 ) -> None:
     page.goto(server.url)
@@ -64,15 +65,15 @@ def test_a_page_from_the_cache_goes_on_without_loss_or_doubles(
     with Counting(server.announcer, "cached") as counting:
         for number in range(1, rounds + 1):
             before = counting.count
-            eventually_on(page, lambda before=before: page.evaluate("heard.length") > before)  # type: ignore[misc]
+            eventually_on(page, lambda before=before: page.evaluate("received.length") > before)  # type: ignore[misc]
             go(page, "location.assign('/stats')", "/stats")
-            server.wait_for_streams(page)  # the page let go of its stream
+            server.wait_for_streams(page)  # the page has closed its stream
             left = counting.count
             eventually_on(page, lambda left=left: counting.count > left + 20)  # type: ignore[misc]
             go(page, "history.back()", "/")
-            assert page.evaluate("shows") == [True] * number  # else it was loaded again, and nothing is shown
-    eventually_on(page, lambda: page.evaluate("heard.length") >= counting.count)
-    assert page.evaluate("heard.map(String)") == counting.numbers()
+            assert page.evaluate("shows") == [True] * number  # the cache was used: no new load
+    eventually_on(page, lambda: page.evaluate("received.length") >= counting.count)
+    assert page.evaluate("received.map(String)") == counting.numbers()
     assert page.evaluate("resets") == 0
     assert page.evaluate("states.filter(([, reason]) => reason)") == [["waiting", "left"]] * rounds
     server.wait_for_streams(page, {"cached"})

@@ -1,4 +1,4 @@
-"""Chromium decodes compressed streams by itself, event by event."""
+"""Chromium itself decodes compressed streams, event by event."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .conftest import Visit, eventually_on
 PREFIX = "compressed"
 
 BY_EVENTSOURCE = """() => {
-  window.heard = [];
+  window.received = [];
   const source = new EventSource("/stream?channels=news");
-  source.addEventListener("sse.open", () => heard.push("open"));
-  source.addEventListener("message", ({ data }) => heard.push(data));
-  source.addEventListener("sse.close", () => { heard.push("close"); source.close(); });
+  source.addEventListener("sse.open", () => received.push("open"));
+  source.addEventListener("message", ({ data }) => received.push(data));
+  source.addEventListener("sse.close", () => { received.push("close"); source.close(); });
 }"""
 
 BY_FETCH = """async () => {
-  window.heard = [];
+  window.received = [];
   window.over = false;
   const response = await fetch("/stream?channels=news");
   window.encoding = response.headers.get("content-encoding");
@@ -35,9 +35,9 @@ BY_FETCH = """async () => {
       text = blocks.pop();
       for (const block of blocks) {
         const data = block.match(/^data: (.*)$/m)[1];
-        if (block.includes("event: sse.open")) heard.push("open");
-        else if (block.includes("event: sse.close")) heard.push("close");
-        else if (!block.includes("event: sse.heartbeat")) heard.push(data);
+        if (block.includes("event: sse.open")) received.push("open");
+        else if (block.includes("event: sse.close")) received.push("close");
+        else if (!block.includes("event: sse.heartbeat")) received.push(data);
       }
     }
     over = true;
@@ -59,32 +59,32 @@ def server(empty_valkey: str, log: Path) -> Iterator[Gunicorn]:
 
 
 @pytest.mark.parametrize("script", [BY_EVENTSOURCE, BY_FETCH], ids=["EventSource", "fetch"])
-def test_chromium_reads_each_event_when_it_comes(
+def test_chromium_reads_each_event_when_it_arrives(
     server: Gunicorn, empty_valkey: str, visit: Visit, script: str
 ) -> None:
     announcer = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_PREFIX=PREFIX)
     visitors = [visit(), visit()]
-    heard = ["open"]
+    received = ["open"]
     for visitor in visitors:
         visitor.page.goto(server.url)
         visitor.page.evaluate(script)
-        eventually_on(visitor.page, lambda page=visitor.page: page.evaluate("heard.length") == 1)  # type: ignore[misc]
+        eventually_on(visitor.page, lambda page=visitor.page: page.evaluate("received.length") == 1)  # type: ignore[misc]
     for n in range(12):
-        heard.append(f"event {n} " + "like the others " * 10)
-        announcer.publish(heard[-1], channel="news")
-        for visitor in visitors:  # before the next one is published: nothing is held back
+        received.append(f"event {n} " + "like the others " * 10)
+        announcer.publish(received[-1], channel="news")
+        for visitor in visitors:  # nothing delays an event until the next one
             page = visitor.page
-            eventually_on(page, lambda page=page: page.evaluate("heard.length") == len(heard))  # type: ignore[misc]
+            eventually_on(page, lambda page=page: page.evaluate("received.length") == len(received))  # type: ignore[misc]
         if n == 6:
-            visitors[0].page.wait_for_timeout(800)  # heartbeats put the streams out of step
+            visitors[0].page.wait_for_timeout(800)  # heartbeats make the streams differ
     for visitor in visitors:
-        assert visitor.page.evaluate("heard") == heard
+        assert visitor.page.evaluate("received") == received
     if script is BY_FETCH:
         assert visitors[0].page.evaluate("encoding") == "gzip"
     server.process.terminate()
     for visitor in visitors:
         page = visitor.page
-        eventually_on(page, lambda page=page: page.evaluate("heard.at(-1)") == "close")  # type: ignore[misc]
+        eventually_on(page, lambda page=page: page.evaluate("received.at(-1)") == "close")  # type: ignore[misc]
         if script is BY_FETCH:
             eventually_on(page, lambda page=page: page.evaluate("over") is True)  # type: ignore[misc]
-        visitor.forgive_network_errors()
+        visitor.expect_network_errors()

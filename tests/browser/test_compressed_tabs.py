@@ -1,4 +1,4 @@
-"""All tabs over one connection when the server compresses its streams."""
+"""All tabs share one connection, also if the server compresses its streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example's dashboard: charts that are full at once and move on, measured by one process for all."""
+"""The example's page "Dashboard": its charts are full at once, and then grow with new samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = "/dashboard/"
 
 
 def publish_history(site: Site, count: int) -> None:
-    """Samples of the last `count` seconds, as the sampler makes them."""
+    """Publishes samples of the last `count` seconds, like the sampler's."""
     measured = sampler.Sampler().sample()
     now = round(time.time() * 1000)
     with site.announcer.batch() as batch:
@@ -27,7 +27,7 @@ def publish_history(site: Site, count: int) -> None:
 
 
 def points(page: Page, chart: str) -> int:
-    """How many points the lines of a chart have."""
+    """Returns the number of points in the lines of a chart."""
     lines = page.locator(f"#{chart} .line[d]").all()
     return sum(len(re.findall("[ML]", line.get_attribute("d") or "")) for line in lines)
 
@@ -46,7 +46,7 @@ def test_the_charts_are_full_at_once(site: Site, visit: Visit) -> None:
     assert_prompt(page)
 
 
-def test_they_move_on_and_a_gap_is_no_line(site: Site, visit: Visit) -> None:
+def test_new_samples_move_the_charts_and_a_gap_breaks_the_line(site: Site, visit: Visit) -> None:
     old = {**sampler.Sampler().sample(), "at_ms": round(time.time() * 1000) - 60_000}
     site.announcer.publish(old, "sample", channel=sampler.CHANNEL)
     visitor = visit()

@@ -1,4 +1,4 @@
-"""The example's debug panel: the client's figures, raw frames, all connections, the workers' health."""
+"""The example's page "Debug": the client's statistics, raw frames, all connections, the workers' health."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ PATH = "/debug/"
 
 
 def streams(page: Page, user: str) -> Locator:
-    """The rows of a user's streams."""
+    """Returns the rows of a user's streams."""
     cell = page.locator("td:first-child").get_by_text(user, exact=True)
     return page.locator("#streams tr").filter(has=cell)
 
 
 def all_are_shown(page: Page, site: Site, more: ExitStack) -> bool:
-    """Whether both workers are; those without streams are not. Opens one more, which any worker may take."""
+    """Returns whether the page shows both workers.
+
+    It does not show a worker without streams. So this opens one more stream, which either worker may take.
+    """
     if page.locator("#workers tr").count() == 2:
         return True
     more.enter_context(Stream(f"{site.url}/stream?channels=news")).next_of("sse.open")
     return False
 
 
-def test_the_client_counts_what_it_gets_and_the_frames_show_its_bytes(calm_site: Site, visit: Visit) -> None:
+def test_the_client_counts_its_events_and_the_frames_show_their_bytes(calm_site: Site, visit: Visit) -> None:
     page = open_example(visit(), calm_site, PATH, "ada")
     expect(page.locator("#connected")).to_have_text("yes")
     page.get_by_role("button", name="Send a test event").click()
@@ -45,7 +48,7 @@ def test_the_client_counts_what_it_gets_and_the_frames_show_its_bytes(calm_site:
     assert_prompt(page)
 
 
-def test_held_frames_stand_still(calm_site: Site, visit: Visit) -> None:
+def test_held_frames_do_not_change(calm_site: Site, visit: Visit) -> None:
     page = open_example(visit(), calm_site, PATH, "ada")
     expect(page.locator("#frames li").filter(has_text="sse.open")).to_have_count(1)
     page.get_by_role("button", name="Hold").click()
@@ -57,7 +60,7 @@ def test_held_frames_stand_still(calm_site: Site, visit: Visit) -> None:
     assert page.locator("#frames li").filter(has_text="while it is held").count() == 0
 
 
-def test_a_connection_that_is_cut_comes_back(calm_site: Site, visit: Visit) -> None:
+def test_a_connection_that_is_cut_reconnects(calm_site: Site, visit: Visit) -> None:
     page = open_example(visit(), calm_site, PATH, "ada")
     before = page.locator("#connection").inner_text()
     page.get_by_role("button", name="Cut this connection").click()
@@ -66,21 +69,21 @@ def test_a_connection_that_is_cut_comes_back(calm_site: Site, visit: Visit) -> N
     expect(page.locator("#connection")).not_to_have_text(before)
 
 
-def test_it_shows_the_streams_of_all_workers_and_ends_one_of_them(site: Site, visit: Visit) -> None:
+def test_the_page_shows_the_streams_of_all_workers_and_can_end_one(site: Site, visit: Visit) -> None:
     grace = visit()
     other = open_example(grace, site, "/timer/", "grace")
     page = open_example(visit(), site, PATH, "ada")
     with ExitStack() as more:
         eventually_on(page, lambda: all_are_shown(page, site, more))
     expect(page.locator("#health")).to_have_text("HEALTHY")
-    expect(streams(page, "ada")).to_have_count(2)  # the client's and that of the frames
+    expect(streams(page, "ada")).to_have_count(2)  # the client's stream, and the stream of the raw frames
     expect(page.locator("#streams tr.own")).to_have_count(1)
     row = streams(page, "grace")
     expect(row.locator(".channels")).to_have_text("run:timer")
     before = row.get_attribute("data-connection") or ""
     row.get_by_role("button").press("Enter")
     expect(page.locator(f'#streams tr[data-connection="{before}"]')).to_have_count(0)
-    expect(streams(page, "grace")).to_have_count(1)  # it is back, as another connection
+    expect(streams(page, "grace")).to_have_count(1)  # a new connection of the same client
     expect(other.locator("#state")).to_have_attribute("data-state", re.compile("open|resumed"))
 
 

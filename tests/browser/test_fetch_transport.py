@@ -1,4 +1,4 @@
-"""The fetch transport: what EventSource cannot do, and the same promises."""
+"""The fetch transport: features that EventSource does not have, and the same guarantees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .conftest import eventually_on
-from .script import Refusal, Script, Started, event, note, opening, states, told
+from .script import Refusal, Script, Started, event, note, noted, opening, states
 from .test_push_client import script, start, visitor
 
 __all__ = ["script", "start", "visitor"]
@@ -17,81 +17,81 @@ __all__ = ["script", "start", "visitor"]
 def test_headers_are_sent_with_each_connection(script: Script, start: Started) -> None:
     script.then(opening() + Script.END, opening(resumed=True) + event(1))
     page = start(note("message"), headers={"X-Tenant": "7"}, **{"minDelay": 1})
-    eventually_on(page, lambda: page.evaluate("told.some(({ data }) => data === 1)"))
-    assert [one.headers["x-tenant"] for one in script.asked] == ["7", "7"]
+    eventually_on(page, lambda: page.evaluate("notes.some(({ data }) => data === 1)"))
+    assert [one.headers["x-tenant"] for one in script.requests] == ["7", "7"]
     assert script.cursors == [None, "e-1"]
 
 
 WITH_TOKENS = """async () => {
   const { PushClient } = await import("/client/push-client.js");
-  window.told = [];
+  window.notes = [];
   let number = 0;
   window.client = new PushClient("/stream", {
     minDelay: 1,
     token: async () => { if (number++ === 1) throw new Error("no token yet"); return `t${number}`; },
     headers: () => new Headers({ "X-Number": String(number) }),
   });
-  client.on("message", (message) => told.push(message));
+  client.on("message", (message) => notes.push(message));
 }"""
 
 
-def test_functions_are_asked_for_each_connection(script: Script, start: Started) -> None:
+def test_functions_in_the_options_are_called_for_each_connection(script: Script, start: Started) -> None:
     script.then(opening() + Script.END, opening(resumed=True) + event(1))
     page = start("close()")
-    script.asked.clear()
+    script.requests.clear()
     page.evaluate(WITH_TOKENS)
-    told(page, 1)
-    assert [one.headers["authorization"] for one in script.asked] == ["Bearer t1", "Bearer t3"]
+    noted(page, 1)
+    assert [one.headers["authorization"] for one in script.requests] == ["Bearer t1", "Bearer t3"]
 
 
 def test_a_body_is_posted(script: Script, start: Started) -> None:
     script.then(opening() + event(1))
-    told(start(note("message"), method="POST", body={"prompt": "é"}), 2)
-    (asked,) = script.asked
-    assert (asked.method, json.loads(asked.body)) == ("POST", {"prompt": "é"})
-    assert asked.headers["content-type"] == "application/json"
-    assert asked.headers["accept"] == "text/event-stream"
+    noted(start(note("message"), method="POST", body={"prompt": "é"}), 2)
+    (request,) = script.requests
+    assert (request.method, json.loads(request.body)) == ("POST", {"prompt": "é"})
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept"] == "text/event-stream"
 
 
-def test_star_hears_types_nobody_named(script: Script, start: Started) -> None:
+def test_a_star_handler_gets_events_of_all_types(script: Script, start: Started) -> None:
     script.then(opening() + event(1, "surprise", "e-2") + event(2))
     page = start(note("*"))
-    assert [one.get("type") for one in told(page, 4)] == [None, "sse.open", "surprise", "message"]
+    assert [one.get("type") for one in noted(page, 4)] == [None, "sse.open", "surprise", "message"]
     assert page.evaluate("client.lastEventId") == "e-2"
 
 
-def test_star_may_come_later(script: Script, start: Started) -> None:
+def test_a_star_handler_may_be_added_later(script: Script, start: Started) -> None:
     script.then(opening(), opening(resumed=True) + event(1, "surprise"))
     page = start()
     eventually_on(page, lambda: page.evaluate("client.state") == "open")
     page.evaluate(f"client.{note('*')}")
-    eventually_on(page, lambda: page.evaluate("told.some(({ type }) => type === 'surprise')"))
+    eventually_on(page, lambda: page.evaluate("notes.some(({ type }) => type === 'surprise')"))
     assert script.cursors == [None, "e-1"]
 
 
-def test_a_refusal_is_told_at_once(script: Script, start: Started) -> None:
+def test_a_refusal_is_reported_at_once(script: Script, start: Started) -> None:
     error = {"code": 1103, "name": "AUTH_EXPIRED"}
     script.then(Refusal(401, {"Content-Type": "application/json"}, json.dumps(error).encode()))
-    (closed,) = told(start(transport="fetch"), 1)
+    (closed,) = noted(start(transport="fetch"), 1)
     assert (closed["state"], closed["status"], closed["error"]) == ("closed", 401, error)
 
 
-def test_retry_is_the_least_it_waits(script: Script, start: Started) -> None:
+def test_retry_is_the_minimum_delay(script: Script, start: Started) -> None:
     script.then("retry: 60000\n" + opening() + Script.END)
     page = start("close; Math.random = () => 0.5", transport="fetch", minDelay=1, maxDelay=10**6)
-    assert told(page, 2)[1]["delay"] == 30_000
+    assert noted(page, 2)[1]["delay"] == 30_000
 
 
 @pytest.mark.parametrize("big", ["data: " + "x" * 1000, "data: 1234567890\n" * 100], ids=["line", "lines"])
 def test_an_event_that_is_too_big_ends_the_connection(script: Script, start: Started, big: str) -> None:
     script.then(opening() + big, opening(resumed=True) + event(1))
     page = start(note("message"), transport="fetch", maxEvent=500, minDelay=1)
-    eventually_on(page, lambda: page.evaluate("told.some(({ data }) => data === 1)"))
+    eventually_on(page, lambda: page.evaluate("notes.some(({ data }) => data === 1)"))
     assert ("waiting", "too large") in states(page)
     assert script.cursors == [None, "e-1"]
 
 
-def test_the_parser_reads_as_the_standard_says(script: Script, start: Started) -> None:
+def test_the_parser_follows_the_standard(script: Script, start: Started) -> None:
     stream = (
         "\ufeff" + opening() + ": a comment\r\rid: e-2\rdata:no space\rdata:  two\r\ndata\n\n"
         "event: kept\nid: bad\0id\ndata: é😀\u2028\n\n"
@@ -100,7 +100,7 @@ def test_the_parser_reads_as_the_standard_says(script: Script, start: Started) -
     )
     script.then(stream)
     page = start(note("message"), note("kept"), note("dropped"), transport="fetch")
-    found = [one for one in told(page, 4) if "type" in one]
+    found = [one for one in noted(page, 4) if "type" in one]
     assert found == [
         {"type": "message", "data": "no space\n two\n", "lastEventId": "e-2"},
         {"type": "kept", "data": "é😀\u2028", "lastEventId": "e-2"},
@@ -119,7 +119,7 @@ PARSE = """async (samples) => {
 }"""
 
 
-def test_it_does_not_matter_where_the_text_is_cut(script: Script, start: Started) -> None:
+def test_the_parser_accepts_text_cut_anywhere(script: Script, start: Started) -> None:
     stream = "id: 1\r\ndata: a\r\n\r\nevent: b\rdata: c\rdata: d\r\revent: e\ndata: f\n\n"
     cuts: list[Any] = [[stream[:at], stream[at:]] for at in range(len(stream) + 1)]
     cuts.append(list(stream))

@@ -1,4 +1,5 @@
-"""The core of the client in a real Firefox: both transports, compressed events, rooms, resuming, all tabs."""
+"""The client in a real Firefox: both transports, compressed events, channel changes, resuming, shared
+tabs."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ JS = ROOT / "tests" / "js"
 
 @pytest.fixture(scope="module")
 def found(server: Server) -> dict[str, Any]:
-    """What the cases brought; one Firefox for all of them."""
+    """Runs all cases in one Firefox; returns their results."""
     firefox, node = need("firefox-esr"), need("node")
     if not (JS / "node_modules" / "puppeteer-core").is_dir():
         if os.environ.get("CI"):
@@ -35,10 +36,10 @@ def found(server: Server) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("transport", ["native", "fetch"])
-def test_what_is_published_arrives_over_each_transport(found: dict[str, Any], transport: str) -> None:
+def test_published_events_arrive_over_each_transport(found: dict[str, Any], transport: str) -> None:
     result = found[transport]
     room = f"{transport}:room"
-    assert result["heard"] == [
+    assert result["received"] == [
         ["message", {"n": 1}, True],
         ["price", "é😀 " * 2000, True],
         ["sse.channels", [transport, room], True],
@@ -49,8 +50,8 @@ def test_what_is_published_arrives_over_each_transport(found: dict[str, Any], tr
     assert (result["stats"]["connects"], result["stats"]["errors"]) == (2, 0)
 
 
-def test_all_tabs_use_one_connection_and_the_next_takes_over(found: dict[str, Any]) -> None:
+def test_all_tabs_use_one_connection_and_another_tab_takes_over(found: dict[str, Any]) -> None:
     result = found["tabs"]
     assert (result["before"], result["after"]) == (1, 1)
-    heard = [[data for _, data, _ in tab] for tab in result["heard"]]
-    assert heard == [["before", "meanwhile"], ["before", "meanwhile", "one's own"]]
+    received = [[data for _, data, _ in tab] for tab in result["received"]]
+    assert received == [["before", "meanwhile"], ["before", "meanwhile", "one's own"]]

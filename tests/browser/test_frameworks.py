@@ -1,4 +1,4 @@
-"""The hook, the composable and the service, each in the real framework, against the real server."""
+"""React's hook, Vue's composable and Angular's service, in the real frameworks, with the real server."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ JS = ROOT / "tests" / "js"
 
 @pytest.fixture(scope="module", params=["react", "vue", "angular"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A page's script with the framework in it."""
+    """Bundles a page's script with the framework. Returns the framework's name and the file."""
     need("node")
     if not (JS / "node_modules" / "esbuild").is_dir():
         if os.environ.get("CI"):
             pytest.fail("run `npm install` in tests/js")
         pytest.skip("run `npm install` in tests/js")
-    made = tmp_path_factory.mktemp("bundle") / "page.js"
-    mode = 'process.env.NODE_ENV="development"'  # only there React mounts twice in strict mode
+    file = tmp_path_factory.mktemp("bundle") / "page.js"
+    mode = 'process.env.NODE_ENV="development"'  # only in this mode, React's strict mode mounts twice
     command = ["node_modules/.bin/esbuild", f"apps/{request.param}.js", "--bundle", "--format=esm"]
-    command += [f"--outfile={made}", f"--define:{mode}", "--log-level=warning"]
+    command += [f"--outfile={file}", f"--define:{mode}", "--log-level=warning"]
     subprocess.run(command, cwd=JS, env={**os.environ, "NODE_PATH": "node_modules"}, check=True, timeout=240)
-    return str(request.param), made
+    return str(request.param), file
 
 
-def test_it_receives_while_it_is_mounted_and_closes_with_it(
+def test_a_component_receives_events_while_it_is_mounted(
     server: Server, visit: Visit, bundle: tuple[str, Path]
 ) -> None:
     name, script = bundle
@@ -51,7 +51,7 @@ def test_it_receives_while_it_is_mounted_and_closes_with_it(
     channels = [f"{name}-one", f"{name}-two"]
     for channel in channels:
         page.evaluate("(channel) => mount(channel)", channel)
-        # Of this channel, not of the one before: its stream has begun, and the other is gone.
+        # Wait until the stream of this channel has begun, and the stream of the previous channel is closed.
         eventually_on(page, lambda channel=channel: channel in page.evaluate("opened"))  # type: ignore[misc]
         server.wait_for_streams(page, {channel})
         expect(shown).to_have_text(re.compile(f"^{channel} open "))
@@ -61,12 +61,16 @@ def test_it_receives_while_it_is_mounted_and_closes_with_it(
     page.evaluate("unmount()")
     server.wait_for_streams(page)
     expect(shown).to_have_count(0)
-    heard = [[channel, data["n"]] for channel, data, _ in page.evaluate("heard") if data != "complete"]
-    assert heard == [[channel, value] for channel in channels for value in range(3)]
-    # A handler sees the component as it is now, not as it was when the stream was opened.
-    assert [count for channel, _, count in page.evaluate("heard") if channel == channels[0]][:3] == [0, 1, 2]
-    # One connection for each mount: strict mode opens no second one.
+    received = [[channel, data["n"]] for channel, data, _ in page.evaluate("received") if data != "complete"]
+    assert received == [[channel, value] for channel in channels for value in range(3)]
+    # A handler sees the component's current state, not the state from when the stream was opened.
+    assert [count for channel, _, count in page.evaluate("received") if channel == channels[0]][:3] == [
+        0,
+        1,
+        2,
+    ]
+    # Each mount opens one connection. Strict mode opens no second one.
     eventually_on(page, lambda: len(requests) == 2)
     if name == "angular":
-        assert [channels[1], "complete", 3] in page.evaluate("heard")
-    visitor.forgive_network_errors()
+        assert [channels[1], "complete", 3] in page.evaluate("received")
+    visitor.expect_network_errors()

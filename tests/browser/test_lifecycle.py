@@ -1,4 +1,4 @@
-"""The page's ups and downs: offline, hidden, frozen. Nothing is missed over any of them."""
+"""A page may be offline, hidden or frozen. Afterwards the client has missed no event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .test_push_client import FOLLOWED, SOON, script, start, visitor
 
 __all__ = ["script", "start", "visitor"]
 
-#: Makes the page look hidden or seen: no browser without a screen hides one.
+#: Makes the page look hidden or visible. A browser without a screen never hides a page.
 SHOW = """(hidden) => {
   Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -18,7 +18,7 @@ SHOW = """(hidden) => {
 
 
 def ready(page: Page) -> None:
-    """Waits until the stream is open and the page's ups and downs are followed."""
+    """Waits until the stream is open and the client follows the state of the page."""
     eventually_on(page, lambda: page.evaluate("client.state") == "open")
     page.evaluate(FOLLOWED)
 
@@ -30,14 +30,14 @@ def test_offline_closes_and_online_resumes(script: Script, start: Started, visit
     page.context.set_offline(True)
     eventually_on(page, lambda: page.evaluate("client.state") == "waiting")
     page.context.set_offline(False)
-    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 1)
+    eventually_on(page, lambda: page.evaluate("notes.at(-1).data") == 1)
     assert states(page) == [("open", None), ("waiting", "offline"), ("connecting", None), ("open", None)]
     assert script.cursors == [None, "e-1"]
 
 
-def test_hidden_for_long_closes_and_a_look_resumes(script: Script, start: Started, visitor: Visitor) -> None:
+def test_a_page_hidden_for_long_resumes_when_shown(script: Script, start: Started, visitor: Visitor) -> None:
     visitor.page.clock.install()
-    # The clock goes on by itself, too: what a slow machine takes for a step must not count.
+    # The clock also runs by itself. The times are long, so that the steps of a slow machine do not count.
     script.then(opening(heartbeat=10**5), opening(heartbeat=10**5, resumed=True) + event(1))
     page = start(note("message"), hiddenAfter=1_000_000)
     ready(page)
@@ -50,11 +50,11 @@ def test_hidden_for_long_closes_and_a_look_resumes(script: Script, start: Starte
     page.clock.run_for(1_000_000)
     assert page.evaluate("client.state") == "waiting"
     page.evaluate(SHOW, False)
-    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 1)
+    eventually_on(page, lambda: page.evaluate("notes.at(-1).data") == 1)
     assert script.cursors == [None, "e-1"]
 
 
-def test_a_time_longer_than_timers_reach_is_for_ever(script: Script, start: Started) -> None:
+def test_a_time_longer_than_a_timer_can_be_means_forever(script: Script, start: Started) -> None:
     script.then(opening())
     page = start(hiddenAfter=2**31)
     ready(page)
@@ -73,20 +73,21 @@ def test_by_default_a_hidden_page_keeps_its_stream(script: Script, start: Starte
     assert page.evaluate("client.state") == "open"
 
 
-def test_a_frozen_page_lets_go_and_resumes(script: Script, start: Started) -> None:
+def test_a_frozen_page_closes_its_connection_and_resumes(script: Script, start: Started) -> None:
     script.then(opening(), opening(resumed=True) + event(1))
     page = start(note("message"), minDelay=60_000)
     ready(page)
-    # A browser tells it so; it freezes none that is seen, and without a screen all are.
+    # The test sends the browser's event itself: a browser freezes no visible page, and without a screen all
+    # pages are visible.
     page.evaluate("document.dispatchEvent(new Event('freeze'))")
     assert page.evaluate("client.state") == "waiting"
     page.evaluate("document.dispatchEvent(new Event('resume'))")
-    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 1)
+    eventually_on(page, lambda: page.evaluate("notes.at(-1).data") == 1)
     assert ("waiting", "frozen") in states(page)
     assert script.cursors == [None, "e-1"]
 
 
-def test_what_is_not_wanted_is_not_resumed(script: Script, start: Started) -> None:
+def test_a_closed_client_does_not_resume(script: Script, start: Started) -> None:
     script.then(opening())
     page = start()
     ready(page)
@@ -96,4 +97,4 @@ def test_what_is_not_wanted_is_not_resumed(script: Script, start: Started) -> No
     page.context.set_offline(False)
     page.evaluate("dispatchEvent(new Event('online'))")
     assert page.evaluate("client.state") == "closed"
-    assert len(script.asked) == 1
+    assert len(script.requests) == 1

@@ -1,4 +1,4 @@
-"""The example's live page in a real browser: events of all kinds arrive, and nobody else's do."""
+"""The example's page "Live": events of all kinds arrive, and private events reach only their user."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .conftest import Site, Visit
 
 
 def event(page: Page, text: str) -> Locator:
-    """The event with this text, as the page shows it."""
+    """Returns the item of the event with this text."""
     return page.locator("#feed li").filter(has=page.get_by_text(text, exact=True))
 
 
-def test_the_ticks_of_another_process_move_for_everybody(calm_site: Site, visit: Visit) -> None:
+def test_the_ticks_of_another_process_reach_everybody(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = visitor.page
     page.goto(calm_site.url)
@@ -34,7 +34,7 @@ def test_the_ticks_of_another_process_move_for_everybody(calm_site: Site, visit:
     assert visitor.hosts == {calm_site.url.removeprefix("http://")}
 
 
-def test_what_one_publishes_by_the_form_arrives_at_the_other(calm_site: Site, visit: Visit) -> None:
+def test_an_event_published_by_the_form_reaches_the_other_user(calm_site: Site, visit: Visit) -> None:
     ada, grace = visit(), visit()
     ada.sign_in(calm_site.url, "ada")
     grace.sign_in(calm_site.url, "grace")
@@ -52,7 +52,7 @@ def test_what_one_publishes_by_the_form_arrives_at_the_other(calm_site: Site, vi
         assert item.locator("b").count() == 0
 
 
-def test_a_private_event_reaches_its_user_alone(calm_site: Site, visit: Visit) -> None:
+def test_a_private_event_reaches_only_its_user(calm_site: Site, visit: Visit) -> None:
     ada, grace = visit(), visit()
     ada.sign_in(calm_site.url, "ada")
     grace.sign_in(calm_site.url, "grace")
@@ -70,13 +70,13 @@ def test_a_private_event_reaches_its_user_alone(calm_site: Site, visit: Visit) -
     assert refused.json()["name"] == "PERMISSION_DENIED"
 
 
-def test_what_the_command_line_publishes_arrives(calm_site: Site, visit: Visit) -> None:
+def test_an_event_published_by_the_command_line_arrives(calm_site: Site, visit: Visit) -> None:
     page = visit().sign_in(calm_site.url, "ada")
     calm_site.run("sse", "publish", "news", '{"hello": 1}')
     expect(event(page, '{"hello":1}').locator(".badge")).to_have_text("message")
 
 
-def test_a_page_opened_later_shows_what_was_published_before(calm_site: Site, visit: Visit) -> None:
+def test_a_page_shows_events_published_before_it_was_opened(calm_site: Site, visit: Visit) -> None:
     calm_site.announcer.publish({"from": "Cron", "text": "earlier"}, "news", channel="news")
     page = visit().sign_in(calm_site.url, "grace")
     expect(event(page, "earlier").locator(".from")).to_have_text("Cron")
@@ -90,7 +90,7 @@ def test_the_form_says_why_an_event_was_not_published(calm_site: Site, visit: Vi
     page.keyboard.press("Enter")
     expect(page.locator("#published")).to_have_text("publishing to 'ticks' is not allowed")
     expect(page.get_by_label("Text")).to_have_value("no")
-    visitor.forgive_network_errors()
+    visitor.expect_network_errors()
 
 
 def test_signing_out_ends_the_session(calm_site: Site, visit: Visit) -> None:

@@ -1,4 +1,4 @@
-"""The example's log viewer: the lines of a real file, over rotation, sifted and held up by who looks."""
+"""The example's page "Logs": the lines of a real file, also after rotation, with filters and a pause."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def write(page: Page, level: str, text: str) -> None:
 
 @contextmanager
 def viewer(site: Site, visit: Visit, width: int = 1280) -> Iterator[Page]:
-    """The page, while the log is followed."""
+    """Opens the page while the ticker follows the log."""
     with site.ticker():
         page = open_example(visit(width, 844), site, PATH, "ada")
         greeting = f"hello {next(greetings)}!"
         write(page, "INFO", greeting)
-        expect(line(page, greeting)).to_be_visible(timeout=60_000)  # the process takes a while to begin
+        expect(line(page, greeting)).to_be_visible(timeout=60_000)  # the ticker takes a while to start
         yield page
 
 
-def test_lines_of_the_workers_come_with_level_and_source(calm_site: Site, visit: Visit) -> None:
+def test_lines_of_the_workers_have_level_and_source(calm_site: Site, visit: Visit) -> None:
     with viewer(calm_site, visit) as page:
         write(page, "ERROR", "the <b>disk</b> is full")
         found = line(page, "Ada says: the <b>disk</b> is full")
         expect(found).to_have_attribute("data-level", "ERROR")
         expect(found.locator(".source")).to_have_text("example_app.visitor")
-        expect(line(page, "opened").first).to_have_attribute("data-level", "INFO")  # this page's stream
+        expect(line(page, "opened").first).to_have_attribute("data-level", "INFO")  # about this page's stream
         assert page.locator("#lines b").count() == 0
         page.reload()
         expect(line(page, "Ada says: the <b>disk</b> is full")).to_have_count(1)
         assert_prompt(page)
 
 
-def test_nothing_is_lost_or_doubled_when_the_file_is_put_aside_or_cut(site: Site, visit: Visit) -> None:
+def test_each_line_appears_once_after_rotation_and_truncation(site: Site, visit: Visit) -> None:
     file = Path(site.env["EXAMPLE_LOG"])
     with viewer(site, visit) as page:
         write(page, "INFO", "number 1")
@@ -63,14 +63,14 @@ def test_nothing_is_lost_or_doubled_when_the_file_is_put_aside_or_cut(site: Site
         file.write_text("")
         write(page, "INFO", "number 3")
         expect(line(page, "number 3")).to_be_visible()
-    with viewer(site, visit) as page:  # the process that follows starts again
+    with viewer(site, visit) as page:  # the ticker starts again
         write(page, "INFO", "number 4")
         expect(line(page, "number 4")).to_be_visible()
         texts = page.locator("#lines li").filter(has_text="number").locator(".text").all_text_contents()
         assert texts == [f"Ada says: number {number}" for number in range(1, 5)]
 
 
-def test_levels_and_search_sift_what_is_there_and_what_comes(calm_site: Site, visit: Visit) -> None:
+def test_level_and_search_filter_old_and_new_lines(calm_site: Site, visit: Visit) -> None:
     with viewer(calm_site, visit) as page:
         for level in ("DEBUG", "WARNING"):
             write(page, level, f"sifted at {level}")
@@ -89,7 +89,7 @@ def test_levels_and_search_sift_what_is_there_and_what_comes(calm_site: Site, vi
         expect(line(page, "sifted at DEBUG")).to_be_visible()
 
 
-def test_pausing_holds_lines_up_and_loses_none(calm_site: Site, visit: Visit) -> None:
+def test_a_pause_delays_lines_and_loses_none(calm_site: Site, visit: Visit) -> None:
     with viewer(calm_site, visit) as page:
         write(page, "INFO", "before the pause")
         expect(line(page, "before the pause")).to_be_visible()
@@ -103,7 +103,7 @@ def test_pausing_holds_lines_up_and_loses_none(calm_site: Site, visit: Visit) ->
         expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "false")
 
 
-def test_the_rows_are_bounded(calm_site: Site, visit: Visit) -> None:
+def test_the_number_of_rows_is_limited(calm_site: Site, visit: Visit) -> None:
     page = open_example(visit(), calm_site, PATH, "ada")
     for hundred in range(12):
         with calm_site.announcer.batch() as batch:

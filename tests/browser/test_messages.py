@@ -1,4 +1,5 @@
-"""The example's private messages: two users in two browsers, delivered marks, and nobody else hears it."""
+"""The example's page "Messages": two users in two browsers, delivery marks, and nobody else gets a
+message."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def write(page: Page, text: str) -> None:
     expect(page.get_by_label("Message")).to_have_value("")
 
 
-def test_two_users_write_to_each_other_and_see_what_was_delivered(site: Site, visit: Visit) -> None:
+def test_two_users_write_to_each_other_and_see_delivery_marks(site: Site, visit: Visit) -> None:
     ada = open_messages(site, visit(), "ada")
     write(ada, "Is the <b>engine</b> ready?")
     marks = ada.locator("#letters .mark")
@@ -47,7 +48,7 @@ def test_two_users_write_to_each_other_and_see_what_was_delivered(site: Site, vi
     assert ada.locator("#letters b").count() == 0
     assert grace.evaluate("document.documentElement.scrollWidth") == 390
 
-    # A page that is loaded again has all of it, marks included, and has nothing left to report.
+    # After a reload, the page has all messages and marks, and it sends no report.
     reports: list[Request] = []
     grace.on("request", lambda request: reports.append(request))
     grace.reload()
@@ -56,11 +57,11 @@ def test_two_users_write_to_each_other_and_see_what_was_delivered(site: Site, vi
     write(ada, "Good.")
     expect(grace.locator("#letters .text")).to_have_count(3)
     expect(ada.locator("#letters .mark").last).to_have_text("Delivered")
-    # Playwright tells of a page's requests in its own time, at times after what they have brought about.
+    # Playwright may report a request later than its effects.
     eventually_on(grace, lambda: len([one for one in reports if one.url.endswith("/received")]) == 1)
 
 
-def test_all_windows_of_both_have_it_and_nobody_else(site: Site, visit: Visit) -> None:
+def test_a_message_appears_in_all_windows_of_both_users_and_nowhere_else(site: Site, visit: Visit) -> None:
     visitor = visit()
     ada, grace = open_messages(site, visitor, "ada"), open_messages(site, visit(), "grace")
     second = visitor.another_tab()
@@ -71,8 +72,8 @@ def test_all_windows_of_both_have_it_and_nobody_else(site: Site, visit: Visit) -
         expect(page.locator("#letters .text")).to_have_text("for you alone")
     for page in (ada, second):
         expect(page.locator("#letters .mark")).to_have_text("Delivered")
-    told = [line.split("  ")[0] for line in site.run("sse", "channels").splitlines()]
-    assert sorted(told) == ["user:ada", "user:grace"]
+    listed = [line.split("  ")[0] for line in site.run("sse", "channels").splitlines()]
+    assert sorted(listed) == ["user:ada", "user:grace"]
 
     nobody = visit().page
     nobody.goto(f"{site.url}/live/")
@@ -99,7 +100,7 @@ def test_a_message_sent_again_after_no_answer_is_shown_once(site: Site, visit: V
     write(ada, "twice")
     for page in (ada, grace):
         expect(page.locator("#letters .text")).to_have_text(["once", "twice"])
-    ada_window.forgive_network_errors()
+    ada_window.expect_network_errors()
 
 
 WRONG: list[tuple[str, object]] = [
@@ -117,7 +118,7 @@ WRONG: list[tuple[str, object]] = [
 ]
 
 
-def test_what_cannot_be_meant_is_refused_with_the_reason(calm_site: Site, visit: Visit) -> None:
+def test_a_wrong_request_is_refused_with_the_reason(calm_site: Site, visit: Visit) -> None:
     page = visit().sign_in(calm_site.url, "ada")
     for path, body in WRONG:
         url = f"{calm_site.url}/messages/{path}"

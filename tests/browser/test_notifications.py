@@ -1,4 +1,4 @@
-"""The example's notifications: they reach one user in all windows, which agree on what was read."""
+"""The example's page "Notifications": they reach one user, and all windows show which ones are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def send(page: Page, to: str, level: str, text: str) -> None:
     page.keyboard.press("Enter")
 
 
-def kept(page: Page, text: str) -> Locator:
+def in_list(page: Page, text: str) -> Locator:
     return page.locator("#inbox .notice").filter(has_text=text)
 
 
@@ -32,7 +32,7 @@ def second_window(visitor: Visitor, site: Site) -> Page:
     return page
 
 
-def test_a_notification_reaches_its_user_alone_in_all_windows(site: Site, visit: Visit) -> None:
+def test_a_notification_reaches_all_windows_of_its_user_only(site: Site, visit: Visit) -> None:
     ada, grace = visit(), visit()
     sender = open_example(ada, site, PATH, "ada")
     one = open_example(grace, site, PATH, "grace")
@@ -40,32 +40,32 @@ def test_a_notification_reaches_its_user_alone_in_all_windows(site: Site, visit:
     send(sender, "grace", "error", "the <b>disk</b> is full")
     for page in (one, two):
         expect(popped_up(page, "the <b>disk</b> is full")).to_be_visible()
-        expect(kept(page, "the <b>disk</b> is full").locator(".badge")).to_have_text("error")
+        expect(in_list(page, "the <b>disk</b> is full").locator(".badge")).to_have_text("error")
         expect(page.locator("#unread")).to_have_text("1")
         expect(page).to_have_title("(1) Notifications · flask_sse_push")
         assert page.locator(".notice b").count() == 0
     send(sender, "ada", "warning", "to myself")
-    expect(kept(sender, "to myself")).to_be_visible()
+    expect(in_list(sender, "to myself")).to_be_visible()
     expect(sender.locator("#inbox .notice")).to_have_count(1)
 
     popped_up(one, "disk").get_by_role("button", name="Close").click()
     for page in (one, two):
         expect(page.locator("#toasts .notice")).to_have_count(0)
         expect(page.locator("#unread")).to_have_text("0")
-        expect(kept(page, "disk")).to_be_hidden()
+        expect(in_list(page, "disk")).to_be_hidden()
     two.get_by_role("button", name="All", exact=True).click()
-    kept(two, "disk").get_by_role("button", name="Dismiss").click()
+    in_list(two, "disk").get_by_role("button", name="Dismiss").click()
     for page in (one, two):
         expect(page.locator("#inbox .notice")).to_have_count(0)
 
 
-def test_the_list_is_there_again_after_a_reload_and_pops_up_no_more(site: Site, visit: Visit) -> None:
+def test_after_a_reload_the_list_is_complete_and_nothing_pops_up(site: Site, visit: Visit) -> None:
     page = open_example(visit(), site, PATH, "ada")
     for number in range(3):
         send(page, "ada", "critical", f"number {number}")
-        expect(kept(page, f"number {number}")).to_be_visible()
+        expect(in_list(page, f"number {number}")).to_be_visible()
     expect(page.locator("#toasts .notice")).to_have_count(3)
-    kept(page, "number 1").get_by_role("button", name="Mark as read").click()
+    in_list(page, "number 1").get_by_role("button", name="Mark as read").click()
     expect(page.locator("#unread")).to_have_text("2")
     page.reload()
     expect(page.locator("#unread")).to_have_text("2")
@@ -78,15 +78,15 @@ def test_the_list_is_there_again_after_a_reload_and_pops_up_no_more(site: Site, 
     expect(page.locator("#nothing")).to_be_visible()
 
 
-def test_what_is_only_for_information_leaves_by_itself(calm_site: Site, visit: Visit) -> None:
+def test_an_info_toast_disappears_by_itself(calm_site: Site, visit: Visit) -> None:
     page = open_example(visit(), calm_site, PATH, "grace")
     send(page, "grace", "info", "by the way")
     expect(popped_up(page, "by the way")).to_be_visible()
     expect(popped_up(page, "by the way")).to_have_count(0)
-    expect(kept(page, "by the way")).to_be_visible()
+    expect(in_list(page, "by the way")).to_be_visible()
 
 
-def test_what_cannot_be_sent_is_explained(calm_site: Site, visit: Visit) -> None:
+def test_the_page_explains_why_a_notification_was_not_sent(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = open_example(visitor, calm_site, PATH, "ada")
     page.locator("[name=to] option").first.evaluate("option => { option.value = 'nobody' }")
@@ -94,7 +94,7 @@ def test_what_cannot_be_sent_is_explained(calm_site: Site, visit: Visit) -> None
     page.get_by_label("Text").fill("hello")
     page.keyboard.press("Enter")
     expect(page.locator("#problem")).to_have_text("choose whom to tell, and a level")
-    visitor.forgive_network_errors()
+    visitor.expect_network_errors()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

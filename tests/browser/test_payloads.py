@@ -1,4 +1,4 @@
-"""Compressed events and batches: unpacked in order, and a broken one harms nothing but itself."""
+"""Compressed events and batches: the client unpacks them in order, and skips only a broken event."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 from flask_sse_push import payload
 
 from .conftest import eventually_on
-from .script import Script, Started, event, note, opening, told
+from .script import Script, Started, event, note, noted, opening
 from .test_push_client import script, start, visitor
 
 __all__ = ["script", "start", "visitor"]
 
 
 def packed(value: Any) -> Any:
-    made = payload.compress(value, threshold=0)
-    assert payload.is_envelope(made)
-    return made
+    compressed = payload.compress(value, threshold=0)
+    assert payload.is_envelope(compressed)
+    return compressed
 
 
 def envelope(raw: bytes) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def envelope(raw: bytes) -> dict[str, Any]:
 BIG = {"text": "é😀 " * 5000, "list": list(range(1000))}
 
 
-def test_compressed_events_are_unpacked_in_their_place(script: Script, start: Started) -> None:
+def test_compressed_events_are_unpacked_in_order(script: Script, start: Started) -> None:
     inner = packed(["an envelope in an envelope is data " * 10])
     stream = event(1, id="e-2") + event(packed(BIG), id="e-3") + event(2, id="e-4")
     stream += event(payload.compress_text("plain text " * 500), id="e-5") + event(
@@ -39,7 +39,7 @@ def test_compressed_events_are_unpacked_in_their_place(script: Script, start: St
     )
     script.then(opening() + stream + event(3, id="e-7"))
     page = start(note("message"))
-    found = told(page, 7)[1:]
+    found = noted(page, 7)[1:]
     assert [one["data"] for one in found] == [1, BIG, 2, "plain text " * 500, [inner] * 20, 3]
     assert [one["lastEventId"] for one in found] == [f"e-{n}" for n in range(2, 8)]
 
@@ -57,43 +57,43 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_one_is_left_out_and_told(script: Script, start: Started, name: str) -> None:
+def test_a_broken_event_is_skipped_and_reported(script: Script, start: Started, name: str) -> None:
     script.then(opening() + event(1, id="e-2") + event(BROKEN[name], id="e-3") + event(2, id="e-4"))
-    failed = 'addEventListener("error", ({ detail }) => told.push([detail.reason, detail.lastEventId]))'
+    failed = 'addEventListener("error", ({ detail }) => notes.push([detail.reason, detail.lastEventId]))'
     page = start(note("message"), failed, maxInflated=4999)
-    found = told(page, 4)[1:]
+    found = noted(page, 4)[1:]
     assert [one["data"] if isinstance(one, dict) else one for one in found] == [1, ["payload", "e-3"], 2]
     assert page.evaluate("[client.state, client.lastEventId]") == ["open", "e-4"]
 
 
-def test_what_only_looks_like_an_envelope_is_data(script: Script, start: Started) -> None:
+def test_data_that_only_looks_like_an_envelope_stays_as_it_is(script: Script, start: Started) -> None:
     likes = [
         {"compressed": True},
         {"compressed": True, "encoding": "br", "data": ""},
         {"compressed": True, "encoding": "gzip+base64", "data": "", "more": 1},
     ]
-    script.then(opening() + "".join(event(each) for each in likes))
-    assert [one["data"] for one in told(start(note("message")), 4)[1:]] == likes
+    script.then(opening() + "".join(event(data) for data in likes))
+    assert [one["data"] for one in noted(start(note("message")), 4)[1:]] == likes
 
 
-def test_a_cut_while_unpacking_neither_loses_nor_doubles(script: Script, start: Started) -> None:
+def test_a_connection_lost_while_unpacking_loses_and_repeats_no_event(script: Script, start: Started) -> None:
     first = event(1, id="e-2") + event(packed(BIG), id="e-3") + event(2, id="e-4")
     goodbye = event({"reason": "drain", "reconnect": True, "retry": 1}, "sse.close")
     script.then(opening() + first + goodbye)
     page = start(note("message"), note("sse.close"))
-    eventually_on(page, lambda: len(script.asked) == 2)
+    eventually_on(page, lambda: len(script.requests) == 2)
     assert script.cursors == [None, "e-4"]
     script.then(opening(id="e-4", resumed=True) + event(packed(BIG), id="e-5") + Script.END)
-    eventually_on(page, lambda: len(script.asked) == 3)
+    eventually_on(page, lambda: len(script.requests) == 3)
     after = script.cursors[-1]
     script.then(
         opening(resumed=True) + (event(packed(BIG), id="e-5") if after == "e-4" else "") + event(3, id="e-6")
     )
-    eventually_on(page, lambda: page.evaluate("told.at(-1).data") == 3)
-    heard = page.evaluate(
-        "told.filter(({ type }) => type === 'message').map(({ lastEventId }) => lastEventId)"
+    eventually_on(page, lambda: page.evaluate("notes.at(-1).data") == 3)
+    received = page.evaluate(
+        "notes.filter(({ type }) => type === 'message').map(({ lastEventId }) => lastEventId)"
     )
-    assert heard == ["e-2", "e-3", "e-4", "e-5", "e-6"]
+    assert received == ["e-2", "e-3", "e-4", "e-5", "e-6"]
 
 
 def batch(*items: tuple[Any, str | None, str]) -> str:
@@ -105,7 +105,7 @@ def batch(*items: tuple[Any, str | None, str]) -> str:
     return event(members, "sse.batch", items[-1][2])
 
 
-def test_a_batch_is_handed_out_one_by_one(script: Script, start: Started) -> None:
+def test_handlers_get_the_events_of_a_batch_one_by_one(script: Script, start: Started) -> None:
     script.then(
         opening()
         + batch(
@@ -114,7 +114,7 @@ def test_a_batch_is_handed_out_one_by_one(script: Script, start: Started) -> Non
         + event(5, id="e-6")
     )
     page = start(note("message"), note("kind"), batch=100)
-    found = told(page, 6)[1:]
+    found = noted(page, 6)[1:]
     assert [(one["type"], one["data"], one["lastEventId"]) for one in found] == [
         ("message", {"n": 1}, "e-2"),
         ("kind", "text", "e-3"),
@@ -122,14 +122,14 @@ def test_a_batch_is_handed_out_one_by_one(script: Script, start: Started) -> Non
         ("message", 4, "e-5"),
         ("message", 5, "e-6"),
     ]
-    assert script.asked[0].query["batch"] == ["100"]
+    assert script.requests[0].query["batch"] == ["100"]
 
 
-def test_a_batch_that_is_not_finished_goes_on_after_its_last_one(script: Script, start: Started) -> None:
+def test_a_client_closed_within_a_batch_has_the_last_cursor(script: Script, start: Started) -> None:
     script.then(opening() + batch((1, None, "e-2"), (2, None, "e-3"), (3, None, "e-4")))
     page = start(
-        'on("message", (message) => { told.push(message); if (message.data === 2) client.close(); })'
+        'on("message", (message) => { notes.push(message); if (message.data === 2) client.close(); })'
     )
-    told(page, 4)
-    assert [one.get("data") for one in page.evaluate("told") if "type" in one] == [1, 2]
+    noted(page, 4)
+    assert [one.get("data") for one in page.evaluate("notes") if "type" in one] == [1, 2]
     assert page.evaluate("[client.state, client.lastEventId]") == ["closed", "e-3"]

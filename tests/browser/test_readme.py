@@ -1,4 +1,4 @@
-"""The README's two-line integration, taken from the README: its app, its command, its page."""
+"""The README's example works: the test takes its app, its command and its page from the README."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.support.processes import ROOT, gunicorn
 from .conftest import Visit, eventually_on
 
 README = (ROOT / "README.md").read_text("utf-8")
-#: The only thing that is not as it stands there.
+#: The broker's URL in the README, the only text that the test replaces.
 BROKER = "redis://localhost:6379/0"
 
 
 def block(language: str, having: str) -> str:
-    """The first code block in a language that has a text."""
+    """Returns the README's first code block in a language that contains a text."""
     blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     return next(text for text in blocks if having in text)
 
 
 def serve(page: Page, url: str, html: str) -> None:
-    """Has the browser see a page of the app's address that the app itself does not have."""
+    """Shows the browser a page at an address of the app, which the app itself does not serve."""
 
     def answer(route: Route) -> None:
         route.fulfill(body=f'<!doctype html><link rel="icon" href="data:,">{html}', content_type="text/html")
@@ -33,7 +33,7 @@ def serve(page: Page, url: str, html: str) -> None:
     page.route(url, answer)
 
 
-def test_the_two_lines_bring_an_event_to_the_page(
+def test_the_example_of_the_readme_shows_an_event_on_the_page(
     valkey_url: str, tmp_path: Path, log: Path, visit: Visit
 ) -> None:
     app = block("python", "register_blueprint(sse")
@@ -43,13 +43,13 @@ def test_the_two_lines_bring_an_event_to_the_page(
     assert program == "gunicorn"
     with gunicorn(name, "--chdir", str(tmp_path), worker_class=kind, workers=int(workers), log=log) as server:
         page = visit().page
-        told: list[str] = []
-        page.on("console", lambda message: told.append(message.text))
+        logged: list[str] = []
+        page.on("console", lambda message: logged.append(message.text))
         serve(page, f"{server.url}/", block("html", "new PushClient"))
         with page.expect_response(lambda response: response.url.endswith("/stream")) as opened:
             page.goto(f"{server.url}/")
         assert opened.value.status == 200
         answer = httpx.post(f"{server.url}/hello", trust_env=False)
         assert (answer.status_code, answer.text) == (200, "sent")
-        eventually_on(page, lambda: "Hello!" in told)
+        eventually_on(page, lambda: "Hello!" in logged)
         page.goto("about:blank")

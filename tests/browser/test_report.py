@@ -1,4 +1,4 @@
-"""A page tells how its connections went when it is left."""
+"""A page reports how its connections went when the user leaves it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.scrape import scrape
 from .conftest import Visit
 
 
-def test_a_page_reports_when_it_is_left(visit: Visit, valkey_url: str, log: Path) -> None:
+def test_a_page_reports_when_the_user_leaves_it(visit: Visit, valkey_url: str, log: Path) -> None:
     env = {"SSE_PUSH_BROKER_URL": valkey_url, "SSE_PUSH_PREFIX": "report"}
     with gunicorn("tests.apps.monitored:app", env=env, log=log) as server, httpx.Client() as http:
         page = visit().page

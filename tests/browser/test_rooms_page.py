@@ -1,4 +1,5 @@
-"""The example's rooms: entered and left on one stream, what was missed there, and who is in them."""
+"""The example's page "Rooms": one stream enters and leaves rooms, gets earlier messages, and shows the
+users."""
 
 from __future__ import annotations
 
@@ -23,15 +24,15 @@ def card(page: Page, room: str) -> Locator:
 
 
 def enter(page: Page, room: str) -> None:
-    """Goes in by keyboard; returns when the stream has the room."""
-    door = card(page, room).get_by_role("button", name="Enter")
-    expect(door).to_be_enabled()
-    door.press("Enter")
+    """Enters a room by keyboard; returns when the stream has joined it."""
+    button = card(page, room).get_by_role("button", name="Enter")
+    expect(button).to_be_enabled()
+    button.press("Enter")
     expect(card(page, room).get_by_label("Say in the")).to_be_visible()
 
 
 def leave(page: Page, room: str) -> None:
-    """Goes out by keyboard; returns when the stream does not have the room any more."""
+    """Leaves a room by keyboard; returns when the stream has left it."""
     card(page, room).get_by_role("button", name="Leave").press("Enter")
     expect(card(page, room).get_by_role("button", name="Enter")).to_be_focused()
 
@@ -51,7 +52,7 @@ def expect_here(page: Page, room: str, who: str) -> None:
     expect(card(page, room).locator(".present")).to_have_text(who)
 
 
-def test_rooms_are_entered_and_left_on_one_stream_and_tell_what_was_missed(site: Site, visit: Visit) -> None:
+def test_one_stream_enters_and_leaves_rooms_and_gets_earlier_messages(site: Site, visit: Visit) -> None:
     ada = open_rooms(site, visit(), "ada")
     enter(ada, "garden")
     expect_here(ada, "garden", "you")
@@ -59,8 +60,8 @@ def test_rooms_are_entered_and_left_on_one_stream_and_tell_what_was_missed(site:
 
     window = visit(390, 844)
     grace = open_rooms(site, window, "grace")
-    asked: list[Request] = []
-    grace.on("request", lambda request: asked.append(request))
+    requests: list[Request] = []
+    grace.on("request", lambda request: requests.append(request))
     enter(grace, "garden")
     expect_said(grace, "garden", "The <b>roses</b> are out")
     expect(card(grace, "garden").locator(".mark")).to_have_text("You came in.")
@@ -70,7 +71,7 @@ def test_rooms_are_entered_and_left_on_one_stream_and_tell_what_was_missed(site:
     expect_said(ada, "garden", "The <b>roses</b> are out", "I see them")
     assert grace.evaluate("document.documentElement.scrollWidth") == 390
 
-    # What is said elsewhere, or after she left, she does not hear; when she comes back, she does.
+    # Grace gets no messages of rooms that she is not in. When she enters again, she gets the missed messages.
     enter(ada, "library")
     say(ada, "library", "Quiet here")
     leave(grace, "garden")
@@ -82,10 +83,10 @@ def test_rooms_are_entered_and_left_on_one_stream_and_tell_what_was_missed(site:
     enter(grace, "garden")
     expect_said(grace, "garden", "The <b>roses</b> are out", "I see them", "Where are you?")
     expect_here(ada, "garden", "you, Grace")
-    assert not any("/stream?" in one.url for one in asked)
+    assert not any("/stream?" in one.url for one in requests)
 
 
-def test_a_user_counts_once_and_a_reload_goes_back_to_the_rooms(site: Site, visit: Visit) -> None:
+def test_a_user_counts_once_and_a_reload_enters_the_rooms_again(site: Site, visit: Visit) -> None:
     ada = open_rooms(site, visit(), "ada")
     enter(ada, "garden")
     visitor = visit()
@@ -107,7 +108,7 @@ def test_a_user_counts_once_and_a_reload_goes_back_to_the_rooms(site: Site, visi
     expect_here(ada, "garden", "you")
 
 
-def test_a_new_connection_goes_on_in_the_rooms(site: Site, visit: Visit) -> None:
+def test_a_new_connection_stays_in_the_rooms(site: Site, visit: Visit) -> None:
     window = visit()
     page = open_rooms(site, window, "ada")
     enter(page, "garden")
@@ -124,7 +125,7 @@ def test_a_new_connection_goes_on_in_the_rooms(site: Site, visit: Visit) -> None
     site.announcer.publish({**message, "text": "away"}, "said", channel="room:garden")
     enter(page, "garden")
     expect_said(page, "garden", "before", "meanwhile", "after", "away")
-    window.forgive_network_errors()
+    window.expect_network_errors()
 
 
 WRONG: list[tuple[str, object]] = [
@@ -139,7 +140,7 @@ WRONG: list[tuple[str, object]] = [
 ]
 
 
-def test_what_cannot_be_meant_is_refused_with_the_reason(calm_site: Site, visit: Visit) -> None:
+def test_a_wrong_request_is_refused_with_the_reason(calm_site: Site, visit: Visit) -> None:
     page = visit().sign_in(calm_site.url, "ada")
     for path, body in WRONG:
         url = f"{calm_site.url}/rooms/{path}"

@@ -1,4 +1,4 @@
-"""The example's order and timer: what a run tells is on every page that shows it, over a reload too."""
+"""The example's pages "Order" and "Timer": every page shows the events of the run, also after a reload."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def open_page(site: Site, visit: Visit, path: str, name: str, width: int = 1280,
     return page
 
 
-def test_an_order_goes_on_over_a_reload_to_its_end(calm_site: Site, visit: Visit) -> None:
+def test_an_order_continues_after_a_reload_to_its_end(calm_site: Site, visit: Visit) -> None:
     page = open_page(calm_site, visit, "/orders/", "ada")
     title, bar = page.locator("#progress-title"), page.locator("#progress")
     page.get_by_role("button", name="Place an order").click()
     expect(page.get_by_role("button", name="Place an order")).to_be_disabled()
     expect(title).to_have_text(re.compile("Paid|Packed|Shipped"))
     page.reload()
-    expect(title).to_have_text(re.compile("Packed|Shipped|Delivered"))  # it has gone on meanwhile
+    expect(title).to_have_text(re.compile("Packed|Shipped|Delivered"))  # the run continued meanwhile
     expect(title).to_have_text("Delivered")
     expect(bar).to_have_attribute("value", "100")
     expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
 
 
-def test_a_cancelled_order_stands_still_and_is_nobody_elses(calm_site: Site, visit: Visit) -> None:
+def test_a_cancelled_order_stops_and_only_its_user_sees_it(calm_site: Site, visit: Visit) -> None:
     page = open_page(calm_site, visit, "/orders/", "ada")
     page.get_by_role("button", name="Place an order").click()
     expect(page.locator("#progress-title")).to_have_text(re.compile("Received|Paid|Packed"))
@@ -43,7 +43,7 @@ def test_a_cancelled_order_stands_still_and_is_nobody_elses(calm_site: Site, vis
     assert grace.request.get(f"{calm_site.url}/stream?channels=run:order:ada").status == 403
 
 
-def test_everybody_sees_the_timer_and_stops_it(calm_site: Site, visit: Visit) -> None:
+def test_everybody_sees_the_timer_and_can_stop_it(calm_site: Site, visit: Visit) -> None:
     ada = open_page(calm_site, visit, "/timer/", "ada")
     grace = open_page(calm_site, visit, "/timer/", "grace")
     ada.get_by_label("Length").select_option("60")
@@ -69,7 +69,7 @@ def test_the_page_fits_a_phone(calm_site: Site, visit: Visit, path: str) -> None
     expect(page.locator("#cancel, #stop")).to_be_disabled()
 
 
-def test_after_signing_in_comes_the_page_that_was_asked_for(calm_site: Site, visit: Visit) -> None:
+def test_after_signing_in_the_requested_page_opens(calm_site: Site, visit: Visit) -> None:
     page = visit().page
     page.goto(f"{calm_site.url}/timer/")
     page.wait_for_url("**/signin")
@@ -80,7 +80,7 @@ def test_after_signing_in_comes_the_page_that_was_asked_for(calm_site: Site, vis
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
 
 
-def test_who_has_signed_out_is_told_so_by_the_page(calm_site: Site, visit: Visit) -> None:
+def test_the_page_tells_a_user_that_they_are_signed_out(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = visitor.sign_in(calm_site.url, "ada")
     page.goto(f"{calm_site.url}/timer/")
@@ -88,4 +88,4 @@ def test_who_has_signed_out_is_told_so_by_the_page(calm_site: Site, visit: Visit
     visitor.sign_out_silently()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#problem")).to_have_text("you are signed out")
-    visitor.forgive_network_errors()
+    visitor.expect_network_errors()

@@ -1,4 +1,4 @@
-"""The live page when things break: it comes back by itself, and shows every event once, in order."""
+"""After failures, the page "Live" reconnects by itself, and shows every event once, in order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.processes import accepts
 
 from .conftest import Counting, Site, Visit, eventually_on
 
-#: More events than that, and the page would drop the oldest.
+#: Maximum number of events that the page shows.
 SHOWN_EVENTS = 200
 
 
-def test_killed_workers_cost_the_page_nothing(calm_site: Site, visit: Visit) -> None:
+def test_the_page_loses_no_event_when_workers_are_killed(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = visitor.sign_in(calm_site.url, "ada")
     with Counting(calm_site.announcer, "news", every=0.2) as counting:
@@ -34,11 +34,11 @@ def test_killed_workers_cost_the_page_nothing(calm_site: Site, visit: Visit) -> 
     assert counting.count < SHOWN_EVENTS
     eventually_on(page, lambda: sum(text.isdigit() for text in visitor.texts()) >= counting.count)
     assert [text for text in visitor.texts() if text.isdigit()] == counting.numbers()
-    visitor.forgive_network_errors()
+    visitor.expect_network_errors()
 
 
 class BadGateway(BaseHTTPRequestHandler):
-    """Answers as a proxy does whose app is gone."""
+    """Answers like a proxy whose app has stopped."""
 
     def do_GET(self) -> None:
         self.send_response(502)
@@ -51,7 +51,7 @@ class BadGateway(BaseHTTPRequestHandler):
 
 @contextmanager
 def bad_gateway(port: int) -> Iterator[None]:
-    """A server that answers everything with 502."""
+    """Runs a server that answers every request with 502."""
     eventually(lambda: not accepts(port), 30)
     with HTTPServer(("127.0.0.1", port), BadGateway) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -63,7 +63,7 @@ def bad_gateway(port: int) -> Iterator[None]:
             thread.join()
 
 
-def test_an_outage_with_502s_costs_the_page_nothing(site: Site, visit: Visit) -> None:
+def test_the_page_loses_no_event_in_an_outage_with_502s(site: Site, visit: Visit) -> None:
     visitor = visit()
     page = visitor.sign_in(site.url, "ada")
     site.announcer.publish("before", channel="news")
@@ -79,7 +79,7 @@ def test_an_outage_with_502s_costs_the_page_nothing(site: Site, visit: Visit) ->
     site.announcer.publish("after", channel="news")
     eventually_on(page, lambda: len(visitor.texts()) >= 3)
     assert visitor.texts() == ["before", "meanwhile", "after"]
-    visitor.forgive_network_errors()
+    visitor.expect_network_errors()
 
 
 def test_a_flush_of_the_broker_is_shown_as_a_reset(calm_site: Site, visit: Visit, valkey_url: str) -> None:
@@ -96,11 +96,11 @@ def test_a_flush_of_the_broker_is_shown_as_a_reset(calm_site: Site, visit: Visit
     expect(page.locator("#feed .text").first).to_have_text("and on")
 
 
-def test_a_page_whose_session_ended_goes_on_with_what_is_public(calm_site: Site, visit: Visit) -> None:
+def test_after_the_session_the_page_keeps_its_public_channels(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = visitor.sign_in(calm_site.url, "ada")
     visitor.sign_out_silently()
     os.kill(calm_site.server.process.pid, signal.SIGHUP)
     expect(page.locator(".intro code")).to_have_text(["news", "ticks"])
     expect(page.locator("#state")).to_have_text("Live")
-    visitor.forgive_network_errors()
+    visitor.expect_network_errors()

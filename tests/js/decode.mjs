@@ -22,7 +22,7 @@ function decodeByUndici(chunks) {
     },
   })
   stream.on('error', (error) => errors.push(error.message))
-  // Directly, not by `write`: the answer must be whole when this returns.
+  // Not by `write`, because the answer must be complete when this function returns.
   const done = (error) => error && errors.push(error.message)
   for (const chunk of chunks) stream._transform(Buffer.from(chunk, 'base64'), 'buffer', done)
   return {events, errors}
@@ -44,7 +44,7 @@ function decodeByParser(chunks) {
       errors.push(error.message)
     },
   })
-  // The parser takes text: a character may be spread over two chunks of bytes.
+  // The parser takes text. The bytes of one character may lie in two chunks, so the decoder keeps its state.
   const text = new TextDecoder()
   for (const chunk of chunks) {
     parser.feed(text.decode(Buffer.from(chunk, 'base64'), {stream: true}))

@@ -1,4 +1,4 @@
-/** Drives Firefox: runs each case of a page and prints what it brought, as one line of JSON. */
+/** Runs cases of the client in Firefox, and prints their results as one line of JSON. */
 
 import puppeteer from "puppeteer-core";
 
@@ -12,17 +12,17 @@ async function open(channel, options) {
   await page.evaluate(
     async (channel, options) => {
       const { PushClient } = await import("/stream/client/push-client.js");
-      window.heard = [];
+      window.received = [];
       window.client = new PushClient(`/stream?channels=${channel}`, { minDelay: 20, ...options });
       for (const type of ["message", "price", "sse.channels"]) {
-        client.on(type, ({ type, data, lastEventId }) => heard.push([type, data?.channels?.sort() ?? data, !!lastEventId]));
+        client.on(type, ({ type, data, lastEventId }) => received.push([type, data?.channels?.sort() ?? data, !!lastEventId]));
       }
     },
     channel,
     options,
   );
   await page.waitForFunction("client.state === 'open'");
-  await page.evaluate("import('/stream/client/page-lifecycle.js').then(() => {})"); // the client has it before
+  await page.evaluate("import('/stream/client/page-lifecycle.js').then(() => {})"); // the client gets the module first
   return page;
 }
 
@@ -33,7 +33,7 @@ const publish = (page, event) =>
     event,
   );
 const streams = (page) => page.evaluate(async () => (await (await fetch("/streams")).json()).length);
-/** Waits until one stream has all these channels, and there is no other. */
+/** Waits until there is only one stream, and it has all these channels. */
 const shared = (page, ...channels) =>
   page.waitForFunction(
     async (channels) => {
@@ -43,8 +43,8 @@ const shared = (page, ...channels) =>
     { polling: 200 },
     channels,
   );
-const until = (page, count) => page.waitForFunction((count) => heard.length >= count, {}, count);
-const heard = (page) => page.evaluate("heard");
+const until = (page, count) => page.waitForFunction((count) => received.length >= count, {}, count);
+const received = (page) => page.evaluate("received");
 
 async function transport(name, options) {
   const page = await open(name, options);
@@ -54,12 +54,12 @@ async function transport(name, options) {
   await until(page, 3);
   await publish(page, { data: "in the room", channel: `${name}:room` });
   await until(page, 4);
-  // Nothing is missed while the page wants no connection.
+  // The client misses no event while the page is frozen.
   await page.evaluate("document.dispatchEvent(new Event('freeze'))");
   for (const data of [1, 2]) await publish(page, { data, channel: name });
   await page.evaluate("document.dispatchEvent(new Event('resume'))");
   await until(page, 6);
-  const found = { heard: await heard(page), stats: await page.evaluate("client.stats") };
+  const found = { received: await received(page), stats: await page.evaluate("client.stats") };
   await page.close();
   return found;
 }
@@ -78,7 +78,7 @@ async function tabs() {
   await publish(others[0], { data: "one's own", channel: "tabs2" });
   await until(others[1], 3);
   await shared(others[0], "tabs1", "tabs2", "all");
-  return { before, heard: await Promise.all(others.map(heard)), after: await streams(others[0]) };
+  return { before, received: await Promise.all(others.map(received)), after: await streams(others[0]) };
 }
 
 const found = {

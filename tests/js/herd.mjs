@@ -1,12 +1,12 @@
 // Many PushClients in one process, for tests in Python: node herd.mjs URL COUNT
 //
-// Node has no EventSource, so a small one over fetch stands in for the browser's. Each line on stdout tells
-// what happened: {"client", "what": "open" | "waiting" | "closed" | "event", "at" (ms), "data"}.
+// Node has no EventSource, so this file has a small one that uses fetch. Each line on stdout is an event or a
+// change of the state: {"client", "what": "open" | "waiting" | "closed" | "event", "at" (ms), "data"}.
 
 import {createParser} from 'eventsource-parser'
 import {PushClient} from '../../flask_sse_push/static/push-client.js'
 
-// What Node lacks of a browser's globals.
+// A global of browsers that Node does not have.
 globalThis.navigator ??= {onLine: true}
 
 class NodeEventSource extends EventTarget {
@@ -61,12 +61,12 @@ class NodeEventSource extends EventTarget {
 
 const [url, count] = process.argv.slice(2)
 
-function tell(client, what, data) {
+function print(client, what, data) {
   process.stdout.write(`${JSON.stringify({client, what, at: Date.now(), data})}\n`)
 }
 
 for (let n = 0; n < Number(count); n += 1) {
   const client = new PushClient(`${url}&herd=${n}`, {EventSource: NodeEventSource})
-  client.addEventListener('statechange', ({detail}) => tell(n, detail.state, detail.reason))
-  client.on('message', ({data}) => tell(n, 'event', data))
+  client.addEventListener('statechange', ({detail}) => print(n, detail.state, detail.reason))
+  client.on('message', ({data}) => print(n, 'event', data))
 }

@@ -1,4 +1,4 @@
-/** Uses the client as an app would, rightly and wrongly. tsc checks this file; nothing runs it. */
+/** Uses the client rightly and wrongly, as apps may. tsc checks this file; nothing runs it. */
 
 import { inject } from "@angular/core";
 import { ref } from "vue";

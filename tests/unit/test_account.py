@@ -13,7 +13,7 @@ AB = frozenset({"a", "b"})
 
 
 def at(id: int, epoch: str = "e1") -> str:
-    """A cursor; ids below ten are their own base 36."""
+    """Returns a cursor. An id below ten is written the same in base 36."""
     return f"{epoch}-{id}"
 
 
@@ -27,7 +27,7 @@ def opened(id: int, *, resumed: bool = False, epoch: str = "e1") -> Opened:
 
 @pytest.fixture
 def account() -> LogAccount:
-    """Events 1 to 5 at the positions of the same numbers; 3 is for channel b."""
+    """Returns an account of events 1 to 5, at the positions of the same numbers. Event 3 is for channel b."""
     account = LogAccount()
     for serial in range(1, 6):
         account.note(at(serial), ["b" if serial == 3 else "a"], serial)
@@ -37,7 +37,7 @@ def account() -> LogAccount:
 def verdict(
     account: LogAccount, *logs: list[Record], channels: frozenset[str] = A, complete: bool = True
 ) -> Verdict:
-    """Of one client with these connections."""
+    """Returns the verdict about one client with these connections."""
     log, cursor = [], None
     for records in logs:
         log.append(Connection(channels, cursor, records=records))
@@ -58,7 +58,7 @@ def test_a_clean_stream_is_clean(account: LogAccount) -> None:
     assert (found.delivered, found.resets) == (4, 0)
 
 
-def test_so_is_one_over_two_connections(account: LogAccount) -> None:
+def test_a_clean_stream_over_two_connections_is_clean(account: LogAccount) -> None:
     found = verdict(account, [opened(0), got(1)], [opened(1, resumed=True), got(2), got(4), got(5)])
     assert found.clean()
     assert found.resumed == 1
@@ -68,13 +68,13 @@ def test_a_skipped_event_is_lost(account: LogAccount) -> None:
     assert counts(verdict(account, [opened(0), got(1), got(4), got(5)])) == (1, 0, 0)
 
 
-def test_one_that_never_came_is_lost_if_the_client_stayed(account: LogAccount) -> None:
+def test_an_event_that_never_arrived_is_lost_if_the_client_stayed(account: LogAccount) -> None:
     log: list[Record] = [opened(0), got(1), got(2), got(4)]
     assert counts(verdict(account, log)) == (1, 0, 0)
     assert counts(verdict(account, log, complete=False)) == (0, 0, 0)
 
 
-def test_a_heartbeat_that_passes_an_event_lost_it_and_the_event_is_late(account: LogAccount) -> None:
+def test_an_event_after_a_heartbeat_with_a_later_cursor_is_lost_and_late(account: LogAccount) -> None:
     log: list[Record] = [opened(0), got(1), Moved(at(3), 0.0), got(2), got(4), got(5)]
     assert counts(verdict(account, log)) == (1, 0, 1)
 
@@ -84,7 +84,7 @@ def test_an_event_lost_between_two_connections_is_found(account: LogAccount) -> 
     assert found.disordered == 1, "it did not go on from where it was"
 
 
-def test_an_event_twice_is_found_in_one_connection_and_over_two(account: LogAccount) -> None:
+def test_a_repeated_event_is_found_in_one_connection_and_over_two(account: LogAccount) -> None:
     assert counts(verdict(account, [opened(0), got(1), got(2), got(2), got(4), got(5)])) == (0, 1, 0)
     twice = verdict(account, [opened(0), got(1), got(2)], [opened(2, resumed=True), got(2), got(4), got(5)])
     assert counts(twice) == (0, 1, 0)
@@ -96,18 +96,18 @@ def test_a_wrong_order_is_found(account: LogAccount) -> None:
     assert found.lost == 1
 
 
-def test_an_event_of_another_channel_or_of_nobody_is_found(account: LogAccount) -> None:
+def test_an_event_of_another_channel_or_never_published_is_found(account: LogAccount) -> None:
     assert verdict(account, [opened(0), got(1), got(2), got(3), got(4), got(5)]).disordered == 1
     assert verdict(account, [opened(0), got(1), got(2), got(9, 3), got(4), got(5)]).disordered == 1
 
 
-def test_a_reset_excuses_what_lies_before_it_and_no_more(account: LogAccount) -> None:
+def test_a_reset_excuses_only_events_before_it(account: LogAccount) -> None:
     reset = Reset(("a",), "epoch", at(4), 0.0)
     assert verdict(account, [opened(0), got(1), reset, got(5)]).clean()
     assert verdict(account, [opened(0), got(1), reset]).lost == 1
 
 
-def test_a_reset_of_one_channel_excuses_only_that(account: LogAccount) -> None:
+def test_a_reset_of_one_channel_excuses_only_its_events(account: LogAccount) -> None:
     reset = Reset(("a",), "history", None, 0.0)
     assert verdict(account, [opened(0), reset, got(3), got(5)], channels=AB).clean()
     assert verdict(account, [opened(0), reset, got(5)], channels=AB).lost == 1
@@ -123,7 +123,7 @@ def test_epochs_follow_each_other(account: LogAccount) -> None:
     assert verdict(account, [*log, got(7, epoch="e2"), got(5)]).doubled == 1
 
 
-def test_an_event_of_unknown_fate_may_come_or_not_but_then_to_all(account: LogAccount) -> None:
+def test_an_event_that_may_have_failed_must_reach_all_clients_or_none(account: LogAccount) -> None:
     account.doubt(["a"], 8)
     with_it: list[Record] = [opened(0), got(1), got(2), got(4), got(5), got(8)]
     without: list[Record] = [opened(0), got(1), got(2), got(4), got(5), Moved(at(9), 0.0)]
@@ -137,16 +137,16 @@ def test_an_event_with_two_ids_was_stored_twice(account: LogAccount) -> None:
     assert verdict(account, [opened(0), got(1), got(2), got(4), got(5, 6)]).doubled == 1
 
 
-def test_one_stored_again_after_a_loss_may_have_an_id_in_each_epoch(account: LogAccount) -> None:
+def test_an_event_stored_again_after_a_loss_may_have_an_id_in_each_epoch(account: LogAccount) -> None:
     account.note(at(7, "e2"), ["a"], 5)
     account.note(at(8, "e2"), ["a"], 8)
-    told, untold = Reset(("a",), "epoch", at(6, "e2"), 0.0), Moved(at(6, "e2"), 0.0)
+    reset, heartbeat = Reset(("a",), "epoch", at(6, "e2"), 0.0), Moved(at(6, "e2"), 0.0)
     both = [got(5, 7, "e2"), got(8, epoch="e2")]
     log: list[Record] = [opened(0), got(1), got(2), got(4), got(5)]
-    assert verdict(account, [*log, told, *both]).clean()
-    assert verdict(account, [*log, untold, *both]).doubled == 1
-    assert verdict(account, [*log, told, both[1]]).lost == 1, "the second is due as well"
-    assert verdict(account, [*log, told, *both, got(5, 9, "e2")]).doubled == 2, "two in one epoch"
+    assert verdict(account, [*log, reset, *both]).clean()
+    assert verdict(account, [*log, heartbeat, *both]).doubled == 1
+    assert verdict(account, [*log, reset, both[1]]).lost == 1, "the client must get the second copy too"
+    assert verdict(account, [*log, reset, *both, got(5, 9, "e2")]).doubled == 2, "two in one epoch"
 
 
 def test_an_unknown_cursor_must_bring_a_reset_before_anything_else(account: LogAccount) -> None:
@@ -157,7 +157,7 @@ def test_an_unknown_cursor_must_bring_a_reset_before_anything_else(account: LogA
     assert verdict(account, [lost]).lost == 1, "the reset never came"
 
 
-def test_what_the_protocol_does_not_allow_is_found(account: LogAccount) -> None:
+def test_violations_of_the_protocol_are_found(account: LogAccount) -> None:
     events: list[Record] = [got(1), got(2), got(4), got(5)]
     assert verdict(account, events).disordered, "no `sse.open`"
     assert verdict(account, [opened(0), opened(0), *events]).disordered == 1

@@ -20,8 +20,8 @@ from flask_sse_push.protocol.cursor import parse
 from flask_sse_push.protocol.entry import Entry
 
 
-class Desk:
-    """An announcer and the broker under it."""
+class Publishing:
+    """An announcer and its broker."""
 
     def __init__(self, dumps: Callable[[Any], str] = json.dumps, **settings: Any) -> None:
         self.broker = MemoryBroker(Bounds(1000, 3600))
@@ -40,8 +40,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def publishing() -> Publishing:
+    return Publishing()
 
 
 # -- one event -----------------------------------------------------------------------------------------------
@@ -60,56 +60,61 @@ def desk() -> Desk:
         ("\0\u2028ü", "data: \0\u2028ü\n"),
     ],
 )
-def test_strings_are_sent_as_they_are_and_all_else_as_json(desk: Desk, data: Any, lines: str) -> None:
-    desk.announcer.publish(data)
-    assert desk.bodies() == [lines + "\n"]
+def test_strings_are_sent_as_they_are_and_all_else_as_json(
+    publishing: Publishing, data: Any, lines: str
+) -> None:
+    publishing.announcer.publish(data)
+    assert publishing.bodies() == [lines + "\n"]
 
 
-def test_a_type_and_a_retry_are_written(desk: Desk) -> None:
-    desk.announcer.publish("x", "greeting", retry=1500)
-    desk.announcer.publish("y", type="greeting")
-    assert desk.bodies() == ["event: greeting\nretry: 1500\ndata: x\n\n", "event: greeting\ndata: y\n\n"]
+def test_a_type_and_a_retry_are_written(publishing: Publishing) -> None:
+    publishing.announcer.publish("x", "greeting", retry=1500)
+    publishing.announcer.publish("y", type="greeting")
+    assert publishing.bodies() == [
+        "event: greeting\nretry: 1500\ndata: x\n\n",
+        "event: greeting\ndata: y\n\n",
+    ]
 
 
-def test_publish_returns_the_cursor_that_clients_get(desk: Desk) -> None:
-    returned = [desk.announcer.publish(n) for n in range(3)]
-    assert returned == desk.cursors()
+def test_publish_returns_the_cursor_that_clients_get(publishing: Publishing) -> None:
+    returned = [publishing.announcer.publish(n) for n in range(3)]
+    assert returned == publishing.cursors()
     assert all(parse(cursor) for cursor in returned)
 
 
-def test_an_event_goes_to_one_channel_or_several(desk: Desk) -> None:
-    desk.announcer.publish("default")
-    desk.announcer.publish("one", channel="a")
-    desk.announcer.publish("both", channel=["a", "b", "a"])
-    desk.announcer.publish("any iterable", channel=(name for name in "bc"))
-    assert desk.bodies("sse") == ["data: default\n\n"]
-    assert desk.bodies("a") == ["data: one\n\n", "data: both\n\n"]
-    assert desk.bodies("b") == ["data: both\n\n", "data: any iterable\n\n"]
-    assert desk.cursors("a")[1] == desk.cursors("b")[0]
+def test_an_event_goes_to_one_channel_or_several(publishing: Publishing) -> None:
+    publishing.announcer.publish("default")
+    publishing.announcer.publish("one", channel="a")
+    publishing.announcer.publish("both", channel=["a", "b", "a"])
+    publishing.announcer.publish("any iterable", channel=(name for name in "bc"))
+    assert publishing.bodies("sse") == ["data: default\n\n"]
+    assert publishing.bodies("a") == ["data: one\n\n", "data: both\n\n"]
+    assert publishing.bodies("b") == ["data: both\n\n", "data: any iterable\n\n"]
+    assert publishing.cursors("a")[1] == publishing.cursors("b")[0]
 
 
 def test_an_app_may_bring_its_own_json() -> None:
-    desk = Desk(dumps=lambda value: f"<{value}>")
-    desk.announcer.publish(7)
-    desk.announcer.publish("text")
-    assert desk.bodies() == ["data: <7>\n\n", "data: text\n\n"]
+    publishing = Publishing(dumps=lambda value: f"<{value}>")
+    publishing.announcer.publish(7)
+    publishing.announcer.publish("text")
+    assert publishing.bodies() == ["data: <7>\n\n", "data: text\n\n"]
 
 
-def test_exclusions_and_the_time_to_live_are_stored(desk: Desk) -> None:
-    desk.announcer.publish("x", exclude="connection-1")
-    desk.announcer.publish("x", exclude=["connection-1", 42], ttl=1.5)  # type: ignore[list-item]
-    desk.announcer.publish("x", ttl=0)
-    first, second, third = desk.entries()
+def test_exclusions_and_the_time_to_live_are_stored(publishing: Publishing) -> None:
+    publishing.announcer.publish("x", exclude="connection-1")
+    publishing.announcer.publish("x", exclude=["connection-1", 42], ttl=1.5)  # type: ignore[list-item]
+    publishing.announcer.publish("x", ttl=0)
+    first, second, third = publishing.entries()
     assert (set(first.exclude), first.expires) == ({"connection-1"}, 0)
     assert (set(second.exclude), second.expires) == ({"connection-1", "42"}, second.id + 1_500_000)
     assert third.expires == third.id
 
 
-def test_the_same_id_publishes_once(desk: Desk) -> None:
-    first = desk.announcer.publish("x", id="order-7.paid")
-    assert desk.announcer.publish("x", id="order-7.paid") == first
-    assert desk.announcer.publish("x", id="order-7.sent") != first
-    assert len(desk.entries()) == 2
+def test_the_same_id_publishes_once(publishing: Publishing) -> None:
+    first = publishing.announcer.publish("x", id="order-7.paid")
+    assert publishing.announcer.publish("x", id="order-7.paid") == first
+    assert publishing.announcer.publish("x", id="order-7.sent") != first
+    assert len(publishing.entries()) == 2
 
 
 # -- what is refused -----------------------------------------------------------------------------------------
@@ -160,56 +165,56 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("fields", "field", "problem"), REFUSED, ids=range(len(REFUSED)))
 def test_a_bad_field_is_named_and_nothing_is_published(
-    desk: Desk, fields: dict[str, Any], field: str, problem: str
+    publishing: Publishing, fields: dict[str, Any], field: str, problem: str
 ) -> None:
     with pytest.raises(InvalidEvent) as caught:
-        desk.announcer.publish(**{"data": "x", **fields})
+        publishing.announcer.publish(**{"data": "x", **fields})
     assert caught.value.field == field
     assert problem in caught.value.problem
     assert isinstance(caught.value, ValueError)
-    assert desk.entries() == []
+    assert publishing.entries() == []
 
 
 def test_a_message_may_be_as_big_as_the_limit_in_bytes() -> None:
-    desk = Desk(max_message=10)
-    desk.announcer.publish("x" * 10)
-    desk.announcer.publish("ü" * 5)
-    desk.announcer.publish([1, 2], "the-type-does-not-count")
-    assert len(desk.entries()) == 3
+    publishing = Publishing(max_message=10)
+    publishing.announcer.publish("x" * 10)
+    publishing.announcer.publish("ü" * 5)
+    publishing.announcer.publish([1, 2], "the-type-does-not-count")
+    assert len(publishing.entries()) == 3
 
 
 @pytest.mark.parametrize(
     ("data", "size"), [("x" * 11, 11), ("ü" * 6, 12), (["12345678"], 12), ("\n" * 11, 11)]
 )
 def test_a_bigger_message_is_refused_with_both_sizes(data: Any, size: int) -> None:
-    desk = Desk(max_message=10)
+    publishing = Publishing(max_message=10)
     with pytest.raises(MessageTooLarge) as caught:
-        desk.announcer.publish(data)
+        publishing.announcer.publish(data)
     assert (caught.value.size, caught.value.max_bytes) == (size, 10)
     assert f"{size} bytes" in str(caught.value)
     assert "SSE_PUSH_MAX_MESSAGE allows 10" in str(caught.value)
-    assert desk.entries() == []
+    assert publishing.entries() == []
 
 
 # -- several events ------------------------------------------------------------------------------------------
 
 
-def test_many_events_are_published_in_order(desk: Desk) -> None:
+def test_many_events_are_published_in_order(publishing: Publishing) -> None:
     events: list[dict[str, Any]] = [
         {"data": 1},
         {"data": 2, "type": "t", "channel": ["sse", "b"], "ttl": 5},
         {"data": 3},
     ]
-    cursors = desk.announcer.publish_many(events)
-    assert cursors == desk.cursors()
-    assert desk.bodies() == ["data: 1\n\n", "event: t\ndata: 2\n\n", "data: 3\n\n"]
-    assert desk.cursors("b") == [cursors[1]]
+    cursors = publishing.announcer.publish_many(events)
+    assert cursors == publishing.cursors()
+    assert publishing.bodies() == ["data: 1\n\n", "event: t\ndata: 2\n\n", "data: 3\n\n"]
+    assert publishing.cursors("b") == [cursors[1]]
     assert events[0] == {"data": 1}
 
 
-def test_many_events_may_be_none_or_come_one_by_one(desk: Desk) -> None:
-    assert desk.announcer.publish_many([]) == []
-    assert len(desk.announcer.publish_many({"data": n} for n in range(3))) == 3
+def test_many_events_may_be_none_or_come_one_by_one(publishing: Publishing) -> None:
+    assert publishing.announcer.publish_many([]) == []
+    assert len(publishing.announcer.publish_many({"data": n} for n in range(3))) == 3
 
 
 @pytest.mark.parametrize(
@@ -223,70 +228,70 @@ def test_many_events_may_be_none_or_come_one_by_one(desk: Desk) -> None:
     ],
 )
 def test_of_many_events_the_wrong_one_is_named_and_none_is_published(
-    desk: Desk, wrong: dict[str, Any], problem: str
+    publishing: Publishing, wrong: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidEvent) as caught:
-        desk.announcer.publish_many([{"data": "good"}, wrong, {"data": "good"}])
+        publishing.announcer.publish_many([{"data": "good"}, wrong, {"data": "good"}])
     assert caught.value.field == "events[1]"
     assert problem in str(caught.value)
-    assert desk.entries() == []
+    assert publishing.entries() == []
 
 
-def test_many_events_with_an_id_are_published_once(desk: Desk) -> None:
-    first = desk.announcer.publish_many([{"data": 1}, {"data": 2}], id="together")
-    assert desk.announcer.publish_many([{"data": 1}, {"data": 2}], id="together") == first
-    assert len(desk.entries()) == 2
+def test_many_events_with_an_id_are_published_once(publishing: Publishing) -> None:
+    first = publishing.announcer.publish_many([{"data": 1}, {"data": 2}], id="together")
+    assert publishing.announcer.publish_many([{"data": 1}, {"data": 2}], id="together") == first
+    assert len(publishing.entries()) == 2
 
 
-def test_too_many_events_are_refused(desk: Desk) -> None:
-    assert len(desk.announcer.publish_many([{"data": n} for n in range(MAX_BATCH)])) == MAX_BATCH
+def test_too_many_events_are_refused(publishing: Publishing) -> None:
+    assert len(publishing.announcer.publish_many([{"data": n} for n in range(MAX_BATCH)])) == MAX_BATCH
     with pytest.raises(InvalidEvent, match=str(MAX_BATCH)):
-        desk.announcer.publish_many({"data": n} for n in range(MAX_BATCH + 1))
-    assert len(desk.entries()) == MAX_BATCH
+        publishing.announcer.publish_many({"data": n} for n in range(MAX_BATCH + 1))
+    assert len(publishing.entries()) == MAX_BATCH
 
 
-def test_a_batch_is_published_when_its_block_ends(desk: Desk) -> None:
-    with desk.announcer.batch() as batch:
+def test_a_batch_is_published_when_its_block_ends(publishing: Publishing) -> None:
+    with publishing.announcer.batch() as batch:
         batch.publish(1)
         batch.publish(2, "t", channel=["sse", "b"], retry=5, exclude="me", ttl=1)
-        assert desk.entries() == []
+        assert publishing.entries() == []
         assert batch.cursors == []
-    assert batch.cursors == desk.cursors()
-    assert desk.bodies() == ["data: 1\n\n", "event: t\nretry: 5\ndata: 2\n\n"]
-    assert desk.entries("b")[0].exclude == {"me"}
+    assert batch.cursors == publishing.cursors()
+    assert publishing.bodies() == ["data: 1\n\n", "event: t\nretry: 5\ndata: 2\n\n"]
+    assert publishing.entries("b")[0].exclude == {"me"}
 
 
-def test_a_batch_that_raises_publishes_nothing(desk: Desk) -> None:
+def test_a_batch_that_raises_publishes_nothing(publishing: Publishing) -> None:
     def good_and_bad() -> None:
-        with desk.announcer.batch() as batch:
+        with publishing.announcer.batch() as batch:
             batch.publish(1)
             batch.publish(2, channel="a b")
 
     with pytest.raises(InvalidEvent, match="channel"):
         good_and_bad()
-    assert desk.entries() == []
+    assert publishing.entries() == []
 
 
-def test_an_empty_batch_is_none(desk: Desk) -> None:
-    with desk.announcer.batch() as batch:
+def test_an_empty_batch_is_none(publishing: Publishing) -> None:
+    with publishing.announcer.batch() as batch:
         pass
     assert batch.cursors == []
 
 
-def test_a_batch_with_an_id_is_published_once(desk: Desk) -> None:
+def test_a_batch_with_an_id_is_published_once(publishing: Publishing) -> None:
     for _ in range(2):
-        with desk.announcer.batch(id="once") as batch:
+        with publishing.announcer.batch(id="once") as batch:
             batch.publish(1)
-    assert batch.cursors == desk.cursors()
+    assert batch.cursors == publishing.cursors()
 
 
 # -- the standard message, users, everybody ------------------------------------------------------------------
 
 
-def test_a_notification_is_the_standard_message(desk: Desk) -> None:
+def test_a_notification_is_the_standard_message(publishing: Publishing) -> None:
     before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
-    desk.announcer.notify("order.paid", {"order": 7}, level="warning", channel="shop")
-    event, data, *rest = desk.bodies("shop")[0].split("\n")
+    publishing.announcer.notify("order.paid", {"order": 7}, level="warning", channel="shop")
+    event, data, *rest = publishing.bodies("shop")[0].split("\n")
     assert (event, rest) == ("event: order.paid", ["", ""])
     message = json.loads(data.removeprefix("data: "))
     assert list(message) == ["type", "data", "timestamp", "id", "level"]
@@ -295,45 +300,45 @@ def test_a_notification_is_the_standard_message(desk: Desk) -> None:
     assert uuid.UUID(message["id"]).hex == message["id"]
 
 
-def test_two_equal_notifications_are_two_events(desk: Desk) -> None:
-    cursors = [desk.announcer.notify("t", "same") for _ in range(2)]
-    assert cursors == desk.cursors()
-    messages = [json.loads(body.split("data: ")[1]) for body in desk.bodies()]
+def test_two_equal_notifications_are_two_events(publishing: Publishing) -> None:
+    cursors = [publishing.announcer.notify("t", "same") for _ in range(2)]
+    assert cursors == publishing.cursors()
+    messages = [json.loads(body.split("data: ")[1]) for body in publishing.bodies()]
     assert messages[0]["id"] != messages[1]["id"]
     assert {message["level"] for message in messages} == {"info"}
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_level_is_taken(desk: Desk, level: str) -> None:
-    desk.announcer.notify("t", None, level=level)
-    assert f'"level": "{level}"' in desk.bodies()[0]
+def test_every_level_is_taken(publishing: Publishing, level: str) -> None:
+    publishing.announcer.notify("t", None, level=level)
+    assert f'"level": "{level}"' in publishing.bodies()[0]
 
 
 @pytest.mark.parametrize("level", ["fatal", "INFO", "", None])
-def test_another_level_is_refused(desk: Desk, level: Any) -> None:
+def test_another_level_is_refused(publishing: Publishing, level: Any) -> None:
     with pytest.raises(InvalidEvent, match="debug, info, warning, error, critical") as caught:
-        desk.announcer.notify("t", "x", level=level)
+        publishing.announcer.notify("t", "x", level=level)
     assert caught.value.field == "level"
-    assert desk.entries() == []
+    assert publishing.entries() == []
 
 
 @pytest.mark.parametrize("user", [7, "7"])
-def test_a_user_has_a_channel_of_their_own(desk: Desk, user: object) -> None:
-    cursor = desk.announcer.send_to_user(user, {"n": 1}, "hint")
-    assert desk.bodies("user:7") == ['event: hint\ndata: {"n": 1}\n\n']
-    assert desk.cursors("user:7") == [cursor]
+def test_a_user_has_a_channel_of_their_own(publishing: Publishing, user: object) -> None:
+    cursor = publishing.announcer.send_to_user(user, {"n": 1}, "hint")
+    assert publishing.bodies("user:7") == ['event: hint\ndata: {"n": 1}\n\n']
+    assert publishing.cursors("user:7") == [cursor]
 
 
-def test_a_user_id_that_fits_no_channel_is_refused(desk: Desk) -> None:
+def test_a_user_id_that_fits_no_channel_is_refused(publishing: Publishing) -> None:
     with pytest.raises(InvalidEvent, match="channel"):
-        desk.announcer.send_to_user("a b", "x")
+        publishing.announcer.send_to_user("a b", "x")
 
 
-def test_a_broadcast_goes_to_the_channel_of_every_stream(desk: Desk) -> None:
-    cursor = desk.announcer.broadcast("to all", "news")
-    assert desk.bodies(BROADCAST) == ["event: news\ndata: to all\n\n"]
-    assert desk.cursors(BROADCAST) == [cursor]
-    assert desk.entries() == []
+def test_a_broadcast_goes_to_the_channel_of_every_stream(publishing: Publishing) -> None:
+    cursor = publishing.announcer.broadcast("to all", "news")
+    assert publishing.bodies(BROADCAST) == ["event: news\ndata: to all\n\n"]
+    assert publishing.cursors(BROADCAST) == [cursor]
+    assert publishing.entries() == []
 
 
 # -- how it comes to be --------------------------------------------------------------------------------------

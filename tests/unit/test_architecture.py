@@ -1,4 +1,4 @@
-"""docs/architecture.md names files that exist, and every part of the package."""
+"""docs/architecture.md names only files that exist, and every part of the package."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tests.support.processes import ROOT
 
 PACKAGE = ROOT / "flask_sse_push"
 PAGE = (ROOT / "docs/architecture.md").read_text("utf-8")
-#: A file or folder, as the page writes it in text, tables and drawings: below the package or the checkout.
+#: A file or folder in the page's text, tables and drawings. Its path begins at the package or the checkout.
 PATH = re.compile(r"(?<![\w/<.-])((?:[a-z_-]+/)*(?:[a-z_-]+\.(?:py|js|d\.ts|lua|md)|[a-z_-]+/))(?![\w>])")
 PATHS = sorted({match[1] for match in PATH.finditer(PAGE)})
 
 
 def exists(path: str) -> bool:
-    """Whether the path is there, below the package or the checkout; `hijack.py` beside `transports/…` too."""
+    """Whether the path exists, below the package or the checkout. A bare name after `transports/…` counts
+    too."""
     if (PACKAGE / path).exists() or (ROOT / path).exists():
         return True
     return "/" not in path and bool(list(PACKAGE.rglob(path)))
@@ -28,7 +29,7 @@ def test_every_path_that_the_page_names_exists(path: str) -> None:
     assert exists(path)
 
 
-def test_the_page_names_many_paths_and_a_wrong_one_would_be_found() -> None:
+def test_the_page_names_many_paths_and_the_test_finds_a_wrong_one() -> None:
     assert len(PATHS) > 30
     assert not exists("hub/nowhere.py")
     assert not exists("nowhere.py")

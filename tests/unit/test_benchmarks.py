@@ -1,4 +1,4 @@
-"""The published run of the benchmark: the README and the site show what was measured."""
+"""The README and the site show the figures of the published benchmark run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_readme_shows_the_table_of_the_run_and_its_date_and_versions(run: di
         assert part in README
 
 
-def test_the_page_of_the_site_is_made_of_the_run_and_shows_the_chart(run: dict[str, Any]) -> None:
+def test_the_sites_page_is_made_from_the_run_and_shows_the_chart(run: dict[str, Any]) -> None:
     page = (ROOT / "docs/benchmarks.md").read_text("utf-8")
     assert page == report.markdown(run, chart=True)
     assert "](benchmarks.svg)" in page
@@ -37,7 +37,7 @@ def test_the_page_of_the_site_is_made_of_the_run_and_shows_the_chart(run: dict[s
         assert (ROOT / "docs" / name).stat().st_size > 10_000
 
 
-def test_the_published_run_is_whole(run: dict[str, Any]) -> None:
+def test_the_published_run_is_complete(run: dict[str, Any]) -> None:
     assert run["errors"] == {}
     assert run["skipped"] == {}
     assert not run["sizes"]["quick"]
@@ -45,7 +45,7 @@ def test_the_published_run_is_whole(run: dict[str, Any]) -> None:
     assert measured == list(goals.GOALS)
 
 
-def test_an_older_table_is_replaced_and_nothing_else(run: dict[str, Any]) -> None:
+def test_only_the_older_table_is_replaced(run: dict[str, Any]) -> None:
     older = f"before\n{readme.BEGIN}| old |\n{readme.END}after\n"
     newer = readme.with_section(older, run)
     assert newer == f"before\n{readme.BEGIN}{readme.section(run)}{readme.END}after\n"
@@ -65,10 +65,10 @@ def test_an_older_table_is_replaced_and_nothing_else(run: dict[str, Any]) -> Non
         ("send", 0, ("publish", "push-hijack", "redis_cpu_us_per_worker")),
     ],
 )
-def test_the_costs_to_calculate_with_are_near_those_of_the_run(
+def test_the_costs_in_the_docs_are_near_those_of_the_run(
     run: dict[str, Any], name: str, column: int, place: tuple[str, str, str]
 ) -> None:
-    """Within a factor of two, because runs differ."""
+    """They may differ by a factor of two, because runs differ."""
     row = re.search(rf"^\|[^|]+\| `{name}` \|(.+)\|$", SCALING, re.MULTILINE)
     assert row
     number, unit = row[1].split("|")[column].split()
@@ -77,7 +77,7 @@ def test_the_costs_to_calculate_with_are_near_those_of_the_run(
     assert 0.5 < in_docs / run["results"][case][server][figure] < 2
 
 
-def test_the_cost_of_preparing_an_event_is_its_whole_cost_less_the_delivery(run: dict[str, Any]) -> None:
+def test_the_cost_of_preparing_an_event_is_its_total_cost_minus_the_delivery(run: dict[str, Any]) -> None:
     row = re.search(r"`prepare` \| ([\d.]+) µs", SCALING)
     assert row
     results = run["results"]

@@ -1,4 +1,4 @@
-"""The client as a package: its declarations, what npm packs, and how big it is."""
+"""The client as an npm package: its type declarations, its files and its size."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CLIENT = ROOT / "flask_sse_push" / "static"
 JS = ROOT / "tests" / "js"
 #: All JavaScript that browsers get, of the package and of the example app.
 SCRIPTS = [*sorted(CLIENT.rglob("*.js")), *sorted((ROOT / "example_app").rglob("static/*.js"))]
-#: Bytes of the core after gzip, comments and all, as a server with compression sends it.
+#: Limit on the bytes of the core after gzip, with its comments, as a server with compression sends it.
 MAX_CORE = 5000
 MAX_LINES = 350
 
 
 def installed(name: str) -> str:
-    """The path of an npm program that the tests install."""
+    """Returns the path of an npm program that the tests install."""
     need("node")
     path = JS / "node_modules" / ".bin" / name
     if not path.exists():
@@ -37,7 +37,7 @@ def installed(name: str) -> str:
 
 
 def core() -> list[str]:
-    """`push-client.js` and every module that it imports statically."""
+    """Returns `push-client.js` and every module that it imports statically."""
     found = ["push-client.js"]
     for name in found:
         imported = re.findall(r'^import .* from "(\.\.?/.+)";$', (CLIENT / name).read_text(), re.MULTILINE)
@@ -53,8 +53,8 @@ def core_size() -> int:
 def test_the_core_is_small_and_the_readme_says_how_small() -> None:
     assert core() == ["push-client.js", "sources/native.js"]
     assert core_size() <= MAX_CORE
-    (told,) = re.findall(r"\*\*([\d.]+) kB\*\* gzipped", (ROOT / "README.md").read_text("utf-8"))
-    assert float(told) == round(core_size() / 1000, 1)
+    (stated,) = re.findall(r"\*\*([\d.]+) kB\*\* gzipped", (ROOT / "README.md").read_text("utf-8"))
+    assert float(stated) == round(core_size() / 1000, 1)
 
 
 def tsc(*arguments: str) -> str:
@@ -67,14 +67,14 @@ def tsc(*arguments: str) -> str:
     return checked.stdout
 
 
-def test_types_and_declarations_hold_in_every_module() -> None:
+def test_types_and_declarations_are_right_in_every_module() -> None:
     tsc()
     checked = {Path(line).resolve() for line in tsc("--listFilesOnly").splitlines()}
     assert checked.issuperset([*SCRIPTS, *CLIENT.rglob("*.d.ts")])
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_module_is_type_checked_in_editors_too_and_is_not_long(path: Path) -> None:
+def test_editors_check_a_modules_types_too_and_it_is_not_long(path: Path) -> None:
     lines = path.read_text("utf-8").splitlines()
     assert lines[0] == "// @ts-check"
     assert len(lines) <= MAX_LINES
@@ -89,14 +89,14 @@ def test_a_module_alone_in_node(path: Path) -> None:
     assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE)
 
 
-def test_npm_packs_all_of_it() -> None:
+def test_npm_packs_all_modules() -> None:
     command = [need("npm"), "pack", "--dry-run", "--json", "--offline"]
     packed = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=180)
     assert packed.returncode == 0, packed.stderr
-    (told,) = json.loads(packed.stdout)
+    (report,) = json.loads(packed.stdout)
     manifest: dict[str, Any] = json.loads((CLIENT / "package.json").read_text())
-    assert told["version"] == manifest["version"] == __version__
-    assert {file["path"] for file in told["files"]} == {
+    assert report["version"] == manifest["version"] == __version__
+    assert {file["path"] for file in report["files"]} == {
         path.relative_to(CLIENT).as_posix() for path in CLIENT.rglob("*") if path.is_file()
     }
     for entry in manifest["exports"].values():

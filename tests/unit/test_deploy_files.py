@@ -1,4 +1,4 @@
-"""The numbers in deploy/ hang together with each other, with gunicorn's and with the defaults."""
+"""The numbers in deploy/ fit each other, gunicorn's numbers and the package's defaults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def text(name: str) -> str:
 
 
 def constants(path: Path) -> dict[str, Any]:
-    """The literals that a gunicorn.conf.py sets; running it would patch the standard library."""
+    """Returns the literals that a gunicorn.conf.py sets, without running it: that would patch the standard
+    library."""
     found = {}
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
@@ -38,7 +39,7 @@ def constants(path: Path) -> dict[str, Any]:
 
 
 def directive(name: str) -> str:
-    """The value of one directive of nginx, which must stand there once."""
+    """Returns the value of a directive of nginx, which must occur once."""
     (value,) = re.findall(rf"^ *{name} (.+);$", text("nginx.conf.template"), re.MULTILINE)
     return str(value)
 
@@ -60,7 +61,7 @@ UNIT.read_string(text("app.service"))
 SERVICE = UNIT["Service"]
 
 
-def test_the_model_and_the_demo_configure_gunicorn_alike() -> None:
+def test_production_and_demo_configure_gunicorn_alike() -> None:
     demo = constants(ROOT / "gunicorn.conf.py")
     assert demo == {key: GUNICORN[key] for key in demo}
     assert GUNICORN["worker_class"] == "gevent"
@@ -70,7 +71,7 @@ def test_gunicorn_waits_for_streams_and_runs() -> None:
     assert GRACEFUL > LONGEST_WAIT > GRACE > DEFAULTS.drain
 
 
-def test_whatever_stops_gunicorn_waits_longer_than_it_does() -> None:
+def test_every_supervisor_waits_longer_than_gunicorn_when_it_stops_it() -> None:
     assert float(SERVICE["TimeoutStopSec"]) >= GRACEFUL + 5
     assert SERVICE["KillMode"] == "mixed"
     assert seconds(COMPOSE["app"]["stop_grace_period"]) >= GRACEFUL + 5
@@ -93,7 +94,7 @@ def test_nginx_has_two_connections_for_each_stream_and_a_file_for_each_connectio
     assert COMPOSE["nginx"]["ulimits"]["nofile"] >= int(directive("worker_rlimit_nofile"))
 
 
-def test_nginx_outlasts_the_silence_between_heartbeats() -> None:
+def test_nginx_waits_longer_than_the_time_between_heartbeats() -> None:
     assert seconds(directive("proxy_read_timeout")) == 5 * DEFAULTS.heartbeat
     assert f"{directive('proxy_read_timeout').removesuffix('s')} seconds of silence" in text(
         "kubernetes.yaml"
@@ -102,7 +103,7 @@ def test_nginx_outlasts_the_silence_between_heartbeats() -> None:
     assert seconds(directive("worker_shutdown_timeout")) >= GRACEFUL
 
 
-def test_all_mean_the_same_path_port_and_user() -> None:
+def test_all_files_use_the_same_path_port_and_user() -> None:
     assert f"location ~ ^{DEFAULTS.url_prefix}/?$ {{" in text("nginx.conf.template")
     assert f'"{DEFAULTS.url_prefix}/health"' in text("ready.py")
     assert f'url_prefix="{DEFAULTS.url_prefix}"' in text("app.py")
@@ -113,7 +114,7 @@ def test_all_mean_the_same_path_port_and_user() -> None:
     assert f"USER {POD['securityContext']['runAsUser']}\n" in text("Dockerfile")
 
 
-def test_a_check_is_not_cut_off_before_it_gives_up_itself() -> None:
+def test_a_health_check_may_run_longer_than_its_own_timeout() -> None:
     (patience,) = re.findall(r"timeout=(\d+)", text("ready.py"))
     assert CONTAINER["readinessProbe"]["exec"]["command"] == ["python", "-I", "ready.py"]
     assert CONTAINER["readinessProbe"]["timeoutSeconds"] > int(patience)
@@ -122,25 +123,25 @@ def test_a_check_is_not_cut_off_before_it_gives_up_itself() -> None:
     )
 
 
-def test_a_redis_that_is_away_makes_nobody_restart_the_app() -> None:
+def test_an_unavailable_redis_does_not_restart_the_app() -> None:
     assert "exec" not in CONTAINER["livenessProbe"]
     assert "httpGet" not in CONTAINER["livenessProbe"]
 
 
-def test_valkey_keeps_what_it_was_given() -> None:
+def test_valkey_keeps_its_data() -> None:
     command = COMPOSE["valkey"]["command"]
     options = dict(zip(command[1::2], command[2::2], strict=True))
     assert options == {"--appendonly": "yes", "--maxmemory-policy": "noeviction"}
     assert COMPOSE["app"]["environment"]["SSE_PUSH_BROKER_URL"] == "redis://valkey:6379/0"
 
 
-def test_the_image_gets_the_files_it_runs() -> None:
+def test_the_image_contains_the_files_that_it_runs() -> None:
     for line in re.findall(r"^COPY (.+) \S+$", text("Dockerfile"), re.MULTILINE):
         for name in line.split():
             assert (DEPLOY / name).is_file()
 
 
-def test_the_documentation_has_these_numbers() -> None:
+def test_the_documentation_states_these_numbers() -> None:
     page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
     table = page.partition("## Numbers that hang together")[2].partition("##")[0]
     shown = re.findall(r"^\| .+? \| ([\d.]+)(?: s)? \|", table, re.MULTILINE)
@@ -161,7 +162,7 @@ def test_the_documentation_has_these_numbers() -> None:
     assert COMPOSE["app"]["ulimits"]["nofile"] == int(SERVICE["LimitNOFILE"])
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed")
@@ -171,8 +172,8 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     command.chmod(0o755)
     unit = tmp_path / "app.service"
     unit.write_text(text("app.service").replace("/srv/app/.venv", str(tmp_path)))
-    told = subprocess.run(
+    result = subprocess.run(
         [program, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
     )
-    # Of wrong keys it only warns.
-    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    # About wrong keys, systemd-analyze only prints a warning.
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -1,4 +1,4 @@
-"""What `make docs` would find late, or not at all: pages in no table of contents, links that lead nowhere."""
+"""Finds pages in no table of contents and broken links, which `make docs` finds late or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRITTEN += [path for path in sorted((ROOT / "deploy").iterdir()) if path.is_file
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and the site name them."""
+    """Returns the anchors of a page's headings, as GitHub and the site name them."""
     text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
@@ -29,7 +29,7 @@ def test_every_page_is_in_a_table_of_contents() -> None:
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_have_a_target(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8").replace("\n", "")):
         if "://" in target:
             continue
@@ -41,7 +41,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_is_of_one_machine_or_registry(path: Path) -> None:
+def test_no_page_names_a_machine_or_registry(path: Path) -> None:
     found = re.findall(
         r"/work/|/tmp/|/root/|/home/\w|--index-url|simple/|localhost:\d*/simple", path.read_text("utf-8")
     )

@@ -1,4 +1,4 @@
-"""How the example follows its log file: every line once, over rotation and truncation."""
+"""The example follows its log file: it publishes every line once, also after rotation and truncation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def texts(tail: Tail, most: int = 200) -> list[str]:
     return [line.text for line in tail.lines(most)]
 
 
-def test_lines_come_once_and_whole(file: Path, tail: Tail) -> None:
+def test_each_complete_line_is_returned_once(file: Path, tail: Tail) -> None:
     append(file, "one\ntwo\nthr")
     assert texts(tail) == ["one", "two"]
     assert texts(tail) == []
@@ -45,19 +45,19 @@ def test_lines_come_once_and_whole(file: Path, tail: Tail) -> None:
     assert texts(tail) == ["three"]
 
 
-def test_no_more_than_asked_for_at_once(file: Path, tail: Tail) -> None:
+def test_a_read_returns_at_most_the_given_number_of_lines(file: Path, tail: Tail) -> None:
     append(file, "".join(f"{number}\n" for number in range(7)))
     assert [texts(tail, 3) for _ in range(4)] == [["0", "1", "2"], ["3", "4", "5"], ["6"], []]
 
 
-def test_it_begins_with_the_end_of_a_long_file(file: Path) -> None:
+def test_the_first_read_begins_near_the_end_of_a_long_file(file: Path) -> None:
     append(file, "".join(f"line {number}\n" for number in range(100)))
     tail = Tail(file, backlog=20)
     assert texts(tail) == ["line 98", "line 99"]
     tail.close()
 
 
-def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+def test_the_file_may_appear_later(tmp_path: Path) -> None:
     tail = Tail(tmp_path / "later.log")
     assert texts(tail) == []
     append(tmp_path / "later.log", "at last\n")
@@ -71,21 +71,21 @@ def test_rotation_loses_nothing_of_both_files(file: Path, tail: Tail) -> None:
     old = file.rename(f"{file}.1")
     append(old, "a writer that has not noticed yet\n")
     assert texts(tail) == ["a writer that has not noticed yet"]
-    assert texts(tail) == []  # the new file is not there yet
+    assert texts(tail) == []  # the new file does not exist yet
     append(file, "first of the new\n")
     append(old, "a late one\n")
     assert texts(tail) == ["a late one"]
     assert texts(tail) == ["first of the new"]
 
 
-def test_truncation_begins_anew(file: Path, tail: Tail) -> None:
+def test_after_truncation_reading_starts_again(file: Path, tail: Tail) -> None:
     append(file, "a long line before\nand another\n")
     assert len(texts(tail)) == 2
     file.write_text("after\n")
     assert texts(tail) == ["after"]
     file.write_text("")
     assert texts(tail) == texts(tail) == []
-    file.write_text("later\n")  # as long as before
+    file.write_text("later\n")  # the same length as before
     assert texts(tail) == ["later"]
     file.write_text("again\n")
     assert texts(tail) == ["again"]
@@ -93,12 +93,12 @@ def test_truncation_begins_anew(file: Path, tail: Tail) -> None:
     assert texts(tail) == ["at last", "and longer than before"]
 
 
-def test_what_is_no_text_or_too_long_still_comes(file: Path, tail: Tail) -> None:
+def test_lines_that_are_no_text_or_too_long_are_returned_too(file: Path, tail: Tail) -> None:
     file.write_bytes(b"\xff\xfe\n" + b"x" * (LONGEST_LINE + 5) + b"\n")
     assert texts(tail) == ["��", "x" * LONGEST_LINE, "xxxxx"]
 
 
-def test_equal_lines_have_different_names(file: Path, tail: Tail) -> None:
+def test_equal_lines_have_different_ids(file: Path, tail: Tail) -> None:
     append(file, "same\nsame\n")
     first = tail.lines()
     file.write_text("other\n")
@@ -106,7 +106,7 @@ def test_equal_lines_have_different_names(file: Path, tail: Tail) -> None:
 
 
 class Unreliable:
-    """An announcer that fails now and then; the broker may have taken the event all the same."""
+    """An announcer that sometimes fails. The broker may have stored the event nevertheless."""
 
     def __init__(self, fails: list[bool]) -> None:
         self.fails = fails
@@ -119,7 +119,7 @@ class Unreliable:
         return ""
 
 
-def test_what_could_not_be_published_is_published_again_under_the_same_name(file: Path) -> None:
+def test_a_line_that_could_not_be_published_is_published_again_with_the_same_id(file: Path) -> None:
     append(file, "2026-01-02 03:04:05,678 WARNING some.where: hot: very\n  more of it\n")
     follower, announcer = Follower(file), Unreliable([False, True])
     with pytest.raises(BrokerUnavailable):
@@ -132,7 +132,7 @@ def test_what_could_not_be_published_is_published_again_under_the_same_name(file
     ]
 
 
-def test_the_longest_line_of_anything_fits_into_an_event(file: Path) -> None:
+def test_the_longest_line_of_any_bytes_fits_into_an_event(file: Path) -> None:
     file.write_bytes(b"\xff" * LONGEST_LINE + b"\n" + b"\x00" * LONGEST_LINE + b"\n")
     announcer, follower = MessageAnnouncer.from_url("memory://"), Follower(file)
     follower(announcer)
@@ -140,7 +140,7 @@ def test_the_longest_line_of_anything_fits_into_an_event(file: Path) -> None:
     announcer.close()
 
 
-def test_the_writers_follow_when_a_long_file_is_put_aside(file: Path, tail: Tail) -> None:
+def test_after_a_rotation_the_loggers_write_to_the_new_file(file: Path, tail: Tail) -> None:
     logger = logging.getLogger("example_app")
     before = {name: logging.getLogger(name).handlers[:] for name in logfile.LOGGERS}
     gauges = {name: logging.getLogger(name).level for name in logfile.LOGGERS}

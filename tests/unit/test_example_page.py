@@ -1,4 +1,4 @@
-"""What the example's pages share."""
+"""The functions that the example's pages share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from example_app.page import text_in
 
 
 @pytest.mark.parametrize("sent", ["x", "12345", "  12345\n"])
-def test_a_text_comes_without_the_white_space_around_it(sent: str) -> None:
+def test_the_white_space_around_a_text_is_removed(sent: str) -> None:
     assert text_in({"text": sent}, "text", 5, "say something") == sent.strip()
 
 
 @pytest.mark.parametrize("sent", ["", " \n", "123456", 5, ["x"], None])
-def test_a_text_that_is_none_is_empty_or_too_long_is_refused_with_the_limit(sent: object) -> None:
+def test_a_wrong_type_an_empty_and_a_too_long_text_are_refused_with_the_limit(sent: object) -> None:
     with pytest.raises(BadRequest) as refused:
         text_in({"text": sent}, "text", 5, "say something")
     assert refused.value.description == "say something, in at most 5 characters"
 
 
-def test_a_text_that_is_missing_is_refused() -> None:
+def test_a_missing_text_is_refused() -> None:
     with pytest.raises(BadRequest):
         text_in({}, "text", 5, "say something")

@@ -1,4 +1,4 @@
-"""`benchmarks.hops` counts the calls of an event and of a request, the same in each run."""
+"""`benchmarks.hops` counts the calls of an event and of a request. The counts are the same in each run."""
 
 from __future__ import annotations
 

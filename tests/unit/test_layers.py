@@ -13,8 +13,8 @@ from tests.support.processes import ROOT
 PACKAGE = "flask_sse_push"
 FOLDER = ROOT / PACKAGE
 
-#: From the bottom up: a part imports only from the rows above its own, and from itself. `""` is the package's
-#: own `__init__`, which names what an app imports.
+#: The layers, from the lowest to the highest. A part imports only from the rows above its own row, and from
+#: itself. `""` is the package's own `__init__`, from which apps import.
 LAYERS = [
     ["errors"],
     ["config"],
@@ -36,8 +36,8 @@ LAYERS = [
     ["testing"],
 ]
 
-#: The parts that may import a library that is not ours. What is missing here may import any part, which holds
-#: for the core's libraries alone: the standard library.
+#: For each library besides the standard library, the parts that may import it. Every part may import a module
+#: that is not in this table.
 PLACES = {
     "click": {"cli"},
     "flask": {"auth", "monitoring", "web", "cli", "blueprint", "testing"},
@@ -63,13 +63,14 @@ MODULES = sorted(path for path in FOLDER.rglob("*.py") if "static" not in path.p
 
 
 def dotted(path: Path) -> str:
-    """The name of a module below the package, such as `hub.group`; "" for the package's `__init__`."""
+    """Returns the name of a module below the package, such as `hub.group`; "" for the package's
+    `__init__`."""
     parts = path.relative_to(FOLDER).with_suffix("").parts
     return ".".join(parts).removesuffix("__init__").rstrip(".")
 
 
 def imported(source: str, module: str, *, is_folder: bool) -> Iterator[str]:
-    """Full names of the modules that a module imports, in functions and for typing too."""
+    """Yields the full names of the modules that a module imports, also in functions and for typing."""
     package = [PACKAGE, *filter(None, module.split("."))]
     if module and not is_folder:
         package.pop()
@@ -79,12 +80,13 @@ def imported(source: str, module: str, *, is_folder: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             name = ".".join([*base, *filter(None, [node.module])])
-            # `from . import hub` names a part of the package; `from . import sse` a name in its `__init__`.
+            # `from . import hub` imports a part of the package, `from . import sse` a name of its `__init__`.
             yield from (f"{name}.{alias.name}" if name == PACKAGE else name for alias in node.names)
 
 
 def wrong_imports(source: str, module: str, *, is_folder: bool = False) -> list[str]:
-    """What a module imports from a part that is not above its own, or from a library out of its places."""
+    """Returns a module's imports from a part that is not above its own, and from a library that it may not
+    import."""
     part = module.partition(".")[0]
     wrong = []
     for name in imported(source, module, is_folder=is_folder):
@@ -118,7 +120,7 @@ def test_the_root_stays_small_and_files_short() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("__init__.py")), ids=dotted)
-def test_each_package_opens_with_a_few_plain_lines(path: Path) -> None:
+def test_each_package_begins_with_a_short_docstring(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     assert 3 <= len(text.splitlines()) <= 12
 
@@ -148,10 +150,10 @@ def test_each_package_opens_with_a_few_plain_lines(path: Path) -> None:
         ("cli.publish", "import click, redis", ["redis"]),
     ],
 )
-def test_a_wrong_import_would_be_found(module: str, source: str, wrong: list[str]) -> None:
+def test_the_check_finds_a_wrong_import(module: str, source: str, wrong: list[str]) -> None:
     assert wrong_imports(source, module) == wrong
 
 
-def test_a_packages_own_init_is_read_as_a_folder() -> None:
+def test_the_check_reads_an_init_file_as_its_folder() -> None:
     assert wrong_imports("from .base import Broker", "brokers", is_folder=True) == []
     assert wrong_imports("from ..hub import hub", "brokers", is_folder=True) == ["hub"]

@@ -1,4 +1,4 @@
-"""What people install: the wheel's contents, the public names, and a README that knows every setting."""
+"""The installed package: the wheel's contents, the public names, and the settings in the README."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PUBLIC = {
 
 
 def can_build_here() -> bool:
-    """Whether this environment's setuptools can build wheels without the package wheel (since 70.1)."""
+    """Whether setuptools can build wheels here without the package `wheel`, which it can since 70.1."""
     try:
         version = importlib.metadata.version("setuptools")
     except importlib.metadata.PackageNotFoundError:
@@ -56,7 +56,7 @@ def can_build_here() -> bool:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy, because setuptools writes files beside the sources."""
+    """Builds the wheel from a copy, because setuptools writes files beside the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
     shutil.copytree(
@@ -103,11 +103,11 @@ def metadata(wheel: Path) -> Message:
         "brokers/redis/lua/history.lua",
     ],
 )
-def test_the_wheel_holds_files_that_are_no_python(contents: set[str], path: str) -> None:
+def test_the_wheel_contains_files_in_other_languages(contents: set[str], path: str) -> None:
     assert f"flask_sse_push/{path}" in contents
 
 
-def test_the_wheel_holds_all_of_the_package_and_nothing_else(contents: set[str]) -> None:
+def test_the_wheel_contains_the_whole_package_and_nothing_else(contents: set[str]) -> None:
     files = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "flask_sse_push").rglob("*")
@@ -168,7 +168,7 @@ NAMES = [spec.name for spec in fields(Settings)]
 
 
 def documented() -> set[str]:
-    """Fields of Settings with a `#:` comment right above them."""
+    """Returns the fields of Settings that have a `#:` comment directly above them."""
     source = inspect.getsource(config).splitlines()
     (settings,) = (
         node for node in ast.parse("\n".join(source)).body if getattr(node, "name", "") == "Settings"
@@ -195,7 +195,7 @@ def test_the_default_in_the_readme_is_the_default(name: str) -> None:
     key = Settings.key(name)
     shown, meaning = TABLE[key]
     default = getattr(Settings(), name)
-    # Digits are grouped for the reader; a value in the environment has no such thing.
+    # The README groups digits for readers. A value in the environment must not.
     value = shown if isinstance(default, (str, tuple)) else shown.replace("_", "")
     assert getattr(Settings.load({}, {key: value}), name) == default
     assert meaning

@@ -41,7 +41,7 @@ def reset(cursor: str | None, *channels: str, reason: str = "history") -> bytes:
 
 
 class Shard:
-    """One shard to which events are published; `cursors` has the cursor of each by its serial number."""
+    """A shard with published events. `cursors` has the cursor of each event by its serial number."""
 
     def __init__(self, epoch: str = "e0") -> None:
         self.broker = RecordedPrimary(epoch)
@@ -77,7 +77,7 @@ def shard(simulation: None) -> Shard:
 
 @pytest.fixture
 def frames(shard: Shard) -> Frames:
-    """What a stream of the channels a and b must get: frame n has event n."""
+    """Returns the frames that a stream of the channels a and b must get. Frame n has event n."""
     frames = [opened(shard.position()), *(shard.publish(n, "ab"[n % 2]) for n in range(1, 5))]
     shard.publish(5, "c")
     shard.publish(6, "a", exclude=("uk0",))
@@ -86,7 +86,7 @@ def frames(shard: Shard) -> Frames:
 
 Edit = Callable[[Shard, Frames], Frames]
 
-#: What goes wrong, the kind of fault, and how to edit the frames for it.
+#: Each fault: its kind, and how to change the frames to produce it.
 FAULTS: dict[str, tuple[str, Edit]] = {
     "an event was dropped": ("lost", lambda shard, f: [*f[:2], *f[3:]]),
     "the last event never came": ("lost", lambda shard, f: f[:4]),
@@ -148,7 +148,7 @@ def test_each_fault_is_found(shard: Shard, frames: Frames, fault: str) -> None:
         read(shard.stream("a", "b"), edit(shard, frames))
 
 
-def test_an_event_of_a_batch_counts_as_any_other(shard: Shard, frames: Frames) -> None:
+def test_an_event_in_a_batch_counts_like_any_other(shard: Shard, frames: Frames) -> None:
     def batch(*serials: int) -> bytes:
         events = [{"type": "message", "data": str(n), "id": shard.cursors[n]} for n in serials]
         return frame(shard.cursors[serials[-1]], events, "sse.batch")
@@ -158,14 +158,14 @@ def test_an_event_of_a_batch_counts_as_any_other(shard: Shard, frames: Frames) -
         read(shard.stream("a", "b"), [*frames[:2], batch(3), *frames[4:]])
 
 
-def test_a_stream_goes_on_from_its_own_cursor(shard: Shard, frames: Frames) -> None:
+def test_a_stream_continues_after_its_own_cursor(shard: Shard, frames: Frames) -> None:
     start = StartPoint(shard.cursors[2])
     read(shard.stream("a", "b", start=start), [opened(shard.cursors[2], resumed=True), *frames[3:]])
     with pytest.raises(AssertionError, match="not where it was"):
         read(shard.stream("a", "b", start=start), [opened(shard.cursors[3], resumed=True), *frames[4:]])
 
 
-def test_a_reset_stands_for_trimmed_events_and_for_no_more(shard: Shard) -> None:
+def test_a_reset_excuses_only_trimmed_events(shard: Shard) -> None:
     start = StartPoint(shard.position())
     later = [shard.publish(n, "a") for n in range(1, KEPT + 3)]
     begin = [opened(start.cursor or ""), reset(None, "a")]
@@ -180,17 +180,17 @@ def test_a_reset_stands_for_trimmed_events_and_for_no_more(shard: Shard) -> None
         read(stream, [heartbeat(shard.position())])
 
 
-def test_a_cursor_that_nobody_gave_must_bring_a_reset_first(shard: Shard, frames: Frames) -> None:
-    told = [opened(LOST), reset(shard.cursors[3], "a", "b", reason="cursor"), *frames[4:]]
-    read(shard.stream("a", "b", start=StartPoint("nonsense")), told)
+def test_an_invalid_cursor_must_lead_to_a_reset_first(shard: Shard, frames: Frames) -> None:
+    right = [opened(LOST), reset(shard.cursors[3], "a", "b", reason="cursor"), *frames[4:]]
+    read(shard.stream("a", "b", start=StartPoint("nonsense")), right)
     with pytest.raises(AssertionError, match=r"disordered: .* from where it goes on"):
-        read(shard.stream("a", "b", start=StartPoint("nonsense")), [told[0], *frames[4:]])
+        read(shard.stream("a", "b", start=StartPoint("nonsense")), [right[0], *frames[4:]])
 
 
 def test_events_that_a_failover_lost_need_a_reset(shard: Shard, frames: Frames) -> None:
     stream = shard.stream("a", "b")
     read(stream, frames)
-    copy = shard.broker.cache  # taken before the first event
+    copy = shard.broker.cache  # a copy from before the first event
     shard.account.fork("e1", copy.epoch, copy.last)
     shard.broker.promote(copy, "e1")
     event = shard.publish(60, "a")
@@ -208,19 +208,21 @@ def shards(simulation: None) -> list[Shard]:
 
 
 def both(shards: list[Shard], first: str, second: str, *channels: str) -> str:
-    """A cursor of a stream of these channels with a position on each of the two shards."""
+    """Returns a cursor of a stream of these channels, with a position on each of the two shards."""
     parts = [Cursor(text.split("-")[0], int(text.split("-")[1], 36)) for text in (first, second)]
     return str(shard_cursor.ShardCursor(shard_cursor.channel_hash(channels), tuple(parts)))
 
 
-def test_each_shard_has_an_order_of_its_own(shards: list[Shard]) -> None:
+def test_each_shard_has_its_own_order(shards: list[Shard]) -> None:
     begin = [shard.position() for shard in shards]
     first, second = shards
     channels_of = {1: ("d",), 2: ("d",), 3: ("a",), 4: ("a", "d")}
     first.publish(1, "d")
     first.publish(2, "d")
     second.publish(3, "a")
-    for shard, here in zip(shards, "da", strict=True):  # a stream gets it from the shard of its first channel
+    for shard, here in zip(
+        shards, "da", strict=True
+    ):  # a stream gets the event from the shard of its first channel
         shard.broker.publish([Publication(b"data: 4\n\n", ("a", "d"), here=(here,))])
     last = [shard.position() for shard in shards]
 

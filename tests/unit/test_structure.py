@@ -1,4 +1,4 @@
-"""`benchmarks.structure` measures a small package."""
+"""`benchmarks.structure` measures the source of a small package."""
 
 from __future__ import annotations
 

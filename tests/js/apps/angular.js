@@ -1,11 +1,11 @@
-/** A page with the service, provided by a component and so closed with it. */
+/** A page whose component provides the service, so the stream closes together with the component. */
 
 import "@angular/compiler";
 import { ChangeDetectorRef, Component, createComponent, inject, provideZonelessChangeDetection } from "@angular/core";
 import { createApplication } from "@angular/platform-browser";
 import { providePush, PushService } from "../../../flask_sse_push/static/frameworks/angular.js";
 
-window.heard = [];
+window.received = [];
 window.opened = [];
 const app = await createApplication({ providers: [provideZonelessChangeDetection()] });
 let mounted = [];
@@ -22,11 +22,11 @@ function pricesOf(channel) {
       const view = inject(ChangeDetectorRef);
       push.state$.subscribe({
         next: ({ state }) => ((this.state = state), view.markForCheck()),
-        complete: () => window.heard.push([channel, "complete", this.count]),
+        complete: () => window.received.push([channel, "complete", this.count]),
       });
       push.on("sse.open").subscribe(({ data }) => window.opened.push(...data.channels));
       push.on("price").subscribe(({ data }) => {
-        window.heard.push([channel, data, this.count++]);
+        window.received.push([channel, data, this.count++]);
         this.last = JSON.stringify(data);
         view.markForCheck();
       });

@@ -1,10 +1,10 @@
-/** A page with the hook, in strict mode. `opened` has the channels whose streams have begun. */
+/** A page with the hook, in strict mode. `opened` has the channels of the streams that have begun. */
 
 import { createElement as h, StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { usePush } from "../../../flask_sse_push/static/frameworks/react.js";
 
-window.heard = [];
+window.received = [];
 window.opened = [];
 
 function Prices({ channel }) {
@@ -12,7 +12,7 @@ function Prices({ channel }) {
   const { state, last } = usePush(`/stream?channels=${channel}`, {
     "sse.open": ({ data }) => window.opened.push(...data.channels),
     price: ({ data }) => {
-      window.heard.push([channel, data, count]); // the count of this rendering: handlers are always the newest
+      window.received.push([channel, data, count]); // the current count: the stream calls the newest handlers
       setCount(count + 1);
     },
   });

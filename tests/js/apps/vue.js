@@ -3,7 +3,7 @@
 import { createApp, h, ref, shallowRef } from "vue";
 import { usePush } from "../../../flask_sse_push/static/frameworks/vue.js";
 
-window.heard = [];
+window.received = [];
 window.opened = [];
 const channel = ref("");
 const shown = shallowRef(false);
@@ -12,7 +12,7 @@ const Prices = {
   setup() {
     const count = ref(0);
     const hear = ({ data }) => {
-      window.heard.push([channel.value, data, count.value]);
+      window.received.push([channel.value, data, count.value]);
       count.value += 1;
     };
     const { state, last } = usePush(() => `/stream?channels=${channel.value}`, {

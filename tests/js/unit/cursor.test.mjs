@@ -1,4 +1,4 @@
-// Which of two cursors is further, as far as a page can tell.
+// Compares two cursors, as far as a page can compare them.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -12,7 +12,7 @@ const packed = (value) => {
 
 const message = (data) => ({ type: "message", data, lastEventId: "" });
 
-// An inbox with the messages it delivered and the failures it reported.
+// Returns an inbox, with the lists of messages that it delivers and of failures that it reports.
 function opened(maxInflated) {
   const delivered = [];
   const failures = [];

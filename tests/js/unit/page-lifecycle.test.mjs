@@ -1,4 +1,4 @@
-// When the page wants a connection and when it does not.
+// When the client suspends its connection because of the page, and when it resumes.
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
@@ -62,7 +62,7 @@ test("a closed client is left alone", (context) => {
   context.mock.timers.tick(1000);
   fire(window, "offline");
   assert.deepEqual(calls, ["save"]);
-  follow(1000); // closed before the module was there
+  follow(1000); // the client closed before it had loaded the module
   context.mock.timers.tick(1000);
   assert.deepEqual(calls, ["save"]);
 });

@@ -1,4 +1,4 @@
-"""gunicorn's configuration in production. docs/deployment.md explains how its numbers hang together."""
+"""gunicorn's configuration in production. docs/deployment.md explains how its numbers fit together."""
 
 # These must be the first lines: a module imported before the patching keeps blocking sockets and locks.
 from gevent import monkey

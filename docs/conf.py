@@ -1,4 +1,4 @@
-"""The site: `make docs` builds it, and ends at the first warning."""
+"""Sphinx's configuration. `make docs` builds the site, and fails at the first warning."""
 
 from flask_sse_push import __version__
 
@@ -6,7 +6,7 @@ project = "flask_sse_push"
 release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 myst_heading_anchors = 3
-# Docstrings name code in single backticks.
+# Docstrings write code in single backticks.
 default_role = "code"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"

@@ -1,4 +1,4 @@
-"""The app of the quick start."""
+"""The app of the quickstart page."""
 
 from flask import Flask, request
 

@@ -17,7 +17,9 @@ from .config import Settings
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
-from .runs import STOP, Items, Run, run_body, run_channel
+from .runs.manager import STOP, Run, run_channel
+from .runs.output import Items
+from .runs.response import run_body
 from .web import page
 from .web.routes import EXTENSION, Routes
 from .web.stream import HEADERS, StreamEndpoint, StreamResponse

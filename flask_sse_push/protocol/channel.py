@@ -1,4 +1,4 @@
-"""Channel names, and the shard that a channel lies on."""
+"""Channel names and what is wrong with them, and the shard that a channel lies on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Iterable
 
 from ..errors import InvalidEvent
-from .event import name_problem, plain_str
 
 #: The channel of broadcasts: every stream listens to it too. Its name is outside the grammar of names.
 BROADCAST = "*"
@@ -47,3 +46,27 @@ def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
     if not 0 < len(names) <= MAX_CHANNELS:
         raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {MAX_CHANNELS}")
     return tuple(dict.fromkeys(map(checked_channel, names)))
+
+
+def plain_str(text: str) -> str:
+    """`text` as an exact `str`: an f-string would write the name of a member of a string enum."""
+    return str.__str__(text)
+
+
+def name_problem(name: object, allowed: str, character: str, longest: int) -> str:
+    """What is wrong with a name that its grammar refused, as the rest of a sentence.
+
+    :param allowed: the allowed characters, for people.
+    :param character: a pattern that matches one allowed character.
+    """
+    if not isinstance(name, str):
+        return f"is {name!r}, must be a string"
+    for at, found in enumerate(name[: longest + 1]):
+        if not re.fullmatch(character, found, re.ASCII):
+            return f"has the forbidden character {code_point(found)} at {at}; allowed are {allowed}"
+    return f"has {len(name)} characters, must have 1 to {longest}"
+
+
+def code_point(character: str) -> str:
+    """The character in an error message, such as U+000A."""
+    return f"U+{ord(character):04X}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent
+from .channel import code_point, name_problem, plain_str
 
 #: Writes data that is not a string, as text.
 Dumps = Callable[[Any], str]
@@ -58,7 +59,9 @@ def make_event(
     if data.__class__ is not str:
         data = _text(data, dumps)
     if not data.isascii() and (found := _SURROGATE.search(data)):
-        raise InvalidEvent("data", f"has a lone surrogate {_shown(found[0])} at {found.start()}; not UTF-8")
+        raise InvalidEvent(
+            "data", f"has a lone surrogate {code_point(found[0])} at {found.start()}; not UTF-8"
+        )
     if type is not None:
         type = _checked_type(type)
     if retry is not None:
@@ -77,17 +80,12 @@ def _text(data: Any, dumps: Dumps) -> str:
     return data if data.__class__ is str else plain_str(data)
 
 
-def plain_str(text: str) -> str:
-    """`text` as an exact `str`: an f-string would write the name of a member of a string enum."""
-    return str.__str__(text)
-
-
 def _checked_type(type: str) -> str:
     if not isinstance(type, str):
         raise InvalidEvent("type", f"is {type!r}, must be a string")
     found = _TYPE_FORBIDDEN.search(type)
     if found:
-        raise InvalidEvent("type", f"has the forbidden character {_shown(found[0])} at {found.start()}")
+        raise InvalidEvent("type", f"has the forbidden character {code_point(found[0])} at {found.start()}")
     if type.startswith(RESERVED):
         raise InvalidEvent("type", f"{type!r} begins with {RESERVED!r}, which is kept for the protocol")
     if not 0 < len(type) <= MAX_TYPE:
@@ -142,21 +140,3 @@ def checked_ttl(ttl: float | None) -> float | None:
     if not isinstance(ttl, (int, float)) or isinstance(ttl, bool) or not 0 <= ttl <= 10**8:
         raise InvalidEvent("ttl", f"is {ttl!r}, must be seconds from 0 to 10**8")
     return float(ttl)
-
-
-def name_problem(name: object, allowed: str, character: str, longest: int) -> str:
-    """What is wrong with a name that its grammar refused, as the rest of a sentence.
-
-    :param allowed: the allowed characters, for people.
-    :param character: a pattern that matches one allowed character.
-    """
-    if not isinstance(name, str):
-        return f"is {name!r}, must be a string"
-    for at, found in enumerate(name[: longest + 1]):
-        if not re.fullmatch(character, found, re.ASCII):
-            return f"has the forbidden character {_shown(found)} at {at}; allowed are {allowed}"
-    return f"has {len(name)} characters, must have 1 to {longest}"
-
-
-def _shown(character: str) -> str:
-    return f"U+{ord(character):04X}"

@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 
 from .. import sse
-from ..testing import FakeClock, SSEClient, in_memory
+from .client import SSEClient
+from .memory import FakeClock, in_memory
 
 
 @pytest.fixture

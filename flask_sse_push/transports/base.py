@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from ..config import Settings
 from ..errors import ErrorCode
 from ..history.recovery import Recovery
-from ..hub.hub import Hub
 from ..hub.stream import Stream
 from ..protocol.frames import close_frame, comment, error_frame, jittered_ms, retry_line
 
@@ -45,6 +44,20 @@ class Transport(Protocol):
 
         :param client: the client's socket; None where the WSGI server does not show it.
         """
+
+
+class OpenStreams(Protocol):
+    """The part of the hub that a response body uses."""
+
+    def open(self, stream: Stream) -> None:
+        """Adds a stream to the open ones. `leave` must follow."""
+
+    def leave(self, stream: Stream) -> None:
+        """Removes a stream."""
+
+    @property
+    def follow(self) -> Callable[[Stream, Recovery, float], bytes | None]:
+        """Returns the next frames that a stream missed; None when it has joined its group."""
 
 
 class TransportStream(Stream):
@@ -165,7 +178,7 @@ def _limit_silence(client: Any, seconds: float) -> None:
 
 
 def response_body(
-    hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings
+    hub: OpenStreams, stream: TransportStream, recovery: Recovery, settings: Settings
 ) -> Iterator[bytes]:
     """Yields the response body: `sse.open`, the missed events, then live events until the stream ends.
 
@@ -186,7 +199,9 @@ def response_body(
             hub.leave(stream)
 
 
-def _missed(hub: Hub, stream: TransportStream, recovery: Recovery, settings: Settings) -> Iterator[bytes]:
+def _missed(
+    hub: OpenStreams, stream: TransportStream, recovery: Recovery, settings: Settings
+) -> Iterator[bytes]:
     """Yields the chunks that a stream gets before it joins its group."""
     frames = hub.follow(stream, recovery, 0)
     if frames is None:

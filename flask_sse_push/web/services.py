@@ -33,7 +33,7 @@ from ..presence.worker_counts import WorkerCounts
 from ..protocol.command import REVOKE
 from ..protocol.event import Dumps
 from ..protocol.shard_cursor import StreamCursor
-from ..runs import Runs
+from ..runs.manager import Runs
 from ..transports import server
 from ..transports.selection import Transports
 

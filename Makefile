@@ -31,7 +31,7 @@ test: $(VENV)/test
 first-event: $(VENV)/test
 	$(BIN)/python -m tests.e2e.first_event
 
-# Runs only tests/faults, and prints the figures of docs/delivery.md at the end.
+# Runs only tests/faults, and prints the measurements of docs/delivery.md at the end.
 faults: $(VENV)/test
 	$(BIN)/python -m pytest -q tests/faults $(ARGS)
 

@@ -21,8 +21,7 @@ settings.load_profile("gate")
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Valkey 9 for the whole run. A test that writes uses its own prefix, or empties it
-    first."""
+    """The URL of a Valkey 9 for the whole run. Tests that write use their own prefix, or empty it first."""
     server = ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey"), config={"save": ""})
     server.start()
     yield f"{server.connection_url}/0"

@@ -29,8 +29,7 @@ _blocked = {"seconds": 0.0, "since": time.monotonic()}
 
 
 def _files() -> int:
-    """How many files are open. Leaves out connections to the broker, since their pool grows up to its
-    limit."""
+    """How many files are open. Leaves out connections to the broker, whose pool may still grow."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the descriptor of the listing itself is closed by now

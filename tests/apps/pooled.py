@@ -25,8 +25,7 @@ def create_app() -> Flask:
 
     @sse.identify
     def who(request: object) -> object:
-        """Reads the user from the database. The request then holds a database session, and so a
-        connection."""
+        """Reads the user from the database. From then on, the request holds a database connection."""
         return db.session.execute(text("select 'ada'")).scalar()
 
     @app.get("/")

@@ -1,5 +1,4 @@
-"""`tests.apps.inspected`, in a worker that pauses at random: around subscribing, reading, opening and
-delivering."""
+"""`tests.apps.inspected`, with random pauses around subscribing, reading, opening and delivering."""
 
 from __future__ import annotations
 

@@ -141,8 +141,7 @@ def test_a_command_that_starts_the_embedded_server_warns() -> None:
     assert "Start the app first" in result.stderr
 
 
-# -- channels, history and stats
-# ------------------------------------------------------------------------------------------------
+# -- channels, history and stats ----------------------------------------------------------------------
 
 
 def test_channels_and_their_history_are_listed(empty_valkey: str) -> None:

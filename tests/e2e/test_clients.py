@@ -79,8 +79,7 @@ def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> Non
 def test_a_slow_client_gets_a_close_and_can_resume(serve: Serve, empty_valkey: str) -> None:
     server = serve(max_buffer=50_000, write_timeout=300)
     announcer = MessageAnnouncer.from_url(empty_valkey)
-    # The buffer has room for whole segments. With a smaller one, the kernel waits longer after each try to
-    # send.
+    # The buffer has room for whole segments. With a smaller one, the kernel sends ever later.
     slow = Stream(f"{server.url}/stream?channels=a", receive_buffer=131_072)
     slow.next_of("sse.open")
     for n in range(900):

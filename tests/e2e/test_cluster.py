@@ -19,8 +19,7 @@ from tests.support.servers import Server
 from tests.support.stream import Stream
 
 LIMIT = 15.0
-#: Two channels on different shards, whose slots belong to different nodes. Broadcasts lie on the shard of the
-#: first.
+#: Two channels on different shards, whose slots belong to different nodes. Broadcasts lie on A's shard.
 A, B = "a", "b"
 TAGS = {name: f"{{sse:{shard_of(name, 8)}}}" for name in (A, B)}
 LIST = f"{TAGS[A]}:list:{A}"
@@ -77,8 +76,7 @@ def from_shard_of(numbers: Iterable[int], channel: str, first: int) -> list[int]
 
 
 def follow(nodes: Cluster, served: Gunicorn, first: int) -> tuple[list[Reader], Publisher]:
-    """Opens 8 streams with both channels, and starts a publisher. Returns when it has published 100
-    events."""
+    """Opens 8 streams with both channels, and starts a publisher. Returns after 100 events."""
     readers = [Reader(served.url, f"{A},{B}") for _ in range(8)]
     publisher = Publisher(nodes.url, channels_of=channels_of, first=first)
     publisher.start()

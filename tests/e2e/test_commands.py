@@ -1,5 +1,4 @@
-"""Commands to streams on two gunicorn workers: disconnect, channel changes, and a killed worker. Both
-transports."""
+"""Streams on two gunicorn workers: disconnect, channel changes, and a killed worker."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Runs `make demo` unchanged: gunicorn with the project's gunicorn.conf.py, the example app and its
-ticker."""
+"""`make demo`: gunicorn with the project's gunicorn.conf.py, the example app and its ticker."""
 
 from __future__ import annotations
 
@@ -29,8 +28,7 @@ END_LIMIT = 3.0
 
 @dataclass
 class Demo:
-    """The processes of a demo: a process group as a shell makes it, and the ticker, which has its own
-    group."""
+    """The processes of a demo: gunicorn's process group, and the ticker, which has its own group."""
 
     process: subprocess.Popen[bytes]
     url: str

@@ -176,8 +176,7 @@ def test_a_read_only_replica_is_found(doctor: Doctor, tmp_path: Path) -> None:
     assert "read only" in checked.broken["broker"].replace("-", " ")
 
 
-# -- between client and app
-# -----------------------------------------------------------------------------------
+# -- between client and app ---------------------------------------------------------------------------
 
 
 class Proxy(BaseHTTPRequestHandler):

@@ -39,8 +39,7 @@ http {{
 
 @contextlib.contextmanager
 def nginx(folder: Path, upstream: int, version: str = "1.1") -> Iterator[str]:
-    """Runs nginx in front of the port `upstream`; yields its URL. `version` is the HTTP version to the
-    app."""
+    """Runs nginx in front of the port `upstream`, to which it speaks HTTP `version`; yields its URL."""
     program = need("nginx")
     port = free_port()
     config = folder / "nginx.conf"

@@ -1,5 +1,4 @@
-"""The app of docs/quickstart.md: two workers, a page, a button, and an event missed while gunicorn was
-down."""
+"""The app of docs/quickstart.md: two workers, a page, a button, and an event missed during a restart."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Fixtures of the fault tests: random numbers with a printed seed, measurements shown at the end, own
-brokers."""
+"""Fixtures of the fault tests: random numbers with a printed seed, measurements, and own brokers."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ def measurements(request: pytest.FixtureRequest) -> Measurements:
 
 @pytest.fixture
 def chance(measurements: Measurements) -> random.Random:
-    """A source of random numbers. FAULTS_SEED gives its seed; without it the seed is random. The test prints
-    it."""
+    """A source of random numbers. FAULTS_SEED sets its seed, which the test prints."""
     seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
     print(f"FAULTS_SEED={seed}")
     measurements.note(seed=seed)

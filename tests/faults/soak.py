@@ -1,5 +1,4 @@
-"""The long test, FAULTS 25: `make soak` runs it, `make test` does not. It takes half an hour, or
-SOAK_SECONDS.
+"""The long test, FAULTS 25. Only `make soak` runs it. It takes half an hour, or SOAK_SECONDS.
 
 300 clients on both transports, whose connections last 1 to 20 seconds, get 200 events a second. Meanwhile the
 test kills all links every 15 seconds, reloads a server every 5 minutes, and kills one worker.
@@ -40,7 +39,7 @@ KEPT = 200
 
 
 class Every:
-    """Calls `act` every `seconds` seconds, when `call_if_due` runs."""
+    """Calls `act` once every `seconds`, provided that `call_if_due` is called often."""
 
     def __init__(self, seconds: float, act: Callable[[], object]) -> None:
         self._seconds = seconds

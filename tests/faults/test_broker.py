@@ -232,8 +232,7 @@ def test_02_a_clock_that_jumps_leaves_no_silent_gap(
 
 
 def publish_beside_pages(both: Sequence[Gunicorn]) -> tuple[list[float], float]:
-    """Publishes in views of both servers. Returns the seconds of each publish, and the seconds of the slowest
-    page meanwhile."""
+    """Publishes in views of both servers. Returns the seconds of each publish, and of the slowest page."""
 
     def publish(server: Gunicorn) -> float:
         began = time.monotonic()

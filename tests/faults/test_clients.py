@@ -31,8 +31,7 @@ def streams_of(server: Gunicorn) -> int:
 def test_17_a_client_that_never_reads_does_not_slow_other_clients(
     transport: str, valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
-    """Two workers send the same events to 100 readers each. One of them also has a client that never
-    reads."""
+    """Two workers send the same events to 100 readers each. One also has a client that never reads."""
     account = LogAccount()
     two = (transport, transport)
     with servers(valkey.url, tmp_path, transports=two, write_timeout=600, max_buffer=20_000_000) as both:
@@ -56,14 +55,12 @@ def test_17_a_client_that_never_reads_does_not_slow_other_clients(
     measurements.note(windows=len(ratios), p99_ratio=median(ratios), p99_with=with_stuck, verdict=verdict)
     assert held == 101, "the worker closed the stuck client"
     assert verdict.clean(), verdict
-    # On a busy machine two equal workers may differ by 20 %. A blocked worker would be late by the write
-    # timeout.
+    # On a busy machine two equal workers may differ by 20 %. A blocked one is late by the write timeout.
     assert median(ratios) <= 1.2 * max(1.0, stretched(1.0) / 2)
 
 
 def latencies(crowds: Sequence[Crowd], account: LogAccount) -> list[float]:
-    """For each crowd, the p99 of the seconds from publish to arrival. Measures all crowds at the same
-    time."""
+    """For each crowd, the p99 of the seconds from publish to arrival, measured at the same time."""
     began = time.monotonic()
 
     def times(crowd: Crowd) -> list[float]:

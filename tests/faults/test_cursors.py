@@ -1,5 +1,4 @@
-"""Every kind of cursor, good and bad: FAULTS 11. A cursor that a worker cannot resume from gets a reset, and
-leaves no memory behind."""
+"""Every kind of cursor, good and bad: FAULTS 11. A bad cursor gets a reset, and leaves no memory behind."""
 
 from __future__ import annotations
 

@@ -65,8 +65,7 @@ class Herd:
 
 @contextmanager
 def bad_gateway(port: int) -> Iterator[list[tuple[float, str]]]:
-    """A server that answers 502 with an HTML page, as nginx does. Yields the requests: their times and
-    paths."""
+    """A server that answers 502 with an HTML page, as nginx does. Yields times and paths of requests."""
     arrivals: list[tuple[float, str]] = []
 
     class Answer(http.server.BaseHTTPRequestHandler):

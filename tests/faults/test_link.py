@@ -180,8 +180,7 @@ def test_07_a_link_that_freezes_without_an_error_is_renewed_within_ten_seconds(
 def test_07_a_link_to_a_replaced_node_is_renewed_though_it_still_brings_events(
     start_valkey: StartValkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
-    """Commands reach the new node, but the link is still open to the old node, on which events are still
-    published."""
+    """Commands reach the new node. The link is still open to the old node, which still gets events."""
     old, new = start_valkey(), start_valkey()
     account = LogAccount()
     with Proxy(old.port) as proxy:

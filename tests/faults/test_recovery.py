@@ -43,8 +43,7 @@ def resumed(crowd: Crowd) -> int:
 def test_09_random_pauses_in_workers_neither_lose_nor_double_an_event(
     valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
-    """Workers pause at random, guests bring random cursors, and channels with two clients keep losing their
-    last one."""
+    """Workers pause at random, guests bring random cursors, small channels often lose all clients."""
     account = LogAccount()
     small_channels = [f"small:{n}" for n in range(20)]
     with servers(

@@ -41,8 +41,7 @@ class Cluster:
         return key_slot(key.encode())
 
     def owner(self, slot: int, among: list[Server] | None = None) -> Server:
-        """The node that owns the slot. Waits until all nodes, or all nodes in `among`, name the same
-        owner."""
+        """The owner of the slot. Waits until all nodes, or all nodes in `among`, name the same owner."""
 
         def agreed() -> int:
             ports = {self._owner(node, slot) for node in among or self.nodes}

@@ -1,5 +1,4 @@
-"""Many clients in one thread. They connect, lose their connections at random, and return with their
-cursors."""
+"""Many clients in one thread. They connect, are cut off at random, and return with their cursors."""
 
 from __future__ import annotations
 
@@ -265,8 +264,7 @@ class Crowd:
                 client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
 
     def catch_up(self, account: LogAccount, seconds: float = 120) -> None:
-        """Steps until all clients have the newest events. Does not fail when time is over: the verdict
-        reports missing events."""
+        """Steps until all clients have the newest events. Never fails: the verdict reports missing events."""
         self.until(lambda: all(client.has_all(account) for client in self.clients), seconds)
 
     def statuses(self) -> set[int]:

@@ -56,8 +56,7 @@ class Reader(threading.Thread):
 
 
 class Publisher(threading.Thread):
-    """Publishes numbers, and repeats each until the broker acknowledges it. `acknowledged` has times and
-    numbers."""
+    """Publishes numbers, each until it is acknowledged. `acknowledged` has the times and the numbers."""
 
     def __init__(
         self,

@@ -244,8 +244,7 @@ def visit_all(server: Gunicorn, workers: int) -> None:
 
 @dataclass
 class Baseline:
-    """What the workers held before the first client. A leak is what they hold in addition after the last
-    client."""
+    """What the workers held before the first client. A leak is what they hold in addition at the end."""
 
     servers: Sequence[Gunicorn]
     workers: int
@@ -253,8 +252,7 @@ class Baseline:
 
     @classmethod
     def take(cls, servers: Sequence[Gunicorn], workers: int = 1) -> Baseline:
-        """Opens and closes a stream at each worker, so that all its threads run. Then records what it
-        holds."""
+        """Opens and closes a stream at each worker, which starts its threads. Then notes what it holds."""
         for server in servers:
             visit_all(server, workers)
         baseline = cls(servers, workers, {})
@@ -263,8 +261,7 @@ class Baseline:
         return cls(servers, workers, held)
 
     def leaks(self, broker: redis.Redis | None = None, seconds: float = 10.0) -> dict[str, int]:
-        """What workers still hold after `seconds`: streams, groups, channels, greenlets, files and
-        subscriptions."""
+        """What is left after `seconds`: streams, groups, channels, greenlets, files and subscriptions."""
         found: dict[str, int] = {}
 
         def none() -> bool:

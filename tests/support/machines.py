@@ -1,5 +1,4 @@
-"""Makes machines: network namespaces, each with its own address and cable to the test's namespace. Needs
-root."""
+"""Machines: network namespaces, each with its own address and cable to the test's namespace. Needs root."""
 
 from __future__ import annotations
 

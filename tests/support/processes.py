@@ -32,8 +32,7 @@ _LAST_PORT = Path(tempfile.gettempdir()) / f"flask-sse-push-tests-{os.getuid()}.
 
 
 def free_port() -> int:
-    """A TCP port on which nothing listens. No other test, in any process, gets it until all ports were given
-    once."""
+    """A TCP port on which nothing listens. No other test gets it until all ports were used once."""
     with _LAST_PORT.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -115,8 +114,7 @@ def gunicorn(
     port: int | None = None,
     config: Path = NO_CONFIG,
 ) -> Iterator[Gunicorn]:
-    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends. Does not read the project's
-    gunicorn.conf.py."""
+    """Runs `app` (e.g. `tests.apps.plain:app`) until the block ends. Does not read gunicorn.conf.py."""
     port = port or free_port()
     command = [sys.executable, "-m", "gunicorn", app, "-k", worker_class, "-w", str(workers)]
     command += [

@@ -46,8 +46,7 @@ _NO_GZIP = {"Accept-Encoding": "identity"}
 
 
 def certify(folder: Path) -> ssl.SSLContext:
-    """Makes a certificate for `localhost` as docs/deployment.md does. Returns a TLS context that trusts only
-    it."""
+    """Makes a certificate for `localhost` as in docs/deployment.md. Returns a context that trusts only it."""
     folder.mkdir(parents=True)
     command = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -103,8 +102,7 @@ def nginx(folder: Path, config: str, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def site(folder: Path, broker: str, **settings: str) -> Iterator[Site]:
-    """Runs the app of deploy/ with its gunicorn.conf.py behind nginx. Takes environment variables as
-    keywords."""
+    """Runs the app and gunicorn.conf.py of deploy/ behind nginx. `settings` are environment variables."""
     trust = certify(folder / "tls")
     plain_port, port = free_port(), free_port()
     env = {"SECRET_KEY": "test", "OPERATOR_TOKEN": TOKEN, "SSE_PUSH_BROKER_URL": broker, **settings}

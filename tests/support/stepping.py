@@ -111,8 +111,7 @@ class Primary(MemoryBroker):
         self.lineage = {}
 
     def tamper(self, name: str, how: str) -> bool:
-        """Deletes all entries of a list, or the newest or oldest entry. Returns whether the list had an
-        entry."""
+        """Deletes all entries of a list, or only the newest or oldest. Returns whether there was an entry."""
         kept = self._lists.get(name)
         if kept:
             {"all": kept.clear, "newest": kept.pop, "oldest": kept.popleft}[how]()

@@ -121,8 +121,7 @@ class Stream:
         return b"".join(parts)
 
     def __iter__(self) -> Iterator[Received]:
-        """Events until the body ends. Raises EOFError if the body is cut off, TimeoutError if nothing
-        comes."""
+        """Events until the body ends. Raises EOFError if it is cut off, TimeoutError if nothing comes."""
         while True:
             while b"\n\n" in self._text:
                 block, _, self._text = self._text.partition(b"\n\n")

@@ -7,7 +7,7 @@
 
 import { decompress } from "./payload.js";
 
-/** Limit on the messages that wait to be unpacked, or for one before them. */
+/** Limit on the messages that wait because they, or an earlier message, must be unpacked. */
 const MAX_WAITING = 1000;
 
 export class Inbox {

@@ -1,7 +1,7 @@
 // @ts-check
 /** Follows the page: whether it has a network, is visible, and whether the back-forward cache holds it. */
 
-/** A browser's timer cannot be longer (ms): one that is fires at once. */
+/** The longest time of a browser's timer (ms). A timer with a longer time fires at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 /**

@@ -145,7 +145,7 @@ interface ClientEvents {
   error: CustomEvent<Failure>;
 }
 
-/** One stream over as many connections as it takes. */
+/** One stream over any number of successive connections. */
 export class PushClient extends EventTarget {
   /** Connects at once. `url` is relative to the page. */
   constructor(url: string | URL, options?: Options);

@@ -11,7 +11,7 @@ const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.
 
 const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's number
 const MISSING_HEARTBEATS = 2.5; // after which the connection counts as dead
-const FINAL = [204, 400, 401, 403, 410, 413]; // after these answers it does not try again
+const FINAL = [204, 400, 401, 403, 410, 413]; // after these answers the client does not try again
 const SLOWER = 3; // factor for delays on slow networks
 const STABLE = 5000; // ms that a stream must last until the next failure counts as the first
 const MAX_WAITING = 1000; // events, for a `for await` loop
@@ -84,7 +84,7 @@ export class PushClient extends EventTarget {
     return this;
   }
 
-  /** The source still listens: events move the cursor. @param {string} type @param {T.Handler} handler */
+  /** The source still listens to the type: its events move the cursor. @param {string} type @param {T.Handler} handler */
   off(type, handler) {
     const handlers = this.#handlers.get(type) ?? new Set();
     for (const each of handlers) if (each === handler || each.handler === handler) handlers.delete(each);
@@ -139,7 +139,7 @@ export class PushClient extends EventTarget {
     return this.#change([], channels);
   }
 
-  /** Reconnects if it must: the cursor holds for all channels. @param {string[]} join @param {string[]} leave */
+  /** Reconnects if necessary: the cursor is valid for all channels. @param {string[]} join @param {string[]} leave */
   async #change(join, leave) {
     join = join.filter((name) => !this.#channels.has(name));
     leave = leave.filter((name) => this.#channels.has(name));

@@ -60,7 +60,7 @@ export class PushService {
 
   /**
    * @param {Subscriber<any>} subscriber
-   * @returns {() => void} Stops to wait for the close.
+   * @returns {() => void} Stops waiting for the close.
    */
   #completeWhenClosed(subscriber) {
     const check = () => {

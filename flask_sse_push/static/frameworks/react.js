@@ -18,8 +18,8 @@ export function usePush(url, handlers = {}, options = {}) {
   const types = Object.keys(handlers).sort().join("\n");
   const address = url === null ? null : JSON.stringify([String(url), options]);
 
-  // An insertion effect runs together with the change of the page. A later effect would let an event in between meet
-  // the handlers of the rendering before.
+  // An insertion effect runs together with the change of the page. With a later effect, an event in between would
+  // still reach the handlers of the previous rendering.
   useInsertionEffect(() => {
     current.current = handlers;
   });

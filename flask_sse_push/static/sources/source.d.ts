@@ -5,7 +5,7 @@ import type { Handler, Message, Options, PushClient, ServerError, State, Stats }
 
 export type { Handler, Inbox, Message, Options, PushClient, State };
 
-/** An event as it came; its data is not parsed yet. */
+/** An event as it arrived; its data is not parsed yet. */
 export interface RawEvent {
   /** Left out in batches for untyped events. */
   type?: string;
@@ -23,11 +23,11 @@ export interface Ending {
   status?: number;
   /** The body of the server's own refusals, else the error that was thrown. */
   error?: ServerError | Error;
-  /** Milliseconds the server asks the client to stay away. */
+  /** Milliseconds that the client must wait before it reconnects, if the server says so. */
   retryAfter?: number;
 }
 
-/** A server's answer that is no event stream. */
+/** A server's answer that is not an event stream. */
 export interface Refusal {
   reason: "refused";
   status: number;
@@ -92,7 +92,7 @@ export interface Closing {
 
 export type Counters = Omit<Stats, "state">;
 
-/** `once` stores a function of its own; `handler` is the one it stands for. */
+/** `once` stores a function that calls the app's `handler` and removes itself. */
 export interface StoredHandler extends Handler {
   handler?: Handler;
 }

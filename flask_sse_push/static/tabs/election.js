@@ -20,7 +20,7 @@ const ASLEEP = { visible: 3 * CHECK_INTERVAL, hidden: 5000 };
 /**
  * @typedef {object} ElectionHandlers
  * @property {(stolen: boolean) => void} onLeader This tab is the leader now; `stolen`: it took the lock from another.
- * @property {() => void} onFollower This tab is the leader no more.
+ * @property {() => void} onFollower This tab is no longer the leader.
  * @property {() => void} askLeader Asks the leader to answer.
  */
 

@@ -208,7 +208,7 @@ export class TabHub {
     this.#connection?.adapt();
   }
 
-  /** Waits for the lock of a page, which the browser releases however the page goes. @param {string} page */
+  /** Waits for the lock of a page, which the browser releases in any case when the page ends. @param {string} page */
   #forgetWhenGone(page) {
     const forget = () => {
       this.#wanted.delete(page);

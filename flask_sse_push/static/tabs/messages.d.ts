@@ -25,7 +25,7 @@ export interface TabRefusal extends Ending {
 }
 
 export type TabMessage = { page: string; term: number } & (
-  | { kind: "hello" } // a page has come: the others send what they want, and the leader what it carries
+  | { kind: "hello" } // a new page: the others send the channels they want, and the leader the channels it carries
   | { kind: "wanted"; channels: string[] } // the channels that the page listens to
   | { kind: "ask" } // the leader must answer
   | { kind: "here" } // its answer

@@ -9,7 +9,7 @@
 
 import { PushClient } from "../push-client.js";
 
-/** Milliseconds in which several tabs' new channels become one change, and after which unwanted ones are left. */
+/** Milliseconds before channels are joined or left, so that the changes of several tabs become one. */
 export const GATHER = { join: 20, leave: 5000 };
 
 /**
@@ -66,7 +66,7 @@ export class SharedConnection {
     });
   }
 
-  /** Joins the channels that are wanted and missing, and leaves those nobody wants, both after a while. */
+  /** Joins the channels that a tab wants, and leaves the channels that no tab wants, both after a while. */
   adapt() {
     if (this.#missing().length) this.#later("join", () => this.#client.join(...this.#missing()));
     // A stream without channels listens to the default channel, so the last channels stay.

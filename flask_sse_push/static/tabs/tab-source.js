@@ -15,7 +15,7 @@ const MAX_WAIT = 2000;
 
 /**
  * Limit on the own connections of all tabs together. A browser opens six connections to a server. If the tabs' own
- * took all six, the leader could not connect, and no tab could ever give its own up.
+ * connections took all six, the leader could not connect, and no tab could ever give up its own connection.
  */
 const MAX_OWN = 3;
 
@@ -152,7 +152,7 @@ export class TabSource {
     const source = new FetchSource(this.#url.href, this.#options, {
       ...this.#sink,
       fail: (ending) => {
-        if (!own.signal.aborted) this.#sink.fail(ending); // a connection given up has not failed
+        if (!own.signal.aborted) this.#sink.fail(ending); // giving up a connection is not a failure
       },
       event: (event) => {
         if (!own.signal.aborted) this.#onOwnEvent(event);

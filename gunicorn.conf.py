@@ -74,12 +74,12 @@ os.environ.setdefault("EXAMPLE_LOG", os.path.join(tempfile.mkdtemp(prefix="sse-p
 def when_ready(server: Any) -> None:
     """Starts a process that publishes events, and prints the address of the demo."""
     command = [sys.executable, "-m", "example_app.ticker", "--parent", str(os.getpid())]
-    # In a new session it does not get Ctrl-C. The master ends it, after the workers.
+    # The process runs in a new session, so it does not get Ctrl-C. The master ends it after the workers.
     server.ticker = subprocess.Popen(command, start_new_session=True)
     addresses = " ".join(str(listener) for listener in server.LISTENERS)
     print(f"Open {addresses} in a browser. Ctrl-C ends the demo.", flush=True)
 
 
 def on_exit(server: Any) -> None:
-    """Ends that process. There is no need to wait for it: the master reaps all its children anyway."""
+    """Ends the process that publishes. It need not wait: the master reaps all its children."""
     server.ticker.terminate()

@@ -169,7 +169,7 @@ def test_nothing_is_packed_that_could_not_be_unpacked(monkeypatch: pytest.Monkey
 # -- published -----------------------------------------------------------------------------------------------
 
 
-class Desk:
+class Publishing:
     """An announcer, and its events as clients get them."""
 
     def __init__(self, **settings: Any) -> None:
@@ -204,48 +204,48 @@ METHODS: dict[str, tuple[Publish, str]] = {
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_of_publishing_can_compress(name: str) -> None:
     publish, channel = METHODS[name]
-    desk = Desk()
-    publish(desk.announcer)
-    seen = desk.data(channel)
+    publishing = Publishing()
+    publish(publishing.announcer)
+    seen = publishing.data(channel)
     assert payload.is_envelope(seen)
     assert payload.decompress(seen) == ROWS
 
 
 def test_nothing_is_compressed_by_default() -> None:
-    desk = Desk()
-    desk.announcer.publish(ROWS)
-    assert desk.data() == ROWS
-    desk.announcer.publish({"short": 1}, compress="auto")
-    assert desk.data() == {"short": 1}
+    publishing = Publishing()
+    publishing.announcer.publish(ROWS)
+    assert publishing.data() == ROWS
+    publishing.announcer.publish({"short": 1}, compress="auto")
+    assert publishing.data() == {"short": 1}
 
 
 def test_a_string_is_packed_as_the_text_it_is() -> None:
-    desk = Desk()
-    desk.announcer.publish('{"json": "text"} ' * 200, compress="auto")
-    assert payload.decompress(desk.data()) == '{"json": "text"} ' * 200
-    desk.announcer.publish(json.dumps(ROWS), compress="auto")
-    assert payload.decompress(desk.data()) == ROWS  # as a client reads the same text in data: lines
+    publishing = Publishing()
+    publishing.announcer.publish('{"json": "text"} ' * 200, compress="auto")
+    assert payload.decompress(publishing.data()) == '{"json": "text"} ' * 200
+    publishing.announcer.publish(json.dumps(ROWS), compress="auto")
+    assert payload.decompress(publishing.data()) == ROWS  # as a client reads the same text in data: lines
 
 
 def test_line_ends_are_the_same_with_and_without_an_envelope() -> None:
-    desk = Desk()
+    publishing = Publishing()
     text = "one\r\ntwo\rthree\nfour\u2028" * 100
-    desk.announcer.publish(text)
-    plain = desk.data()
-    desk.announcer.publish(text, compress="auto")
-    assert payload.decompress(desk.data()) == plain
+    publishing.announcer.publish(text)
+    plain = publishing.data()
+    publishing.announcer.publish(text, compress="auto")
+    assert payload.decompress(publishing.data()) == plain
 
 
 def test_the_size_that_counts_is_the_one_on_the_wire() -> None:
-    desk = Desk(max_message=2000)
-    desk.announcer.publish(ROWS, compress="auto")
+    publishing = Publishing(max_message=2000)
+    publishing.announcer.publish(ROWS, compress="auto")
     with pytest.raises(MessageTooLarge):
-        desk.announcer.publish(ROWS)
+        publishing.announcer.publish(ROWS)
 
 
 def test_a_wrong_option_is_named() -> None:
     with pytest.raises(InvalidEvent, match="compress: is 'gzip', must be 'auto' or None"):
-        Desk().announcer.publish("x", compress="gzip")
+        Publishing().announcer.publish("x", compress="gzip")
 
 
 # -- decoded by others ---------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ function tidy() {
   const count = held.filter(({ data }) => !hidden.has(data.kind)).length;
   fresh.hidden = count === 0;
   fresh.textContent = `${count} new`;
-  byId("told").textContent = count ? `${count} new above` : "";
+  byId("announcement").textContent = count ? `${count} new above` : "";
 }
 
 for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".filters button"))) {
@@ -117,13 +117,13 @@ async function replay(count) {
 older.addEventListener("click", async () => {
   older.disabled = true;
   end.textContent = "";
-  const asked = list.children.length + held.length + few;
+  const wanted = list.children.length + held.length + few;
   try {
-    const past = await replay(asked);
+    const past = await replay(wanted);
     list.append(...past.map(itemOf).reverse());
     while (list.children.length > MOST) list.lastElementChild.remove();
     // New events may have arrived meanwhile; then the replay contains fewer older ones.
-    isAll = list.children.length + held.length < asked;
+    isAll = list.children.length + held.length < wanted;
     if (isAll) end.textContent = "This is all that is kept.";
   } catch (error) {
     end.textContent = /** @type {Error} */ (error).message;

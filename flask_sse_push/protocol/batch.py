@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .event import event_frame
+from .entry import event_frame
 
 TYPE = "sse.batch"
 #: Events in one batch: a client passes them to its handlers in one go.

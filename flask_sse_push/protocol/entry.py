@@ -8,7 +8,6 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 from .cursor import Cursor
-from .event import event_frame
 
 
 class Publication(NamedTuple):
@@ -108,3 +107,8 @@ class Entry:
 def stored_form(epoch: str, id: int, prev: int, publication: Publication) -> bytes:
     """The stored form of an entry. publish.lua writes the same."""
     return f"{epoch} {id} {prev} {publication.meta()}\n".encode() + publication.body
+
+
+def event_frame(cursor: str, body: bytes) -> bytes:
+    """The bytes of one event on the wire. `cursor` must be ASCII without line ends."""
+    return b"id: %b\n%b" % (cursor.encode("ascii"), body)

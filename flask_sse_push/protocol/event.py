@@ -44,11 +44,6 @@ class Event(NamedTuple):
         return f"{head}data: {data}\n\n".encode()
 
 
-def event_frame(cursor: str, body: bytes) -> bytes:
-    """The bytes of one event on the wire. `cursor` must be ASCII without line ends."""
-    return b"id: %b\n%b" % (cursor.encode("ascii"), body)
-
-
 def make_event(
     data: Any, type: str | None = None, *, retry: int | None = None, dumps: Dumps = json.dumps
 ) -> Event:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import ErrorCode, error_body
-from .event import LINE_END, event_frame
+from .entry import event_frame
+from .event import LINE_END
 from .shard_cursor import StreamCursor
 
 # json.dumps would make an encoder for each call.

@@ -21,14 +21,13 @@ from hypothesis import strategies as st
 from flask_sse_push.errors import InvalidEvent
 from flask_sse_push.protocol.channel import checked_channel, checked_channels
 from flask_sse_push.protocol.cursor import MAX_ID, Cursor
-from flask_sse_push.protocol.entry import Entry, Publication, stored_form
+from flask_sse_push.protocol.entry import Entry, Publication, event_frame, stored_form
 from flask_sse_push.protocol.event import (
     MAX_RETRY_MS,
     MAX_TYPE,
     RESERVED,
     checked_exclude,
     checked_once,
-    event_frame,
     make_event,
 )
 from flask_sse_push.protocol.frames import comment, control_frame, retry_line

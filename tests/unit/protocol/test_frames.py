@@ -11,7 +11,8 @@ import pytest
 from httpx_sse import EventSource
 
 from flask_sse_push.errors import ErrorCode
-from flask_sse_push.protocol.event import Event, event_frame
+from flask_sse_push.protocol.entry import event_frame
+from flask_sse_push.protocol.event import Event
 from flask_sse_push.protocol.frames import (
     comment,
     control_frame,

@@ -182,7 +182,7 @@ class MessageAnnouncer:
         All arguments must match: `user_id=7, channel="news"` ends the streams of user 7 that listen to news.
 
         :param reconnect: False asks the clients not to reconnect; it does not refuse those that do.
-        :raises InvalidEvent: without a user_id, a connection and a channel.
+        :raises InvalidEvent: without a user_id, a connection and a channel; and if one of them is empty.
         :raises BrokerUnavailable: the streams end once or not at all.
         """
         which = {
@@ -190,7 +190,10 @@ class MessageAnnouncer:
             "connection": connection,
             "channel": None if channel is None else checked_channel(channel),
         }
-        if not any(which.values()):
+        if which["user_id"] == "" or connection == "":
+            # A handler that left the empty argument out would close the streams of everybody else too.
+            raise InvalidEvent("disconnect", "got an empty user_id or connection, which no stream has")
+        if all(value is None for value in which.values()):
             raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel")
         self.command("disconnect", reconnect=reconnect, **which)
 

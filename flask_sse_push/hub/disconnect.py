@@ -90,7 +90,10 @@ class Disconnector:
         return [partial(self._deliver, pending)] if pending else []
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Effect]:
-        wanted = {key: arguments[key] for key in ("user_id", "connection", "channel") if arguments.get(key)}
+        given = ((key, arguments.get(key)) for key in ("user_id", "connection", "channel"))
+        wanted = {key: value for key, value in given if value is not None}
+        if not wanted:
+            return []  # a command without criteria must not close every stream
         return self.close_streams(self.find(**wanted), "disconnected", reconnect=bool(arguments["reconnect"]))
 
     def _change_channels(self, arguments: Mapping[str, Any]) -> list[Effect]:

@@ -117,6 +117,10 @@ def test_one_stream_or_the_streams_of_a_channel_can_be_named(
     eventually(lambda: two.ended)
     announcer.disconnect(connection="three", channel="two")
     announcer.disconnect(connection="nobody")
+    announcer.command("disconnect", reconnect=True)  # without criteria it must not close every stream
+    announcer.command("disconnect", reconnect=True, user_id="", channel="a")
+    announcer.publish("still open", channel="three")
+    eventually(lambda: b"still open" in three.got)
     announcer.disconnect(channel="a", connection="three")
     eventually(lambda: three.ended)
     assert len(hub) == 0

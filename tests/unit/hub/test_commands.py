@@ -138,3 +138,6 @@ def test_disconnect_must_say_which_streams() -> None:
         announcer.disconnect()
     with pytest.raises(InvalidEvent, match="channel"):
         announcer.disconnect(channel="*")
+    for empty in ({"user_id": "", "channel": "a"}, {"connection": "", "user_id": 7}):
+        with pytest.raises(InvalidEvent, match="empty user_id or connection"):
+            announcer.disconnect(**empty)

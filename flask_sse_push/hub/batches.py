@@ -15,32 +15,33 @@ if TYPE_CHECKING:
     from .group import Group
 
 
-#: The wait that a client asks for is rounded down to one of these, so that streams can share their batches.
+#: The possible waits for a batch, in milliseconds. The wait that a client asks for is rounded down to one of
+#: these steps, so that more streams have the same wait and share their batches.
 STEPS_MS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 
 
 def batch_wait(wanted_ms: int) -> float:
-    """The seconds that events wait for a client that asked for `wanted_ms`; 0 means no batches."""
+    """How long events wait for a batch, in seconds, if a client asks for `wanted_ms`; 0 means no batches."""
     if not wanted_ms:
         return 0.0
     return max([STEPS_MS[0], *[step for step in STEPS_MS if step <= wanted_ms]]) / 1000
 
 
 class BatchPolicy:
-    """How long events of each channel may wait.
+    """Decides how long events of each channel may wait for a batch.
 
-    :param defaults: patterns of channels (fnmatch), each with the milliseconds that its events may wait; the
-        first pattern that matches counts.
+    :param defaults: patterns of channel names (fnmatch), each with a wait in milliseconds. The first pattern
+        that matches a channel decides its wait.
     """
 
     def __init__(self, defaults: Sequence[tuple[str, int]] = ()) -> None:
         self._defaults = defaults
 
     def waits(self, channels: Sequence[str], wanted: float | None) -> dict[str, float] | None:
-        """Seconds that events of each channel may wait; None if no event waits.
+        """How long events of each channel may wait for a batch, in seconds; None if no event waits.
 
-        :param wanted: what the client asked for, for all its channels, 0 for no batches; None for the app's
-            defaults.
+        :param wanted: the wait in seconds that the client asked for, for all its channels; 0 for no batches;
+            None if the client did not ask, so that the defaults decide.
         """
         if wanted is not None:
             return dict.fromkeys(channels, wanted) if wanted else None
@@ -57,21 +58,24 @@ class BatchPolicy:
 
 
 class BatchQueue:
-    """The groups that have a batch to send later, in order of time. Times are monotonic seconds."""
+    """The groups that have a batch to send later, the earliest first. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Group]] = []
-        self._number = count()  # breaks ties: groups cannot be compared
-        #: When the first batch must be sent; infinity if there is none.
+        self._number = count()  # orders groups with the same time, because groups cannot be compared
+        #: Time at which the earliest batch must be sent; infinity if no batch waits.
         self.next_due = math.inf
 
     def add(self, group: Group, due: float) -> None:
-        """Notes when a batch of `group` must be sent. A group may have several notes; that does no harm."""
+        """Notes that a batch of `group` must be sent at the time `due`. A group may be noted twice."""
         heapq.heappush(self._heap, (due, next(self._number), group))
         self.next_due = self._heap[0][0]
 
     def take(self, now: float) -> list[Group]:
-        """Removes the groups whose time has come and returns them. Their batch may have been sent before."""
+        """Removes the groups that were noted for `now` or earlier, and returns them.
+
+        A returned group may have sent its batch already.
+        """
         groups = []
         while self._heap and self._heap[0][0] <= now:
             groups.append(heapq.heappop(self._heap)[2])

@@ -1,17 +1,18 @@
 """`Content-Encoding: gzip` for streams, with one deflate window for all streams of a group.
 
-The streams of a group get the same text, so one compressor serves all of them: the *shared window*. Its
-chunks are raw deflate blocks. Each ends at a whole byte (a sync flush), so a browser can read it at once.
-Each refers back to earlier chunks, so it is small. A stream can read such a chunk only if it got all earlier
-chunks and nothing in between. Then it is *in sync*.
+The streams of a group get the same text, so one compressor serves the whole group: the *shared window*. Its
+chunks are raw deflate blocks. Each chunk ends at a whole byte (a sync flush), so a browser can read the chunk
+at once. Chunks are small because they refer back to earlier chunks. A client can therefore read a chunk only
+if its stream got all earlier chunks of the shared window and nothing in between. Such a stream is *in sync*.
 
-A stream that has just joined, or that got something of its own such as a heartbeat, is *out of sync*. It gets
-each chunk compressed alone, without references. When these extra chunks have cost about as much as a restart,
-the shared window restarts with a chunk that refers to nothing, and every stream is in sync again.
+A stream that has just joined, or that got a chunk of its own such as a heartbeat, is *out of sync*. Such a
+stream gets each chunk compressed alone, without references. When these extra chunks have cost about as much
+as a restart, the shared window restarts with a chunk that refers to nothing. All streams are then in sync.
 
 A gzip file (RFC 1952) begins with a header and ends with the checksum and the length of the whole text. A
-stream gets the header before its first chunk. It gets the end when it closes in good order. Its checksum is
-computed from the checksum of its own chunks and that of the group's; the latter is kept once for all streams.
+stream gets the header before its first chunk, and checksum and length when it closes in good order. The
+checksum of a stream is computed from two checksums: one of the text that only this stream got, and one of the
+group's text. The checksum of the group's text is kept once for all streams.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from .stream import Stream
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 #: An empty deflate block, marked as the last one.
 FINAL = b"\x03\x00"
-#: Shared windows of one worker. A group without one gets each chunk compressed alone.
+#: At most this many shared windows per worker. In a group without a shared window, each chunk is compressed
+#: alone.
 MAX_WINDOWS = 100
-#: A shared window refers back 2 to this many bytes. With MEMORY it takes about 100 kB.
+#: zlib's settings for a shared window: it refers back at most 2**WINDOW_BITS bytes and takes about 100 kB.
 WINDOW_BITS = 13
 MEMORY = 7
 LEVEL = 6
@@ -41,7 +43,7 @@ def _compressor() -> zlib._Compress:
 
 @lru_cache(maxsize=4)
 def compress_alone(frames: bytes) -> bytes:
-    """`frames` as deflate blocks that refer to nothing earlier, so that any stream can read them."""
+    """Compresses `frames` into deflate blocks that refer to nothing earlier, so any stream can get them."""
     deflate = _compressor()
     return deflate.compress(frames) + deflate.flush(zlib.Z_SYNC_FLUSH)
 
@@ -49,8 +51,8 @@ def compress_alone(frames: bytes) -> bytes:
 class StreamCompression:
     """The compression of one stream: its checksum, and whether it is in sync with its group.
 
-    Only one thread at a time may call it: the one that runs its generator, until the stream has joined a
-    group; after that any thread that holds the hub's lock, in the order in which chunks are written.
+    Until the stream joins a group, only the thread that runs its response body may call the methods. After
+    that, any thread that holds the hub's lock may call them, in the order in which chunks are written.
     """
 
     __slots__ = (
@@ -66,11 +68,12 @@ class StreamCompression:
 
     def __init__(self) -> None:
         self.out_of_sync = False
-        self.complete = True  # whether the client gets all encoded chunks: else no checksum is right
+        self.complete = True  # whether the client gets every chunk; if not, the body ends without a checksum
         self._has_header = False
         self._frozen = False
         self._window: SharedWindow | None = None
-        # Checksum and length of the text it got; while it is in a group, without the group's: see `leave`.
+        # Checksum and length of the text that the stream got. The text that the stream got from its group is
+        # added when the stream leaves the group: see `leave`.
         self._crc = 0
         self._size = 0
         self._group_size = 0  # length of the group's text when the stream joined
@@ -88,31 +91,32 @@ class StreamCompression:
         return self._header() + compress_alone(frames)
 
     def join(self, window: SharedWindow) -> None:
-        """From now on the stream gets what its group gets."""
+        """Called when the stream begins to get the chunks of its group."""
         if self._frozen:
             return
         self._window, self._group_size = window, window.size
-        self._crc ^= window.crc  # for `leave`
+        self._crc ^= window.crc  # `leave` explains this step
         self.out_of_sync = False
         self.lose_sync()
 
     def lose_sync(self) -> None:
-        """Notes that the stream missed a chunk of the shared window, or got something in between."""
+        """Notes that the stream missed a chunk of the shared window, or got another chunk in between."""
         if self._window is not None and not self.out_of_sync:
             self.out_of_sync = True
             self._window.out_of_sync += 1
 
     def leave(self) -> None:
-        """From now on the stream does not get what its group gets.
+        """Called when the stream stops getting the chunks of its group.
 
-        Adds the text that it got from the group to its own checksum and length.
+        Adds the text that the stream got from the group to the stream's own checksum and length.
         """
         window, self._window = self._window, None
         if window is None:
             return
-        # S is the stream's own text when it joined, G the group's text at that time, B what both got since.
+        # S is the text of the stream when it joined, G the text of the group at that time. B is the text that
+        # both got since then. |B| is the length of B.
         #   crc(S + B) = shift(crc(S), |B|) ^ crc(B)      and      crc(B) = shift(crc(G), |B|) ^ crc(G + B)
-        # `join` has put crc(S) ^ crc(G) into `_crc`. So crc(S + B) = shift(_crc, |B|) ^ crc(G + B).
+        # `join` has put crc(S) ^ crc(G) into `_crc`, so crc(S + B) = shift(_crc, |B|) ^ crc(G + B).
         size = window.size - self._group_size
         self._crc = shift(self._crc, size) ^ window.crc
         self._size += size
@@ -120,14 +124,16 @@ class StreamCompression:
             window.out_of_sync -= 1
 
     def freeze(self) -> None:
-        """Called when the stream begins to close: after the chunks so far, only its last frame follows."""
+        """Called when the stream begins to close: only its last frame may follow."""
         if self._window is not None:
             self.leave()
             self._frozen = True
 
     def last(self, frame: bytes) -> bytes:
-        """The end of the body: `frame`, and the end of the gzip file if the client got everything before.
-        Empty without a frame: then the connection is being cut."""
+        """Returns the end of the body: `frame`, then the end of the gzip file if `complete` is true.
+
+        Returns b"" if `frame` is empty, which means that the connection is cut.
+        """
         if not frame:
             return b""
         crc, size = zlib.crc32(frame, self._crc), self._size + len(frame)
@@ -142,14 +148,17 @@ class StreamCompression:
 
 
 class WindowPool:
-    """Decides which groups of one worker have a shared window: a limited number, the biggest groups first."""
+    """Decides which groups of one worker have a shared window: at most `MAX_WINDOWS`, big groups first."""
 
     def __init__(self) -> None:
         self._holders: list[SharedWindow] = []
 
     def grant(self, window: SharedWindow) -> bool:
-        """Whether `window` may have a compressor. If there is none left, takes one from a group that has at
-        most half as many streams."""
+        """Returns whether `window` may have a compressor.
+
+        If all compressors are taken, takes the compressor of the smallest group that has one, provided that
+        this group has at most half as many streams.
+        """
         if len(self._holders) >= MAX_WINDOWS:
             if len(window.streams) < 2:
                 return False
@@ -161,31 +170,32 @@ class WindowPool:
         return True
 
     def release(self, window: SharedWindow) -> None:
-        """Called when `window` needs no compressor any more."""
+        """Called when `window` does not need its compressor any more."""
         self._holders.remove(window)
 
 
 class SharedWindow:
     """The compressor of one group.
 
-    :param streams: the group's list of streams. Each has a `compression`.
+    :param streams: the group's list of streams. The `compression` of each stream must be set.
+    :param pool: decides whether the group may have a compressor.
     """
 
     __slots__ = ("_deflate", "_extra_chunks", "_pool", "crc", "out_of_sync", "size", "streams")
 
     def __init__(self, streams: list[Stream], pool: WindowPool) -> None:
         self.streams = streams
-        self.crc = 0  # checksum of all text that went to the group
+        self.crc = 0  # checksum of all text that the group was sent
         self.size = 0  # length of that text in bytes
-        self.out_of_sync = 0  # the number of its streams that are out of sync
+        self.out_of_sync = 0  # number of streams of the group that are out of sync
         self._pool = pool
         self._deflate: zlib._Compress | None = None
-        self._extra_chunks = 0  # chunks that streams out of sync got since the last restart
+        self._extra_chunks = 0  # number of chunks for streams out of sync since the last restart
 
     def chunks(self, frames: bytes, personal: Mapping[Stream, bytes]) -> list[tuple[Sequence[Stream], bytes]]:
-        """Compresses `frames` for all streams. Returns which streams get which chunk.
+        """Compresses `frames` for all streams. Returns each chunk with the streams that get the chunk.
 
-        :param personal: streams that get other frames instead.
+        :param personal: the streams that get other frames instead of `frames`, with these other frames.
         """
         for stream in personal:
             _compression(stream).leave()
@@ -222,7 +232,7 @@ class SharedWindow:
     def _open(self) -> zlib._Compress | None:
         if self._pool.grant(self):
             self._deflate = _compressor()
-            self._extra_chunks = len(self.streams)  # so that all streams get in sync with the first chunk
+            self._extra_chunks = len(self.streams)  # enough for a restart, which brings all streams in sync
         return self._deflate
 
     def _restart(self, deflate: zlib._Compress, streams: Sequence[Stream]) -> bytes:
@@ -236,7 +246,7 @@ class SharedWindow:
         return deflate.flush(zlib.Z_FULL_FLUSH)
 
     def close(self) -> None:
-        """Gives the compressor back. The streams get chunks compressed alone from now on."""
+        """Gives the compressor back to the pool. From now on each chunk for the group is compressed alone."""
         if self._deflate is not None:
             self._deflate = None
             self._pool.release(self)

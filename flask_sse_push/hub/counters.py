@@ -1,4 +1,4 @@
-"""The counters of one worker, for metrics and logs. Plain numbers: nothing is formatted here."""
+"""The counters of one worker, for metrics and logs. Other modules format the numbers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple
 from .listener import StreamListener
 from .stream import Stream
 
-#: The reason in `closed` for a stream that the server did not close.
+#: The label of the counter `closed` for streams that the client closed.
 CLIENT = "client"
 
 
 class CounterKey(NamedTuple):
-    """The name of a counter; `label` tells its kinds apart, such as the reason of a close."""
+    """The name of a counter, and a label such as the reason why a stream closed; most labels are empty."""
 
     name: str
     label: str = ""
@@ -26,19 +26,19 @@ _REPLAYED, _REPLAYED_BYTES = CounterKey("replayed"), CounterKey("replayed_bytes"
 
 
 class Counters(StreamListener):
-    """Counts since the process began. Any thread may count; counting does not block."""
+    """Counts events of one worker since the process began. Any thread may call; nothing blocks."""
 
     def __init__(self) -> None:
-        #: Called with the first count.
+        #: Called once, when a counter is increased for the first time.
         self.on_first_count: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._counts: Counter[CounterKey] = Counter()
-        # The dispatcher alone adds to these two, once for each group that an event goes to.
-        self.delivered = 0  # events, each times the number of its streams
-        self.sent = 0  # bytes written to streams by the fan-out
+        # Only the dispatcher adds to `delivered` and `sent`, so they need no lock.
+        self.delivered = 0  # events sent; an event that went to 5 streams counts 5 times
+        self.sent = 0  # bytes that the dispatcher wrote to streams
 
     def count(self, name: str, label: str = "", amount: int = 1) -> None:
-        """Adds to one counter."""
+        """Adds `amount` to the counter with this name and label."""
         self._add(CounterKey(name, label), amount)
 
     def _add(self, key: CounterKey, amount: int) -> None:
@@ -62,17 +62,17 @@ class Counters(StreamListener):
         self.count("resets")
 
     def published(self, events: int) -> None:
-        """Adds events that this process published."""
+        """Adds to the number of events that this process published."""
         self._add(_PUBLISHED, events)
 
     def replayed(self, events: int, size: int) -> None:
-        """Adds events that one stream had missed and was sent, and their bytes."""
+        """Counts missed events that were sent to one stream, and their bytes."""
         with self._lock:
             self._counts[_REPLAYED] += events
             self._counts[_REPLAYED_BYTES] += size
 
     def totals(self) -> dict[CounterKey, int]:
-        """All counters that are not 0."""
+        """The values of all counters that are not 0."""
         with self._lock:
             totals = dict(self._counts)
         fan_out = {CounterKey("delivered"): self.delivered, CounterKey("sent_bytes"): self.sent}
@@ -84,6 +84,6 @@ class Gauges(NamedTuple):
 
     streams: int = 0
     buffered: int = 0  # bytes that slow clients have not taken yet
-    link_down: int = 0  # 1 while there are streams but no link to the broker
-    reconnects: int = 0  # of the link, since the process began
+    link_down: int = 0  # 1 if there are streams but no link to the broker; else 0
+    reconnects: int = 0  # how often the link connected again since the process began
     probe: float | None = None  # seconds from sending the last probe until its echo came

@@ -1,4 +1,4 @@
-"""The fan-out: finds the groups of an event and makes a delivery for each. Called under the hub's lock."""
+"""The fan-out: finds the groups that get an event and makes deliveries. Called under the hub's lock."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .stream import Stream
 class Fanout:
     """The groups of one worker.
 
-    :param batching: which streams get their events in batches.
-    :param clock: monotonic seconds.
+    :param batching: decides which streams get their events in batches.
+    :param clock: returns monotonic seconds.
     """
 
     def __init__(self, shards: Shards, batching: BatchPolicy, clock: Callable[[], float]) -> None:
@@ -29,17 +29,18 @@ class Fanout:
         self._batching = batching
         self._clock = clock
         self.groups: dict[Hashable, Group] = {}
-        self._followers: dict[ChannelCache, list[Group]] = {}  # the groups that have a channel
-        #: When batches must be sent.
+        self._followers: dict[ChannelCache, list[Group]] = {}  # the groups of each channel
+        #: Which groups have a batch to send later, and when.
         self.batches = BatchQueue()
-        #: Batches that had to end early because a stream joined their group. Write them before anything else.
+        #: Batches that were closed early because a stream joined their group. The caller must write these
+        #: batches before anything else.
         self.early: list[Delivery] = []
         self._window_pool = WindowPool()
 
-    # -- which stream is in which group -----------------------------------------------------------------
+    # -- the group of each stream ----------------------------------------------------------------------
 
     def remove(self, stream: Stream) -> None:
-        """Removes a stream from its group, if it has one."""
+        """Removes a stream from its group. Does nothing if the stream has no group."""
         group = stream.group
         if group is not None:
             group.remove(stream)
@@ -47,10 +48,10 @@ class Fanout:
                 self._drop(group)
 
     def add(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> None:
-        """Adds a stream to the group of `channels`. It gets their events from now on.
+        """Adds a stream to the group of `channels`. The stream gets events of these channels from now on.
 
-        :param last: for each shard of the channels, the position up to which the stream has every event. All
-            streams of the group must have the same.
+        :param last: by number of the shard, the position up to which the stream has every event. All streams
+            of the group must have the same positions.
         """
         waits = self._batching.waits(channels, stream.batch_wait)
         encoding = stream.tagged, stream.compression is not None, waits and frozenset(waits.items())
@@ -62,19 +63,23 @@ class Fanout:
             group.start(self._shards.placement(channels), last)
             for cache in group.placement.caches().values():
                 self._followers.setdefault(cache, []).append(group)
-        elif group.pending:  # the new stream has these events already, so only the others may get them
+        elif group.pending:  # the new stream has got the pending events already
             self.early += group.flush(self._clock(), {})
         group.add(stream)
 
     def move(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> list[Delivery]:
-        """Moves a stream to the group of other channels. Returns pending batches to write before that."""
+        """Moves a stream to the group of other channels.
+
+        Returns the pending batches of the old and the new group. The caller must write them before anything
+        else goes to the stream.
+        """
         pending = self.take_pending([stream.group])
         self.remove(stream)
         self.add(stream, channels, last)
         return [*pending, *self.take_pending()]
 
     def followers(self, shard: Shard, channel: str) -> list[Stream]:
-        """The streams that have a channel of a shard."""
+        """The streams that listen to `channel`, which lies on `shard`."""
         groups = [
             group for group in self.groups.values() if channel in group.placement.parts.get(shard.number, ())
         ]
@@ -100,14 +105,15 @@ class Fanout:
             if not followers:
                 del self._followers[cache]
 
-    # -- what goes to the groups ------------------------------------------------------------------------
+    # -- deliveries for the groups ----------------------------------------------------------------------
 
     def deliveries(
         self, entries: Iterable[tuple[ChannelCache, Entry]], notices: Mapping[Group, bytes]
     ) -> list[Delivery]:
-        """Makes the deliveries of some entries.
+        """Makes the deliveries for all groups that get any of `entries` or `notices`.
 
-        :param notices: frames that groups get before the entries.
+        :param entries: each entry with the cache of the channel on which it arrived.
+        :param notices: frames to send to a group before the entries.
         """
         groups = list(notices)
         for cache, entry in entries:
@@ -121,12 +127,12 @@ class Fanout:
         return merge_equal(made) if len(made) > 1 else made
 
     def due_batches(self, now: float) -> list[Delivery]:
-        """The batches that must be sent now."""
+        """Makes the deliveries of all batches that must be sent at `now`, in monotonic seconds."""
         chunks = Chunks()
         return [delivery for group in self.batches.take(now) for delivery in group.deliveries(now, chunks)]
 
     def take_pending(self, groups: Iterable[Group | None] = ()) -> list[Delivery]:
-        """The batches that must be written before anything else goes to streams of `groups`."""
+        """Returns the batches that must be written before anything else goes to streams of `groups`."""
         pending, self.early = self.early, []
         now, chunks = self._clock(), Chunks()
         for group in groups:
@@ -135,7 +141,7 @@ class Fanout:
         return pending
 
     def reset_notices(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
-        """The `sse.reset` frames for each group that lost events of a shard."""
+        """Returns the `sse.reset` frames for each group that lost events of `shard`."""
         notices = {}
         for group in self.groups.values():
             here = group.placement.parts.get(shard.number, ())

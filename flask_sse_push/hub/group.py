@@ -1,4 +1,4 @@
-"""A group: the streams that get the same bytes. The chunk with an event is made once for all of them."""
+"""A group: streams that get the same bytes. A chunk is made once for all streams of a group."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..history.history_cache import HistoryCache
     from ..history.placement import Placement
 
-#: The chunks made in one dispatch, by everything that decides about their bytes. Each with its entries if
-#: one of these is not for every stream.
+#: The chunks made in one dispatch. The key is everything that decides about the bytes of the chunk. The value
+#: is the chunk, and its entries if at least one entry excludes some streams; else no entries.
 Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
 
 _id, _frame, _exclude = attrgetter("id"), attrgetter("frame"), attrgetter("exclude")
@@ -30,8 +30,9 @@ _id, _frame, _exclude = attrgetter("id"), attrgetter("frame"), attrgetter("exclu
 class Group:
     """Streams of one kind with the same channels.
 
-    :param tagged: whether each event names its channels.
-    :param window_pool: for compressed streams, where their shared window comes from; else None.
+    :param kind: the class of the streams; each transport has its own.
+    :param tagged: whether each event that the streams get names its channels.
+    :param window_pool: decides whether the group gets a compressor; None if the streams are not compressed.
     """
 
     __slots__ = (
@@ -51,7 +52,7 @@ class Group:
         "written_at",
     )
 
-    #: Whether its streams get events in batches.
+    #: Whether the streams of the group get their events in batches.
     batched = False
 
     def __init__(
@@ -64,51 +65,54 @@ class Group:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
-        self.key: Hashable = None  # its key in the fan-out
+        self.key: Hashable = None  # the group's key in `Fanout.groups`
         self.recipients = kind.recipients()
         self.window = None if window_pool is None else SharedWindow(self.streams, window_pool)
-        self.cursors: Hashable = None  # groups share chunks only if this is equal: it decides about cursors
-        self.at: dict[int, int] = {}  # over several shards: for each the id of the newest collected entry
+        # Two groups share a chunk only if their `cursors` are equal: other shards need other cursors.
+        self.cursors: Hashable = None
+        # The id of the newest collected entry of each shard. Empty if all channels are on one shard.
+        self.at: dict[int, int] = {}
         self.last = 0  # id of the newest collected entry
-        self.pending: list[Entry] = []  # entries collected and not sent yet
-        self.written_at = 0.0  # monotonic time of the last chunk
-        self.events = self.bytes = 0  # what a stream was sent that has been in the group from the start
+        self.pending: list[Entry] = []  # entries that were collected but not sent yet
+        self.written_at = 0.0  # monotonic time at which the group's last chunk was made
+        # How many events and bytes were sent to a stream that has been in the group from the start.
+        self.events = self.bytes = 0
 
     def start(self, placement: Placement, last: Mapping[int, int]) -> None:
-        """Called once, before the first stream is added.
+        """Sets where the group begins. Called once, before the first stream is added.
 
-        :param placement: the shards of the channels.
-        :param last: for each of these shards, the position up to which the streams have every event.
+        :param placement: the shards that the group's channels lie on.
+        :param last: by number of the shard, the position up to which the streams have every event.
         """
         self.placement = placement
         (self.last,) = last.values()
 
     @property
     def positions(self) -> dict[int, int]:
-        """For each of its shards, the id of the newest collected entry."""
+        """The id of the newest collected entry of each shard, by number of the shard."""
         return {self.placement.history_cache.number: self.last}
 
     def cursor(self) -> StreamCursor:
-        """The cursor up to which its streams have every event."""
+        """The cursor up to which the streams of the group have every event."""
         return self.placement.history_cache.stream_cursor(self.last)
 
     def restart(self, history_cache: HistoryCache) -> StreamCursor:
-        """Continues in a shard's new epoch. Returns the cursor where that begins."""
+        """Continues in a new epoch of a shard. Returns the cursor at which the new epoch begins."""
         snapshot = history_cache.announced
         self.last = snapshot.base
         return Cursor(snapshot.epoch, snapshot.base)
 
-    # -- its streams --------------------------------------------------------------------------------------
+    # -- the streams of the group ------------------------------------------------------------------------
 
     @property
     def streams(self) -> list[Stream]:
-        """Its streams."""
+        """The streams of the group."""
         return self.recipients.streams
 
     def add(self, stream: Stream) -> None:
-        """Adds a stream. It gets the next chunk and all after that."""
+        """Adds a stream. The stream gets the next chunk and all later chunks."""
         stream.group = self
-        stream.subscribed = self.channels  # one tuple for all of them
+        stream.subscribed = self.channels  # all streams of the group share one tuple
         stream.events -= self.events
         stream.bytes -= self.bytes
         self._changeable_recipients().add(stream)
@@ -116,7 +120,7 @@ class Group:
             stream.compression.join(self.window)
 
     def remove(self, stream: Stream) -> None:
-        """Removes a stream."""
+        """Removes a stream from the group."""
         if stream.compression is not None:
             stream.compression.leave()
         self._changeable_recipients().remove(stream)
@@ -129,13 +133,15 @@ class Group:
             self.recipients = self.recipients.copy()
         return self.recipients
 
-    # -- what they get ------------------------------------------------------------------------------------
+    # -- from entries to chunks --------------------------------------------------------------------------
 
     def collect(self, entry: Entry, cache: ChannelCache) -> bool:
-        """Adds an entry to `pending`. Returns True if it is the first one since the group made deliveries.
+        """Adds an entry to `pending`. Returns True if it is the first entry since the last deliveries.
 
-        An event in several of the group's channels comes once for each, with the same id. Only the first one
-        is added.
+        An event on several channels of the group arrives once for each channel, always with the same id. Only
+        the first arrival is added.
+
+        :param cache: the cache of the channel on which the entry arrived.
         """
         if entry.id <= self.last:
             return False
@@ -147,13 +153,13 @@ class Group:
         """Makes deliveries of all pending entries.
 
         :param now: monotonic seconds.
-        :param chunks: the chunks of this dispatch. Groups that get the same bytes share one.
-        :param notice: frames that go before the entries.
+        :param chunks: the chunks of this dispatch so far. Groups that get the same bytes share one chunk.
+        :param notice: frames to send before the entries.
         """
         entries, self.pending = self.pending, []
         self.written_at = now
         ids = tuple(map(_id, entries))
-        kind = None if self.window else self.kind  # compressed groups share the text, not the bytes
+        kind = None if self.window else self.kind  # compressed groups share text, but not compressed bytes
         key = kind, self.batched, notice, ids, self.channels if self.tagged else None, self.cursors
         known = chunks.get(key)
         if known is None:
@@ -168,7 +174,7 @@ class Group:
         recipients = self.recipients.share()
         return [Delivery(self.kind, recipients, chunk, limited, notice, len(entries), self.batched)]
 
-    #: Makes the deliveries that must go out now, after entries were collected. Parameters as for `flush`.
+    #: Makes the deliveries that must be sent now, after entries were collected. Same parameters as `flush`.
     deliveries = flush
 
     def _compressed(
@@ -180,7 +186,8 @@ class Group:
             if any(stream.is_excluded(entry.exclude) for entry in limited)
         }
         made = [(streams, self.kind.framed(chunk)) for streams, chunk in window.chunks(frames, personal)]
-        size = len(max(made, key=lambda pair: len(pair[0]), default=((), b""))[1])  # the most common chunk
+        # The size of the chunk that most streams get.
+        size = len(max(made, key=lambda pair: len(pair[0]), default=((), b""))[1])
         self.bytes += size
         for (stream, *_), chunk in made:
             if stream in personal:
@@ -198,10 +205,10 @@ class Group:
 
 
 class BatchingGroup(Group):
-    """A group whose events wait for a batch.
+    """A group whose streams get their events in batches.
 
-    :param waits: for each channel, the seconds that its events may wait.
-    :param queue: gets a note of each batch that must be sent later.
+    :param waits: how long events of each channel may wait for a batch, in seconds.
+    :param queue: notes when the group's next batch must be sent.
     """
 
     __slots__ = ("_collected", "_due", "_queue", "_shortest_wait", "_size", "_waits")
@@ -221,7 +228,7 @@ class BatchingGroup(Group):
         self._waits = waits
         self._queue = queue
         self._collected = False  # whether `collect` was called since the last `deliveries`
-        self._shortest_wait = 0.0  # of the entries collected since then
+        self._shortest_wait = 0.0  # seconds that the most urgent of the entries collected since then may wait
         self._due: float | None = None  # monotonic time at which the pending entries must be sent
         self._size = 0  # bytes of the pending entries
 
@@ -229,7 +236,8 @@ class BatchingGroup(Group):
         wait = self._waits[cache]
         first, self._collected = not self._collected, True
         self._shortest_wait = wait if first else min(wait, self._shortest_wait)
-        if entry.id > self.last:  # else another channel brought it; in this channel it may wait less
+        # An event on two channels arrives twice. The second arrival may only shorten the wait.
+        if entry.id > self.last:
             self.last = entry.id
             self.pending.append(entry)
             self._size += len(entry.frame)
@@ -258,19 +266,21 @@ class BatchingGroup(Group):
 
 
 class Delivery(NamedTuple):
-    """One chunk, and the streams that were in the group when it was made."""
+    """One chunk, and the streams that were in the group when the chunk was made."""
 
     kind: type[Stream]
     recipients: Recipients
     chunk: bytes
-    limited: Sequence[Entry]  # the entries of the chunk if one of them is not for every stream; else none
-    notice: bytes  # the frames at the beginning of the chunk that are no events
+    limited: Sequence[Entry]  # the entries of the chunk if any of them excludes some streams; else empty
+    notice: bytes  # frames before the first event of the chunk, such as `sse.reset`
     events: int
     batched: bool = False
 
     def write(self, begin: int, end: int) -> None:
-        """Writes to the recipients from index `begin` up to, not including, `end`. A stream does not get the
-        events that exclude it."""
+        """Writes the chunk to the recipients from index `begin` up to, not including, `end`.
+
+        A stream does not get events that exclude the stream.
+        """
         if not self.limited:
             self.recipients.write(self.chunk, begin, end)
             return
@@ -282,9 +292,9 @@ class Delivery(NamedTuple):
 
 
 def merge_equal(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """Merges deliveries of the same chunk into one: many groups have only one stream or two.
+    """Merges deliveries of the same chunk into one delivery. Many groups have only one or two streams.
 
-    Groups that get the same bytes in one dispatch share one object, so the object's id tells chunks apart.
+    Groups that get the same bytes in one dispatch share one `bytes` object, so `id` tells chunks apart.
     """
     equal: dict[Hashable, list[Delivery]] = {}
     for delivery in deliveries:
@@ -302,8 +312,13 @@ def _recipients(kind: type[Stream], streams: Iterable[Stream]) -> Recipients:
 
 
 def frames_for(stream: Stream, entries: Iterable[Entry], *, batched: bool = False) -> bytes:
-    """The frames of `entries` for one stream. Instead of an event that excludes it, the stream gets a
-    heartbeat, so that its cursor moves on."""
+    """The frames of `entries` for one stream.
+
+    Instead of an event that excludes the stream, the frames have a heartbeat, so that the cursor of the
+    stream moves on.
+
+    :param batched: whether the stream gets its events in batches.
+    """
     shown = [(not stream.is_excluded(entry.exclude), entry) for entry in entries]
     if not batched:
         return b"".join([_frame_for(stream, entry) if is_for else _skip(entry) for is_for, entry in shown])

@@ -1,4 +1,4 @@
-"""Groups of streams whose channels lie on several shards: each event gets a cursor over all of these."""
+"""Groups of streams whose channels lie on several shards. Each event's cursor covers all these shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .group import BatchingGroup, Group
 
 
 class _Sharded(Group):
-    """The difference between a group over several shards and a group on one."""
+    """The methods that differ when the channels of a group lie on several shards."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class _Sharded(Group):
         return self._over_all(Cursor(snapshot.epoch, snapshot.base))
 
     def _over_all(self, cursor: Cursor) -> ShardCursor:
-        """`cursor` on its shard, and on each other shard how far the streams are there."""
+        """Returns a cursor over all shards. `cursor` is the part for its own shard."""
         number = int(cursor.epoch[0])
         others = {
             other: history_cache.stream_cursor(self.at[other])
@@ -46,13 +46,14 @@ class _Sharded(Group):
         return self.placement.shard_cursor({**others, number: cursor})
 
     def collect(self, entry: Entry, cache: ChannelCache) -> bool:
-        """Like `Group.collect`. An event that lies on several shards is taken from one of them only."""
+        """Like `Group.collect`. If an event lies on several shards, it is collected from one shard only."""
         number = int(entry.epoch[0])
         last = self.at[number]
         if entry.id < last or not self.placement.delivers(entry, number):
             self.at[number] = max(last, entry.id)
             return False
-        if entry.id == last:  # another of its channels brought it; in this channel it may wait less
+        if entry.id == last:
+            # The event arrived on another channel before. The second arrival may only shorten the wait.
             self.last = entry.id
             return super().collect(entry, cache)
         self.at[number] = entry.id
@@ -61,12 +62,12 @@ class _Sharded(Group):
 
 
 class ShardedGroup(_Sharded):
-    """A group over several shards."""
+    """A group whose channels lie on several shards."""
 
     __slots__ = ()
 
 
 class ShardedBatchingGroup(_Sharded, BatchingGroup):
-    """A group over several shards whose events wait for a batch."""
+    """A group whose channels lie on several shards and whose streams get their events in batches."""
 
     __slots__ = ()

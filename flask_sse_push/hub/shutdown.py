@@ -1,25 +1,27 @@
-"""What a process waits for before it ends."""
+"""Makes a process wait for its open streams before it ends."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-#: Seconds that a process waits for its streams to end. gunicorn kills it after `graceful_timeout`, 30.
+#: How long a process waits at most for its streams to end, in seconds. gunicorn kills a process that takes
+#: longer than its `graceful_timeout`, 30 seconds.
 LONGEST_WAIT = 20.0
 
-#: Functions that each return how many things of one kind are unfinished in this process: streams, runs,
-#: counts that the broker has not got. The process waits until all return 0.
+#: Functions that return how much this process has left to do: one returns the number of open streams, another
+#: the number of runs, another the number of counts not yet sent to the broker. The process waits until all
+#: functions return 0.
 open_streams: list[Callable[[], int]] = []
 
-#: Functions to call once the wait is over, as the last act of this process. They may be called several times.
+#: Functions to call when the wait is over, just before the process ends. They may be called several times.
 at_exit: list[Callable[[], None]] = []
 
 
 def wait_for_streams() -> None:
-    """Blocks until the streams have ended, at most `LONGEST_WAIT` seconds, then calls `at_exit`.
+    """Blocks until all streams have ended, or for `LONGEST_WAIT` seconds. Then calls all of `at_exit`.
 
-    Needed because gunicorn knows nothing of hijacked streams.
+    Without this wait, gunicorn would end the process: it does not know about hijacked streams.
     """
     deadline = time.monotonic() + LONGEST_WAIT
     while time.monotonic() < deadline and any(count() for count in open_streams):

@@ -1,6 +1,6 @@
 """One open stream as the hub sees it, and a list of streams that get the same chunk.
 
-The transports derive from both.
+Transports have subclasses of `Stream` and of `Recipients`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Lease(Protocol):
-    """What one stream takes of the limits of its user and address."""
+    """Counts one stream against the limits of its user and its address."""
 
     def release(self) -> None:
-        """Gives it back. May be called twice."""
+        """Stops counting the stream against the limits. May be called twice."""
 
 
 class Recipients:
-    """The streams that get one chunk: all of a group, or some of several groups.
+    """The streams that get one chunk: all streams of a group, or some streams of several groups.
 
-    A delivery that is still being written may share this list with its group. Then `shared` is true and the
-    list must not change any more: the group continues with a copy. So each chunk goes to exactly the streams
-    that were in the group when the chunk was made, and an event does not copy the list.
+    A group shares this list with its deliveries, so that no event has to copy the list. Once `shared` is
+    true, the list must not change any more: the group makes a copy and changes the copy. So each chunk goes
+    to exactly the streams that were in the group when the chunk was made.
     """
 
     __slots__ = ("shared", "streams")
@@ -38,21 +38,21 @@ class Recipients:
         self.shared = False
 
     def share(self) -> Recipients:
-        """Returns the list itself, for a delivery. It must not change after that."""
+        """Returns the list itself, for a delivery. The list must not change after this call."""
         self.shared = True
         return self
 
     def copy(self) -> Recipients:
-        """A list of the same streams that may change."""
+        """Returns a new list of the same streams. The new list is not shared."""
         return type(self)(self.streams)
 
     def add(self, stream: Stream) -> None:
-        """Appends a stream."""
+        """Appends a stream to the list."""
         stream.index = len(self.streams)
         self.streams.append(stream)
 
     def remove(self, stream: Stream) -> None:
-        """Removes a stream. Moves the last stream to its index, so the cost does not grow with the list."""
+        """Removes a stream. The last stream takes its index, so a removal from a long list is no slower."""
         last = self.streams.pop()
         if last is not stream:
             self.streams[stream.index] = last
@@ -67,8 +67,8 @@ class Recipients:
 class Stream(ABC):
     """One open stream. Only the dispatcher calls `write`, which never blocks.
 
-    A *framed* chunk has the bytes as they go to the socket: the transport may put HTTP chunk headers around
-    the frames.
+    A *framed* chunk is the bytes as they go to the socket. A transport may add HTTP chunk headers to the
+    frames.
     """
 
     __slots__ = (
@@ -99,37 +99,39 @@ class Stream(ABC):
         self.connection = connection
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)  # the channel of broadcasts is always the last one
-        self.tagged = False  # whether each event names its channels
+        self.tagged = False  # whether each event that the stream gets names its channels
         self.compression: StreamCompression | None = None  # set when the response body is compressed
-        self.grant: Any = None  # why it may listen; None when that cannot change, so nothing is rechecked
-        self.secret: str | None = None  # lets the client change the channels; sent in `sse.open`
+        self.grant: Any = None  # the permission that is rechecked; None if the permission cannot change
+        self.secret: str | None = None  # the client needs it to change its channels; sent in `sse.open`
         self.began = 0  # the stream has all events of its first channels after this position
         self.app_joined: frozenset[str] = frozenset()  # channels that the app added, not the client
         self.lease: Lease | None = None
-        self.address: str | None = None  # of the client
+        self.address: str | None = None  # IP address of the client
         self.agent: str | None = None  # the client's User-Agent
-        self.opened_at = 0.0  # Unix time
-        # Counts of its own only. While it is in a group, the group's counts must be added: see `sent`.
+        self.opened_at = 0.0  # Unix time at which the stream opened
+        # Events and bytes sent to this stream. While the stream is in a group, the numbers of the group must
+        # be added: see `sent`.
         self.events = self.bytes = 0
-        self.group: Group | None = None  # None until it has all missed events and takes part in the fan-out
-        self.closing = False  # once true, the hub hands it nothing but its last frame
-        self.batch_wait: float | None = None  # seconds events wait for a batch; None: the app's default
-        self.reason: str | None = None  # why the server closed it; None when the client left
-        self.index = 0  # its index in the group's `Recipients`
+        self.group: Group | None = None  # None until the stream has got all missed events
+        self.closing = False  # once true, the hub sends nothing more to the stream but its last frame
+        # How long events may wait for a batch, in seconds; 0: no batches; None: the app's default decides.
+        self.batch_wait: float | None = None
+        self.reason: str | None = None  # why the server closed the stream; None if the client left
+        self.index = 0  # the stream's index in the `Recipients` of its group
         self.written_at = 0.0  # monotonic time of the last chunk written to this stream alone
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels without the internal one for broadcasts."""
+        """The channels of the stream, without the internal channel for broadcasts."""
         return self.subscribed[:-1]
 
     def is_excluded(self, exclude: frozenset[str]) -> bool:
-        """Whether `exclude` names its connection or its user."""
+        """Whether `exclude` contains the connection or the user of the stream."""
         return bool(exclude) and (self.connection in exclude or self.user_id in exclude)
 
     @property
     def sent(self) -> tuple[int, int]:
-        """The number of events and of bytes sent so far. Bytes that are still buffered count."""
+        """How many events and how many bytes were sent so far, including bytes that are still buffered."""
         group = self.group
         if group is None:
             return self.events, self.bytes
@@ -137,12 +139,12 @@ class Stream(ABC):
 
     @property
     def buffered(self) -> int:
-        """The number of bytes that the client has not taken yet."""
+        """How many bytes wait in this process because the client has not taken them yet."""
         return 0
 
-    #: Whether a stream of this kind occupies one of the server's places for requests as long as it is open.
+    #: Whether an open stream of this class keeps one of the server's threads or greenlets for requests busy.
     holds_request = True
-    #: The kind of list for streams of this kind.
+    #: The class of the list for streams of this class.
     recipients: type[Recipients] = Recipients
 
     @staticmethod
@@ -151,36 +153,39 @@ class Stream(ABC):
         return frames
 
     def encoded(self, frames: bytes) -> bytes:
-        """Returns `frames` for this stream alone: compressed if its response body is compressed."""
+        """Returns `frames` for this stream alone. They are compressed if the response body is compressed."""
         return frames if self.compression is None else self.compression.encode_alone(frames)
 
     def own_chunk(self, frames: bytes) -> bytes:
         """Returns a framed chunk of `frames` for this stream alone.
 
-        Once the stream has a group, call it under the hub's lock, and write the chunks in the order of the
-        calls: the checksum of a compressed body depends on that order.
+        If the stream has a group, the caller must hold the hub's lock, and must write the chunks in the order
+        in which they were made. The checksum of a compressed body depends on that order.
         """
         return self.framed(self.encoded(frames))
 
     def send_after_join(self, frames: bytes) -> bool:
-        """Keeps the first frames, to send them after the stream has joined; returns False if it cannot."""
+        """Keeps the first frames, to send them after `join`. Returns False if the stream cannot keep them."""
         return False
 
-    def join(self) -> None:  # noqa: B027 (most kinds have nothing to do)
-        """Called under the hub's lock when the stream joins its group. Must not switch to another thread."""
+    def join(self) -> None:  # noqa: B027 (most subclasses have nothing to do)
+        """Called under the hub's lock just before the stream joins its group. Must not switch threads."""
 
     @abstractmethod
     def write(self, chunk: bytes) -> None:
-        """Takes a framed chunk. Does nothing when the stream has ended."""
+        """Sends a framed chunk, or keeps it to be sent. Does nothing if the stream has ended."""
 
     @abstractmethod
     def end(self, frame: bytes) -> None:
-        """Ends the stream after `frame`, which is not framed. Does nothing when it has ended."""
+        """Ends the stream after a last frame. Does nothing if the stream has ended.
+
+        :param frame: the last frame, without HTTP chunk headers; b"" to end without a last frame.
+        """
 
     @abstractmethod
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has read nothing for `SSE_PUSH_WRITE_TIMEOUT` seconds.
 
         :param now: monotonic seconds.
-        :returns: whether it did.
+        :returns: whether the connection was cut.
         """

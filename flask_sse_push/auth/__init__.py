@@ -1,6 +1,6 @@
-"""Who may listen, how much, and for how long.
+"""Decides who may listen, to which channels, to how many streams, and for how long.
 
-Offers: `identity` (who sends a request), `bearer` (JSON Web Tokens), `flask_login`, `tickets`, `policy`
-(may this user listen to this channel?), `limits` (streams and attempts of a user and of an address) and
-`recheck` (checks open streams again). Must not know: routes, response headers, how a stream is written.
+Offers `identity` (who sends a request), `bearer` (JSON Web Tokens), `flask_login`, `tickets`, `policy` (may
+this user listen to this channel?), `limits` (how many streams one user or one address may open) and `recheck`
+(checks open streams again). Must not know routes, response headers, or how a stream is written.
 """

@@ -9,38 +9,39 @@ from typing import Any
 from ..errors import ConfigError
 from .identity import Identity, expired_token, invalid_token
 
-#: Characters of a token at most: the longer the text, the longer it takes to check.
+#: At most so many characters of a token are accepted, because longer tokens take longer to check.
 MAX_TOKEN = 8192
 
 
-#: Bytes of an HMAC key at least: as many as the hash has (RFC 7518, 3.2).
+#: How many bytes an HMAC key must have at least, by algorithm: as many as the hash has (RFC 7518, 3.2).
 _HMAC_KEYS = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 @dataclass(frozen=True)
 class TokenUser:
-    """The user of a token: `id` is the claim `sub`, `claims` are all claims."""
+    """The user that a token names. `id` is the claim `sub`; `claims` are all claims of the token."""
 
     id: str
     claims: Mapping[str, Any]
 
 
 class BearerJWT:
-    """Finds users by `Authorization: Bearer <JWT>`; needs the extra `flask-sse-push[jwt]`::
+    """Finds the user of a request by its `Authorization: Bearer <JWT>`. Needs `flask-sse-push[jwt]`::
 
         sse.identify(BearerJWT(key, algorithms=["RS256"], audience="push"))
 
     The stream ends when the token expires. A request without the header has no user.
 
-    :param key: the secret for HMAC, else the public key as PEM text or as an object of `cryptography`.
-    :param algorithms: the algorithms that are accepted. The header of a token cannot add another one.
-    :param audience: what `aud` must name. Without it, a token that names any audience is refused.
-    :param issuer: what `iss` must be.
-    :param leeway: seconds by which clocks may differ.
-    :param user: returns the user for the claims, or None to refuse the token. Without it, the user is a
-        TokenUser.
-    :raises ConfigError: for an unknown algorithm, for `none`, for a mix of secret and public keys, and for a
-        short secret.
+    :param key: for HMAC algorithms the shared secret; for all other algorithms the public key, as PEM text or
+        as an object of `cryptography`.
+    :param algorithms: the accepted algorithms. A token that was signed with another algorithm is refused.
+    :param audience: the name that the claim `aud` must contain; None refuses every token with an `aud`.
+    :param issuer: the value that the claim `iss` must have; None accepts any issuer.
+    :param leeway: how many seconds the clocks of this server and of the issuer may differ.
+    :param user: a function that returns the user for the claims, or None to refuse the token. Without this
+        function, the user is a `TokenUser`.
+    :raises ConfigError: if an algorithm is unknown or `none`, if algorithms with a shared secret and with a
+        public key are mixed, or if the secret is too short.
     """
 
     def __init__(
@@ -66,9 +67,10 @@ class BearerJWT:
         self._user = user or _token_user
 
     def __call__(self, request: Any) -> Identity | None:
-        """Returns the identity in the request's token; None when the request has no token.
+        """Returns the identity in the request's token; None if the request has no token.
 
-        :raises Refused: 401, with 1103 for an expired token, with 1102 for any other invalid one.
+        :raises Refused: if the token is not valid. The status is 401; the error code is 1103 for an expired
+            token, and 1102 for any other invalid token.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":

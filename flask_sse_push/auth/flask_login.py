@@ -1,4 +1,4 @@
-"""Uses flask-login where the app has it: finds and loads users, and ends their streams at logout."""
+"""Support for apps that use flask-login: finds and loads users, and ends their streams at logout."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from flask import Flask, Request, Response, after_this_request, current_app, has
 
 from .identity import Identity, user_id
 
-#: Returns the user with an id, or None.
+#: A function that takes a user id and returns the user, or None if there is no such user.
 Loader = Callable[[str], Any]
 
 
 def session_identity(request: Request) -> Identity | None:
-    """Returns who is signed in by the request's session; None for nobody, and in apps without flask-login.
+    """Returns the identity of the user who is signed in with flask-login; None if nobody is signed in.
 
-    `@sse.identify` takes it beside other functions. An app that registers none gets this one.
+    In an app without flask-login, nobody is ever signed in.
+
+    An app that registers no function with `@sse.identify` uses this function. An app that registers functions
+    may register this function too.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    if not hasattr(app, "login_manager"):  # on the proxy, this takes 100 times as long
+    if not hasattr(app, "login_manager"):  # asking the proxy `current_app` would take 100 times as long
         return None
     from flask_login import current_user
 
@@ -38,7 +41,10 @@ def is_used(app: Flask) -> bool:
 
 
 def loader(app: Flask) -> Loader | None:
-    """Returns the app's `user_loader`, with None for users who are not active; None without a loader."""
+    """Returns a function that calls the app's `user_loader` and returns None for users who are not active.
+
+    Returns None if the app has no `user_loader`.
+    """
     load = getattr(getattr(app, "login_manager", None), "_user_callback", None)
     return partial(_load_active, load) if load else None
 
@@ -49,8 +55,8 @@ def _load_active(load: Loader, id: str) -> Any:
 
 
 def end_streams_at_logout(app: Flask, log_out: Callable[[str], None]) -> None:
-    """Has `log_out(user_id)` called at every logout from `app`, by the request that logs the user out."""
-    with contextlib.suppress(ImportError):  # without flask-login nobody logs out
+    """Makes every request that logs a user out of `app` call `log_out(user_id)`."""
+    with contextlib.suppress(ImportError):  # without flask-login there are no logouts to react to
         from flask_login import user_logged_out
 
         user_logged_out.connect(partial(_logged_out, log_out), sender=app, weak=False)
@@ -62,7 +68,8 @@ def _logged_out(log_out: Callable[[str], None], app: Flask, user: Any, **extra: 
         return
     log_out(id)
     if has_request_context():
-        # The browser's other tabs may reconnect with the old session until it has the response.
+        # Until the browser has this response, its other tabs may still connect with the old session. So
+        # `log_out` runs a second time, after the response.
         after_this_request(partial(_call_when_sent, partial(log_out, id)))
 
 

@@ -1,4 +1,4 @@
-"""Who sends a request."""
+"""The identity of a request: who sends it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from ..errors import ErrorCode, Refused
 
 @dataclass(frozen=True)
 class Identity:
-    """Who sends a request. A function given to `@sse.identify` may return one instead of a user.
+    """Says who sends a request. A function registered with `@sse.identify` returns a user or an Identity.
 
-    :param user: the user object that `@sse.authorize` gets; None is nobody.
-    :param expires: Unix time in seconds at which the stream ends; None: it does not end by time.
-    :param renew: returns the user as they are now, or None if they may not listen any more. Called for each
-        recheck of the open stream, outside any request. None: the user stays what it was.
+    :param user: the user object that `@sse.authorize` gets; None stands for a visitor without a user.
+    :param expires: the Unix time, in seconds, at which the stream ends; None if the identity never expires.
+    :param renew: a function that returns the current user object, or None if the user may not listen any
+        more. Each recheck of the open stream calls this function, outside any request. Without this function,
+        rechecks use `user` unchanged.
     """
 
     user: Any
@@ -25,7 +26,7 @@ class Identity:
 
     @property
     def user_id(self) -> str | None:
-        """The user's id as text; None for nobody."""
+        """The user's id as text; None if the request has no user."""
         return user_id(self.user)
 
 
@@ -33,8 +34,10 @@ NOBODY = Identity(None)
 
 
 def user_id(user: Any) -> str | None:
-    """Returns the id of a user object as text: flask-login's `get_id()`, else its `id`, else the object
-    itself; None for nobody."""
+    """Returns the id of a user object as text; None if `user` is None.
+
+    The id is the result of flask-login's `get_id()`, else the attribute `id`, else the object itself.
+    """
     if user is None:
         return None
     get_id = getattr(user, "get_id", None)
@@ -43,10 +46,10 @@ def user_id(user: Any) -> str | None:
 
 
 def invalid_token() -> Refused:
-    """Returns the 401 for a token or ticket that is not valid. The message does not say why."""
+    """Returns the error 401 for an invalid token or ticket. Its message does not give the reason."""
     return Refused(401, ErrorCode.AUTH_FAILED, "the token or ticket is not valid")
 
 
 def expired_token() -> Refused:
-    """Returns the 401 for a token or ticket that has expired."""
+    """Returns the error 401 for a token or ticket that has expired."""
     return Refused(401, ErrorCode.AUTH_EXPIRED, "the token or ticket has expired; get a new one")

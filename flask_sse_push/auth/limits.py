@@ -1,7 +1,7 @@
-"""How much one user or one address may have, over all workers: open streams, and attempts in a time.
+"""Limits how many streams one user or one address may open, and how often they may try to connect.
 
-When the broker does not answer, a worker counts its own streams only, and no attempts: a broken broker keeps
-nobody out.
+The limits apply to all workers together. While the broker does not answer, each worker counts only its own
+streams, and does not count attempts. So a broken broker refuses no client.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a request waits for the counts of the other workers.
+#: How long a request waits for the counts of the other workers, in seconds.
 COUNTS_TIMEOUT = 0.25
-#: Seconds for which attempts are not counted after the broker failed to count one.
+#: After the broker failed to count an attempt to connect, attempts are not counted for so many seconds.
 RATES_PAUSE = 5.0
-#: Seconds after which a client with too many streams may try again, on average.
+#: Seconds until a client that was refused because of too many streams may try again, on average.
 RETRY_AFTER = 5.0
-#: Bytes of a name in the broker's keys. In place of a longer name stands its hash.
+#: At most so many bytes of a name stand in a key of the broker. A longer name is replaced by its hash.
 MAX_NAME = 100
-#: Length of the IPv6 networks that count as one address: what one household gets.
+#: Prefix length, in bits, of an IPv6 network that counts as one address. One household usually gets a /64.
 IPV6_PREFIX = 64
-#: Begins the names of the count tables for open streams; `user` or `address` follows.
+#: Prefix of the names of the count tables for open streams: `streams:user` and `streams:address`.
 TABLE = "streams:"
 
 
 class Limits(StreamListener):
-    """The limits of one worker. A request asks them only as far as the attributes say:
+    """Applies the limits in one worker. Two attributes say which limits the settings switch on:
 
-    - `counts_streams`: whether a user or an address may have only so many streams;
-    - `counts_attempts`: whether a user or an address may try to connect only so often.
+    - `counts_streams`: whether the number of open streams is limited; only then call `reserve`;
+    - `counts_attempts`: whether the attempts to connect are limited; only then call `count_attempt`.
     """
 
     def __init__(self, settings: Settings, worker_counts: WorkerCounts, broker: Broker) -> None:
@@ -70,8 +70,8 @@ class Limits(StreamListener):
         """Counts one attempt to connect. Blocks until the broker answers.
 
         :param kind: `user` or `address`.
-        :param name: the id of the user, or the address; None is not counted.
-        :raises Refused: 429, when this attempt was one too many. Such an attempt is not counted.
+        :param name: the id of the user, or the address; if None, nothing is counted.
+        :raises Refused: 429, if the limit is reached. A refused attempt does not count against the limit.
         """
         rate, limiter = self._rates.get(kind), self._limiter
         if rate is None or limiter is None or time.monotonic() < self._rates_paused_until:
@@ -89,15 +89,17 @@ class Limits(StreamListener):
             logger.warning("attempts to connect are not counted for %g s: %s", RATES_PAUSE, error)
             self._rates_paused_until = time.monotonic() + RATES_PAUSE
             return
-        # Clients that are refused together must not come back together.
+        # The wait is random, so that clients that were refused together do not all come back together.
         wait = max(1.0, reset - time.time()) * random.uniform(1, 1.5)
         raise _too_many(f"too many attempts to connect by this {kind}", kind, wait)
 
     def reserve(self, stream: Stream) -> Lease | None:
-        """Counts `stream` for its user and its address, until the lease is released. Returns the lease; None
-        if no limit applies. Blocks for COUNTS_TIMEOUT at most.
+        """Counts `stream` for its user and its address, and returns a lease; None if no limit applies.
 
-        :raises Refused: 429, when the user or the address has as many as allowed. Then nothing is counted.
+        The stream counts until the lease is released. Blocks for at most COUNTS_TIMEOUT seconds.
+
+        :raises Refused: 429, if the user or the address already has as many streams as the limit allows. The
+            new stream is then not counted.
         """
         limits = {
             CountKey(TABLE + kind, name): self._max_streams[kind]
@@ -111,15 +113,17 @@ class Limits(StreamListener):
         for key, limit in limits.items():
             if totals[key] > limit:
                 lease.release()
-                self._worker_counts.hurry()  # else this attempt counts when the client tries another worker
+                self._worker_counts.hurry()  # so that other workers soon do not count this stream any more
                 kind = key.table.removeprefix(TABLE)
                 message = f"this {kind} has {limit} streams already; close one first"
                 raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
         return lease
 
     def _totals(self, lease: Lease, limits: dict[CountKey, int]) -> dict[CountKey, int]:
-        """Returns the counts of all workers; of this worker, if these are over a limit already, or if the
-        broker does not answer."""
+        """Returns how many streams each user or address in `limits` has on all workers together.
+
+        Counts only this worker's streams if they already exceed a limit, or if the broker does not answer.
+        """
         here = lease.here
         if any(here[key] > limit for key, limit in limits.items()):
             return here
@@ -134,9 +138,9 @@ class Limits(StreamListener):
 
 
 def check(settings: Settings) -> None:
-    """Checks that the library `limits` is installed if the settings need it.
+    """Checks that the library `limits` is installed, if the settings limit the attempts to connect.
 
-    :raises ConfigError: when it is not.
+    :raises ConfigError: if the settings need the library and it is not installed.
     """
     for name in ("rate_per_user", "rate_per_address"):
         rate = getattr(settings, name)
@@ -146,8 +150,11 @@ def check(settings: Settings) -> None:
 
 
 def network(address: str | None) -> str | None:
-    """Returns the text under which an address counts: an IPv4 address itself, the network of an IPv6
-    address; None for a Unix socket and for anything that is no address."""
+    """Returns the name under which an address is counted; None if `address` is not an IP address.
+
+    An IPv4 address is its own name. All IPv6 addresses of one network share the network's name. A client that
+    connects through a Unix socket has no IP address.
+    """
     try:
         found = ipaddress.ip_address(address or "")
     except ValueError:
@@ -160,14 +167,16 @@ def network(address: str | None) -> str | None:
 
 
 def _counted_name(kind: str, name: str | None) -> str | None:
-    """Returns the name of a user or an address as it stands in the broker's keys; None if it does not
-    count."""
+    """Returns the text that stands for a user or an address in the broker's keys.
+
+    Returns None if there is no user, or if the address is not an IP address.
+    """
     name = network(name) if kind == "address" else name
     return None if name is None else _short(name)
 
 
 def _short(name: str) -> str:
-    """Returns `name`, or its hash if it is long."""
+    """Returns `name`; if it is longer than MAX_NAME bytes, its hash."""
     clean = name.encode("utf-8", "backslashreplace")
     return clean.decode() if len(clean) <= MAX_NAME else hashlib.sha256(clean).hexdigest()
 
@@ -179,7 +188,10 @@ def _parsed_rate(rate: str) -> RateLimitItem:
 
 
 def _rate_limiter(broker: Broker) -> RateLimiter:
-    """Returns what counts attempts in a sliding window: in Redis, or in this process for `memory://`."""
+    """Returns an object that counts attempts to connect in a sliding window of time.
+
+    The counts lie in Redis; with `memory://` they lie in this process.
+    """
     from limits.storage import MemoryStorage, RedisStorage
     from limits.strategies import SlidingWindowCounterRateLimiter
 

@@ -18,7 +18,7 @@ from . import flask_login
 from .identity import NOBODY, Identity, invalid_token, user_id
 from .tickets import LONGEST, StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
-#: `@sse.authorize`: whether a user may listen to a channel.
+#: The type of the function given to `@sse.authorize`. It returns whether a user may listen to a channel.
 Authorize = Callable[[Any, str], bool]
 
 ADVICE = "to open a channel, name it in SSE_PUSH_PUBLIC_CHANNELS or allow it in @sse.authorize"
@@ -26,7 +26,7 @@ ADVICE = "to open a channel, name it in SSE_PUSH_PUBLIC_CHANNELS or allow it in 
 
 @dataclass
 class Hooks:
-    """The functions that the app has registered, each by the decorator of the same name."""
+    """The functions that the app has registered, such as `authorize` with the decorator `@sse.authorize`."""
 
     identify: list[Callable[[Request], Any]] = field(default_factory=list)
     authorize: Authorize | None = None
@@ -36,27 +36,33 @@ class Hooks:
 
 
 class Grant(NamedTuple):
-    """What one request may have: a stream of its user, with these channels."""
+    """Permission for one request to open a stream: for which user, and with which channels."""
 
     identity: Identity = NOBODY
     user_id: str | None = None
     channels: tuple[str, ...] = ()
     ticket: Ticket | None = None
     began: float = 0.0  # monotonic time just before the user was looked up
-    can_change: bool = False  # false for nobody's stream on public channels: no later check can close it
+    can_change: bool = False  # whether a later check may find another result; False: no user, public channels
 
     @property
     def settled(self) -> tuple[str, ...]:
-        """The channels that need no check: a ticket names them, and the app cannot load its user."""
+        """The channels of the ticket, if the app cannot load the ticket's user; rechecks then skip them.
+
+        Empty without a ticket, and if the app can load the user.
+        """
         return () if self.ticket is None or self.identity.renew else self.ticket.channels
 
 
-#: The grant of a stream that opened without a user, on public channels only.
+#: The grant of a stream that was opened without a user and has public channels only.
 ANONYMOUS = Grant()
 
 
 class Policy:
-    """Decides for one app, by its settings and its hooks. Methods may block and raise, as the hooks do."""
+    """Decides for one app who may listen, by the app's settings and hooks.
+
+    The methods call the hooks. So they may block as long as the hooks do, and raise what the hooks raise.
+    """
 
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self._app = app
@@ -68,11 +74,13 @@ class Policy:
     def grant(
         self, request: Request, channels: tuple[str, ...], ticket_text: str | None, *, default: bool
     ) -> Grant:
-        """Returns what a request for a stream may have. Checks its ticket, but does not use the ticket up.
+        """Returns the grant for a request that wants to open a stream: its user and its channels.
 
-        :param ticket_text: the ticket in the query; None without one.
-        :param default: whether the query names no channel: then a ticket's channels replace `channels`.
-        :raises Refused: 401 or 403.
+        Checks the ticket, but does not mark the ticket as used.
+
+        :param ticket_text: the ticket in the query; None if the query has no ticket.
+        :param default: whether the query names no channel; the ticket's channels then replace `channels`.
+        :raises Refused: 401 or 403, if the ticket is not valid, or if the user may not listen to a channel.
         """
         began = time.monotonic()
         ticket = None if ticket_text is None else self._tickets().read(ticket_text)
@@ -96,21 +104,24 @@ class Policy:
         return grant
 
     def check_join(self, request: Request, channels: Iterable[str]) -> Identity:
-        """Checks a request that adds `channels` to an open stream; returns who sent it.
+        """Checks a request to add `channels` to an open stream. Returns the identity of the sender.
 
-        :raises Refused: 401 or 403, when one of the channels is not allowed.
+        :raises Refused: 401 or 403, if the sender may not listen to one of the channels.
         """
         identity = self._identify(request)
         self.check(identity.user, channels)
         return identity
 
     def find_forbidden(self, grant: Grant | None, channels: Collection[str]) -> list[str] | None:
-        """Returns those of an open stream's `channels` that it may no longer listen to; None if the app no
-        longer knows its user.
+        """Returns the channels that an open stream may no longer listen to.
 
-        Called by the recheck thread, outside any request; pushes an app context.
+        Returns None if the app no longer knows the user of the stream.
 
-        :param grant: None for a stream that opened without a user, on public channels only.
+        Called by the recheck thread, outside any request. Pushes an app context.
+
+        :param grant: the stream's grant; None for a stream that was opened without a user and had public
+            channels only.
+        :param channels: the channels to check.
         """
         grant = grant or ANONYMOUS
         with self._app.app_context():
@@ -130,21 +141,21 @@ class Policy:
         return self._tickets().sign(user_id(user), names, seconds)
 
     def secrets(self) -> StreamSecrets | None:
-        """Returns what signs the secrets of this app's streams; None when the app has no `SECRET_KEY`."""
+        """Returns the object that computes the secrets of streams; None if the app has no `SECRET_KEY`."""
         keys = self._keys()
         return stream_secrets(keys, self.settings.prefix) if keys[-1] else None
 
     # -- other requests ----------------------------------------------------------------------------------
 
     def user(self, request: Request) -> Any:
-        """Returns the user who sent a request; None for nobody."""
+        """Returns the user who sent a request; None if the request has no user."""
         return self._identify(request).user
 
     def check_admin(self, request: Request) -> None:
-        """Returns if `@sse.authorize_admin` allows the user of the request.
+        """Checks that the function given to `@sse.authorize_admin` allows the user of a request.
 
-        :raises NotFound: when the app has registered no such function.
-        :raises Refused: 401 or 403.
+        :raises NotFound: if the app has registered no such function.
+        :raises Refused: 401 or 403, if the function does not allow the user.
         """
         is_admin = self._hooks.authorize_admin or abort(404)
         user = self.user(request)
@@ -152,15 +163,18 @@ class Policy:
             raise self.refusal(user, "this is for admins")
 
     def refusal(self, user: Any, message: str) -> Refused:
-        """Returns a 401 when signing in may help, else a 403."""
+        """Returns the error 401 if the request has no user and users can sign in, else the error 403."""
         if self._should_sign_in(user):
             return Refused(401, ErrorCode.AUTH_REQUIRED, f"{message}: sign in, or send a token")
         return Refused(403, ErrorCode.PERMISSION_DENIED, message)
 
-    # -- rules -------------------------------------------------------------------------------------------
+    # -- rules for channels ------------------------------------------------------------------------------
 
     def may_listen(self, user: Any, channel: str) -> bool:
-        """Whether `user` may listen to `channel`; None is nobody. What no rule allows is forbidden."""
+        """Returns whether `user` may listen to `channel`. A channel that no rule allows is forbidden.
+
+        :param user: a user object; None stands for a visitor without a user.
+        """
         if is_public(channel, self.settings.public_channels):
             return True
         own = user_id(user)
@@ -170,16 +184,19 @@ class Policy:
         return authorize is not None and bool(authorize(user, channel))
 
     def check(self, user: Any, channels: Iterable[str]) -> None:
-        """Returns if `user` may listen to all `channels`.
+        """Checks that `user` may listen to all `channels`.
 
-        :raises Refused: 401 or 403, naming the first forbidden channel.
+        :raises Refused: 401 or 403, if a channel is forbidden; the message names the first forbidden channel.
         """
         for channel in channels:
             if not self.may_listen(user, channel):
                 raise self._channel_refusal(user, channel)
 
     def _channel_refusal(self, user: Any, channel: str) -> Refused:
-        """Returns the same refusal for a forbidden channel and for one that does not exist."""
+        """Returns the error 401 or 403 for a forbidden channel.
+
+        The error is the same for a channel that does not exist, so clients cannot learn which channels exist.
+        """
         details = {"channel": channel}
         if self._should_sign_in(user):
             message = f"the channel {channel!r} is not public: sign in, or send a token or a ticket"
@@ -188,7 +205,7 @@ class Policy:
         return Refused(403, ErrorCode.PERMISSION_DENIED, message, details=details)
 
     def _should_sign_in(self, user: Any) -> bool:
-        """Whether `user` is nobody and the app has a way to identify users."""
+        """Whether signing in may help: the request has no user, and the app can identify users."""
         knows_users = bool(self._hooks.identify) or flask_login.is_used(self._app)
         return knows_users and user_id(user) is None
 
@@ -202,12 +219,12 @@ class Policy:
         return NOBODY
 
     def _renewable(self, user: Any) -> Identity:
-        """Returns the identity of a user object, which `@sse.load_user`, if registered, keeps up to date."""
+        """Returns the identity of a user object. Rechecks load the user again, if the app has `load_user`."""
         id, load = user_id(user), self._hooks.load_user
         return Identity(user) if load is None or id is None else Identity(user, renew=partial(load, id))
 
     def _ticket_identity(self, ticket: Ticket) -> Identity:
-        """Returns whose ticket it is. If the app cannot load users, the user is the id in the ticket."""
+        """Returns the identity of a ticket's user. If the app cannot load users, the user is just the id."""
         load = self._hooks.load_user or flask_login.loader(self._app)
         if ticket.user_id is None or load is None:
             return Identity(ticket.user_id)
@@ -216,7 +233,7 @@ class Policy:
             raise invalid_token()
         return Identity(user, renew=partial(load, ticket.user_id))
 
-    # -- keys --------------------------------------------------------------------------------------------
+    # -- the app's secret keys ---------------------------------------------------------------------------
 
     def _tickets(self) -> Tickets:
         keys = self._keys()
@@ -225,11 +242,11 @@ class Policy:
         return tickets_signed_with(keys, self.settings.prefix)
 
     def _keys(self) -> tuple[Any, ...]:
-        """Returns the app's present secret keys, the newest last."""
+        """Returns the app's current secret keys, the newest last."""
         return (*(self._app.config.get("SECRET_KEY_FALLBACKS") or ()), self._app.secret_key)
 
 
 @lru_cache(1024)
 def is_public(channel: str, public: tuple[str, ...]) -> bool:
-    """Whether everybody may listen to `channel`: it matches one of the patterns `public` (fnmatch)."""
+    """Whether everybody may listen to `channel`: its name matches one of the fnmatch patterns in `public`."""
     return any(fnmatchcase(channel, pattern) for pattern in public)

@@ -1,6 +1,7 @@
-"""Checks whether open streams may stay: at intervals, when an identity expires, and when a command revokes.
+"""Checks whether open streams may stay open, and closes a stream or takes channels from it if not.
 
-A stream that opened without a user, on public channels only, is not checked, until it joins a channel.
+A stream is checked at intervals, when its identity expires, and when a `revoke` command arrives. A stream
+that was opened without a user and with public channels only is not checked until it joins a channel.
 """
 
 from __future__ import annotations
@@ -26,22 +27,24 @@ from ..protocol.frames import error_frame
 
 logger = logging.getLogger(__name__)
 
-#: The earliest check comes after this share of the interval. So streams that opened together are not checked
-#: together for ever.
+#: Each check comes after a random time between this share of the interval and the whole interval. So streams
+#: that were opened at the same time are later checked at different times.
 EARLIEST = 0.75
-#: Seconds until a failed check is repeated, and until a command that could not be sent is sent again.
+#: Seconds until a failed check is repeated, and until a command that could not be published is tried again.
 PAUSE = 1.0
-#: Failed checks in a row after which the stream ends; its client reconnects and is checked like a new one.
+#: After so many failed checks in a row, the stream is closed. Its client reconnects and is checked like a new
+#: client.
 MAX_FAILURES = 3
-#: Seconds that a revocation is kept for streams whose user was looked up before it came.
+#: How long a revocation is kept, in seconds. It also applies to a stream that opens after the revocation, if
+#: the user of the stream was looked up before the revocation.
 REVOCATIONS_KEPT = 30.0
-#: Commands that wait until the broker is back. One more drops the oldest.
+#: At most so many commands wait for a broker that does not answer. A further command drops the oldest.
 MAX_UNSENT = 1000
-#: Checks in a row after which other threads get a turn.
+#: After so many checks in a row, the recheck thread lets other threads run.
 MAX_RUN = 20
 
-#: Returns the channels that a grant no longer allows; None if its user may not listen at all any more. May
-#: block and raise.
+#: A function that takes a grant and channels, and returns the channels that the user may no longer listen to;
+#: None if the user may not listen at all any more. May block and raise.
 FindForbidden = Callable[[Any, Collection[str]], "list[str] | None"]
 
 
@@ -53,17 +56,19 @@ class WatchedStream:
     def __init__(self, stream: Stream, now: float) -> None:
         self.stream = stream
         self.opened = now
-        # `Identity.expires` is wall-clock time. From here on a change of the clock does not matter.
+        # `Identity.expires` is wall-clock time. `self.expires` is monotonic, so a changed clock does no harm.
         expires = stream.grant and stream.grant.identity.expires
         self.expires = None if expires is None else now + expires - time.time()
-        self.failures = 0  # in a row
+        self.failures = 0  # how many checks in a row have failed
 
 
 class Recheck(StreamListener):
-    """Checks this worker's streams in a thread of its own, which starts with the first of them.
+    """Checks the open streams of this worker. The thread that checks starts when the first stream is watched.
 
-    :param interval: seconds between two checks of a stream, at most.
-    :param send: publishes a command; raises BrokerUnavailable.
+    :param find_forbidden: finds the channels that a stream may no longer listen to; see `FindForbidden`.
+    :param interval: at most so many seconds lie between two checks of a stream.
+    :param send: a function that publishes a command, and raises BrokerUnavailable if the broker does not
+        answer.
     """
 
     def __init__(self, find_forbidden: FindForbidden, interval: float, send: Callable[..., Any]) -> None:
@@ -73,21 +78,21 @@ class Recheck(StreamListener):
         self._hub: Hub
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._watched: dict[str, WatchedStream] = {}  # by connection
-        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap by time; ended ones are skipped
-        self._numbers = itertools.count()  # keep the heap from comparing streams
-        self._revocations: deque[tuple[float, Mapping[str, Any]]] = deque()  # recent ones, with their times
+        self._watched: dict[str, WatchedStream] = {}  # keys are connection ids
+        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap, the earliest check first
+        self._numbers = itertools.count()  # make all checks differ, so that the heap compares no streams
+        self._revocations: deque[tuple[float, Mapping[str, Any]]] = deque()  # times and arguments
         self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT)
         self._commands_lost_at = 0.0
         self._failing = self._started = self._closed = False
 
     def attach(self, hub: Hub) -> None:
-        """Handles the `revoke` commands that `hub` receives, and ends streams of `hub`."""
+        """Starts to handle the `revoke` commands that `hub` receives. Call it before `hub` has streams."""
         self._hub = hub
         hub.commands.on(REVOKE, self._revoke, late=self._revoke_late)
         hub.commands.on_lost(self._note_lost_commands)
 
-    # -- streams ----------------------------------------------------------------------------------------
+    # -- called by the hub when streams open, change and close ------------------------------------------
 
     def opened_with_grant(self, stream: Stream) -> None:
         self._watch(stream)
@@ -122,7 +127,7 @@ class Recheck(StreamListener):
     # -- revocations ------------------------------------------------------------------------------------
 
     def revoke_without_broker(self, **arguments: Any) -> None:
-        """Revokes on this worker now, and sends the command to the others once the broker is back."""
+        """Revokes on this worker now, and sends the command to all workers when the broker is back."""
         self._hub.call_soon(partial(self._revoke, arguments))
         self._unsent.append(arguments)
         self._wake.set()
@@ -133,8 +138,12 @@ class Recheck(StreamListener):
         return self._revoke_from(self._hub.disconnector.find(user_id=arguments["user_id"]), arguments)
 
     def _revoke_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
-        """Handles a command from before this worker subscribed. It counts for streams whose user had been
-        looked up by then."""
+        """Handles a `revoke` command that was published before this worker subscribed to commands.
+
+        Applies the command only to streams whose user was looked up before the command.
+
+        :param at: the monotonic time of the command.
+        """
         if at < time.monotonic() - REVOCATIONS_KEPT:
             return []
         self._keep(at, arguments)
@@ -159,10 +168,13 @@ class Recheck(StreamListener):
         return effects
 
     def _note_lost_commands(self) -> None:
-        """A revocation may be among the lost commands: all streams opened before now have to reconnect."""
+        """Called by the hub when commands may have been lost.
+
+        A lost command may have been a revocation. So all streams that are open now have to reconnect.
+        """
         self._commands_lost_at = time.monotonic()
 
-    # -- the thread -------------------------------------------------------------------------------------
+    # -- run by the recheck thread ----------------------------------------------------------------------
 
     def _ensure_thread(self) -> None:
         if not self._started:
@@ -172,7 +184,7 @@ class Recheck(StreamListener):
                 threading.Thread(target=self.run, name="flask-sse-push-recheck", daemon=True).start()
 
     def run(self) -> None:
-        """Checks streams until `close`. The body of the thread."""
+        """Checks streams until `close` is called. Runs in the recheck thread."""
         while not self._closed:
             self._wake.wait(self._seconds_to_wait(time.monotonic()))
             self._wake.clear()
@@ -239,7 +251,7 @@ class Recheck(StreamListener):
 
     def _note_failure(self, watched: WatchedStream) -> None:
         watched.failures += 1
-        if not self._failing:  # one line in the log, not one for each stream
+        if not self._failing:  # logs the first failure only, not a failure of every stream
             self._failing = True
             logger.exception("the rights of open streams could not be checked; trying again in %g s", PAUSE)
         if watched.failures >= MAX_FAILURES:
@@ -257,13 +269,13 @@ class Recheck(StreamListener):
         self._hub.call_soon(partial(remove, stream, channels, "revoked", notice))
 
     def close(self) -> None:
-        """Ends the thread. May be called twice."""
+        """Ends the recheck thread. May be called twice."""
         self._closed = True
         self._wake.set()
 
 
 def forbidden_frames(channels: Iterable[str]) -> bytes:
-    """Returns an `sse.error` 1201 for each channel that the stream loses."""
+    """Returns the frames of `sse.error` events with code 1201, one for each channel that a stream loses."""
     return b"".join(
         error_frame(
             ErrorCode.PERMISSION_DENIED, f"listening to {name!r} is not allowed any more", {"channel": name}

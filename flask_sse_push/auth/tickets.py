@@ -1,8 +1,8 @@
-"""What the app signs with its secret keys: tickets, and the secrets of streams. None of it is stored.
+"""Signs tickets and computes the secrets of streams, both with the app's secret keys. Neither is stored.
 
-A ticket lets a client in that can send neither cookies nor headers, such as a native EventSource. It names a
-user and channels, and opens one stream within a minute. For that minute the broker remembers that the ticket
-was used.
+A ticket is for clients that can send neither cookies nor headers, such as a native EventSource. The ticket
+names a user and channels, and opens one stream within a minute. After a ticket was used, the broker remembers
+this until the ticket expires.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from .identity import expired_token, invalid_token
 
-#: Seconds that a ticket is valid at most. It stands in a URL, which others may get to see.
+#: A ticket is valid for at most so many seconds, because it stands in a URL, which other people may see.
 LONGEST = 60.0
-#: The ticket's parameter in the query.
+#: Name of the query parameter that carries the ticket.
 PARAMETER = "ticket"
-#: Characters of a ticket at most: the longer the text, the longer it takes to check its signature.
+#: At most so many characters of a ticket are accepted, because longer tickets take longer to check.
 MAX_LENGTH = 8192
 
 
@@ -41,17 +41,19 @@ class Ticket(NamedTuple):
 class Tickets:
     """Signs and reads tickets.
 
-    :param keys: the app's secret keys, the newest last. It signs with the newest and accepts all.
-    :param audience: what tells apart the tickets of two blueprints that have the same keys.
+    :param keys: the app's secret keys, the newest last. The newest key signs; all keys are accepted.
+    :param audience: a text that differs between two blueprints with the same keys, so that neither accepts
+        the other's tickets.
     """
 
     def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
         self._serializer = URLSafeSerializer(_as_bytes(keys), salt=f"flask-sse-push.ticket.{audience}")
 
     def sign(self, user_id: str | None, channels: Iterable[str], seconds: float = LONGEST) -> str:
-        """Returns a new ticket as text for the query.
+        """Returns a new signed ticket, as text that fits into a URL.
 
-        :raises ValueError: unless 0 < `seconds` <= LONGEST.
+        :param seconds: how long the ticket is valid.
+        :raises ValueError: if `seconds` is not more than 0, or is more than LONGEST.
         """
         if not 0 < seconds <= LONGEST:
             raise ValueError(f"seconds is {seconds!r}, must be more than 0 and at most {LONGEST:g}")
@@ -61,9 +63,10 @@ class Tickets:
         return signed.decode() if isinstance(signed, bytes) else signed
 
     def read(self, text: str) -> Ticket:
-        """Returns the content of a ticket. Does not know whether the ticket was used.
+        """Returns the content of a ticket. Does not check whether the ticket was already used.
 
-        :raises Refused: 401, with 1103 for an expired ticket, with 1102 for any other text.
+        :raises Refused: if the ticket is not valid. The status is 401; the error code is 1103 for an expired
+            ticket, and 1102 for any other text.
         """
         if len(text) > MAX_LENGTH:
             raise invalid_token()
@@ -77,11 +80,14 @@ class Tickets:
 
 
 class StreamSecrets:
-    """Computes the secret of a stream, which `sse.open` gives to its client: with it, the client may change
-    the channels of this stream. Any worker can check it.
+    """Computes and checks the secrets of streams.
 
-    :param keys: the app's secret keys, the newest last. It signs with the newest and accepts all.
-    :param audience: what tells apart the streams of two blueprints that have the same keys.
+    The event `sse.open` gives the secret to the client of the stream. A request to change the channels of the
+    stream must contain the secret. Any worker can check the secret.
+
+    :param keys: the app's secret keys, the newest last. The newest key signs; all keys are accepted.
+    :param audience: a text that differs between two blueprints with the same keys, so that neither accepts
+        the other's secrets.
     """
 
     def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
@@ -89,17 +95,22 @@ class StreamSecrets:
         self._keys = [hmac.digest(key, salt, "sha256") for key in _as_bytes(keys)]
 
     def of(self, connection: str, user_id: str | None) -> str:
-        """Returns the secret of a stream."""
+        """Returns the secret of a stream.
+
+        :param connection: the connection id of the stream.
+        :param user_id: the id of the stream's user; None if the stream has no user.
+        """
         return _stream_secret(self._keys[-1], connection, user_id)
 
     def match(self, secret: str, connection: str, user_id: str | None) -> bool:
-        """Whether `secret` is that of the stream `connection`, and `user_id` the user it was opened by."""
+        """Returns whether `secret` is the secret of the stream `connection`, opened by the user `user_id`."""
         given = secret.encode("utf-8", "replace")
         expected = [_stream_secret(key, connection, user_id).encode() for key in self._keys]
         return any(hmac.compare_digest(one, given) for one in expected)
 
 
-#: Both make one object for each set of keys: to derive the keys costs more than to sign.
+#: Two functions that return the same object again for the same arguments: the first returns a `Tickets`, the
+#: second a `StreamSecrets`. To make such an object takes longer than to sign.
 tickets_signed_with = lru_cache(16)(Tickets)
 stream_secrets = lru_cache(16)(StreamSecrets)
 

@@ -1,7 +1,8 @@
-"""Which users are in a channel, however many streams each has, over all workers.
+"""Presence: which users are in a channel, on any worker and with any number of streams.
 
-A user is in a channel from the first stream on until `grace` seconds after the last one has ended. So a page
-that is reloaded causes no event. The users are worker counts: those of a killed worker expire with its lease.
+A user enters a channel with the user's first stream, and leaves it `grace` seconds after the last stream has
+ended. So reloading a page causes no presence event. Each worker counts its users in the broker. The counts of
+a killed worker expire with the worker's lease.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from .worker_counts import WorkerCounts
 
 logger = logging.getLogger(__name__)
 
-#: The type of the events that say who joined and who left.
+#: The type of the events that say which users joined a channel and which users left.
 TYPE = "sse.presence"
-#: Begins the name of the count table with a channel's users; the channel follows.
+#: Prefix of the name of a count table with the users of a channel; the channel's name follows.
 TABLE = "in:"
-#: Users named in one event.
+#: At most so many users are named in one event.
 MAX_NAMED = 100
-#: Joins and leaves that wait for the broker. One more drops the oldest.
+#: At most so many joins and leaves wait for a broker that does not answer. A further one drops the oldest.
 MAX_UNPUBLISHED = 10_000
 
 
 class UserChange(NamedTuple):
-    """A user joined a channel, or left it."""
+    """One user joined or left one channel."""
 
     channel: str
     user_id: str
@@ -50,10 +51,10 @@ def table(channel: str) -> str:
 
 
 class Presence(StreamListener):
-    """Counts this worker's users in some channels, and publishes who joined and who left.
+    """Counts this worker's users in the chosen channels, and publishes events about joins and leaves.
 
-    :param patterns: the channels whose users count (fnmatch).
-    :param grace: seconds for which a user stays after their last stream has ended.
+    :param patterns: fnmatch patterns; the users of every channel whose name matches one of them are counted.
+    :param grace: how many seconds a user stays in a channel after the user's last stream has ended.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Presence(StreamListener):
         self._broker = broker
         self._grace = grace
         self._lock = threading.Lock()
-        self._counted: dict[str, set[str]] = {}  # channels by connection
+        self._counted: dict[str, set[str]] = {}  # the counted channels of each connection
         self._unpublished: deque[UserChange] = deque(maxlen=MAX_UNPUBLISHED)
         self._counts_in = lru_cache(4096)(
             lambda channel: any(fnmatchcase(channel, pattern) for pattern in patterns)
@@ -79,7 +80,7 @@ class Presence(StreamListener):
     def changed(self, stream: Stream, joined: tuple[str, ...], left: tuple[str, ...]) -> None:
         with self._lock:
             counted = self._counted.get(stream.connection)
-            if counted is None:  # the stream has no user, or ended in the meantime
+            if counted is None:  # the stream has no user, or has already ended
                 return
             added = {name for name in joined if self._counts_in(name)} - counted
             dropped = counted & set(left)
@@ -98,7 +99,7 @@ class Presence(StreamListener):
         for name in channels:
             self._worker_counts.drop_later(_key(name, stream), self._grace)
 
-    # -- publishing: called by the thread of the worker counts --------------------------------------------
+    # -- publishing, called by the thread of the worker counts --------------------------------------------
 
     def _note_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
@@ -108,7 +109,7 @@ class Presence(StreamListener):
             try:
                 self._publish()
             except BrokerUnavailable as error:
-                logger.warning("presence events are published later: %s", error)
+                logger.warning("cannot publish presence events now, trying again: %s", error)
 
     def _publish(self) -> None:
         by_channel: defaultdict[str, list[UserChange]] = defaultdict(list)
@@ -128,8 +129,11 @@ class Presence(StreamListener):
             self._worker_counts.wake()
 
     def _corrections(self, published: Iterable[UserChange]) -> list[UserChange]:
-        """Returns what must be published after `published`. Another worker may have changed a count since,
-        and published that earlier, so that the last event about a user would be wrong."""
+        """Returns the joins and leaves that must be published after `published` to correct it.
+
+        Another worker may have changed a count in the meantime and published its event earlier. The last
+        event about that user would then be wrong.
+        """
         newest = {CountKey(table(change.channel), change.user_id): change for change in published}
         totals = self._broker.counts.totals(list(newest))
         return [

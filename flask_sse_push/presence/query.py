@@ -1,8 +1,9 @@
-"""Asks all workers about their streams: which there are, how many, and how each worker is doing.
+"""Queries: asks all workers which streams they have, how many streams, and for their figures.
 
-A query is a command to all workers. Each one puts its answer into the broker, under the query's ticket, and
-the asking worker collects the answers there. Between queries nothing is stored. A worker that was killed does
-not answer; until its lease expires, a query waits for it, and gives up after TIMEOUT seconds.
+A query is a command to all workers. The command contains a random key. Each worker stores its answer in the
+broker under this key, and the asking worker reads the answers there. Between queries nothing is stored. A
+worker that was killed does not answer. Until its lease expires, each query waits for its answer, but at most
+TIMEOUT seconds.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ from ..hub.stream import Stream
 
 #: The command that carries a query.
 COMMAND = "ask"
-#: Seconds that a query waits for the answers of all workers.
+#: How long a query waits for the answers of all workers, in seconds.
 TIMEOUT = 2.0
-#: Seconds until the first look for answers. The pause doubles after each look, up to the second number.
+#: Seconds between two reads of the answers from the broker. The first number is the pause before the first
+#: read. The pause doubles after each read, up to the second number.
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
-#: Queries that a worker answers at the same time. It does not answer more.
+#: A worker answers at most so many queries at the same time, and ignores further queries.
 MAX_AT_ONCE = 8
-#: Streams in one part of an answer, after which other threads get a turn.
+#: How many streams stand in one part of an answer. After each part the thread lets other threads run.
 STREAMS_IN_PART = 200
-#: Streams of one worker that a query lists at most.
+#: At most so many streams of one worker are listed in an answer.
 MAX_LISTED = 50_000
 
-#: A part of an answer, as JSON.
+#: One part of a worker's answer; a dict that can be written as JSON.
 Part = dict[str, Any]
 
 
 class WorkerQueries:
-    """Asks all workers, and answers for this one.
+    """Sends queries to all workers, and answers the queries of other workers.
 
-    :param name: returns this worker's present name in the broker's counts.
+    :param name: a function that returns this worker's current name in the broker's counts.
     """
 
     def __init__(
@@ -56,27 +58,36 @@ class WorkerQueries:
         self._answering = threading.Semaphore(MAX_AT_ONCE)
         hub.commands.on(COMMAND, self._handle)
 
-    # -- asking -------------------------------------------------------------------------------------------
+    # -- sending queries ----------------------------------------------------------------------------------
 
     def connections(self, channel: str | None = None, user_id: str | None = None) -> list[dict[str, Any]]:
-        """Returns the open streams of all workers, in no particular order; with `channel` or `user_id`, only
-        those that have it. Blocks until all workers have answered, for TIMEOUT seconds at most.
+        """Returns the open streams of all workers, in no particular order.
 
-        :raises BrokerUnavailable: when the broker does not answer.
+        Blocks until all workers have answered, for at most TIMEOUT seconds.
+
+        :param channel: returns only the streams that listen to this channel.
+        :param user_id: returns only the streams of this user.
+        :raises BrokerUnavailable: if the broker does not answer.
         """
         parts = self._ask("connections", channel=channel, user_id=user_id)
         return [stream for part in parts for stream in part.get("streams", ())]
 
     def count(self, channel: str | None = None) -> int:
-        """Returns how many streams are open, or how many have `channel`. Blocks as `connections` does."""
+        """Returns how many streams are open on all workers; with `channel`, how many listen to this channel.
+
+        Blocks and raises as `connections` does.
+        """
         return sum(part.get("count", 0) for part in self._ask("count", channel=channel))
 
     def stats(self) -> list[dict[str, Any]]:
-        """Returns the figures of each worker. Blocks as `connections` does."""
+        """Returns the figures of every worker, one dict for each. Blocks and raises as `connections` does."""
         return [part["stats"] for part in self._ask("stats") if "stats" in part]
 
     def _ask(self, what: str, *, channel: str | None = None, user_id: str | None = None) -> list[Part]:
-        """Returns the parts of all answers. This worker makes its own at once."""
+        """Sends a query and returns the parts of all answers, the answer of this worker included.
+
+        :param what: the kind of query: `connections`, `count` or `stats`.
+        """
         missing = set(self._counts.workers()) - {self._name()}
         ticket = secrets.token_urlsafe(12)
         wanted = {"channel": channel, "user_id": user_id}
@@ -96,10 +107,10 @@ class WorkerQueries:
             parts += new
         return parts
 
-    # -- answering ----------------------------------------------------------------------------------------
+    # -- answering queries --------------------------------------------------------------------------------
 
     def _handle(self, arguments: Mapping[str, Any]) -> list[Effect]:
-        """Handles a query: takes the list of its streams now, and answers in a thread of its own."""
+        """Handles a query of another worker: lists the matching streams now, and answers in a new thread."""
         if arguments["asker"] == self._id:
             return []
         streams = self._hub.disconnector.find(channel=arguments["channel"], user_id=arguments["user_id"])
@@ -117,7 +128,7 @@ class WorkerQueries:
             self._answering.release()
 
     def _parts(self, what: str, streams: Sequence[Stream]) -> Iterator[Part]:
-        """Yields this worker's answer in parts. The last part has `last_of`, the worker's name."""
+        """Yields this worker's answer in parts. Only the last part has the key `last_of`, with its name."""
         name = self._name()
         if what == "connections":
             for at in range(0, min(len(streams), MAX_LISTED), STREAMS_IN_PART):
@@ -130,7 +141,7 @@ class WorkerQueries:
 
 
 def _listed(stream: Stream, worker: str) -> dict[str, Any]:
-    """Returns one stream as `SSEBlueprint.connections` lists it."""
+    """Returns a dict about one stream, with the keys that `SSEBlueprint.connections` describes."""
     events, size = stream.sent
     return {
         "connection": stream.connection,

@@ -1,8 +1,8 @@
-"""Counts of this worker, such as open streams by user, and the totals of all workers.
+"""Counts of this worker, such as the open streams of each user, and the totals of all workers.
 
-A thread collects changes for GATHER seconds and reports them to the broker in one call. So the more streams
-open at once, the more changes go in one report. The thread also renews the worker's lease, and takes the
-counts of killed workers off the totals.
+A thread collects changes for GATHER seconds and reports them to the broker in one call. So one call is enough
+even if many streams open at once. The thread also renews the lease of the worker, and subtracts the counts of
+killed workers from the totals.
 """
 
 from __future__ import annotations
@@ -25,47 +25,49 @@ from ..hub.shutdown import open_streams
 
 logger = logging.getLogger(__name__)
 
-#: Seconds until a worker that has stopped reporting counts as dead. RENEW seconds later its counts are gone.
+#: Seconds until a worker that no longer reports is regarded as dead. Its counts are removed at most RENEW
+#: seconds later.
 LEASE = 15.0
 #: Seconds between two reports that renew the lease.
 RENEW = 5.0
-#: Seconds for which changes are collected, unless somebody waits for a total.
+#: How long changes are collected before a report, in seconds. A call that waits for a total ends this time.
 GATHER = 0.1
 #: Seconds until a failed report is repeated, on average.
 PAUSE = 1.0
 
-#: Gets the totals that changed.
+#: A function that takes the list of the totals that changed.
 CountListener = Callable[[Sequence[CountChange]], None]
 
 
 class Report(NamedTuple):
-    """The content of one report. It is sent again as it is when the reply was lost."""
+    """The content of one report to the broker. If the reply is lost, the same report is sent again."""
 
     worker: str
     serial: int
     counts: dict[CountKey, int]
-    number: int  # counts all reports of this process, under whatever name of the worker
+    number: int  # of this report among all reports of this process, even if the worker's name changed
 
 
 class Lease:
-    """One more of each of several keys, e.g. one stream of a user and of an address, until `release`."""
+    """Adds one to the counts of several keys, for example of a user and of an address, until `release`."""
 
     __slots__ = ("_after", "_complete", "_counts", "_totals", "_worker_counts")
 
     def __init__(self, worker_counts: WorkerCounts, counts: dict[CountKey, int], after: int) -> None:
         self._worker_counts = worker_counts
-        self._counts = counts  # this worker's counts when this lease was added, with it
+        self._counts = counts  # this worker's counts just after this lease was added
         self._after = after  # number of the last report that does not include this lease
         self._complete = threading.Event()
         self._totals: dict[CountKey, int] = {}
 
     def totals(self, timeout: float) -> dict[CountKey, int]:
-        """Returns the count of each key over all workers when this lease was added, with it. Blocks.
+        """Returns the count of each key on all workers, as it was just after this lease was added. Blocks.
 
-        The broker adds leases one after the other. So when two workers take the last place at the same time,
-        exactly one of them sees one too many.
+        The broker adds leases one after the other. So if two workers add the last allowed stream of a user at
+        the same time, exactly one of the workers sees a total above the limit.
 
-        :raises BrokerUnavailable: when the totals do not arrive within `timeout` seconds. The lease stays.
+        :raises BrokerUnavailable: if the totals do not arrive within `timeout` seconds. The lease is not
+            released.
         """
         self._worker_counts.hurry()
         if not self._complete.wait(timeout):
@@ -74,17 +76,19 @@ class Lease:
 
     @property
     def here(self) -> dict[CountKey, int]:
-        """The count of each key on this worker when this lease was added, with it."""
+        """The count of each key on this worker, as it was just after this lease was added."""
         return dict(self._counts)
 
     def release(self) -> None:
-        """Takes one off each key. Does nothing when called again. Does not block."""
+        """Subtracts one from the count of each key. Does nothing when called again. Does not block."""
         counts, self._counts = self._counts, {}
         self._worker_counts.add(dict.fromkeys(counts, -1))
 
     def take_total(self, key: CountKey, total: int, report: Report) -> bool:
-        """Takes the total that the broker returned for `report`; returns whether the report included this
-        lease."""
+        """Stores the total that the broker returned for `report`, if the report included this lease.
+
+        Returns whether the report included this lease.
+        """
         if report.number <= self._after:
             return False
         if key in self._counts:
@@ -95,10 +99,12 @@ class Lease:
 
 
 class WorkerCounts(StreamListener):
-    """The counts of one worker. Any thread may call; only `Lease.totals` blocks. The thread starts on first
-    use.
+    """The counts of one worker, and the thread that reports them. The thread starts on first use.
 
-    :param streams: returns how many streams are open: the worker is listed while there are any.
+    Any thread may call the methods. Only `Lease.totals` and `close` block.
+
+    :param streams: a function that returns how many streams are open. While a stream is open, the worker
+        stays in the broker's list of workers, even if the worker counts nothing.
     """
 
     def __init__(self, broker_counts: Counts, streams: Callable[[], int] = lambda: 0) -> None:
@@ -106,16 +112,16 @@ class WorkerCounts(StreamListener):
         self._streams = streams
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._hurried = threading.Event()  # set to end GATHER early
+        self._hurried = threading.Event()  # if set, the thread reports now and collects no more changes
         self._counts: dict[CountKey, int] = {}
-        self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, in order
-        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases without this total
-        self._drops: deque[tuple[float, CountKey]] = deque()  # with the monotonic time of each
+        self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, the oldest first
+        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases without a total
+        self._drops: deque[tuple[float, CountKey]] = deque()  # monotonic times, and keys to subtract one from
         self._listeners: list[CountListener] = []
         self._pending: Report | None = None  # sent, but not answered
-        self._number = 0  # of the last report made
-        self._serial = 0  # of the last report that the broker took from the worker under its name; 0: none
-        self._renewed = 0.0  # monotonic time of that report
+        self._number = 0  # number of the last report
+        self._serial = 0  # serial of the last report that the broker accepted under this name; 0: none yet
+        self._renewed = 0.0  # monotonic time of the last accepted report
         self._failed = False
         self._started = self._closed = False
         self.name = secrets.token_hex(6)
@@ -123,7 +129,7 @@ class WorkerCounts(StreamListener):
     # -- counting -----------------------------------------------------------------------------------------
 
     def lease(self, keys: Iterable[CountKey]) -> Lease:
-        """Adds one to each key; returns the lease that takes it off again. Does not block."""
+        """Adds one to the count of each key. Returns the lease that can undo this. Does not block."""
         with self._lock:
             counts = self._add(dict.fromkeys(keys, 1))
             lease = Lease(self, counts, self._number)
@@ -133,7 +139,7 @@ class WorkerCounts(StreamListener):
         return lease
 
     def add(self, changes: Mapping[CountKey, int]) -> None:
-        """Adds a number to the count of each key. Does not block."""
+        """Adds to the count of each key the number given for the key. Does not block."""
         with self._lock:
             self._add(changes)
         self.wake()
@@ -145,17 +151,23 @@ class WorkerCounts(StreamListener):
         return {key: self._counts[key] for key in changes}
 
     def drop_later(self, key: CountKey, seconds: float) -> None:
-        """Takes one off `key` in `seconds`, which must be the same in all calls. Does not block."""
+        """Subtracts one from the count of `key` after `seconds`. Does not block.
+
+        :param seconds: how long to wait; must be the same in all calls.
+        """
         with self._lock:
             first = not self._drops
             self._drops.append((time.monotonic() + seconds, key))
         if first:
-            self.wake()  # the thread may be waiting for a later time
+            self.wake()  # the thread may be waiting until a later time than this one
 
     def listen(self, listener: CountListener) -> None:
-        """Registers a listener. The thread calls it with all totals that changed because of this worker's
-        reports or because this worker removed a killed one; and after each round with nothing, so that it can
-        repeat what failed."""
+        """Registers a listener. The thread calls the listener with the totals that changed.
+
+        A total changes by a report of this worker, or because this worker removed the counts of a killed
+        worker. After each round of reports the thread also calls the listener with an empty sequence. The
+        listener can then try again to publish events that it could not publish before.
+        """
         self._listeners.append(listener)
 
     def hurry(self) -> None:
@@ -164,10 +176,10 @@ class WorkerCounts(StreamListener):
         self.wake()
 
     def first_opened(self) -> None:
-        self.wake()  # to have the worker listed
+        self.wake()  # the thread reports, so that the broker lists this worker
 
     def wake(self) -> None:
-        """Makes the thread look for something to report; starts it if needed. Does not block."""
+        """Makes the thread look for changes to report. Starts the thread if needed. Does not block."""
         if not self._started:
             with self._lock:
                 first, self._started = not self._started, True
@@ -177,14 +189,16 @@ class WorkerCounts(StreamListener):
         self._wake.set()
 
     def unreported(self) -> int:
-        """Returns how many reports and counts the process must still send before it ends; 0 while the broker
-        does not answer."""
+        """Returns how many changes the process must still report to the broker before it ends.
+
+        Returns 0 while the broker does not answer, so that the process need not wait for the broker.
+        """
         return 0 if self._failed else len(self._unreported) + bool(self._pending)
 
-    # -- the thread ---------------------------------------------------------------------------------------
+    # -- run by the thread --------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Reports and renews until `close`. The body of the thread."""
+        """Reports changes and renews the lease until `close` is called. Runs in the thread."""
         while not self._closed:
             self._wake.wait(self._seconds_to_wait(time.monotonic()))
             self._wake.clear()
@@ -210,7 +224,10 @@ class WorkerCounts(StreamListener):
         return not (self._counts or self._drops or self._streams())
 
     def _seconds_to_wait(self, now: float) -> float | None:
-        """Returns the seconds until a lease must be renewed or a count dropped; None: until `wake`."""
+        """Returns the seconds until the lease must be renewed or a count reduced.
+
+        Returns None if the thread has nothing to do before the next call of `wake`.
+        """
         if self._is_idle() and not self._serial:
             return None
         until = self._renewed + RENEW
@@ -219,9 +236,9 @@ class WorkerCounts(StreamListener):
         return max(0.0, until - now)
 
     def _run_round(self, now: float) -> None:
-        """Reports all changes; renews the lease, or gives it up if nothing is left to count.
+        """Reports all changes. Then renews the lease, or gives the lease up if nothing is left to count.
 
-        :raises BrokerUnavailable: when the broker does not answer.
+        :raises BrokerUnavailable: if the broker does not answer.
         """
         self._drop_expired(now)
         while self._unreported or self._pending:
@@ -267,7 +284,7 @@ class WorkerCounts(StreamListener):
             return Report(self.name, self._serial + 1, counts, self._number)
 
     def _start_over(self) -> None:
-        """Goes on under a new name, and reports all counts again."""
+        """Gives the worker a new name, and marks all counts as not yet reported."""
         with self._lock:
             self.name, self._serial, self._renewed = secrets.token_hex(6), 0, 0.0
             self._unreported.update(dict.fromkeys(self._counts))
@@ -285,14 +302,17 @@ class WorkerCounts(StreamListener):
             listener(changes)
 
     def _reap(self, worker: str) -> None:
-        """Takes the counts of a killed worker off the totals."""
+        """Subtracts the counts of a killed worker from the totals."""
         more = True
         while more:
             changes, more = self._broker_counts.reap(worker)
             self._notify(changes)
 
     def close(self) -> None:
-        """Ends the thread. Counts that were not taken off expire with the lease. May be called twice."""
+        """Ends the thread. If this worker counts nothing, removes it from the broker's list of workers.
+
+        If counts are left, they expire with the lease. May be called twice.
+        """
         self._closed = True
         self._wake.set()
         if self.unreported in open_streams:

@@ -1,4 +1,4 @@
-"""What all transports share: the response body, and what happens to a client that reads too slowly."""
+"""The parts that all transports share: the response body, and the handling of slow clients."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from ..protocol.frames import close_frame, comment, error_frame, jittered_ms, re
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a new stream waits for the broker before its client gets `sse.error`.
+#: How long a new stream waits for the broker before its client gets `sse.error`, in seconds.
 BROKER_TIMEOUT = 2.0
-#: Seconds between two checks whether a stream that waits for the broker has ended. A worker that stops ends
-#: all its streams within two seconds.
+#: Seconds between two checks whether a stream that waits for the broker has ended. The time is short because
+#: a worker that stops ends all its streams within two seconds.
 STEP = 0.25
 
 _NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
-_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # None outside Linux
 
 
-#: Makes a stream; the arguments are those of `TransportStream`.
+#: A function that makes a stream. The parameters are those of `TransportStream`.
 StreamFactory = Callable[[str, str | None, tuple[str, ...], Settings, Any], "TransportStream"]
 
 
 class Transport(Protocol):
-    """One way in which bytes reach a client's socket. Made once per worker process."""
+    """A way in which bytes reach a client's socket. Each worker process has one object of each transport."""
 
     @property
     def needs(self) -> str:
         """The kind of connection that this transport can serve, for error messages."""
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
-        """Returns what makes the stream of a request; None if this transport cannot serve the request.
+        """Returns a function that makes the stream of a request; None if this transport cannot serve it.
 
-        :param client: the client's socket; None where the WSGI server does not show it.
+        :param environ: the WSGI environment of the request.
+        :param client: the client's socket; None if the WSGI server does not show it.
         """
 
 
@@ -50,21 +51,25 @@ class OpenStreams(Protocol):
     """The part of the hub that a response body uses."""
 
     def open(self, stream: Stream) -> None:
-        """Adds a stream to the open ones. `leave` must follow."""
+        """Registers an open stream. The caller must call `leave` when the stream has ended."""
 
     def leave(self, stream: Stream) -> None:
-        """Removes a stream."""
+        """Removes a stream that has ended."""
 
     @property
     def follow(self) -> Callable[[Stream, Recovery, float], bytes | None]:
-        """Returns the next frames that a stream missed; None when it has joined its group."""
+        """Returns a function that makes the frames of the events that a stream missed.
+
+        The function returns the next frames; b"" if the broker does not answer within the given seconds or
+        the stream is ending; None once the stream has joined its group.
+        """
 
 
 class TransportStream(Stream):
-    """A stream whose chunks come from the response body until it has joined its group.
+    """A stream of a transport. Until the stream joins its group, the response body yields its chunks.
 
-    :param connection: id of the stream.
-    :param client: the client's socket; None where the WSGI server does not show it.
+    :param connection: the id of the stream.
+    :param client: the client's socket; None if the WSGI server does not show it.
     """
 
     __slots__ = ("_client", "_last_frame", "_settings", "_started", "waiting_since")
@@ -80,20 +85,21 @@ class TransportStream(Stream):
         super().__init__(connection, user_id, channels)
         self._settings = settings
         self._client = client
-        self._last_frame: bytes | None = None  # None: the stream has not ended
+        self._last_frame: bytes | None = None  # None until the stream ends
         self._started = False  # whether `first_chunk` was called
-        self.waiting_since: float | None = None  # since when bytes wait and the client has taken none
+        # Monotonic time since which bytes wait and the client has taken none; None if no bytes wait.
+        self.waiting_since: float | None = None
         if client is not None:
             _limit_silence(client, settings.write_timeout + settings.heartbeat)
 
     @property
     def ended(self) -> bool:
-        """Whether `end` was called: only the last frame may follow."""
+        """Whether `end` was called. An ended stream sends at most its last frame."""
         return self._last_frame is not None
 
     @property
     def hijacked(self) -> bool:
-        """Whether the stream owns the connection, so that the response body has nothing left to send."""
+        """Whether the stream owns the connection. If so, the response body has nothing left to send."""
         return False
 
     def end(self, frame: bytes) -> None:
@@ -102,28 +108,28 @@ class TransportStream(Stream):
             if self.compression is not None:
                 self.compression.freeze()
 
-    # -- for the response body -------------------------------------------------------------------------
+    # -- called by the response body --------------------------------------------------------------------
 
     def first_chunk(self, frames: bytes) -> bytes:
-        """Returns the first chunk of the body: the `retry:` line and `frames`."""
+        """Returns the first chunk of the response body: the `retry:` line, then `frames`."""
         self._started = True
         frames = retry_line(jittered_ms(self._settings.retry)) + frames
         return frames if self.compression is None else self.compression.encode_alone(frames)
 
     def take(self) -> bytes:
-        """Returns the next chunk to send; b"" once the body is complete. May block."""
+        """Returns the next chunk to send; b"" once the response body is complete. May block."""
         last, self._last_frame = self._last_frame or b"", b""
         return last if self.compression is None else self.compression.last(last)
 
-    # -- the slow-client policy, for all transports ------------------------------------------------------
+    # -- slow clients -----------------------------------------------------------------------------------
 
     def _end_if_too_slow(self, waiting: int) -> None:
         """Ends the stream if more than SSE_PUSH_MAX_BUFFER bytes wait for its client.
 
-        The bytes are dropped, which bounds the worker's memory. The client gets `sse.close` with the reason
-        `slow`, connects again with its cursor, and gets the events it missed from the history.
+        The waiting bytes are dropped to save memory. The client gets `sse.close` with the reason `slow`,
+        connects again with its cursor, and gets the missed events from the history.
 
-        :param waiting: number of bytes that wait.
+        :param waiting: number of bytes that wait for the client.
         """
         if waiting > self._settings.max_buffer:
             self._drop_waiting()
@@ -135,28 +141,29 @@ class TransportStream(Stream):
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has taken no byte for SSE_PUSH_WRITE_TIMEOUT seconds.
 
-        Such a client cannot be sent an `sse.close`. The reason is `stuck`. Called by maintenance.
+        No `sse.close` is sent, because the client would not read it. The stream's reason is then `stuck`.
+        Called by maintenance.
         """
         since = self.waiting_since
         if since is None or now - since <= self._settings.write_timeout:
             return False
-        logger.info("cutting stream %s: its client takes nothing", self.connection)
+        logger.info("cutting stream %s: its client reads nothing", self.connection)
         self.reason = "stuck"
         self.cut()
         return True
 
     def _drop_waiting(self) -> None:
-        """Drops the bytes that wait for the client, as far as the body stays readable without them."""
+        """Drops the bytes that wait for the client. The rest of a partly sent chunk stays."""
 
     # -- ending the connection --------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Breaks the connection off, without a last frame. Does not block."""
+        """Breaks the connection without a last frame. Does not block."""
         self.end(b"")
-        self._shut(socket.SHUT_RDWR)  # frees the server's blocked send at once
+        self._shut(socket.SHUT_RDWR)  # a blocked send of the server then fails at once
 
     def hang_up(self) -> None:
-        """Makes the server close the connection after the body, instead of waiting for another request."""
+        """Makes the server close the connection after the response, without waiting for another request."""
         self._shut(socket.SHUT_RD)
 
     def _shut(self, how: int) -> None:
@@ -166,14 +173,14 @@ class TransportStream(Stream):
 
 
 def _limit_silence(client: Any, seconds: float) -> None:
-    """Makes the kernel close the connection when the client's host has not answered for `seconds`.
+    """Makes the kernel close the connection if the client's host does not answer for `seconds`.
 
-    Without it the kernel sends again for a quarter of an hour. A client that is there but does not read is
-    cut earlier, by `cut_if_stuck`, which is logged. A client that comes out of a tunnel in time keeps
-    its stream.
+    Without this limit the kernel would try for a quarter of an hour. A client whose network comes back in
+    time keeps its stream. If the host answers but the client does not read, `cut_if_stuck` cuts the
+    connection earlier, and logs that.
     """
     if _USER_TIMEOUT is not None:
-        with contextlib.suppress(OSError, AttributeError):  # not over TCP
+        with contextlib.suppress(OSError, AttributeError):  # raised if the socket is not TCP
             client.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
 
 
@@ -182,15 +189,16 @@ def response_body(
 ) -> Iterator[bytes]:
     """Yields the response body: `sse.open`, the missed events, then live events until the stream ends.
 
-    A hijacked stream takes the connection when it joins its group, and the body ends there. If the first
-    chunk holds all missed events, such a stream sends that chunk itself, and the body is empty. Nothing is
-    registered before the first step, so a body that is never started (HEAD) leaves nothing behind.
+    A hijacked stream takes the connection when it joins its group, and the body ends then. If the first chunk
+    contains all missed events, a hijacked stream sends the first chunk itself, and the body is empty. The
+    stream is registered when the first chunk is requested. If the server never starts the body, as for a
+    HEAD request, nothing has to be cleaned up.
     """
     hub.open(stream)
     try:
         for chunk in chain(_missed(hub, stream, recovery, settings), iter(stream.take, b"")):
             stream.waiting_since = time.monotonic()
-            yield chunk  # the server asks for the next one when it has sent this one
+            yield chunk  # continues when the server has sent the chunk
             stream.waiting_since = None
         if not stream.hijacked:
             stream.hang_up()
@@ -202,7 +210,7 @@ def response_body(
 def _missed(
     hub: OpenStreams, stream: TransportStream, recovery: Recovery, settings: Settings
 ) -> Iterator[bytes]:
-    """Yields the chunks that a stream gets before it joins its group."""
+    """Yields the chunks that a stream gets before the stream joins its group."""
     frames = hub.follow(stream, recovery, 0)
     if frames is None:
         return

@@ -1,4 +1,4 @@
-"""All hijacked connections of one worker process, and the greenlet that watches them."""
+"""A table of all hijacked connections of one worker process, and the greenlet that watches them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from .hijacked_socket import HeadHandler, close_descriptor, detach
 if TYPE_CHECKING:
     from .hijacked_stream import HijackedStream
 
-#: Connections handled per call of `poll`.
+#: At most this many connections are handled per call of `poll`.
 MAX_EVENTS = 1000
 
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
 
-# gevent's patching hides epoll. This one never blocks the loop: it is polled without waiting.
+# gevent removes `select.epoll` because it can block. `_watch` calls `poll` with a timeout of 0, which cannot.
 _epoll = cast("type[select.epoll]", monkey.get_original("select", "epoll"))
 
 
 class ConnectionTable:
-    """Watches the connections with one epoll for clients that leave, send bytes, or can take more.
+    """Watches all hijacked connections with one epoll object.
 
-    :param leave: called with each stream whose connection was closed.
+    Notices when a client leaves, sends bytes, or can take more bytes.
+
+    :param leave: called with each stream after its connection was closed.
     """
 
     def __init__(self, leave: Callable[[Stream], None]) -> None:
@@ -43,9 +45,9 @@ class ConnectionTable:
         threading.Thread(target=self._watch, name="flask-sse-push-connections", daemon=True).start()
 
     def add(self, stream: HijackedStream, client: Any, on_head: HeadHandler | None) -> int:
-        """Takes the descriptor out of the socket `client`, watches it and returns it.
+        """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it.
 
-        :param on_head: see `hijacked_socket.detach`.
+        :param on_head: as for `hijacked_socket.detach`.
         """
         fd = detach(client, on_head)
         self._by_fd[fd] = stream
@@ -53,13 +55,13 @@ class ConnectionTable:
         return fd
 
     def watch_writable(self, fd: int, wanted: bool) -> None:
-        """Sets whether the stream's `flush` is called when its client can take more."""
+        """Sets whether `HijackedStream.flush` is called when the client can take more bytes."""
         self._epoll.modify(fd, _READABLE | select.EPOLLOUT if wanted else _READABLE)
 
     def close(self, stream: HijackedStream, fd: int) -> None:
-        """Closes the connection of `stream`, then calls `leave`. Does nothing the second time."""
+        """Closes the connection of `stream`, then calls `leave` with the stream. May be called twice."""
         if self._by_fd.pop(fd, None) is not None:
-            close_descriptor(fd)  # the kernel removes it from the epoll
+            close_descriptor(fd)  # the kernel removes a closed descriptor from the epoll object
             self._leave(stream)
 
     def _watch(self) -> None:
@@ -68,7 +70,7 @@ class ConnectionTable:
             hub.wait(self._watcher)
             ready = [(self._by_fd.get(fd), fd, events) for fd, events in self._epoll.poll(0, MAX_EVENTS)]
             for stream, fd, events in ready:
-                # Closing an earlier one may have run other greenlets: this number may be a new connection's.
+                # An earlier `_handle` may have switched greenlets. `fd` may now belong to another connection.
                 if stream is not None and self._by_fd.get(fd) is stream:
                     self._handle(stream, fd, events)
             gevent.sleep(0)

@@ -11,20 +11,20 @@ from .base import StreamFactory, TransportStream
 
 
 class GeneratorTransport:
-    """Serves any request. While a stream is open, it keeps one of the server's threads or greenlets."""
+    """Serves any request. Each open stream keeps one of the server's threads or greenlets busy."""
 
     needs = "any connection"
 
     def __init__(self, leave: Callable[[Stream], None]) -> None:
-        """Ignores `leave`, which all transports get: here the response body ends with its stream."""
+        """Ignores `leave`, which all transports get: the response body calls `leave` when its stream ends."""
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
-        """See `base.Transport`."""
+        """See `base.Transport.factory`."""
         return GeneratorStream
 
 
 class GeneratorStream(TransportStream):
-    """Chunks wait in a list until the response body takes all of them at once."""
+    """A stream whose chunks wait in a list until the response body takes all of them at once."""
 
     __slots__ = ("_chunks", "_size", "_wake")
 

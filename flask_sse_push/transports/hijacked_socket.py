@@ -1,4 +1,4 @@
-"""Takes the descriptor out of a gevent socket, and leaves gunicorn a socket that sends nothing."""
+"""Takes the file descriptor out of a gevent socket. gunicorn keeps the socket, which then sends nothing."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from typing import Any
 import gevent.socket
 from gevent import monkey
 
-#: The number in place of a descriptor where there is none. A write to it fails, as to a closed descriptor.
+#: Stands for "no file descriptor". A write to this number fails, as to a closed descriptor.
 NO_DESCRIPTOR = -1
 
-#: Closes a descriptor. gevent's own `close` would search for watchers of the descriptor; ours has none.
+#: Closes a descriptor. gevent's own `close` would also search gevent's loop for watchers of the descriptor.
 close_descriptor = monkey.get_original("os", "close")
 
-#: Called once with the bytes that the server sends next, or with b"" when it closes the socket instead.
+#: A function that is called once, with the next bytes that gunicorn sends: usually the head of the response.
+#: If gunicorn closes the socket without sending, the function is called with b"".
 HeadHandler = Callable[[bytes], None]
 
-#: Handlers that were not called yet, by the id of the socket, which gunicorn holds until it has closed it.
+#: Handlers that were not called yet, by `id()` of the socket. gunicorn keeps each socket until it closes the
+#: socket, so no other object can get the same id before.
 _head_handlers: dict[int, HeadHandler] = {}
 
 
 class HijackedSocket(gevent.socket.socket):
-    """What gunicorn holds after its socket was hijacked.
+    """The class of gunicorn's socket object after the connection was hijacked.
 
-    The first bytes that gunicorn sends, the head of the response, go to the stream that owns the connection.
-    Any later send fails as if the client had left, which gunicorn ignores quietly.
+    The first bytes that gunicorn sends, usually the head of the response, go to the handler of the stream
+    that owns the connection. Any later send fails as if the client had left. gunicorn ignores that error.
     """
 
     __slots__ = ()
@@ -48,12 +50,12 @@ class HijackedSocket(gevent.socket.socket):
 
 
 def detach(client: Any, on_head: HeadHandler | None) -> int:
-    """Takes the descriptor out of a gevent socket and returns it; the socket becomes a `HijackedSocket`.
+    """Takes the file descriptor out of a gevent socket and returns it.
 
-    The descriptor keeps its number. With a duplicate, the old number would stay registered in gevent's loop,
-    and each stream that ends would make the loop register all descriptors again.
+    The socket object becomes a `HijackedSocket`. The descriptor is not duplicated: with a duplicate, gevent's
+    loop would register all descriptors again whenever a stream ends.
 
-    :param on_head: handler of the response's head; None when the head was sent before.
+    :param on_head: gets the head of the response; None if gunicorn has sent the head already.
     """
     fd: int = client.detach()
     client.__class__ = HijackedSocket
@@ -63,7 +65,7 @@ def detach(client: Any, on_head: HeadHandler | None) -> int:
 
 
 def self_test() -> bool:
-    """Hijacks a socket pair as streams do, and returns whether it works with this version of gevent."""
+    """Returns whether hijacking works with this version of gevent. Tries it on a pair of sockets."""
     ours, theirs = gevent.socket.socketpair()
     fd, heads = NO_DESCRIPTOR, list[bytes]()
     try:

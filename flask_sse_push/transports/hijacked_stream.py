@@ -1,8 +1,7 @@
-"""A stream that owns its connection, taken from gunicorn's gevent worker when the stream joins its group.
+"""A stream that takes its connection from gunicorn's gevent worker when the stream joins its group.
 
-gunicorn sends the head of the response and the first chunks of the body, and is then done with the request:
-it frees the greenlet and the place in `worker_connections`. The connection lives on as a descriptor that the
-dispatcher writes to.
+gunicorn then finishes the request: its greenlet ends, and the request no longer counts against
+`worker_connections`. The connection stays open as a file descriptor that the dispatcher writes to.
 """
 
 from __future__ import annotations
@@ -16,15 +15,18 @@ from .connections import ConnectionTable
 from .descriptors import Descriptors
 from .hijacked_socket import NO_DESCRIPTOR
 
-#: Bytes that a client may send after its request. A well-behaved client sends none.
+#: At most this many bytes may a client send after its request. A correct client sends none.
 MAX_INPUT = 65_536
 
-#: The end of a response's head.
+#: The bytes that end the head of a response.
 HEAD_END = b"\r\n\r\n"
 
 
 class HijackedStream(TransportStream):
-    """One connection. Until the stream has joined its group, the response body serves it."""
+    """A stream that owns its connection once it has joined its group.
+
+    Until then the response body yields the chunks of the stream.
+    """
 
     __slots__ = (
         "_awaits_head",
@@ -40,20 +42,23 @@ class HijackedStream(TransportStream):
 
     holds_request = False
     recipients = Descriptors
-    #: The bytes that end the body.
+    #: The bytes that end the response body.
     terminator = b""
 
     def __init__(self, *args: Any, connections: ConnectionTable) -> None:
         super().__init__(*args)
         self._connections = connections
-        self._socket_fd = NO_DESCRIPTOR  # the connection; none before it is hijacked and after it is closed
-        self.write_fd = NO_DESCRIPTOR  # the same, but none also while chunks must wait in the backlog
-        self._backlog: list[bytes] | None = None  # None: nothing waits
-        self._waiting = 0  # bytes in the backlog
-        self._ending = False  # whether the backlog holds the end of the body
-        self._first_chunk: bytes | None = None  # to be sent together with the head of the response
-        self._awaits_head = False  # whether the backlog waits until gunicorn sends the head
-        self._received = 0  # bytes that the client sent after its request
+        # The descriptor of the connection; NO_DESCRIPTOR before the hijack and after the close.
+        self._socket_fd = NO_DESCRIPTOR
+        # The descriptor that chunks are written to: `_socket_fd`, but NO_DESCRIPTOR while there is a backlog.
+        self.write_fd = NO_DESCRIPTOR
+        self._backlog: list[bytes] | None = None  # bytes that wait for the client; None if no bytes wait
+        self._waiting = 0  # number of bytes in the backlog
+        self._ending = False  # whether the backlog contains the end of the response body
+        # The first chunk, if it is sent together with the head of the response; else None.
+        self._first_chunk: bytes | None = None
+        self._awaits_head = False  # whether the backlog must wait until gunicorn sends the head
+        self._received = 0  # number of bytes that the client sent after its request
 
     @property
     def hijacked(self) -> bool:
@@ -69,7 +74,7 @@ class HijackedStream(TransportStream):
     # -- taking the connection -------------------------------------------------------------------------
 
     def send_after_join(self, frames: bytes) -> bool:
-        if self._started:  # then gunicorn has sent the head
+        if self._started:  # the response body has begun, so gunicorn has sent the head
             return False
         self._first_chunk = self.first_chunk(frames)
         return True
@@ -86,24 +91,26 @@ class HijackedStream(TransportStream):
         self._client = None
 
     def _send_with_head(self, sent: bytes) -> None:
-        """Sends the head of the response and the backlog.
+        """Sends the head of the response, then the backlog.
 
-        :param sent: the bytes that gunicorn sends next: the head; or, when a middleware sent the head and a
-            part of the body before, the end of the body, which is dropped; or b"" when gunicorn gave up.
+        :param sent: the next bytes that gunicorn sends. Usually they are the head. If a middleware has made
+            gunicorn send the head before, they are the end of the body, which is dropped. b"" means that
+            gunicorn closed the socket.
         """
         self._awaits_head = False
-        if not sent or self._backlog is None:  # the stream may have been closed meanwhile
+        if not sent or self._backlog is None:  # no backlog: the stream was closed
             self.close()
             return
         if sent.startswith(b"HTTP/"):
-            fields, separator, _ = sent.partition(HEAD_END)  # what follows would end the body: it is dropped
+            # Bytes after the head would end the body, so they are dropped.
+            fields, separator, _ = sent.partition(HEAD_END)
             self._backlog[0] = fields + separator + self._backlog[0]
             self._waiting += len(fields) + len(separator)
         self._send_backlog()
         if self._backlog is not None:
             self._connections.watch_writable(self._socket_fd, True)
 
-    # -- writing: called by the dispatcher ------------------------------------------------------------
+    # -- called by the dispatcher ---------------------------------------------------------------------
 
     def write(self, chunk: bytes) -> None:
         try:
@@ -114,14 +121,17 @@ class HijackedStream(TransportStream):
             self.write_late(chunk)
 
     def write_late(self, chunk: bytes) -> None:
-        """Takes a chunk that the socket did not: the client is slow or gone, or the stream has ended."""
+        """Keeps a chunk that the socket did not take. Drops the chunk if the stream has ended.
+
+        Ends the stream if its client is too slow.
+        """
         if self._socket_fd == NO_DESCRIPTOR or self._ending:
             return
         self.keep(chunk)
         self._end_if_too_slow(self._waiting)
 
     def keep(self, rest: bytes) -> None:
-        """Adds bytes to the backlog, which is sent as soon as the client can take more."""
+        """Adds bytes to the backlog. The backlog is sent when the client can take more bytes."""
         if self._backlog is None:
             self._backlog = []
             self.waiting_since = time.monotonic()
@@ -131,7 +141,7 @@ class HijackedStream(TransportStream):
         self._waiting += len(rest)
 
     def _set_write_fd(self, fd: int) -> None:
-        """Changes the descriptor that chunks are written to, also in the array of the stream's group."""
+        """Sets the descriptor that chunks are written to, here and in the array of the stream's group."""
         self.write_fd = fd
         Descriptors.changes += 1
         if self.group is not None:
@@ -140,7 +150,7 @@ class HijackedStream(TransportStream):
     # -- the backlog --------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Sends as much of the backlog as the client takes."""
+        """Sends as much of the backlog as the client takes. Called when the client can take more bytes."""
         if not self._awaits_head:
             self._send_backlog()
             if self.write_fd != NO_DESCRIPTOR:
@@ -169,13 +179,16 @@ class HijackedStream(TransportStream):
             self._set_write_fd(self._socket_fd)
 
     def _drop_waiting(self) -> None:
-        """Drops the backlog except for the rest of a chunk that is partly sent: the body needs that rest."""
+        """Drops the backlog, except for its first chunk, which may be partly sent.
+
+        Without the rest of that chunk the client could not read the end of the body.
+        """
         if self._backlog:
             del self._backlog[1:]
             self._waiting = len(self._backlog[0])
 
     def discard_input(self, fd: int) -> bool:
-        """Reads and forgets what the client sent; returns False if it has left or sends too much."""
+        """Reads and drops bytes from the client. Returns False if the client has left or sends too much."""
         try:
             data = os.read(fd, 4096)
         except BlockingIOError:
@@ -207,7 +220,7 @@ class HijackedStream(TransportStream):
             super().cut()
 
     def close(self) -> None:
-        """Closes the connection. From here on a write fails: the number may soon be another connection's."""
+        """Closes the connection. Later writes fail, even if another connection gets the same descriptor."""
         fd, self._socket_fd = self._socket_fd, NO_DESCRIPTOR
         self._backlog = self.waiting_since = None
         if fd != NO_DESCRIPTOR:
@@ -216,7 +229,7 @@ class HijackedStream(TransportStream):
 
 
 class ChunkedStream(HijackedStream):
-    """A connection whose body has HTTP/1.1 chunks."""
+    """A hijacked stream whose response body is sent in HTTP/1.1 chunks."""
 
     __slots__ = ()
 
@@ -228,6 +241,6 @@ class ChunkedStream(HijackedStream):
 
 
 class RawStream(HijackedStream):
-    """A connection whose closing ends the body: HTTP/1.0."""
+    """A hijacked stream over HTTP/1.0: the response body ends when the connection is closed."""
 
     __slots__ = ()

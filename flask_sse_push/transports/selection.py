@@ -13,21 +13,21 @@ from .base import Transport, TransportStream
 from .generator import GeneratorTransport
 from .hijack import HijackTransport
 
-#: All transports by the value of SSE_PUSH_TRANSPORT that demands them, the best first. To add a transport,
-#: write a module with a class like these and add a row.
+#: All transports, the best first. The key is the value of SSE_PUSH_TRANSPORT that demands the transport. To
+#: add a transport, write a module with a class that fits `base.Transport`, and add a row.
 TRANSPORTS: Mapping[str, Callable[[Callable[[Stream], None]], Transport]] = {
     "hijack": HijackTransport,
     "generator": GeneratorTransport,
 }
 
-#: Characters kept of a client's User-Agent.
+#: At most this many characters of a User-Agent are kept.
 MAX_AGENT = 300
 
 
 class Transports:
     """Makes the streams of one worker process.
 
-    :param leave: called when a stream has ended whose response body had ended before.
+    :param leave: called with each hijacked stream that has ended.
     """
 
     def __init__(self, settings: Settings, leave: Callable[[Stream], None]) -> None:
@@ -39,9 +39,10 @@ class Transports:
     def stream(
         self, environ: Mapping[str, Any], connection: str, user_id: str | None, channels: tuple[str, ...]
     ) -> TransportStream:
-        """Returns a stream of the first transport that can serve the request of `environ`.
+        """Returns a stream for a request, made by the first transport that can serve the request.
 
-        :raises ConfigError: when the transport that SSE_PUSH_TRANSPORT demands cannot serve the request.
+        :param environ: the WSGI environment of the request.
+        :raises ConfigError: if the transport that SSE_PUSH_TRANSPORT demands cannot serve the request.
         """
         client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         for transport in self._transports:
@@ -50,7 +51,7 @@ class Transports:
                 stream = make(connection, user_id, channels, self._settings, client)
                 agent = environ.get("HTTP_USER_AGENT")
                 stream.address = environ.get("REMOTE_ADDR")
-                stream.agent = agent and sys.intern(agent[:MAX_AGENT])  # few browsers, many streams
+                stream.agent = agent and sys.intern(agent[:MAX_AGENT])  # many streams share one string
                 return stream
         needed = self._transports[0].needs
         expected = f"auto or generator here: this request did not come over {needed}"

@@ -1,6 +1,6 @@
-"""The one place that knows the WSGI server: gunicorn's worker, and how a process waits for its streams.
+"""The only module that knows the WSGI server: finds gunicorn's worker, and notices when the worker stops.
 
-Outside gunicorn no worker is found: nothing is ever stopping, and the number of requests has no limit.
+Outside gunicorn no worker is found: `is_stopping` returns False, and the number of requests has no limit.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any
 
 from ..hub.shutdown import open_streams, wait_for_streams
 
-#: Share of a worker's places for requests that streams may take. The rest is for pages.
+#: The part of a worker's threads or connections that streams may keep busy. Other requests use the rest.
 STREAMS_SHARE = 0.9
-#: Descriptors that a worker needs beside its streams: listener, Redis, logs, files of pages.
+#: How many file descriptors a worker needs beside its streams: for its listening socket, Redis, logs, files.
 SPARE_FILES = 100
 
 
 class _State:
-    """What this process has found out or done. A forked child inherits it."""
+    """The state of this process. A forked child inherits the state."""
 
-    worker: Any = None  # gunicorn's
-    quitting = False  # whether a signal to stop at once has come
-    waits_at_exit = False  # whether `wait_for_streams` is registered
-    frozen = False  # whether the garbage collector spares what was loaded
+    worker: Any = None  # gunicorn's worker object; None until it is found
+    quitting = False  # whether the process got a signal to stop at once
+    waits_at_exit = False  # whether `wait_for_streams` is registered with `atexit`
+    frozen = False  # whether `gc.freeze` was called
 
 
 # -- gunicorn's worker ---------------------------------------------------------------------------------------
@@ -40,14 +40,14 @@ class _State:
 def watch(worker: Any) -> None:
     """gunicorn's `post_worker_init` hook: makes a stopping worker close its streams before it ends.
 
-    Gevent workers are found without it. For gthread workers put this into gunicorn.conf.py:
-    `from flask_sse_push.transports.server import watch as post_worker_init`.
+    Gevent workers need no hook: `find_worker` finds them. For gthread workers, put this line into
+    gunicorn.conf.py: `from flask_sse_push.transports.server import watch as post_worker_init`.
     """
     _State.worker = worker
     if not _State.waits_at_exit:
         _State.waits_at_exit = True
         atexit.register(wait_for_streams)
-    with contextlib.suppress(ValueError):  # not in the main thread, where signals are handled
+    with contextlib.suppress(ValueError):  # `signal.signal` works only in the main thread
         for number in (signal.SIGINT, signal.SIGQUIT):
             previous = signal.getsignal(number)
             if callable(previous) and not isinstance(previous, _QuickStop):
@@ -55,7 +55,7 @@ def watch(worker: Any) -> None:
 
 
 def find_worker() -> Any:
-    """Returns gunicorn's worker, or None. Its handler of SIGTERM is a method of the worker."""
+    """Returns gunicorn's worker, or None. The worker is the object whose method handles SIGTERM."""
     if _State.worker is None:
         worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
         if hasattr(worker, "alive") and hasattr(worker, "cfg"):
@@ -66,9 +66,9 @@ def find_worker() -> Any:
 def prepare() -> None:
     """Watches gunicorn's worker if there is one. Called when a process gets its first stream.
 
-    It also exempts all objects that exist by now from garbage collection, once. Streams make the collector
-    run again and again. With the modules of an app among its objects a run takes 50 ms, in which no stream
-    is served. Objects without references are still freed.
+    At the first call, also exempts all existing objects from garbage collection. Streams make the collector
+    run often, and with the objects of an app's modules each run would block all streams for 50 ms. Objects
+    without references are still freed.
     """
     worker = find_worker()
     if worker is not None:
@@ -78,24 +78,26 @@ def prepare() -> None:
             gc.freeze()
 
 
-# -- whether the process stops -------------------------------------------------------------------------------
+# -- the end of the process ----------------------------------------------------------------------------------
 
 
 def is_stopping() -> bool:
-    """Returns whether gunicorn wants this process to end: on SIGTERM, SIGHUP and after `max_requests`, and
-    in the cases of `is_quitting`."""
+    """Returns whether gunicorn wants this process to end.
+
+    True after SIGTERM, SIGHUP or `max_requests` requests, and whenever `is_quitting` returns True.
+    """
     return _State.quitting or (_State.worker is not None and not _State.worker.alive)
 
 
 def is_quitting() -> bool:
-    """Returns whether this process must end at once: on SIGINT (Ctrl-C) and SIGQUIT."""
+    """Returns whether this process must end at once: True after SIGINT (Ctrl-C) or SIGQUIT."""
     return _State.quitting
 
 
 class _QuickStop:
     """A handler of SIGINT and SIGQUIT that waits for the streams, then raises the signal again.
 
-    :param previous: the handler it replaces, which gets the signal when the streams have ended.
+    :param previous: the handler that was set before; it is called when the streams have ended.
     """
 
     def __init__(self, previous: Callable[[int, FrameType | None], Any]) -> None:
@@ -107,9 +109,9 @@ class _QuickStop:
             self._previous(number, frame)
         else:
             self._waited = True
-            # Not `worker.alive = False`: the worker would end before the signal is raised again.
+            # Does not set `worker.alive` to False: the worker would end before the signal is raised again.
             _State.quitting = True
-            # Handlers run in gevent's loop, which must not wait; `threading.Thread.start` would wait.
+            # `threading.Thread.start` would wait, but signal handlers run in gevent's loop, which must not.
             _thread.start_new_thread(self._raise_again, (number,))
 
     def _raise_again(self, number: int) -> None:
@@ -117,17 +119,17 @@ class _QuickStop:
         os.kill(os.getpid(), number)
 
 
-# -- how many streams it can hold ----------------------------------------------------------------------------
+# -- limits for the number of streams ------------------------------------------------------------------------
 
 
 def worker_count() -> int:
-    """Returns how many workers gunicorn runs, this one included; 1 outside gunicorn."""
+    """Returns how many workers gunicorn runs, including this worker; 1 outside gunicorn."""
     worker = find_worker()
     return int(worker.cfg.workers) if worker else 1
 
 
 def request_places() -> int | None:
-    """Returns how many streams may each hold a place for a request; None if the number has no limit."""
+    """Returns how many streams may each keep a thread or connection busy; None if there is no limit."""
     worker = find_worker()
     if worker is None:
         return None
@@ -138,6 +140,6 @@ def request_places() -> int | None:
 
 @cache
 def file_places() -> int:
-    """Returns how many streams the limit of open files leaves room for, as it was at the first call."""
+    """Returns how many streams fit into the limit of open files. The limit is read at the first call."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000

@@ -1,6 +1,7 @@
-"""What a worker knows of the past: the recent events of its channels, and how far it has seen.
+"""The recent events of a worker's channels, and the recovery of streams that missed events.
 
-Offers: `shards.Shards`, which has a link reader, a history fetcher and a history cache for each shard of the
-broker; `placement`, the shards that a set of channels lies on; `recovery`, the events that a stream missed.
-Must not know: groups, sockets, Flask. The caller holds the hub's lock.
+Modules for the other packages: `shards` (class `Shards`: a link reader, a history fetcher and a history cache
+for each shard of the broker), `placement` (the shards that a set of channels lies on) and `recovery` (the
+events that a stream missed). This package must not import groups, sockets or Flask. Its callers hold the
+hub's lock.
 """

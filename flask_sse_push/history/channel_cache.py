@@ -1,4 +1,4 @@
-"""A worker's copy of one channel's recent entries."""
+"""A channel cache: a worker's copy of the recent entries of one channel."""
 
 from __future__ import annotations
 
@@ -11,84 +11,84 @@ from ..brokers.base import ChannelHistory
 from ..protocol.cursor import MAX_ID
 from ..protocol.entry import Entry
 
-#: The position to read a channel from when only its head is wanted, and no entries.
+#: The position to pass to a history call that needs no entries, only the id of the channel's newest event.
 NOW = MAX_ID
-#: The floor of a cache whose channel was not read yet. It is above every position.
+#: The `floor` of a channel cache before the channel's history was read. It is higher than every position.
 UNREAD = MAX_ID + 1
 
 _id = attrgetter("id")
 
 
 class Coverage(Enum):
-    """Whether a channel cache has every entry after some position."""
+    """Where the entries of a channel after some position can be found."""
 
-    READY = "the cache has them all"
-    ABSENT = "the broker must be asked"
-    LOST = "the broker no longer has them"
+    READY = "all entries are in the channel cache"
+    ABSENT = "some entries must be read from the broker"
+    LOST = "some entries are gone from the broker"
 
 
 class ChannelCache:
-    """Entries in the order of their ids: every event of the channel after `floor`.
+    """The recent entries of one channel in the order of their ids: every entry after the position `floor`.
 
-    :param keep: entries that may wait in `tail`.
+    :param keep: at most how many entries wait in `tail`; the oldest are dropped first.
     """
 
     __slots__ = ("entries", "floor", "gone", "head", "live", "size", "tail", "users")
 
     def __init__(self, keep: int) -> None:
         self.entries: list[Entry] = []
-        self.size = 0  # bytes of all entries
-        self.floor = UNREAD  # every event after this position is in `entries`
-        self.gone = 0  # the broker has no entries at or before this position
-        self.head = 0  # id of the newest event known
-        self.live = False  # whether new events may be appended; otherwise they wait in `tail`
+        self.size = 0  # how many bytes the frames of `entries` have
+        self.floor = UNREAD  # `entries` has every event of the channel after this position
+        self.gone = 0  # the broker has no entries of the channel at or before this position
+        self.head = 0  # id of the channel's newest known event
+        self.live = False  # whether new events go to `entries`; if False, they wait in `tail`
         self.tail: deque[Entry] = deque(maxlen=keep)
-        self.users = 0  # streams that have the channel or are about to join it
+        self.users = 0  # how many streams have the channel or are joining it
 
     def coverage(self, after: int) -> Coverage:
-        """Whether the cache has every event after the position `after`."""
+        """Returns where the channel's events after the position `after` can be found."""
         if after >= self.floor:
             return Coverage.READY
         return Coverage.LOST if after < self.gone else Coverage.ABSENT
 
     @property
     def has_all_kept(self) -> bool:
-        """Whether the cache has every entry that the broker keeps."""
+        """Whether the cache has every entry that the broker keeps for the channel."""
         return self.floor <= self.gone
 
     def between(self, after: int, until: int) -> list[Entry]:
-        """Entries with ids above `after`, up to and including `until`."""
+        """Returns the entries with ids above `after`, up to and including `until`."""
         entries = self.entries
         if not entries or entries[-1].id <= after:
             return []
         return entries[bisect_right(entries, after, key=_id) : bisect_right(entries, until, key=_id)]
 
     def append(self, entry: Entry) -> None:
-        """Adds the channel's next event."""
+        """Adds the entry of the channel's next event."""
         self.entries.append(entry)
         self.size += len(entry.frame)
         self.head = entry.id
 
     def misses_one_before(self, entry: Entry) -> bool:
-        """Whether an event before `entry` never arrived: its `prev` names an event unknown here."""
+        """Whether an event before `entry` never arrived: then that event's id is the `prev` of `entry`."""
         return entry.prev > self.head
 
     def lacks_event(self, history: ChannelHistory, position: int) -> bool:
-        """Whether the broker has an event up to `position`, which the worker has passed, that never arrived.
+        """Whether the broker has an event at or before `position` that never arrived at this worker.
 
-        :param position: the worker's position.
+        :param position: the position up to which the worker has dispatched events.
         """
         before = history.entries[0].prev if history.entries else history.head
         newest = max([before, *[entry.id for entry in history.entries if entry.id <= position]])
         return self.floor != UNREAD and self.head < newest <= position
 
     def adopt(self, history: ChannelHistory, *, after: int, last: int, known: int) -> int:
-        """Adds what the broker had after the position `after`. Called before the cache goes live.
+        """Adds the entries that the broker had after the position `after`. Called before `live` becomes True.
 
-        :param last: the position at which the broker was read.
-        :param known: every event up to here is in the cache, or was before the cache was trimmed.
-        :returns: the position after which the cache is complete now. If it is above `known`, the events
-            between the two are lost.
+        :param last: the position that the broker had reached when it read the history.
+        :param known: a position; every event up to it is in the cache, or was in it before a `trim`.
+        :returns: the position after which the cache is complete now. If this position is above `known`, the
+            events between the two positions are lost.
         """
         start = min(history.start, last)
         if self.floor == UNREAD or start > known:
@@ -103,7 +103,7 @@ class ChannelCache:
         return start
 
     def add_older(self, history: ChannelHistory, *, after: int, last: int) -> None:
-        """Adds the entries that are older than the cache's own. The newer ones arrive over the link."""
+        """Adds the entries that are older than those in the cache. Newer entries arrive over the link."""
         start = min(history.start, last)
         self._note_gone(start, after)
         if start < self.floor <= last:
@@ -124,12 +124,12 @@ class ChannelCache:
             self.head = entries[-1].id
 
     def clear(self) -> None:
-        """Drops everything: a new epoch began, and its history is not read yet."""
+        """Drops all entries. Called when a new epoch has begun, before its history is read."""
         self._replace([], UNREAD)
         self.gone = self.head = 0
 
     def rewind(self, position: int) -> None:
-        """Drops the entries after `position`: a failover may have undone them."""
+        """Drops the entries after `position`. Called after a failover, which may have undone these events."""
         if self.floor > position:
             self.clear()
             return
@@ -138,7 +138,10 @@ class ChannelCache:
         self.head, self.gone = head, 0
 
     def trim(self, max_entries: int, max_bytes: int) -> None:
-        """Drops the oldest entries until the rest is within both bounds. The broker still has them."""
+        """Drops the oldest entries until at most `max_entries` and `max_bytes` are left.
+
+        The broker keeps the dropped entries.
+        """
         excess = max(0, len(self.entries) - max_entries)
         size = self.size - sum(len(entry.frame) for entry in self.entries[:excess])
         while size > max_bytes:

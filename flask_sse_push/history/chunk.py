@@ -12,18 +12,21 @@ class MissedChunk:
 
     def __init__(self, entries: list[Entry], position: int | None, is_last: bool) -> None:
         self.entries = entries
-        self.position = position  # a stream that gets the chunk has everything up to here; None: no change
-        self.is_last = is_last  # whether nothing more was missed
-        self.limited = any(entry.exclude for entry in entries)  # whether some are not for every stream
-        self.frames: dict[object, bytes] = {}  # the bytes for streams that may have all, by their format
+        self.position = position  # the stream's position after the chunk; None if the chunk does not move it
+        self.is_last = is_last  # whether the stream has every missed event after this chunk
+        self.limited = any(entry.exclude for entry in entries)  # whether an entry excludes some streams
+        self.frames: dict[object, bytes] = {}  # the bytes for each stream format, if no stream is excluded
 
 
-#: For a stream that missed nothing.
+#: The chunk for a stream that missed no events.
 NO_CHUNK = MissedChunk([], None, True)
 
 
 class ChunkCache:
-    """The newest chunk: when thousands of clients come back at once, most of them missed the same events."""
+    """Keeps the newest chunk of missed events for the next stream that needs the same chunk.
+
+    When thousands of clients come back at once, most of them missed the same events.
+    """
 
     __slots__ = ("chunk", "key")
 

@@ -13,52 +13,55 @@ from ..errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Channels in one history call. That many keep the broker busy for about a millisecond.
+#: At most how many channels one history call reads. 500 channels keep the broker busy for about 1 ms.
 MAX_AT_ONCE = 500
-#: Seconds before a failed call is tried again.
+#: Seconds from a failed history call to the next attempt.
 PAUSE = 0.2
 
 
 class HistoryRequest:
-    """A request for a channel's history after some position, with the events to set when it was read."""
+    """A request for a channel's history after the position `after`.
+
+    :param waiters: the `threading.Event` objects to set when the history was read.
+    """
 
     __slots__ = ("after", "confirmed", "waiters")
 
     def __init__(self, after: int, *waiters: threading.Event) -> None:
         self.after = after
-        self.confirmed = False  # whether the current link has confirmed the channel
+        self.confirmed = False  # whether the current link has confirmed its subscription to the channel
         self.waiters = set(waiters)
 
     def merge(self, other: HistoryRequest) -> None:
-        """Makes this request serve `other` as well."""
+        """Extends this request, so that its reply also answers `other`."""
         self.after = min(self.after, other.after)
         self.waiters |= other.waiters
 
 
 class HistoryReply(NamedTuple):
-    """A history, and the requests that it answers. There may be several for one channel.
+    """The reply to a history call, and the requests that the reply answers: one or more for each channel.
 
-    A request may be merged with others while the call is under way, so `after` and `confirmed` keep what held
-    when the call was made.
+    `after` and `confirmed` have the values from the start of the call. The requests themselves may change
+    during the call, when other requests are merged into them.
     """
 
-    generation: int  # the fetcher's when the call was made; an older one makes the reply void
+    generation: int  # the fetcher's `generation` at the start of the call
     requests: dict[str, list[HistoryRequest]]
-    after: dict[str, int]  # for each channel the position that was asked for
-    confirmed: frozenset[str]  # channels that the link had confirmed
+    after: dict[str, int]  # for each channel, the position after which it was read
+    confirmed: frozenset[str]  # channels whose subscription the link had confirmed
     history: History
-    received_at: float = 0.0  # monotonic seconds
+    received_at: float = 0.0  # monotonic seconds when the reply came
 
 
 class HistoryFetcher:
-    """Collects requests while a call is under way and puts them all into the next one.
+    """Reads history from one shard. Requests that come during a call go into the next call together.
 
-    Without requests it sends a probe each interval, so that the link is tested.
+    Without requests, the fetcher sends a probe at each interval to test the link.
 
-    :param put: gets the number of the shard and each reply; may block.
+    :param put: called with the number of the shard and each reply; may block.
     :param probe: seconds between probes.
-    :param expect_echo: called with True before each call, whose echo is to arrive over the link, and with
-        False when the call failed.
+    :param expect_echo: called with True before each history call, because the call's echo will arrive over
+        the link. Called with False if the call failed.
     :param number: the number of the shard.
     """
 
@@ -81,11 +84,11 @@ class HistoryFetcher:
         self._wake = threading.Event()
         self._queued: dict[str, list[HistoryRequest]] = {}
         self._closed = False
-        self.generation = 0  # counts how often all earlier calls became void
+        self.generation = 0  # grows by 1 when the replies to all earlier calls must be ignored
         self.calls = 0
 
     def submit(self, channel: str, request: HistoryRequest) -> None:
-        """Queues a request. All requests for a channel go into one call. Does not block."""
+        """Queues a request for a channel's history. One call answers all queued requests. Does not block."""
         with self._lock:
             queued = self._queued.setdefault(channel, [])
             if request not in queued:
@@ -93,13 +96,13 @@ class HistoryFetcher:
         self._wake.set()
 
     def withdraw(self) -> dict[str, list[HistoryRequest]]:
-        """Takes back all requests that are not part of a call yet. Does not block."""
+        """Removes and returns all queued requests, by channel. Does not block."""
         with self._lock:
             queued, self._queued = self._queued, {}
         return queued
 
     def run(self) -> None:
-        """Reads history until closed. The body of a thread."""
+        """Reads history until `close` is called. This is the main function of the fetcher's thread."""
         while not self._closed:
             self._wake.wait(self._probe)
             self._wake.clear()
@@ -117,7 +120,7 @@ class HistoryFetcher:
         self._expect_echo(True)
         try:
             history = self._broker.history(after, self._inbox)
-        except Exception as error:  # any error: the thread goes on, and the requests are kept
+        except Exception as error:  # the thread must not die from any error; the requests are queued again
             self._expect_echo(False)
             self._retry_later(requests, error)
             return
@@ -127,7 +130,7 @@ class HistoryFetcher:
     def _retry_later(self, requests: dict[str, list[HistoryRequest]], error: Exception) -> None:
         unavailable = isinstance(error, BrokerUnavailable)
         level = logging.DEBUG if unavailable else logging.ERROR
-        logger.log(level, "reading history failed: %s", error, exc_info=not unavailable)
+        logger.log(level, "reading history from the broker failed: %s", error, exc_info=not unavailable)
         for name, several in requests.items():
             for request in several:
                 self.submit(name, request)
@@ -142,6 +145,6 @@ class HistoryFetcher:
             return batch
 
     def close(self) -> None:
-        """Lets `run` return soon."""
+        """Makes `run` return soon."""
         self._closed = True
         self._wake.set()

@@ -1,10 +1,11 @@
-"""All channel caches of one shard, and the position up to which the worker has dispatched every event.
+"""The history cache: all channel caches of one shard, and how far the worker has dispatched their entries.
 
-It gets the messages of the link and the replies of the fetcher, and says which entries to dispatch. Usually
-entries are dispatched at once. It *holds* when the link broke, when a `prev` shows that an entry is missing,
-and when the epoch changed. Then the position stands still, live entries wait in the tails of the caches, and
-all channels are read again. After that, everything after the position is dispatched in the order of ids. So
-no cursor runs ahead of an event that is still to come. The caller holds the hub's lock.
+The history cache takes the messages of the link and the replies of the fetcher, and returns the entries to
+dispatch. Usually it returns an entry as soon as the entry arrives. It pauses when the link breaks, when the
+`prev` of an entry shows that an event is missing, and when the epoch changes. During a pause the position
+does not move. Live entries wait in the tails of the channel caches, and all channels are read again from the
+broker. After the pause, all entries after the position are dispatched in the order of their ids. So no stream
+gets a cursor that is later than an event which the stream has yet to get. The caller holds the hub's lock.
 """
 
 from __future__ import annotations
@@ -25,62 +26,62 @@ from .position import Gap, Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: The messages of one read of the link, a reply of the fetcher, or None: the link broke.
+#: The messages of one read of the link, or a reply of the fetcher, or None, which means that the link broke.
 Item = list[LinkMessage] | HistoryReply | None
 
-#: Entries by which a channel cache may exceed its bound, so that it is trimmed many at a time.
+#: How many entries a channel cache may have above its limit. So one trim removes many entries at once.
 SLACK = 100
 
 
 class Dispatch(NamedTuple):
-    """What the streams get now: first the notices about lost events, then the entries in order."""
+    """The entries and the losses to send to the streams now: first the resets, then the entries in order."""
 
     entries: list[tuple[ChannelCache, Entry]]
-    lost: dict[str, Gap]  # channels of which the broker no longer has all events
-    new_epoch: bool  # whether the broker lost its data: all channels lost events, older cursors are void
+    lost: dict[str, Gap]  # the gap of each channel that lost events
+    new_epoch: bool  # whether the broker lost its data, so that older cursors are no longer valid
 
 
 class HistoryCache:
     """The channel caches of one shard.
 
-    :param keep: entries of each channel that are kept.
-    :param keep_bytes: bytes of each channel that are kept.
+    :param keep: at most how many entries the cache keeps for each channel.
+    :param keep_bytes: at most how many bytes the cache keeps for each channel.
     :param number: the number of the shard.
     """
 
     def __init__(self, fetcher: HistoryFetcher, keep: int, keep_bytes: int, number: int = 0) -> None:
         self.number = number
         self.caches: dict[str, ChannelCache] = {}
-        self.idle: dict[str, float] = {}  # channels without streams, by monotonic time, oldest first
+        self.idle: dict[str, float] = {}  # channels without streams, each with the monotonic time since then
         self.reads = PendingReads(fetcher)
         self.chunk_cache = ChunkCache()
-        #: How far the worker has seen; None until the first reply, and until streams know of a new epoch.
+        #: The current snapshot. None until the first reply, and in a new epoch until streams got the reset.
         self.snapshot: Snapshot | None = None
-        #: The last snapshot of an epoch that the streams know: the one to tell clients.
+        #: The last `snapshot` that was not None. Cursors for clients are made from this snapshot.
         self.announced = Snapshot("", 0, 0)
-        #: Whether a new epoch began that the open streams do not know yet.
+        #: Whether a new epoch began and the open streams did not get the reset about it yet.
         self.new_epoch = False
-        self.waiters: set[threading.Event] = set()  # to be set after the next dispatch
+        self.waiters: set[threading.Event] = set()  # they are set at the next dispatch
         self._keep = keep
         self._keep_bytes = keep_bytes
         self._epoch: str | None = None
         self._lineage: Lineage = {}
-        self._base = 0  # the first position known in this epoch
-        self._position = 0  # every event up to here was dispatched
-        self._seen = 0  # some events up to here were dispatched
-        self._heard = 0  # the highest id that arrived over the link
+        self._base = 0  # the first position that this worker knows in the epoch
+        self._position = 0  # the position up to which every event was dispatched
+        self._seen = 0  # the highest position up to which some events were dispatched
+        self._heard = 0  # the highest id that arrived over the link in the epoch `_heard_epoch`
         self._heard_epoch: str | None = None
-        self._heard_in_part = False  # whether other channels may still announce that id
-        self.holds = False  # see above
+        self._heard_in_part = False  # whether the event `_heard` may still arrive on more channels
+        self.paused = False  # whether entries wait until all channels were read again
         self._lost: dict[str, Gap] = {}
-        self._read_at = 0, 0.0  # a position, and the monotonic time at which the broker had reached it
+        self._read_at = 0, 0.0  # first a position, then the monotonic time at which the broker had reached it
 
     # -- channels ---------------------------------------------------------------------------------------
 
     def enter(self, name: str, after: int = NOW) -> bool:
-        """Counts a stream that uses the channel; returns whether the channel must be subscribed.
+        """Counts one more stream that uses a channel; returns whether the channel must be subscribed.
 
-        :param after: a new channel is read from this position on.
+        :param after: the position after which the history is read if the channel is new.
         """
         cache = self.caches.get(name)
         if cache is None:
@@ -94,17 +95,20 @@ class HistoryCache:
         return False
 
     def exit(self, name: str, now: float) -> None:
-        """Counts a stream that left the channel. `now` is monotonic seconds, and grows from call to call."""
+        """Counts one stream less that uses a channel.
+
+        :param now: monotonic seconds; never less than in the call before.
+        """
         cache = self.caches[name]
         cache.users -= 1
         if not cache.users:
             self.idle[name] = now
 
     def forget_idle(self, before: float) -> list[str]:
-        """Drops the channels that no stream has used since `before`; returns them."""
+        """Drops the channels that no stream has used since the monotonic time `before`; returns them."""
         gone = []
         for name, since in self.idle.items():
-            if since > before:  # so are all that follow
+            if since > before:  # the channels that follow became idle even later
                 break
             gone.append(name)
         for name in gone:
@@ -115,29 +119,31 @@ class HistoryCache:
     # -- positions --------------------------------------------------------------------------------------
 
     def stream_cursor(self, at_least: int) -> Cursor:
-        """The cursor of streams that have every event up to `at_least`, and all that was dispatched."""
+        """Returns the cursor of streams that have every event up to `at_least` and every dispatched event."""
         announced = self.announced
         return Cursor(announced.epoch, max(announced.position, at_least))
 
     def is_settled(self) -> bool:
-        """Whether everything up to one position was dispatched, and nothing after it."""
-        return self._position == self._seen and not self.holds
+        """Whether every event up to some position was dispatched, and no event after this position."""
+        return self._position == self._seen and not self.paused
 
     def time_of(self, id: int) -> float:
-        """The monotonic time at which the event with this id was stored, or a moment later. Ids count the
-        broker's microseconds."""
+        """Returns the monotonic time at which the event with this id was stored, or a time shortly after.
+
+        An id counts microseconds of the broker's clock.
+        """
         last, at = self._read_at
         return at - (last - id) / 1e6
 
     # -- messages and replies ---------------------------------------------------------------------------
 
     def take(self, items: Iterable[Item]) -> Dispatch:
-        """Takes the messages and replies that arrived; returns what is to be dispatched."""
+        """Takes the messages and replies that arrived; returns the entries and losses to dispatch."""
         fresh: list[tuple[ChannelCache, Entry]] = []
-        held = self.holds
+        was_paused = self.paused
         for item in items:
             if item is None:
-                self._hold(link_up=False)
+                self._pause(link_up=False)
             elif isinstance(item, HistoryReply):
                 self.reads.replies.append(item)
             else:
@@ -150,16 +156,16 @@ class HistoryCache:
                         if message.last > self._heard:
                             self._heard, self._heard_in_part = message.last, False
                     elif message.channel in self.caches and not self.reads.confirm(message.channel):
-                        self._hold(link_up=True)
+                        self._pause(link_up=True)
         if self.reads.replies:
             for reply in self.reads.usable(self._heard_epoch, self._heard):
                 self._take_reply(reply)
-        if self.holds:
+        if self.paused:
             if self.reads.resyncing:
                 return Dispatch([], {}, False)
-            self.holds = False
-            held = True
-        return self._dispatch(self._undispatched() if held else fresh)
+            self.paused = False
+            was_paused = True
+        return self._dispatch(self._undispatched() if was_paused else fresh)
 
     def _dispatch(self, entries: list[tuple[ChannelCache, Entry]]) -> Dispatch:
         if self._heard_epoch == self._epoch and self._heard > self._seen:
@@ -181,7 +187,7 @@ class HistoryCache:
             self.snapshot = self.announced
 
     def _undispatched(self) -> list[tuple[ChannelCache, Entry]]:
-        """All entries after the position, in the order of their ids."""
+        """Returns the entries of all channels after the worker's position, in the order of their ids."""
         found = [
             (cache, entry)
             for cache in self.caches.values()
@@ -193,11 +199,11 @@ class HistoryCache:
     def _take_event(self, event: LiveEvent, fresh: list[tuple[ChannelCache, Entry]]) -> None:
         cache = self.caches.get(event.channel)
         if cache is None:
-            return  # unsubscribed, but the broker has not done that yet
+            return  # the broker sent the event before it unsubscribed the channel
         try:
             entry = Entry.parse(event.stored, event.channel)
         except ValueError:
-            logger.warning("ignoring a message on %r that is no event of ours", event.channel)
+            logger.warning("ignoring a message on channel %r that is not an event", event.channel)
             return
         if entry.epoch != self._heard_epoch:
             self._note_epoch(entry.epoch)
@@ -207,41 +213,45 @@ class HistoryCache:
             cache.tail.append(entry)
         elif entry.id > cache.head:
             if cache.misses_one_before(entry):
-                logger.warning("an event of %r is missing; reading all channels again", event.channel)
-                self._hold_for_gap(event.channel, entry)
+                logger.warning("an event of channel %r is missing; reading all channels again", event.channel)
+                self._pause_for_gap(event.channel, entry)
                 cache.tail.append(entry)
                 return
             cache.append(entry)
             fresh.append((cache, entry))
             full = len(cache.entries) > self._keep + SLACK or cache.size > self._keep_bytes
-            if full and not self.holds:  # while holding, the entries in the cache are not dispatched yet
+            if full and not self.paused:  # in a pause, entries of the cache are not dispatched yet
                 cache.trim(self._keep, self._keep_bytes)
 
     def _note_epoch(self, epoch: str) -> None:
-        """Notes that the link has come to another epoch."""
+        """Notes that the link brought a message of another epoch."""
         known = {self._epoch, self._heard_epoch} - {None, epoch}
         self._heard_epoch, self._heard, self._heard_in_part = epoch, -1, False
-        if known:  # replies from an earlier epoch are void, and so are calls under way
-            self._hold(link_up=True)
+        if known:  # replies to calls made before now may belong to the earlier epoch
+            self._pause(link_up=True)
 
-    # -- holding ----------------------------------------------------------------------------------------
+    # -- pauses -----------------------------------------------------------------------------------------
 
-    def _hold(self, *, link_up: bool) -> None:
-        """Dispatches nothing until all channels were read again.
+    def _pause(self, *, link_up: bool) -> None:
+        """Pauses delivery until all channels were read again from the broker.
 
-        :param link_up: whether to read now. Otherwise a channel is read when the new link has confirmed it.
+        :param link_up: whether to read the channels now. If False, each channel is read when the new link has
+            confirmed its subscription.
         """
-        self.holds = True
+        self.paused = True
         for cache in self.caches.values():
             cache.live = False
             cache.tail.clear()
         self.reads.restart(self.caches, self._position, link_up=link_up)
 
-    def _hold_for_gap(self, name: str, entry: Entry) -> None:
-        """Holds, as an event before `entry` never arrived. If later events overtook it, it is lost."""
+    def _pause_for_gap(self, name: str, entry: Entry) -> None:
+        """Pauses delivery because an event before `entry` never arrived.
+
+        The missing event is lost if later events were dispatched before it.
+        """
         if entry.prev <= self._position:
             self._note_lost(Gap(name, self.caches[name].head, self._position))
-        self._hold(link_up=True)
+        self._pause(link_up=True)
 
     def _note_lost(self, gap: Gap) -> None:
         known = self._lost.get(gap.channel, gap)
@@ -255,7 +265,7 @@ class HistoryCache:
         if history.epoch != self._epoch:
             self._change_epoch(history)
         for name, requests in reply.requests.items():
-            if self.reads.is_void(reply):  # it holds again since: the tails were dropped
+            if self.reads.is_outdated(reply):  # `_go_live` paused delivery again and dropped the tails
                 self.reads.request_again(reply.requests)
                 return
             cache = self.caches.get(name)
@@ -269,10 +279,10 @@ class HistoryCache:
                 request.waiters.clear()
 
     def _go_live(self, name: str, cache: ChannelCache, reply: HistoryReply) -> None:
-        """Adds a joining channel's history, and what the link brought after it."""
+        """Adds the history of a channel to its cache, then the newer entries that arrived over the link."""
         history, last = reply.history.channels[name], reply.history.last
         if cache.lacks_event(history, self._position):
-            logger.error("an event of %r was never dispatched; its streams get a reset", name)
+            logger.error("an event of channel %r was never dispatched; its streams get a reset", name)
             self._note_lost(Gap(name, cache.head, self._position))
         start = cache.adopt(history, after=reply.after[name], last=last, known=self._position)
         del self.reads.joining[name]
@@ -287,13 +297,13 @@ class HistoryCache:
             if entry.epoch != self._epoch or entry.id <= max(last, cache.head):
                 continue
             if cache.misses_one_before(entry):
-                self._hold_for_gap(name, entry)
+                self._pause_for_gap(name, entry)
                 return
             cache.append(entry)
 
     def _change_epoch(self, history: History) -> None:
         known = self._epoch is not None
-        # After a failover or a restart that lost none of the events dispatched here, the streams go on.
+        # After a failover or restart, streams go on if the broker still has all events dispatched here.
         continues = known and belongs(Cursor(str(self._epoch), self._seen), history.epoch, history.lineage)
         self._epoch, self._lineage = history.epoch, history.lineage
         if continues:
@@ -306,9 +316,9 @@ class HistoryCache:
         self._renew_snapshot()
 
     def _begin_epoch(self) -> None:
-        """The broker lost its data. Nothing older is valid, and all channels are read from the base on.
+        """Drops all entries, because the broker lost its data, and reads all channels from `_base` on.
 
-        Positions that were asked for before belong to the old epoch.
+        Requests made earlier get a new position too, because their positions belong to the old epoch.
         """
         self.new_epoch = True
         self.snapshot = None
@@ -317,4 +327,4 @@ class HistoryCache:
             cache.clear()
         for request in self.reads.joining.values():
             request.after = self._base
-        self._hold(link_up=True)
+        self._pause(link_up=True)

@@ -1,7 +1,7 @@
 """The link reader: the thread of a worker that reads the link to the broker and renews it when it breaks.
 
-A link also counts as broken when a reply is missing: the echo of a history call, which proves that events
-arrive here, or the confirmation of a subscription.
+The reader also treats a link as broken when a reply does not arrive in time. Such a reply is the echo of a
+history call, which proves that events arrive, or the confirmation of a subscription.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from ..errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Channels in one SUBSCRIBE.
+#: At most how many channels one SUBSCRIBE or UNSUBSCRIBE names.
 MAX_AT_ONCE = 500
-#: Seconds that one read blocks at most, so that the thread notices silence and `close`.
+#: How long one read of the link may block, in seconds. Then the thread checks for silence and for `close`.
 READ_TIMEOUT = 0.5
-#: Seconds between attempts to connect, doubled each time. The first pause is short: the broker may restart.
+#: Seconds between attempts to connect: first the shortest pause, then the longest. Each pause is twice as
+#: long as the pause before. The first pause is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
 class LinkReader:
-    """Keeps a link to the broker open and hands on the messages it reads.
+    """Keeps a link to the broker open and passes the messages that it reads to `put`.
 
-    :param put: gets the number of the shard and the messages of one read, or None when the link broke. May
-        block.
-    :param silence: seconds after which a link counts as dead when nothing arrives, or a reply is missing.
+    :param put: called with the number of the shard and the messages of one read. Instead of the messages it
+        gets None if the link broke. May block.
+    :param silence: seconds without a message, or without an expected reply, after which the link is renewed.
     :param number: the number of the shard.
     """
 
@@ -50,20 +51,20 @@ class LinkReader:
         self._number = number
         self._lock = threading.Lock()
         self._wanted: dict[str, None] = {}
-        self._changes: dict[str, bool] = {}  # True: to be subscribed, False: to be unsubscribed
-        self._unconfirmed: dict[str, float] = {}  # channels by the monotonic time of their SUBSCRIBE
-        self._expected: Counter[str] = Counter()  # confirmations that are still to arrive on this link
-        self._echo_since: float | None = None  # monotonic time since which an echo is to arrive
+        self._changes: dict[str, bool] = {}  # True: subscribe the channel; False: unsubscribe it
+        self._unconfirmed: dict[str, float] = {}  # for each channel, the monotonic time of its SUBSCRIBE
+        self._expected: Counter[str] = Counter()  # for each channel, how many confirmations must still arrive
+        self._echo_since: float | None = None  # monotonic time of a call whose echo has not arrived
         self._closed = False
         self.connected = False
         self.heard_at = 0.0  # monotonic time of the last message
         self.proved_at = 0.0  # monotonic time of the last echo
-        self.probe_seconds: float | None = None  # how long the last echo took
-        self._down_since: float | None = None  # monotonic time; None while the link is up
-        self.reconnects = -1  # the first connection does not count
+        self.probe_seconds: float | None = None  # how long the last echo took, in seconds
+        self._down_since: float | None = None  # monotonic time when the link broke; None while the link is up
+        self.reconnects = -1  # starts at -1 because the first connection is not a reconnect
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        """Subscribes channels, on this link and on every later one. Does not block; see `poke`."""
+        """Subscribes channels, on this link and on every later link. Does not block; see `poke`."""
         with self._lock:
             for name in channels:
                 self._wanted[name] = None
@@ -77,27 +78,29 @@ class LinkReader:
                 self._changes[name] = False
 
     def poke(self) -> None:
-        """Makes the thread send its (un)subscriptions now, if it has any. That costs a round trip to the
-        broker. Never raises."""
+        """Makes the reader's thread send its subscriptions and unsubscriptions now, if there are any.
+
+        This costs a round trip to the broker. Never raises.
+        """
         if self._changes and self.connected:
             self._broker.wake(self._inbox)
 
     def expect_echo(self, expected: bool) -> None:
-        """Notes that an echo will arrive; with False, that none will, because the call failed."""
+        """Notes that an echo will arrive. If `expected` is False, the call failed and no echo will arrive."""
         if not expected:
             self._echo_since = None
         elif self._echo_since is None:
             self._echo_since = time.monotonic()
 
     def run(self) -> None:
-        """Reads until closed. The body of a thread."""
+        """Reads from the broker until `close` is called. This is the main function of the reader's thread."""
         pause = FIRST_PAUSE
         while not self._closed:
             try:
                 link = self._connect()
             except BrokerUnavailable as error:
                 if pause == FIRST_PAUSE:
-                    self._log_down("cannot reach the broker, trying again: %s", error)
+                    self._log_down("cannot reach the broker; trying again: %s", error)
                 time.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -107,10 +110,10 @@ class LinkReader:
                 self._read(link)
             except BrokerUnavailable as error:
                 if not self._closed:
-                    self._log_down("the link to the broker broke, connecting anew: %s", error)
+                    self._log_down("the link to the broker broke; connecting again: %s", error)
             except Exception:
-                # A thread that died would leave the worker without events for good.
-                logger.exception("reading from the broker failed, connecting anew")
+                # The thread must survive any error: without this thread the worker would get no more events.
+                logger.exception("reading from the broker failed; connecting again")
                 time.sleep(LONGEST_PAUSE)
             finally:
                 self.connected = False
@@ -155,11 +158,14 @@ class LinkReader:
             if messages:
                 self.heard_at = now
                 self._put((self._number, self._note_replies(messages, now)))
-            # The messages may be a backlog, with the missing reply at its end.
+            # Messages that waited for a long time may have the expected reply at their end, so wait longer.
             self._check_silence(now, 1.5 * self._silence if messages else self._silence)
 
     def _note_replies(self, messages: Iterable[LinkMessage], now: float) -> list[LinkMessage]:
-        """Notes the replies among the messages; returns the messages without outdated confirmations."""
+        """Notes the echoes and confirmations among the messages.
+
+        :returns: the messages without the confirmations of earlier subscriptions of a channel.
+        """
         kept = []
         for message in messages:
             if isinstance(message, Echo):
@@ -174,7 +180,8 @@ class LinkReader:
     def _confirms_newest(self, name: str) -> bool:
         """Whether a confirmation belongs to the channel's newest SUBSCRIBE.
 
-        The channel may have been unsubscribed after an earlier SUBSCRIBE, so events may be missing.
+        If the confirmation belongs to an earlier SUBSCRIBE, the channel may have been unsubscribed since. So
+        events may be missing.
         """
         self._expected[name] -= 1
         if self._expected[name] > 0:
@@ -189,7 +196,7 @@ class LinkReader:
             raise BrokerUnavailable(f"no probe came back for {waited:.1f} seconds")
         waited = now - next(iter(self._unconfirmed.values()), now)
         if waited > silence:
-            raise BrokerUnavailable(f"a subscription was not confirmed for {waited:.1f} seconds")
+            raise BrokerUnavailable(f"the broker did not confirm a subscription for {waited:.1f} seconds")
 
     def _apply_changes(self, link: Link) -> None:
         with self._lock:
@@ -210,5 +217,5 @@ class LinkReader:
             link.subscribe(some)
 
     def close(self) -> None:
-        """Lets `run` return soon."""
+        """Makes `run` return soon."""
         self._closed = True

@@ -1,4 +1,4 @@
-"""The events that one stream missed on one shard. Pure: works on the caches and the snapshot it is given."""
+"""The events that one stream missed on one shard, found in the channel caches. Does no I/O."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from .channel_cache import NOW, ChannelCache, Coverage
 from .chunk import NO_CHUNK, ChunkCache, MissedChunk
 from .position import Gap, Opening, Reset, Snapshot, StartPoint, reset_of
 
-#: Bytes of missed events in one chunk: that much a slow client may hold in memory while it recovers.
+#: At most how many bytes one chunk of missed events has. The chunk stays in memory until the client reads it.
 MAX_CHUNK = 65_536
 
 
 class MissedEvents:
-    """What one stream missed of its channels, from its start up to the live position.
+    """The events that one stream missed, from its start up to the position that the worker has dispatched.
 
     :param channels: the stream's channels on this shard, the broadcast channel included.
     """
 
     def __init__(self, channels: tuple[str, ...], start: StartPoint) -> None:
         self.channels = channels
-        #: The stream has everything up to here; None before it has begun.
+        #: The position up to which the stream has every event; None before the call of `begin`.
         self.position: int | None = None
-        #: Gaps in what the stream gets. A caller who keeps a record of them takes them out.
+        #: The gaps found so far. A caller that records gaps removes them from this list.
         self.gaps: list[Gap] = []
         self._start = start
         self._given = parse(start.cursor) if start.cursor else None
         self._wants_kept = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
         self._epoch = ""
-        self._channel_start: dict[str, int] = {}  # channels that begin later than `position`
+        #: For some channels, a later position than `position`. Earlier events of these channels are not sent.
+        self._channel_start: dict[str, int] = {}
         self._probed: threading.Event | None = None
-        self._complete_at: Snapshot | None = None  # the snapshot of which the stream has every event
+        self._complete_at: Snapshot | None = None  # a snapshot; the stream has every event in it
 
     @property
     def cursor(self) -> Cursor:
-        """The position with its epoch. Only after the stream has begun."""
+        """The stream's position and epoch. Use this property only after `begin`."""
         assert self.position is not None
         return Cursor(self._epoch, self.position)
 
     @property
     def is_before_all_kept(self) -> bool:
-        """Whether the stream is to get all that the broker keeps, and got none of it yet."""
+        """Whether the client wants every kept event and has not received any event yet."""
         return self._wants_kept and self.position == 0
 
     def has_all_of(self, snapshot: Snapshot) -> bool:
-        """Whether the stream has every event: nothing was dispatched since it got the last chunk."""
+        """Whether the stream has every event in `snapshot`."""
         return (
             snapshot == self._complete_at and self.position is not None and self.position <= snapshot.position
         )
 
-    # -- what must be read first ------------------------------------------------------------------------
+    # -- missing history --------------------------------------------------------------------------------
 
     def needs(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot | None) -> dict[str, int]:
-        """The channels whose caches do not reach back far enough, each with the position needed."""
+        """Returns the channels whose history must be read, each with the position after which to read it."""
         if self.position is not None:
             continues = snapshot is not None and self._continues(snapshot)
             wanted = {name: self._after(name) if continues else NOW for name in self.channels}
@@ -69,44 +70,45 @@ class MissedEvents:
         return {name: after for name, after in wanted.items() if caches[name].coverage(after) is absent}
 
     def is_ahead(self, snapshot: Snapshot) -> bool:
-        """Whether the client may know more than this worker, which then must probe the broker."""
+        """Whether the stream's cursor is later than this worker's snapshot, or not valid in its epoch."""
         if self.position is not None:
             return self.position > snapshot.position
         given = self._given
         return given is not None and (not snapshot.accepts(given) or given.id > snapshot.position)
 
     def must_probe(self, snapshot: Snapshot) -> bool:
-        """Whether the worker must first reach a position that the broker takes now.
+        """Whether the worker must probe the broker before the stream can continue.
 
-        Before the stream has begun, one probe is enough: no worker ever issued a cursor that is still ahead.
+        Before `begin`, one probe is enough: if the client's cursor is still later than the worker's position
+        after the probe, no worker ever sent this cursor.
         """
         if not self.is_ahead(snapshot) or (self.position is not None and not self._continues(snapshot)):
             return False
         return self.position is not None or self._probed is None or not self._probed.is_set()
 
     def start_probe(self) -> threading.Event | None:
-        """The event to set when the worker has reached that position; None if a probe is under way."""
+        """Returns the `threading.Event` to set when the probe was answered; None if a probe is under way."""
         if self._probed is not None and not self._probed.is_set():
             return None
         self._probed = threading.Event()
         return self._probed
 
     def _continues(self, snapshot: Snapshot) -> bool:
-        """Whether the position of a stream that has begun is valid in the epoch of `snapshot`."""
+        """Whether the stream's position is valid in the epoch of `snapshot`. Called after `begin`."""
         assert self.position is not None
         if snapshot.epoch == self._epoch:
             return True
         return snapshot.accepts(Cursor(self._epoch, max((self.position, *self._channel_start.values()))))
 
     def _after(self, name: str) -> int:
-        """The stream has the channel's events up to here."""
+        """Returns the position after which the stream needs the channel's events."""
         assert self.position is not None
         return max(self.position, self._channel_start.get(name, 0))
 
-    # -- the beginning, and lost events -----------------------------------------------------------------
+    # -- start of the stream, and lost events -----------------------------------------------------------
 
     def begin_live(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening | None:
-        """Begins without a look for missed events; None if the stream may have missed some."""
+        """Starts a stream that missed no events; returns None if it may have missed some, see `begin`."""
         position = snapshot.position
         if self._start.cursor or self._wants_kept or position != snapshot.seen:
             return None
@@ -117,7 +119,10 @@ class MissedEvents:
         return Opening(str(Cursor(snapshot.epoch, position)), False)
 
     def begin(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> tuple[Opening, Reset | None]:
-        """Sets the position to begin at. Called when nothing is needed and no probe."""
+        """Sets the stream's first position; returns its `sse.open`, and a reset if events were lost.
+
+        Called when `needs` returns no channels and `must_probe` returns False.
+        """
         self._epoch = snapshot.epoch
         if self._wants_kept:
             return self._begin_with_kept(caches, snapshot), None
@@ -147,11 +152,14 @@ class MissedEvents:
         return Opening(str(self.cursor), False)
 
     def skip(self, until: int) -> None:
-        """Leaves out the missed events up to the position `until`."""
+        """Skips the missed events up to and including the position `until`."""
         self.position = max(self.position or 0, until)
 
     def reset(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Reset | None:
-        """Gives up the events that are gone. The channels that had them go on from here."""
+        """Skips the events that are gone: their channels continue from the position of `snapshot`.
+
+        :returns: the reset that names these channels; None if no events are gone.
+        """
         continues = self._continues(snapshot)
         self._epoch = snapshot.epoch
         if not continues:
@@ -176,16 +184,16 @@ class MissedEvents:
     def take(
         self, caches: Mapping[str, ChannelCache], snapshot: Snapshot, chunk_cache: ChunkCache
     ) -> MissedChunk:
-        """The next chunk. If it is empty and nothing was lost, the stream may join its group.
+        """Returns the next chunk of missed events. After the last chunk, the stream may join its group.
 
-        :param chunk_cache: used instead of making the chunk again if it has the same one.
+        :param chunk_cache: has the newest chunk, which is returned if this stream missed the same events.
         """
         key = self.channels, self.position, self._channel_start, snapshot
         if chunk_cache.key == key:
             chunk, reached = chunk_cache.chunk, True
         else:
             chunk, reached = self._chunk(caches, snapshot), self._reached(caches)
-            if reached:  # otherwise a later look at the same snapshot may find more
+            if reached:  # if not, the same snapshot may give more events after the next read
                 chunk_cache.key = self.channels, self.position, dict(self._channel_start), snapshot
                 chunk_cache.chunk = chunk
         if chunk.position is not None:
@@ -211,14 +219,17 @@ class MissedEvents:
         return MissedChunk(entries, position, position == missed[-1].id)
 
     def _reached(self, caches: Mapping[str, ChannelCache]) -> bool:
-        """Whether the caches have everything after the stream's position.
+        """Whether the channel caches have every event after the stream's position.
 
-        While the worker's position stands still, a new channel may be read from a later position on.
+        A cache may lack some: the history of a new channel may be read only from a later position on.
         """
         return all(caches[name].floor <= self._after(name) for name in self.channels)
 
     def entries(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> list[Entry]:
-        """The missed entries of all channels by id. An entry of several channels is there once."""
+        """Returns the missed entries of all channels in the order of their ids.
+
+        An entry of several channels is in the list once.
+        """
         found = {}
         for name in self.channels:
             for entry in caches[name].between(self._after(name), snapshot.seen):

@@ -1,4 +1,4 @@
-"""Which channels of a shard are still to be read from the broker, and the replies that cannot be used yet."""
+"""The channels of a shard whose history must still be read, and the replies that cannot be used yet."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from .fetcher import HistoryFetcher, HistoryReply, HistoryRequest
 
 
 class PendingReads:
-    """The requests of a history cache. The caller holds the hub's lock.
+    """The unanswered requests of a history cache. The caller holds the hub's lock.
 
-    A channel is `joining` from the time it is wanted until its cache goes live. It is read after the link has
-    confirmed it: a read before that would leave a hole between the two.
+    A channel is `joining` until its history was read and its cache can take live events. The history is read
+    only after the link has confirmed its subscription to the channel. If it were read earlier, events between
+    the read and the subscription would be missing.
     """
 
     def __init__(self, fetcher: HistoryFetcher) -> None:
         self._fetcher = fetcher
         self.joining: dict[str, HistoryRequest] = {}
-        self.resyncing: set[str] = set()  # joining channels that streams follow already
-        self.replies: list[HistoryReply] = []  # replies that the link has not caught up with
-        self._confirmed: set[str] = set()  # channels that the current link has confirmed
+        self.resyncing: set[str] = set()  # joining channels that were live before a `restart`
+        self.replies: list[HistoryReply] = []  # replies that are newer than the last message on the link
+        self._confirmed: set[str] = set()  # channels whose subscription the current link has confirmed
 
     def join(self, name: str, after: int) -> None:
-        """Adds a channel, whose history after `after` is read as soon as the link has confirmed it."""
+        """Adds a channel. Its history after `after` is read when the link has confirmed its subscription."""
         self.joining[name] = HistoryRequest(after)
 
     def forget(self, name: str) -> None:
-        """Removes a channel."""
+        """Removes a channel that no stream uses."""
         self.joining.pop(name, None)
         self.resyncing.discard(name)
         self._confirmed.discard(name)
 
     def confirm(self, name: str) -> bool:
-        """Notes that the link has confirmed a channel, and reads the channel if it is joining.
+        """Notes that the link has confirmed its subscription to a channel. Reads a joining channel.
 
-        :returns: False if the link had confirmed it before. Then it may have been unsubscribed in between,
-            and events may be missing.
+        :returns: False if the link had confirmed the channel before. The channel may have been unsubscribed
+            in between, so events may be missing.
         """
         if name in self._confirmed:
             return False
@@ -45,29 +46,30 @@ class PendingReads:
         return True
 
     def request(self, name: str, request: HistoryRequest) -> None:
-        """Reads a channel. If it is joining, its own read serves the request."""
+        """Queues a request for a channel's history, or merges it into the request of a joining channel."""
         joining = self.joining.get(name)
         if joining is None:
             self._fetcher.submit(name, request)
         elif joining is not request:
             joining.merge(request)
 
-    def is_void(self, reply: HistoryReply) -> bool:
-        """Whether a reply belongs to a call from before the last `restart`."""
+    def is_outdated(self, reply: HistoryReply) -> bool:
+        """Whether a reply belongs to a history call that began before the last `restart`."""
         return reply.generation != self._fetcher.generation
 
     def restart(self, names: Iterable[str], position: int, *, link_up: bool) -> None:
-        """Makes all replies and calls under way void, and reads the channels again from `position` on.
+        """Reads the channels again from `position` on. Replies to earlier history calls are not used.
 
-        :param link_up: whether to read now. Otherwise a channel is read when the new link has confirmed it.
+        :param link_up: whether to read the channels now. If False, each channel is read when the new link has
+            confirmed its subscription.
         """
         self._fetcher.generation += 1
-        void, self.replies = self.replies, []
+        outdated, self.replies = self.replies, []
         for name in names:
             if name not in self.joining:
                 self.join(name, position)
                 self.resyncing.add(name)
-        for reply in void:
+        for reply in outdated:
             self.request_again(reply.requests)
         if not link_up:
             self.request_again(self._fetcher.withdraw())
@@ -79,20 +81,20 @@ class PendingReads:
                 self._submit(name)
 
     def request_again(self, requests: Mapping[str, list[HistoryRequest]]) -> None:
-        """Repeats the requests of a void reply."""
+        """Queues the requests of an outdated reply again."""
         for name, several in requests.items():
             for request in several:
                 self.request(name, request)
 
     def usable(self, epoch: str | None, heard: int) -> Iterator[HistoryReply]:
-        """Yields the replies that the link has caught up with: what it brings from now on is newer.
+        """Yields the replies whose position the link has reached, so that all later live events are newer.
 
         :param epoch: the epoch of the newest message on the link.
-        :param heard: the highest id on the link.
+        :param heard: the highest id that arrived over the link.
         """
         waiting, self.replies = self.replies, []
         for reply in waiting:
-            if self.is_void(reply):
+            if self.is_outdated(reply):
                 self.request_again(reply.requests)
             elif reply.history.epoch == epoch and reply.history.last <= heard:
                 yield reply

@@ -15,7 +15,8 @@ from .history_cache import HistoryCache
 class Placement:
     """The shards that a set of channels lies on, with their history caches.
 
-    Broadcasts lie on every shard. They are taken from the shard of the channel whose name sorts first.
+    Every shard has the broadcast channel. A stream gets broadcasts from one shard: the shard of the channel
+    whose name sorts first.
     """
 
     def __init__(self, history_caches: Sequence[HistoryCache], channels: Sequence[str]) -> None:
@@ -27,11 +28,11 @@ class Placement:
         self.channels = tuple(channels)
         #: The history cache of each channel's shard.
         self.history_cache_of = {name: history_caches[number_of[name]] for name in channels}
-        #: The history caches by the number of the shard.
+        #: The history caches of the channels' shards, by the number of the shard.
         self.history_caches = {number: history_caches[number] for number in numbers}
-        #: The first of them: the only one, unless the channels lie on several shards.
+        #: The first of these history caches. If the channels lie on one shard, there is no other.
         self.history_cache = history_caches[numbers[0] if numbers else 0]
-        #: The channels on each shard, in the order given.
+        #: The channels on each shard, in the order of `channels`.
         self.parts = {
             number: tuple(name for name in channels if number_of[name] == number) for number in numbers
         }
@@ -40,16 +41,17 @@ class Placement:
         self.channel_hash = channel_hash(named) if self.is_sharded else ""
 
     def delivers(self, entry: Entry, shard: int) -> bool:
-        """Whether the streams get an event from this shard, if it lies on several.
+        """Whether streams with these channels get the event from the shard with the number `shard`.
 
-        They get it from the shard of the first of its channels that they listen to.
+        An event may be stored on several shards. The streams get it from one shard: the shard of the first of
+        the event's channels that the streams listen to.
         """
         return not entry.shared or shard == next(
             self.history_cache_of[name].number for name in entry.channels if name in self.history_cache_of
         )
 
     def cursor(self, positions: Position) -> StreamCursor:
-        """The cursor of streams that have everything up to a position on each shard."""
+        """Returns the cursor of streams that have every event up to the given position on each shard."""
         cursors = {
             number: Cursor(history_cache.announced.epoch, positions[number])
             for number, history_cache in self.history_caches.items()
@@ -57,11 +59,11 @@ class Placement:
         return self.shard_cursor(cursors) if self.is_sharded else cursors[self.history_cache.number]
 
     def shard_cursor(self, parts: Mapping[int, Cursor]) -> ShardCursor:
-        """The cursor made of one cursor for each shard."""
+        """Returns one cursor over all shards, made of the cursors of the shards."""
         return ShardCursor(self.channel_hash, tuple(parts[number] for number in self.parts))
 
     def stream_cursor(self, at_least: Position) -> ShardCursor:
-        """The cursor of streams that have the event `at_least` of each shard, and all that was dispatched."""
+        """Returns the cursor of streams that have every event up to `at_least` and every dispatched event."""
         return self.shard_cursor(
             {
                 number: history_cache.stream_cursor(at_least[number])
@@ -70,11 +72,11 @@ class Placement:
         )
 
     def caches(self) -> dict[str, ChannelCache]:
-        """The channel caches. Only for channels that streams use."""
+        """Returns the cache of each channel. Call this only while streams use the channels."""
         return {name: history_cache.caches[name] for name, history_cache in self.history_cache_of.items()}
 
     def positions(self) -> Position:
-        """The position of each shard. Only after the first reply of each."""
+        """Returns the worker's position on each shard. Call this only after the first reply of each shard."""
         return {
             number: history_cache.announced.position for number, history_cache in self.history_caches.items()
         }

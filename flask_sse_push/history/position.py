@@ -1,4 +1,4 @@
-"""Positions: where a stream starts, how far a worker has seen, and which events are gone."""
+"""Values about positions: the start of a stream, the snapshot of a worker, gaps, and resets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from ..protocol.shard_cursor import StreamCursor
 
 
 class StartPoint(NamedTuple):
-    """Where a client asked to start: after a cursor, with the newest events, or, with neither, live."""
+    """Where a client wants its stream to start.
+
+    The stream starts after `cursor`, or with the `newest` kept events. If both are None, it gets only new
+    events.
+    """
 
     cursor: str | None = None
     newest: int | None = None
 
 
 class Snapshot(NamedTuple):
-    """How far a worker has seen one shard: it has dispatched every event up to `position`.
+    """How far a worker has seen a shard: it has dispatched every event up to `position`.
 
-    It has dispatched some of the events after that, up to `seen`: an event on several channels is announced
-    once for each.
+    Of the events after `position`, up to `seen`, the worker may have dispatched only some. The newest event
+    may be on several channels. It arrives once for each channel, and some of these arrivals may be missing.
     """
 
     epoch: str
@@ -31,19 +35,19 @@ class Snapshot(NamedTuple):
     lineage: Lineage = {}
 
     def accepts(self, cursor: Cursor) -> bool:
-        """Whether `cursor` is valid in this epoch: a failover has not undone the events it stands for."""
+        """Whether `cursor` is a position of this epoch, or of an earlier epoch that this epoch continues."""
         return belongs(cursor, self.epoch, self.lineage)
 
 
 class Opening(NamedTuple):
-    """The content of a stream's `sse.open`: its cursor, and whether the stream misses no event after it."""
+    """The content of `sse.open`: the stream's cursor, and whether the stream gets every later event."""
 
     cursor: str
     resumed: bool
 
 
 class Gap(NamedTuple):
-    """Events of one channel that a stream does not get: those after `until`, up to and including `after`."""
+    """Lost events of one channel for a stream: the events after `until`, up to and including `after`."""
 
     channel: str
     until: int
@@ -51,7 +55,7 @@ class Gap(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """The content of a `sse.reset`. `cursor` is set when the stream lost events of all its channels."""
+    """The content of an `sse.reset`. `cursor` is None if only some channels of the stream lost events."""
 
     channels: list[str]
     reason: str
@@ -59,9 +63,10 @@ class Reset(NamedTuple):
 
 
 def reset_of(lost: list[str], channels: Collection[str], reason: str, cursor: StreamCursor | None) -> Reset:
-    """The reset that tells a stream of `channels` that it lost events of `lost`.
+    """Returns the reset for a stream of `channels` that lost events of the channels `lost`.
 
-    Clients do not know the name of the broadcast channel. `*` stands for it, unless all others are named.
+    The reset names the broadcast channel `*` too, unless it already names all other channels of the stream:
+    clients do not see the broadcast channel in their list of channels.
     """
     named = [name for name in lost if name != BROADCAST]
     all_named = len(named) == sum(name != BROADCAST for name in channels)

@@ -1,4 +1,4 @@
-"""Recovery: gives a stream the events it missed, until it has everything."""
+"""Recovery: gives a stream the events that it missed, until it has every event that the worker dispatched."""
 
 from __future__ import annotations
 
@@ -18,58 +18,61 @@ from .position import Gap, Opening, Reset, StartPoint
 
 
 class Step(NamedTuple):
-    """What a stream gets next, in this order: its `sse.open`, resets, missed events."""
+    """The next frames for a stream, in this order: `sse.open`, resets, missed events."""
 
-    opening: Opening | None  # only in the first step
+    opening: Opening | None  # the content of `sse.open` in the first step, then None
     resets: Sequence[Reset]
     chunk: MissedChunk
-    began: int | None  # the position that the stream begins at, if this step sets one; 0 over several shards
-    is_complete: bool  # whether the stream has everything with this
+    began: int | None  # the stream's new start position, or None if it does not change; 0 on several shards
+    is_complete: bool  # whether the stream has every event after this step
 
 
-#: For a stream that has everything.
+#: The step for a stream that has every event.
 NOTHING_MISSED = Step(None, (), NO_CHUNK, None, True)
 
 
 class Recovery(ABC):
     """The events that one stream missed. The caller holds the hub's lock, except in `wait`.
 
-    Call `next` until a step brings nothing or is complete, then let the stream join its group under the same
-    lock. When `next` returns None, release the lock and `wait`.
+    Call `next` until a step is complete or has no frames. Then let the stream join its group before you
+    release the lock. When `next` returns None, release the lock and call `wait`.
     """
 
-    #: Gaps in what the stream gets. A caller who keeps a record of them takes them out.
+    #: The gaps found so far. A caller that records gaps removes them from this list.
     gaps: list[Gap]
     _waiter: threading.Event | None = None
 
     @abstractmethod
     def next(self) -> Step | None:
-        """The next step; None when the broker must be asked first, and `wait` returns when it was."""
+        """Returns the next step; None if the broker must answer a request first, see `wait`."""
 
     @abstractmethod
     def is_complete(self) -> bool:
-        """Whether the stream has everything that this worker dispatched."""
+        """Whether the stream has every event that this worker dispatched."""
 
     @abstractmethod
     def is_settled(self) -> bool:
-        """Whether the worker dispatched everything up to one position and nothing after it, on each shard.
+        """Whether, on each shard, every event up to some position was dispatched and no event after it.
 
-        Otherwise it queues a request after which that may be so, and which `wait` waits for.
+        If not, this method queues a probe. `wait` returns when the probe was answered; then ask again.
         """
 
     @property
     @abstractmethod
     def positions(self) -> Position:
-        """For each shard the position up to which the stream has everything."""
+        """For each shard, the position up to which the stream has every event."""
 
     def waiter(self) -> threading.Event:
-        """The event that is set when a request of this recovery was answered."""
+        """Returns the `threading.Event` that is set when a request of this recovery was answered."""
         if self._waiter is None:
             self._waiter = threading.Event()
         return self._waiter
 
     def wait(self, timeout: float) -> bool:
-        """Blocks until a request was answered, at most `timeout` seconds; returns whether one was."""
+        """Blocks until the broker has answered a request, at most `timeout` seconds.
+
+        :returns: whether the broker answered in time.
+        """
         waiter = self.waiter()
         answered = waiter.wait(max(0.0, timeout))
         waiter.clear()
@@ -107,7 +110,7 @@ class ShardRecovery(MissedEvents, Recovery):
         return Step(opening, resets, self.next_chunk(), began, self.is_complete())
 
     def must_wait(self) -> bool:
-        """Whether the broker must be asked before the stream can go on. Queues the requests."""
+        """Whether the broker must answer requests before the stream can go on. Queues these requests."""
         history_cache = self.history_cache
         if history_cache.new_epoch:
             history_cache.waiters.add(self.waiter())
@@ -122,7 +125,7 @@ class ShardRecovery(MissedEvents, Recovery):
         return True
 
     def begin_or_reset(self) -> tuple[Opening | None, Sequence[Reset]]:
-        """The opening, at first; later the resets for events that the broker lost meanwhile."""
+        """Returns the content of `sse.open` in the first call, and the resets for events that are gone."""
         caches, snapshot = self.history_cache.caches, self.history_cache.announced
         if self.position is None:
             opening, reset = self.begin(caches, snapshot)
@@ -131,7 +134,7 @@ class ShardRecovery(MissedEvents, Recovery):
         return opening, () if reset is None else (reset,)
 
     def next_chunk(self) -> MissedChunk:
-        """The next missed events. Only after `begin_or_reset`."""
+        """Returns the next chunk of missed events. Call this only after `begin_or_reset`."""
         history_cache = self.history_cache
         return self.take(history_cache.caches, history_cache.announced, history_cache.chunk_cache)
 
@@ -146,7 +149,7 @@ class ShardRecovery(MissedEvents, Recovery):
         return False
 
     def _request_probe(self) -> None:
-        """Reads the head of one channel: the position of that read is later than anything known here."""
+        """Queues a history call without entries. Its position will be later than this worker's position."""
         probed = self.start_probe()
         if probed is not None:
             self.history_cache.reads.request(BROADCAST, HistoryRequest(NOW, probed, self.waiter()))

@@ -1,4 +1,4 @@
-"""Recovery of a stream whose channels lie on several shards: one recovery for each shard, and one cursor."""
+"""Recovery of a stream on several shards: one recovery for each shard, and one cursor over all shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ShardedRecovery(Recovery):
     """The recovery of a stream on several shards."""
 
     def __init__(self, placement: Placement, start: StartPoint) -> None:
-        self.gaps = []  # stays empty: nobody keeps a record of positions on several shards
+        self.gaps = []  # stays empty: gaps are not recorded for streams on several shards
         self._placement = placement
         self._waiter = threading.Event()
         self._newest = start.newest if not start.cursor else None
@@ -34,7 +34,7 @@ class ShardedRecovery(Recovery):
     def next(self) -> Step | None:
         if self.is_complete():
             return NOTHING_MISSED
-        waits = [recovery.must_wait() for recovery in self._recoveries.values()]  # asks all shards at once
+        waits = [recovery.must_wait() for recovery in self._recoveries.values()]  # a list: each may ask
         if any(waits):
             return None
         opening, resets = self._begin_or_reset()
@@ -42,7 +42,7 @@ class ShardedRecovery(Recovery):
         chunk = MissedChunk(self._next_entries(), None, True)
         return Step(opening, resets, chunk, 0 if moved else None, self.is_complete())
 
-    # -- the beginning, and lost events -----------------------------------------------------------------
+    # -- start of the stream, and lost events -----------------------------------------------------------
 
     def _begin_or_reset(self) -> tuple[Opening | None, list[Reset]]:
         begins = all(recovery.position is None for recovery in self._recoveries.values())
@@ -72,9 +72,10 @@ class ShardedRecovery(Recovery):
         return shard_cursor.part(number, opening.cursor, known or self._recoveries[number].cursor)
 
     def _joined(self, resets: Mapping[int, Reset], cursors: dict[int, Cursor]) -> Iterator[Reset]:
-        """One reset for each reason, instead of one for each shard.
+        """Yields one reset for each reason, made of the resets of all shards.
 
-        :param cursors: the stream's cursor on each shard. A reset of all channels moves it on its shards.
+        :param cursors: the stream's cursor on each shard. If a shard lost events of all its channels, this
+            method replaces the cursor of the shard.
         """
         channels = [name for names in self._placement.parts.values() for name in names]
         for reason, moves in dict.fromkeys((reset.reason, bool(reset.cursor)) for reset in resets.values()):
@@ -87,7 +88,7 @@ class ShardedRecovery(Recovery):
             yield reset_of(lost, channels, reason, self._placement.shard_cursor(cursors) if moves else None)
 
     def _keep_newest(self, count: int) -> None:
-        """Skips all but the newest `count` events. Each shard alone has kept as many."""
+        """Skips all but the newest `count` events of all shards. Before, each shard has `count` events."""
         kept = []
         for number, recovery in self._recoveries.items():
             history_cache = recovery.history_cache
@@ -100,7 +101,7 @@ class ShardedRecovery(Recovery):
     # -- missed entries ---------------------------------------------------------------------------------
 
     def _next_entries(self) -> list[Entry]:
-        """The next missed entries, all of one shard, with cursors over all shards."""
+        """Returns the next missed entries of one shard, with cursors over all shards."""
         for number, recovery in self._recoveries.items():
             position = recovery.position
             while entries := recovery.next_chunk().entries:
@@ -108,7 +109,7 @@ class ShardedRecovery(Recovery):
                 if taken:
                     cursors = self._cursors()
                     return [self._placed(entry, {**cursors, number: entry.position}) for entry in taken]
-                assert recovery.position != position, "a chunk without end"
+                assert recovery.position != position, "a chunk of missed events did not move the position"
                 position = recovery.position
         return []
 
@@ -116,20 +117,23 @@ class ShardedRecovery(Recovery):
         return entry.placed(str(self._placement.shard_cursor(cursors)))
 
     def _cursors(self) -> dict[int, Cursor]:
-        """Where the stream is on each shard; `earliest` where it is to get all that is kept, and got none."""
+        """Returns the stream's cursor on each shard.
+
+        The cursor is `earliest` if the client wants every kept event and got no event of the shard yet.
+        """
         cursors = {}
         for number, recovery in self._recoveries.items():
             text = EARLIEST if recovery.is_before_all_kept else ""
             cursors[number] = shard_cursor.part(number, text, recovery.cursor)
         return cursors
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -- completeness -----------------------------------------------------------------------------------
 
     def is_complete(self) -> bool:
         return all(recovery.is_complete() for recovery in self._recoveries.values())
 
     def is_settled(self) -> bool:
-        settled = [recovery.is_settled() for recovery in self._recoveries.values()]  # asks all shards at once
+        settled = [recovery.is_settled() for recovery in self._recoveries.values()]  # a list: each may probe
         return all(settled)
 
     @property
@@ -138,9 +142,9 @@ class ShardedRecovery(Recovery):
 
 
 def start_points(placement: Placement, start: StartPoint) -> dict[int, StartPoint]:
-    """Where a stream starts on each of its shards.
+    """Returns the start of a stream on each of its shards, made from its start over all shards.
 
-    A cursor over several shards is valid for the channels it was made for; see `shard_cursor`.
+    A cursor over several shards is valid only for the channels for which it was made; see `shard_cursor`.
     """
     given = shard_cursor.parse(start.cursor) if start.cursor else None
     if given is None and (not placement.is_sharded or not start.cursor or start.cursor == EARLIEST):

@@ -1,6 +1,6 @@
-"""The shards of the broker as one worker knows them. Every broker but `redis+cluster://` has one.
+"""The shards of the broker as one worker sees them. Only `redis+cluster://` has several shards.
 
-Each shard has an order of its own, and a link reader, a history fetcher and a history cache.
+For each shard, a worker has a link reader, a history fetcher and a history cache.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .position import StartPoint
 from .recovery import Recovery, ShardRecovery
 from .sharded_recovery import ShardedRecovery, start_points
 
-#: Placements kept. Many streams have the same channels, and each needs its placement several times.
+#: At most how many placements are kept. Many streams have the same channels, and so the same placement.
 MAX_PLACEMENTS = 1024
 
-#: The number of a shard, and what its link reader or its fetcher brought.
+#: First the number of a shard, then an item from its link reader or its history fetcher.
 ShardItem = tuple[int, Item]
 
 
 class Shard:
-    """One shard of the broker, as a worker knows it."""
+    """The link reader, the history fetcher and the history cache of a worker for one shard of the broker."""
 
     def __init__(
         self, number: int, broker: Broker, inbox: str, put: Callable[[ShardItem], None], settings: Settings
@@ -43,7 +43,10 @@ class Shard:
 
 
 class LinkState(NamedTuple):
-    """The state of the links of all shards: for each figure the worst. Times are monotonic seconds."""
+    """The state of the links of all shards together. Times are monotonic seconds.
+
+    Each field has the value of the shard whose link is worst; `reconnects` is the sum of all shards.
+    """
 
     connected: bool
     heard_at: float
@@ -53,9 +56,9 @@ class LinkState(NamedTuple):
 
 
 class Shards:
-    """All shards of one worker.
+    """All shards of the broker as one worker sees them.
 
-    :param put: gets what the link readers and the fetchers bring; may block.
+    :param put: called with each item from a link reader or a history fetcher; may block.
     """
 
     def __init__(
@@ -63,13 +66,13 @@ class Shards:
     ) -> None:
         self.all = [Shard(number, broker, inbox, put, settings) for number, broker in enumerate(brokers)]
         history_caches = [shard.history_cache for shard in self.all]
-        #: Returns the placement of channels.
+        #: Returns the placement of a tuple of channels.
         self.placement: Callable[[tuple[str, ...]], Placement] = lru_cache(MAX_PLACEMENTS)(
             partial(Placement, history_caches)
         )
 
     def recovery(self, channels: tuple[str, ...], start: StartPoint) -> Recovery:
-        """The recovery of a stream of `channels` that starts at `start`."""
+        """Returns the recovery of a stream of `channels` that starts at `start`."""
         placement = self.placement(channels)
         if placement.is_sharded:
             return ShardedRecovery(placement, start)
@@ -79,21 +82,21 @@ class Shards:
         return ShardRecovery(history_cache, placement.channels, start)
 
     def enter(self, channels: tuple[str, ...], after: int = NOW) -> None:
-        """Counts a stream that uses the channels, and subscribes those that are new.
+        """Counts one more stream that uses the channels, and subscribes the channels that are new.
 
-        :param after: the position from which on the history of new channels is read.
+        :param after: the position after which the history of new channels is read.
         """
         for name, history_cache in self.placement(channels).history_cache_of.items():
             if history_cache.enter(name, after):
                 self.all[history_cache.number].reader.subscribe([name])
 
     def exit(self, channels: tuple[str, ...], now: float) -> None:
-        """Counts a stream that left the channels. `now` is monotonic seconds."""
+        """Counts one stream less that uses the channels. `now` is monotonic seconds."""
         for name, history_cache in self.placement(channels).history_cache_of.items():
             history_cache.exit(name, now)
 
     def forget_idle(self, before: float) -> None:
-        """Unsubscribes the channels that no stream has used since `before`."""
+        """Unsubscribes the channels that no stream has used since the monotonic time `before`."""
         for shard in self.all:
             if shard.history_cache.idle:
                 gone = shard.history_cache.forget_idle(before)
@@ -101,7 +104,7 @@ class Shards:
                     shard.reader.unsubscribe(gone)
 
     def poke(self) -> None:
-        """Makes the link readers send their subscriptions now. Costs a round trip for each that has some."""
+        """Makes the link readers send new subscriptions now. Costs a round trip for each such reader."""
         for shard in self.all:
             shard.reader.poke()
 
@@ -111,7 +114,10 @@ class Shards:
         return any(shard.history_cache.idle for shard in self.all)
 
     def position(self) -> StreamCursor | None:
-        """How far this worker has seen; None until the first reply, and while a new epoch begins."""
+        """Returns the position up to which this worker has seen every event.
+
+        Returns None until the first reply of each shard, and while a new epoch begins.
+        """
         snapshots = [shard.history_cache.snapshot for shard in self.all]
         cursors = [Cursor(snapshot.epoch, snapshot.position) for snapshot in snapshots if snapshot]
         if len(cursors) < len(snapshots):
@@ -119,7 +125,7 @@ class Shards:
         return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))
 
     def link(self) -> LinkState:
-        """The state of the links."""
+        """Returns the state of the links of all shards."""
         readers = [shard.reader for shard in self.all]
         probes = [reader.probe_seconds for reader in readers if reader.probe_seconds is not None]
         return LinkState(
@@ -131,7 +137,7 @@ class Shards:
         )
 
     def close(self) -> None:
-        """Lets all threads return soon."""
+        """Makes the threads of all link readers and history fetchers end soon."""
         for shard in self.all:
             shard.reader.close()
             shard.fetcher.close()

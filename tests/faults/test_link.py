@@ -42,7 +42,7 @@ def test_04_links_killed_five_times_a_second_lose_nothing(
         assert crowd.until(lambda: len(client.pubsub_channels("*:inbox:*")) == 2, 60)
         for inbox in client.pubsub_channels("*:inbox:*"):
             client.publish(inbox, b"rubbish")  # makes the reader fail, not its link
-        broken = "reading from the broker failed, connecting anew"
+        broken = "reading from the broker failed; connecting again"
         assert crowd.until(lambda: all(broken in server.log.read_text() for server in both), 60)
         crowd.run(2)
         held = [held for server in both for held in look_inside(server, 1).values()]

@@ -294,7 +294,7 @@ class ShardThreads:
         waiting = any(
             name in history_cache.caches for reply in history_cache.reads.replies for name in reply.requests
         )
-        busy = history_cache.holds or history_cache.reads.joining or waiting or self.shard.fetcher._queued
+        busy = history_cache.paused or history_cache.reads.joining or waiting or self.shard.fetcher._queued
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.shard.reader.connected
         return linked and not (busy or self.fetching or self.shard.reader._changes)
 

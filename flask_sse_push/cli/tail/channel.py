@@ -72,12 +72,12 @@ class ChannelSource:
                 self._recover_from(self._start)
         if isinstance(item, list) and any(isinstance(message, Echo) for message in item):
             self._report(Heartbeat())
-        if self._recovery is None and (self._history_cache.holds or dispatch.lost or dispatch.new_epoch):
+        if self._recovery is None and (self._history_cache.paused or dispatch.lost or dispatch.new_epoch):
             self._recover_from(self._start)
         if self._recovery is None:
             self._report_entries([entry for _, entry in dispatch.entries])
             self._start = self._here()
-        elif not self._history_cache.holds:
+        elif not self._history_cache.paused:
             self._recover(self._recovery)
 
     def _recover_from(self, start: StartPoint) -> Recovery:

@@ -143,7 +143,7 @@ def test_the_image_contains_the_files_that_it_runs() -> None:
 
 def test_the_documentation_states_these_numbers() -> None:
     page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
-    table = page.partition("## Numbers that hang together")[2].partition("##")[0]
+    table = page.partition("## Numbers that depend on each other")[2].partition("##")[0]
     shown = re.findall(r"^\| .+? \| ([\d.]+)(?: s)? \|", table, re.MULTILINE)
     assert [float(number) for number in shown] == [
         DEFAULTS.drain,

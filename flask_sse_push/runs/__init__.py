@@ -1,7 +1,10 @@
-"""Runs: generators that yield in pieces, as language models and long jobs do.
+"""Runs: generators whose items are published as events, such as the text of a language model.
 
-Offers: `manager.Runs` (runs of one worker, in the background; clients of any worker can follow them) and
-`response.run_body` (a generator as the body of one response). Inside, `producer` runs one generator,
-`output` turns its items into events, `manager` publishes them. Must not know: requests, who may listen, how
-streams are served.
+Offers:
+
+- `manager.Runs` has the background runs of one worker. Clients of any worker can follow these runs.
+- `response.run_body` makes a generator the body of one response.
+
+Inside, `producer` runs one generator, `output` turns the generator's items into events, and `manager`
+publishes the events. Must not know: requests, who may listen, how streams are served.
 """

@@ -1,8 +1,8 @@
 """All runs of one worker: their producers, and the thread that publishes their events.
 
-While a run lasts, its worker holds a lease of the run's key in the counts that all workers share, so a key
-has one run at a time. When a worker is killed, its lease expires, and the worker that removes it from the
-counts publishes that its runs have failed.
+While a run is going on, its worker has a lease of the run's key in the counts that all workers share. So
+each key has at most one run at a time. When a worker is killed, its leases expire. The worker that removes
+an expired lease from the counts publishes that the run has failed.
 """
 
 from __future__ import annotations
@@ -34,42 +34,45 @@ from .producer import FAILED, STOPPED, Producer, close_items
 
 logger = logging.getLogger(__name__)
 
-#: A run's channel is this prefix and the run's key.
+#: The channel of a run is this prefix, followed by the key of the run.
 PREFIX = "run:"
-#: The command that stops a run; all workers get it.
+#: The name of the command that stops a run. All workers get the command.
 STOP = "run.stop"
-#: The tables of the shared counts: the keys in use, and the pairs of key and run id.
+#: Two tables of the shared counts. The first counts the keys in use, the second the pairs of key and run id.
 KEYS, IDS = "run", "run.id"
 
-#: Runs that one worker may have at once: each has a thread or greenlet.
+#: At most this many runs at once in one worker. Each run has its own thread or greenlet.
 MAX_RUNS = 500
-#: Events published in one call: the broker does nothing else meanwhile.
+#: At most this many events are published in one call, because the broker does nothing else during the call.
 MAX_SENT = 500
-#: Seconds between two publications of one run: at its beginning, and at most.
+#: Seconds between two publications of one run. The first value applies at the beginning of a run. The time
+#: grows with the run, at most to the second value.
 MIN_INTERVAL, MAX_INTERVAL = 0.1, 5.0
-#: Seconds until a publication that failed is tried again, on average.
+#: Seconds until a failed publication is tried again, on average.
 RETRY_DELAY = 0.5
 #: Seconds between two checks whether the worker is stopping.
 CHECK_INTERVAL = 0.5
-#: Seconds that runs may go on while their worker is stopping, unless it must end at once.
+#: How long runs may continue while their worker is stopping, in seconds. If the worker must end at once, its
+#: runs end at once.
 GRACE = 15.0
-#: How often a key in use is tried again, since its run may have just ended; and seconds between the tries.
+#: A key that is in use is tried several times, because its run may have just ended. The first value is the
+#: number of tries, the second value is the seconds between two tries.
 KEY_TRIES, KEY_DELAY = 3, 0.15
 
 
 class Run(NamedTuple):
-    """What `start` returns."""
+    """The result of `SSEBlueprint.start`: a run that was started, or that was already going on."""
 
-    key: str  #: the argument for `stop`
-    channel: str  #: the channel that readers listen to
-    cursor: str  #: readers that begin after it get the whole run; `earliest` if `started` is False
-    started: bool  #: False: a run with this key was already going on, and the producer was not used
+    key: str  #: the key of the run, for `SSEBlueprint.stop`
+    channel: str  #: the channel on which the events of the run are published
+    cursor: str  #: a stream opened with this cursor gets the whole run; `earliest` if `started` is False
+    started: bool  #: False if a run with this key was already going on; the new producer was then not used
 
 
 def run_channel(key: str) -> str:
-    """Returns the channel of the run `key`.
+    """Returns the channel of the run with this key.
 
-    :raises InvalidEvent: when the key does not fit into a channel's name.
+    :raises InvalidEvent: if the key is not a string that fits into a channel's name.
     """
     if not isinstance(key, str) or not key:
         raise InvalidEvent("key", f"is {key!r}, must be a string that fits into a channel's name")
@@ -77,7 +80,10 @@ def run_channel(key: str) -> str:
 
 
 class Runs:
-    """Starts and stops the runs of one worker. Any thread may call."""
+    """Starts and stops the runs of one worker. Any thread may call the methods.
+
+    :param stopping: returns whether the worker is stopping.
+    """
 
     def __init__(
         self,
@@ -95,9 +101,9 @@ class Runs:
         self._stopping_since: float | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._producers: dict[str, Producer] = {}  # by id
+        self._producers: dict[str, Producer] = {}  # by id of the run
         self._lost: deque[tuple[str, str]] = deque()  # keys and ids of runs whose worker was killed
-        self._own: set[str] = set()  # ids of this worker's runs, until the counts report their end
+        self._own: set[str] = set()  # ids of this worker's runs; removed once the counts report their end
         self._places_taken = 0
         self._started = self._closed = False
         worker_counts.listen(self._on_count_changes)
@@ -109,10 +115,12 @@ class Runs:
     # -- starting and stopping ----------------------------------------------------------------------------
 
     def start(self, items: Items, key: str, context: Callable[[], AbstractContextManager[Any]]) -> Run:
-        """Starts a run, unless one with this key is going on; see `SSEBlueprint.start`. Blocks.
+        """Starts a run, unless a run with this key is going on. Blocks until the broker answers.
 
-        :raises Refused: 503, when this worker has as many runs as it may have.
-        :raises BrokerUnavailable: when the broker does not answer in time; `items` is not used.
+        :param items: the producer of the run; see `SSEBlueprint.start`.
+        :param context: returns a context manager in which the producer runs.
+        :raises Refused: with status 503, if this worker has `MAX_RUNS` runs.
+        :raises BrokerUnavailable: if the broker does not answer in time; `items` is then not used.
         """
         channel = run_channel(key)
         self._take_place()
@@ -153,7 +161,7 @@ class Runs:
             self._free_place()
 
     def _lease_key(self, key: str, channel: str) -> Producer | None:
-        """Returns a producer that holds a lease of its key; None if another run has the key."""
+        """Returns a producer that has a lease of its key; None if another run has the key."""
         for attempt in range(KEY_TRIES):
             if attempt:
                 time.sleep(KEY_DELAY)
@@ -175,7 +183,7 @@ class Runs:
         return None
 
     def _publish_begin(self, producer: Producer) -> str:
-        """Makes sure that this worker gets commands to stop, publishes `run.begin` and returns its cursor."""
+        """Makes this worker listen to commands, then publishes `run.begin` and returns its cursor."""
         try:
             self._hub.hear_commands(self._settings.publish_timeout)
         except BrokerUnavailable:
@@ -199,7 +207,7 @@ class Runs:
         producer.lease.release()
         self._worker_counts.hurry()
 
-    # -- workers that were killed: called by the thread of the counts ----------------------------------------
+    # -- called by the thread of the counts -----------------------------------------------------------------
 
     def _on_count_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
@@ -212,7 +220,7 @@ class Runs:
                     self._ensure_thread()
                     self._wake.set()
 
-    # -- the thread -----------------------------------------------------------------------------------------
+    # -- the publishing thread ------------------------------------------------------------------------------
 
     def _ensure_thread(self) -> None:
         with self._lock:
@@ -223,7 +231,7 @@ class Runs:
         self._wake.set()
 
     def run(self) -> None:
-        """Publishes until closed. Meant to be a thread's body."""
+        """Publishes the events of all runs until `close` is called. The body of the publishing thread."""
         while not self._closed:
             self._wake.wait(self._time_to_wait(time.monotonic()))
             self._wake.clear()
@@ -236,13 +244,13 @@ class Runs:
                 time.sleep(RETRY_DELAY)
 
     def _time_to_wait(self, now: float) -> float | None:
-        """Returns the seconds until the next event or check; None while nothing runs."""
+        """Returns the seconds until the next publication or check; None if there are no runs."""
         producers = list(self._producers.values())
         waits = [producer.next_send - now for producer in producers if len(producer.output)]
         return max(0.0, min([CHECK_INTERVAL, *waits])) if producers else None
 
     def _fail_interrupted(self, now: float) -> None:
-        """Ends runs as failed when the worker stops, or slept for so long that its lease has expired."""
+        """Ends runs as failed if the worker is stopping, or if its leases have expired."""
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
         since = self._stopping_since
@@ -281,13 +289,16 @@ class Runs:
         try:
             return producer.output.take(limit)
         except InvalidEvent as error:
-            logger.warning("run %r yielded text that cannot be sent: %s", producer.key, error)
+            logger.warning("the text of run %r cannot be sent: %s", producer.key, error)
             producer.finish(FAILED, type(error).__name__)
             return []
 
     def _interval(self, producer: Producer) -> float:
-        """Returns the seconds until the run's next events. It grows as the run fills the channel's history,
-        so that the history keeps the beginning of a long run."""
+        """Returns the seconds until the next publication of a run.
+
+        The time grows as the run fills the history of its channel, so that the history keeps the beginning of
+        a long run.
+        """
         left = max(1, self._settings.history_size - producer.events)
         return min(MAX_INTERVAL, MIN_INTERVAL * self._settings.history_size / left)
 
@@ -296,12 +307,12 @@ class Runs:
             batch.publications += publications
 
     def _publish_end(self, channel: str, id: str, status: str, error: str | None) -> None:
-        """Publishes `run.end`. The broker stores only the first one of a run, from whatever worker."""
+        """Publishes `run.end`. If several workers publish it for a run, the broker stores only the first."""
         data = end_data(id, status, error)
         self._retry(lambda: self._announcer.publish(data, END, channel=channel, id=f"run.end:{id}"))
 
     def _retry(self, publish: Callable[[], object]) -> None:
-        """Calls `publish` until the broker answers. Producers whose output is full wait meanwhile."""
+        """Calls `publish` until the broker answers. Until then, producers with a full output wait."""
         warned = False
         while not self._closed:
             try:
@@ -314,7 +325,7 @@ class Runs:
                 time.sleep(RETRY_DELAY * (0.5 + random.random()))
 
     def close(self) -> None:
-        """Ends the thread and all runs, without publishing their end; may be called twice."""
+        """Ends the publishing thread and all runs. Publishes no `run.end`. May be called twice."""
         self._closed = True
         for producer in list(self._producers.values()):
             producer.finish(FAILED, "WorkerStopped")

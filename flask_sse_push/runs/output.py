@@ -1,7 +1,12 @@
-"""The events of one run that the broker has not got yet. Text is joined, everything else stays as it is.
+"""The events of one run that wait to be published. Texts are joined into fewer events, other items are not.
 
-The event types of a run are `run.begin` {"run"}, `run.text` {"text"}, `run.item` (any JSON), types that the
-producer chooses, and at the end `run.end` {"run", "status", "error"}.
+The event types of a run, with the keys of their data:
+
+- `run.begin` {"run"}
+- `run.text` {"text"}
+- `run.item` (any JSON)
+- types that the producer chooses
+- at the end `run.end` {"run", "status", "error"}
 """
 
 from __future__ import annotations
@@ -19,66 +24,71 @@ BEGIN = "run.begin"
 TEXT = "run.text"
 ITEM = "run.item"
 END = "run.end"
-#: Producers must not use types with this prefix.
+#: The prefix of event types that only this package may use. Producers must not use such types.
 RESERVED = "run."
 
-#: What an app passes as a producer: an iterable, or a function that returns one and is called in the thread
-#: of the run.
+#: The producer that an app passes: an iterable, or a function that returns an iterable. The function is
+#: called in the thread of the run.
 Items = Iterable[Any] | Callable[[], Iterable[Any]]
 
-#: Characters of text, or bytes of other events, that may wait for the broker; then the producer must wait.
+#: When this many characters of text and bytes of other events wait to be published, the producer must wait.
 MAX_WAITING = 100_000
-#: The most bytes that one character takes in JSON: two escapes `\\uXXXX`.
+#: One character takes at most this many bytes in JSON: two escapes `\\uXXXX`.
 BYTES_PER_CHARACTER = 12
-#: Bytes of JSON around the text.
+#: How many bytes the JSON of a `run.text` event has without the text.
 AROUND = len('{"text":  ""}')
 
 
 def event_of(item: Any) -> tuple[str, Any]:
-    """Returns type and data of the event for one item that a producer yielded.
+    """Returns the type and the data of the event for one item that a producer yielded.
 
-    A string is text. A pair that begins with a string is a type of the producer's own and its data. Anything
-    else is the data of a `run.item`.
+    A string becomes a `run.text` event. A pair whose first value is a string is an event type, chosen by the
+    producer, and its data. Any other item becomes the data of a `run.item` event.
 
-    :raises InvalidEvent: for a type that begins with `run.`.
+    :raises InvalidEvent: if the producer chose a type with the prefix `run.`.
     """
     if isinstance(item, str):
         return TEXT, {"text": item}
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
         if item[0].startswith(RESERVED):
-            raise InvalidEvent("type", f"{item[0]!r} begins with {RESERVED!r}, which is kept for runs")
+            raise InvalidEvent("type", f"{item[0]!r} has the prefix {RESERVED!r}, which is kept for runs")
         return item
     return ITEM, item
 
 
 def end_data(run: str, status: str, error: str | None = None) -> dict[str, str | None]:
-    """Returns the data of the last event.
+    """Returns the data of `run.end`, the last event of a run.
 
+    :param run: the id of the run.
     :param status: `done`, `stopped` or `failed`.
-    :param error: the class name of the error. Never its message, which may hold what readers must not see.
+    :param error: the class name of the error. Its message is never sent, because it may contain secrets.
     """
     return {"run": run, "status": status, "error": error}
 
 
 class Output:
-    """A queue of the events of one run. One thread puts items in, another one takes events out."""
+    """A queue of the events of one run. The run's thread calls `put`, the publishing thread calls `take`.
+
+    :param max_message: the size limit of one event, in bytes.
+    """
 
     def __init__(self, announcer: MessageAnnouncer, channel: str, max_message: int) -> None:
         self._announcer = announcer
         self._channel = channel
-        self._max_text = max(1, (max_message - AROUND) // BYTES_PER_CHARACTER)  # characters of one event
+        # At most this many characters of text per event.
+        self._max_text = max(1, (max_message - AROUND) // BYTES_PER_CHARACTER)
         self._room = threading.Condition()
         self._waiting: deque[str | Publication] = deque()
-        self._size = 0  # of all that waits
+        self._size = 0  # total size of `_waiting`, compared with MAX_WAITING
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, item: Any) -> bool:
-        """Adds an item; blocks while the queue is full. Returns False, and adds nothing, once it is closed.
+        """Adds an item. Blocks while the queue is full. Returns False if the queue is closed.
 
-        :raises InvalidEvent: when the item cannot be sent as an event.
+        :raises InvalidEvent: if the item cannot be sent as an event.
         """
         type, data = event_of(item)
         content: str | Publication = item if type == TEXT else self._publication(type, data)
@@ -93,12 +103,12 @@ class Output:
             return True
 
     def take(self, limit: int) -> list[Publication]:
-        """Removes up to `limit` events and returns them. Neighbouring strings become one event if they fit.
+        """Removes at most `limit` events and returns them. Strings in a row become one event if they fit.
 
-        :raises InvalidEvent: when text cannot be sent as an event; that text is dropped.
+        :raises InvalidEvent: if text cannot be sent as an event; the text is then dropped.
         """
         taken: list[Publication] = []
-        left = len(self._waiting)  # items put meanwhile wait for the next call, where they can be joined
+        left = len(self._waiting)  # items added from now on wait for the next call
         while len(taken) < limit and left > 0:
             with self._room:
                 left -= len(self._waiting)
@@ -111,7 +121,7 @@ class Output:
         return taken
 
     def _next(self) -> str | Publication:
-        """Removes the content of the next event and returns it. The caller holds the lock."""
+        """Removes the content of the next event and returns it. The caller must hold `_room`."""
         first = self._waiting[0]
         if not isinstance(first, str):
             self._size -= _size(first)
@@ -130,7 +140,7 @@ class Output:
         return "".join(parts)
 
     def close(self) -> None:
-        """Refuses further items and frees a blocked `put`. Items that are in can still be taken."""
+        """Closes the queue. A blocked `put` returns at once. `take` still returns the items in the queue."""
         with self._room:
             self._closed = True
             self._room.notify_all()

@@ -19,11 +19,15 @@ DONE, STOPPED, FAILED = "done", "stopped", "failed"
 
 
 class Producer:
-    """Puts the items of a generator into `output` until it ends, fails or is stopped.
+    """Puts the items of a generator into `output` until the generator ends, fails or is stopped.
 
+    :param key: the key of the run.
+    :param id: the id of the run.
+    :param channel: the channel of the run.
     :param lease: the lease of the run's key.
-    :param worker: name under which this worker holds the lease.
-    :param wake: called when `output` has got its first item, and when the run has ended.
+    :param worker: the name under which this worker has the lease.
+    :param wake: wakes the publishing thread. Called after the first item in `output`, and when the run has
+        ended.
     """
 
     def __init__(
@@ -42,16 +46,16 @@ class Producer:
         self.output = output
         self.lease = lease
         self.worker = worker
-        self.events = 0  # events published so far
-        self.next_send = 0.0  # monotonic time before which nothing more is published
+        self.events = 0  # number of events published so far
+        self.next_send = 0.0  # monotonic time from which on the next events may be published
         self._wake = wake
         self._lock = threading.Lock()
-        self.end: tuple[str, str | None] | None = None  # status and error; None while it runs
+        self.end: tuple[str, str | None] | None = None  # status and error; None until the run has ended
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Ends the run with a status; only the first call has an effect. Does not block.
+        """Ends the run with a status. Only the first call has an effect. Does not block.
 
-        A generator that still runs is closed when it yields its next item.
+        If the generator is still running, it is closed when it yields its next item.
         """
         with self._lock:
             if self.end is None:
@@ -59,35 +63,38 @@ class Producer:
         self._wake()
 
     def run(self, items: Items, context: Callable[[], AbstractContextManager[Any]]) -> None:
-        """Runs the generator inside `context`. Meant to be a thread's body."""
+        """Runs the generator inside the context manager that `context` returns. The body of the thread."""
         try:
             with context(), iterating(items) as iterable:
                 for item in iterable:
                     if self.end is not None or not self.output.put(item):
                         break
-                    if len(self.output) == 1:  # the sending thread knows of earlier items
+                    if len(self.output) == 1:  # the publishing thread knows about earlier items
                         self._wake()
             self.finish(DONE)
         except Exception as error:
             logger.exception("the producer of run %r failed", self.key)
             self.finish(FAILED, type(error).__name__)
-        except BaseException as error:  # its greenlet was killed
+        except BaseException as error:  # the greenlet of the run was killed
             self.finish(FAILED, type(error).__name__)
             raise
 
     def is_due(self, now: float) -> bool:
-        """Returns whether events of the run, or its end, should be published now."""
+        """Returns whether events of the run, or its `run.end`, must be published now."""
         return self.end is not None or (len(self.output) > 0 and self.next_send <= now)
 
     def note_sent(self, count: int, interval: float) -> None:
-        """Counts published events; the next ones go out after `interval` seconds."""
+        """Notes that `count` events were published. The next events must wait for `interval` seconds."""
         self.events += count
         self.next_send = time.monotonic() + interval
 
 
 @contextlib.contextmanager
 def iterating(items: Items) -> Iterator[Iterable[Any]]:
-    """Gives the iterable of `items`. Closes a generator at the end, so that its `finally` runs here."""
+    """A context manager that gives the iterable of `items`. Closes a generator at the end.
+
+    So the `finally` blocks of the generator run in this thread.
+    """
     iterable = items() if callable(items) else items
     try:
         yield iterable

@@ -1,4 +1,4 @@
-"""A run as the body of one response: nothing is stored, and it ends when the client leaves."""
+"""A run as the body of one response. No event is stored, and the run ends when the client leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_body(items: Items, dumps: Dumps) -> Iterator[bytes]:
-    """Yields `run.begin`, each item, `run.end`, and an `sse.close` that keeps clients from reconnecting."""
+    """Yields the frames of a run: `run.begin`, an event for each item, `run.end`, and a last `sse.close`.
+
+    The `sse.close` keeps clients from connecting again.
+
+    :param dumps: turns the data of an event into JSON.
+    """
 
     def frame(type: str, data: Any) -> bytes:
         return make_event(data, type, dumps=dumps).encode()

@@ -1,4 +1,4 @@
-"""Judges the health of one worker: from numbers and flags to a status with reasons. Does no I/O."""
+"""Judges the health of one worker: turns numbers and flags into a status with reasons. Does no I/O."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from typing import Any, NamedTuple
 
 HEALTHY, WARNING, CRITICAL = "HEALTHY", "WARNING", "CRITICAL"
 
-#: Seconds that a call to the broker, or a probe, may take without a warning.
+#: If a call to the broker or a probe takes more seconds than this, the health has a warning.
 SLOW = 0.25
-#: Share of the places for streams that may be taken without a warning.
+#: If open streams fill this share of the places for streams, the health has a warning.
 FULL = 0.9
 
 
 class Vitals(NamedTuple):
-    """What the status of one worker depends on."""
+    """The numbers and flags that decide about the health of one worker."""
 
-    broker_seconds: float | None  # seconds that a call to the broker took; None: it did not answer
-    broker_error: str  # why it did not answer
-    streams: int
-    places: int  # number of streams that the worker can hold
-    linked: bool  # False: the worker has streams and no link to the broker
-    probe: float | None  # seconds that the last probe took from the worker through the broker and back
-    stopping: bool
-    broker_not_shared: bool  # memory:// with several workers
+    broker_seconds: float | None  # how long a call to the broker took; None if the broker did not answer
+    broker_error: str  # why the broker did not answer; empty if it answered
+    streams: int  # how many streams are open
+    places: int  # how many streams the worker can have at most
+    linked: bool  # False if the worker has streams but no link to the broker
+    probe: float | None  # seconds from sending the last probe until its echo came; None before the first echo
+    stopping: bool  # whether the worker is shutting down
+    broker_not_shared: bool  # whether several workers use memory://, which cannot connect them
 
 
 class Reason(NamedTuple):
-    """One thing that is wrong: what it is, why it matters, and what an operator can do."""
+    """One problem: what is wrong, why the problem matters, and what an operator can do."""
 
     status: str
     what: str
@@ -35,18 +35,18 @@ class Reason(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The worst status of all reasons; HEALTHY if there are none."""
+    """The health of a worker: the reasons, and the worst status of them; HEALTHY if there are no reasons."""
 
     status: str
     reasons: tuple[Reason, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Returns `{"status", "reasons": [{"status", "what", "why", "advice"}]}`."""
+        """Returns a dict for JSON: `{"status", "reasons": [{"status", "what", "why", "advice"}]}`."""
         return {"status": self.status, "reasons": [reason._asdict() for reason in self.reasons]}
 
 
 def assess(vitals: Vitals) -> Health:
-    """Returns the worker's health. CRITICAL means: send new streams to another worker if there is one."""
+    """Returns the worker's health. If it is CRITICAL, a load balancer should use another worker if it can."""
     reasons = (*_broker(vitals), *_worker(vitals))
     for status in (CRITICAL, WARNING):
         if any(reason.status == status for reason in reasons):
@@ -79,7 +79,7 @@ def _broker(vitals: Vitals) -> list[Reason]:
         reasons.append(
             Reason(
                 WARNING,
-                f"the broker takes {slowest:.2f} seconds for an answer or a probe",
+                f"the broker takes {slowest:.2f} seconds to answer a call or a probe",
                 "every event arrives about that much later",
                 "check Redis' slow log, the worker's CPU and the network between them",
             )

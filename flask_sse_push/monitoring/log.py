@@ -1,7 +1,8 @@
-"""Log lines about streams that open and close, refusals, and totals now and then; never about one event.
+"""Writes log lines: when a stream opens or closes, when a request is refused, and totals at intervals.
 
-All loggers are below `flask_sse_push`. Each record has its facts as attributes (`extra`), `event` first, so
-that JSON formatters show them. No record holds a token, a cookie or a query.
+No line is written for a single event that is published or sent. All loggers are below `flask_sse_push`. Each
+record has its facts also as attributes (`extra`), the attribute `event` first, so that JSON formatters show
+them. No record contains a token, a cookie or a query string.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from ..hub.counters import CLIENT, CounterKey, Gauges
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
 
-#: The root of all loggers of this package.
+#: Name of the logger that is the parent of all loggers of this package.
 ROOT = "flask_sse_push"
-#: Characters kept of a text that a client may have chosen.
+#: At most so many characters of a text that a client may have chosen are logged.
 MAX_TEXT = 300
 
 logger = logging.getLogger(__name__)
 
 
 class StreamLog(StreamListener):
-    """Logs at INFO when a stream opens, closes, or loses events."""
+    """Writes a log line at INFO when a stream opens, closes, or loses events for good."""
 
     def opened(self, stream: Stream) -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -61,7 +62,7 @@ def _facts(stream: Stream) -> dict[str, Any]:
 
 
 def refused(refusal: Refused, address: str | None, path: str) -> None:
-    """Logs a refusal, at INFO: it is the client's mistake, not the server's."""
+    """Logs a refusal at level INFO, because a refusal is usually the client's mistake, not the server's."""
     if logger.isEnabledFor(logging.INFO):
         code, why = int(refusal.code), _one_line(refusal.message)
         facts = {"code": code, "status": refusal.status, "address": address, "path": _one_line(path)}
@@ -70,15 +71,18 @@ def refused(refusal: Refused, address: str | None, path: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Returns the text, shortened, with line ends escaped: a client must not forge lines of the log."""
+    """Returns the text, shortened and with escaped line ends, so that a client cannot forge log lines."""
     return text[:MAX_TEXT].encode("unicode_escape").decode()
 
 
 class TotalsLog:
-    """Logs at INFO, every `every` seconds, what this process counted since the last line, if anything.
+    """Logs at level INFO how much each counter of this process has grown since the last line.
 
-    :param totals: returns all counts since the process began.
-    :param gauges: returns the current gauges.
+    Writes no line if no counter has grown.
+
+    :param totals: a function that returns the values of all counters since the process started.
+    :param gauges: a function that returns the current gauges.
+    :param every: seconds between two lines.
     """
 
     def __init__(
@@ -91,7 +95,7 @@ class TotalsLog:
         self._logged: Mapping[CounterKey, int] = {}
 
     def write_if_due(self) -> None:
-        """Writes the line if its time has come. Called by the reporter about once a second."""
+        """Writes a line if `every` seconds have passed since the last line. Called about once a second."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -115,11 +119,11 @@ def _name(key: CounterKey) -> str:
 
 
 def set_up(settings: Settings) -> None:
-    """With SSE_PUSH_LOG_JSON, writes this package's records to stderr, each as a JSON object on one line.
+    """Makes this package write its log records to stderr as JSON, if SSE_PUSH_LOG_JSON is set.
 
-    May be called several times.
+    Each record is a JSON object on one line. May be called several times.
 
-    :raises ConfigError: when python-json-logger is not installed.
+    :raises ConfigError: if SSE_PUSH_LOG_JSON is set and python-json-logger is not installed.
     """
     root = logging.getLogger(ROOT)
     if not settings.log_json or any(isinstance(handler, _JsonHandler) for handler in root.handlers):
@@ -140,4 +144,4 @@ def set_up(settings: Settings) -> None:
 
 
 class _JsonHandler(logging.StreamHandler[Any]):
-    """The handler that `set_up` adds; the class tells it from the app's handlers."""
+    """The log handler that `set_up` adds. Its class distinguishes it from the app's own handlers."""

@@ -1,8 +1,9 @@
-"""The counters as Prometheus metrics, over all workers of a machine by prometheus-client's multiprocess mode.
+"""Shows the counters as Prometheus metrics, added up over all workers of a machine.
 
-With several workers the environment names a folder, before prometheus_client is imported, and each worker
-writes its values there; see https://prometheus.github.io/client_python/multiprocess/. The hub counts in plain
-numbers, which are added to the metrics about once a second: an event costs nothing here.
+Several workers need prometheus-client's multiprocess mode: before prometheus_client is imported, the variable
+PROMETHEUS_MULTIPROC_DIR of the environment must name a folder, and each worker writes its values there. See
+https://prometheus.github.io/client_python/multiprocess/. The hub counts in plain numbers, which are added to
+the metrics about once a second. So metrics do not slow down the sending of events.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from ..hub.counters import CounterKey, Gauges
 
 _PREFIX = "sse_push_"
 _COUNTERS: Mapping[str, tuple[str, str, str]] = {
-    "opened": ("streams_opened", "Streams that began.", ""),
+    "opened": ("streams_opened", "Streams that were opened.", ""),
     "closed": ("streams_closed", "Streams that ended, by reason; client: the client left.", "reason"),
     "refused": ("refused", "Requests that were refused, by error code.", "code"),
     "published": ("events_published", "Events that these processes published.", ""),
-    "delivered": ("events_delivered", "Events handed to streams; one to a thousand streams is 1,000.", ""),
-    "sent_bytes": ("sent_bytes", "Bytes of the events handed to streams.", ""),
-    "replayed": ("events_replayed", "Missed events sent to returning streams.", ""),
-    "replayed_bytes": ("replayed_bytes", "Bytes of the missed events sent to returning streams.", ""),
+    "delivered": ("events_delivered", "Events given to streams; one event to 1,000 streams adds 1,000.", ""),
+    "sent_bytes": ("sent_bytes", "Bytes of the events given to streams.", ""),
+    "replayed": ("events_replayed", "Missed events sent to clients that came back.", ""),
+    "replayed_bytes": ("replayed_bytes", "Bytes of the missed events sent to clients that came back.", ""),
     "resets": ("resets", "Streams that got sse.reset: they lost events for good.", ""),
     "reconnects": ("broker_reconnects", "Times that a worker's link to the broker was renewed.", ""),
-    "client": ("client_reports", "Reports of clients, by kind.", "kind"),
+    "client": ("client_reports", "What browser clients reported about their connections, by kind.", "kind"),
 }
 COUNTERS = {
     name: Counter(_PREFIX + metric, text, [label] if label else [])
@@ -49,10 +50,12 @@ PROBE = Gauge(
 
 
 class Exporter:
-    """Adds the counts of one blueprint to the metrics of this process. Those of several blueprints add up.
+    """Adds the counts of one blueprint to the metrics of this process.
 
-    :param totals: returns all counts since the process began.
-    :param gauges: returns the current gauges.
+    Several blueprints in one process add their counts to the same metrics.
+
+    :param totals: a function that returns the values of all counters since the process started.
+    :param gauges: a function that returns the current gauges.
     """
 
     def __init__(self, totals: Callable[[], Mapping[CounterKey, int]], gauges: Callable[[], Gauges]) -> None:
@@ -62,7 +65,7 @@ class Exporter:
         self._exported_gauges = Gauges()
 
     def export(self) -> None:
-        """Adds the counts since the last call. Not safe to call from two threads at once."""
+        """Adds the counts since the last call to the metrics. Must not run in two threads at once."""
         gauges = self._gauges()
         totals = {**self._totals(), CounterKey("reconnects"): gauges.reconnects}
         for count, total in totals.items():
@@ -89,7 +92,9 @@ class Exporter:
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """Returns all metrics of this machine's workers, the app's own included, and their Content-Type.
+    """Returns the metrics of all workers of this machine as text, and the Content-Type of the text.
+
+    The metrics include those that the app itself defines.
 
     :param accept: the request's `Accept` header.
     """
@@ -108,7 +113,7 @@ def _registry() -> CollectorRegistry:
 
 
 def _forget_dead(folder: Path) -> None:
-    """Removes the gauges of workers that have ended. A killed worker could not remove its own."""
+    """Removes the gauges of workers that no longer run. A killed worker could not remove its own gauges."""
     for pid in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*_*.db")}:
         if pid.isdecimal() and not _is_alive(int(pid)):
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Hands the counters of one process to Prometheus and to the log, about once a second."""
+"""Passes the counters of one process to Prometheus and to the log, about once a second."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ INTERVAL = 1.0
 
 
 class Reporter:
-    """Owns the counters of this process and reports them about every second, and once more at exit.
+    """Owns the counters of this process. Reports them about once a second, and a last time at exit.
 
-    The first count starts the thread that reports. If there is nobody to report to, no thread starts.
-    prometheus-client is imported with the first report that needs it.
+    The first change of a counter starts the thread that reports. If neither metrics nor log lines are wanted,
+    no thread starts. prometheus-client is imported by the first report that needs it.
 
-    :param gauges: returns the current gauges.
-    :param log_totals: seconds between two lines of totals in the log; 0 for none.
+    :param gauges: a function that returns the current gauges.
+    :param log_totals: seconds between two lines of totals in the log; 0 switches these lines off.
     """
 
     def __init__(self, gauges: Callable[[], Gauges], log_totals: float = 0.0) -> None:
@@ -43,7 +43,7 @@ class Reporter:
         self._stop = threading.Event()
         self._exporter: Exporter | None = None
         self._reports: list[Callable[[], None]] = []
-        if os.environ.get(METRICS_FOLDER) and has_prometheus():  # a single process exports when it is scraped
+        if os.environ.get(METRICS_FOLDER) and has_prometheus():  # else the metrics route exports
             self._reports.append(self.export)
         if log_totals and log.isEnabledFor(logging.INFO):
             self._reports.append(TotalsLog(self.counters.totals, gauges, log_totals).write_if_due)
@@ -60,7 +60,7 @@ class Reporter:
             self.report()
 
     def report(self) -> None:
-        """Reports now. If one report fails, the others are still made."""
+        """Reports the counters now. If one report fails, the other reports are still made."""
         for report in self._reports:
             try:
                 report()
@@ -68,7 +68,7 @@ class Reporter:
                 logger.exception("reporting the worker's counters failed")
 
     def export(self) -> None:
-        """Brings the metrics of this process up to date. Needs prometheus-client."""
+        """Updates the Prometheus metrics of this process. Needs prometheus-client."""
         with self._lock:
             if self._exporter is None:
                 from .prometheus import Exporter
@@ -77,7 +77,7 @@ class Reporter:
             self._exporter.export()
 
     def close(self) -> None:
-        """Ends the thread after a last report; may be called twice."""
+        """Makes a last report and ends the thread. May be called twice."""
         if self.report in at_exit:
             at_exit.remove(self.report)
             self._stop.set()

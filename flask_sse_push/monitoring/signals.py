@@ -1,4 +1,4 @@
-"""Signals (blinker) that an app can connect to. The sender is the app."""
+"""Blinker signals that an app can connect to. The sender of each signal is the Flask app."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from ..hub.stream import Stream
 
 _signals = Namespace()
 
-#: A stream was opened; with `connection`, `user_id`, `channels`.
+#: Sent when a stream was opened, with `connection`, `user_id` and `channels`.
 stream_opened = _signals.signal("stream-opened")
-#: A stream was closed; with `connection`, `user_id`, `channels`.
+#: Sent when a stream was closed, with `connection`, `user_id` and `channels`.
 stream_closed = _signals.signal("stream-closed")
-#: A stream lost events for good and gets `sse.reset`; with `connection`, `user_id`, `channels`.
+#: Sent when a stream lost events for good and gets `sse.reset`, with `connection`, `user_id` and `channels`.
 history_lost = _signals.signal("history-lost")
-#: `sse.publish` stored an event; with `channel` (as given), `type`, `cursor`. No other method sends it.
+#: Sent by `sse.publish` when an event was stored, with `channel` (as given), `type` and `cursor`. No other
+#: method sends this signal.
 event_published = _signals.signal("event-published")
 
 
 class StreamSignals(StreamListener):
-    """Sends the signals about one app's streams. A signal without receivers costs one check."""
+    """Sends the signals about the streams of one app. Sends nothing if a signal has no receivers."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app

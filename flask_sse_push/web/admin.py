@@ -1,4 +1,4 @@
-"""The routes for operators, and the reports of clients: metrics, health, counts from browsers."""
+"""Handlers of the routes for metrics and health, and of the route where browser clients report problems."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from .body import read_body
 from .refusal import bad_request
 from .services import Services, max_streams
 
-#: The fields of a client's report.
+#: The fields that a client's report may have.
 KINDS = ("opened", "lost", "silent", "refused", "errors")
-#: The largest number that a field may have.
+#: The largest number that a field of a report may have.
 MAX_AMOUNT = 10_000
-#: Most bytes of a report.
+#: At most so many bytes of a report are accepted.
 MAX_REPORT = 1000
-#: Reports that one worker takes per second, and in one burst after a quiet time.
+#: How many reports one worker accepts. The first number is the limit per second in the long run. The second
+#: number is the limit for reports that come at the same time after a pause.
 RATE, BURST = 20.0, 100.0
 
 
 def metrics(services: Services, request: Request) -> Response:
     """Returns the metrics of all workers on this machine, in Prometheus' text format.
 
-    :raises Refused: 503, naming what to install or to set.
+    :raises Refused: 503, if prometheus-client or its shared folder is missing; the message says what to do.
     """
     if not has_prometheus():
         raise _unavailable("metrics need prometheus-client: pip install flask-sse-push[metrics]")
@@ -38,8 +39,9 @@ def metrics(services: Services, request: Request) -> Response:
 
     if server.worker_count() > 1 and not os.environ.get(METRICS_FOLDER):
         raise _unavailable(
-            f"gunicorn runs several workers and {METRICS_FOLDER} names no folder: these would be the figures "
-            "of one worker only; set it to an empty folder before gunicorn starts, see docs/operations.md"
+            f"gunicorn runs several workers and {METRICS_FOLDER} names no folder, so only the metrics of one "
+            f"worker are known; set {METRICS_FOLDER} to an empty folder before gunicorn starts, see "
+            "docs/operations.md"
         )
     services.publishing.reporter.export()
     text, content_type = exposition(request.headers.get("Accept", ""))
@@ -47,7 +49,7 @@ def metrics(services: Services, request: Request) -> Response:
 
 
 def check_health(services: Services) -> Response:
-    """Returns the health of this worker as JSON, with the status 503 when it is CRITICAL.
+    """Returns a response with the health of this worker as JSON. The HTTP status is 503 if it is CRITICAL.
 
     Blocks for one call to each shard of the broker.
     """
@@ -77,9 +79,9 @@ def check_health(services: Services) -> Response:
 
 
 def slowest_call(broker: Broker) -> float:
-    """Returns how many seconds the slowest shard took to answer. Blocks for one call to each shard.
+    """Calls each shard of the broker once. Returns how many seconds the slowest call took. Blocks.
 
-    :raises BrokerUnavailable: when a shard does not answer in time.
+    :raises BrokerUnavailable: if a shard does not answer in time.
     """
     return max([_call(shard) for shard in broker.shards])
 
@@ -91,14 +93,18 @@ def _call(shard: Broker) -> float:
 
 
 class RateLimit:
-    """A token bucket: limits the reports of all clients of one worker together."""
+    """Limits how many reports one worker accepts from all clients together. The algorithm is a token bucket.
+
+    :param rate: how many reports are allowed per second in the long run.
+    :param burst: how many reports are allowed at the same time after a pause.
+    """
 
     def __init__(self, rate: float = RATE, burst: float = BURST) -> None:
         self._rate, self._burst = rate, burst
         self._tokens, self._filled = burst, time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more report is allowed; counts it. Does not block."""
+        """Returns whether one more report is allowed; if so, counts the report. Does not block."""
         now = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
         self._filled = now
@@ -109,9 +115,10 @@ class RateLimit:
 
 
 def take_report(services: Services, request: Request, rate_limit: RateLimit) -> None:
-    """Adds a client's report on its connections, such as `{"opened": 2, "lost": 1}`, to the counters.
+    """Adds the numbers in a client's report, such as `{"opened": 2, "lost": 1}`, to the counters.
 
-    :raises Refused: 400, 403, 413, 415 or 429.
+    :raises Refused: 403, if the page's origin is not allowed; 429, if there are too many reports; 400, 413 or
+        415, if the body is not a valid report.
     """
     cors.check(request, services.settings.cors_origins)
     if not rate_limit.take():

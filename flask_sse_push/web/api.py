@@ -1,7 +1,7 @@
-"""The JSON routes: changing a stream's channels, publishing over HTTP, and the workers' figures.
+"""Handlers of the JSON routes: change a stream's channels, publish over HTTP, and show the workers' figures.
 
-Two checks keep pages of other sites out: the page's origin must be allowed, and the body must be declared as
-JSON, which no form of such a page can do. Bodies must be small.
+Two checks protect against pages of other sites: the origin of the page must be allowed, and the request must
+declare its body as JSON. An HTML form cannot send JSON. The size of a body is limited.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from .body import MAX_BODY, read_body
 from .refusal import bad_request
 from .services import Services
 
-#: Bytes that JSON may need for one byte of text.
+#: How many bytes JSON needs at most for one byte of text, for example `\u0007` for a control character.
 LONGEST_CHARACTER = 6
-#: Most characters of a connection id.
+#: At most so many characters of a connection id are accepted.
 MAX_CONNECTION = 100
 
 
 def change_channels(request: Request, connection: str, policy: Policy, services: Services) -> dict[str, Any]:
-    """Tells all workers to change the channels of one stream, as the body says. Returns the changes.
+    """Publishes a command that changes the channels of one stream. Returns the requested changes.
 
-    The client learns from `sse.channels` that they are done.
+    The body of the request names the channels to join and to leave. When the stream has changed its channels,
+    the client gets the event `sse.channels`.
 
-    :raises Refused: 400, 401, 403, 413, 415.
+    :raises Refused: 400, 413 or 415, if the body is not valid; 401 or 403, if the change is not allowed.
     """
     settings = services.settings
     cors.check(request, settings.cors_origins)
@@ -45,7 +46,7 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     secrets, secret = policy.secrets(), body.get("secret")
     can_match = isinstance(secret, str) and len(connection) <= MAX_CONNECTION and secrets is not None
     if not can_match or not secrets.match(secret, connection, identity.user_id):  # type: ignore[union-attr, arg-type]
-        message = "the secret is not the one that sse.open gave this stream, or it is another user's"
+        message = "the secret is wrong: use the secret that sse.open gave this stream, as the same user"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
     services.publishing.announcer.change(connection, join, leave, since=since, last=last, vouched=False)
     return {"connection": connection, "join": join, "leave": leave}
@@ -54,9 +55,12 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
 def publish(
     request: Request, policy: Policy, may_publish: Callable[[Any, str], bool], services: Services
 ) -> dict[str, Any]:
-    """Publishes the event in the body. Returns its cursor and channel, and how many streams have the channel.
+    """Publishes the event in the body of the request.
 
-    :raises Refused: 400 when a field is missing, 401, 403, 413, 415; 422 when a field is wrong.
+    Returns the event's cursor and channel, and how many streams listen to this channel.
+
+    :raises Refused: 400, if a field is missing; 401 or 403, if the user may not publish; 413, if the body is
+        too large; 415, if it is not JSON; 422, if a field is wrong.
     """
     settings = services.settings
     cors.check(request, settings.cors_origins)
@@ -82,7 +86,7 @@ def publish(
 
 
 def stats(services: Services) -> dict[str, Any]:
-    """Returns the figures of all workers, and the sum of their streams. Blocks for the workers' answers."""
+    """Returns the figures of all workers, and how many streams they have in all. Blocks until they answer."""
     workers = services.streaming.worker_queries.stats()
     return {"streams": sum(worker["streams"] for worker in workers), "workers": workers}
 
@@ -98,7 +102,7 @@ def _channels(body: dict[str, Any], field: str, most: int) -> list[str]:
 
 
 def _start(body: dict[str, Any]) -> tuple[str | None, int | None]:
-    """Returns `since` and `last`; at most one of them is not None."""
+    """Returns the fields `since` and `last`, which say where joined channels start. At most one is given."""
     since, last = body.get("since"), body.get("last")
     if since is not None and not (isinstance(since, str) and 0 < len(since) <= MAX_LENGTH):
         raise bad_request(f"since must be a cursor of at most {MAX_LENGTH} characters")

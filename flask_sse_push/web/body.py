@@ -10,28 +10,29 @@ from flask import Request
 
 from .refusal import bad_request
 
-#: Most bytes of a body, without the data of an event.
+#: At most so many bytes of a body are accepted; the data of an event is not counted.
 MAX_BODY = 50_000
 
 
 def read_body(request: Request, known: Collection[str], max_size: int = MAX_BODY) -> dict[str, Any]:
     """Returns the JSON object in the body of a request.
 
-    :param known: the fields that it may have.
-    :param max_size: most bytes of the body.
-    :raises Refused: 400, 413 or 415.
+    :param known: the fields that the object may have.
+    :param max_size: at most so many bytes of the body are accepted.
+    :raises Refused: 400, if the body is not a JSON object with known fields; 413, if it is too large; 415, if
+        the request does not declare its body as JSON.
     """
     if not request.is_json:
-        raise bad_request("the body must be JSON, and Content-Type must say so: application/json", 415)
+        raise bad_request("the body must be JSON, with the header Content-Type: application/json", 415)
     if request.content_length is None:
-        raise bad_request("the request must say its Content-Length")
+        raise bad_request("the request must have the header Content-Length")
     if request.content_length > max_size:
         message = f"the body has {request.content_length} bytes, at most {max_size} are allowed"
         raise bad_request(message, 413)
     try:
         body = json.loads(request.get_data())
     except (ValueError, RecursionError):
-        raise bad_request("the body is no JSON") from None
+        raise bad_request("the body is not valid JSON") from None
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     unknown = sorted(set(body) - set(known))

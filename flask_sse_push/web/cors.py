@@ -1,4 +1,4 @@
-"""Which pages of other origins may read the responses (Fetch standard, "CORS protocol")."""
+"""Decides which pages of other origins may read the responses (CORS, as the Fetch standard defines it)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from ..errors import ErrorCode, Refused
 if TYPE_CHECKING:
     from flask import Request
 
-#: Seconds for which a browser remembers the response to a preflight.
+#: How long a browser may remember the response to a preflight request, in seconds.
 MAX_AGE = 600
 
-#: Allows what the fetch transport of `PushClient` sends: a token, a cursor, JSON.
+#: Headers of the response to a preflight request. They allow the requests that `PushClient` sends with fetch:
+#: with a token, with a cursor, or with a JSON body.
 PREFLIGHT: Mapping[str, str] = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
@@ -22,10 +23,12 @@ PREFLIGHT: Mapping[str, str] = {
 
 
 def headers(origin: str | None, allowed: Collection[str], *, preflight: bool = False) -> dict[str, str]:
-    """Returns the headers that let a page of `origin` read the response and send cookies. Returns none for an
-    origin that is not allowed.
+    """Returns the headers that allow a page of `origin` to read the response and to send cookies.
 
-    The whole origin must match. `*` is never sent, because browsers ignore it for requests with cookies.
+    Returns no headers if `origin` is not one of `allowed`. The headers never contain `*` instead of an
+    origin, because browsers ignore `*` for requests with cookies.
+
+    :param preflight: whether the request is a preflight request; the response then needs more headers.
     """
     if origin is None or origin not in allowed:
         return {}
@@ -38,19 +41,20 @@ def headers(origin: str | None, allowed: Collection[str], *, preflight: bool = F
 
 
 def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
-    """Whether a page of another host sent the request, and its origin is not allowed.
+    """Returns whether a page of another host sent the request, and the origin of this page is not allowed.
 
-    Only hosts are compared: behind a proxy that ends TLS, the app does not know its own scheme.
+    Compares only hosts, not `http` and `https`, because an app behind a proxy that ends TLS does not know
+    which of the two the browser uses.
 
-    :param host: the host of the request, with its port.
+    :param host: the host that the request was sent to, with its port.
     """
     return origin is not None and origin not in allowed and origin.partition("://")[2] != host
 
 
 def check(request: Request, allowed: Collection[str]) -> None:
-    """Returns if the request comes from the app's own pages, from an allowed origin, or from no page at all.
+    """Checks that the request comes from a page of the app, from an allowed origin, or from no page at all.
 
-    :raises Refused: 403.
+    :raises Refused: 403, if the request comes from any other page.
     """
     origin = request.headers.get("Origin")
     if origin is not None and is_foreign(origin, request.host, allowed):

@@ -1,4 +1,4 @@
-"""Cursors for pages: the stream then begins where the page ended."""
+"""Makes cursors for pages: the stream of a page then starts with the events that the page does not show."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from .services import Services
 
 logger = logging.getLogger(__name__)
 
-#: The name in `flask.g` under which lies the monotonic time when the request began; set by `routes`.
+#: Name of the attribute of `flask.g` with the monotonic time at which the request began; `routes` sets it.
 STARTED = "_sse_push_began"
 
 
 class InTemplates:
-    """The object in templates that has the blueprint's name: `{{ sse.cursor("news") }}`."""
+    """The object that templates use under the blueprint's name: `{{ sse.cursor("news") }}`."""
 
     def __init__(self, cursor: Callable[..., str]) -> None:
         self.cursor = cursor
 
 
 def cursor(services: Services, channels: tuple[str, ...]) -> str:
-    """Returns a cursor that lies before everything the view has read; see `SSEBlueprint.cursor`."""
+    """Returns a cursor from before the current request began; see `SSEBlueprint.cursor`.
+
+    A stream that starts at this cursor gets every event that is published after the request began.
+    """
     for name in channels:
         checked_channel(name)
     started = g.get(STARTED, None) if has_request_context() else None
@@ -35,5 +38,5 @@ def cursor(services: Services, channels: tuple[str, ...]) -> str:
     try:
         return str(services.position(ago))
     except BrokerUnavailable as error:
-        logger.warning("no cursor for a page, whose client will get sse.reset and fetch its state: %s", error)
+        logger.warning("no cursor for a page; its client will get sse.reset and fetch its state: %s", error)
         return LOST

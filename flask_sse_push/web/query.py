@@ -1,4 +1,4 @@
-"""The query of a stream: its channels, where it begins, and how the client wants its events."""
+"""Reads the query of a request for a stream: the channels, the start, and how the client wants the events."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ from ..protocol.cursor import MAX_LENGTH
 from .refusal import bad_request
 
 DEFAULT_CHANNEL = "sse"
-#: Replaces a cursor that is too long. Like every unknown cursor, it gets an `sse.reset`.
+#: Replaces a cursor that is too long. As for every unknown cursor, the client then gets an `sse.reset`.
 _TOO_LONG = "?"
-#: Parameters whose values many clients share. A query with others is not cached.
+#: Parameters that often have the same values for many clients. A query with other parameters is not cached.
 _COMMON = frozenset({"channels", "channel", "last", "tagged", "batch"})
 _TICKET_BYTES = tickets.PARAMETER.encode()
-#: Most queries in the cache, and the most bytes of one of them.
+#: Limits of the cache. The first number: at most so many queries are cached. The second number: a query with
+#: more bytes is not cached.
 MAX_KEPT, MAX_KEPT_SIZE = 1024, 500
 
 
 class StreamQuery(NamedTuple):
-    """The parameters of one query."""
+    """The parameters of one request for a stream, as its query gives them."""
 
     channels: tuple[str, ...]
-    names_channels: bool  # False: `channels` is the default
-    start: StartPoint
-    tagged: bool
-    wait: float | None  # seconds that events may wait to share a chunk; None: the app's setting counts
+    names_channels: bool  # False if the query names no channel; `channels` is then the default channel
+    start: StartPoint  # where the stream starts, if the request has no Last-Event-ID
+    tagged: bool  # whether the client wants each event with the names of its channels
+    wait: float | None  # how long events may wait to share a chunk, in seconds; None: the app's setting
     ticket: str | None
 
     def start_for(self, last_event_id: str | None) -> StartPoint:
-        """Returns where the stream begins. The cursor in the header counts before the query's."""
+        """Returns where the stream starts: at the cursor in the header Last-Event-ID, else as the query says.
+
+        :param last_event_id: the value of the header; None if the request has no such header.
+        """
         return _start_after(last_event_id) if last_event_id else self.start
 
 
 class QueryCache:
-    """Reads queries. Caches those that many clients share, because parsing one takes about 10 µs.
+    """Parses queries. Caches the queries that many clients share, because parsing takes about 10 µs.
 
-    :param max_channels: the most channels of a stream.
+    :param max_channels: at most so many channels are allowed on one stream.
     """
 
     def __init__(self, max_channels: int) -> None:
@@ -52,9 +56,9 @@ class QueryCache:
         self._known: dict[bytes, StreamQuery] = {}
 
     def of(self, request: Request) -> StreamQuery:
-        """Returns the query of a request.
+        """Returns the parsed query of a request.
 
-        :raises Refused: 400.
+        :raises Refused: 400, if a parameter is not valid.
         """
         raw = request.query_string
         query = self._known.get(raw)
@@ -68,9 +72,9 @@ class QueryCache:
 
 
 def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
-    """Returns the query with the parameters `args`.
+    """Parses the parameters `args` of a query.
 
-    :raises Refused: 400.
+    :raises Refused: 400, if a parameter is not valid.
     """
     return StreamQuery(
         channels(args, max_channels),
@@ -83,14 +87,16 @@ def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
 
 
 def given(args: MultiDict[str, str], name: str) -> str | None:
-    """Returns the first value of a parameter; None if it is missing."""
-    return args[name] if name in args else None  # noqa: SIM401 (`get` raises and catches an exception of 1 µs)
+    """Returns the first value of a parameter; None if the query does not have the parameter."""
+    return args[name] if name in args else None  # noqa: SIM401 (for a missing name, `get` takes 1 µs longer)
 
 
 def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
-    """Returns the channels of `?channels=a,b` and `?channel=c`, each once; `sse` if the query names none.
+    """Returns the channels that a query names as `?channels=a,b` or `?channel=c`, without duplicates.
 
-    :raises Refused: 400, for a name that breaks the grammar or for more than `most` channels.
+    Returns the channel `sse` if the query names no channel.
+
+    :raises Refused: 400, if a channel's name is not valid, or if there are more than `most` channels.
     """
     names = [name for value in args.getlist("channels") for name in value.split(",") if name]
     names += [value for value in args.getlist("channel") if value]
@@ -104,14 +110,17 @@ def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
 
 
 def _start_after(cursor: str) -> StartPoint:
-    """Returns the place after a cursor. An unknown or malformed cursor makes the stream get `sse.reset`."""
+    """Returns the start point after a cursor. An unknown or malformed cursor leads to an `sse.reset`."""
     return StartPoint(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
 
 
 def start(args: MultiDict[str, str]) -> StartPoint:
-    """Returns where the stream begins: after the query's cursor, else with the newest `?last=N` events.
+    """Returns where the stream starts, as the query says.
 
-    :raises Refused: 400, for a `last` that is no number.
+    With `?last_event_id=<cursor>` the stream starts after the cursor. With `?last=N` it starts with the N
+    newest events. Without both it starts with the next event.
+
+    :raises Refused: 400, if `last` is not a number.
     """
     cursor = given(args, "last_event_id") or given(args, "lastEventId")
     if cursor:
@@ -125,10 +134,12 @@ def start(args: MultiDict[str, str]) -> StartPoint:
 
 
 def batch(args: MultiDict[str, str]) -> float | None:
-    """Returns the seconds that events may wait to share a chunk, from `?batch=<ms>`. 0 means no batching;
-    None means that the app's setting counts.
+    """Returns how long events may wait to share a chunk, in seconds, from the parameter `?batch=<ms>`.
 
-    :raises Refused: 400, for anything but whole milliseconds up to MAX_BATCH_MS.
+    0 means that events do not wait. None means that the query has no such parameter, and the app's setting
+    decides.
+
+    :raises Refused: 400, if the value is not a whole number of milliseconds from 0 to MAX_BATCH_MS.
     """
     value = given(args, "batch")
     if value is None:
@@ -139,16 +150,17 @@ def batch(args: MultiDict[str, str]) -> float | None:
 
 
 def accepts_gzip(accepted: Accept) -> bool:
-    """Whether a client prefers a compressed body, by its `Accept-Encoding`."""
+    """Returns whether a client prefers a gzip-compressed body, as its `Accept-Encoding` header says."""
     return accepted.best_match(("gzip", "identity")) == "gzip"
 
 
 def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Takes the ticket out of the URL that servers and error trackers log. Flask calls this before the view.
+    """Replaces the ticket in the request's URL with `***`, so that servers and error trackers do not log it.
 
-    The parameters are read before, so `request.args` keeps the ticket.
+    Flask calls this function before the view. `request.args` is read before the ticket is replaced, so
+    `request.args` still has the ticket.
 
-    :raises Refused: 400, for a query that is not UTF-8.
+    :raises Refused: 400, if the query is not UTF-8.
     """
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     raw = current.query_string
@@ -156,7 +168,7 @@ def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
         raw.decode()
     except UnicodeDecodeError as error:
         raise bad_request("the query is not UTF-8") from error
-    may_have_ticket = _TICKET_BYTES in raw or b"%" in raw  # spares other requests parsing the query here
+    may_have_ticket = _TICKET_BYTES in raw or b"%" in raw  # parses few queries only
     if may_have_ticket and tickets.PARAMETER in current.args:
         environ = current.environ
         environ["QUERY_STRING"] = tickets.redacted_query(environ.get("QUERY_STRING", ""))

@@ -1,4 +1,4 @@
-"""The routes of the blueprint, and its registration on an app."""
+"""The routes of the blueprint, and the registration of the blueprint on an app."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .query import hide_ticket
 from .services import Services
 from .stream import StreamEndpoint
 
-#: The key in `app.extensions` under which lie the endpoints, by their blueprints.
+#: Key in `app.extensions`. The value is a dict with the `StreamEndpoint` of each registered blueprint.
 EXTENSION = "sse_push"
 
 
 class Routes(Blueprint):
-    """A Flask blueprint with the routes of `SSEBlueprint`. The state lies in the apps, not here."""
+    """The part of `SSEBlueprint` that defines the routes. Each app keeps its own state, not the blueprint."""
 
     def __init__(self, name: str, import_name: str, **options: Any) -> None:
         options.setdefault("static_folder", str(Path(__file__).parents[1] / "static"))
@@ -47,12 +47,14 @@ class Routes(Blueprint):
         self.app_errorhandler(Refused)(self._refuse)
         self.record(self._set_up_cors)
 
-    # -- registration ------------------------------------------------------------------------------------
+    # -- registration on an app --------------------------------------------------------------------------
 
     def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]
-        """Called by `app.register_blueprint`. Reads the settings; opens no connection.
+        """Registers the blueprint on an app and reads the app's settings. Opens no connection.
 
-        :raises ConfigError: naming the wrong key.
+        Called by `app.register_blueprint`.
+
+        :raises ConfigError: if a setting is invalid; the message names it.
         """
         endpoints = app.extensions.setdefault(EXTENSION, {})
         if self not in endpoints:
@@ -64,17 +66,17 @@ class Routes(Blueprint):
         super().register(app, options)
 
     def _set_up_cors(self, state: BlueprintSetupState) -> None:
-        """Lets pages of the listed origins read all responses under the prefix, the client's module too."""
+        """Adds CORS headers to all responses, also to static files, if the settings allow other origins."""
         services = state.app.extensions[EXTENSION][self].services
-        if services.settings.cors_origins:  # otherwise no request pays for the hook
+        if services.settings.cors_origins:  # without such origins, no request should have to run the hook
             name = f"{state.name_prefix}.{state.name}".lstrip(".")
             state.app.after_request(partial(_add_cors_headers, name, services))
 
     @property
     def services(self) -> Services:
-        """The parts that the current app uses for this blueprint.
+        """The `Services` of this blueprint in the current app.
 
-        :raises RuntimeError: without an app context, or when the blueprint is not registered on the app.
+        :raises RuntimeError: if there is no app context, or if the blueprint is not registered on the app.
         """
         return self._endpoint.services
 
@@ -86,7 +88,7 @@ class Routes(Blueprint):
             raise self._no_endpoint() from None
 
     def _no_endpoint(self) -> RuntimeError:
-        """Returns the error that says why the blueprint has no endpoint here, and what to do."""
+        """Returns the error for a call without an app context, or with an app that lacks this blueprint."""
         if not current_app:
             return RuntimeError(
                 f"{self.name}: no app context here; use `with app.app_context():`, or in a process without "
@@ -97,7 +99,7 @@ class Routes(Blueprint):
             f"call app.register_blueprint({self.name}, url_prefix='/stream')"
         )
 
-    # -- routes ------------------------------------------------------------------------------------------
+    # -- view functions ----------------------------------------------------------------------------------
 
     def _stream(self) -> Response:
         return self._endpoint.open(request._get_current_object())  # type: ignore[attr-defined]
@@ -127,10 +129,10 @@ class Routes(Blueprint):
         return admin.check_health(self._admin_endpoint().services)
 
     def _admin_endpoint(self) -> StreamEndpoint:
-        """Returns the endpoint, if `@sse.authorize_admin` allows the request.
+        """Returns the endpoint, if the function given to `@sse.authorize_admin` allows the user.
 
-        :raises NotFound: when the app has registered no such function.
-        :raises Refused: 401 or 403.
+        :raises NotFound: if the app has registered no such function.
+        :raises Refused: 401 or 403, if the function does not allow the user.
         """
         endpoint = self._endpoint
         endpoint.policy.check_admin(request)
@@ -145,12 +147,15 @@ class Routes(Blueprint):
 
 
 def _note_start(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Notes when the request began. Flask calls this before the view, so the view reads its data later."""
+    """Stores the time at which the request began in `flask.g`. Flask calls this function before the view."""
     setattr(g, page.STARTED, time.monotonic())
 
 
 def _add_cors_headers(name: str, services: Services, response: Response) -> Response:
-    """Called after each request of the app. `name` is the blueprint's name in this app."""
+    """Adds the CORS headers to a response of the blueprint. Called after each request of the app.
+
+    :param name: the full name of the blueprint in this app.
+    """
     allowed = services.settings.cors_origins
     if allowed and request.blueprint == name:
         origin, preflight = request.headers.get("Origin"), request.method == "OPTIONS"

@@ -1,8 +1,8 @@
-"""The parts that one registered blueprint uses in one process, made on first use.
+"""Makes the broker, the hub and the other parts that one blueprint uses in one process, on first use.
 
 A process that only publishes makes `Publishing`: a broker, an announcer and counters. A process that serves
-streams also makes `Streaming`: a hub and the parts around it. A forked child makes its own, so `--preload`
-and publishing from gunicorn's master are safe.
+streams also makes `Streaming`: a hub and the parts around it. A forked child makes new parts and does not use
+the parts of its parent. So gunicorn's `--preload`, and publishing from gunicorn's master process, are safe.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Made = TypeVar("Made")
 
 
 class Publishing(NamedTuple):
-    """The parts that publish."""
+    """The parts of a process that publish events."""
 
     broker: Broker
     announcer: MessageAnnouncer
@@ -52,7 +52,7 @@ class Publishing(NamedTuple):
 
 
 class Streaming(NamedTuple):
-    """The parts that serve streams. Their threads start with the first stream."""
+    """The parts of a process that serve streams. Their threads start with the first stream."""
 
     hub: Hub
     limits: Limits
@@ -61,8 +61,8 @@ class Streaming(NamedTuple):
     worker_queries: WorkerQueries
     runs: Runs
     transports: Transports
-    max_streams: int  # how many streams this worker takes
-    max_waiting: int  # how many of these may each occupy one of the server's threads or connections
+    max_streams: int  # at most so many streams are open on this worker
+    max_waiting: int  # at most so many streams occupy a thread or connection of the WSGI server
 
     def close(self) -> None:
         """Closes the streams and ends the threads. May be called twice."""
@@ -73,10 +73,11 @@ class Streaming(NamedTuple):
 
 
 class _MadeOnce(Generic[Made]):
-    """An attribute of `Services` that the first access makes, under a lock.
+    """A descriptor for an attribute of `Services`. The first access makes the value, under a lock.
 
-    The value then lies in the instance's `__dict__`, where Python finds it without calling this descriptor.
-    (`functools.cached_property` has one lock for all instances in Python 3.11, and none from 3.12 on.)
+    The value is then stored in the instance's `__dict__`, where Python finds the value without calling the
+    descriptor. `functools.cached_property` does not fit: in Python 3.11 all instances share one lock, and
+    from 3.12 on there is no lock.
     """
 
     def __init__(self, make: Callable[[Any], Made]) -> None:
@@ -86,8 +87,8 @@ class _MadeOnce(Generic[Made]):
 
     def __get__(self, services: Services, owner: type) -> Made:
         parts = vars(services)
-        # The lock, too, is made on first use: gevent may have replaced `threading.Lock` since the import.
-        # `setdefault` is atomic, so all threads get the same lock.
+        # The lock is also made on first use, because gevent may replace `threading.Lock` after this module
+        # was imported. `setdefault` is atomic, so all threads get the same lock.
         with parts.setdefault(f"{self._name} lock", threading.Lock()):
             if self._name not in parts:
                 parts[self._name] = self._make(services)
@@ -96,10 +97,14 @@ class _MadeOnce(Generic[Made]):
 
 
 class Services:
-    """Makes and closes the parts of this process. Any thread may use it. The constructor opens nothing.
+    """Makes and closes the parts of this process: broker, hub and others. Any thread may call the methods.
 
-    :param listener: is called for each stream, before the listeners that belong to the parts.
-    :param find_forbidden: finds the channels that an open stream must leave; `Recheck` calls it.
+    The constructor opens no connection.
+
+    :param dumps: a function that returns data as JSON text.
+    :param listener: a stream listener; it is called before the other listeners of a stream.
+    :param find_forbidden: a function that returns the channels that an open stream must leave; `Recheck`
+        calls this function.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class Services:
 
     @_MadeOnce
     def publishing(self) -> Publishing:
-        """The parts that publish."""
+        """The parts that publish events. They are made on first use."""
         broker = connect_broker(self.settings)
         reporter = Reporter(self.gauges, self.settings.log_totals)
         counters = reporter.counters
@@ -123,12 +128,12 @@ class Services:
 
     @_MadeOnce
     def streaming(self) -> Streaming:
-        """The parts that serve streams."""
+        """The parts that serve streams. They are made on first use."""
         server.prepare()
         if self.broker_not_shared():
             logger.error(
                 "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
-                "streams miss what another worker publishes; set it to a Redis URL",
+                "streams miss the events that other workers publish; set SSE_PUSH_BROKER_URL to a Redis URL",
                 server.worker_count(),
             )
         settings, (broker, announcer, counters, _) = self.settings, self.publishing
@@ -158,15 +163,16 @@ class Services:
 
     @property
     def _open_streaming(self) -> Streaming | None:
-        """The parts that serve streams, if they exist."""
+        """The parts that serve streams; None if they were not made yet."""
         return vars(self).get("streaming")
 
     def position(self, ago: float) -> StreamCursor:
-        """Returns a position that lies before every event of the last `ago` seconds.
+        """Returns a position from before every event of the last `ago` seconds.
 
-        A worker with streams knows its position. Any other process calls the broker, and blocks.
+        A worker with streams already knows its position, and does not block. Any other process calls the
+        broker, and blocks until the broker answers.
 
-        :raises BrokerUnavailable: when the broker does not answer in time.
+        :raises BrokerUnavailable: if the broker does not answer in time.
         """
         streaming = self._open_streaming
         position = streaming.hub.position() if streaming else None
@@ -175,31 +181,32 @@ class Services:
         return position.earlier(ago)
 
     def gauges(self) -> Gauges:
-        """Returns the gauges of this process; all are zero while it has no streams."""
+        """Returns the gauges of this process. All gauges are zero if the process has not served streams."""
         streaming = self._open_streaming
         return streaming.hub.gauges() if streaming else Gauges()
 
     def broker_not_shared(self) -> bool:
-        """Whether the broker serves one process only, while gunicorn runs several workers."""
+        """Returns whether gunicorn runs several workers, but the broker works for one process only."""
         return self.settings.broker_url.startswith("memory:") and server.worker_count() > 1
 
     def log_out(self, user_id: str) -> None:
         """Closes the streams of a user who logs out, on all workers. Never raises.
 
-        While the broker does not answer, this worker closes its own streams at once; the other workers close
-        theirs when the broker is back.
+        If the broker does not answer, this worker closes its own streams of the user now. The other workers
+        close the user's streams when the broker is back.
         """
         arguments = {"user_id": user_id, "channel": None, "reason": "logout"}
         try:
             self.publishing.announcer.command(REVOKE, **arguments)
         except BrokerUnavailable as error:
-            logger.warning("the other workers will learn of a logout when the broker is back: %s", error)
+            logger.warning("other workers close a user's streams when the broker is back: %s", error)
             self.streaming.recheck.revoke_without_broker(**arguments)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Closes all parts. The next ones are made with other settings.
+        """Closes all parts. The next use makes new parts with the given settings.
 
-        :param clock: returns monotonic seconds; heartbeats and batches use it. Tests pass their own.
+        :param clock: a function that returns monotonic seconds, for heartbeats and batches. Tests pass a
+            clock of their own.
         """
         self.close()
         self.settings, self._clock = settings, clock
@@ -217,15 +224,18 @@ class Services:
         return vars(self).pop(name, None)
 
     def _forget_parents_parts(self) -> None:
-        """Called in a forked child. Forgets the parts and the locks, which another thread may have held."""
+        """Forgets the parts and locks of the parent process. Called in a forked child.
+
+        The locks cannot be used, because another thread of the parent may have held them during the fork.
+        """
         for name in ("publishing", "streaming"):
             self._take(f"{name} lock")
             _of_parents.append(self._take(name))
 
 
 _all_services: WeakSet[Services] = WeakSet()
-#: Parts that belong to the parent process. A child keeps them: their finalizers could close the parent's
-#: connections.
+#: Parts of the parent process. A forked child never deletes them, because their finalizers could close the
+#: connections of the parent.
 _of_parents: list[object] = []
 
 
@@ -238,5 +248,6 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def max_streams(settings: Settings) -> int:
-    """Returns how many streams this worker takes: by the setting and by the limit of open files."""
+    """Returns how many streams this worker may have at most: the setting, or fewer if the limit of open files
+    is lower."""
     return min(settings.max_streams, server.file_places())

@@ -23,7 +23,7 @@ from .monitoring.signals import event_published, history_lost, stream_closed, st
 
 __version__ = "0.1.0"
 
-#: A ready blueprint, for apps that need one: an `SSEBlueprint` named `sse`.
+#: A blueprint that is ready to use: an `SSEBlueprint` named `sse`. Most apps need no other.
 sse = SSEBlueprint("sse")
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The Flask blueprint: what an app registers, decorates with and calls."""
+"""The Flask blueprint that an app registers, with the decorators and methods that an app uses."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ F = TypeVar("F")
 
 
 class SSEBlueprint(Routes):
-    """Pushes events to browsers. Register it on an app: then `GET <prefix>` opens streams, and the methods
-    publish.
+    """Pushes events to browsers. When it is registered on an app, `GET <prefix>` opens streams, and methods
+    such as `publish` send events to them.
 
-    One blueprint may be registered on several apps, and one app may register several blueprints: each pair
-    has a state of its own. The decorators, `register` and `init_app` work anywhere; every other method needs
-    an app context and raises RuntimeError without one.
+    One blueprint may be registered on several apps, and one app may register several blueprints. Each pair of
+    an app and a blueprint has its own streams and connections. The decorators, `register` and `init_app` work
+    anywhere. Every other method needs an app context and raises RuntimeError without an app context.
 
-    :param name: the blueprint's name. It names the endpoints (`sse.stream`), the commands (`flask sse …`) and
-        the object in templates (`sse.cursor()`).
+    :param name: the blueprint's name. The endpoints (`sse.stream`), the commands (`flask sse …`) and the
+        object in templates (`sse.cursor()`) have this name.
     :param options: the options of Flask's Blueprint.
     """
 
@@ -48,7 +48,7 @@ class SSEBlueprint(Routes):
     def init_app(self, app: Flask) -> None:
         """Registers the blueprint under `SSE_PUSH_URL_PREFIX` (default `/stream`). Opens no connection.
 
-        :raises ConfigError: naming the wrong key.
+        :raises ConfigError: if a setting is invalid; the message names it.
         """
         app.register_blueprint(self, url_prefix=Settings.load(app.config).url_prefix)
 
@@ -58,48 +58,53 @@ class SSEBlueprint(Routes):
     # -- decorators --------------------------------------------------------------------------------------
 
     def authorize(self, allowed: F) -> F:
-        """Registers `allowed(user, channel) -> bool`, which decides about every channel that is not public.
+        """Registers `allowed(user, channel) -> bool`, which decides who may listen to a channel.
 
-        It runs in the request that opens the stream. While the stream is open it runs again from time to
-        time, outside any request, in an app context: so use the given `user` (None for nobody), never
-        `request` or `current_user`. It may block. An exception fails the request; three in a row for an open
-        stream close that stream, and its client connects again. The last function registered counts. Without
-        one, only public channels and `user:<own id>` are open.
+        Public channels and a user's own channel `user:<id>` need no permission. Without such a function, all
+        other channels are forbidden. If several functions are registered, only the last is used.
+
+        The function is called in the request that opens a stream. While the stream is open, the function is
+        called again from time to time, outside any request, in an app context. So the function must use its
+        argument `user` (None for a visitor without a user), never `request` or `current_user`. The function
+        may block. If it raises an exception, the request fails. If it raises three times in a row for an open
+        stream, this stream is closed, and its client connects again.
         """
         self._hooks.authorize = allowed  # type: ignore[assignment]
         return allowed
 
     def identify(self, who: F) -> F:
-        """Registers `who(request) -> user | Identity | None`. With several, the first that returns a user
-        counts.
+        """Registers `who(request) -> user | Identity | None`, which finds the user of a request.
 
-        A user is any object. Its id is the result of flask-login's `get_id()`, else its attribute `id`, else
-        its text. Without any function, flask-login's `current_user` is the user.
+        If several functions are registered, the first result that is not None decides. A user is any object.
+        The user's id is the result of flask-login's `get_id()`, else the attribute `id`, else the object as
+        text. If no function is registered, flask-login's `current_user` is the user.
         """
         self._hooks.identify.append(who)  # type: ignore[arg-type]
         return who
 
     def load_user(self, load: F) -> F:
-        """Registers `load(user_id) -> user | None`, which looks up the present user of a ticket or of an open
-        stream. The id is a string. None means that the user is gone.
+        """Registers `load(user_id) -> user | None`, which loads the user of a ticket or of an open stream.
 
-        It runs outside any request too, in an app context, and may block. Without it, flask-login's
-        `user_loader` is used, for flask-login's own users and for tickets.
+        The id is a string. The result None means that the user does not exist any more. The function is
+        called in an app context, also outside any request, and may block. Without such a function,
+        flask-login's `user_loader` loads the users that signed in with flask-login, and the users of tickets.
         """
         self._hooks.load_user = load  # type: ignore[assignment]
         return load
 
     def authorize_publish(self, allowed: F) -> F:
-        """Registers `allowed(user, channel) -> bool`, and so opens `POST <prefix>/publish` to the users that
-        it allows. Without it the route answers 404."""
+        """Registers `allowed(user, channel) -> bool`, which decides who may use `POST <prefix>/publish`.
+
+        Without such a function, the route answers 404.
+        """
         self._hooks.authorize_publish = allowed  # type: ignore[assignment]
         return allowed
 
     def authorize_admin(self, allowed: F) -> F:
-        """Registers `allowed(user) -> bool`, and so opens `GET <prefix>/stats`, `/metrics` and `/health` to
-        the users that it allows. Without it these routes answer 404.
+        """Registers `allowed(user) -> bool`, which decides who may use `/stats`, `/metrics` and `/health`.
 
-        It runs within the request, so it may also look at `request`, for example at a scraper's token.
+        Without such a function, these routes answer 404. The function is called during the request, so it may
+        also use `request`, for example to check the token of a program that reads the metrics.
         """
         self._hooks.authorize_admin = allowed  # type: ignore[assignment]
         return allowed
@@ -108,7 +113,7 @@ class SSEBlueprint(Routes):
 
     @property
     def announcer(self) -> MessageAnnouncer:
-        """The announcer of the current app."""
+        """The announcer that publishes events for the current app."""
         return self._endpoint.services.publishing.announcer
 
     def publish(
@@ -125,14 +130,14 @@ class SSEBlueprint(Routes):
     ) -> str:
         """Stores one event and sends it to every stream of its channels. Returns the event's cursor.
 
-        `MessageAnnouncer.publish` explains the arguments; here the app's JSON provider writes the JSON. Sends
-        the signal `event_published`. Blocks until the broker has stored the event, at most
+        `MessageAnnouncer.publish` explains the arguments. The app's JSON provider turns the data into JSON.
+        Sends the signal `event_published`. Blocks until the broker has stored the event, but at most
         `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
 
-        :raises InvalidEvent: naming the wrong field.
-        :raises MessageTooLarge: with the size of the data and the limit, in bytes.
-        :raises BrokerUnavailable: the event is stored once or not at all; with `id` it is safe to publish
-            again.
+        :raises InvalidEvent: if a field is invalid; the message names the field.
+        :raises MessageTooLarge: if the data is too large; the message gives the size and the limit in bytes.
+        :raises BrokerUnavailable: if the broker does not answer in time; the event is then stored once or not
+            at all. If the event has an `id`, it is safe to publish the event again.
         """
         try:  # not by `self._endpoint`, which would cost each event a call
             endpoint: StreamEndpoint = current_app.extensions[EXTENSION][self]
@@ -146,7 +151,7 @@ class SSEBlueprint(Routes):
         return cursor
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
-        """Stores several events in one step, all or none. Returns their cursors in the same order.
+        """Stores several events in one step: all of them or none. Returns their cursors in the same order.
 
         Blocks and raises as `publish` does. `MessageAnnouncer.publish_many` explains the arguments.
         """
@@ -155,8 +160,8 @@ class SSEBlueprint(Routes):
     def batch(self, *, id: str | None = None) -> AbstractContextManager[Batch]:
         """Collects events in a `with` block: `with sse.batch() as batch: batch.publish(…)`.
 
-        Publishes them together, all or none, when the block ends; that blocks and raises as `publish` does.
-        Then `batch.cursors` has their cursors. See `MessageAnnouncer.batch`.
+        The end of the block publishes the events together, all or none; it blocks and raises as `publish`
+        does. Afterwards `batch.cursors` has the cursors of the events. See `MessageAnnouncer.batch`.
         """
         return self.announcer.batch(id=id)
 
@@ -173,60 +178,59 @@ class SSEBlueprint(Routes):
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
     ) -> str:
         """Publishes an event to the channel `user:<user_id>`, which only this user may listen to. Returns the
-        event's cursor. Blocks and raises as `publish` does.
-        """
+        event's cursor. Blocks and raises as `publish` does."""
         return self.announcer.send_to_user(user_id, data, type, compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Publishes an event to every open stream, whatever its channels. Returns the event's cursor. Blocks
-        and raises as `publish` does.
-        """
+        and raises as `publish` does."""
         return self.announcer.broadcast(data, type, compress=compress)
 
-    # -- runs --------------------------------------------------------------------------------------------
+    # -- generators: streamed to one client, or run in the background ------------------------------------
 
     def stream(self, items: Items) -> Response:
-        """Returns a response that streams the items of a generator to this one client. Nothing is stored.
+        """Returns a response that streams the items of a generator to one client. Nothing is stored.
 
-        A string becomes the event `run.text` {"text"}. A pair that begins with a string becomes an event of
-        that type. Any other item becomes `run.item`. `run.begin` comes first, and `run.end` {"run", "status",
-        "error"} last: its status is `done`, or `failed` when the generator raised. The generator runs outside
-        the request, and is closed when the client leaves.
+        The first event is `run.begin`. Then each item becomes an event: a string becomes the event `run.text`
+        with the data {"text"}; a pair (type, data), with a string as type, becomes an event of this type; any
+        other item becomes the event `run.item`. The last event is `run.end` with the data {"run", "status",
+        "error"}. Its status is `done`, or `failed` if the generator raised an exception. The generator runs
+        outside the request, and is closed when the client leaves.
 
         :param items: a generator, or a function that returns one.
         """
         return StreamResponse(run_body(items, current_app.json.dumps), headers=HEADERS)
 
     def start(self, items: Items, key: str | None = None) -> Run:
-        """Starts a generator in the background, which publishes the events that `stream` describes to the
-        channel `run:<key>`. Returns a `Run`, with the key, the channel and a cursor before the first event.
+        """Runs a generator in the background and publishes its items to the channel `run:<key>`.
+
+        Returns a `Run` with the key, the channel, and a cursor from before the first event. The events are
+        the same as those of the method `stream`, but the broker stores them like other events. Text items
+        that follow each other quickly share one event. The generator runs in this worker, in an app context
+        of its own, without the request.
 
         `@sse.authorize` decides who may listen to the channel, as for any other channel. If nobody can guess
-        the keys, `run:*` in `SSE_PUSH_PUBLIC_CHANNELS` is enough. The events are kept like any others. Text
-        items that come fast share an event. The generator runs in this worker, in an app context of its own,
-        without the request.
+        the keys, it is enough to put `run:*` into `SSE_PUSH_PUBLIC_CHANNELS`. Blocks until `run.begin` is
+        stored, but at most a few times `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
 
-        Blocks until `run.begin` is stored: a few times `SSE_PUSH_PUBLISH_TIMEOUT` seconds at most.
-
-        :param items: a generator, or a function that returns one. It waits while the broker does not answer.
-        :param key: names the run; the default is a key that nobody can guess. While a run with this key is
-            active on any worker, no second one starts: then `Run.started` is false and `items` is closed
-            unused.
-        :raises InvalidEvent: for a key that does not fit into a channel's name.
-        :raises BrokerUnavailable: when the broker does not answer; the generator has not started.
-        :raises Refused: 503, when this worker has as many runs as it may have.
+        :param items: a generator, or a function that returns one; paused while the broker does not answer.
+        :param key: the key of the run; the default is a key that nobody can guess. If a run with this key is
+            active on any worker, no second run starts: `Run.started` is false, and `items` is closed unused.
+        :raises InvalidEvent: if the key does not fit into a channel's name.
+        :raises BrokerUnavailable: if the broker does not answer; the generator has then not started.
+        :raises Refused: 503, if this worker already has as many runs as it may have.
         """
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         runs = self._endpoint.services.streaming.runs
         return runs.start(items, secrets.token_urlsafe(16) if key is None else key, app.app_context)
 
     def stop(self, key: str) -> None:
-        """Stops the run with this key, on whatever worker it runs. Does nothing when there is none.
+        """Stops the run with this key, on any worker. Does nothing if there is no such run.
 
         The generator is closed at its next item. The clients get `run.end` with the status `stopped`.
 
-        :raises InvalidEvent: for a key that no run can have.
-        :raises BrokerUnavailable: the run is stopped or goes on.
+        :raises InvalidEvent: if no run can have this key.
+        :raises BrokerUnavailable: if the broker does not answer in time; the run may then go on.
         """
         run_channel(key)  # refuses a key that no run can have
         self.announcer.command(STOP, key=key)
@@ -241,19 +245,19 @@ class SSEBlueprint(Routes):
         channel: str | None = None,
         reconnect: bool = True,
     ) -> None:
-        """Closes the streams, on all workers, that match all arguments given. Blocks for one publish.
+        """Closes the streams that match all given arguments, on all workers.
 
-        `MessageAnnouncer.disconnect` explains the arguments and errors.
+        Blocks as long as one `publish`. `MessageAnnouncer.disconnect` explains the arguments and errors.
         """
         self.announcer.disconnect(
             user_id=user_id, connection=connection, channel=channel, reconnect=reconnect
         )
 
     def revoke(self, user_id: object, channel: str | None = None) -> None:
-        """Takes a channel from a user's open streams on all workers; without `channel`, closes them all.
-        Blocks for one publish.
+        """Removes a channel from all open streams of a user, on all workers.
 
-        `MessageAnnouncer.revoke` explains what the clients get.
+        Without `channel`, closes all streams of the user. Blocks as long as one `publish`.
+        `MessageAnnouncer.revoke` explains which events the clients get.
         """
         self.announcer.revoke(user_id, channel)
 
@@ -265,80 +269,82 @@ class SSEBlueprint(Routes):
         since: str | None = None,
         last: int | None = None,
     ) -> None:
-        """Adds channels to an open stream, on whatever worker it is. Blocks for one publish.
+        """Adds channels to an open stream, on any worker.
 
-        `MessageAnnouncer.join` explains the arguments and errors.
+        Blocks as long as one `publish`. `MessageAnnouncer.join` explains the arguments and errors.
         """
         self.announcer.join(connection, channel, since=since, last=last)
 
     def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Takes channels from an open stream, on whatever worker it is. Blocks for one publish.
+        """Removes channels from an open stream, on any worker.
 
-        `MessageAnnouncer.leave` explains the errors.
+        Blocks as long as one `publish`. `MessageAnnouncer.leave` explains the errors.
         """
         self.announcer.leave(connection, channel)
 
     def connections(self, channel: str | None = None, user_id: object = None) -> list[dict[str, Any]]:
-        """Returns the open streams of all workers, in no order: all, or only those with the channel, or of
-        the user.
+        """Returns the open streams of all workers, one dict for each stream, in no particular order.
 
-        Each has the keys `connection`, `user_id`, `channels`, `address`, `user_agent`, `since` (Unix time in
-        seconds), `events` and `bytes` (sent to it so far), `buffered` (bytes that wait for the client) and
-        `worker`. Blocks until all workers have answered, at most two seconds: so long only while a killed
-        worker still counts as alive.
+        Each dict has the keys `connection`, `user_id`, `channels`, `address`, `user_agent`, `since` (Unix
+        time in seconds), `events` and `bytes` (sent so far), `buffered` (bytes that wait for the client) and
+        `worker`. Blocks until all workers have answered. That takes at most two seconds, and so long only if
+        a worker was just killed.
 
-        :raises BrokerUnavailable: when the broker does not answer.
+        :param channel: lists only the streams that listen to this channel.
+        :param user_id: lists only the streams of this user.
+        :raises BrokerUnavailable: if the broker does not answer.
         """
         queries = self._endpoint.services.streaming.worker_queries
         return queries.connections(channel, None if user_id is None else str(user_id))
 
     def presence(self, channel: str, users: int = 1000) -> dict[str, Any]:
-        """Returns who is in a channel, over all workers: `channel`, `count` (of users), `users` (sorted ids).
+        """Returns which users are in a channel on all workers, as a dict.
 
-        The channel must be one of `SSE_PUSH_PRESENCE_CHANNELS`. Blocks for two calls to the broker.
+        The dict has the keys `channel`, `count` (how many users) and `users` (their ids, sorted). The channel
+        must match `SSE_PUSH_PRESENCE_CHANNELS`. Blocks for two calls to the broker.
 
-        :param users: the most user ids to name. `count` is exact, whatever this number is.
-        :raises BrokerUnavailable: when the broker does not answer.
+        :param users: at most so many user ids are returned. `count` always counts all users.
+        :raises BrokerUnavailable: if the broker does not answer.
         """
         table = presence.table(checked_channel(channel))
         counts = self._endpoint.services.publishing.broker.counts
         return {"channel": channel, "count": counts.size(table), "users": sorted(counts.names(table, users))}
 
     def stats(self) -> dict[str, Any]:
-        """Returns figures of this worker process. Does not block.
+        """Returns figures of this worker process, as a dict. Does not block.
 
         The keys are `streams`, `groups` (of streams with the same channels), `channels`, `connected` (whether
-        the link to the broker works), `heard_ago` and `probed_ago` (seconds since the last message on the
-        link and since the last probe came back; None before the first), `reconnects` and `history_calls`.
+        the link to the broker works), `heard_ago` (seconds since the last message on the link, or None),
+        `probed_ago` (seconds since the last probe came back, or None), `reconnects` and `history_calls`.
         """
         return self._endpoint.services.streaming.hub.stats()
 
     # -- pages and tickets -------------------------------------------------------------------------------
 
     def cursor(self, *channels: str) -> str:
-        """Returns a cursor that lies before everything the view of this request has read.
+        """Returns a cursor from before the current request began, for the page that the view renders.
 
-        Put it into the page, and let the client connect with it as `lastEventId`: then the client gets every
-        event that came between rendering and connecting. A worker with streams computes it without blocking;
-        any other process makes one call to the broker. If the broker does not answer, the cursor is one that
-        a stream answers with `sse.reset`.
+        Put the cursor into the page, and let the client connect with `lastEventId` set to it. Then the client
+        gets every event that is published after the request began. A worker with streams computes the cursor
+        without blocking. Any other process makes one call to the broker. If the broker does not answer, the
+        returned cursor makes the client get `sse.reset`.
 
         :param channels: the channels that the page will listen to.
-        :raises InvalidEvent: for a name that is no channel's.
+        :raises InvalidEvent: if a channel's name is not valid.
         """
         return page.cursor(self._endpoint.services, channels)
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = tickets.LONGEST) -> str:
         """Returns a ticket that opens one stream: `new EventSource(url + "?ticket=" + ticket)`.
 
-        Does not block. Anybody who has the ticket can use it, once. So hand it out in a page or an API that
-        knows its user, and fetch a new one for each connection.
+        Does not block. Anybody who has the ticket can use it, but only once. So give tickets out only in a
+        page or an API that knows its user, and get a new ticket for each connection.
 
-        :param user: a user object, a user id, or None for nobody.
-        :param channels: the channels it opens: all of them, if the URL names none. The user must be allowed
-            to listen to them now.
-        :param seconds: how long it is valid; at most 60.
-        :raises Refused: 401 or 403, when the user may not listen to one of the channels. Raised in a view, it
-            becomes the response.
+        :param user: a user object, a user id, or None for a visitor without a user.
+        :param channels: the channels that the stream may have. If the URL names no channels, the stream has
+            all of them. The user must be allowed to listen to them now.
+        :param seconds: how long the ticket is valid, in seconds; at most 60.
+        :raises Refused: 401 or 403, if the user may not listen to one of the channels. If a view does not
+            catch the exception, it becomes the response.
         """
         return self._endpoint.policy.ticket(user, channels, seconds)

@@ -1,4 +1,4 @@
-"""Which streams get their events in batches, and when each batch must be sent."""
+"""Decides which streams get their events in batches, and notes when each batch must be sent."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _POLYNOMIAL = 0xEDB88320
 
 
 def shift(crc: int, count: int) -> int:
-    """Moves a checksum `count` bytes to the left: returns crc * x**(8 * count) modulo the polynomial."""
+    """Returns `crc` multiplied by x**(8 * count): the effect of `count` bytes appended to the text."""
     place = 0
     while count and crc:
         if count & 0xFF:
@@ -39,7 +39,7 @@ def _power(place: int, digit: int) -> int:
     :param place: the index of the byte in the count; 0 is the lowest byte.
     :param digit: the value of that byte, 0 to 255.
     """
-    factor, exponent = 0x80000000, 8 * place + 3  # the polynomial 1; the 3 is there because 8 is 2**3
+    factor, exponent = 0x80000000, 8 * place + 3  # the polynomial 1; 8 * 256**place is 2**(8 * place + 3)
     while digit:
         if digit & 1:
             factor = _product(_SQUARES[exponent % 32], factor)

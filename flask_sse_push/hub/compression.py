@@ -10,7 +10,7 @@ stream gets each chunk compressed alone, without references. When these extra ch
 as a restart, the shared window restarts with a chunk that refers to nothing. All streams are then in sync.
 
 A gzip file (RFC 1952) begins with a header and ends with the checksum and the length of the whole text. A
-stream gets the header before its first chunk, and checksum and length when it closes in good order. The
+stream gets the header before its first chunk, and checksum and length when it is not cut off. The
 checksum of a stream is computed from two checksums: one of the text that only this stream got, and one of the
 group's text. The checksum of the group's text is kept once for all streams.
 """
@@ -31,7 +31,8 @@ FINAL = b"\x03\x00"
 #: At most this many shared windows per worker. In a group without a shared window, each chunk is compressed
 #: alone.
 MAX_WINDOWS = 100
-#: zlib's settings for a shared window: it refers back at most 2**WINDOW_BITS bytes and takes about 100 kB.
+#: The settings of zlib: chunks refer back at most 2**WINDOW_BITS bytes; MEMORY and LEVEL are the parameters
+#: `memLevel` and `level` of zlib. A shared window with these settings takes about 100 kB.
 WINDOW_BITS = 13
 MEMORY = 7
 LEVEL = 6
@@ -43,7 +44,7 @@ def _compressor() -> zlib._Compress:
 
 @lru_cache(maxsize=4)
 def compress_alone(frames: bytes) -> bytes:
-    """Compresses `frames` into deflate blocks that refer to nothing earlier, so any stream can get them."""
+    """Compresses `frames` into deflate blocks without references, so every client can read them."""
     deflate = _compressor()
     return deflate.compress(frames) + deflate.flush(zlib.Z_SYNC_FLUSH)
 
@@ -156,8 +157,8 @@ class WindowPool:
     def grant(self, window: SharedWindow) -> bool:
         """Returns whether `window` may have a compressor.
 
-        If all compressors are taken, takes the compressor of the smallest group that has one, provided that
-        this group has at most half as many streams.
+        If `MAX_WINDOWS` compressors are in use, takes a compressor away from the smallest group that has one.
+        Returns False if that group has more than half as many streams as the group of `window`.
         """
         if len(self._holders) >= MAX_WINDOWS:
             if len(window.streams) < 2:
@@ -186,11 +187,11 @@ class SharedWindow:
     def __init__(self, streams: list[Stream], pool: WindowPool) -> None:
         self.streams = streams
         self.crc = 0  # checksum of all text that the group was sent
-        self.size = 0  # length of that text in bytes
+        self.size = 0  # length of all text that the group was sent, in bytes
         self.out_of_sync = 0  # number of streams of the group that are out of sync
         self._pool = pool
         self._deflate: zlib._Compress | None = None
-        self._extra_chunks = 0  # number of chunks for streams out of sync since the last restart
+        self._extra_chunks = 0  # number of chunks compressed alone since the last restart, per stream
 
     def chunks(self, frames: bytes, personal: Mapping[Stream, bytes]) -> list[tuple[Sequence[Stream], bytes]]:
         """Compresses `frames` for all streams. Returns each chunk with the streams that get the chunk.
@@ -232,7 +233,7 @@ class SharedWindow:
     def _open(self) -> zlib._Compress | None:
         if self._pool.grant(self):
             self._deflate = _compressor()
-            self._extra_chunks = len(self.streams)  # enough for a restart, which brings all streams in sync
+            self._extra_chunks = len(self.streams)  # so the next chunk is a restart: see `_common_chunks`
         return self._deflate
 
     def _restart(self, deflate: zlib._Compress, streams: Sequence[Stream]) -> bytes:

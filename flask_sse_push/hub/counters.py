@@ -26,7 +26,7 @@ _REPLAYED, _REPLAYED_BYTES = CounterKey("replayed"), CounterKey("replayed_bytes"
 
 
 class Counters(StreamListener):
-    """Counts events of one worker since the process began. Any thread may call; nothing blocks."""
+    """The counters of one worker since the process began. Any thread may call the methods; none blocks."""
 
     def __init__(self) -> None:
         #: Called once, when a counter is increased for the first time.
@@ -34,7 +34,7 @@ class Counters(StreamListener):
         self._lock = threading.Lock()
         self._counts: Counter[CounterKey] = Counter()
         # Only the dispatcher adds to `delivered` and `sent`, so they need no lock.
-        self.delivered = 0  # events sent; an event that went to 5 streams counts 5 times
+        self.delivered = 0  # events sent to streams; an event sent to 5 streams adds 5
         self.sent = 0  # bytes that the dispatcher wrote to streams
 
     def count(self, name: str, label: str = "", amount: int = 1) -> None:
@@ -66,7 +66,7 @@ class Counters(StreamListener):
         self._add(_PUBLISHED, events)
 
     def replayed(self, events: int, size: int) -> None:
-        """Counts missed events that were sent to one stream, and their bytes."""
+        """Adds to the numbers of missed events, and of their bytes, that were sent to streams."""
         with self._lock:
             self._counts[_REPLAYED] += events
             self._counts[_REPLAYED_BYTES] += size

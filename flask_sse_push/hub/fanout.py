@@ -63,7 +63,7 @@ class Fanout:
             group.start(self._shards.placement(channels), last)
             for cache in group.placement.caches().values():
                 self._followers.setdefault(cache, []).append(group)
-        elif group.pending:  # the new stream has got the pending events already
+        elif group.pending:  # the new stream has the pending events already, so the others get them now
             self.early += group.flush(self._clock(), {})
         group.add(stream)
 

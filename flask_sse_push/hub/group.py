@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..history.history_cache import HistoryCache
     from ..history.placement import Placement
 
-#: The chunks made in one dispatch. The key is everything that decides about the bytes of the chunk. The value
-#: is the chunk, and its entries if at least one entry excludes some streams; else no entries.
+#: The chunks made in one dispatch. The key has all values that decide about the bytes of the chunk. The value
+#: is the chunk, and the entries of the chunk if at least one entry excludes some streams; else no entries.
 Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
 
 _id, _frame, _exclude = attrgetter("id"), attrgetter("frame"), attrgetter("exclude")
@@ -68,7 +68,8 @@ class Group:
         self.key: Hashable = None  # the group's key in `Fanout.groups`
         self.recipients = kind.recipients()
         self.window = None if window_pool is None else SharedWindow(self.streams, window_pool)
-        # Two groups share a chunk only if their `cursors` are equal: other shards need other cursors.
+        # A hash of the channels if they lie on several shards; else None. Cursors contain the hash, so only
+        # groups with the same hash share chunks.
         self.cursors: Hashable = None
         # The id of the newest collected entry of each shard. Empty if all channels are on one shard.
         self.at: dict[int, int] = {}
@@ -79,7 +80,7 @@ class Group:
         self.events = self.bytes = 0
 
     def start(self, placement: Placement, last: Mapping[int, int]) -> None:
-        """Sets where the group begins. Called once, before the first stream is added.
+        """Sets the position from which the group gets events. Called once, before the first `add`.
 
         :param placement: the shards that the group's channels lie on.
         :param last: by number of the shard, the position up to which the streams have every event.
@@ -150,7 +151,7 @@ class Group:
         return len(self.pending) == 1
 
     def flush(self, now: float, chunks: Chunks, notice: bytes = b"") -> list[Delivery]:
-        """Makes deliveries of all pending entries.
+        """Makes the deliveries of all pending entries.
 
         :param now: monotonic seconds.
         :param chunks: the chunks of this dispatch so far. Groups that get the same bytes share one chunk.
@@ -228,7 +229,7 @@ class BatchingGroup(Group):
         self._waits = waits
         self._queue = queue
         self._collected = False  # whether `collect` was called since the last `deliveries`
-        self._shortest_wait = 0.0  # seconds that the most urgent of the entries collected since then may wait
+        self._shortest_wait = 0.0  # shortest wait of the entries since the last `deliveries`, in seconds
         self._due: float | None = None  # monotonic time at which the pending entries must be sent
         self._size = 0  # bytes of the pending entries
 
@@ -314,7 +315,7 @@ def _recipients(kind: type[Stream], streams: Iterable[Stream]) -> Recipients:
 def frames_for(stream: Stream, entries: Iterable[Entry], *, batched: bool = False) -> bytes:
     """The frames of `entries` for one stream.
 
-    Instead of an event that excludes the stream, the frames have a heartbeat, so that the cursor of the
+    Instead of an event that excludes the stream, the frames contain a heartbeat, so that the cursor of the
     stream moves on.
 
     :param batched: whether the stream gets its events in batches.

@@ -36,7 +36,7 @@ class _Sharded(Group):
         return self._over_all(Cursor(snapshot.epoch, snapshot.base))
 
     def _over_all(self, cursor: Cursor) -> ShardCursor:
-        """Returns a cursor over all shards. `cursor` is the part for its own shard."""
+        """Returns a cursor over all shards: `cursor` for one shard, the group's positions for the others."""
         number = int(cursor.epoch[0])
         others = {
             other: history_cache.stream_cursor(self.at[other])

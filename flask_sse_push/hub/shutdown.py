@@ -19,9 +19,9 @@ at_exit: list[Callable[[], None]] = []
 
 
 def wait_for_streams() -> None:
-    """Blocks until all streams have ended, or for `LONGEST_WAIT` seconds. Then calls all of `at_exit`.
+    """Blocks until all streams have ended, at most `LONGEST_WAIT` seconds. Then calls each of `at_exit`.
 
-    Without this wait, gunicorn would end the process: it does not know about hijacked streams.
+    Without this wait, the process would end while hijacked streams are open: gunicorn knows nothing of them.
     """
     deadline = time.monotonic() + LONGEST_WAIT
     while time.monotonic() < deadline and any(count() for count in open_streams):

@@ -52,7 +52,7 @@ class Recipients:
         self.streams.append(stream)
 
     def remove(self, stream: Stream) -> None:
-        """Removes a stream. The last stream takes its index, so a removal from a long list is no slower."""
+        """Removes a stream. Moves the last stream to the freed index, which is fast for long lists too."""
         last = self.streams.pop()
         if last is not stream:
             self.streams[stream.index] = last
@@ -100,10 +100,10 @@ class Stream(ABC):
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)  # the channel of broadcasts is always the last one
         self.tagged = False  # whether each event that the stream gets names its channels
-        self.compression: StreamCompression | None = None  # set when the response body is compressed
+        self.compression: StreamCompression | None = None  # None if the response body is not compressed
         self.grant: Any = None  # the permission that is rechecked; None if the permission cannot change
-        self.secret: str | None = None  # the client needs it to change its channels; sent in `sse.open`
-        self.began = 0  # the stream has all events of its first channels after this position
+        self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`
+        self.began = 0  # the position after which the stream gets every event
         self.app_joined: frozenset[str] = frozenset()  # channels that the app added, not the client
         self.lease: Lease | None = None
         self.address: str | None = None  # IP address of the client
@@ -113,7 +113,7 @@ class Stream(ABC):
         # be added: see `sent`.
         self.events = self.bytes = 0
         self.group: Group | None = None  # None until the stream has got all missed events
-        self.closing = False  # once true, the hub sends nothing more to the stream but its last frame
+        self.closing = False  # whether only the last frame may still be sent to the stream
         # How long events may wait for a batch, in seconds; 0: no batches; None: the app's default decides.
         self.batch_wait: float | None = None
         self.reason: str | None = None  # why the server closed the stream; None if the client left
@@ -144,7 +144,7 @@ class Stream(ABC):
 
     #: Whether an open stream of this class keeps one of the server's threads or greenlets for requests busy.
     holds_request = True
-    #: The class of the list for streams of this class.
+    #: The class of the list that a group uses for streams of this class.
     recipients: type[Recipients] = Recipients
 
     @staticmethod

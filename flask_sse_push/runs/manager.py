@@ -250,7 +250,10 @@ class Runs:
         return max(0.0, min([CHECK_INTERVAL, *waits])) if producers else None
 
     def _fail_interrupted(self, now: float) -> None:
-        """Ends runs as failed if the worker is stopping, or if its leases have expired."""
+        """Ends runs as failed if they must end before their worker stops, or if their lease has expired.
+
+        A lease expires if the worker was suspended for too long.
+        """
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
         since = self._stopping_since

@@ -3,7 +3,7 @@
 Offers:
 
 - `selection.Transports` chooses a transport for each request.
-- `base` has what all transports share: the response body, and the handling of slow clients.
+- `base` has the parts that all transports share: the response body, and the handling of slow clients.
 - `generator` is the transport that works on every WSGI server.
 - `hijack` is the transport that takes the socket from gunicorn's gevent worker.
 - `server` is the only module that knows the WSGI server.

@@ -37,7 +37,7 @@ class Transport(Protocol):
 
     @property
     def needs(self) -> str:
-        """The kind of connection that this transport can serve, for error messages."""
+        """A description of the connections that this transport can serve, for error messages."""
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
         """Returns a function that makes the stream of a request; None if this transport cannot serve it.
@@ -87,7 +87,7 @@ class TransportStream(Stream):
         self._client = client
         self._last_frame: bytes | None = None  # None until the stream ends
         self._started = False  # whether `first_chunk` was called
-        # Monotonic time since which bytes wait and the client has taken none; None if no bytes wait.
+        # Monotonic time since which the client has taken none of the waiting bytes; None if no bytes wait.
         self.waiting_since: float | None = None
         if client is not None:
             _limit_silence(client, settings.write_timeout + settings.heartbeat)
@@ -198,7 +198,7 @@ def response_body(
     try:
         for chunk in chain(_missed(hub, stream, recovery, settings), iter(stream.take, b"")):
             stream.waiting_since = time.monotonic()
-            yield chunk  # continues when the server has sent the chunk
+            yield chunk  # the generator continues when the server has sent the chunk
             stream.waiting_since = None
         if not stream.hijacked:
             stream.hang_up()

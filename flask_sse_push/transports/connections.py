@@ -22,7 +22,8 @@ MAX_EVENTS = 1000
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
 
-# gevent removes `select.epoll` because it can block. `_watch` calls `poll` with a timeout of 0, which cannot.
+# gevent hides `select.epoll`, because `poll` can block all greenlets. `_watch` calls `poll` with a timeout of
+# 0, which never blocks.
 _epoll = cast("type[select.epoll]", monkey.get_original("select", "epoll"))
 
 

@@ -23,7 +23,7 @@ class Descriptors(Recipients):
 
     __slots__ = ("_changes_when_shared", "fds")
 
-    #: How often a descriptor was replaced, in all arrays of this process together. After a change, an array
+    #: How often a descriptor was replaced in any array of this process. After a replacement, an array
     #: that a delivery shares may contain a descriptor that now belongs to another connection.
     changes = 0
 

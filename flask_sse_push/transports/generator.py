@@ -31,7 +31,7 @@ class GeneratorStream(TransportStream):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._chunks: list[bytes] = []
-        self._size = 0  # bytes in `_chunks`
+        self._size = 0  # number of bytes in `_chunks`
         self._wake = threading.Event()
 
     @property

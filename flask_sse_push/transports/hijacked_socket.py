@@ -14,7 +14,8 @@ from gevent import monkey
 #: Stands for "no file descriptor". A write to this number fails, as to a closed descriptor.
 NO_DESCRIPTOR = -1
 
-#: Closes a descriptor. gevent's own `close` would also search gevent's loop for watchers of the descriptor.
+#: Closes a descriptor. gevent's own `close` would first search for gevent's watchers of the descriptor, but a
+#: hijacked descriptor has none.
 close_descriptor = monkey.get_original("os", "close")
 
 #: A function that is called once, with the next bytes that gunicorn sends: usually the head of the response.

@@ -15,7 +15,7 @@ from .connections import ConnectionTable
 from .descriptors import Descriptors
 from .hijacked_socket import NO_DESCRIPTOR
 
-#: At most this many bytes may a client send after its request. A correct client sends none.
+#: A client may send at most this many bytes after its request. A correct client sends none.
 MAX_INPUT = 65_536
 
 #: The bytes that end the head of a response.
@@ -198,7 +198,7 @@ class HijackedStream(TransportStream):
         self._received += len(data)
         return bool(data) and self._received <= MAX_INPUT
 
-    # -- ending ---------------------------------------------------------------------------------------
+    # -- the end of the stream --------------------------------------------------------------------------
 
     def end(self, frame: bytes) -> None:
         if not self.hijacked:

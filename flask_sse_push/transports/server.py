@@ -129,7 +129,10 @@ def worker_count() -> int:
 
 
 def request_places() -> int | None:
-    """Returns how many streams may each keep a thread or connection busy; None if there is no limit."""
+    """Returns how many streams may be open if each stream keeps a thread or connection busy.
+
+    None if there is no limit.
+    """
     worker = find_worker()
     if worker is None:
         return None

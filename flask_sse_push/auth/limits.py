@@ -64,7 +64,7 @@ class Limits(StreamListener):
         self.counts_attempts = bool(self._rates)
         self._worker_counts = worker_counts
         self._limiter = _rate_limiter(broker) if self._rates else None
-        self._rates_paused_until = 0.0  # monotonic time
+        self._rates_paused_until = 0.0  # monotonic time until which attempts are not counted
 
     def count_attempt(self, kind: str, name: str | None) -> None:
         """Counts one attempt to connect. Blocks until the broker answers.
@@ -115,7 +115,7 @@ class Limits(StreamListener):
                 lease.release()
                 self._worker_counts.hurry()  # so that other workers soon do not count this stream any more
                 kind = key.table.removeprefix(TABLE)
-                message = f"this {kind} has {limit} streams already; close one first"
+                message = f"this {kind} already has {limit} open streams, which is the limit; close one first"
                 raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
         return lease
 

@@ -1,4 +1,4 @@
-"""Decides who gets a stream and which channels it may listen to, when it opens and while it is open."""
+"""Decides who may open a stream, and which channels the stream may have when it opens and later."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Policy:
         self.settings = settings
         self._hooks = hooks
 
-    # -- streams -----------------------------------------------------------------------------------------
+    # -- checks for streams ------------------------------------------------------------------------------
 
     def grant(
         self, request: Request, channels: tuple[str, ...], ticket_text: str | None, *, default: bool
@@ -136,7 +136,7 @@ class Policy:
         """Returns a signed ticket for `user`; see `SSEBlueprint.ticket`."""
         names = checked_channels(channels)
         if len(names) > self.settings.max_channels:
-            raise ValueError(f"channels are {len(names)}, at most {self.settings.max_channels} are allowed")
+            raise ValueError(f"got {len(names)} channels, at most {self.settings.max_channels} are allowed")
         self.check(user, names)
         return self._tickets().sign(user_id(user), names, seconds)
 
@@ -145,7 +145,7 @@ class Policy:
         keys = self._keys()
         return stream_secrets(keys, self.settings.prefix) if keys[-1] else None
 
-    # -- other requests ----------------------------------------------------------------------------------
+    # -- checks for other requests -----------------------------------------------------------------------
 
     def user(self, request: Request) -> Any:
         """Returns the user who sent a request; None if the request has no user."""
@@ -160,7 +160,7 @@ class Policy:
         is_admin = self._hooks.authorize_admin or abort(404)
         user = self.user(request)
         if not is_admin(user):
-            raise self.refusal(user, "this is for admins")
+            raise self.refusal(user, "only admins may do this")
 
     def refusal(self, user: Any, message: str) -> Refused:
         """Returns the error 401 if the request has no user and users can sign in, else the error 403."""
@@ -209,7 +209,7 @@ class Policy:
         knows_users = bool(self._hooks.identify) or flask_login.is_used(self._app)
         return knows_users and user_id(user) is None
 
-    # -- users -------------------------------------------------------------------------------------------
+    # -- finding the user of a request -------------------------------------------------------------------
 
     def _identify(self, request: Request) -> Identity:
         for identify in self._hooks.identify or (flask_login.session_identity,):
@@ -238,7 +238,7 @@ class Policy:
     def _tickets(self) -> Tickets:
         keys = self._keys()
         if not keys[-1]:
-            raise ConfigError("SECRET_KEY", keys[-1], "the app's secret, which signs tickets")
+            raise ConfigError("SECRET_KEY", keys[-1], "a secret text, because tickets are signed with it")
         return tickets_signed_with(keys, self.settings.prefix)
 
     def _keys(self) -> tuple[Any, ...]:

@@ -35,10 +35,10 @@ PAUSE = 1.0
 #: After so many failed checks in a row, the stream is closed. Its client reconnects and is checked like a new
 #: client.
 MAX_FAILURES = 3
-#: How long a revocation is kept, in seconds. It also applies to a stream that opens after the revocation, if
-#: the user of the stream was looked up before the revocation.
+#: How long a revocation is kept, in seconds. A kept revocation also applies to a stream that opens later, if
+#: the stream's user was looked up before the revocation.
 REVOCATIONS_KEPT = 30.0
-#: At most so many commands wait for a broker that does not answer. A further command drops the oldest.
+#: At most so many commands wait for a broker that does not answer. A further command replaces the oldest.
 MAX_UNSENT = 1000
 #: After so many checks in a row, the recheck thread lets other threads run.
 MAX_RUN = 20
@@ -49,7 +49,7 @@ FindForbidden = Callable[[Any, Collection[str]], "list[str] | None"]
 
 
 class WatchedStream:
-    """A stream whose rights are checked. Times are monotonic seconds."""
+    """A stream that is checked at intervals. `opened` and `expires` are monotonic times in seconds."""
 
     __slots__ = ("expires", "failures", "opened", "stream")
 
@@ -79,9 +79,9 @@ class Recheck(StreamListener):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._watched: dict[str, WatchedStream] = {}  # keys are connection ids
-        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap, the earliest check first
+        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap; the next check is first
         self._numbers = itertools.count()  # make all checks differ, so that the heap compares no streams
-        self._revocations: deque[tuple[float, Mapping[str, Any]]] = deque()  # times and arguments
+        self._revocations: deque[tuple[float, Mapping[str, Any]]] = deque()  # (time, arguments) pairs
         self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT)
         self._commands_lost_at = 0.0
         self._failing = self._started = self._closed = False
@@ -124,7 +124,7 @@ class Recheck(StreamListener):
         if is_next:
             self._wake.set()
 
-    # -- revocations ------------------------------------------------------------------------------------
+    # -- revoking a user's rights -----------------------------------------------------------------------
 
     def revoke_without_broker(self, **arguments: Any) -> None:
         """Revokes on this worker now, and sends the command to all workers when the broker is back."""
@@ -192,7 +192,7 @@ class Recheck(StreamListener):
                 self._send_unsent()
                 self._run_checks()
             except Exception:
-                logger.exception("rechecking streams failed; trying again in %g s", PAUSE)
+                logger.exception("checking open streams failed; trying again in %g s", PAUSE)
                 time.sleep(PAUSE)
 
     def _seconds_to_wait(self, now: float) -> float | None:
@@ -209,7 +209,7 @@ class Recheck(StreamListener):
             self._unsent.popleft()
 
     def _run_checks(self) -> None:
-        """Runs the checks whose time has come."""
+        """Runs all checks that are scheduled for now or earlier."""
         for count in itertools.count(1):
             with self._lock:
                 if not self._checks or self._checks[0][0] > time.monotonic():

@@ -1,8 +1,8 @@
 """Signs tickets and computes the secrets of streams, both with the app's secret keys. Neither is stored.
 
 A ticket is for clients that can send neither cookies nor headers, such as a native EventSource. The ticket
-names a user and channels, and opens one stream within a minute. After a ticket was used, the broker remembers
-this until the ticket expires.
+names a user and channels, and opens one stream within a minute. The broker remembers which tickets were used
+until they expire.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_LENGTH = 8192
 
 
 class Ticket(NamedTuple):
-    """The content of a ticket. `expires` is Unix time in seconds; no two tickets have the same `name`."""
+    """The content of a ticket. Each ticket has a different `name`. `expires` is a Unix time in seconds."""
 
     name: str
     user_id: str | None
@@ -109,8 +109,8 @@ class StreamSecrets:
         return any(hmac.compare_digest(one, given) for one in expected)
 
 
-#: Two functions that return the same object again for the same arguments: the first returns a `Tickets`, the
-#: second a `StreamSecrets`. To make such an object takes longer than to sign.
+#: Two cached functions: the first returns a `Tickets`, the second a `StreamSecrets`. They are cached because
+#: making such an object takes longer than signing with it.
 tickets_signed_with = lru_cache(16)(Tickets)
 stream_secrets = lru_cache(16)(StreamSecrets)
 

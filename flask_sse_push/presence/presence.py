@@ -46,7 +46,7 @@ class UserChange(NamedTuple):
 
 
 def table(channel: str) -> str:
-    """Returns the name of the count table with the channel's users."""
+    """Returns the name of the table in the broker that counts a channel's users."""
     return TABLE + channel
 
 

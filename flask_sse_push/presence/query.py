@@ -23,7 +23,7 @@ from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.stream import Stream
 
-#: The command that carries a query.
+#: Name of the command that sends a query to all workers.
 COMMAND = "ask"
 #: How long a query waits for the answers of all workers, in seconds.
 TIMEOUT = 2.0

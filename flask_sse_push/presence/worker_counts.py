@@ -56,7 +56,7 @@ class Lease:
     def __init__(self, worker_counts: WorkerCounts, counts: dict[CountKey, int], after: int) -> None:
         self._worker_counts = worker_counts
         self._counts = counts  # this worker's counts just after this lease was added
-        self._after = after  # number of the last report that does not include this lease
+        self._after = after  # number of the last report that was made before this lease
         self._complete = threading.Event()
         self._totals: dict[CountKey, int] = {}
 
@@ -71,7 +71,7 @@ class Lease:
         """
         self._worker_counts.hurry()
         if not self._complete.wait(timeout):
-            raise BrokerUnavailable(f"the broker did not answer in time: no totals within {timeout:g} s")
+            raise BrokerUnavailable(f"the broker did not answer in time: no totals came within {timeout:g} s")
         return dict(self._totals)
 
     @property
@@ -115,10 +115,10 @@ class WorkerCounts(StreamListener):
         self._hurried = threading.Event()  # if set, the thread reports now and collects no more changes
         self._counts: dict[CountKey, int] = {}
         self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, the oldest first
-        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases without a total
+        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases that wait for a total
         self._drops: deque[tuple[float, CountKey]] = deque()  # monotonic times, and keys to subtract one from
         self._listeners: list[CountListener] = []
-        self._pending: Report | None = None  # sent, but not answered
+        self._pending: Report | None = None  # the report whose reply has not arrived
         self._number = 0  # number of the last report
         self._serial = 0  # serial of the last report that the broker accepted under this name; 0: none yet
         self._renewed = 0.0  # monotonic time of the last accepted report
@@ -159,7 +159,7 @@ class WorkerCounts(StreamListener):
             first = not self._drops
             self._drops.append((time.monotonic() + seconds, key))
         if first:
-            self.wake()  # the thread may be waiting until a later time than this one
+            self.wake()  # otherwise the thread might wait too long before this drop
 
     def listen(self, listener: CountListener) -> None:
         """Registers a listener. The thread calls the listener with the totals that changed.

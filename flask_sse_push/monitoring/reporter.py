@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The environment variable that names the folder where several processes share their metrics.
+#: Name of the environment variable with the folder in which several processes share their metrics.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 #: Seconds between two reports.
 INTERVAL = 1.0

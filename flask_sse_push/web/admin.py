@@ -122,7 +122,7 @@ def take_report(services: Services, request: Request, rate_limit: RateLimit) -> 
     """
     cors.check(request, services.settings.cors_origins)
     if not rate_limit.take():
-        raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "too many reports by all clients", retry_after=60)
+        raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "clients send too many reports", retry_after=60)
     report = read_body(request, KINDS, MAX_REPORT)
     for kind, amount in report.items():
         if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:

@@ -40,7 +40,7 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     body = read_body(request, ("join", "leave", "since", "last", "secret"))
     join, leave = (_channels(body, field, settings.max_channels) for field in ("join", "leave"))
     if not join and not leave:
-        raise bad_request("nothing to join or leave")
+        raise bad_request("the body names no channel to join or leave")
     since, last = _start(body)
     identity = policy.check_join(request, join)
     secrets, secret = policy.secrets(), body.get("secret")
@@ -71,7 +71,7 @@ def publish(
         raise bad_request(f"{' and '.join(missing)} must be given")
     channel = body.get("channel", DEFAULT_CHANNEL)
     if not isinstance(channel, str):
-        raise bad_request("channel must be one name", 422)
+        raise bad_request("channel must be the name of one channel", 422)
     user = policy.user(request)
     if not may_publish(user, channel):
         raise policy.refusal(user, f"publishing to the channel {channel[:200]!r} is not allowed")

@@ -37,5 +37,5 @@ def read_body(request: Request, known: Collection[str], max_size: int = MAX_BODY
         raise bad_request("the body must be a JSON object")
     unknown = sorted(set(body) - set(known))
     if unknown:
-        raise bad_request(f"unknown fields {', '.join(unknown)[:200]}; known are {', '.join(known)}")
+        raise bad_request(f"unknown fields {', '.join(unknown)[:200]}; allowed are {', '.join(known)}")
     return body

@@ -58,4 +58,4 @@ def check(request: Request, allowed: Collection[str]) -> None:
     """
     origin = request.headers.get("Origin")
     if origin is not None and is_foreign(origin, request.host, allowed):
-        raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not do this")
+        raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not send this request")

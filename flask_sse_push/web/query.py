@@ -168,7 +168,7 @@ def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
         raw.decode()
     except UnicodeDecodeError as error:
         raise bad_request("the query is not UTF-8") from error
-    may_have_ticket = _TICKET_BYTES in raw or b"%" in raw  # parses few queries only
+    may_have_ticket = _TICKET_BYTES in raw or b"%" in raw  # a fast check of the raw bytes
     if may_have_ticket and tickets.PARAMETER in current.args:
         environ = current.environ
         environ["QUERY_STRING"] = tickets.redacted_query(environ.get("QUERY_STRING", ""))

@@ -68,7 +68,7 @@ class Routes(Blueprint):
     def _set_up_cors(self, state: BlueprintSetupState) -> None:
         """Adds CORS headers to all responses, also to static files, if the settings allow other origins."""
         services = state.app.extensions[EXTENSION][self].services
-        if services.settings.cors_origins:  # without such origins, no request should have to run the hook
+        if services.settings.cors_origins:  # only such apps need the hook, which runs after every request
             name = f"{state.name_prefix}.{state.name}".lstrip(".")
             state.app.after_request(partial(_add_cors_headers, name, services))
 

@@ -62,7 +62,7 @@ class Streaming(NamedTuple):
     runs: Runs
     transports: Transports
     max_streams: int  # at most so many streams are open on this worker
-    max_waiting: int  # at most so many streams occupy a thread or connection of the WSGI server
+    max_waiting: int  # at most so many streams may each occupy a thread or connection of the server
 
     def close(self) -> None:
         """Closes the streams and ends the threads. May be called twice."""
@@ -199,7 +199,7 @@ class Services:
         try:
             self.publishing.announcer.command(REVOKE, **arguments)
         except BrokerUnavailable as error:
-            logger.warning("other workers close a user's streams when the broker is back: %s", error)
+            logger.warning("cannot tell the other workers of a logout now, trying again: %s", error)
             self.streaming.recheck.revoke_without_broker(**arguments)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:

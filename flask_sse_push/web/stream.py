@@ -66,7 +66,7 @@ class StreamEndpoint:
         self.services = Services(settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        """Closes all streams and continues with other settings; see `Services.restart`."""
+        """Closes all streams, and uses other settings from now on; see `Services.restart`."""
         self.policy.settings = settings
         self._queries = QueryCache(settings.max_channels)
         self.services.restart(settings, clock)
@@ -144,7 +144,7 @@ class StreamEndpoint:
         if not first:
             raise invalid_token()
 
-    # -- refusing ----------------------------------------------------------------------------------------
+    # -- refusing a request ------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def needs_broker(self, message: str = "the broker does not answer") -> Iterator[None]:

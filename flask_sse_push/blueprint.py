@@ -139,7 +139,7 @@ class SSEBlueprint(Routes):
         :raises BrokerUnavailable: if the broker does not answer in time; the event is then stored once or not
             at all. If the event has an `id`, it is safe to publish the event again.
         """
-        try:  # not by `self._endpoint`, which would cost each event a call
+        try:  # does not use `self._endpoint`, to save a call for each event
             endpoint: StreamEndpoint = current_app.extensions[EXTENSION][self]
         except (RuntimeError, KeyError):
             raise self._no_endpoint() from None
@@ -232,7 +232,7 @@ class SSEBlueprint(Routes):
         :raises InvalidEvent: if no run can have this key.
         :raises BrokerUnavailable: if the broker does not answer in time; the run may then go on.
         """
-        run_channel(key)  # refuses a key that no run can have
+        run_channel(key)  # raises InvalidEvent if no run can have this key
         self.announcer.command(STOP, key=key)
 
     # -- open streams ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from .identity import Identity, expired_token, invalid_token
 MAX_TOKEN = 8192
 
 
-#: The shortest HMAC key allowed for each algorithm, in bytes: as long as the algorithm's hash (RFC 7518, 3.2).
+#: Shortest HMAC key allowed for each algorithm, in bytes: as long as the algorithm's hash (RFC 7518, 3.2).
 _HMAC_KEYS = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 

@@ -115,7 +115,7 @@ class WorkerCounts(StreamListener):
         self._hurried = threading.Event()  # if set, the thread reports now and collects no more changes
         self._counts: dict[CountKey, int] = {}
         self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, the oldest first
-        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases that wait for a total
+        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases waiting for a total
         self._drops: deque[tuple[float, CountKey]] = deque()  # monotonic times, and keys to subtract one from
         self._listeners: list[CountListener] = []
         self._pending: Report | None = None  # the report whose reply has not arrived

@@ -1,8 +1,8 @@
-"""The live streams of one worker: which of them get the same bytes, and the thread that writes to them.
+"""The open streams of one worker, the groups of streams that get the same bytes, and the dispatcher.
 
-Offers `hub.Hub`, `stream.Stream` (the base class of an open response), `commands`, `listener`, `counters`.
-Inside, `opening` brings a new stream to its group. `dispatcher` takes what came from the broker, `fanout`
-finds the groups of an event, and `group` makes their chunks. `channel_changes` and `disconnect` change open
-streams. `maintenance` sends heartbeats and drains a worker that stops. Must not know sockets, Flask, or who
-may listen.
+Modules for the other packages: `hub` (class `Hub`), `stream` (class `Stream`, the base class of an open
+response), `commands`, `listener` and `counters`. Modules used only here: `opening` brings a new stream to its
+group. `dispatcher` takes items from the inbox, `fanout` finds the groups of an event, and `group` makes their
+chunks. `channel_changes` and `disconnect` change open streams. `maintenance` sends heartbeats and drains a
+worker that stops. This package must not import sockets or Flask, and does not decide who may listen.
 """

@@ -1,12 +1,12 @@
 """Channel changes: streams that join and leave channels while they are open.
 
-A stream stays in its group while it recovers the events of the new channels, which it gets as `sse.missed`.
-Then it changes its group in one step, at a position up to which the worker has dispatched everything and
-after which it has dispatched nothing. The old group has delivered everything up to there, and the new group
-delivers everything after. So one cursor is right for all its channels. `sse.missed` comes before that and
-moves no cursor.
+A stream gets the missed events of its new channels as `sse.missed`, while it stays in its old group. Then
+the stream moves to its new group in one step. The step waits for a position up to which the worker has
+dispatched every event and after which it has dispatched no event. So the old group has delivered every event
+up to this position, the new group delivers every event after it, and one cursor is right for all channels of
+the stream. `sse.missed` comes before the step and does not change the client's cursor.
 
-Called by the dispatcher under the hub's lock, at the end of a dispatch.
+The dispatcher calls this module under the hub's lock, at the end of a dispatch.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .group import Delivery
 from .received_events import ReceivedEvents
 from .stream import Stream
 
-#: Changes of one stream that may wait for the one under way.
+#: At most how many channel changes of one stream are queued.
 MAX_WAITING = 100
-#: Steps of its recovery that a stream takes in one dispatch, so that the others are served too.
+#: At most how many steps of a recovery one dispatch takes for a stream, so that other streams do not wait.
 MAX_STEPS = 4
-#: Bytes that may wait for a client before it gets no more missed events.
+#: At most how many bytes may be buffered for a client that gets more missed events.
 MAX_BUFFERED = 262_144
 
 
 class ChannelChange:
-    """Channels that one stream joins, and channels that it leaves.
+    """The channels that one stream joins, and the channels that it leaves.
 
-    :param start: where the new channels start.
+    :param start: where the client wants the events of the new channels to start.
     """
 
     __slots__ = ("join", "leave", "moves_shards", "recovery", "start", "stream")
@@ -53,8 +53,8 @@ class ChannelChange:
         self.join = tuple(dict.fromkeys(join))
         self.leave = frozenset(leave)
         self.start = start
-        self.recovery: Recovery | None = None  # set when the change has begun
-        self.moves_shards = False  # whether the new channels lie on other shards than the old ones
+        self.recovery: Recovery | None = None  # None until the change has begun
+        self.moves_shards = False  # whether the stream was on several shards, or moves to others
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -67,9 +67,10 @@ class ChannelChanges:
     """The channel changes under way on one worker.
 
     :param clock: returns monotonic seconds.
-    :param move: moves a stream to the group of other channels, from a position on; returns what must be
-        written before anything else.
-    :param changed: called without the lock, with the channels that a stream has joined and left.
+    :param max_channels: at most how many channels a stream may have.
+    :param move: moves a stream to the group of its new channels, at a position; returns the deliveries that
+        must be written first.
+    :param changed: called without the lock, with the stream and the channels that it joined and left.
     """
 
     def __init__(
@@ -86,24 +87,24 @@ class ChannelChanges:
         self._clock = clock
         self._move = move
         self._changed = changed
-        self.under_way: dict[str, deque[ChannelChange]] = {}  # by connection; the first is under way
-        self._received: dict[str, ReceivedEvents] = {}  # by connection; of streams that it is needed for
+        self.under_way: dict[str, deque[ChannelChange]] = {}  # by the id of the connection
+        self._received: dict[str, ReceivedEvents] = {}  # by the id of the connection
 
     def add(self, change: ChannelChange) -> None:
-        """Queues a change. Ignores it if too many wait: no client changes its channels that often."""
+        """Queues a change. Ignores the change if the stream already has `MAX_WAITING` changes that wait."""
         waiting = self.under_way.setdefault(change.stream.connection, deque())
         if len(waiting) < MAX_WAITING:
             waiting.append(change)
 
     def is_joining(self, stream: Stream, channels: Collection[str]) -> bool:
-        """Whether a change of the stream adds one of `channels`, or needs the stream's present channels."""
+        """Whether a change of the stream adds one of `channels` or moves the stream to other shards."""
         return any(
             change.moves_shards or any(name in channels for name in change.join)
             for change in self.under_way.get(stream.connection, ())
         )
 
     def advance(self) -> list[Delivery | Effect]:
-        """Advances every change as far as possible; returns what is to be written."""
+        """Advances every change as far as possible now; returns the deliveries and effects."""
         effects: list[Delivery | Effect] = []
         for connection, waiting in list(self.under_way.items()):
             while waiting and self._advance(waiting[0], effects):
@@ -113,30 +114,30 @@ class ChannelChanges:
         return effects
 
     def forget(self, stream: Stream) -> None:
-        """Drops the changes of a stream that has left."""
+        """Drops the changes of a stream that has closed."""
         self._received.pop(stream.connection, None)
         for change in self.under_way.pop(stream.connection, ()):
             self._give_up(change)
 
-    # -- what streams have received ---------------------------------------------------------------------
+    # -- received events --------------------------------------------------------------------------------
 
     def note_left(self, stream: Stream, name: str, until: int) -> None:
-        """Notes that the stream received the channel's events up to `until`, and receives no more of them."""
+        """Notes that the stream left a channel after it had received the channel's events up to `until`."""
         self._received_by(stream).leave(name, stream.began, until)
 
     def note_gaps(self, stream: Stream, gaps: list[Gap]) -> None:
-        """Notes the events that the stream does not receive; empties `gaps`."""
+        """Notes that the stream does not receive the events in `gaps`. Empties the list."""
         while gaps:
             self._received_by(stream).skip(gaps.pop(), stream.began)
 
     def note_lost(self, gap: Gap, streams: Iterable[Stream]) -> None:
-        """Notes the gap for those of the streams that follow the channel."""
+        """Notes the gap for each of the streams whose group has the channel of the gap."""
         for stream in streams:
             if stream.group is not None and gap.channel in stream.group.channels:
                 self._received_by(stream).skip(gap, stream.began)
 
     def begin_epoch(self, stream: Stream) -> None:
-        """Forgets what a stream has received: positions of the old epoch mean nothing in the new one."""
+        """Drops the record of received events, because positions of the old epoch are no longer valid."""
         self._received.pop(stream.connection, None)
 
     def _received_by(self, stream: Stream) -> ReceivedEvents:
@@ -145,12 +146,12 @@ class ChannelChanges:
     # -- one change -------------------------------------------------------------------------------------
 
     def _advance(self, change: ChannelChange, effects: list[Delivery | Effect]) -> bool:
-        """Advances a change; returns whether it is over."""
+        """Advances a change as far as possible now; returns whether the change is done or given up."""
         stream = change.stream
         if stream.closing:
             self._give_up(change)
             return True
-        if stream.group is None:  # its own thread still recovers what it missed
+        if stream.group is None:  # the stream's thread still sends the events that it missed
             return False
         recovery = change.recovery or self._begin(change)
         if recovery is None:
@@ -171,7 +172,7 @@ class ChannelChanges:
         return False
 
     def _begin(self, change: ChannelChange) -> Recovery | None:
-        """Subscribes the new channels; returns their recovery, or None if they are too many."""
+        """Subscribes the new channels; returns their recovery, or None if there are too many channels."""
         old = change.stream.channels
         change.join = tuple(name for name in change.join if name not in old and name not in change.leave)
         channels = change.channels
@@ -194,7 +195,7 @@ class ChannelChanges:
             self._shards.exit(change.channels if change.moves_shards else change.join, self._clock())
 
     def _missed(self, change: ChannelChange, recovery: Recovery, step: Step) -> bytes:
-        """The frames of a step: resets, and `sse.missed` without the events that the stream has received."""
+        """Returns the resets of a step, and `sse.missed` without the events that the stream has received."""
         stream, received = change.stream, self._received_by(change.stream)
         if step.opening is not None or any(reset.reason == "epoch" for reset in step.resets):
             received.joined.update(dict.fromkeys(change.join, step.began or 0))
@@ -227,8 +228,9 @@ class ChannelChanges:
             stream.began = 0 if after.is_sharded else positions[after.history_cache.number]
             frames = control_frame("sse.channels", data)
             if change.join or left:
-                # Between shards there is no order. So nobody can say which of the events that lie on several
-                # shards the stream has received, in terms of its new channels.
+                # An event on several shards reaches a stream from one of them, and the channels decide which.
+                # With the new channels this may be another shard. Shards have no common order, so the events
+                # that the stream received cannot be told from the events that it missed.
                 frames += reset_frame(*reset_of(list(channels), channels, "channels", cursor))
         else:
             self._shards.exit(left, self._clock())
@@ -250,7 +252,10 @@ def _writing(stream: Stream, frames: bytes) -> Effect:
 
 
 def start_of_change(arguments: Mapping[str, Any]) -> StartPoint:
-    """Where the new channels start: after the cursor `since`, with the `last` newest events, or live."""
+    """Returns where new channels start: after the cursor `since`, or with the `last` newest events.
+
+    Without both arguments, the new channels start with new events only.
+    """
     since, last = arguments.get("since"), arguments.get("last")
     if since:
         return StartPoint(since if len(since) <= MAX_LENGTH else "?")
@@ -258,8 +263,10 @@ def start_of_change(arguments: Mapping[str, Any]) -> StartPoint:
 
 
 def _missed_frame(change: ChannelChange, entries: Sequence[Entry], cursor: StreamCursor) -> bytes:
-    """`sse.missed`: the events that the new channels had before. A client that leaves now can resume the
-    channels at `cursor`."""
+    """Returns the frame `sse.missed` with earlier events of the new channels.
+
+    A client that loses its connection after this frame can resume the channels at `cursor`.
+    """
     stream = change.stream
     shown = {*change.join, *stream.channels}
     frames = [entry.tagged(shown) if stream.tagged else entry.frame for entry in entries]

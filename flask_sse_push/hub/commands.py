@@ -1,9 +1,9 @@
 """Commands: messages to all workers, such as "close the streams of user 7".
 
-A command travels on a channel of its own, the way events do. The broker keeps it in that channel's history,
-in one order with all events, and a worker reads it again after a broken link. So each worker handles each
-command once, at its place among the events, or learns that commands were lost. The name of the channel is
-not a valid channel name, so no stream can listen to it. A worker listens while it has streams.
+Commands are published like events, on a channel that only commands use. So the broker keeps commands in one
+order with all events, and a worker reads them again after its link broke. Each worker handles each command
+once, at its place between the events, or learns that commands were lost. The name of the commands' channel is
+not valid for events, so no stream can listen to it. A worker receives commands while it has streams.
 """
 
 from __future__ import annotations
@@ -22,40 +22,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-#: Something to do after the hub's lock is released, in order with the deliveries.
+#: A function that the dispatcher calls after the hub's lock is released, at its place between the deliveries.
 Effect = Callable[[], None]
-#: Handles one command. The dispatcher calls it with the command's arguments, under the hub's lock, at the
-#: command's place among the events. So a handler must not block or do I/O: it returns effects for that.
+#: Handles one command. The dispatcher calls the handler with the command's arguments, under the hub's lock,
+#: at the command's place between the events. A handler must not block or do I/O; its effects may do I/O.
 Handler = Callable[[Mapping[str, Any]], Iterable[Effect]]
-#: Handles a command that was published before this worker listened. The second argument is the monotonic time
-#: at which it was published.
+#: Handles a command that was published before this worker subscribed to commands. The second argument is the
+#: monotonic time at which the command was published.
 LateHandler = Callable[[Mapping[str, Any], float], Iterable[Effect]]
-#: Entries that must be delivered before a command, and the command; None after the last entries.
+#: First the entries that must be delivered before a command, then the command; None in the last part.
 Part = tuple[list[tuple["ChannelCache", Entry]], "Command | None"]
 
 
 class Commands:
-    """The handlers of commands."""
+    """The handlers of all commands, by the command's name."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._late: dict[str, LateHandler] = {}
         self._when_lost: list[Callable[[], None]] = []
-        #: Id of the newest command that `split` has seen. There is nothing to split until a newer one comes.
+        #: Id of the newest command at the last `split`. `split` is not called until a newer command comes.
         self.newest = 0
 
     def on(self, name: str, handler: Handler, late: LateHandler | None = None) -> None:
-        """Registers the handler of a command. It may get the same command twice.
+        """Registers the handler of a command. The handler may get the same command twice.
 
-        :param late: handles commands from before this worker listened. Without it they are ignored.
+        :param late: handles commands that were published before this worker subscribed to commands. If it is
+            None, such commands are ignored.
         """
         self._handlers[name] = handler
         if late is not None:
             self._late[name] = late
 
     def on_lost(self, listener: Callable[[], None]) -> None:
-        """Registers a function to call when commands were lost, because the broker lost its data or did not
-        keep them long enough. The dispatcher calls it under the hub's lock."""
+        """Registers a function that the dispatcher calls under the hub's lock when commands were lost.
+
+        Commands are lost if the broker loses its data or does not keep commands long enough.
+        """
         self._when_lost.append(listener)
 
     def lost(self) -> None:
@@ -64,7 +67,7 @@ class Commands:
             listener()
 
     def split(self, cache: ChannelCache, entries: list[tuple[ChannelCache, Entry]]) -> list[Part]:
-        """Splits `entries` at the commands among them.
+        """Splits `entries` into parts, each with at most one command at its end.
 
         :param cache: the channel cache of the commands.
         """
@@ -78,17 +81,18 @@ class Commands:
         return [*parts, (entries[begin:], None)]
 
     def handle(self, command: Command) -> list[Effect]:
-        """Calls the handler of `command` and returns its effects. If it fails, logs that and returns none."""
+        """Calls the handler of `command` and returns its effects. If the handler fails, logs the error."""
         handler = self._handlers.get(command.name)
         if handler is None:
-            logger.warning("a command %r is not known here: do all workers run one version?", command.name)
+            logger.warning("unknown command %r: do all workers run the same version?", command.name)
             return []
         return _effects(command.name, partial(handler, command.arguments))
 
     def handle_late(self, entries: Iterable[tuple[Entry, float]]) -> list[Effect]:
-        """Calls the late handlers of commands from before this worker listened; returns their effects.
+        """Handles commands that were published before this worker subscribed to commands.
 
         :param entries: the commands' entries, each with the monotonic time at which it was published.
+        :returns: the effects of the late handlers.
         """
         effects: list[Effect] = []
         for entry, published_at in entries:
@@ -103,5 +107,5 @@ def _effects(name: str, handler: Callable[[], Iterable[Effect]]) -> list[Effect]
     try:
         return list(handler())
     except Exception:
-        logger.exception("the command %r failed", name)  # the streams must go on
+        logger.exception("the handler of the command %r failed", name)  # the dispatcher must go on
         return []

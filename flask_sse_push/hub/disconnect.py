@@ -17,7 +17,8 @@ from .stream import Stream
 class Disconnector:
     """Finds streams of one worker, closes them, and removes channels from them.
 
-    Handlers of commands call its methods, under the hub's lock. What they return are effects.
+    Handlers of commands call the methods, under the hub's lock. The handlers return the effects that the
+    methods return.
 
     :param deliver: writes deliveries to streams. Called without the lock.
     """
@@ -31,7 +32,7 @@ class Disconnector:
     def find(
         self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
     ) -> list[Stream]:
-        """The open streams that match all given arguments."""
+        """Returns the open streams that match all given arguments."""
         found: Iterable[Stream] = self._state.streams.values()
         if connection is not None:
             found = [self._state.streams[connection]] if connection in self._state.streams else []
@@ -42,7 +43,10 @@ class Disconnector:
     def close_streams(
         self, streams: Iterable[Stream], reason: str, *, reconnect: bool, notice: bytes = b""
     ) -> list[Effect]:
-        """Stops the delivery of events to some streams at once. The effects write `notice` and close them."""
+        """Stops the delivery of events to some streams at once.
+
+        :returns: the effects that write `notice` to the streams and close them.
+        """
         streams = list(streams)
         effects = self._write_pending(streams)
         for stream in streams:
@@ -56,10 +60,13 @@ class Disconnector:
     def remove_channels(
         self, stream: Stream, channels: Iterable[str], reason: str, notice: bytes
     ) -> list[Effect]:
-        """Stops the delivery of events of some channels to a stream at once. The effects write `notice`.
+        """Stops the delivery of events of some channels to a stream at once.
 
-        A stream that has no other channels is closed. So is one that is still recovering or joining one of
-        `channels`, or whose channels lie on several shards: its client opens a new stream.
+        The stream is closed if it has no other channels. It is closed too if it is still recovering, if it is
+        joining one of `channels`, or if its channels lie on several shards. Then its client opens a new
+        stream.
+
+        :returns: the effects that write `notice` to the stream, and close it if necessary.
         """
         unwanted = frozenset(channels)
         gone = tuple(name for name in stream.channels if name in unwanted)
@@ -70,7 +77,7 @@ class Disconnector:
         if stream.closing or not (gone or joining):
             return []
         placement = self._state.shards.placement(stream.subscribed)
-        has_others = len(left) > 1  # besides the channel of broadcasts
+        has_others = len(left) > 1  # the broadcast channel is not counted
         if not has_others or group is None or joining or placement.is_sharded:
             return self.close_streams([stream], reason, reconnect=has_others, notice=notice)
         effects = self._write_pending([stream])
@@ -85,7 +92,7 @@ class Disconnector:
         return effects
 
     def _write_pending(self, streams: Iterable[Stream]) -> list[Effect]:
-        """An effect that writes the batches waiting for these streams; none if nothing waits."""
+        """Returns an effect that writes the waiting batches of these streams; no effect if no batch waits."""
         pending = self._state.fanout.take_pending([stream.group for stream in streams])
         return [partial(self._deliver, pending)] if pending else []
 

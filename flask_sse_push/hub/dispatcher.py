@@ -1,4 +1,4 @@
-"""The dispatcher: the one thread that takes what came from the broker and writes it to the streams."""
+"""The dispatcher: the thread that takes items from the inbox and writes their events to the streams."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .state import HubState
 
 logger = logging.getLogger(__name__)
 
-#: Items that may wait in the inbox. When it is full, the links are not read any further.
+#: At most how many items wait in the inbox. While it is full, no more messages are read from the links.
 MAX_INBOX = 1000
-#: Streams written to before other threads get a turn.
+#: At most how many streams the dispatcher writes to before it lets other threads run.
 MAX_RUN = 500
 
 _NO_NOTICES: Mapping[Group, bytes] = {}
 
 
 class Inbox:
-    """The items that links and fetchers brought and that the dispatcher has not taken yet, in order."""
+    """The items from link readers and history fetchers that wait for the dispatcher, in order of arrival."""
 
     def __init__(self) -> None:
         self._items: deque[ShardItem] = deque()
-        self._filled = threading.Event()  # also set by `wake`
+        self._filled = threading.Event()  # set when an item was added, and by `wake`
         self._room = threading.Event()
 
     def __len__(self) -> int:
@@ -50,20 +50,21 @@ class Inbox:
             self._filled.set()
 
     def wake(self) -> None:
-        """Lets `take` return at once. Any thread may call."""
+        """Makes a waiting `take` return at once. Any thread may call."""
         self._filled.set()
 
     def take(self, timeout: float, coalesce: float = 0.0) -> list[ShardItem]:
-        """Returns all items, at most `MAX_INBOX`. Only the dispatcher calls this.
+        """Removes and returns all items, at most `MAX_INBOX`. Only the dispatcher calls this.
 
-        Blocks up to `timeout` seconds while there are none. When there are some, waits another `coalesce`
-        seconds for more: the more items come together, the fewer chunks are written.
+        :param timeout: how long to wait for the first item, in seconds.
+        :param coalesce: how long to wait for more items after the first, in seconds. The more items are taken
+            together, the fewer chunks are written.
         """
         if not self._items:
             self._filled.wait(timeout)
         if coalesce and self._items:
             time.sleep(coalesce)
-        self._filled.clear()  # before the items are counted: `put` appends first and sets the flag after that
+        self._filled.clear()  # clear before the count: `put` appends an item, then sets the flag
         items = []
         for _ in range(min(len(self._items), MAX_INBOX)):
             items.append(self._items.popleft())
@@ -72,22 +73,22 @@ class Inbox:
 
 
 class Dispatcher:
-    """Makes deliveries of the items in the inbox, under the hub's lock, and writes them without it.
+    """Turns the items of the inbox into deliveries, under the hub's lock, then writes them without the lock.
 
-    :param stopping: whether the worker is about to stop.
+    :param stopping: returns whether the worker is about to stop.
     """
 
     def __init__(self, state: HubState, inbox: Inbox, stopping: Callable[[], bool]) -> None:
         self._state = state
         self._inbox = inbox
-        self._history_cache = state.shards.all[0].history_cache  # commands are on the first shard
+        self._history_cache = state.shards.all[0].history_cache  # commands are published on the first shard
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
-        self._late_handled: ChannelCache | None = None  # the cache of commands whose late ones were handled
+        self._late_handled: ChannelCache | None = None  # the last argument of `_handle_late_commands`
         self._closed = False
         self.maintenance = Maintenance(state, stopping, self.deliver)
 
     def run(self) -> None:
-        """Dispatches until closed. The body of the dispatcher's thread."""
+        """Dispatches until `close` is called. This is the main function of the dispatcher's thread."""
         while not self._closed:
             try:
                 due = min(self.maintenance.must_begin, self._state.fanout.batches.next_due)
@@ -100,8 +101,8 @@ class Dispatcher:
                 if now >= self.maintenance.may_begin:
                     self.maintenance.round(now)
             except Exception:
-                # A defect must not lose events: a stream that missed a chunk resumes from its cursor.
-                logger.exception("the dispatcher failed; closing all streams, whose clients resume")
+                # After an error, streams may have missed chunks. Closed streams resume and lose no events.
+                logger.exception("the dispatcher failed; closing all streams, so that the clients resume")
                 self.close_streams("error")
 
     def is_due(self) -> bool:
@@ -112,7 +113,7 @@ class Dispatcher:
         )
 
     def call_soon(self, handler: Callable[[], Iterable[Effect]]) -> None:
-        """Queues `handler` to run on this thread, like the handler of a command. Any thread may call."""
+        """Queues `handler` to run on the dispatcher's thread, under the lock. Any thread may call."""
         self._callbacks.append(handler)
         self._inbox.wake()
 
@@ -123,7 +124,7 @@ class Dispatcher:
                 effects += self._callbacks.popleft()()
         self.deliver(effects)
 
-    # -- from items to deliveries -----------------------------------------------------------------------
+    # -- making of deliveries ---------------------------------------------------------------------------
 
     def dispatch(self, items: Sequence[ShardItem]) -> list[Delivery | Effect]:
         """Returns the deliveries and effects of `items`, in the order in which they must be carried out."""
@@ -140,7 +141,8 @@ class Dispatcher:
             if self._state.fanout.batches.next_due <= now:
                 steps += self._state.fanout.due_batches(now)
             if self._state.channel_changes.under_way:
-                # In the order in which they are made: checksums of compressed streams depend on it.
+                # Chunks must be written in the order in which they were made: the checksums of compressed
+                # streams depend on that order. So the pending batches are made into chunks first.
                 steps += self._state.fanout.take_pending()
                 steps += self._state.channel_changes.advance()
                 steps.append(self._state.shards.poke)
@@ -166,7 +168,7 @@ class Dispatcher:
     def _with_commands(
         self, cache: ChannelCache, dispatch: Dispatch, notices: Mapping[Group, bytes]
     ) -> list[Delivery | Effect]:
-        """The deliveries of a dispatch, and between them the effects of the commands among its entries."""
+        """Returns the deliveries of a dispatch, and between them the effects of each command in order."""
         steps: list[Delivery | Effect] = []
         for entries, command in self._state.commands.split(cache, dispatch.entries):
             steps += self._state.fanout.deliveries(entries, notices)
@@ -176,13 +178,16 @@ class Dispatcher:
         return steps
 
     def _handle_late_commands(self, cache: ChannelCache) -> list[Effect]:
-        """The effects of commands published before this worker subscribed. Called once per channel cache."""
+        """Returns the effects of commands published before this worker subscribed to commands.
+
+        Called once for each new channel cache of the commands.
+        """
         self._late_handled = cache
         time_of = self._history_cache.time_of
         return self._state.commands.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
 
     def _note_loss(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
-        """Notes that a shard lost events. Returns the `sse.reset` frames for its groups."""
+        """Notes that a shard lost events. Returns the `sse.reset` frames for the groups that lost some."""
         notices = self._state.fanout.reset_notices(shard, dispatch)
         if dispatch.new_epoch:
             self._begin_epoch(shard)
@@ -194,18 +199,20 @@ class Dispatcher:
         return notices
 
     def _begin_epoch(self, shard: Shard) -> None:
-        """Replaces the positions kept for each stream: those of the old epoch mean nothing in the new one."""
+        """Replaces the positions of each stream, because positions of the old epoch are no longer valid."""
         base = shard.history_cache.announced.base
         for stream in self._state.streams.values():
             if self._state.shards.placement(stream.subscribed).parts.keys() == {shard.number}:
                 self._state.channel_changes.begin_epoch(stream)
                 stream.began = base
 
-    # -- from deliveries to streams -----------------------------------------------------------------------
+    # -- writing of deliveries ----------------------------------------------------------------------------
 
     def deliver(self, steps: Sequence[Delivery | Effect]) -> None:
-        """Writes deliveries and runs effects. Called without the lock: a stream that has ended since ignores
-        its chunk."""
+        """Writes deliveries and runs effects, in order. Called without the lock.
+
+        A stream that has ended in the meantime ignores its chunk.
+        """
         served = 0
         for delivery in steps:
             if not isinstance(delivery, Delivery):
@@ -226,17 +233,20 @@ class Dispatcher:
                 delivery.write(begin, end)
                 served += end - begin
 
-    # -- the end ------------------------------------------------------------------------------------------
+    # -- closing ------------------------------------------------------------------------------------------
 
     def close_streams(self, reason: str) -> None:
-        """Closes all streams. Their clients come back and resume."""
+        """Closes all streams. The clients connect again and resume.
+
+        :param reason: the reason in the last frame of each stream, unless a stream already has a reason.
+        """
         for stream in list(self._state.streams.values()):
             stream.reason = stream.reason or reason
             if stream.compression is not None:
-                stream.compression.complete = False  # a chunk compressed for it may not have been written
+                stream.compression.complete = False  # perhaps a compressed chunk was not written
             stream.end(close_frame(reason, reconnect=True, retry=self._state.settings.retry))
 
     def close(self) -> None:
-        """Lets `run` return soon, and closes all streams."""
+        """Makes `run` return soon, and closes all streams."""
         self._closed = True
         self.close_streams("closed")

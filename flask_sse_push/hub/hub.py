@@ -1,8 +1,8 @@
 """The hub: all open streams of one worker.
 
-Three kinds of threads (greenlets on a gevent worker) serve them. For each shard, the thread of the link
-receives events and the thread of the fetcher reads history. The dispatcher is the only thread that writes to
-streams. One lock guards all state. No thread holds it during I/O.
+The hub has three kinds of threads (greenlets on a gevent worker). For each shard, a link reader receives
+events and a history fetcher reads history. The dispatcher is the only thread that writes to streams. One lock
+guards all state of the hub. No thread holds this lock during I/O.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from .shutdown import open_streams
 from .state import HubState
 from .stream import Stream
 
-#: Seconds that the first link of a worker may take before `gauges` reports that there is none.
+#: How long the first link of a worker may take, in seconds. After that, `gauges` reports the link as down.
 FIRST_LINK = 2.0
-#: Seconds between two looks at whether the worker receives commands.
+#: Seconds between two checks of whether the worker receives commands yet.
 HEAR_STEP = 0.005
 
 
 class Hub:
-    """All streams of one worker. Starts its threads with the first stream. `close` may be called twice.
+    """All open streams of one worker. The first stream starts the hub's threads. `close` may be called twice.
 
-    :param stopping: whether the worker is about to stop.
-    :param clock: monotonic seconds, for heartbeats and batches.
+    :param stopping: returns whether the worker is about to stop.
+    :param clock: returns monotonic seconds; used for heartbeats and batches.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Hub:
         self._listeners = Listeners(listeners)
         self._inbox = Inbox()
         self._shards = Shards(broker.shards, secrets.token_hex(6), self._inbox.put, settings)
-        first = self._shards.all[0]  # the shard of the commands
+        first = self._shards.all[0]  # commands are published on the first shard
         self._history_cache, self._reader = first.history_cache, first.reader
         batching = BatchPolicy(settings.batch_ms)
         self._fanout = Fanout(self._shards, batching, self._clock)
@@ -88,13 +88,13 @@ class Hub:
         self._dispatcher = Dispatcher(state, self._inbox, stopping)
         #: Finds streams, closes them, and removes channels from them.
         self.disconnector = Disconnector(state, self._dispatcher.deliver)
-        #: Brings a new stream to the live position; see `StreamOpener`.
+        #: Sends a new stream the events that it missed; see `StreamOpener.follow`.
         self.follow = StreamOpener(state, batching).follow
-        #: The recovery of a stream of some channels; for `follow`.
+        #: Returns the recovery of a stream, for `follow`; see `Shards.recovery`.
         self.recovery = self._shards.recovery
         self._started = False
 
-    # -- streams: called by their own threads -----------------------------------------------------------
+    # -- streams, called by the streams' threads --------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -103,7 +103,7 @@ class Hub:
         return self._streams.get(stream.connection) is stream
 
     def open(self, stream: Stream) -> None:
-        """Adds a stream to the open ones. `leave` must follow."""
+        """Adds a stream to the open streams. Call `leave` when the stream has closed."""
         if not self._started:
             self._start()
         now = self._clock()
@@ -111,7 +111,7 @@ class Hub:
             stream.written_at, stream.opened_at = now, time.time_ns() / 1e9
             first = not self._streams
             if first:
-                self._shards.enter((COMMAND_CHANNEL,), after=0)  # with the whole history of commands
+                self._shards.enter((COMMAND_CHANNEL,), after=0)  # 0: read the whole history of commands
             self._streams[stream.connection] = stream
             self._dispatcher.maintenance.add(stream, now)
             self._shards.enter(stream.subscribed)
@@ -125,7 +125,7 @@ class Hub:
                 opened_with_grant(stream)
 
     def leave(self, stream: Stream) -> None:
-        """Removes a stream that has closed."""
+        """Removes a stream that has closed. Does nothing if the stream is not open."""
         now = self._clock()
         with self._lock:
             if self._streams.pop(stream.connection, None) is None:
@@ -139,14 +139,14 @@ class Hub:
             closed(stream)
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Stream]:
-        """The open streams of a user, with a channel, or both. Any thread may call."""
+        """Returns the open streams, only those of a user or with a channel if given. Any thread may call."""
         with self._lock:
             return self.disconnector.find(user_id=user_id, channel=channel)
 
     def _start(self) -> None:
         with self._lock:
             first, self._started = not self._started, True
-        if first:  # without the lock: starting a thread may switch to another one
+        if first:  # without the lock, because the start of a thread may run another thread that needs it
             open_streams.append(self.__len__)
             bodies = [("hub", self._dispatcher.run)]
             for shard in self._shards.all:
@@ -154,14 +154,14 @@ class Hub:
             for name, body in bodies:
                 threading.Thread(target=body, name=f"flask-sse-push-{name}", daemon=True).start()
 
-    # -- commands without streams -----------------------------------------------------------------------
+    # -- commands in a worker without streams -----------------------------------------------------------
 
     def hear_commands(self, timeout: float) -> None:
         """Makes this worker receive commands even without streams, until `stop_hearing_commands`.
 
-        Blocks until it receives every command that is published from then on.
+        Blocks until the worker has subscribed to commands. It receives every command published after that.
 
-        :raises BrokerUnavailable: if that takes more than `timeout` seconds.
+        :raises BrokerUnavailable: if the worker cannot receive commands within `timeout` seconds.
         """
         if not self._started:
             self._start()
@@ -171,30 +171,35 @@ class Hub:
         while not self._history_cache.caches[COMMAND_CHANNEL].live:
             if time.monotonic() > deadline:
                 self.stop_hearing_commands()
-                raise BrokerUnavailable(f"this worker does not hear commands after {timeout} s")
+                raise BrokerUnavailable(f"this worker still receives no commands after {timeout} s")
             self._reader.poke()
             time.sleep(HEAR_STEP)
 
     def stop_hearing_commands(self) -> None:
-        """Undoes one call of `hear_commands`."""
+        """Ends the effect of one call of `hear_commands`."""
         with self._lock:
             self._shards.exit((COMMAND_CHANNEL,), self._clock())
 
     def call_soon(self, handler: Callable[[], Iterable[Effect]]) -> None:
-        """Queues `handler` to run on the dispatcher's thread, under the lock, as handlers of commands do. Any
-        thread may call. Does nothing in a worker that has had no streams."""
+        """Queues `handler` to run on the dispatcher's thread, under the lock, like the handler of a command.
+
+        Any thread may call. Does nothing in a worker that has never had a stream.
+        """
         if self._started:
             self._dispatcher.call_soon(handler)
 
     # -- the state of this worker -----------------------------------------------------------------------
 
     def position(self) -> StreamCursor | None:
-        """Position up to which this worker has seen every event; None until it knows. Does not block."""
+        """Returns the position up to which this worker has seen every event.
+
+        Returns None until the first reply of each shard, and while a new epoch begins.
+        """
         with self._lock:
             return self._shards.position()
 
     def gauges(self) -> Gauges:
-        """The state of this worker now. Looks at every stream."""
+        """Returns the current state of this worker. Takes longer with more streams."""
         streams = list(self._streams.values())
         link = self._shards.link()
         return Gauges(
@@ -207,15 +212,15 @@ class Hub:
 
     @staticmethod
     def _wants_link(streams: Sequence[Stream], heard_at: float) -> bool:
-        """Whether streams miss events without a link. The first link of a worker may take `FIRST_LINK`."""
+        """Whether an open stream needs a link now. It may wait `FIRST_LINK` seconds for the first link."""
         patience = 0.0 if heard_at else FIRST_LINK
         return any(time.time() - stream.opened_at >= patience for stream in streams)
 
     def stats(self) -> dict[str, Any]:
-        """Counts of this worker, and seconds since it received something from the broker.
+        """Returns counts of this worker, the state of its links, and how long ago messages arrived.
 
-        `heard_ago` counts from the last message of any kind, `probed_ago` from the last echo of a probe. With
-        several shards, each is the longest of all.
+        `heard_ago` is the number of seconds since the last message of any kind, `probed_ago` since the last
+        echo of a probe. With several shards, both are from the shard with the longest time.
         """
         now, link = time.monotonic(), self._shards.link()
         return {
@@ -230,7 +235,7 @@ class Hub:
         }
 
     def close(self) -> None:
-        """Ends all threads and closes all streams."""
+        """Closes all streams and makes all threads end soon."""
         self._shards.close()
         self._dispatcher.close()
         if self.__len__ in open_streams:

@@ -11,32 +11,32 @@ Channels = tuple[str, ...]
 
 
 class StreamListener:
-    """Override the methods that you need: the hub calls no others.
+    """Base class of listeners. Override the methods that you need; the hub calls only these.
 
-    Any thread may call them, without the hub's lock. They must not block.
+    Any thread may call the methods, without the hub's lock. The methods must not block.
     """
 
     def first_opened(self) -> None:
-        """Called when a stream opens while the worker has no other."""
+        """Called when a stream opens and the worker has no other open stream."""
 
     def opened(self, stream: Stream) -> None:
-        """A stream opened. It has not received anything yet."""
+        """Called when a stream has opened, before it receives its first bytes."""
 
     def opened_with_grant(self, stream: Stream) -> None:
-        """A stream opened that has a `grant`, so its right to listen may change while it is open."""
+        """Called when a stream with a `grant` has opened. Its right to listen may change while it is open."""
 
     def closed(self, stream: Stream) -> None:
-        """A stream closed."""
+        """Called when a stream has closed."""
 
     def changed(self, stream: Stream, joined: Channels, left: Channels) -> None:
-        """A stream joined and left channels."""
+        """Called when a stream has joined or left channels."""
 
     def lost(self, stream: Stream) -> None:
-        """Events were lost for a stream. It gets an `sse.reset`."""
+        """Called when events were lost for a stream. The stream gets an `sse.reset`."""
 
 
 class Listeners:
-    """The methods that listeners override, as lists of bound methods for the hub to call."""
+    """For each method of `StreamListener`, the list of bound methods that override it."""
 
     def __init__(self, listeners: Iterable[StreamListener]) -> None:
         listeners = list(listeners)
@@ -53,11 +53,11 @@ class Listeners:
         self.lost: list[Callable[[Stream], None]] = methods("lost")
 
     def tell_changed(self, stream: Stream, joined: Channels, left: Channels) -> None:
-        """Calls all `changed` methods."""
+        """Calls the `changed` method of all listeners."""
         for changed in self.changed:
             changed(stream, joined, left)
 
     def tell_lost(self, stream: Stream) -> None:
-        """Calls all `lost` methods."""
+        """Calls the `lost` method of all listeners."""
         for lost in self.lost:
             lost(stream)

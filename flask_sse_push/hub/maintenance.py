@@ -1,6 +1,6 @@
-"""Maintenance: heartbeats, clients that do not read, channels without streams, and the drain.
+"""Maintenance: sends heartbeats, cuts off clients that do not read, forgets idle channels, does the drain.
 
-Called by the dispatcher alone, between deliveries.
+Only the dispatcher calls this module, between deliveries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 class Maintenance:
     """The regular work on the streams of one worker. Times are monotonic seconds.
 
-    :param stopping: whether the worker is about to stop.
+    :param stopping: returns whether the worker is about to stop.
     :param deliver: writes deliveries to streams. Called without the lock.
     """
 
@@ -35,15 +35,15 @@ class Maintenance:
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
-        #: Called with a new stream and the time now, under the lock.
+        #: Adds a new stream to the heartbeats. Call with the stream and the time now, under the lock.
         self.add = self._wheel.add
-        #: The next round may begin from this time on, if the dispatcher is awake anyway.
+        #: The earliest time of the next round, for a dispatcher that is awake anyway.
         self.may_begin = 0.0
-        #: The next round must begin at this time, so that a worker that stops is noticed within one slot.
+        #: The latest time of the next round. So the drain of a worker begins at most one slot too late.
         self.must_begin = 0.0
 
     def round(self, now: float) -> None:
-        """Does what must be done by now."""
+        """Does all maintenance whose time has come."""
         self.may_begin = now + self._wheel.slot / 2
         self.must_begin = now + self._wheel.slot
         if not self._state.streams and not self._state.shards.idle:
@@ -66,7 +66,7 @@ class Maintenance:
                     self._wheel.add(stream, silent_since(stream) if stream.group else now)
 
     def _write_pending(self, streams: Sequence[Stream]) -> None:
-        """Writes the batches that wait for these streams. The frames that follow have a later cursor."""
+        """Writes the waiting batches of these streams now: their next frames will have a later cursor."""
         with self._state.lock:
             pending = self._state.fanout.take_pending([stream.group for stream in streams])
         self._deliver(pending)
@@ -81,7 +81,7 @@ class Maintenance:
             self._send_heartbeat(group, members, now)
 
     def _send_heartbeat(self, group: Group, streams: Sequence[Stream], now: float) -> None:
-        """Writes a heartbeat to some streams of a group: one chunk for all, or one each if compressed."""
+        """Writes a heartbeat to some streams of a group. Compressed streams each get a chunk of their own."""
         if group.window is not None:
             for stream in streams:
                 with self._state.lock:
@@ -99,11 +99,11 @@ class Maintenance:
 
 
 class Drain:
-    """Closes the streams of a worker that stops, spread over some seconds. Times are monotonic seconds.
+    """Closes the streams of a worker that stops, a few at a time. Times are monotonic seconds.
 
     :param window: seconds until all streams are closed.
-    :param retry: seconds after which clients come back, on average.
-    :param stopping: whether the worker is about to stop.
+    :param retry: seconds until a client connects again, on average.
+    :param stopping: returns whether the worker is about to stop.
     """
 
     def __init__(self, window: float, retry: float, stopping: Callable[[], bool]) -> None:
@@ -114,40 +114,51 @@ class Drain:
         self._total = 0
 
     def has_begun(self) -> bool:
-        """Whether the worker is about to stop. Once true, it stays true."""
+        """Whether the drain has begun or must begin, because the worker is about to stop."""
         return self._began is not None or self._stopping()
 
     def leaving(self, streams: Sequence[Stream], now: float) -> Sequence[Stream]:
-        """The part of the open `streams` that must be closed by now. Called once the drain has begun."""
+        """Returns the streams that must be closed now. The first call begins the drain.
+
+        :param streams: all open streams.
+        """
         if self._began is None:
             self._began, self._total = now, len(streams)
             extra = {"event": "drain", "streams": self._total, "seconds": self._window}
-            logger.info("sending %d streams away in %g seconds", self._total, self._window, extra=extra)
+            logger.info(
+                "the worker stops; closing %d streams in %g seconds", self._total, self._window, extra=extra
+            )
         left = 1 - (now - self._began) / self._window if self._window else 0
         return streams[: max(0, len(streams) - int(self._total * left))] if left > 0 else streams
 
     def last_frame(self) -> bytes:
-        """The frame that ends a stream, with a random time until its client comes back."""
+        """Returns the last frame of a stream. It tells the client to connect again after a random time."""
         return close_frame("drain", reconnect=True, retry=self._retry)
 
 
 class HeartbeatWheel:
-    """Streams by the time slot in which they may need a heartbeat. Times are monotonic seconds."""
+    """The streams, sorted into slots: short spans of time in which streams may need a heartbeat.
+
+    Times are monotonic seconds.
+    """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        #: Seconds of one slot. A heartbeat may be that much early or late.
+        #: How long one slot is, in seconds. A heartbeat may be early or late by this time.
         self.slot = min(0.25, interval / 4)
         self._slots: defaultdict[int, list[Stream]] = defaultdict(list)
         self._next = 0
 
     def add(self, stream: Stream, silent_since: float) -> None:
-        """Files a stream under the slot in which it will have been silent for the interval."""
+        """Adds a stream to the slot in which it needs a heartbeat if nothing is written to it until then.
+
+        :param silent_since: when the last chunk was written to the stream.
+        """
         due = int((silent_since + self._interval) / self.slot)
         self._slots[max(due, self._next)].append(stream)
 
     def take(self, now: float) -> list[Stream]:
-        """Removes the streams of all slots up to now and returns them."""
+        """Removes and returns the streams of all slots up to the time `now`."""
         current = int(now / self.slot)
         if not self._slots:
             self._next = current
@@ -159,19 +170,19 @@ class HeartbeatWheel:
         return due
 
     def is_silent(self, stream: Stream, now: float) -> bool:
-        """Whether nothing was written to a stream for the interval, give or take one slot."""
+        """Whether the last chunk of a stream is older than the heartbeat interval, minus one slot."""
         return now - silent_since(stream) >= self._interval - self.slot
 
 
 class Heartbeats:
-    """The chunk of the latest heartbeat, made once for all streams of a kind."""
+    """Makes the chunks of heartbeats. A chunk is made once for all streams with the same class and cursor."""
 
     def __init__(self) -> None:
         self._cursor: StreamCursor | None = None
         self._chunks: dict[type[Stream], bytes] = {}
 
     def chunk(self, group: Group) -> bytes:
-        """A heartbeat with the cursor up to which the group has every event."""
+        """Returns a heartbeat with the cursor of the group, for its streams that are not compressed."""
         cursor = group.cursor()
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
@@ -181,6 +192,6 @@ class Heartbeats:
 
 
 def silent_since(stream: Stream) -> float:
-    """When the last chunk was written to a stream, alone or with its group."""
+    """Returns the monotonic time at which the last chunk was written to a stream or to its whole group."""
     group = stream.group
     return max(stream.written_at, group.written_at) if group else stream.written_at

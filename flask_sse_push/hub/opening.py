@@ -1,4 +1,4 @@
-"""From a new stream to a member of its group: `sse.open`, the events it missed, then the join."""
+"""Opens a stream: sends `sse.open` and the events that the stream missed, then adds it to its group."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from .stream import Stream
 
 
 class StreamOpener:
-    """Brings the new streams of one worker to the live position. Called by the streams' own threads."""
+    """Sends new streams the events that they missed, then adds the streams to their groups.
+
+    Called by the threads of the streams.
+    """
 
     def __init__(self, state: HubState, batching: BatchPolicy) -> None:
         self._state = state
         self._batching = batching
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
-        """The next frames that the stream missed; None once the stream has joined its group and has them all.
+        """Returns the next frames that a stream missed. Call this again until it returns None. Blocks.
 
-        :returns: b"" when the broker did not answer within `timeout` seconds, and when the stream is ending.
+        :returns: None when the stream has every missed event and is in its group; b"" if the broker did not
+            answer within `timeout` seconds, or if the stream is closing.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -58,7 +62,7 @@ class StreamOpener:
             stream.bytes += len(frames)
             if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
                 return frames
-        # The look for missed events and the join are one step under the lock: no event comes in between.
+        # The lock is still held since the check for missed events, so the stream cannot miss any more.
         stream.join()
         stream.written_at = self._state.clock()
         self._state.fanout.add(stream, stream.subscribed, recovery.positions)
@@ -71,7 +75,7 @@ class StreamOpener:
         self._state.counters.replayed(len(chunk.entries), size)
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
-        """The frames of a chunk, made once for all streams that get the same bytes."""
+        """Returns the frames of a chunk for a stream. Streams with the same format share the bytes."""
         batched = self._batching.waits(stream.subscribed, stream.batch_wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)
@@ -82,7 +86,7 @@ class StreamOpener:
         return frames
 
     def _open_frame(self, stream: Stream, opening: Opening) -> bytes:
-        secret, stream.secret = stream.secret, None  # sent once: not kept for each stream
+        secret, stream.secret = stream.secret, None  # sent only once, so the stream need not keep it
         return open_frame(
             opening.cursor,
             stream.connection,

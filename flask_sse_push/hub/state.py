@@ -1,4 +1,4 @@
-"""What the parts of one hub share."""
+"""The state that all parts of a hub share."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class HubState(NamedTuple):
 
     settings: Settings
     clock: Callable[[], float]  # returns monotonic seconds
-    lock: threading.Lock  # no thread holds it during I/O
-    streams: dict[str, Stream]  # the open streams by connection
+    lock: threading.Lock  # guards all fields; no thread holds it during I/O
+    streams: dict[str, Stream]  # the open streams, by the id of their connection
     shards: Shards
     fanout: Fanout
     channel_changes: ChannelChanges

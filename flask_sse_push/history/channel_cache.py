@@ -70,7 +70,7 @@ class ChannelCache:
         self.head = entry.id
 
     def misses_one_before(self, entry: Entry) -> bool:
-        """Whether an event before `entry` never arrived: then that event's id is the `prev` of `entry`."""
+        """Whether the previous event of the channel never arrived. Its id is the `prev` of `entry`."""
         return entry.prev > self.head
 
     def lacks_event(self, history: ChannelHistory, position: int) -> bool:

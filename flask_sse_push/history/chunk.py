@@ -15,7 +15,7 @@ class MissedChunk:
         self.position = position  # the stream's position after the chunk; None if the chunk does not move it
         self.is_last = is_last  # whether the stream has every missed event after this chunk
         self.limited = any(entry.exclude for entry in entries)  # whether an entry excludes some streams
-        self.frames: dict[object, bytes] = {}  # the bytes for each stream format, if no stream is excluded
+        self.frames: dict[object, bytes] = {}  # for each format, the bytes that its streams share
 
 
 #: The chunk for a stream that missed no events.

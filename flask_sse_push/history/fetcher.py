@@ -45,7 +45,7 @@ class HistoryReply(NamedTuple):
     during the call, when other requests are merged into them.
     """
 
-    generation: int  # the fetcher's `generation` at the start of the call
+    generation: int  # `HistoryFetcher.generation` at the start; an outdated reply is ignored
     requests: dict[str, list[HistoryRequest]]
     after: dict[str, int]  # for each channel, the position after which it was read
     confirmed: frozenset[str]  # channels whose subscription the link had confirmed

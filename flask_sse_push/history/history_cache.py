@@ -52,7 +52,7 @@ class HistoryCache:
     def __init__(self, fetcher: HistoryFetcher, keep: int, keep_bytes: int, number: int = 0) -> None:
         self.number = number
         self.caches: dict[str, ChannelCache] = {}
-        self.idle: dict[str, float] = {}  # channels without streams, each with the monotonic time since then
+        self.idle: dict[str, float] = {}  # channels without streams: the monotonic time of the last `exit`
         self.reads = PendingReads(fetcher)
         self.chunk_cache = ChunkCache()
         #: The current snapshot. None until the first reply, and in a new epoch until streams got the reset.
@@ -68,7 +68,7 @@ class HistoryCache:
         self._lineage: Lineage = {}
         self._base = 0  # the first position that this worker knows in the epoch
         self._position = 0  # the position up to which every event was dispatched
-        self._seen = 0  # the highest position up to which some events were dispatched
+        self._seen = 0  # the id of the newest dispatched event, or a later position
         self._heard = 0  # the highest id that arrived over the link in the epoch `_heard_epoch`
         self._heard_epoch: str | None = None
         self._heard_in_part = False  # whether the event `_heard` may still arrive on more channels
@@ -79,7 +79,7 @@ class HistoryCache:
     # -- channels ---------------------------------------------------------------------------------------
 
     def enter(self, name: str, after: int = NOW) -> bool:
-        """Counts one more stream that uses a channel; returns whether the channel must be subscribed.
+        """Notes that one more stream uses a channel; returns whether the channel must be subscribed.
 
         :param after: the position after which the history is read if the channel is new.
         """
@@ -95,7 +95,7 @@ class HistoryCache:
         return False
 
     def exit(self, name: str, now: float) -> None:
-        """Counts one stream less that uses a channel.
+        """Notes that a stream does not use a channel any more.
 
         :param now: monotonic seconds; never less than in the call before.
         """
@@ -199,7 +199,7 @@ class HistoryCache:
     def _take_event(self, event: LiveEvent, fresh: list[tuple[ChannelCache, Entry]]) -> None:
         cache = self.caches.get(event.channel)
         if cache is None:
-            return  # the broker sent the event before it unsubscribed the channel
+            return  # the channel was unsubscribed after the broker had sent the event
         try:
             entry = Entry.parse(event.stored, event.channel)
         except ValueError:

@@ -18,7 +18,7 @@ class PendingReads:
     def __init__(self, fetcher: HistoryFetcher) -> None:
         self._fetcher = fetcher
         self.joining: dict[str, HistoryRequest] = {}
-        self.resyncing: set[str] = set()  # joining channels that were live before a `restart`
+        self.resyncing: set[str] = set()  # joining channels that a `restart` reads again
         self.replies: list[HistoryReply] = []  # replies that are newer than the last message on the link
         self._confirmed: set[str] = set()  # channels whose subscription the current link has confirmed
 
@@ -46,7 +46,7 @@ class PendingReads:
         return True
 
     def request(self, name: str, request: HistoryRequest) -> None:
-        """Queues a request for a channel's history, or merges it into the request of a joining channel."""
+        """Queues a request for a channel's history, or merges it into a joining channel's own request."""
         joining = self.joining.get(name)
         if joining is None:
             self._fetcher.submit(name, request)

@@ -54,7 +54,8 @@ class Recovery(ABC):
     def is_settled(self) -> bool:
         """Whether, on each shard, every event up to some position was dispatched and no event after it.
 
-        If not, this method queues a probe. `wait` returns when the probe was answered; then ask again.
+        If not, this method queues a probe. Call `wait`, which returns when the probe was answered,
+        then call this method again.
         """
 
     @property

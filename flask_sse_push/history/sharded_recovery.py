@@ -88,7 +88,10 @@ class ShardedRecovery(Recovery):
             yield reset_of(lost, channels, reason, self._placement.shard_cursor(cursors) if moves else None)
 
     def _keep_newest(self, count: int) -> None:
-        """Skips all but the newest `count` events of all shards. Before, each shard has `count` events."""
+        """Skips missed events until `count` are left on all shards together.
+
+        Before the call, each shard has up to `count` missed events.
+        """
         kept = []
         for number, recovery in self._recoveries.items():
             history_cache = recovery.history_cache

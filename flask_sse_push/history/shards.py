@@ -82,7 +82,7 @@ class Shards:
         return ShardRecovery(history_cache, placement.channels, start)
 
     def enter(self, channels: tuple[str, ...], after: int = NOW) -> None:
-        """Counts one more stream that uses the channels, and subscribes the channels that are new.
+        """Notes that one more stream uses the channels, and subscribes the channels that are new.
 
         :param after: the position after which the history of new channels is read.
         """
@@ -91,7 +91,7 @@ class Shards:
                 self.all[history_cache.number].reader.subscribe([name])
 
     def exit(self, channels: tuple[str, ...], now: float) -> None:
-        """Counts one stream less that uses the channels. `now` is monotonic seconds."""
+        """Notes that a stream does not use the channels any more. `now` is monotonic seconds."""
         for name, history_cache in self.placement(channels).history_cache_of.items():
             history_cache.exit(name, now)
 
@@ -104,7 +104,7 @@ class Shards:
                     shard.reader.unsubscribe(gone)
 
     def poke(self) -> None:
-        """Makes the link readers send new subscriptions now. Costs a round trip for each such reader."""
+        """Makes link readers with new subscriptions send them now. Each such reader needs a round trip."""
         for shard in self.all:
             shard.reader.poke()
 

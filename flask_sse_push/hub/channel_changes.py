@@ -126,7 +126,7 @@ class ChannelChanges:
         self._received_by(stream).leave(name, stream.began, until)
 
     def note_gaps(self, stream: Stream, gaps: list[Gap]) -> None:
-        """Notes that the stream does not receive the events in `gaps`. Empties the list."""
+        """Notes that the stream does not receive the events in `gaps`. Empties `gaps`."""
         while gaps:
             self._received_by(stream).skip(gaps.pop(), stream.began)
 
@@ -228,9 +228,9 @@ class ChannelChanges:
             stream.began = 0 if after.is_sharded else positions[after.history_cache.number]
             frames = control_frame("sse.channels", data)
             if change.join or left:
-                # An event on several shards reaches a stream from one of them, and the channels decide which.
-                # With the new channels this may be another shard. Shards have no common order, so the events
-                # that the stream received cannot be told from the events that it missed.
+                # An event on several shards reaches a stream from only one of them. The stream's
+                # channels decide from which shard, so this changes with the channels. Shards have no common
+                # order. So nobody can say which of these events the stream has received.
                 frames += reset_frame(*reset_of(list(channels), channels, "channels", cursor))
         else:
             self._shards.exit(left, self._clock())

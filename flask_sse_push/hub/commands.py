@@ -30,7 +30,7 @@ Handler = Callable[[Mapping[str, Any]], Iterable[Effect]]
 #: Handles a command that was published before this worker subscribed to commands. The second argument is the
 #: monotonic time at which the command was published.
 LateHandler = Callable[[Mapping[str, Any], float], Iterable[Effect]]
-#: First the entries that must be delivered before a command, then the command; None in the last part.
+#: First the entries that must be delivered before a command, then the command. The last part has no command.
 Part = tuple[list[tuple["ChannelCache", Entry]], "Command | None"]
 
 

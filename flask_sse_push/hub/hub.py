@@ -139,7 +139,7 @@ class Hub:
             closed(stream)
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Stream]:
-        """Returns the open streams, only those of a user or with a channel if given. Any thread may call."""
+        """Returns the open streams, or only the streams of a user or with a channel. Any thread may call."""
         with self._lock:
             return self.disconnector.find(user_id=user_id, channel=channel)
 

@@ -1,7 +1,7 @@
 """`flask sse …`: the command line, one module or folder for each command.
 
-Each module here that has a function `register(group, push)` adds its command to the group. To add a
-command, add a module. The commands know the blueprint only as `common.Push`.
+Each module of this package that has a function `register(group, push)` adds one command. To add a
+command, add such a module. `common.Push` lists the parts of the blueprint that a command may use.
 """
 
 from __future__ import annotations

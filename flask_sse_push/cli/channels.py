@@ -27,15 +27,15 @@ def register(group: click.Group, push: Push) -> None:
             click.echo(json.dumps(row) if as_json else line)
 
 
-#: Most channels in the list.
+#: At most how many channels the command lists.
 MOST = 10_000
 
 
 def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
     """Returns a row for each channel, the newest first.
 
-    :param heads: the id of each channel's newest entry: microseconds of the broker's clock.
-    :param now: Unix time in seconds.
+    :param heads: for each channel, the id of its newest entry: microseconds of the broker's clock.
+    :param now: the current Unix time in seconds.
     """
     named = {name: head for name, head in heads.items() if name not in (BROADCAST, COMMAND_CHANNEL)}
     newest = sorted(named.items(), key=lambda pair: -pair[1])

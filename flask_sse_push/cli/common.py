@@ -29,7 +29,7 @@ class Push(Protocol):
 
 @contextlib.contextmanager
 def errors_without_traceback() -> Iterator[None]:
-    """Ends the command at an error of this package, printing only the message."""
+    """If the block raises an `SSEPushError`, prints the message without a traceback, and exits with 1."""
     try:
         yield
     except SSEPushError as error:
@@ -37,7 +37,10 @@ def errors_without_traceback() -> Iterator[None]:
 
 
 def shared_broker(push: Push) -> Broker:
-    """Returns the broker, if the app's workers use the same one. Otherwise ends the command."""
+    """Returns the broker that the app's workers use.
+
+    :raises click.ClickException: if the URL is `memory://`, which no other process can reach.
+    """
     if push.services.settings.broker_url.startswith("memory:"):
         raise click.ClickException(
             "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; "
@@ -47,9 +50,9 @@ def shared_broker(push: Push) -> Broker:
 
 
 def read_headers(given: Iterable[str]) -> dict[str, str]:
-    """Returns the headers of the options `--header 'Name: value'`.
+    """Returns the headers that the options `--header 'Name: value'` set, by name.
 
-    :raises click.BadParameter: for an option of another form.
+    :raises click.BadParameter: if an option has no name or no colon.
     """
     headers = {}
     for text in given:
@@ -60,12 +63,15 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
     return headers
 
 
-#: Most characters of a text in one line.
+#: At most how many characters of a text `one_line` returns, before it escapes control characters.
 MAX_LINE = 200
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:
-    """Returns an event's cursor (`id`), local time of publishing (`at`), `type` and `data`."""
+    """Returns the fields of an event that the commands print.
+
+    These are the cursor (`id`), the local time when it was published (`at`), `type` and `data`.
+    """
     fields: dict[str, list[str]] = {}
     for line in entry.frame.decode().split("\n"):
         name, colon, value = line.partition(":")
@@ -81,7 +87,7 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
 
 
 def one_line(text: str) -> str:
-    """Returns `text` as one short line. Control characters are escaped: a terminal would obey them."""
+    """Returns `text` as one short line. Escapes control characters, because a terminal would obey them."""
     line = text[:MAX_LINE]
     if not text.isprintable():
         line = line.encode("unicode_escape").decode()

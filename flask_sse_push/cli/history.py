@@ -16,10 +16,10 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("history")
     @click.argument("channel")
-    @click.option("--last", default=20, show_default=True, help="How many of the newest events.")
+    @click.option("--last", default=20, show_default=True, help="Print the newest N events.", metavar="N")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     def history(channel: str, last: int, as_json: bool) -> None:
-        """Print the events in CHANNEL's history, oldest first."""
+        """Print the events that the broker keeps for CHANNEL, oldest first."""
         with errors_without_traceback():
             checked_channel(channel)
             kept = shared_broker(push).history({channel: 0}, NO_INBOX).channels[channel]

@@ -25,8 +25,8 @@ def register(group: click.Group, push: Push) -> None:
             click.echo(push.publish(_json_or_text(data), type_, channel=channel, id=id_))
         if embedded.is_own():
             click.echo(
-                "No embedded server was running. This command started one, which ends now, so nobody "
-                "gets this event. Start the app first.",
+                "No embedded server was running. This command started one, and the server ends with the "
+                "command, so nobody gets this event. Start the app first.",
                 err=True,
             )
 

@@ -120,7 +120,7 @@ def test_a_stream_that_is_silent_for_too_long_is_closed_and_resumed(
         with Tail(url, "--json", "--count", "1", "--all") as tail:
             eventually(lambda: any("sse.heartbeat" in line for line in tail.lines), 60)
             proxy.replies.freeze()
-            tail.wait_for_remark("lost: nothing has come for")
+            tail.wait_for_remark("lost: nothing has arrived for")
             announcer.publish("after", channel="news")
             proxy.replies.thaw()
             assert tail.ended() == 0
@@ -144,7 +144,7 @@ def test_since_and_last_choose_the_first_event_and_a_final_close_ends_it(
         eventually(lambda: last.data == ["2", "3"], 60)
         announcer.disconnect(channel="news", reconnect=False)
         assert last.ended() == 1
-        last.wait_for_remark("asks not to come back")
+        last.wait_for_remark("asks the client not to come back")
 
 
 def test_it_ends_after_the_timeout_and_fails_if_count_was_not_reached(serve: Serve) -> None:
@@ -163,7 +163,7 @@ def test_it_ends_with_the_reason_when_the_server_refuses(serve: Serve) -> None:
         page.wait_for_remark("text/event-stream")
     with Tail(f"http://127.0.0.1:{free_port()}/stream") as nobody, Tail("ftp://127.0.0.1/") as odd:
         assert (nobody.ended(), odd.ended()) == (1, 1)
-        nobody.wait_for_remark("cannot open it: ")
+        nobody.wait_for_remark("cannot open: ")
         odd.wait_for_remark("protocol")
 
 
@@ -254,7 +254,7 @@ def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pyt
         ]
         sources[0].run()
         assert isinstance(news[0], Ended)
-        assert news[0].why.startswith("cannot open it: ReadTimeout")
+        assert news[0].why.startswith("cannot open: ReadTimeout")
         reading = threading.Thread(target=sources[1].run, daemon=True)
         reading.start()
         eventually(lambda: len(news) == 4, 30)

@@ -1,7 +1,7 @@
 """`flask sse doctor`: examines a set-up and prints what is wrong, why it matters, and what to do.
 
-`settings`, `server`, `broker` and `connection` each examine one part and yield findings. `command` runs all
-of them and prints the findings.
+`settings`, `server`, `broker` and `connection` each examine one part of the set-up and yield findings.
+`command` runs these four modules and prints their findings.
 """
 
 from __future__ import annotations

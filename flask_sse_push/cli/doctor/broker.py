@@ -11,18 +11,20 @@ from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from .finding import Finding, broken, graded, ok, warning
 
-#: Seconds that a probe may take, and by which clocks may differ.
-SLOW, SKEW = 0.05, 2.0
-#: Sizes in bytes of Redis' output buffer for a worker: below the first it is broken, below the second poor.
+#: A probe is slow from this many seconds on.
+SLOW = 0.05
+#: How many seconds the clocks of Redis and of this machine may differ.
+SKEW = 2.0
+#: Bytes of Redis' output buffer for a worker: below the first number it is broken, below the second poor.
 TOO_SMALL, SMALL = 1_000_000, 8_000_000
-#: The oldest version in the tests.
+#: The oldest version of Redis that this package is tested with: (major, minor).
 OLDEST = (7, 0)
-#: Seconds after which a probe counts as lost.
+#: How long to wait for a probe's echo, in seconds.
 PROBE_TIMEOUT = 3.0
 
 
 def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
-    """Yields findings about the broker. Blocks for some round trips."""
+    """Yields findings about the broker. Blocks for a few calls to Redis."""
     url = without_secret(settings.broker_url)
     if settings.broker_url.startswith("memory:"):
         yield ok("broker", "memory:// keeps events in one process")
@@ -52,9 +54,11 @@ def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
 
 
 def _probe_time(broker: Broker) -> float:
-    """Returns how many seconds a probe took to come back. So commands, scripts and pub/sub work.
+    """Returns how many seconds a probe took from this process to the broker and back.
 
-    :raises BrokerUnavailable: when a command fails, or the echo does not come.
+    A probe that comes back proves that commands, scripts and pub/sub work.
+
+    :raises BrokerUnavailable: if a call fails, or the echo does not arrive within `PROBE_TIMEOUT`.
     """
     link = broker.link("doctor")
     try:
@@ -76,15 +80,17 @@ def _speed(url: str, seconds: float) -> Finding:
     text = f"a probe to {url} came back after {seconds * 1000:.1f} ms"
     if seconds < SLOW:
         return ok("broker", text)
-    why = "every event is as late"
+    why = "every event takes as long to reach a worker"
     return warning("broker", text, why, "move Redis closer to the workers, and read its slow log")
 
 
 def check_facts(facts: Mapping[str, Any], now: float) -> Iterator[Finding]:
-    """Yields findings about the facts that Redis reported. Skips checks whose fact is missing. Pure.
+    """Yields findings about the facts that Redis reported. Pure.
+
+    Skips a check if the fact that it needs is missing.
 
     :param facts: the result of `Broker.inspect`.
-    :param now: this machine's time, Unix time in seconds.
+    :param now: the Unix time of this machine, in seconds.
     """
     yield _version(facts)
     if facts.get("role") == "slave":
@@ -108,7 +114,7 @@ def _version(facts: Mapping[str, Any]) -> Finding:
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if parts >= OLDEST:
         return ok("version", f"{name} {version}")
-    why = "this version is not tested with this package, and gets no more fixes"
+    why = "flask_sse_push is not tested with this version, and its makers no longer fix it"
     return warning("version", f"{name} {version}", why, "run Redis 7 or Valkey 7.2 or newer")
 
 
@@ -143,7 +149,7 @@ def _buffer(facts: Mapping[str, Any]) -> Iterator[Finding]:
     hard, soft = int(limits[at + 1]), int(limits[at + 2])
     limit = min([size for size in (hard, soft) if size] or [0])
     name, what = "pub/sub buffer", f"client-output-buffer-limit pubsub is {hard} and {soft} bytes"
-    why = "Redis cuts off a worker that is late for a moment; it must then read all its channels again"
+    why = "Redis cuts off a worker that reads slowly for a moment; it must then read all channels again"
     advice = "set client-output-buffer-limit 'pubsub 32mb 8mb 60' (Redis' default) or more"
     too_small, small = 0 < limit < TOO_SMALL, 0 < limit < SMALL
     yield graded(name, what, why, advice, is_broken=too_small, is_poor=small)
@@ -159,7 +165,7 @@ def _persistence(facts: Mapping[str, Any]) -> Iterator[Finding]:
     yield warning(
         "persistence",
         what,
-        "after a restart Redis has lost the newest events, or all: clients then get sse.reset",
+        "after a restart Redis has lost the newest events or all events: clients then get sse.reset",
         "set appendonly yes",
     )
 
@@ -171,7 +177,7 @@ def _clients(facts: Mapping[str, Any]) -> Iterator[Finding]:
             "clients",
             f"{now} of {most} connections to Redis are taken",
             "Redis refuses workers that start or reconnect",
-            "raise maxclients, or find out which clients hold so many",
+            "raise maxclients, or find out which clients have so many connections",
         )
 
 
@@ -183,5 +189,5 @@ def _clock(theirs: float, now: float) -> Finding:
         "clock",
         f"the clocks of Redis and of this machine differ by {skew:.0f} seconds",
         "tickets and tokens may count as expired, and times in logs do not match",
-        "run a time service (chrony, systemd-timesyncd) on both",
+        "run a time service (chrony, systemd-timesyncd) on both machines",
     )

@@ -21,7 +21,7 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("doctor")
     @click.option(
-        "--url", help="A stream of the running app: the URL that browsers use, through all proxies."
+        "--url", help="The URL of a stream of the running app, as browsers use it, through all proxies."
     )
     @click.option("--header", "headers", multiple=True, help="A header to send to URL: 'Cookie: session=…'.")
     @click.option(
@@ -32,7 +32,8 @@ def register(group: click.Group, push: Push) -> None:
         """Examine the set-up and print what is wrong, why it matters, and what to do.
 
         Loads gunicorn's configuration as gunicorn does, from ./gunicorn.conf.py if that file exists. So run
-        the command as the user who runs gunicorn, and in the same folder. Exits with 1 if anything is broken.
+        the command as the user who runs gunicorn, and in gunicorn's folder. Exits with 1 if anything is
+        broken.
         """
         broken = 0
         with errors_without_traceback():
@@ -44,7 +45,7 @@ def register(group: click.Group, push: Push) -> None:
 
 
 def _examine_all(push: Push, gunicorn: str, url: str | None, headers: Iterable[str]) -> Iterator[Finding]:
-    """Yields each finding as soon as it is known. Blocks in between."""
+    """Yields each finding as soon as its check is done. Blocks while a check runs."""
     services = push.services
     yield from examine_settings(services.settings, current_app.config)
     yield from examine_server(load_gunicorn(gunicorn), services.settings)

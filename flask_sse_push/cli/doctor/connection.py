@@ -12,28 +12,28 @@ from urllib.parse import urlsplit
 
 from .finding import Finding, broken, ok, warning
 
-#: Seconds that the first event may take. After that, a buffer on the way must be holding it back.
+#: How long to wait for the first event, in seconds. If it takes longer, a proxy probably buffers the stream.
 EVENT_TIMEOUT = 5.0
-#: Seconds after which the first event is slow.
+#: The first event is slow from this many seconds on.
 SLOW = 1.0
-#: Most bytes to read until the first event.
+#: At most how many bytes are read until the first event.
 MAX_BYTES = 100_000
 
 
 class Opening(NamedTuple):
-    """The first event of a stream. Times are seconds since the request."""
+    """The beginning of a response, up to its `sse.open` event. Times are seconds since the request."""
 
     status: int
-    headers: Mapping[str, str]  # names in lower case
-    headers_at: float
-    opened_at: float | None  # when `sse.open` had arrived; None if it did not
-    cursor: str
-    data: dict[str, Any]
-    body: str  # the beginning of the body
+    headers: Mapping[str, str]  # the keys are header names in lower case
+    headers_at: float  # when the headers had arrived
+    opened_at: float | None  # when `sse.open` had arrived; None if it did not arrive
+    cursor: str  # the cursor of `sse.open`; empty if it did not arrive
+    data: dict[str, Any]  # the data of `sse.open`; empty if it did not arrive
+    body: str  # the first 300 bytes of the body, as text
 
 
 def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding]:
-    """Yields findings about the stream at `url`. Opens it twice. Blocks for some seconds at most."""
+    """Yields findings about the stream at `url`. Opens the stream twice. Blocks for a few seconds at most."""
     try:
         first = open_stream(url, headers)
     except (OSError, http.client.HTTPException) as error:
@@ -41,7 +41,7 @@ def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding
             "stream",
             f"{url} cannot be reached: {error or type(error).__name__}",
             "no browser can reach it either",
-            "check that gunicorn and the proxy run, and check host, port and certificate",
+            "check that gunicorn and the proxy run, and check the host, the port and the certificate",
         )
         return
     findings = list(check_opening(url, first))
@@ -51,7 +51,11 @@ def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding
 
 
 def open_stream(url: str, headers: Mapping[str, str]) -> Opening:
-    """Opens a stream and closes it after its first event. Raises OSError and HTTPException."""
+    """Opens the stream at `url`, reads its `sse.open` event, and closes the stream. Blocks.
+
+    :raises OSError: if the server cannot be reached, or if `url` is no HTTP address.
+    :raises http.client.HTTPException: if the answer is not valid HTTP.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise OSError("the URL does not begin with http:// or https://")
@@ -101,7 +105,7 @@ def _read(response: http.client.HTTPResponse, started: float) -> Opening:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """Returns the fields of the event `sse.open`; none if it is not in the text."""
+    """Returns the fields of the event `sse.open` in `text`; an empty dict if the event is not there."""
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
         if fields.get("event") == "sse.open":
@@ -110,7 +114,7 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def check_opening(url: str, opening: Opening) -> Iterator[Finding]:
-    """Yields findings about one opening. Pure."""
+    """Yields findings about the beginning of one response. Pure."""
     kind = opening.headers.get("content-type", "")
     if opening.status in (401, 403):
         yield warning(
@@ -124,7 +128,7 @@ def check_opening(url: str, opening: Opening) -> Iterator[Finding]:
             "stream",
             f"{url} answers {opening.status}: {_message(opening.body)}",
             "browsers get no stream, and EventSource gives up for good",
-            "404: check url_prefix; 502, 504: the proxy does not reach gunicorn; else see docs/errors.md",
+            "404: check url_prefix; 502, 504: the proxy does not reach gunicorn; others: see docs/errors.md",
         )
     elif not kind.startswith("text/event-stream"):
         yield broken(
@@ -144,8 +148,8 @@ def _encoding(opening: Opening) -> Finding:
         return ok("compression", "no proxy compresses the stream")
     return broken(
         "compression",
-        f"the stream arrives compressed ({encoding}), although the request did not accept that",
-        "a proxy or middleware that compresses holds events back until it has enough of them",
+        f"the stream arrives compressed ({encoding}), although the request did not accept compression",
+        "a proxy or middleware that compresses a stream delays events until it has enough of them",
         "exclude text/event-stream from the compression of the proxy or the WSGI middleware",
     )
 
@@ -165,7 +169,7 @@ def _buffering(opening: Opening) -> Finding:
     text = f"the first event arrived after {opening.opened_at:.2f} seconds"
     if opening.opened_at < SLOW:
         return ok(name, text)
-    return warning(name, text, "browsers wait as long at every reconnect", advice)
+    return warning(name, text, "browsers wait as long for the first event after every reconnect", advice)
 
 
 def _resumed(opening: Opening) -> Finding:
@@ -175,7 +179,7 @@ def _resumed(opening: Opening) -> Finding:
         "resuming",
         "a second stream, opened with Last-Event-ID, was not resumed",
         "at every reconnect, browsers lose the events that they missed",
-        "let the proxy pass on the header Last-Event-ID, and check that all workers have the same "
+        "let the proxy forward the header Last-Event-ID, and check that all workers have the same "
         "SSE_PUSH_BROKER_URL and SSE_PUSH_PREFIX",
     )
 

@@ -1,4 +1,4 @@
-"""What the doctor found out about one thing."""
+"""The result of one check of `flask sse doctor`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ OK, WARNING, BROKEN = "ok", "warning", "broken"
 class Finding(NamedTuple):
     """The result of one check.
 
-    `level` is ok, warning or broken. `name` is a short name of the checked thing, `what` the fact that was
-    found. `why` (it matters) and `advice` (what to do) are empty when the level is ok.
+    `level` is ok, warning or broken. `name` is a short name of the checked part, and `what` is the fact that
+    the check found. `why` says why this fact matters, and `advice` what to do; both are empty if the level is
+    ok.
     """
 
     level: str
@@ -22,22 +23,22 @@ class Finding(NamedTuple):
 
 
 def ok(name: str, what: str) -> Finding:
-    """Returns a finding about something that needs no change."""
+    """Returns a finding about a part of the set-up that needs no change."""
     return Finding(OK, name, what)
 
 
 def warning(name: str, what: str, why: str, advice: str) -> Finding:
-    """Returns a finding about something that works, but slowly or not always."""
+    """Returns a finding about a part of the set-up that works, but slowly or not always."""
     return Finding(WARNING, name, what, why, advice)
 
 
 def graded(name: str, what: str, why: str, advice: str, *, is_broken: bool, is_poor: bool) -> Finding:
-    """Returns a finding that is broken, a warning, or ok."""
+    """Returns a finding whose level is broken if `is_broken`, else warning if `is_poor`, else ok."""
     if is_broken:
         return broken(name, what, why, advice)
     return warning(name, what, why, advice) if is_poor else ok(name, what)
 
 
 def broken(name: str, what: str, why: str, advice: str) -> Finding:
-    """Returns a finding about something that delays, loses or refuses events."""
+    """Returns a finding about a part of the set-up that delays or loses events, or refuses streams."""
     return Finding(BROKEN, name, what, why, advice)

@@ -1,4 +1,4 @@
-"""Checks gunicorn's configuration, which a process of its own loads as gunicorn does."""
+"""Checks gunicorn's configuration. A separate process loads the configuration as gunicorn does."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import NamedTuple
 from ...config import Settings
 from .finding import Finding, broken, graded, ok, warning
 
-#: Seconds that the configuration may take to load.
+#: At most how many seconds the configuration may take to load.
 LOAD_TIMEOUT = 30
-#: Seconds that a worker needs to stop, besides the drain of its streams.
+#: How many seconds a worker needs to stop, besides the time in which it closes its streams.
 STOP_TIME = 2.0
-#: With fewer open files than the first number a worker has room for hardly any stream; 1,000 streams need the
-#: second.
+#: Limits of open files: below the first number, a worker can have hardly any streams; below the second, it
+#: cannot have 1,000 streams.
 TOO_FEW_FILES, FEW_FILES = 300, 1_100
 
-# A process of its own: there monkey patching finds the same modules imported as under gunicorn.
+# This program runs in a separate process, because the doctor's own process has already imported modules that
+# gunicorn would import only after monkey patching.
 _PROBE = """
 import json, resource, sys
 late = []
@@ -65,8 +66,8 @@ class Setup(NamedTuple):
     tls: bool
     hooked: bool  # whether the configuration has a post_worker_init
     patched: bool  # whether the configuration itself calls monkey.patch_all()
-    late: Sequence[str]  # modules it imports before that call
-    files: int  # the limit of open files
+    late: Sequence[str]  # modules that the configuration imports before it calls monkey.patch_all()
+    files: int  # at most how many files a worker may have open
 
     @property
     def is_gevent(self) -> bool:
@@ -74,9 +75,10 @@ class Setup(NamedTuple):
 
 
 def load_gunicorn(options: str) -> Setup | str:
-    """Loads the configuration from gunicorn's command line options, its file and its environment variables.
+    """Loads the configuration that gunicorn would use with the command line `options`.
 
-    Returns the configuration, or a text that says why it cannot be loaded. Blocks, at most LOAD_TIMEOUT.
+    Reads gunicorn's configuration file and environment variables too. Returns the configuration, or a text
+    that says why it cannot be loaded. Blocks for at most `LOAD_TIMEOUT` seconds.
     """
     arguments = [*shlex.split(options), "doctor:app"]
     try:
@@ -84,7 +86,7 @@ def load_gunicorn(options: str) -> Setup | str:
             [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, timeout=LOAD_TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return f"it did not load within {LOAD_TIMEOUT} seconds"
+        return f"loading took more than {LOAD_TIMEOUT} seconds"
     try:
         return Setup(**json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):
@@ -99,7 +101,7 @@ def examine_server(found: Setup | str, settings: Settings) -> Iterator[Finding]:
     if isinstance(found, str):
         yield broken(
             "gunicorn",
-            f"its configuration cannot be loaded: {found}",
+            f"gunicorn's configuration cannot be loaded: {found}",
             "gunicorn would not start",
             "correct gunicorn.conf.py, or pass the options you start gunicorn with as --gunicorn",
         )
@@ -127,9 +129,9 @@ def _worker_class(found: Setup) -> Finding:
         return warning(
             name,
             f"gunicorn's worker class is {found.worker_class}",
-            f"each stream occupies one of {found.threads} threads: once all are occupied, no page is served"
+            f"each stream occupies one of {found.threads} threads: when no thread is free, no page is served"
             if found.worker_class == "gthread"
-            else "this class does not let sockets be taken over: each stream occupies a greenlet",
+            else "with this class, sockets cannot be taken over: each stream occupies a greenlet",
             "run gunicorn with -k gevent",
         )
     return broken(
@@ -146,17 +148,18 @@ def _patching(found: Setup) -> Finding:
         return broken(
             name,
             f"gunicorn's configuration imports {', '.join(found.late)} before it calls monkey.patch_all()",
-            "modules imported before it keep blocking sockets and locks: one blocking call stops all streams",
+            "modules imported too early keep blocking sockets and locks: one blocking call stops all streams",
             "put `from gevent import monkey; monkey.patch_all()` into the first lines of gunicorn.conf.py",
         )
     if found.preload and found.is_gevent and not found.patched:
         return broken(
             name,
-            "gunicorn preloads the app (preload_app), and nothing has patched before that",
+            "gunicorn preloads the app (preload_app), and nothing calls monkey.patch_all() before that",
             "modules of the app keep blocking sockets and locks: one blocking call stops all streams",
             "put `from gevent import monkey; monkey.patch_all()` into the first lines of gunicorn.conf.py",
         )
-    return ok(name, "by the configuration, first" if found.patched else "by the worker, before the app")
+    who = "the configuration patches first" if found.patched else "the worker patches before it loads the app"
+    return ok(name, who)
 
 
 def _memory(found: Setup, settings: Settings) -> Iterator[Finding]:
@@ -174,13 +177,13 @@ def _transport(found: Setup, settings: Settings) -> Finding:
     if not found.is_gevent:
         why_not = f"gunicorn's worker class is {found.worker_class}, not gevent"
     elif found.tls:
-        why_not = "gunicorn ends TLS itself; let a proxy do that"
+        why_not = "gunicorn itself does TLS; let a proxy do TLS"
     elif settings.transport == "generator":
         why_not = "SSE_PUSH_TRANSPORT is generator"
     elif not _can_hijack():
-        why_not = "the sockets of this version of gevent are not as expected"
+        why_not = "with the installed version of gevent, sockets cannot be taken over"
     if not why_not:
-        return ok(name, "works: a stream occupies its connection, but no greenlet and no place for a request")
+        return ok(name, "works: a stream needs no greenlet, and does not count against worker_connections")
     if settings.transport == "hijack":
         return broken(
             name,
@@ -211,25 +214,25 @@ def _places(found: Setup, settings: Settings) -> Finding:
     if by_request and places * 0.9 < min(settings.max_streams, 500):
         return warning(
             name,
-            f"a worker has {places} places for requests, and here each stream occupies one",
-            f"a worker holds {int(places * 0.9)} streams; more are refused with 503",
+            f"a worker serves at most {places} requests at a time, and each stream counts as a request",
+            f"a worker can have {int(places * 0.9)} streams; more are refused with 503",
             "raise worker_connections (gthread: threads), or let sockets be taken over",
         )
     if places < 50:
         return warning(
             name,
-            f"a worker has {places} places for requests",
-            "when many requests come at once, pages and new streams wait for a place",
+            f"a worker serves at most {places} requests at a time",
+            "when many requests come at once, pages and new streams must wait",
             "leave worker_connections at gunicorn's 1,000 or raise it",
         )
-    return ok(name, f"{places} per worker")
+    return ok(name, f"{places} requests at a time in each worker")
 
 
 def _files(found: Setup, settings: Settings) -> Finding:
     name = "open files"
     advice = "raise it for gunicorn: LimitNOFILE=65536 (systemd), `ulimit -n 65536`, --ulimit (Docker)"
     room = max(0, found.files - 100)
-    why = f"each stream is an open file: a worker has room for {room} streams, and refuses more with 503"
+    why = f"each stream is an open file: a worker can have {room} streams, and refuses more with 503"
     few = found.files < FEW_FILES and room < settings.max_streams
     what = f"a worker may open {found.files} files"
     return graded(name, what, why, advice, is_broken=found.files < TOO_FEW_FILES, is_poor=few)
@@ -238,12 +241,12 @@ def _files(found: Setup, settings: Settings) -> Finding:
 def _graceful(found: Setup, settings: Settings) -> Finding:
     name, needed = "graceful timeout", settings.drain + STOP_TIME
     if found.graceful_timeout >= needed:
-        return ok(name, f"{found.graceful_timeout:g} seconds, of which streams need {settings.drain:g}")
+        return ok(name, f"{found.graceful_timeout:g} seconds; streams close within {settings.drain:g}")
     return broken(
         name,
         f"graceful_timeout is {found.graceful_timeout:g} seconds, SSE_PUSH_DRAIN {settings.drain:g}",
-        "gunicorn kills the worker before all its streams are closed: the rest is cut off without a word",
-        f"set graceful_timeout to {needed:g} or more, or SSE_PUSH_DRAIN to less",
+        "gunicorn kills the worker before all its streams are closed: the other streams are cut off",
+        f"set graceful_timeout to {needed:g} or more, or SSE_PUSH_DRAIN to a smaller number",
     )
 
 
@@ -252,7 +255,7 @@ def _hook(found: Setup) -> Iterator[Finding]:
         yield warning(
             "drain hook",
             "gunicorn's configuration has no post_worker_init",
-            "on Ctrl-C a gthread worker stops without telling its clients",
+            "on Ctrl-C a gthread worker stops without closing its streams properly",
             "put `from flask_sse_push.transports.server import watch as post_worker_init` into "
             "gunicorn.conf.py",
         )

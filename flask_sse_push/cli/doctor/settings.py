@@ -8,7 +8,7 @@ from typing import Any
 from ...config import Settings
 from .finding import Finding, broken, ok, warning
 
-#: Seconds without data after which common proxies close a connection.
+#: Many proxies close a connection after this many seconds without data.
 PROXY_TIMEOUT = 60.0
 
 
@@ -27,8 +27,8 @@ def _heartbeat(settings: Settings) -> Finding:
     return warning(
         "heartbeat",
         f"SSE_PUSH_HEARTBEAT is {settings.heartbeat:g} seconds",
-        f"many proxies close a connection after {PROXY_TIMEOUT:g} seconds without data, and workers notice "
-        "just as late that a client has left",
+        f"many proxies close a connection after {PROXY_TIMEOUT:g} seconds without data; also, workers notice "
+        "only at the next heartbeat that a client has left",
         "set SSE_PUSH_HEARTBEAT to 15, below the read timeout of every proxy between browsers and the app",
     )
 
@@ -39,8 +39,8 @@ def _public(settings: Settings) -> Finding:
     return warning(
         "public channels",
         "SSE_PUSH_PUBLIC_CHANNELS has *",
-        "anybody may listen to every channel, also to those of single users (user:7)",
-        "list only the public channels, and decide about the others in @sse.authorize",
+        "anybody may listen to every channel, also to the channels of single users (user:7)",
+        "list only the public channels, and decide about all other channels in @sse.authorize",
     )
 
 
@@ -50,7 +50,7 @@ def _secret(config: Mapping[str, Any]) -> Finding:
     return warning(
         "secret key",
         "the app has no SECRET_KEY",
-        "without it there are no sessions and no tickets, and open streams cannot change their channels",
+        "without SECRET_KEY there are no sessions and no tickets, and clients cannot change open streams",
         "set SECRET_KEY to the same secret for all workers",
     )
 
@@ -64,13 +64,13 @@ def _cookies(settings: Settings, config: Mapping[str, Any]) -> Finding:
         return broken(
             "cookies of foreign pages",
             "SESSION_COOKIE_SAMESITE is None, and SESSION_COOKIE_SECURE is not set",
-            "browsers discard such a cookie, so nobody stays signed in",
+            "browsers discard a cookie with this combination, so nobody stays signed in",
             "set SESSION_COOKIE_SECURE to True and serve the app over HTTPS",
         )
     return warning(
         "cookies of foreign pages",
         f"SSE_PUSH_CORS_ORIGINS lists {origins}, and SESSION_COOKIE_SAMESITE is {same_site!r}",
-        "a page of another site then sends no session cookie, so the app does not know its user",
-        "pages of the same site (another subdomain) need no change; for others set SESSION_COOKIE_SAMESITE "
-        "to 'None' and SESSION_COOKIE_SECURE to True, or use tickets or bearer tokens",
+        "requests from a page of another site then have no session cookie, so the app does not know the user",
+        "pages of the same site (another subdomain) need no change; for pages of other sites set "
+        "SESSION_COOKIE_SAMESITE to 'None' and SESSION_COOKIE_SECURE to True, or use tickets or tokens",
     )

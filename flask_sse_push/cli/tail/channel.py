@@ -1,4 +1,4 @@
-"""Follows channels at the broker itself, as a stream of a worker does: without an app and its policy."""
+"""Reads channels directly from the broker, as a worker does. No app checks who may listen."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ...protocol.entry import Entry
 from ..common import entry_fields
 from .news import Disconnected, Heartbeat, Missed, News, Opened, Received
 
-#: Reads of the link that may wait; after that the link is not read.
+#: At most how many items from the link wait in the queue. When the queue is full, the link is not read.
 MAX_WAITING = 1000
 
 
 class ChannelSource:
-    """Follows channels that lie on one shard. `run` is the body of a thread; any thread may call the rest.
+    """Follows channels that lie on one shard. A thread calls `run`; any thread may call the other methods.
 
-    When the link breaks, it recovers from its cursor, as a client does that comes back.
+    When the link breaks, it gets the missed events from its cursor on, as a client does that reconnects.
 
-    :param since: the cursor to start after, `earliest`, or empty: live.
-    :param last: without a cursor, start with so many of the newest events.
-    :param report: gets all news. May block.
+    :param since: the cursor after which to start; `earliest`; or empty to start with the next event.
+    :param last: without `since`, start with this many of the newest events; 0 for none.
+    :param report: called with each piece of news, by the thread of `run`. May block.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ChannelSource:
         self._closed = False
 
     def run(self) -> None:
-        """Follows the channels until it is closed."""
+        """Follows the channels until `close` is called. Blocks."""
         shard = self._shards.all[self._history_cache.number]
         self._shards.enter(self._channels)
         for body in (shard.reader.run, shard.fetcher.run):
@@ -98,11 +98,14 @@ class ChannelSource:
                 self._start = StartPoint(str(Cursor(self._history_cache.announced.epoch, position)))
 
     def _here(self) -> StartPoint:
-        """Where to start again after everything that was dispatched."""
+        """Returns the point after all dispatched events, from which a recovery starts."""
         return StartPoint(str(self._history_cache.stream_cursor(self._last_id)))
 
     def _report_step(self, step: Step) -> StartPoint | None:
-        """Reports a step; returns where to start again, if the broker has events that the step leaves out."""
+        """Reports the opening, the resets and the events of a recovery's step.
+
+        Returns a start point for a new recovery if the broker has events that this recovery leaves out.
+        """
         if step.opening is not None and not self._opened:
             self._opened = True
             self._report(Opened(step.opening.resumed, self._channels))
@@ -116,17 +119,18 @@ class ChannelSource:
 
     def _reason(self, reset: Reset, given: Cursor | None) -> str:
         if reset.reason == "history":
-            return f"{', '.join(reset.channels)}: the broker no longer has what was missed"
+            return f"{', '.join(reset.channels)}: the broker no longer has the missed events"
         if reset.reason == "cursor":
-            return "the cursor lies in the future" if given else "the cursor is not one of ours"
+            return "no event has this cursor yet" if given else "the cursor did not come from this app"
         if given is not None and given.epoch in self._history_cache.announced.lineage:
             return "a failover of the broker lost events"
-        return "the broker lost its data, or the cursor is of another one"
+        return "the broker lost its data, or the cursor came from another broker"
 
     def _restart(self, reset: Reset, given: Cursor | None) -> StartPoint:
-        """Where to start to get all events that the broker still has.
+        """Returns the start point for all events that the broker still has.
 
-        A stream of a worker goes on live. Whoever uses `tail` wants to see all that is left.
+        After a reset, a stream of a worker continues with new events only. A user of `tail` wants to see all
+        events that are left.
         """
         lineage = self._history_cache.announced.lineage
         if reset.reason == "history":
@@ -139,7 +143,7 @@ class ChannelSource:
         return StartPoint(EARLIEST)
 
     def _report_entries(self, entries: Iterable[Entry]) -> None:
-        """Reports entries in their order, one on several of the channels once."""
+        """Reports entries in their order. Reports an entry once, even if it is on several of the channels."""
         for entry in entries:
             if entry.id > self._last_id:
                 self._last_id = entry.id
@@ -151,8 +155,8 @@ class ChannelSource:
         """Does nothing: the link reader renews a dead link."""
 
     def close(self) -> None:
-        """Lets `run` return soon; may be called twice."""
+        """Makes `run` return soon. May be called twice."""
         self._closed = True
         self._shards.close()
-        with contextlib.suppress(queue.Full):  # then `run` is awake
+        with contextlib.suppress(queue.Full):  # a full queue has woken `run` already
             self._items.put_nowait((self._history_cache.number, []))

@@ -24,14 +24,14 @@ from .channel import ChannelSource
 from .news import Ended, News, Received
 from .summary import Summary
 
-#: Most news that may wait for the terminal; then the source blocks.
+#: At most how many pieces of news wait for the terminal. When the queue is full, the source blocks.
 MAX_WAITING = 1000
-#: Seconds between two checks of the silence and of the time left.
+#: Seconds between two checks whether the stream is silent for too long and whether the time is over.
 TICK = 0.25
 
 
 class Source(Protocol):
-    """Follows a stream or channels, in a thread of its own."""
+    """Follows a stream or channels. A separate thread calls `run`."""
 
     def run(self) -> None: ...
 
@@ -52,7 +52,7 @@ class StopCondition:
         return self.count is not None and summary.events >= self.count
 
     def left(self) -> float:
-        """Returns the seconds until the next check; 0 when the time is over."""
+        """Returns the seconds until the next check, at most `TICK`; 0 when the time is over."""
         if self._deadline is None:
             return TICK
         return max(0.0, min(TICK, self._deadline - time.monotonic()))
@@ -67,7 +67,7 @@ def register(group: click.Group, push: Push) -> None:
         "--channel", "channels", multiple=True, help="A channel, read from the broker. May be repeated."
     )
     @click.option(
-        "--since", default="", metavar="CURSOR", help="Begin after this cursor; `earliest` is all history."
+        "--since", default="", metavar="CURSOR", help="Begin after this cursor; `earliest`: with all history."
     )
     @click.option(
         "--last", type=click.IntRange(0), default=0, help="Begin with this many of the newest events."
@@ -94,9 +94,9 @@ def register(group: click.Group, push: Push) -> None:
     ) -> None:
         """Follow the stream at URL, or channels of the broker.
 
-        Shows a live table in a terminal, and prints a line for each event elsewhere. Reconnects after a cut,
-        and says whether events were missed. Exits with 1 if the stream ended for good, or if the time was
-        over before --count events had arrived.
+        Shows a live table in a terminal. In a pipe, prints one line for each event. Reconnects when the
+        connection breaks, and says whether events were lost. Exits with 1 if the stream ended for good, or
+        if the time was over before --count events had arrived.
         """
         if (url is None) == (not channels):
             raise click.UsageError("give either a URL or --channel NAME")
@@ -124,7 +124,7 @@ def follow(
 ) -> bool:
     """Runs the source and shows its news until `stop` is met, the source ends, or Ctrl-C is pressed. Blocks.
 
-    Returns False if the source ended for good, or if the time was over before enough events.
+    Returns False if the source ended for good, or if the time was over before enough events had arrived.
     """
     threading.Thread(target=source.run, daemon=True).start()
     try:
@@ -139,7 +139,7 @@ def follow(
                     return False
             silence = summary.silence(time.monotonic())
             if silence is not None:
-                source.cut(f"nothing has come for {silence:.0f} s")
+                source.cut(f"nothing has arrived for {silence:.0f} s")
         return True
     except KeyboardInterrupt:
         return True
@@ -150,8 +150,8 @@ def follow(
 class Lines:
     """Prints events to the standard output, one per line, and remarks to the error output.
 
-    :param everything: also prints the protocol's events.
-    :param silent: prints nothing, because a `Screen` shows the news.
+    :param everything: whether to print the protocol's own events (`sse.…`) too.
+    :param silent: whether to print nothing, because a `Screen` shows the news.
     """
 
     def __init__(self, *, as_json: bool, everything: bool, silent: bool) -> None:
@@ -160,7 +160,7 @@ class Lines:
         self._silent = silent
 
     def show(self, news: News, remark: str | None) -> None:
-        """Prints one piece of news."""
+        """Prints `news` if it is an event, and `remark` if there is one."""
         if self._silent:
             return
         if isinstance(news, Received) and (self._everything or not news.is_control):
@@ -202,11 +202,13 @@ def _channel_source(
     numbers = {shard_of(name, len(broker.shards)) for name in names}
     if len(numbers) > 1:
         raise click.UsageError(
-            "these channels lie on several shards: follow each channel by itself, or a stream by its URL"
+            "these channels lie on several shards: start one command for each channel, or give the URL of a "
+            "stream"
         )
-    # A broker that cannot be reached now is an error. One that goes away later is waited for.
+    # If the broker cannot be reached now, the command ends. If it goes away later, the command waits for it.
     broker.shards[numbers.pop()].probe(NO_INBOX)
-    logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)  # a remark says the same
+    # The command prints a remark when the link breaks, so the same message in the log is not needed.
+    logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)
     return ChannelSource(broker, names, since, last, push.services.settings, news.put)
 
 

@@ -8,26 +8,27 @@ from typing import Any, NamedTuple
 
 from ...protocol.event import RESERVED
 
-#: Seconds until a client reconnects if the server has not set a time: the browsers' default.
+#: How long, in seconds, a client waits before it reconnects if the server has not set a time: the default of
+#: browsers.
 PAUSE = 3.0
 
 
 class Received(NamedTuple):
-    """An event, as the client got it."""
+    """An event that has arrived."""
 
     type: str
     data: str
     id: str = ""
-    channel: str = ""  # empty if the source does not know it
+    channel: str = ""  # the event's channel; empty if the source does not know the channel
 
     @property
     def is_control(self) -> bool:
-        """Whether the type belongs to the protocol, such as `sse.open`."""
+        """Whether the event belongs to the protocol: its type begins with `sse.`."""
         return self.type.startswith(RESERVED)
 
 
 class Opened(NamedTuple):
-    """The stream is open. `heartbeat` is the longest silence to expect, in seconds; None if unknown."""
+    """The stream is open. `heartbeat`: seconds between two heartbeats; None if the server did not say."""
 
     resumed: bool = False
     channels: tuple[str, ...] = ()
@@ -35,7 +36,7 @@ class Opened(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """A heartbeat arrived, or the echo of a probe."""
+    """A heartbeat of the stream, or the echo of a probe, has arrived."""
 
 
 class Missed(NamedTuple):
@@ -61,9 +62,10 @@ News = Received | Opened | Heartbeat | Missed | Disconnected | Ended
 
 
 def meaning(event: Received) -> Iterator[News]:
-    """Yields what an event of the protocol says about its stream, and the events in an `sse.batch`.
+    """Yields the news that an event of the protocol brings: changes of its stream, and events of a batch.
 
-    Yields nothing for data that docs/protocol.md does not describe: any server may have sent it.
+    Yields nothing if the event's data has another form than docs/protocol.md describes, because the server
+    may be one that does not use this package.
     """
     content = _content(event)
     if event.type == "sse.batch":
@@ -103,7 +105,7 @@ def _members(content: Any) -> Iterator[Received]:
 def _closing(content: dict[str, Any]) -> News:
     reason = content.get("reason", "no reason given")
     if content.get("reconnect") is False:
-        return Ended(f"the server closed the stream ({reason}) and asks not to come back")
+        return Ended(f"the server closed the stream ({reason}) and asks the client not to come back")
     retry_ms = _number(content.get("retry"))
     return Disconnected(
         f"the server closed the stream ({reason})", PAUSE if retry_ms is None else retry_ms / 1000

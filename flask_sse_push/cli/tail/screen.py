@@ -1,4 +1,4 @@
-"""The live table of a terminal."""
+"""Draws a live table of a stream in the terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rich.text import Text
 from ..common import one_line
 from .summary import Summary
 
-#: Lines of the screen that are not events: figures, headings, remarks, borders.
+#: How many lines of the screen show no events, but figures, headings, remarks and borders.
 OTHER_LINES = 14
-#: Colors of the states.
+#: The color of each state of a stream; other states are yellow.
 COLORS = {"open": "green", "ended": "red"}
 
 
 class Screen:
-    """Draws the summary four times per second while the block lasts.
+    """A context manager that draws the summary four times per second.
 
-    :param title: the URL or the channels.
+    :param title: the URL or the channels that the command follows.
     """
 
     def __init__(self, title: str, summary: Summary, console: Console | None = None) -> None:
@@ -45,7 +45,10 @@ class Screen:
 
 
 def drawn(title: str, summary: Summary, now: float, lines: int) -> RenderableType:
-    """Returns the table, with at most `lines` events. Pure. Text of events is never read as markup."""
+    """Returns the table, with at most `lines` events. Pure. The text of events is never read as markup.
+
+    :param now: monotonic seconds.
+    """
     age = summary.beat_age(now)
     facts = Table.grid(padding=(0, 2))
     for name, value, color in (

@@ -1,4 +1,4 @@
-"""What has arrived so far: counts, rate, newest events, state of the stream. Pure; has no clock."""
+"""Sums up the news of a stream: counts, rate, newest events, state. Pure; callers pass the time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from .news import Disconnected, Heartbeat, Missed, News, Opened, Received
 
-#: Seconds over which the rate is computed.
+#: The rate is computed over this many seconds.
 WINDOW = 10
-#: How many of the newest events and remarks are kept.
+#: How many of the newest events are kept, and how many of the newest remarks.
 RECENT, REMARKS = 100, 5
-#: A stream counts as dead after a silence of so many heartbeats.
+#: A stream counts as dead if nothing has arrived for this many times the heartbeat interval.
 BEATS_MISSED = 2.5
 
 
@@ -23,7 +23,9 @@ class Seen(NamedTuple):
 
 
 class Summary:
-    """Sums up the news, which `note` takes in order. All times but `Seen.at` are monotonic seconds.
+    """Sums up the news of a stream. `note` must get the news in order.
+
+    All times are monotonic seconds, except `Seen.at`.
 
     :param now: the time when the command started.
     """
@@ -31,7 +33,7 @@ class Summary:
     def __init__(self, now: float) -> None:
         self.started = now
         self.events = 0
-        self.bytes = 0  # of the events' data
+        self.bytes = 0  # how many bytes the data of the events had
         self.reconnects = 0
         self.resets = 0
         self.channels: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class Summary:
     def note(self, news: News, now: float, clock: float) -> str | None:
         """Takes one piece of news. Returns a remark for the user if the state of the stream has changed.
 
+        :param now: monotonic seconds.
         :param clock: Unix time in seconds.
         """
         self._heard_at = now
@@ -113,14 +116,14 @@ class Summary:
         return None if self._beat_at is None else now - self._beat_at
 
     def silence(self, now: float) -> float | None:
-        """Returns the seconds of silence if the stream must be dead; None if it may be alive."""
+        """Returns how many seconds nothing has arrived, if the stream counts as dead; otherwise None."""
         if self.state != "open" or self._heartbeat is None or self._heard_at is None:
             return None
         silent = now - self._heard_at
         return silent if silent > BEATS_MISSED * self._heartbeat else None
 
     def totals(self, now: float) -> str:
-        """Returns the totals in one line, for the end of the command."""
+        """Returns one line with the totals, which the command prints at its end."""
         seconds = now - self.started
         mean = self.events / seconds if seconds else 0.0
         text = f"{self.events} events ({self.bytes} bytes) in {seconds:.1f} s, {mean:.1f}/s; "

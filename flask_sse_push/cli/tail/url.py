@@ -1,4 +1,4 @@
-"""Follows a stream over HTTP, as a browser does: reconnects after a cut, with the last cursor."""
+"""Follows a stream over HTTP, as a browser does: when the connection breaks, reconnects with the cursor."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import httpx_sse
 
 from .news import PAUSE, Disconnected, Ended, News, Opened, Received, meaning
 
-#: Most seconds until the headers of a response must be there.
+#: How long to wait for the headers of a response, in seconds.
 CONNECT_TIMEOUT = 15.0
-#: Most seconds between two attempts while the server does not answer.
+#: At most how many seconds pass between two attempts to connect, unless the server set a longer time.
 LONGEST_PAUSE = 30.0
-#: Statuses after which the same request may succeed later.
+#: HTTP statuses after which the same request may succeed later.
 TEMPORARY = (429, 502, 503, 504)
-#: Most bytes to read of a refusal.
+#: The body of a refusal is read only if it has at most this many bytes.
 MAX_REFUSAL = 10_000
 
 
 class URLSource:
     """Follows one URL. A thread calls `run`; any thread may call the other methods.
 
-    :param headers: sent with each request.
-    :param cursor: where to begin; empty for now.
+    :param headers: HTTP headers that are sent with each request.
+    :param cursor: the cursor after which to begin; empty to begin with the next event.
     :param report: called with each piece of news, by the thread of `run`. May block.
     """
 
@@ -41,14 +41,14 @@ class URLSource:
         self._pause = PAUSE
         self._failures = 0
         self._was_open = False
-        self._why = ""  # the reason, when `cut` closed the connection
+        self._why = ""  # the reason that `cut` was given, until `run` reports it
         self._response: httpx.Response | None = None
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Follows the stream until it ends for good or `close` is called."""
+        """Follows the stream until it ends for good or `close` is called. Blocks."""
         try:
-            # A redirect mostly leads to a sign-in page.
+            # Redirects are not followed: most of them lead to a sign-in page, which is no stream.
             with httpx.Client(timeout=CONNECT_TIMEOUT, follow_redirects=False) as client:
                 while not self._closed.is_set():
                     outcome = self._follow(client)
@@ -62,7 +62,7 @@ class URLSource:
             self._report(Ended(str(error)))
 
     def _follow(self, client: httpx.Client) -> Disconnected | Ended:
-        """Sends one request and reads its response to the end. Returns why it ended."""
+        """Sends one request and reads its response to the end. Returns why the response ended."""
         try:
             with client.stream("GET", self._url, headers=self._request_headers()) as response:
                 self._response = response
@@ -75,7 +75,7 @@ class URLSource:
         except (httpx.TransportError, httpx.DecodingError) as error:
             why, self._why = self._why or f"{type(error).__name__}: {error}".rstrip(": "), ""
             hopeless = isinstance(error, (httpx_sse.SSEError, httpx.UnsupportedProtocol))
-            return self._again(why) if self._was_open and not hopeless else Ended(f"cannot open it: {why}")
+            return self._again(why) if self._was_open and not hopeless else Ended(f"cannot open: {why}")
         finally:
             self._response = None
 
@@ -98,7 +98,7 @@ class URLSource:
         return self._again(why)
 
     def _take(self, event: httpx_sse.ServerSentEvent) -> Disconnected | Ended | None:
-        # httpx_sse returns a block of comments as an event with the previous event's id.
+        # httpx_sse returns a block of comments as an empty event with the id of the previous event.
         if not event.data and event.event == "message" and event.id in ("", self._cursor):
             return None
         self._cursor = event.id or self._cursor
@@ -117,19 +117,22 @@ class URLSource:
         if response.status_code not in TEMPORARY:
             return Ended(why)
         lost = self._again(why)
-        with contextlib.suppress(ValueError):  # it may be a date
+        with contextlib.suppress(ValueError):  # `Retry-After` may be a date, which is ignored
             return lost._replace(pause=min(3600.0, max(0.0, float(response.headers.get("Retry-After", "")))))
         return lost
 
     def _again(self, why: str) -> Disconnected:
-        """Returns the pause that the server set, doubled with each attempt that failed."""
+        """Returns news of a lost connection, with the pause until the next attempt.
+
+        The pause is the time that the server set, doubled with each attempt that failed.
+        """
         backoff: float = self._pause * 2 ** min(self._failures, 10)
         self._failures += 1
         pause = min(max(LONGEST_PAUSE, self._pause), backoff)
         return Disconnected(why, pause if self._failures == 1 else pause * (0.5 + random.random() / 2))
 
     def cut(self, why: str) -> None:
-        """Closes the present connection. `run` opens another one, which resumes."""
+        """Closes the current connection. `run` then opens another connection with the cursor."""
         if self._response is not None:
             self._why = why
             self._shut()
@@ -143,18 +146,21 @@ class URLSource:
         response = self._response
         stream = response.extensions.get("network_stream") if response else None
         raw = stream.get_extra_info("socket") if stream else None
-        if raw is not None:  # unlike closing, this wakes the thread that reads
+        if raw is not None:  # shutdown, unlike close, wakes the thread that reads from the socket
             with contextlib.suppress(OSError):
                 raw.shutdown(socket.SHUT_RDWR)
 
 
 def with_query(url: str, **values: int) -> str:
-    """Returns the URL with more parameters in its query."""
+    """Returns `url` with `values` added to its query."""
     return str(httpx.URL(url).copy_merge_params({name: str(value) for name, value in values.items()}))
 
 
 def _reason(response: httpx.Response) -> str:
-    """Returns why the server refused, with the error's message if the body is JSON of this package."""
+    """Returns a text that says why the server refused.
+
+    If the body is an error of this package (docs/errors.md), the text has its code and message.
+    """
     why = f"refused: {response.status_code} {response.reason_phrase}"
     if response.is_redirect:
         return f"{why}, to {response.headers.get('Location')}"

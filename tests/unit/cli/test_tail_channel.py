@@ -18,7 +18,7 @@ from flask_sse_push.protocol.entry import Publication
 from tests.support.deadline import eventually
 from tests.support.stepping import Primary
 
-GONE = "the broker lost its data, or the cursor is of another one"
+GONE = "the broker lost its data, or the cursor came from another broker"
 
 
 class Following:
@@ -85,8 +85,8 @@ def test_it_starts_at_a_cursor_or_with_the_newest_events(since: str, last: int, 
 @pytest.mark.parametrize(
     ("since", "reason", "texts"),
     [
-        ("odd", "the cursor is not one of ours", []),
-        (str(Cursor("e0", MAX_ID)), "the cursor lies in the future", []),
+        ("odd", "the cursor did not come from this app", []),
+        (str(Cursor("e0", MAX_ID)), "no event has this cursor yet", []),
         (str(Cursor("other", 5)), GONE, ["kept"]),
     ],
 )
@@ -108,7 +108,7 @@ def test_events_that_are_no_longer_kept_are_reported_and_those_that_are_follow()
     tail.publish("b", "b")
     with tail.following(first):
         tail.has(lambda: tail.came == [("a", "2"), ("a", "3"), ("a", "4"), ("b", "b")])
-    assert tail.of(Missed) == [Missed("a: the broker no longer has what was missed")]
+    assert tail.of(Missed) == [Missed("a: the broker no longer has the missed events")]
 
 
 def test_the_loss_of_all_data_is_reported_and_all_that_came_since_follows() -> None:

@@ -17,8 +17,8 @@ const RECONNECT = [404, 405, 500, 502, 503, 504];
  * @param {Opening | null} opening The data of `sse.open`; null when the stream is not open.
  * @param {{ join: string[], leave: string[] }} change
  * @param {() => void} undo Called when the server refuses.
- * @returns {Promise<boolean>} Whether the open stream changes its channels. If not, the client must reconnect.
- * @throws {Error} The server refuses. The error has `status`, and `error` with the server's code.
+ * @returns {Promise<boolean>} Whether the open stream changes its channels. If false, the client must reconnect.
+ * @throws {Error} If the server refuses. The error has `status`, and `error` with the server's code.
  */
 export async function changeChannels(stream, options, opening, { join, leave }, undo) {
   if (!opening || options.page === false) return false;

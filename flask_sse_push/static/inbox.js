@@ -1,13 +1,13 @@
 // @ts-check
 /**
- * Keeps the order of events when some of them must be unpacked first: unpacking takes time, and a later event must
- * not overtake an earlier one. A connection gets an inbox with its first compressed event.
+ * Keeps the order of events when some of them must be decompressed: decompression takes time, and a later event must
+ * not overtake an earlier event. A connection gets an inbox when its first compressed event arrives.
  * @import { PackedMessage, Sink } from "./sources/source.js"
  */
 
 import { decompress } from "./payload.js";
 
-/** Limit on the messages that wait because they, or an earlier message, must be unpacked. */
+/** At most how many messages may wait because they, or an earlier message, must be decompressed. */
 const MAX_WAITING = 1000;
 
 export class Inbox {
@@ -18,7 +18,7 @@ export class Inbox {
 
   /**
    * @param {Pick<Sink, "deliver" | "fail">} sink
-   * @param {number} [maxInflated] Bytes of text a compressed event may hold.
+   * @param {number} [maxInflated] At most how many bytes of text a compressed event may have.
    */
   constructor(sink, maxInflated) {
     this.#sink = sink;

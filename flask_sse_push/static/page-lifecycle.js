@@ -1,20 +1,21 @@
 // @ts-check
 /** Follows the page: whether it has a network, is visible, and whether the back-forward cache holds it. */
 
-/** The longest time of a browser's timer (ms). A timer with a longer time fires at once. */
+/** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 /**
  * @typedef {object} Followed
  * @property {(reason: string) => void} suspend Closes the connection.
- * @property {() => void} resume Connects again; called when no reason to be suspended is left.
+ * @property {() => void} resume Connects again; called when the last reason for the suspension has ended.
  * @property {() => void} save Saves the cursor.
  * @property {AbortSignal} closed Aborted when the client is closed for good.
  */
 
 /**
  * @param {Followed} client
- * @param {number} hiddenAfter Milliseconds for which the page may be hidden; more than 24 days mean forever.
+ * @param {number} hiddenAfter How long the page may be hidden before the client is suspended, in milliseconds. More
+ *   than 24 days mean forever.
  */
 export function followPage(client, hiddenAfter) {
   if (client.closed.aborted) return;
@@ -35,7 +36,7 @@ export function followPage(client, hiddenAfter) {
 
   on(window, "offline", () => suspend("offline"));
   on(window, "online", () => resume("offline"));
-  // A page with an open connection does not enter the back-forward cache.
+  // The connection must be closed, because a page with an open connection does not enter the back-forward cache.
   on(window, "pagehide", () => saveAndSuspend("left"));
   on(window, "pageshow", () => resume("left"));
   on(document, "freeze", () => saveAndSuspend("frozen"));

@@ -1,7 +1,7 @@
 // @ts-check
 /** Compressed payloads: an envelope holds an event's text as gzip in base64. docs/protocol.md describes the format. */
 
-/** Limit on the bytes of text in an envelope; unpacking stops there, so that a bomb cannot fill the memory. */
+/** At most how many bytes of text an envelope may have, so that a small but malicious event cannot fill the memory. */
 export const MAX_TEXT = 10_000_000;
 
 /** An envelope is broken or holds too much text. */
@@ -22,7 +22,7 @@ export function isEnvelope(value) {
 /**
  * Returns the content of an envelope; returns any other value as it is.
  * @type {typeof import("./payload.js").decompress}
- * @throws {PayloadError} The envelope is broken or holds more than `maxBytes` of text.
+ * @throws {PayloadError} If the envelope is broken or has more than `maxBytes` of text.
  */
 export async function decompress(value, maxBytes = MAX_TEXT) {
   if (!isEnvelope(value)) return value;

@@ -10,8 +10,8 @@ import { NativeSource } from "./sources/native.js";
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
 
 const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's number
-const MISSING_HEARTBEATS = 2.5; // after which the connection counts as dead
-const FINAL = [204, 400, 401, 403, 410, 413]; // after these answers the client does not try again
+const MISSING_HEARTBEATS = 2.5; // after so many, the connection counts as dead
+const FINAL = [204, 400, 401, 403, 410, 413]; // after these statuses the client does not try again
 const SLOWER = 3; // factor for delays on slow networks
 const STABLE = 5000; // ms that a stream must last until the next failure counts as the first
 const MAX_WAITING = 1000; // events, for a `for await` loop
@@ -33,7 +33,7 @@ export class PushClient extends EventTarget {
   /** @type {T.Opening | null} */ #opening = null;
   #openedAt = Infinity;
   #failures = 0;
-  #askWhy = false; // find out by fetch why EventSource was refused
+  #askWhy = false; // whether to ask by fetch why EventSource was refused
   #retry = 0; // ms, from a `retry:` field
   #timer = 0;
   #watchdog = 0;
@@ -180,7 +180,7 @@ export class PushClient extends EventTarget {
     if (tabs) return (await import("./tabs/tab-source.js")).TabSource;
     const needs = headers || token || method || body || (this.#handlers.has("*") && !EventSource);
     if (transport === "fetch" || needs) return (await import("./sources/fetch.js")).FetchSource;
-    // Without the module, EventSource tries again.
+    // If the module cannot be loaded, EventSource tries again.
     const checked = this.#askWhy && (await import("./sources/checked.js").catch(() => null));
     return checked ? checked.CheckedSource : NativeSource;
   }

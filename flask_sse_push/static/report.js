@@ -1,13 +1,13 @@
 // @ts-check
 /**
- * Tells the server, for its metrics, how this page's connections went: how often they opened, were lost, fell silent
- * or were refused, and how many `sse.error` events arrived. Sends nothing about the user or the page.
+ * Counts for the server's metrics how often this page's connections were opened, lost, silent or refused, and how many
+ * `sse.error` events arrived. Sends nothing about the user or the page.
  *
  *     import { report } from "/stream/client/report.js";
  *     const stop = report(push, "/stream/report");
  */
 
-/** The server accepts no larger count. */
+/** The largest count that the server accepts. */
 const MAX_COUNT = 10000;
 
 /**
@@ -15,7 +15,7 @@ const MAX_COUNT = 10000;
  * @type {typeof import("./report.js").report}
  * @param url `<prefix>/report`. It must be of the page's own origin: elsewhere the browser asks
  *   the server for permission first, which a page that closes cannot wait for.
- * @returns Stops counting.
+ * @returns A function that stops counting.
  */
 export function report(client, url) {
   /** @type {Record<string, number>} */
@@ -43,7 +43,7 @@ export function report(client, url) {
 
   client.addEventListener("statechange", noteState);
   client.on("sse.error", noteError);
-  // Mobile browsers are sure to fire no later event. Closing the page fires it too.
+  // Of the events at the end of a page, this is the only one that mobile browsers always fire.
   document.addEventListener("visibilitychange", send);
   return stop;
 }

@@ -1,7 +1,8 @@
-"""For the tests of apps that push: reads parsed events from `app.test_client()`. Every wait has a deadline.
+"""Tools for the tests of apps that use this package: streams are read through Flask's test client.
 
-Nothing is mocked: the app runs on the in-memory broker, which keeps the same promises as Redis. The package
-is also a pytest plugin, with the fixtures `sse_app`, `sse_client` and `sse_clock`.
+Every wait has a deadline. Nothing is mocked: the app runs on the in-memory broker, which keeps the same
+promises as Redis. The package is also a pytest plugin, with the fixtures `sse_app`, `sse_client` and
+`sse_clock`.
 """
 
 from __future__ import annotations

@@ -26,23 +26,25 @@ from ..web.services import Services
 from .events import Event, Parser
 from .memory import endpoints
 
-#: Default of the most seconds that a wait may take.
+#: At most how many seconds each wait takes, unless the caller passes another time.
 TIMEOUT = 5.0
-#: Seconds until a mark is sent again: a worker that has just started may miss the first.
+#: Seconds until a mark is sent again, because a worker that has just started may miss the first mark.
 MARK_INTERVAL = 0.2
-#: The command that writes a mark into a stream, which shows that all earlier events are there.
+#: The command that writes a mark (a comment) into a stream. The mark arrives after all earlier events.
 MARK = "testing.mark"
 
 _marks = itertools.count()
 
 
 class NoEvent(AssertionError):
-    """An event did not arrive in time. The message lists the events that did."""
+    """An event did not arrive in time. The message lists the events that arrived instead."""
 
 
 class StreamRefused(AssertionError):
-    """The app did not answer with an event stream. `status` is the HTTP status, `error` the JSON of the body,
-    or its text."""
+    """The app did not answer with an event stream.
+
+    `status` is the HTTP status. `error` is the parsed body if the body is JSON, otherwise its text.
+    """
 
     def __init__(self, status: int, error: Any) -> None:
         super().__init__(f"{status}: {error}")
@@ -51,15 +53,15 @@ class StreamRefused(AssertionError):
 
 
 class EventStream:
-    """One open stream. A thread reads it, so that every wait can have a deadline; `close` ends both."""
+    """One open stream. A thread reads the stream, so every wait can have a deadline; `close` ends both."""
 
     def __init__(self, response: TestResponse, app: Flask | None = None, timeout: float = TIMEOUT) -> None:
-        """Reads `response` from now on. If `app` is given, blocks until the stream is live: from then on
-        every event arrives, even one with `ttl=0`.
+        """Starts to read `response`. If `app` is given, blocks until the stream is live: from then on every
+        published event reaches the stream, even an event with `ttl=0`.
 
-        :param app: the app, if a blueprint of this package sends the stream.
-        :param timeout: the most seconds that each wait may take.
-        :raises StreamRefused: when the response is no event stream.
+        :param app: the app if a blueprint of this package sends the stream; None for a view of the app.
+        :param timeout: at most how many seconds each wait takes.
+        :raises StreamRefused: if the response is no event stream.
         """
         if response.status_code != 200 or response.mimetype != "text/event-stream":
             raise StreamRefused(response.status_code, _error_of(response))
@@ -67,7 +69,7 @@ class EventStream:
         self.cursor = ""  #: the cursor of the last event that the test took
         self.opening: dict[str, Any] = {}  #: the data of `sse.open`: connection, channels, resumed, heartbeat
         self._timeout = timeout
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: the body has ended
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None means the end of the body
         self._ended = self._closing = False
         self._failure: Exception | None = None
         self._marks: dict[str, threading.Event] = {}
@@ -77,13 +79,14 @@ class EventStream:
         if app is not None:
             self._await_opening(app)
 
-    # -- reading -----------------------------------------------------------------------------------------
+    # -- called by tests -----------------------------------------------------------------------------------
 
     def next(self, type: str | None = None, *, timeout: float | None = None) -> Event:
-        """Returns the next event of the type, or of any type that does not begin with `sse.`. Skips others.
+        """Returns the next event whose type is `type`, and skips all events before it. Blocks.
 
-        :param timeout: the most seconds to wait.
-        :raises NoEvent: when the event has not arrived by then, or the stream has ended.
+        :param type: None for the next event of any type that does not begin with `sse.`.
+        :param timeout: at most how many seconds to wait.
+        :raises NoEvent: if the event has not arrived within `timeout`, or the stream has ended.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         skipped: list[Event] = []
@@ -96,19 +99,19 @@ class EventStream:
     def take(self, count: int, *, timeout: float | None = None) -> list[Event]:
         """Returns the next `count` events whose type does not begin with `sse.`.
 
-        :param timeout: the most seconds to wait for all of them together.
-        :raises NoEvent: when they have not arrived by then, or the stream has ended.
+        :param timeout: at most how many seconds to wait for all these events together.
+        :raises NoEvent: if the events have not arrived within `timeout`, or the stream has ended.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         return [self.next(timeout=max(0.0, deadline - time.monotonic())) for _ in range(count)]
 
     def received(self) -> list[Event]:
-        """Returns the events that were published before this call and not taken yet, without `sse.` types.
+        """Returns the events that were published before this call and that the test has not taken yet.
 
-        Waits until the stream has caught up, not for a fixed time. So `received() == []` proves that nothing
-        was sent to the stream.
+        Leaves out types that begin with `sse.`. Waits until all these events have arrived, not for a fixed
+        time. So `received() == []` proves that no event was sent to the stream.
 
-        :raises NoEvent: when the stream has not caught up in time.
+        :raises NoEvent: if the events have not arrived in time.
         """
         self._catch_up()
         events: list[Event] = []
@@ -120,9 +123,9 @@ class EventStream:
         return [event for event in events if not event.is_control]
 
     def rest(self, *, timeout: float | None = None) -> list[Event]:
-        """Returns all events until the stream ends, without `sse.` types.
+        """Returns all events until the stream ends, without types that begin with `sse.`. Blocks.
 
-        :raises NoEvent: when the stream is still open after `timeout` seconds.
+        :raises NoEvent: if the stream is still open after `timeout` seconds.
         """
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         events: list[Event] = []
@@ -131,7 +134,10 @@ class EventStream:
         return [event for event in events if not event.is_control]
 
     def _get(self, deadline: float, wanted: str, skipped: Iterable[Event]) -> Event | None:
-        """Returns the next event of any type; None when the body has ended."""
+        """Returns the next event of any type; None if the body has ended.
+
+        :raises NoEvent: if no event has arrived by `deadline`.
+        """
         if self._ended:
             return None
         try:
@@ -146,7 +152,7 @@ class EventStream:
             self.cursor = event.id
         return event
 
-    # -- the thread --------------------------------------------------------------------------------------
+    # -- the thread that reads -----------------------------------------------------------------------------
 
     def _pump(self) -> None:
         parser = Parser()
@@ -162,7 +168,7 @@ class EventStream:
                 parser.comments.clear()
                 if self._closing:
                     break
-        except Exception as error:  # of the app's generator; `_get` raises it in the test
+        except Exception as error:  # the app's generator failed; `_get` raises this exception in the test
             self._failure = error
         finally:
             self.response.close()
@@ -179,7 +185,10 @@ class EventStream:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Blocks until all events published so far have arrived: a mark is published, and waits its turn."""
+        """Blocks until all events published so far have arrived.
+
+        Publishes a mark and waits for it: the mark arrives after all events that were published before it.
+        """
         if self._services is None or self._ended:
             return
         deadline = time.monotonic() + self._timeout
@@ -190,7 +199,7 @@ class EventStream:
                 MARK, connection=self.opening["connection"], mark=name
             )
             if not arrived.wait(MARK_INTERVAL) and time.monotonic() > deadline:
-                raise NoEvent(f"the stream has not caught up within {self._timeout} s")
+                raise NoEvent(f"the published events have not all arrived within {self._timeout} s")
         del self._marks[name]
 
     def close(self) -> None:
@@ -216,8 +225,8 @@ class EventStream:
 class SSEClient:
     """Opens streams of an app through its test client.
 
-    :param app: the app, or its test client, for example one that has signed in.
-    :param timeout: the most seconds that each wait may take.
+    :param app: the app, or one of its test clients, for example a client that has signed in.
+    :param timeout: at most how many seconds each wait takes.
     """
 
     def __init__(self, app: Flask | FlaskClient, *, timeout: float = TIMEOUT) -> None:
@@ -228,11 +237,11 @@ class SSEClient:
         self._streams: list[EventStream] = []
 
     def open(self, *channels: str, cursor: str | None = None, **options: Any) -> EventStream:
-        """Opens a stream of these channels; without any, of the channel `sse`. Blocks until it is live.
+        """Opens a stream of `channels`; without arguments, of the channel `sse`. Blocks until it is live.
 
-        :param cursor: where the stream begins: after this event's `id`, or `earliest`.
+        :param cursor: the `id` of the event after which the stream begins, or `earliest`.
         :param options: more arguments for `FlaskClient.get`, such as `headers`.
-        :raises StreamRefused: when the app refuses.
+        :raises StreamRefused: if the app refuses the stream.
         """
         query: dict[str, str] = {"channels": ",".join(channels)} if channels else {}
         if cursor is not None:
@@ -240,9 +249,9 @@ class SSEClient:
         return self.get(self._url(), query_string={**query, **options.pop("query_string", {})}, **options)
 
     def get(self, url: str, **options: Any) -> EventStream:
-        """Opens the event stream at a URL of the app. It may also be a view of the app's own.
+        """Opens the event stream at `url`, which may also lead to a view of the app itself.
 
-        :raises StreamRefused: when the response is no event stream.
+        :raises StreamRefused: if the response is no event stream.
         """
         response = self.http.get(url, **options, buffered=False)
         stream = EventStream(response, self._app if _is_ours(self._app, response) else None, self._timeout)
@@ -250,13 +259,13 @@ class SSEClient:
         return stream
 
     def _url(self) -> str:
-        endpoints(self._app)  # raises when there is none
+        endpoints(self._app)  # raises RuntimeError if no blueprint is registered
         blueprint = next(iter(self._app.extensions[EXTENSION]))
         with self._app.test_request_context():
             return self._app.url_for(f"{blueprint.name}.stream")
 
     def close(self) -> None:
-        """Closes all its streams. May be called twice."""
+        """Closes all streams that this client has opened. May be called twice."""
         while self._streams:
             self._streams.pop().close()
 
@@ -273,10 +282,10 @@ def read_events(
     """Returns the events of a response of `app.test_client().get(...)`, and closes the response.
 
     :param count: how many events to read. None reads until the body ends, which a live stream never does.
-    :param timeout: the most seconds to wait for all of them together.
-    :param control: also count and return the types that begin with `sse.`.
-    :raises NoEvent: when the events have not arrived in time.
-    :raises StreamRefused: when the response is no event stream.
+    :param timeout: at most how many seconds to wait for all events together.
+    :param control: whether to count and return events whose type begins with `sse.` too.
+    :raises NoEvent: if the events have not arrived in time.
+    :raises StreamRefused: if the response is no event stream.
     """
     with EventStream(response, timeout=timeout) as stream:
         deadline = time.monotonic() + timeout
@@ -293,7 +302,7 @@ def read_events(
 
 
 def _unpacked(response: TestResponse) -> Iterator[bytes]:
-    """Returns the chunks of the body, decompressed."""
+    """Returns the chunks of the body; decompresses them if the response is compressed with gzip."""
     if response.headers.get("Content-Encoding") != "gzip":
         return response.iter_encoded()
     unpack = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress
@@ -301,7 +310,7 @@ def _unpacked(response: TestResponse) -> Iterator[bytes]:
 
 
 def _listed(events: Iterable[Event]) -> str:
-    """Returns the end of an error message: which events arrived instead."""
+    """Returns the end of an error message, which lists the events that arrived instead."""
     shown = ", ".join(f"{event.type} {event.data[:60]!r}" for event in itertools.islice(events, 10))
     return f"; before it arrived {shown}" if shown else "; nothing else arrived"
 
@@ -315,7 +324,7 @@ def _error_of(response: TestResponse) -> Any:
 
 
 def _is_ours(app: Flask, response: TestResponse) -> bool:
-    """Whether a blueprint of this package sent the response, and not a view of the app."""
+    """Whether a blueprint of this package sent the response; False if a view of the app sent it."""
     try:
         endpoint, _ = app.url_map.bind("localhost").match(response.request.path)
     except HTTPException:
@@ -333,7 +342,7 @@ def _hub_of(connection: str) -> Hub | None:
 
 
 def _mark(hub: Hub, arguments: Mapping[str, Any]) -> list[Effect]:
-    """Handles the command MARK: writes a comment into the stream, after the events published before."""
+    """Handles the command `MARK`: writes a comment into the stream, after all events published before it."""
     streams = hub.disconnector.find(connection=arguments["connection"])
     return [
         partial(stream.write, stream.own_chunk(f": {arguments['mark']}\n".encode())) for stream in streams

@@ -17,21 +17,21 @@ class Event:
 
     type: str = "message"
     data: str = ""
-    id: str = ""  #: the cursor: the stream's last event id
-    retry_ms: int | None = None  #: the reconnection time in the same block
+    id: str = ""  #: the event's cursor
+    retry_ms: int | None = None  #: the reconnection time that came with the event, in milliseconds
 
     def json(self) -> Any:
-        """Returns the data parsed as JSON. Raises ValueError when it is no JSON."""
+        """Returns the data parsed as JSON. Raises ValueError if the data is not JSON."""
         return json.loads(self.data)
 
     @property
     def is_control(self) -> bool:
-        """Whether the type belongs to the protocol, such as `sse.open`."""
+        """Whether the event belongs to the protocol: its type begins with `sse.`."""
         return self.type.startswith("sse.")
 
 
 class Parser:
-    """Accepts chunks cut anywhere. `comments` collects the comment lines; the caller may clear it."""
+    """Parses a stream from chunks that may end anywhere. `comments` collects the stream's comment lines."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -42,7 +42,7 @@ class Parser:
         self.comments: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Returns the events that `chunk` completes."""
+        """Returns the events whose end is in `chunk`."""
         text = self._rest + self._decoder.decode(chunk)
         # A CR at the end may be the first half of a CRLF.
         held = "\r" if text.endswith("\r") else ""

@@ -17,15 +17,16 @@ from ..web.routes import EXTENSION
 from ..web.stream import StreamEndpoint
 from .events import Event, Parser
 
-#: When a test winds its clock, every client looks slow at once. So no client may count as slow.
+#: When a test moves its clock, every client seems to have read nothing for a long time. So there is no limit.
 NEVER_SLOW = {"write_timeout": float("inf")}
 
 
 class FakeClock:
     """A clock that moves only by `advance`.
 
-    Heartbeats and batches use it, and so does the time that an unused channel stays subscribed. The deadlines
-    of tests and of brokers use real time."""
+    Heartbeats, batches and the time that an unused channel stays subscribed use this clock. The deadlines of
+    tests and of brokers use real time.
+    """
 
     def __init__(self) -> None:
         self._now = time.monotonic()
@@ -34,7 +35,7 @@ class FakeClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock. The effects, such as heartbeats, follow within a quarter of a real second."""
+        """Moves the clock by `seconds`. If heartbeats are then due, they follow within 0.25 real seconds."""
         if seconds < 0:
             raise ValueError(f"seconds is {seconds}: time does not go back")
         self._now += seconds
@@ -43,7 +44,7 @@ class FakeClock:
 def endpoints(app: Flask) -> list[StreamEndpoint]:
     """Returns the endpoints of all blueprints of this package that are registered on `app`.
 
-    :raises RuntimeError: when no blueprint is registered.
+    :raises RuntimeError: if no blueprint is registered.
     """
     found = list(app.extensions.get(EXTENSION, {}).values())
     if not found:
@@ -55,12 +56,12 @@ def endpoints(app: Flask) -> list[StreamEndpoint]:
 def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **settings: Any) -> Iterator[Flask]:
     """Runs `app` on an in-memory broker while the block lasts, whatever its configuration says.
 
-    Each block begins without history. At its end, it closes all streams.
+    At the beginning of the block there are no events. At its end all streams are closed.
 
-    :param clock: returns monotonic seconds, for heartbeats.
-    :param settings: settings for this block, by the names of their fields: `heartbeat=1.0`.
-    :raises ConfigError: for a wrong setting.
-    :raises RuntimeError: when no blueprint is registered.
+    :param clock: returns monotonic seconds; decides when heartbeats are sent.
+    :param settings: settings for this block, in lower case: `heartbeat=1.0` sets `SSE_PUSH_HEARTBEAT`.
+    :raises ConfigError: if a setting is invalid.
+    :raises RuntimeError: if no blueprint is registered.
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
     changed = NEVER_SLOW | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
@@ -77,10 +78,10 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
 def published(app: Flask, channel: str = "sse") -> list[Event]:
     """Returns the events that the app has published to `channel`, oldest first, even if nobody listened.
 
-    The list has the newest `SSE_PUSH_HISTORY_SIZE` events, also those with `ttl=0`. Blocks for one call to
-    the broker.
+    The list has the newest `SSE_PUSH_HISTORY_SIZE` events, events with `ttl=0` included. Blocks for one call
+    to the broker.
 
-    :raises InvalidEvent: for a name that is no channel's.
+    :raises InvalidEvent: if `channel` is not a valid name of a channel.
     """
     name = checked_channel(channel)
     found: list[Event] = []

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * `PushService`: a stream as observables, closed together with the injector that made it.
+ * `PushService` gives the events of a stream as observables. The stream is closed when its injector is destroyed.
  * @import { Subscriber } from "rxjs"
  * @import { PushService as Declared } from "./angular.js"
  * @import { Failure, Message, Options, StateChange } from "../push-client.js"
@@ -60,7 +60,7 @@ export class PushService {
 
   /**
    * @param {Subscriber<any>} subscriber
-   * @returns {() => void} Stops waiting for the close.
+   * @returns {() => void} A function that stops waiting for the close.
    */
   #completeWhenClosed(subscriber) {
     const check = () => {

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * `usePush`: a stream for as long as a component is mounted.
+ * `usePush` keeps a stream open as long as a component is mounted.
  * @import { Message, State } from "../push-client.js"
  */
 
@@ -12,7 +12,7 @@ export function usePush(url, handlers = {}, options = {}) {
   const [client, setClient] = useState(/** @type {PushClient | null} */ (null));
   const [state, setState] = useState(/** @type {State} */ ("connecting"));
   const [last, setLast] = useState(/** @type {Message | null} */ (null));
-  // The handlers of the last rendering; the stream stays open when they change.
+  // The handlers of the last rendering. When the handlers change, the stream stays open.
   const current = useRef(handlers);
   const listening = useRef(new Set());
   const types = Object.keys(handlers).sort().join("\n");

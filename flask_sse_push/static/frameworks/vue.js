@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * `usePush`: a stream for as long as a component, or another effect scope, lives.
+ * `usePush` keeps a stream open as long as a component, or another effect scope, lives.
  * @import { Ref, ShallowRef } from "vue"
  * @import { Message, State } from "../push-client.js"
  */

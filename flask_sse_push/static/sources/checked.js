@@ -29,13 +29,13 @@ export class CheckedSource {
     });
     if (!isStream(response)) return sink.fail(await refusal(response));
     if (this.#stop.signal.aborted) return;
-    this.#stop.abort(); // ends the stream of this request
+    this.#stop.abort(); // ends the stream that `fetch` has opened
     this.#source = new NativeSource(url, options, sink);
   }
 
   /** @param {string} type */
   listen(type) {
-    this.#source?.listen(type); // the EventSource will get all types when it is opened
+    this.#source?.listen(type); // an EventSource that is not open yet gets all types when it opens
   }
 
   close() {

@@ -4,7 +4,7 @@
  * @import { Sink } from "./source.js"
  */
 
-/** Limit on the characters of one line, and on the data of one event. */
+/** At most how many characters one line, and the data of one event, may have. */
 export const MAX_SIZE = 16_000_000;
 
 /** An event is larger than the limit; the stream cannot be read any further. */
@@ -15,7 +15,7 @@ export class EventTooLarge extends RangeError {
 export class EventParser {
   #line = ""; // the beginning of a line whose end has not arrived
   #started = false;
-  #endedWithReturn = false; // the last piece ended with CR; a LF at the start of the next one belongs to it
+  #endedWithReturn = false; // the last piece ended with CR; a LF at the start of the next piece is the same line end
   #size = 0;
   #type = "";
   /** @type {string[]} */

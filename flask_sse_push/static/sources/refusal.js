@@ -4,7 +4,7 @@
  * @import { Refusal } from "./source.js"
  */
 
-/** The longest time, in milliseconds, for which the client obeys `Retry-After`. */
+/** At most how many milliseconds the client waits because of `Retry-After`. */
 const MAX_RETRY_AFTER = 3_600_000;
 
 /** Whether a response is an event stream. @param {Response} response */
@@ -20,7 +20,7 @@ export async function refusal(response) {
   return { reason: "refused", status, error: await bodyOf(response), retryAfter: retryAfter(headers) };
 }
 
-/** The parsed body when it is JSON. @param {Response} response */
+/** Returns the parsed body if the body is JSON; otherwise undefined. @param {Response} response */
 async function bodyOf(response) {
   if (response.headers.get("Content-Type")?.includes("json")) return response.json().catch(() => undefined);
   response.body?.cancel();

@@ -1,25 +1,25 @@
 // @ts-check
 /**
- * Elects one tab as the leader: the tab that holds a Web Lock. The next tab in line gets the lock when the leader
- * goes. When the leader is there but does not answer, another tab steals the lock.
+ * Elects one tab as the leader: the tab that has a Web Lock. When the leader is closed, the browser gives the lock to
+ * the next tab that waits. When the leader does not answer, another tab takes the lock away from it (steals it).
  */
 
-/** Milliseconds between two checks of the leader, and of silence after which a follower asks it to answer. */
+/** Milliseconds between two checks of the leader. A follower asks a leader that was silent for this long to answer. */
 const CHECK_INTERVAL = 200;
 
-/** Milliseconds in which a leader must answer. Each recent steal doubles them, so that a busy machine calms down. */
+/** Milliseconds in which a leader must answer. Each recent steal doubles this time, since a busy machine is slow. */
 const ANSWER_TIME = 400;
 
-/** Milliseconds for which a steal counts as recent, and the most that count. */
+/** A steal is recent for this many milliseconds; at most this many recent steals are counted. */
 const RECENT = 30_000;
 const MAX_STEALS = 5;
 
-/** Milliseconds between two checks from which on this tab itself was asleep: the leader's silence means nothing. */
+/** If more milliseconds than this passed between two checks, this tab was asleep: the leader may well have answered. */
 const ASLEEP = { visible: 3 * CHECK_INTERVAL, hidden: 5000 };
 
 /**
  * @typedef {object} ElectionHandlers
- * @property {(stolen: boolean) => void} onLeader This tab is the leader now; `stolen`: it took the lock from another.
+ * @property {(stolen: boolean) => void} onLeader This tab is the leader now. `stolen`: whether it stole the lock.
  * @property {() => void} onFollower This tab is no longer the leader.
  * @property {() => void} askLeader Asks the leader to answer.
  */

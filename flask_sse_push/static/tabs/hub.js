@@ -19,8 +19,8 @@ const hubs = new Map();
 
 export class TabHub {
   /**
-   * Returns the page's hub for a stream's address without its channels. A name in `tabs` keeps streams of one
-   * address apart.
+   * Returns the page's hub for an address. Streams that differ only in their channels share a hub. Streams with
+   * different names in `tabs` do not.
    * @param {URL} url @param {Options} options
    */
   static of(url, options) {
@@ -127,7 +127,7 @@ export class TabHub {
     });
   }
 
-  // -- between pages
+  // -- messages between pages
 
   /**
    * @param {Content} content
@@ -242,8 +242,8 @@ export class TabHub {
   }
 
   /**
-   * The server refused the connection. When it refused one channel only, the leader connects again: the members that
-   * wanted this channel have gone by then.
+   * Tells all pages that the server refused the connection. If the server refused only one channel, the leader connects
+   * again after a short time; by then, the members that wanted this channel have left.
    * @param {StateChange} detail
    */
   #onClosed({ status, reason, error }) {

@@ -9,7 +9,8 @@
 
 import { PushClient } from "../push-client.js";
 
-/** Milliseconds before channels are joined or left, so that the changes of several tabs become one. */
+/** How long to wait before channels are joined or left, in milliseconds, so that the changes of several tabs are sent
+ * together. */
 export const GATHER = { join: 20, leave: 5000 };
 
 /**
@@ -18,7 +19,7 @@ export const GATHER = { join: 20, leave: 5000 };
  * @property {(opening: Partial<Leader>) => void} onOpen
  * @property {(event: RawEvent) => void} onEvent
  * @property {(detail: StateChange) => void} onWaiting The connection is between two attempts.
- * @property {(detail: StateChange) => void} onClosed The server ended it for good.
+ * @property {(detail: StateChange) => void} onClosed The server ended the connection for good.
  */
 
 export class SharedConnection {
@@ -66,7 +67,7 @@ export class SharedConnection {
     });
   }
 
-  /** Joins the channels that a tab wants, and leaves the channels that no tab wants, both after a while. */
+  /** Joins the channels that a tab wants, and leaves the channels that no tab wants. Both happen after a delay. */
   adapt() {
     if (this.#missing().length) this.#later("join", () => this.#client.join(...this.#missing()));
     // A stream without channels listens to the default channel, so the last channels stay.

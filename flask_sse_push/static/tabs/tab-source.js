@@ -10,12 +10,12 @@ import { FetchSource } from "../sources/fetch.js";
 import { reached } from "./cursor.js";
 import { TabHub } from "./hub.js";
 
-/** Milliseconds to wait for the shared connection before the source opens its own. */
+/** How long to wait for the shared connection before the source opens its own connection, in milliseconds. */
 const MAX_WAIT = 2000;
 
 /**
- * Limit on the own connections of all tabs together. A browser opens six connections to a server. If the tabs' own
- * connections took all six, the leader could not connect, and no tab could ever give up its own connection.
+ * At most how many own connections all tabs together may have. A browser opens six connections to a server. If the
+ * tabs' own connections took all six, the leader could not connect, and no tab could give up its own connection.
  */
 const MAX_OWN = 3;
 
@@ -67,7 +67,7 @@ export class TabSource {
   }
 
   /**
-   * Changes the channels. Events of a new channel arrive once the shared connection carries it.
+   * Changes the channels. Events of a new channel arrive as soon as the shared connection carries this channel.
    * @param {Set<string>} channels
    */
   change(channels) {
@@ -107,7 +107,7 @@ export class TabSource {
     this.#sink.state("waiting", detail);
   }
 
-  /** @param {TabRefusal} refusal It concerns this stream if it names one of its channels, or none. */
+  /** @param {TabRefusal} refusal Concerns this stream if it names one of this stream's channels, or no channel. */
   onRefusal({ channel, ...ending }) {
     if (this.#own || (channel && !this.channels.has(channel))) return;
     if (ending.status) this.#sink.fail(ending);
@@ -170,7 +170,7 @@ export class TabSource {
     if (this.#own && leader?.open) this.onLeader(leader);
   }
 
-  /** The data of a reset with this stream's channels only; "" when it concerns none of them. @param {string} data */
+  /** Returns a reset's data with this stream's channels only; "" if it names none of them. @param {string} data */
   #ownReset(data) {
     /** @type {{ channels: string[] }} */
     const reset = JSON.parse(data);

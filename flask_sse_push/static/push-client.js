@@ -6,7 +6,7 @@
 
 import { NativeSource } from "./sources/native.js";
 
-/** Types that the client itself needs, with or without handlers. */
+/** Types that the client itself needs, even if the page has no handlers for them. */
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
 
 const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's number
@@ -84,7 +84,7 @@ export class PushClient extends EventTarget {
     return this;
   }
 
-  /** The source still listens to the type: its events move the cursor. @param {string} type @param {T.Handler} handler */
+  /** The source still hears the type, since its events move the cursor. @param {string} type @param {T.Handler} handler */
   off(type, handler) {
     const handlers = this.#handlers.get(type) ?? new Set();
     for (const each of handlers) if (each === handler || each.handler === handler) handlers.delete(each);

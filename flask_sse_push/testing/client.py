@@ -281,7 +281,7 @@ def read_events(
 ) -> list[Event]:
     """Returns the events of a response of `app.test_client().get(...)`, and closes the response.
 
-    :param count: how many events to read. None reads until the body ends, which a live stream never does.
+    :param count: how many events to read. With None, reads until the body ends; a live stream never ends.
     :param timeout: at most how many seconds to wait for all events together.
     :param control: whether to count and return events whose type begins with `sse.` too.
     :raises NoEvent: if the events have not arrived in time.

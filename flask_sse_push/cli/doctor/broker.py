@@ -1,4 +1,4 @@
-"""Checks Redis, over the app's own connection."""
+"""Checks Redis and its configuration, over the connection that the app uses."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Summary:
         return None if self._beat_at is None else now - self._beat_at
 
     def silence(self, now: float) -> float | None:
-        """Returns how many seconds nothing has arrived, if the stream counts as dead; otherwise None."""
+        """Returns for how many seconds the stream has been silent, if it counts as dead; otherwise None."""
         if self.state != "open" or self._heartbeat is None or self._heard_at is None:
             return None
         silent = now - self._heard_at

@@ -28,7 +28,7 @@ from .protocol.event import (
 )
 
 DEFAULT_CHANNEL = "sse"
-#: Events one batch may hold: the broker stores them in one step and can do nothing else until it ends.
+#: At most this many events in one batch. While the broker stores a batch, it does nothing else.
 MAX_BATCH = 1000
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -39,8 +39,8 @@ class MessageAnnouncer:
     All methods block until the broker has stored the event, at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
     Threads may share an announcer.
 
-    :param dumps: writes data that is not a string, as JSON text.
-    :param published: called after each publish with the number of events.
+    :param dumps: writes data that is not a string as JSON text.
+    :param published: is called after each publish with the number of published events.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class MessageAnnouncer:
 
     @classmethod
     def from_url(cls, url: str, **config: Any) -> MessageAnnouncer:
-        """Makes an announcer without an app. It connects with its first publish.
+        """Returns an announcer that needs no app. The announcer connects to the broker at its first publish.
 
         :param url: the app's `SSE_PUSH_BROKER_URL`.
-        :param config: further settings by their keys, e.g. `SSE_PUSH_PREFIX="shop"`; settings left out are
-            read from the environment. All must be the same as the app's.
-        :raises ConfigError: when a setting is wrong.
+        :param config: further settings, such as `SSE_PUSH_PREFIX="shop"`. Settings that are left out are read
+            from the environment. All settings must be the same as in the app.
+        :raises ConfigError: if a setting is not valid.
         """
         settings = Settings.load({**config, "SSE_PUSH_BROKER_URL": url})
         return cls(connect_broker(settings), settings)
@@ -79,34 +79,39 @@ class MessageAnnouncer:
         ttl: float | None = None,
         compress: str | None = None,
     ) -> str:
-        """Stores one event and sends it to every stream of its channels; returns its cursor.
+        """Stores one event, sends it to every stream that listens to its channels, and returns its cursor.
 
-        :param data: a string goes out as it is, anything else as JSON.
-        :param type: the name browsers listen for; None is a plain `message`.
-        :param channel: one channel or several; a stream that has several of them gets the event once.
-        :param id: an idempotency id: a second publish with the same id, within the history's time to live,
-            stores nothing and returns the first cursor, unless the broker lost its data in between.
-        :param retry: sets the clients' reconnection time, in milliseconds.
+        :param data: the content; a string is sent as it is, any other value as JSON.
+        :param type: the event type that browsers listen for; None means the standard type `message`.
+        :param channel: one channel or several. A stream that listens to several of the channels gets the
+            event once.
+        :param id: an idempotency id. A second publish with the same id stores nothing and returns the cursor
+            of the first. The broker remembers an id as long as the history lives, unless it loses its data.
+        :param retry: how long clients wait before they reconnect, in milliseconds.
         :param exclude: connection ids or user ids that do not get the event.
-        :param ttl: seconds after which it is no longer replayed; 0 means live only.
-        :param compress: "auto" sends text over 1024 bytes in an envelope of `payload` if that is smaller;
-            clients other than PushClient must unpack it themselves.
-        :raises InvalidEvent: naming the wrong field.
-        :raises MessageTooLarge: with both sizes.
-        :raises BrokerUnavailable: it is stored zero or one times; with `id` it is safe to publish again.
+        :param ttl: how long streams that connect later still get the event, in seconds; 0 means that only
+            streams that are open now get the event.
+        :param compress: "auto" compresses text of more than 1024 bytes into an envelope (see `payload`) if
+            the envelope is smaller. Clients other than PushClient must unpack envelopes themselves.
+        :raises InvalidEvent: if an argument is not valid; the message names the argument.
+        :raises MessageTooLarge: if the event is bigger than `SSE_PUSH_MAX_MESSAGE`.
+        :raises BrokerUnavailable: if the broker does not reply in time. The event is then stored once or not
+            at all; with `id` it is safe to publish again.
         """
         batch = Batch(self)
         batch.publish(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress)
         return self._send(batch.publications, id)[0]
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
-        """Stores several events in one round trip, all or none, in order; returns their cursors.
+        """Stores several events in one step, in their order, or none of them. Returns their cursors.
 
-        :param events: for each event the arguments of `publish` without `id`, such as
-            `{"data": 1, "channel": "news"}`; 1000 events at most.
-        :param id: an idempotency id for all of them together.
-        :raises InvalidEvent: naming the wrong event and its field; then none is published.
-        :raises BrokerUnavailable: all are stored or none; with `id` it is safe to publish again.
+        :param events: at most 1000 events. Each event is a mapping with arguments of `publish` except `id`,
+            such as `{"data": 1, "channel": "news"}`.
+        :param id: one idempotency id for all the events together.
+        :raises InvalidEvent: if an event is not valid; the message names the event and its field. No event
+            is published then.
+        :raises BrokerUnavailable: if the broker does not reply in time. All events are then stored or none;
+            with `id` it is safe to publish again.
         """
         batch = Batch(self)
         for at, event in enumerate(events):
@@ -118,12 +123,14 @@ class MessageAnnouncer:
 
     @contextlib.contextmanager
     def batch(self, *, id: str | None = None) -> Iterator[Batch]:
-        """Gathers events and publishes them together when the block ends. When it raises, publishes none.
+        """Gathers events and publishes them together at the end of the `with` block.
 
-        Yields a `Batch`. Its `publish` does not block; its `cursors` are set after the block.
+        Yields a `Batch`. `Batch.publish` does not block, and `Batch.cursors` is set after the block. If the
+        block raises an exception, no event is published.
 
-        :param id: an idempotency id for all of them together.
-        :raises BrokerUnavailable: at the end of the block: all are stored or none.
+        :param id: one idempotency id for all the events together.
+        :raises BrokerUnavailable: at the end of the block, if the broker does not reply in time. All events
+            are then stored or none.
         """
         batch = Batch(self)
         yield batch
@@ -132,13 +139,15 @@ class MessageAnnouncer:
     def notify(
         self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
     ) -> str:
-        """Publishes the standard message `{type, data, timestamp, id, level}`, with `type` as event type.
+        """Publishes the standard message `{type, data, timestamp, id, level}` and returns its cursor.
 
-        Returns the cursor. `timestamp` is now, in UTC (ISO 8601 with milliseconds); `id` is random.
+        `type` is also the event type. `timestamp` is the current time, in UTC (ISO 8601 with milliseconds),
+        and `id` is random.
 
         :param level: debug, info, warning, error or critical.
-        :raises InvalidEvent: naming the wrong field.
-        :raises BrokerUnavailable: it is stored zero or one times.
+        :raises InvalidEvent: if an argument is not valid; the message names the argument.
+        :raises BrokerUnavailable: if the broker does not reply in time. The message is then stored once or
+            not at all.
         """
         if level not in LEVELS:
             raise InvalidEvent("level", f"is {level!r}, must be one of {', '.join(LEVELS)}")
@@ -154,16 +163,17 @@ class MessageAnnouncer:
     def send_to_user(
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
     ) -> str:
-        """Publishes to the channel `user:<user_id>`, which only that user may listen to; returns the cursor.
+        """Publishes an event to the channel `user:<user_id>` and returns its cursor.
 
-        The history keeps the event, so a user who is away gets it on reconnecting. Raises as `publish` does.
+        Only the user with this id may listen to the channel. A user who is offline gets the event from the
+        history on reconnecting. Raises the same exceptions as `publish`.
         """
         return self.publish(data, type, channel=f"user:{user_id}", compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
-        """Publishes to every open stream, whatever its channels; returns the cursor.
+        """Publishes an event to every open stream, whatever its channels, and returns the event's cursor.
 
-        Streams that resume get the broadcasts they missed. Raises as `publish` does.
+        Streams that resume get the broadcasts that they missed. Raises the same exceptions as `publish`.
         """
         batch = Batch(self)
         batch.publish(data, type, compress=compress)
@@ -177,13 +187,16 @@ class MessageAnnouncer:
         channel: str | None = None,
         reconnect: bool = True,
     ) -> None:
-        """Ends streams on all workers, after they got the events published before this call.
+        """Ends streams on all workers. The streams first get all events that were published before this call.
 
-        All arguments must match: `user_id=7, channel="news"` ends the streams of user 7 that listen to news.
+        A stream ends if it matches all arguments: `user_id=7, channel="news"` ends the streams of user 7 that
+        listen to news.
 
-        :param reconnect: False asks the clients not to reconnect; it does not refuse those that do.
-        :raises InvalidEvent: without a user_id, a connection and a channel; and if one of them is empty.
-        :raises BrokerUnavailable: the streams end once or not at all.
+        :param reconnect: False asks the clients not to reconnect. A client that reconnects all the same is
+            not refused.
+        :raises InvalidEvent: if `user_id`, `connection` and `channel` are all missing, if one of them is
+            empty, or if `channel` is not a channel name.
+        :raises BrokerUnavailable: if the broker does not reply in time. The streams then end or stay open.
         """
         which = {
             "user_id": None if user_id is None else str(user_id),
@@ -198,14 +211,15 @@ class MessageAnnouncer:
         self.command("disconnect", reconnect=reconnect, **which)
 
     def revoke(self, user_id: object, channel: str | None = None) -> None:
-        """Takes a channel from a user's open streams on all workers, or ends these streams, at once.
+        """Takes a channel from all open streams of a user at once. Without `channel`, ends these streams.
 
-        A stream that keeps other channels gets `sse.error` 1201. A stream that has no channel left gets
-        `sse.close`, which asks it not to reconnect. Without `channel`, all of the user's streams end so. New
-        streams of the user are checked as always.
+        A stream that has other channels stays open and gets `sse.error` 1201. A stream that has no channel
+        left gets `sse.close` and ends; its client is asked not to reconnect. New streams of the user are
+        checked as always.
 
-        :raises InvalidEvent: when `channel` is not a channel name.
-        :raises BrokerUnavailable: the channel is taken once or not at all.
+        :raises InvalidEvent: if `channel` is not a channel name.
+        :raises BrokerUnavailable: if the broker does not reply in time. The channel is then taken from the
+            streams or not.
         """
         name = None if channel is None else checked_channel(channel)
         self.command(REVOKE, user_id=str(user_id), channel=name, reason="revoked")
@@ -218,25 +232,26 @@ class MessageAnnouncer:
         since: str | None = None,
         last: int | None = None,
     ) -> None:
-        """Lets an open stream join channels, on any worker. Its client gets `sse.channels`.
+        """Lets an open stream join channels, on whichever worker it is. Its client gets `sse.channels`.
 
         `@sse.authorize` is not called for these channels, neither now nor when rights are checked again. The
-        stream keeps them until it ends, or until `revoke` or `leave`.
+        stream keeps the channels until the stream ends, or until `revoke` or `leave` takes them away.
 
-        :param connection: the id in `sse.open`.
-        :param since: a cursor: first the stream gets the channels' events after it; `earliest`: all kept.
-        :param last: instead of `since`, the number of newest events that the stream gets first.
-        :raises InvalidEvent: for a wrong channel name, and when both `since` and `last` are given.
-        :raises BrokerUnavailable: the stream joins once or not at all.
+        :param connection: the id of the stream, which its client got in `sse.open`.
+        :param since: a cursor; the stream first gets the events of the channels after this cursor. `earliest`
+            means all events in the history.
+        :param last: how many of the newest events the stream first gets; cannot be used with `since`.
+        :raises InvalidEvent: if a channel name is not valid, or if both `since` and `last` are given.
+        :raises BrokerUnavailable: if the broker does not reply in time. The stream then joins or not.
         """
         self.change(connection, checked_channels(channel), (), since=since, last=last)
 
     def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Lets an open stream leave channels, on any worker. Its client gets `sse.channels`.
+        """Lets an open stream leave channels, on whichever worker it is. Its client gets `sse.channels`.
 
-        :param connection: the id in `sse.open`.
-        :raises InvalidEvent: for a wrong channel name.
-        :raises BrokerUnavailable: the stream leaves once or not at all.
+        :param connection: the id of the stream, which its client got in `sse.open`.
+        :raises InvalidEvent: if a channel name is not valid.
+        :raises BrokerUnavailable: if the broker does not reply in time. The stream then leaves or not.
         """
         self.change(connection, (), checked_channels(channel))
 
@@ -252,8 +267,8 @@ class MessageAnnouncer:
     ) -> None:
         """Lets an open stream join and leave channels in one step.
 
-        :param vouched: True when the app itself wants the change. Then `@sse.authorize` is not called for
-            it later either.
+        :param vouched: True if the app itself made the change. `@sse.authorize` is then not called for the
+            joined channels when rights are checked again.
         """
         if since is not None and last is not None:
             raise InvalidEvent("since", "cannot be given together with last")
@@ -268,18 +283,20 @@ class MessageAnnouncer:
         )
 
     def command(self, name: str, **arguments: Any) -> str:
-        """Sends a command to every worker that has streams; returns the cursor. Workers without a handler for
-        `name` ignore it.
+        """Sends a command to every worker that has streams, and returns the cursor of the command.
 
-        :param arguments: values that JSON can hold.
-        :raises InvalidEvent: for other values.
-        :raises BrokerUnavailable: each worker gets the command once or not at all.
+        A worker that has no handler for `name` ignores the command.
+
+        :param arguments: the arguments of the handler; JSON must be able to represent them.
+        :raises InvalidEvent: if an argument cannot be written as JSON.
+        :raises BrokerUnavailable: if the broker does not reply in time. Each worker then gets the command
+            once or not at all.
         """
         publication = command_publication(Command(name, arguments))
         return str(self._broker.publish([publication])[0])
 
     def close(self) -> None:
-        """Closes the broker's connections. May be called twice."""
+        """Closes the broker's connections. A second call does nothing."""
         self._broker.close()
 
     def _send(self, publications: list[Publication], id: str | None) -> list[str]:
@@ -290,7 +307,7 @@ class MessageAnnouncer:
 
 
 class Batch:
-    """Events to be published together, 1000 at most. `cursors` is set when they are published."""
+    """At most 1000 events that are published together. `cursors` is set when the events are published."""
 
     def __init__(self, announcer: MessageAnnouncer) -> None:
         self._announcer = announcer
@@ -308,13 +325,13 @@ class Batch:
         ttl: float | None = None,
         compress: str | None = None,
     ) -> None:
-        """Adds an event; the arguments are those of `MessageAnnouncer.publish`. Does not block.
+        """Adds an event to the batch. Takes the arguments of `MessageAnnouncer.publish`. Does not block.
 
-        :raises InvalidEvent: naming the wrong field, or when the batch is full.
-        :raises MessageTooLarge: with both sizes.
+        :raises InvalidEvent: if an argument is not valid, or if the batch is full.
+        :raises MessageTooLarge: if the event is bigger than `SSE_PUSH_MAX_MESSAGE`.
         """
         if len(self.publications) >= MAX_BATCH:
-            raise InvalidEvent("batch", f"holds {MAX_BATCH} events already; publish in several batches")
+            raise InvalidEvent("batch", f"has {MAX_BATCH} events already; publish in several batches")
         event = make_event(data, type, retry=retry, dumps=self._announcer._dumps)
         if compress is not None:
             event = _compressed(event, compress)
@@ -328,7 +345,7 @@ class Batch:
 
 
 def _compressed(event: Event, compress: str) -> Event:
-    """The event with its text in an envelope of `payload`, when that makes it smaller."""
+    """Returns the event with its text in an envelope (see `payload`), if the envelope is smaller."""
     if compress != "auto":
         raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
     return event._replace(data=payload.compress_text(plain_line_ends(event.data)))

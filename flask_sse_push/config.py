@@ -11,16 +11,17 @@ from typing import Any
 
 from .errors import ConfigError
 
-#: All keys begin with this, in `app.config` and in the environment.
+#: Prefix of every key, in `app.config` and in the environment.
 KEY_PREFIX = "SSE_PUSH_"
 
-#: Milliseconds that events may wait for a batch, at most: batches save work and are no history.
+#: The longest wait of an event for its batch, in milliseconds. Batches save work; they do not replace the
+#: history.
 MAX_BATCH_MS = 5000
 
-#: The keys where flask-sse looks for its URL.
+#: The keys in which the older package flask-sse looks for the URL of Redis.
 REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
 
-#: Reads the value of a key; raises ConfigError.
+#: A function that checks and converts the value of a key; raises ConfigError if the value is not valid.
 ReadValue = Callable[[str, Any], Any]
 
 
@@ -68,7 +69,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
-    """Reads milliseconds by pattern from a mapping, or from text such as `ticks:*=100, prices=250`."""
+    """Reads milliseconds for each channel pattern, from a mapping or from text: `ticks:*=100, prices=250`."""
     pairs: Any = value
     if isinstance(value, str):
         pairs = [pair.partition("=")[::2] for pair in value.split(",") if pair.strip()]
@@ -78,7 +79,7 @@ def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
         waits = [(str(pattern).strip(), str(wait).strip()) for pattern, wait in pairs]
         if all(p and re.fullmatch("[0-9]{1,4}", wait) and int(wait) <= MAX_BATCH_MS for p, wait in waits):
             return tuple((pattern, int(wait)) for pattern, wait in waits)
-    expected = f"milliseconds from 0 to {MAX_BATCH_MS} by pattern of channels, such as {{'ticks:*': 100}}"
+    expected = f"milliseconds from 0 to {MAX_BATCH_MS} for each channel pattern, such as {{'ticks:*': 100}}"
     raise ConfigError(key, value, expected)
 
 
@@ -104,8 +105,8 @@ def _origins(key: str, value: Any) -> tuple[str, ...]:
             raise ConfigError(
                 key,
                 value,
-                "exact origins as browsers send them, such as https://app.example.com: in small letters, "
-                "without a path, and neither * nor null, which would let any page read with a user's cookies",
+                "exact origins as browsers send them, such as https://app.example.com: in small letters and "
+                "without a path. * and null are refused: any page could then read with a user's cookies",
             )
     return origins
 
@@ -118,7 +119,7 @@ def _url(key: str, value: Any) -> str:
 
 
 def without_secret(url: str) -> str:
-    """The URL for logs: without user, password and options."""
+    """Returns the URL for logs, without user, password and options."""
     shown = re.sub(r"^([A-Za-z+]*).*@", r"\1://***@", url, flags=re.DOTALL)
     return re.sub(r"\?.+", "?***", shown, flags=re.DOTALL)
 
@@ -131,94 +132,111 @@ def _setting(default: Any, read: ReadValue) -> Any:
 class Settings:
     """The settings of one registered blueprint. Times are in seconds, sizes in bytes."""
 
-    #: How streams reach their sockets: `hijack` (gunicorn's gevent worker only), `generator`, or `auto`:
-    #: `hijack` where it works.
+    #: How the bytes of a stream reach its socket: `hijack` (works with gunicorn's gevent worker only),
+    #: `generator`, or `auto`. `auto` uses `hijack` wherever it works.
     transport: str = _setting("auto", _matching("auto|generator|hijack", "auto, generator or hijack"))
     #: Where events are kept and announced. `memory://` serves one process only.
     broker_url: str = _setting("memory://", _url)
-    #: Begins every key and pub/sub name in Redis, so that several apps can share a database.
+    #: Prefix of every key and pub/sub name in Redis. With different prefixes, apps can share a database.
     prefix: str = _setting("sse", _matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
-    #: Path for `sse.init_app(app)`.
+    #: Path at which `sse.init_app(app)` registers the blueprint.
     url_prefix: str = _setting("/stream", _matching(r"(/[^/\s]+)+", "a path such as /stream"))
-    #: Channels (fnmatch patterns) that anyone may listen to; `@sse.authorize` decides about the rest.
+    #: Channels (fnmatch patterns) that anyone may listen to. `@sse.authorize` decides about all other
+    #: channels.
     public_channels: tuple[str, ...] = _setting(("sse",), _names)
-    #: Origins whose pages may read streams, with cookies; all other foreign pages are then refused. Exact:
-    #: scheme, host and port.
+    #: Origins whose pages may read streams with the user's cookies. Once an origin is set, pages of all other
+    #: foreign origins are refused. An origin is exact: scheme, host and port.
     cors_origins: tuple[str, ...] = _setting((), _origins)
-    #: Seconds, at most, until an open stream's rights are checked again.
+    #: At most this many seconds pass between two checks whether the user of an open stream may still listen.
     recheck: float = _setting(60.0, _number(0.1, 86_400, "seconds"))
-    #: Channels (fnmatch patterns) whose users `sse.presence` counts; events say who joins and leaves them.
+    #: Channels (fnmatch patterns) whose users `sse.presence` counts. Events on these channels report which
+    #: users come and go.
     presence_channels: tuple[str, ...] = _setting((), _names)
-    #: Seconds after a user's last stream until they count as gone: after a page reload they are back.
+    #: Seconds from the end of a user's last stream until the user counts as gone. A page reload takes less
+    #: time, so a user who reloads the page stays present.
     presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))
-    #: Events kept for each channel: a client can miss this many and still get them.
+    #: How many events are kept for each channel. A client that missed no more than these gets them all.
     history_size: int = _setting(1000, _whole(1, 100_000, "events"))
-    #: Seconds that a channel's events are kept after the newest of them.
+    #: How long the events of a channel are kept after the newest event, in seconds.
     history_ttl: float = _setting(3600.0, _number(1, 10**8, "seconds"))
-    #: Bytes of one event's text: bigger ones slow every stream of the worker.
+    #: The largest text of one event, in bytes. Bigger events would slow down every stream of the worker.
     max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
-    #: Channels one stream may have.
+    #: How many channels one stream may have.
     max_channels: int = _setting(50, _whole(1, 1000, "channels"))
-    #: Streams one worker holds; further ones get 503. Generator streams also stop at 90 % of gunicorn's
-    #: worker_connections, and all streams below the limit of open files, so that pages still answer.
+    #: How many streams one worker may have open; further requests get 503. Two lower limits keep the worker
+    #: able to serve pages: generator streams may use 90 % of gunicorn's worker_connections, and all streams
+    #: together stay below the limit of open files.
     max_streams: int = _setting(20_000, _whole(1, 1_000_000, "streams"))
-    #: Streams one user may have open, over all workers; 0 is no limit.
+    #: How many streams one user may have open over all workers; 0 means no limit.
     max_streams_per_user: int = _setting(0, _whole(0, 1_000_000, "streams"))
-    #: Streams one address (IPv6: a /64 network) may have open, over all workers; 0 is no limit.
+    #: How many streams one address (for IPv6: a /64 network) may have open over all workers; 0 means no
+    #: limit.
     max_streams_per_address: int = _setting(0, _whole(0, 1_000_000, "streams"))
-    #: Attempts to connect by one user, such as `60/minute`; empty is no limit. Needs the extra `limits`.
+    #: How often one user may try to connect, such as `60/minute`; empty means no limit. Needs the extra
+    #: `limits`.
     rate_per_user: str = _setting("", _rate)
-    #: Attempts to connect from one address, as `rate_per_user`.
+    #: How often one address may try to connect, such as `60/minute`; empty means no limit. Needs the extra
+    #: `limits`.
     rate_per_address: str = _setting("", _rate)
-    #: Bytes that wait for a slow client; with more, its stream is closed, and it resumes from its cursor.
+    #: How many bytes may wait for one slow client. If more wait, its stream is closed; the client reconnects
+    #: and resumes from its cursor.
     max_buffer: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
-    #: Seconds that a client may read nothing before its connection is cut.
+    #: How long a client may read nothing before its connection is cut, in seconds.
     write_timeout: float = _setting(10.0, _number(0.1, 3600, "seconds"))
-    #: Seconds of silence before a heartbeat. Proxies close quiet connections after 30 to 60.
+    #: Seconds without any event until a heartbeat is sent. Many proxies close a quiet connection after 30 to
+    #: 60 seconds.
     heartbeat: float = _setting(15.0, _number(0.05, 3600, "seconds"))
-    #: Seconds a client waits before it reconnects, on average: each waits 50 to 150 % of it.
+    #: How long clients wait before they reconnect, in seconds, on average. Each client gets a random value
+    #: from 50 to 150 % of this.
     retry: float = _setting(2.0, _number(0.01, 3600, "seconds"))
-    #: Seconds until a publish gives up with BrokerUnavailable.
+    #: Seconds until a publish gives up and raises BrokerUnavailable.
     publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
-    #: Seconds that events are gathered and then sent together: fewer, bigger chunks, but later. With 0,
-    #: events are sent at once; those that arrive during a dispatch are sent together.
+    #: How long events are collected before they are sent together, in seconds. More seconds mean fewer and
+    #: bigger chunks, but later. With 0, events are sent at once; events that arrive while the worker is
+    #: sending are sent together afterwards.
     coalesce: float = _setting(0.0, _number(0, 10, "seconds"))
-    #: Channels (fnmatch patterns) whose events are sent in batches, and the milliseconds that a batch waits:
-    #: `{"ticks:*": 100}`, in the environment `ticks:*=100`. Needs PushClient or docs/protocol.md.
+    #: Channels (fnmatch patterns) whose events are sent in batches, and how long a batch waits for more
+    #: events, in milliseconds: `{"ticks:*": 100}`, in the environment `ticks:*=100`. Clients need PushClient,
+    #: or must read batches as docs/protocol.md describes.
     batch_ms: tuple[tuple[str, int], ...] = _setting((), _waits)
-    #: Whether streams are compressed (gzip) for clients that accept it. First read the README about secrets.
+    #: Whether streams are compressed with gzip for clients that accept it. First read in the README what
+    #: compression means for secrets.
     http_compression: bool = _setting(False, _flag)
-    #: Seconds between probes, which prove that a worker's link works. After two without an echo the worker
-    #: opens a new link.
+    #: Seconds between two probes. A probe proves that the worker's link still delivers events. After two
+    #: probes without an echo the worker opens a new link.
     probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
-    #: Seconds a channel stays subscribed after the worker's last stream left it: page reloads come back.
+    #: How long a worker stays subscribed to a channel after its last stream left the channel, in seconds. A
+    #: reloaded page soon needs the channel again.
     linger: float = _setting(30.0, _number(0, 3600, "seconds"))
-    #: Seconds over which a stopping worker closes its streams.
+    #: How long a stopping worker takes to close its streams one after another, in seconds.
     drain: float = _setting(0.5, _number(0, 600, "seconds"))
-    #: Bytes of recent events that a worker keeps in memory for one channel. With less than the history holds,
-    #: the worker reads from Redis for each client that is far behind.
+    #: How many bytes of recent events a worker keeps in memory for one channel. If the history is bigger than
+    #: this, the worker reads from Redis again for each client that is far behind.
     replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
-    #: Redis replicas that must have an event before publish returns; with fewer it raises BrokerUnavailable.
+    #: How many Redis replicas must have an event before `publish` returns. If fewer have the event, `publish`
+    #: raises BrokerUnavailable.
     wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))
-    #: Shards, each with its own order, that `redis+cluster://` spreads the channels over; 1 keeps one order.
+    #: Over how many shards `redis+cluster://` spreads the channels. Each shard has an order of its own; with
+    #: 1 there is one order for all channels.
     shards: int = _setting(8, _whole(1, 8, "shards"))
-    #: Whether this package's log goes to stderr as JSON; needs the extra `logs`.
+    #: Whether this package writes its log to stderr as JSON. Needs the extra `logs`.
     log_json: bool = _setting(False, _flag)
-    #: Seconds between two lines of totals in the log; 0 for none.
+    #: Seconds between two log lines with totals; 0 means no such lines.
     log_totals: float = _setting(60.0, _number(0, 86_400, "seconds"))
 
     @classmethod
     def key(cls, name: str) -> str:
-        """The configuration key of the field `name`."""
+        """Returns the configuration key of a field: `SSE_PUSH_RETRY` for `retry`."""
         return KEY_PREFIX + name.upper()
 
     @classmethod
     def load(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from an app's config, then the environment, then the defaults.
+        """Returns the settings. Each value comes from `config`, else the environment, else the default.
 
         Without `SSE_PUSH_BROKER_URL`, the broker is at `SSE_REDIS_URL` or `REDIS_URL`, as in flask-sse.
 
-        :raises ConfigError: for a wrong value, and for a key with the prefix that does not exist.
+        :raises ConfigError: if a value is not valid, or if `config` has an unknown key that begins with
+            `SSE_PUSH_`.
         """
         environ = os.environ if environ is None else environ
         _refuse_unknown(cls, config)
@@ -234,7 +252,10 @@ class Settings:
 
 
 def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    """The value in the config, else in the environment. An empty value of flask-sse's keys counts as none."""
+    """Returns the value in the config, else in the environment, else None.
+
+    Empty values of the flask-sse keys are skipped.
+    """
     for source in (config, environ):
         value = source.get(name)
         if value is not None and not (value == "" and name in REDIS_KEYS):

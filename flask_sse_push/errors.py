@@ -2,8 +2,8 @@
 
 SSEPushError
 ├── ConfigError         a setting has a wrong value
-├── InvalidEvent        an event, a channel's name or an option has a wrong value
-│   └── MessageTooLarge an event is over SSE_PUSH_MAX_MESSAGE
+├── InvalidEvent        an event, a channel name or an argument has a wrong value
+│   └── MessageTooLarge an event is bigger than SSE_PUSH_MAX_MESSAGE
 ├── InvalidPayload      a compressed payload is broken or too big
 ├── BrokerUnavailable   the broker did not reply in time
 └── Refused             a request gets an HTTP error instead of a stream
@@ -21,8 +21,10 @@ class SSEPushError(Exception):
 
 
 class ConfigError(SSEPushError):
-    """A setting has a wrong value. `key` is the setting's name, `value` its value, and `expected` describes
-    the values it can have."""
+    """A setting has a wrong value.
+
+    `key` is the name of the setting, `value` is the wrong value, and `expected` describes the valid values.
+    """
 
     def __init__(self, key: str, value: object, expected: str) -> None:
         super().__init__(f"{key} is {value!r}, but must be {expected}")
@@ -32,8 +34,10 @@ class ConfigError(SSEPushError):
 
 
 class InvalidEvent(SSEPushError, ValueError):
-    """A field of an event has a wrong value; nothing was published. `field` is its name, `problem` says what
-    is wrong."""
+    """A field of an event has a wrong value; nothing was published.
+
+    `field` is the name of the field, and `problem` says what is wrong.
+    """
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -42,8 +46,10 @@ class InvalidEvent(SSEPushError, ValueError):
 
 
 class MessageTooLarge(InvalidEvent):
-    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published. `size` and `max_bytes` are in
-    bytes."""
+    """An event is bigger than SSE_PUSH_MAX_MESSAGE; nothing was published.
+
+    `size` is the size of the event and `max_bytes` is the limit, both in bytes.
+    """
 
     def __init__(self, size: int, max_bytes: int) -> None:
         super().__init__(
@@ -56,7 +62,7 @@ class MessageTooLarge(InvalidEvent):
 
 
 class InvalidPayload(SSEPushError, ValueError):
-    """`payload.decompress` cannot unpack an envelope; `problem` says why."""
+    """`payload.decompress` cannot unpack a compressed payload; `problem` says why."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the compressed payload is not usable: {problem}")
@@ -64,14 +70,17 @@ class InvalidPayload(SSEPushError, ValueError):
 
 
 class BrokerUnavailable(SSEPushError):
-    """The broker did not reply in time. An event whose publish raised this is stored zero or one times."""
+    """The broker did not reply in time.
+
+    If `publish` raises this error, the event is stored once or not at all.
+    """
 
 
 class ErrorCode(IntEnum):
     """The numbered codes in HTTP refusals and `sse.error` events.
 
-    10xx is about the connection, 11xx about the user's identity, 12xx about rights and limits, 13xx about the
-    request. docs/errors.md has the same table.
+    Codes 10xx concern the connection, 11xx the user's identity, 12xx rights and limits, 13xx the request.
+    docs/errors.md has the same table.
     """
 
     meaning: str
@@ -100,7 +109,10 @@ class ErrorCode(IntEnum):
 
 
 def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON of an error, both in a refusal and in `sse.error`. `timestamp` is now, in UTC (ISO 8601)."""
+    """Returns an error as a dict for JSON, for HTTP refusals and for `sse.error`.
+
+    `timestamp` is the current time, in UTC (ISO 8601).
+    """
     return {
         "code": int(code),
         "name": code.name,
@@ -112,10 +124,10 @@ def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = N
 
 
 class Refused(SSEPushError):
-    """A request gets an HTTP error instead of a stream. Raised in a view, it becomes the response.
+    """A request gets an HTTP error instead of a stream. A view that raises this error sends the HTTP error.
 
-    `status` is the HTTP status; `code`, `message` and `details` stand in the JSON body; `retry_after` is in
-    seconds.
+    `status` is the HTTP status. `code`, `message` and `details` are fields of the JSON body. `retry_after`
+    says in how many seconds the client may try again.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Payload compression: packs the data of one event into an envelope, as gzip in base64.
 
-The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. It holds the text that
-would otherwise stand in the event's `data:` lines. So a client reads the text by the same rule: as JSON when
-it is JSON, else as a string.
+The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. The envelope contains the
+text that the `data:` lines of the event would have without compression. A client unpacks the text and then
+reads it as it reads any data: as JSON if the text is JSON, else as a string.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from .protocol.event import Dumps
 
 #: The value of `encoding` in an envelope.
 ENCODING = "gzip+base64"
-#: Text of at most this many bytes is not compressed: it hardly shrinks, and base64 adds a third.
+#: Text of at most this many bytes is not compressed: short text hardly shrinks, and base64 adds a third.
 THRESHOLD = 1024
-#: Bytes of text that an envelope may hold: longer text is not packed, and unpacking stops there.
+#: At most this many bytes of text fit into an envelope. Longer text is not packed, and is not unpacked.
 MAX_TEXT = 10_000_000
 
-_GZIP = zlib.MAX_WBITS | 16
-# Written by hand, so that its length is known in advance.
+_GZIP = zlib.MAX_WBITS | 16  # zlib's code for the gzip format with the largest window
+# The JSON text before and after the base64. Fixed text, so the length of an envelope is known before packing.
 _HEAD, _TAIL = f'{{"compressed": true, "encoding": "{ENCODING}", "data": "', '"}'
 
 
 def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps) -> Any:
-    """Returns an envelope with `obj` if that is smaller as JSON, else `obj` itself.
+    """Returns an envelope with `obj` if the envelope is smaller as JSON, else `obj` itself.
 
-    `decompress` returns `obj` in both cases: an `obj` that looks like an envelope is always packed.
+    `decompress` restores `obj` in both cases, because an `obj` that looks like an envelope is always packed.
 
     :param threshold: an `obj` with at most this many bytes of JSON is returned as it is.
-    :param dumps: writes the JSON; for an app's own types pass its provider, `app.json.dumps`.
-    :raises TypeError, ValueError: when `obj` cannot be written as JSON.
+    :param dumps: writes `obj` as JSON text; `app.json.dumps` can write the types that the app has added.
+    :raises TypeError, ValueError: if `obj` cannot be written as JSON.
     """
     text = dumps(obj)
     packed = _packed(text, threshold, always=is_envelope(obj))
@@ -43,13 +43,13 @@ def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps)
 
 
 def compress_text(text: str, threshold: int = THRESHOLD) -> str:
-    """Returns the JSON of an envelope with `text` if that is smaller, else `text` itself."""
+    """Returns the JSON of an envelope with `text` if the envelope is smaller, else `text` itself."""
     packed = _packed(text, threshold)
     return text if packed is None else _HEAD + packed + _TAIL
 
 
 def is_envelope(obj: Any) -> bool:
-    """Whether `obj` has the fields of an envelope."""
+    """Whether `obj` is an envelope: a dict with exactly the fields that `compress` writes."""
     return (
         isinstance(obj, dict)
         and obj.keys() == {"compressed", "encoding", "data"}
@@ -61,8 +61,8 @@ def is_envelope(obj: Any) -> bool:
 def decompress(obj: Any, *, max_bytes: int = MAX_TEXT) -> Any:
     """Returns the value packed into the envelope `obj`. Returns any other `obj` as it is.
 
-    :param max_bytes: longer text is not unpacked, which bounds the memory.
-    :raises InvalidPayload: when the envelope is broken or holds more than `max_bytes`.
+    :param max_bytes: at most this many bytes are unpacked, so that a small envelope cannot fill the memory.
+    :raises InvalidPayload: if the envelope is broken, or its text is longer than `max_bytes`.
     """
     if not is_envelope(obj):
         return obj
@@ -74,11 +74,11 @@ def decompress(obj: Any, *, max_bytes: int = MAX_TEXT) -> Any:
 
 
 def _packed(text: str, threshold: int, *, always: bool = False) -> str | None:
-    """The base64 of `text`; None if an envelope with it would not be smaller."""
+    """Returns `text` as base64 of gzip; None if an envelope with this base64 would not be smaller."""
     raw = text.encode()
     if len(raw) > MAX_TEXT or (len(raw) <= threshold and not always):
         return None
-    deflate = zlib.compressobj(wbits=_GZIP)  # its header holds no time: the same text gives the same bytes
+    deflate = zlib.compressobj(wbits=_GZIP)  # no time in the gzip header: equal texts give equal bytes
     packed = base64.b64encode(deflate.compress(raw) + deflate.flush())
     if len(_HEAD) + len(packed) + len(_TAIL) >= len(raw) and not always:
         return None

@@ -253,7 +253,7 @@ def test_waits_are_a_mapping_or_one_string_with_commas(value: Any, waits: tuple[
     ["ticks", "ticks=", "=100", "a=5001", "a=-1", "a=1.5", {"a": True}, {"a": None}, [("a",)], 100, b"a=1"],
 )
 def test_anything_but_milliseconds_by_pattern_is_refused(value: Any) -> None:
-    expected = "milliseconds from 0 to 5000 by pattern of channels, such as {'ticks:*': 100}"
+    expected = "milliseconds from 0 to 5000 for each channel pattern, such as {'ticks:*': 100}"
     assert refusal("batch_ms", value).expected == expected
 
 

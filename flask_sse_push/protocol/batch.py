@@ -9,17 +9,21 @@ from typing import Any
 from .entry import event_frame
 
 TYPE = "sse.batch"
-#: Events in one batch: a client passes them to its handlers in one go.
+#: At most this many events in one batch: a client calls its handlers for all events of a batch in one go.
 MAX_EVENTS = 100
-#: Bytes of events in one batch; a bigger event is a batch alone.
+#: At most this many bytes of events in one batch. A bigger event gets a batch of its own.
 MAX_BYTES = 65_536
 
-# json.dumps would make an encoder for each call. UTF-8 needs no escapes for characters beyond ASCII.
+# One encoder for all calls, because json.dumps would make a new encoder for each call. With
+# ensure_ascii=False characters beyond ASCII are not escaped: the batch is sent as UTF-8.
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def pack(frames: Sequence[bytes]) -> bytes:
-    """Packs the frames of events into batches within the limits. A batch has the cursor of its last event."""
+    """Packs the frames of events into batches within the limits, and returns the bytes of the batches.
+
+    Each batch has the cursor of its last event.
+    """
     return b"".join([_batch(part) for part in _parts(frames)])
 
 
@@ -47,7 +51,7 @@ def _batch(frames: Sequence[bytes]) -> bytes:
 
 
 def message_of(frame: bytes) -> tuple[dict[str, Any], str]:
-    """An event as an item of a batch, and its `retry:` line or an empty string."""
+    """Returns an event as an item of a batch, then the event's `retry:` line, or `""` if it has none."""
     message: dict[str, Any] = {"type": "message", "data": ""}
     data, retry = [], ""
     for line in frame.decode().split("\n"):

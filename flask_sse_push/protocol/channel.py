@@ -1,4 +1,4 @@
-"""Channel names and what is wrong with them, and the shard that a channel lies on."""
+"""Checks channel names, and computes the shard that a channel lies on."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from collections.abc import Iterable
 
 from ..errors import InvalidEvent
 
-#: The channel of broadcasts: every stream listens to it too. Its name is outside the grammar of names.
+#: The channel of broadcasts, to which every stream listens. Apps cannot use this name: `*` is not allowed in
+#: channel names.
 BROADCAST = "*"
-#: How many channels one publish may name.
+#: At most this many channels in one call of `publish`.
 MAX_CHANNELS = 100
-#: The most shards: a cursor has room for this many positions.
+#: At most this many shards: a cursor has room for this many positions.
 MAX_SHARDS = 8
 
 _CHANNEL = re.compile(r"[A-Za-z0-9_:./@-]{1,200}", re.ASCII)
 
 
 def shard_of(channel: str, count: int) -> int:
-    """The number of the shard, of `count`, that holds a channel. Shard 0 holds the package's own channels."""
+    """Returns the number of the shard that a channel lies on. `count` is how many shards there are.
+
+    The package's own channels begin with `!` and lie on shard 0.
+    """
     return 0 if count == 1 or channel.startswith("!") else zlib.crc32(channel.encode()) % count
 
 
 def checked_channel(name: str) -> str:
-    """Returns `name` if it is a channel name.
+    """Returns `name` if it is a valid channel name.
 
-    :raises InvalidEvent: naming the first character that is not allowed.
+    :raises InvalidEvent: if `name` is not valid; the message names the first forbidden character.
     """
     if isinstance(name, str) and _CHANNEL.fullmatch(name):
         return plain_str(name)
@@ -34,9 +38,9 @@ def checked_channel(name: str) -> str:
 
 
 def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
-    """One channel name or several, as a tuple without repeats, in the order given.
+    """Returns one channel name or several as a tuple, in their order and without repeats.
 
-    :raises InvalidEvent: for no names, too many, or one that is not a channel name.
+    :raises InvalidEvent: if there is no name, if there are too many names, or if a name is not valid.
     """
     if type(channel) is str and _CHANNEL.fullmatch(channel):
         return (channel,)
@@ -49,15 +53,16 @@ def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def plain_str(text: str) -> str:
-    """`text` as an exact `str`: an f-string would write the name of a member of a string enum."""
+    """Returns `text` as a plain `str`. In f-strings, a member of a string enum would appear as its name."""
     return str.__str__(text)
 
 
 def name_problem(name: object, allowed: str, character: str, longest: int) -> str:
-    """What is wrong with a name that its grammar refused, as the rest of a sentence.
+    """Returns what is wrong with a name that is not valid, such as "has 300 characters, must have 1 to 200".
 
-    :param allowed: the allowed characters, for people.
+    :param allowed: the allowed characters, as the error message shows them.
     :param character: a pattern that matches one allowed character.
+    :param longest: how many characters a name may have.
     """
     if not isinstance(name, str):
         return f"is {name!r}, must be a string"
@@ -68,5 +73,5 @@ def name_problem(name: object, allowed: str, character: str, longest: int) -> st
 
 
 def code_point(character: str) -> str:
-    """The character in an error message, such as U+000A."""
+    """Returns the code point of a character for an error message, such as U+000A."""
     return f"U+{ord(character):04X}"

@@ -1,4 +1,4 @@
-"""Commands to all workers: messages that travel through the broker as events do."""
+"""Commands: messages to all workers, which travel through the broker like events."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from .entry import Entry, Publication
 
 logger = logging.getLogger(__name__)
 
-#: The channel of commands. `!` is outside the grammar of channel names.
+#: The channel of commands. Apps cannot use this name: `!` is not allowed in channel names.
 COMMAND_CHANNEL = "!control"
 
-#: The command that takes one channel, or all of them, from a user's streams.
+#: Name of the command that takes one channel, or all channels, from the streams of a user.
 REVOKE = "revoke"
-#: Bytes of one command: every worker reads it.
+#: At most this many bytes in one command, because every worker reads every command.
 MAX_COMMAND = 100_000
 
 
 class Command(NamedTuple):
-    """A command: the name of its handler, and arguments that JSON can hold."""
+    """A command to all workers: the name of a handler, and the arguments for the handler as JSON values."""
 
     name: str
     arguments: dict[str, Any]
 
 
 def command_publication(command: Command) -> Publication:
-    """The command as a publication, for `Broker.publish`.
+    """Returns a command in the form that `Broker.publish` takes.
 
-    :raises InvalidEvent: when JSON cannot hold its arguments, or they are too long.
+    :raises InvalidEvent: if an argument cannot be written as JSON, or if the command is too long.
     """
     try:
         body = json.dumps([command.name, command.arguments]).encode()
     except (TypeError, ValueError) as error:
         raise InvalidEvent("command", f"{command.name}: {error}") from error
     if len(body) > MAX_COMMAND:
-        raise InvalidEvent("command", f"{command.name}: has {len(body)} bytes, at most {MAX_COMMAND} go")
+        raise InvalidEvent("command", f"{command.name}: has {len(body)} bytes, must be at most {MAX_COMMAND}")
     return Publication(body, (COMMAND_CHANNEL,))
 
 
 def parse_command(entry: Entry) -> Command | None:
-    """Reads the command in an entry. For any other entry logs a warning and returns None."""
+    """Reads the command in an entry. If the entry is not a command, logs a warning and returns None."""
     try:
         name, arguments = json.loads(entry.frame.partition(b"\n")[2])
         return Command(name, dict(arguments))

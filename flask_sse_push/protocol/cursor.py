@@ -1,9 +1,11 @@
 """Cursors: the position of a stream, written as the SSE `id:`.
 
-A cursor reads `<epoch>-<id in base 36>`. The id counts microseconds of the broker's clock, so a cursor shows
-its age. The epoch is a random token that changes when the broker loses its data, so a position from before
-the loss is never compared with one from after it. Two words stand for positions without a number: EARLIEST
-asks for all kept history; LOST is a position that no stream has, so the server always sends a reset for it.
+A cursor looks like `<epoch>-<id in base 36>`. The id counts microseconds of the broker's clock, so a cursor
+shows its age. The epoch is a random token that changes when the broker loses its data. So the server never
+compares a position from before the loss with a position from after the loss.
+
+Two words can stand in place of a cursor. EARLIEST means the position before the oldest event in the history.
+LOST means a position that is no longer known; the server sends a reset to a client that resumes from LOST.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-#: Longer ids, or ids with other characters, make browsers send a CORS preflight (Fetch, CORS-unsafe
-#: request-header byte rules for Last-Event-ID).
+#: How many characters a cursor may have. For a longer `Last-Event-ID` header, browsers would send a CORS
+#: preflight request (Fetch standard: CORS-safelisted request-header).
 MAX_LENGTH = 128
-#: Ids above this are not exact in Lua's doubles.
+#: The highest id. Lua scripts in Redis use doubles, which represent higher whole numbers inexactly.
 MAX_ID = 2**53 - 1
 
 EARLIEST = "earliest"
@@ -28,31 +30,34 @@ _PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 
 
 class Cursor(NamedTuple):
-    """A position in the history of one shard: its owner has seen everything up to and including `id`."""
+    """A position in the order of one shard. A stream at this position has every event up to `id`."""
 
     epoch: str
     id: int
 
-    @lru_cache(64)  # noqa: B019 - bounded; thousands of streams may begin at the same position
+    @lru_cache(64)  # noqa: B019 - at most 64 cursors; thousands of streams may start at one
     def __str__(self) -> str:
         return f"{self.epoch}-{base36(self.id)}"
 
     def earlier(self, seconds: float) -> Cursor:
-        """A position that the shard had passed `seconds` ago: ids never grow faster than its clock."""
+        """Returns a position that the shard had reached `seconds` ago: ids grow no faster than the clock."""
         return self._replace(id=max(0, self.id - round(seconds * 1_000_000)))
 
 
-#: The earlier epochs that an epoch continues, each with the last position that both have in common.
+#: For each earlier epoch that the present epoch continues, the last position that belongs to both epochs.
 Lineage = Mapping[str, int]
 
 
 def belongs(cursor: Cursor, epoch: str, lineage: Lineage) -> bool:
-    """Whether `cursor` is a position of `epoch`, or of an earlier epoch before `epoch` parted from it."""
+    """Whether `cursor` is a valid position in `epoch`.
+
+    A cursor of an earlier epoch is valid up to the last position that `lineage` gives for the earlier epoch.
+    """
     return cursor.epoch == epoch or cursor.id <= lineage.get(cursor.epoch, -1)
 
 
 def base36(number: int) -> str:
-    """Writes `number`, which is not negative, in base 36 without leading zeros."""
+    """Returns `number` in base 36, without leading zeros. `number` must not be negative."""
     pairs = []
     while number >= 1296:
         number, pair = divmod(number, 1296)
@@ -62,7 +67,7 @@ def base36(number: int) -> str:
 
 
 def parse(text: str) -> Cursor | None:
-    """Reads a cursor; None when `text` is not one. The client then gets `sse.reset`."""
+    """Reads a cursor. Returns None if `text` is not a cursor; the client of such a text gets `sse.reset`."""
     if len(text) > MAX_LENGTH:
         return None
     match = _GRAMMAR.fullmatch(text)

@@ -1,4 +1,4 @@
-"""Events on their way to the broker, and as the broker stores them."""
+"""Publications (events on their way to the broker) and entries (events as the broker stores them)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from .cursor import Cursor
 
 
 class Publication(NamedTuple):
-    """An event on its way to the broker: its lines on the wire, and where it goes."""
+    """An event on its way to the broker: the lines of the event on the wire, and who gets it."""
 
     body: bytes
     channels: tuple[str, ...]
     exclude: tuple[str, ...] = ()
-    ttl: float | None = None  # seconds; None: as long as the history keeps it
-    here: tuple[str, ...] = ()  # the channels that lie on this shard; empty: all of them do
+    #: How long the event is replayed, in seconds; None: as long as the history keeps the event.
+    ttl: float | None = None
+    #: The event's channels that lie on this shard; empty if all its channels do.
+    here: tuple[str, ...] = ()
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """The channels whose lists get the event on this shard."""
+        """The channels of the event that lie on this shard; each of their lists gets the event."""
         return self.here or self.channels
 
     def meta(self) -> str:
-        """What a worker must know about the event besides its body, as one word; `-` for nothing."""
+        """Returns the excluded ids, the channels and the time to live as one URL-encoded word.
+
+        Returns `-` for an event with one channel, without excluded ids and without a time to live.
+        """
         if len(self.channels) == 1 and not self.exclude and self.ttl is None:
             return "-"
         fields = [("x", name) for name in self.exclude]
@@ -37,7 +42,7 @@ class Publication(NamedTuple):
 
 
 class Entry:
-    """An event as the broker keeps it: its place in the shard's order, and its frame, ready to send."""
+    """An event as the broker stores it: its position in the shard's order, and its frame, ready to send."""
 
     __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared")
 
@@ -59,32 +64,32 @@ class Entry:
         self.prev = prev
         self.frame = event_frame(str(Cursor(epoch, id)), body)
         self.exclude = exclude
-        self.expires = expires  # position from which on the event is no longer replayed; 0: never
+        self.expires = expires  # the event is replayed before this position only; 0: without a limit
         self.shared = shared  # whether the event was published to several channels
-        self.channels = channels  # all channels it was published to
+        self.channels = channels  # all channels that the event was published to
 
     def is_expired(self, position: int) -> bool:
-        """Whether the event is no longer replayed at `position`."""
+        """Whether the event is too old at `position` to be replayed."""
         return 0 < self.expires <= position
 
     @property
     def position(self) -> Cursor:
-        """The event's place in the order of its shard."""
+        """The event's position in the order of its shard."""
         return Cursor(self.epoch, self.id)
 
     @property
     def cursor(self) -> str:
-        """The cursor in the frame."""
+        """The cursor in the frame of this entry, as text."""
         return self.frame[4 : self.frame.index(b"\n")].decode()
 
     def placed(self, cursor: str) -> Entry:
-        """A copy of the entry with another cursor in its frame."""
+        """Returns a copy of the entry that has another cursor in its frame."""
         entry = copy.copy(self)
         entry.frame = event_frame(cursor, self.frame.partition(b"\n")[2])
         return entry
 
     def tagged(self, subscribed: Collection[str]) -> bytes:
-        """The frame, after a `channel:` field that names the event's channels among `subscribed`."""
+        """Returns a `channel:` field with the event's channels that are in `subscribed`, then the frame."""
         names = ",".join([name for name in self.channels if name in subscribed])
         return b"channel: %b\n%b" % (names.encode(), self.frame)
 
@@ -92,7 +97,7 @@ class Entry:
     def parse(cls, stored: bytes, channel: str = "") -> Entry:
         """Reads an entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
 
-        :raises ValueError: when `stored` has another form.
+        :raises ValueError: if `stored` has another form.
         """
         head, _, body = stored.partition(b"\n")
         epoch, id, prev, meta = head.decode("ascii").split(" ")
@@ -105,10 +110,16 @@ class Entry:
 
 
 def stored_form(epoch: str, id: int, prev: int, publication: Publication) -> bytes:
-    """The stored form of an entry. publish.lua writes the same."""
+    """Returns the bytes of an entry as brokers store it: `<epoch> <id> <prev> <meta>`, a line end, the body.
+
+    publish.lua writes the same form.
+    """
     return f"{epoch} {id} {prev} {publication.meta()}\n".encode() + publication.body
 
 
 def event_frame(cursor: str, body: bytes) -> bytes:
-    """The bytes of one event on the wire. `cursor` must be ASCII without line ends."""
+    """Returns the bytes of one event on the wire: an `id:` line with `cursor`, then `body`.
+
+    `cursor` must be ASCII without line ends.
+    """
     return b"id: %b\n%b" % (cursor.encode("ascii"), body)

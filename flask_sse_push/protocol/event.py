@@ -1,4 +1,4 @@
-"""Events as an app passes them to `publish`: the rules for each field, and an event's bytes on the wire."""
+"""Events as an app publishes them: the rules for each field, and the bytes of an event on the wire."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 from ..errors import InvalidEvent
 from .channel import code_point, name_problem, plain_str
 
-#: Writes data that is not a string, as text.
+#: A function that writes data that is not a string as text.
 Dumps = Callable[[Any], str]
 
-#: Types that begin with this are the protocol's own.
+#: Prefix of the event types that the protocol keeps for its own events.
 RESERVED = "sse."
 MAX_TYPE = 200
-#: A month in milliseconds: a client with a longer reconnection time never comes back.
+#: The longest reconnection time, in milliseconds: 30 days. A client would hardly wait longer.
 MAX_RETRY_MS = 30 * 86_400_000
 MAX_EXCLUDED = 100
 
-#: Only these end a line in an event stream (WHATWG HTML 9.2.5). str.splitlines() would also cut at U+2028.
+#: The three line ends of an event stream (WHATWG HTML 9.2.5). str.splitlines() would also split at others,
+#: such as U+2028.
 LINE_END = re.compile("\r\n|\r|\n")
 
 _ONCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -29,14 +30,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Event(NamedTuple):
-    """One event: text, an optional type, an optional reconnection time for the client."""
+    """One event: its text, an optional type, and an optional reconnection time for the client."""
 
     data: str
     type: str | None = None
     retry_ms: int | None = None
 
     def encode(self) -> bytes:
-        """The event's lines as clients read them, with the blank line at the end, without an `id:` line."""
+        """Returns the lines of the event for the wire: no `id:` line, and a blank line at the end."""
         head = "" if self.type is None else f"event: {self.type}\n"
         if self.retry_ms is not None:
             head += f"retry: {self.retry_ms}\n"
@@ -47,9 +48,10 @@ class Event(NamedTuple):
 def make_event(
     data: Any, type: str | None = None, *, retry: int | None = None, dumps: Dumps = json.dumps
 ) -> Event:
-    """Checks what an app passed and returns it as an event. Strings stay, everything else becomes JSON.
+    """Checks the arguments of `publish` and returns them as an event.
 
-    :raises InvalidEvent: naming the field and what is wrong with it.
+    :param data: a string stays as it is; any other value is written with `dumps`.
+    :raises InvalidEvent: if an argument is not valid; the message names the argument.
     """
     if data.__class__ is not str:
         data = _text(data, dumps)
@@ -82,7 +84,7 @@ def _checked_type(type: str) -> str:
     if found:
         raise InvalidEvent("type", f"has the forbidden character {code_point(found[0])} at {found.start()}")
     if type.startswith(RESERVED):
-        raise InvalidEvent("type", f"{type!r} begins with {RESERVED!r}, which is kept for the protocol")
+        raise InvalidEvent("type", f"{type!r} begins with {RESERVED!r}, which is reserved for the protocol")
     if not 0 < len(type) <= MAX_TYPE:
         raise InvalidEvent("type", f"has {len(type)} characters, must have 1 to {MAX_TYPE}")
     return plain_str(type)
@@ -94,14 +96,14 @@ def _check_retry(retry: int) -> None:
 
 
 def plain_line_ends(text: str) -> str:
-    """`text` as clients read it from `data:` lines: each line end is one LF."""
+    """Returns `text` with LF for each line end, as clients read it from `data:` lines."""
     return LINE_END.sub("\n", text)
 
 
 def checked_once(id: str) -> str:
-    """Returns `id` if it is an idempotency id.
+    """Returns `id` if it is a valid idempotency id.
 
-    :raises InvalidEvent: naming the first character that is not allowed.
+    :raises InvalidEvent: if `id` is not valid; the message names the first forbidden character.
     """
     if isinstance(id, str) and _ONCE.fullmatch(id):
         return plain_str(id)
@@ -109,9 +111,10 @@ def checked_once(id: str) -> str:
 
 
 def checked_exclude(exclude: object) -> tuple[str, ...]:
-    """The connection ids and user ids in `exclude`, as strings. It holds one id or several; None holds none.
+    """Returns the connection ids and user ids in `exclude` as strings.
 
-    :raises InvalidEvent: for too many ids, and for one that is too long or not UTF-8.
+    :param exclude: one id, several ids, or None.
+    :raises InvalidEvent: if there are too many ids, or if an id is too long or not UTF-8.
     """
     if exclude is None:
         return ()
@@ -126,9 +129,9 @@ def checked_exclude(exclude: object) -> tuple[str, ...]:
 
 
 def checked_ttl(ttl: float | None) -> float | None:
-    """Seconds after which an event is no longer replayed; None: as long as the history keeps it.
+    """Returns how long an event is replayed, in seconds; None means as long as the history keeps the event.
 
-    :raises InvalidEvent: when `ttl` is not a number of seconds from 0 to 10**8.
+    :raises InvalidEvent: if `ttl` is not a number of seconds from 0 to 10**8.
     """
     if ttl is None:
         return None

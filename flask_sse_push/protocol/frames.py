@@ -13,12 +13,15 @@ from .entry import event_frame
 from .event import LINE_END
 from .shard_cursor import StreamCursor
 
-# json.dumps would make an encoder for each call.
+# One encoder for all calls, because json.dumps would make a new encoder for each call.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def control_frame(type: str, data: Any, cursor: str | None = None, retry_ms: int | None = None) -> bytes:
-    """One of the protocol's own events, such as `sse.open`. JSON contains no raw line end."""
+    """Returns the frame of one of the protocol's own events, such as `sse.open`.
+
+    The JSON fits on one `data:` line, because JSON escapes line ends.
+    """
     retry = "" if retry_ms is None else f"retry: {retry_ms}\n"
     body = f"event: {type}\n{retry}data: {_compact(data)}\n\n".encode()
     return body if cursor is None else event_frame(cursor, body)
@@ -38,9 +41,11 @@ def open_frame(
     heartbeat: float,
     secret: str | None,
 ) -> bytes:
-    """`sse.open`. Written without json.dumps: every stream gets its own, and few differ in their channels.
+    """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream has another frame.
 
-    :param connection: letters, digits, `-` and `_`, as in `secret`: JSON need not escape them.
+    :param connection: the id of the stream. `connection` and `secret` consist of letters, digits, `-` and
+        `_`, which JSON does not escape.
+    :param secret: the text that proves a client's right to change its channels, or None.
     """
     secret_field = "" if secret is None else f',"secret":"{secret}"'
     return (
@@ -50,38 +55,48 @@ def open_frame(
 
 
 def comment(text: str) -> bytes:
-    """A comment line, which clients skip. It has no blank line after it and belongs to the next event: some
-    clients report an event for a block of comments alone."""
+    """Returns a comment line, which clients skip.
+
+    No blank line follows, so the comment belongs to the next event. Some clients would report an event for a
+    comment that is followed by a blank line.
+    """
     return "".join(f": {line}\n" for line in LINE_END.split(text)).encode()
 
 
 def retry_line(retry_ms: int) -> bytes:
-    """Sets the client's reconnection time, in milliseconds. Belongs to the next event, as `comment` does."""
+    """Returns a `retry:` line, which sets the client's reconnection time and belongs to the next event."""
     return b"retry: %d\n" % retry_ms
 
 
 def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:
-    """A random reconnection time, in milliseconds: 50 to 150 % of `seconds`, so that clients spread out."""
+    """Returns a random reconnection time, in milliseconds: 50 to 150 % of `seconds`.
+
+    Random times keep clients from reconnecting all at once.
+    """
     return round(seconds * (0.5 + (chance or random).random()) * 1000)
 
 
 def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
-    """`sse.close`, with a random reconnection time for each client; `retry` is the mean, in seconds."""
+    """Returns the frame of `sse.close`, with a random reconnection time whose average is `retry` seconds."""
     retry_ms = jittered_ms(retry)
     data = {"reason": reason, "reconnect": reconnect, "retry": retry_ms}
     return control_frame("sse.close", data, retry_ms=retry_ms)
 
 
 def reset_frame(channels: Sequence[str], reason: str, cursor: str | None) -> bytes:
-    """`sse.reset`: events of `channels` are gone, so the client fetches the state of these channels again."""
+    """Returns the frame of `sse.reset`: events of `channels` are gone; the client must fetch their state."""
     return control_frame("sse.reset", {"channels": channels, "reason": reason}, cursor)
 
 
 def error_frame(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> bytes:
-    """`sse.error`, in the shape of `errors.error_body`."""
+    """Returns the frame of `sse.error`. The fields of its data are those of `errors.error_body`."""
     return control_frame("sse.error", error_body(code, message, details))
 
 
 def heartbeat_frame(cursor: StreamCursor | str) -> bytes:
-    """`sse.heartbeat`. Not a comment: page script sees an event, and Firefox takes an id only with data."""
+    """Returns the frame of `sse.heartbeat`.
+
+    A heartbeat is an event and not a comment, because scripts on the page cannot see comments, and Firefox
+    stores an id only if the event has data.
+    """
     return control_frame("sse.heartbeat", {}, str(cursor))

@@ -1,9 +1,10 @@
-"""Cursors over several shards: a position on each shard, and a hash of the channels they are for.
+"""Cursors over several shards: a position on each shard, and a hash of the stream's channels.
 
-The text is `.`, the six characters of the hash, then fifteen characters for each shard: its epoch (six; the
-first is the shard's number) and the id in base 64. Eight shards make 127 characters. An event on several
-shards reaches a stream from one of them, and the stream's channels decide which. So a cursor is valid only
-for the channels it was made for.
+The text is `.`, the six characters of the hash, then fifteen characters for each shard. The fifteen
+characters are the epoch (six characters; the first is the shard's number) and the id in base 64 (nine
+characters). A cursor over eight shards has 127 characters. A stream gets an event that lies on several shards
+from only one of these shards. The channels of the stream decide from which shard. So a cursor is valid only
+for the channels that its hash was made from.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import NamedTuple
 from .channel import MAX_SHARDS
 from .cursor import EARLIEST, LOST, MAX_ID, Cursor
 
-#: The hash in a cursor that is valid for any channels: no stream's position, but a probe's.
+#: Stands in place of the hash in a cursor that is valid for any channels. Only probes return such a cursor.
 ANY_CHANNELS = "------"
-#: Stand in place of an epoch, after the shard's number, for the positions without a number.
+#: For EARLIEST and LOST, the five characters that stand in the epoch of a shard, after the shard's number.
 _WORDS = {EARLIEST: "EARLY", LOST: "LOST-"}
 _TEXTS = {word: text for text, word in _WORDS.items()}
 _FIELD = 15
@@ -30,7 +31,7 @@ _GRAMMAR = re.compile(
 
 
 class ShardCursor(NamedTuple):
-    """A position on each of several shards, in the order of the shards' numbers."""
+    """A cursor with a position on each of several shards. `parts` is sorted by the shards' numbers."""
 
     channel_hash: str
     parts: tuple[Cursor, ...]
@@ -39,34 +40,38 @@ class ShardCursor(NamedTuple):
         return f".{self.channel_hash}" + "".join([each.epoch + _base64(each.id) for each in self.parts])
 
     def texts(self) -> dict[int, str]:
-        """For each shard, by its number, the cursor as that shard alone would write it."""
+        """Returns, by shard number, the position on each shard, written as a cursor of this shard alone."""
         return {int(each.epoch[0]): _TEXTS.get(each.epoch[1:]) or str(each) for each in self.parts}
 
     def earlier(self, seconds: float) -> ShardCursor:
-        """A position that every shard had passed `seconds` ago."""
+        """Returns a cursor whose positions the shards reached at least `seconds` ago."""
         return self._replace(parts=tuple(each.earlier(seconds) for each in self.parts))
 
 
-#: The cursor of a stream, over one shard or several.
+#: The cursor of a stream, whose channels lie on one shard or on several shards.
 StreamCursor = Cursor | ShardCursor
-#: For each shard, by its number, the id up to which a stream has every event.
+#: The id up to which a stream has every event, by the number of the shard.
 Position = Mapping[int, int]
 
 
 def part(shard: int, text: str, cursor: Cursor) -> Cursor:
-    """The part of a ShardCursor for one shard: `cursor`, or `text` when it is EARLIEST or LOST."""
+    """Returns the part of a ShardCursor for one shard.
+
+    :param text: a cursor as text. If `text` is EARLIEST or LOST, the returned part has the same meaning.
+    :param cursor: is returned for any other `text`.
+    """
     word = _WORDS.get(text)
     return Cursor(f"{shard}{word}", 0) if word else cursor
 
 
 def channel_hash(channels: Iterable[str]) -> str:
-    """Six characters that identify a set of channels."""
+    """Returns six characters that identify a set of channels: the beginning of a BLAKE2 hash."""
     digest = blake2b("\n".join(sorted(channels)).encode(), digest_size=6).digest()
     return base64.urlsafe_b64encode(digest).decode()[:6]
 
 
 def parse(text: str) -> ShardCursor | None:
-    """Reads a cursor over several shards; None when `text` is not one."""
+    """Reads a cursor over several shards. Returns None if `text` is not such a cursor."""
     match = _GRAMMAR.fullmatch(text)
     if match is None:
         return None

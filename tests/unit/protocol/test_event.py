@@ -113,7 +113,7 @@ def test_a_character_that_a_type_cannot_have_is_named_with_its_place(type: str, 
 @pytest.mark.parametrize("type", ["sse.", "sse.open", "sse.anything"])
 def test_the_protocols_own_types_are_refused(type: str) -> None:
     with pytest.raises(
-        InvalidEvent, match=f"^type: '{type}' begins with 'sse.', which is kept for the protocol"
+        InvalidEvent, match=f"^type: '{type}' begins with 'sse.', which is reserved for the protocol"
     ):
         make_event("", type)
 

@@ -77,7 +77,7 @@ def test_an_item_that_cannot_be_sent_raises_in_the_producer() -> None:
         output.put({"text": "x" * 200})
     with pytest.raises(InvalidEvent, match="kept for runs"):
         output.put(("run.end", {}))
-    with pytest.raises(InvalidEvent, match="kept for the protocol"):
+    with pytest.raises(InvalidEvent, match="reserved for the protocol"):
         output.put(("sse.close", {}))
     with pytest.raises(InvalidEvent, match="JSON"):
         output.put({"set": {1}})

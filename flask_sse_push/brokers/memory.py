@@ -1,4 +1,4 @@
-"""The broker for one process: keeps events in memory, with the promises of the other brokers."""
+"""The broker for one process: keeps events in memory, and keeps the same promises as the other brokers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from .base import (
 )
 from .counts import MemoryCounts
 
-#: Idempotency ids whose cursors are remembered, the newest; also the most names claimed at a time.
+#: At most this many idempotency ids are remembered, and at most this many names are claimed at a time.
 MAX_REMEMBERED = 10_000
-#: Messages waiting in a link. With more the link breaks, as Redis cuts off a subscriber that does not read.
+#: At most this many messages wait in a link. With more, the link breaks: Redis also disconnects a subscriber
+#: that does not read.
 MAX_UNREAD = 100_000
 
 
 class MemoryBroker(Broker):
-    """Keeps a list for each channel, under one lock, which makes each step atomic."""
+    """Keeps a list of entries for each channel. One lock for everything makes each step atomic."""
 
     def __init__(self, bounds: Bounds, epoch: str | None = None) -> None:
         self.counts = MemoryCounts()
@@ -44,12 +45,12 @@ class MemoryBroker(Broker):
         self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
-        self._heads: OrderedDict[str, int] = OrderedDict()  # the channel quiet for the longest time first
+        self._heads: OrderedDict[str, int] = OrderedDict()  # by channel; the one with the oldest head first
         self._lists: dict[str, deque[bytes]] = {}
         self._subscribers: dict[str, list[MemoryLink]] = {}  # by channel
         self._links: dict[str, MemoryLink] = {}  # by inbox
         self._published: OrderedDict[str, list[Cursor]] = OrderedDict()  # by idempotency id
-        self._claims: list[tuple[float, str]] = []  # a heap: when each claim ends
+        self._claims: list[tuple[float, str]] = []  # a heap: when a claim ends, and its name
         self._claimed: set[str] = set()
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
@@ -80,7 +81,10 @@ class MemoryBroker(Broker):
         return self._last
 
     def _forget_quiet(self) -> None:
-        """Drops channels that were quiet for longer than the history lives, and moves the horizon there."""
+        """Forgets channels that had no event for longer than the history lives.
+
+        Moves the horizon to the beginning of that time.
+        """
         quiet = self._last - round(self._bounds.ttl * 1_000_000)
         while self._heads:
             name, head = next(iter(self._heads.items()))
@@ -127,7 +131,7 @@ class MemoryBroker(Broker):
                 link.put(Subscribed(name))
 
     def unsubscribe(self, link: MemoryLink, channels: Sequence[str] | None = None) -> None:
-        """Sends no more live events of `channels` to `link`; with None, of no channel."""
+        """Stops sending live events of `channels` to `link`; None means of all channels."""
         with self._lock:
             for name in list(self._subscribers) if channels is None else channels:
                 subscribers = self._subscribers.get(name, [])
@@ -162,14 +166,17 @@ class MemoryBroker(Broker):
 
 
 class MemoryLink(Link):
-    """A queue of messages that the broker fills and one reader empties."""
+    """A link to the memory broker: a queue that the broker fills and one reader empties."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self._unread: queue.SimpleQueue[LinkMessage | None] = queue.SimpleQueue()
 
     def put(self, message: LinkMessage | None) -> None:
-        """Called by the broker; None only wakes the reader. Drops the message when the queue is full."""
+        """Adds a message to the queue; None only wakes the reader. Does nothing if the queue is full.
+
+        Called by the broker.
+        """
         if self._unread.qsize() <= MAX_UNREAD:
             self._unread.put(message)
 

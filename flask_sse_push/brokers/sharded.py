@@ -1,7 +1,7 @@
-"""A broker of several shards: each channel lies on one of them, and each shard has an order of its own.
+"""A broker of several shards: each channel lies on one shard, and each shard has an order of its own.
 
-An event on channels of several shards is stored on each of these shards, a broadcast on all. Counts and
-claims lie on the first shard.
+An event whose channels lie on several shards is stored on each of these shards. A broadcast is stored on all
+shards. Counts and claims are stored on the first shard.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .base import Broker, History, Link
 
 
 class ShardedBroker(Broker):
-    """Several brokers as one. Links and positions belong to a shard: use each of `shards`."""
+    """Several brokers as one broker. For links and positions use each of `shards`: they belong to a shard."""
 
     def __init__(self, shards: Sequence[Broker]) -> None:
         self._shards = tuple(shards)
@@ -28,12 +28,12 @@ class ShardedBroker(Broker):
         return self._shards
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
-        """Publishes in one atomic step for each shard, in the shards' order.
+        """Publishes in one atomic step for each shard, one shard after another.
 
-        When a step fails, the steps after it are left out: each shard has stored its part zero or one times.
-        With `once` a second call stores the missing parts.
+        If the step of a shard fails, the later shards are left out. Each shard has then stored its events
+        once or not at all. With `once`, a second call stores the missing events.
 
-        :returns: for each publication its cursor on the shard of its first channel.
+        :returns: the cursor of each publication on the shard of its first channel.
         """
         cursors: dict[int, Cursor] = {}
         numbers = [self._numbers(each) for each in publications]
@@ -47,19 +47,19 @@ class ShardedBroker(Broker):
         return [cursors[at] for at in range(len(publications))]
 
     def _numbers(self, publication: Publication) -> list[int]:
-        """The numbers of the shards that store an event; the shard of its first channel comes first."""
+        """Returns the numbers of the shards that store an event, first the shard of its first channel."""
         if BROADCAST in publication.channels:
             return list(range(len(self._shards)))
         return list(dict.fromkeys(shard_of(name, len(self._shards)) for name in publication.channels))
 
     def _part(self, publication: Publication, number: int) -> Publication:
-        """The event for one shard: it names all its channels, and goes to the lists on this shard."""
+        """Returns an event as one shard stores it: `here` names the event's channels on this shard."""
         count, channels = len(self._shards), publication.channels
         here = tuple(name for name in channels if name == BROADCAST or shard_of(name, count) == number)
         return publication._replace(here=here) if len(here) < len(channels) else publication
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
-        """Reads the history of channels that all lie on one shard. Workers call each shard themselves."""
+        """Reads the history of channels that all lie on one shard. Workers call each shard directly."""
         numbers = {shard_of(name, len(self._shards)) for name in after} or {0}
         (number,) = numbers
         return self._shards[number].history(after, inbox)

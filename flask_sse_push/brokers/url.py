@@ -1,5 +1,8 @@
-"""Brokers by URL: memory://, redis://, rediss://, unix://, valkey://, valkeys://, embedded://, and
-redis+sentinel:// and redis+cluster:// (rediss, valkey and valkeys too)."""
+"""Makes a broker from its URL.
+
+Schemes: memory, redis, rediss, unix, valkey, valkeys, embedded. `+sentinel` or `+cluster` may follow redis,
+rediss, valkey and valkeys.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from ..config import Settings, without_secret
 from ..errors import ConfigError
 from .base import Bounds, Broker
 
-#: Valkey speaks Redis's protocol; redis-py knows only Redis's own scheme names.
+#: The scheme that redis-py knows, for each scheme of one server. Valkey speaks Redis's protocol, but redis-py
+#: knows Redis's schemes only.
 _SAME_AS = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 _SERVERS = ("redis", "rediss", "valkey", "valkeys")
 _SENTINEL = {f"{name}+sentinel": f"{_SAME_AS[name]}+sentinel" for name in _SERVERS}
@@ -21,10 +25,10 @@ _CREDENTIALS = "with / # ? @ % in the password as %2F %23 %3F %40 %25"
 
 
 def connect_broker(settings: Settings) -> Broker:
-    """The broker that `settings` name. Opens no connection, but `embedded://` may start a server.
+    """Returns the broker at `settings.broker_url`. Opens no connection, but `embedded://` may start a server.
 
-    :raises ConfigError: for an unknown scheme or a URL that cannot be read.
-    :raises BrokerUnavailable: when `embedded://` cannot start.
+    :raises ConfigError: if the scheme is unknown, or the URL is not valid.
+    :raises BrokerUnavailable: if the server of `embedded://` cannot start.
     """
     scheme, _, rest = settings.broker_url.partition("://")
     bounds = Bounds(settings.history_size, settings.history_ttl)
@@ -44,7 +48,7 @@ def connect_broker(settings: Settings) -> Broker:
         "timeout": settings.publish_timeout,
         "wait_replicas": settings.wait_replicas,
     }
-    with contextlib.suppress(ValueError):  # not chained: its text quotes the URL, perhaps with the password
+    with contextlib.suppress(ValueError):  # its text may quote the password, so ConfigError must not chain it
         if scheme in _SENTINEL:
             from .redis import sentinel
 

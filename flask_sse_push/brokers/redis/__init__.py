@@ -1,6 +1,6 @@
 """The brokers on Redis and Valkey: one server, Sentinel, Cluster.
 
-Offers: `broker`, `sentinel` and `cluster`, each with a `connect`. `client` holds the time limits of a call,
-and translates the errors of redis-py into BrokerUnavailable. Each Lua script in `lua/` does one job in one
-atomic step, and begins with a description of its KEYS, its ARGV and what it returns.
+Modules: `broker`, `sentinel` and `cluster`, each with a function `connect`. `client` has the time limits of a
+call, and turns redis-py's errors into BrokerUnavailable. Each Lua script in `lua/` does one job in one atomic
+step. The script begins with a description of its KEYS, its ARGV and its return value.
 """

@@ -1,8 +1,8 @@
 """The broker on Redis or Valkey: lists hold the history, and one script stores and announces events.
 
 Keys, all under one hash tag: `{prefix:0}:state`, `{prefix:0}:heads`, `{prefix:0}:list:<channel>`,
-`{prefix:0}:once:<idempotency id>`, `{prefix:0}:claim:<name>`. Pub/sub: `{prefix:0}:live:<channel>`,
-`{prefix:0}:inbox:<worker>`. The scripts in `lua/` begin with the content of their keys.
+`{prefix:0}:once:<idempotency id>`, `{prefix:0}:claim:<name>`. Pub/sub names: `{prefix:0}:live:<channel>`,
+`{prefix:0}:inbox:<worker>`. Each script in `lua/` begins with a description of its keys.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from .client import SHARE, Call, call_within, milliseconds, pool_options, transl
 from .counts import RedisCounts
 from .link import PLAIN, PubSub, RedisLink
 
-#: Seconds that a publish without an idempotency id is remembered: long enough for its second try.
+#: How long a publish without an idempotency id is remembered, in seconds: long enough for its second try.
 RETRY_MEMORY = 10.0
-#: Share of the time that each try waits for replicas: less than the reply of a command may take.
+#: How long each try waits for replicas, as a share of a call's time. Reading the reply may take SHARE, a bit
+#: more.
 WAIT_SHARE = SHARE * 0.8
 EPOCH_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 #: Settings of Redis that `flask sse doctor` checks.
@@ -36,32 +37,32 @@ INSPECTED = "maxmemory", "maxmemory-policy", "client-output-buffer-limit", "appe
 
 
 class ShardNumber(NamedTuple):
-    """Which of how many shards."""
+    """The number of a shard, from 0, and how many shards there are."""
 
     number: int
     of: int
 
 
 def hash_tag(prefix: str, shard: int) -> str:
-    """What all keys of a shard begin with: a cluster keeps them in one slot."""
+    """Returns the prefix of all keys of a shard. A cluster keeps keys with the same `{…}` in one slot."""
     return "{" + f"{prefix}:{shard}" + "}"
 
 
 def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
-    """The broker at a redis://, rediss:// or unix:// URL. Opens nothing yet.
+    """Returns the broker at a redis://, rediss:// or unix:// URL. Opens no connection yet.
 
-    :param wait_replicas: how many replicas must have an event before it counts as published.
-    :raises ValueError: for a URL that redis-py cannot read.
+    :param wait_replicas: how many replicas must have an event before `publish` returns.
+    :raises ValueError: if redis-py cannot read the URL.
     """
     pool = redis.BlockingConnectionPool.from_url(url, **pool_options(timeout))
     return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
 
 
 class RedisBroker(Broker):
-    """Sends commands over a small pool of connections; each link has a connection of its own.
+    """The broker on one Redis server. Calls share a pool of connections; each link has its own connection.
 
-    :param timeout: seconds that one call may take.
-    :param shard: which of several shards this broker is; None when there is one.
+    :param timeout: how long one call may take, in seconds.
+    :param shard: which of several shards this broker is; None if there is only one shard.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class RedisBroker(Broker):
         if not publications:
             return []
         remembered = self._bounds.ttl if once else RETRY_MEMORY
-        once = once or "~" + secrets.token_hex(8)  # `~` cannot occur in an app's id
+        once = once or "~" + secrets.token_hex(8)  # an app's id has no `~`
         channels = list(dict.fromkeys(name for each in publications for name in each.lists))
         index = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys, f"{self.base}once:{once}", *map(self._list_key, channels)]
@@ -109,8 +110,8 @@ class RedisBroker(Broker):
     def _store(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if not self._wait_replicas:
             return self._publish(keys=keys, args=args)
-        # WAIT looks only at its own connection's writes. The script writes in every try, also when an
-        # earlier try stored the event, so WAIT always has a write to wait for.
+        # Redis's command WAIT waits only for writes of its own connection. The script writes in every try,
+        # even if an earlier try stored the event, so WAIT always has a write to wait for.
         with self._client.pipeline(transaction=False) as pipe:
             self._publish(keys=keys, args=args, client=pipe)
             pipe.wait(self._wait_replicas, milliseconds(self._timeout * WAIT_SHARE))
@@ -137,7 +138,8 @@ class RedisBroker(Broker):
         key, mine = f"{self.base}claim:{name}", secrets.token_bytes(8)
 
         def take() -> bool:
-            # After a lost reply the second try must recognise what the first one took.
+            # If the reply to the first try was lost, the second try finds the name claimed with the same
+            # value.
             return bool(self._client.set(key, mine, px=milliseconds(seconds), nx=True)) or (
                 self._client.get(key) == mine
             )
@@ -149,7 +151,7 @@ class RedisBroker(Broker):
         seconds, micros = self._call(self._client.time)
         facts["time"] = seconds + micros / 1e6
         for name in INSPECTED:
-            with contextlib.suppress(BrokerUnavailable):  # hosted Redis may rename or forbid CONFIG
+            with contextlib.suppress(BrokerUnavailable):  # a hosted Redis may forbid CONFIG
                 values = self._call(partial(self._client.config_get, name))
                 facts.update({_text(key): _text(value) for key, value in values.items()})
         return facts
@@ -157,12 +159,13 @@ class RedisBroker(Broker):
     def heads(self, most: int) -> dict[str, int]:
         heads = self._state_keys[1]
         newest = self._call(partial(self._client.zrevrange, heads, 0, most, withscores=True))
-        return {_text(name): int(head) for name, head in newest if name}  # "" marks the set, see state.lua
+        return {_text(name): int(head) for name, head in newest if name}  # state.lua adds the name ""
 
     def link(self, inbox: str) -> Link:
         pool = self._client.connection_pool
         with translated_errors():
-            # Not from the pool: a pool keeps every connection it made, and closes it while the link reads.
+            # The connection does not come from the pool, because the pool would close it while the link
+            # reads.
             connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
         link = RedisLink(connection, self._live, self._inbox(inbox), self._pubsub)
@@ -178,7 +181,10 @@ class RedisBroker(Broker):
         self._client.connection_pool.disconnect()
 
     def _fresh_epoch(self) -> str:
-        """The name of a new epoch. With several shards it begins with the shard's number and their count."""
+        """Returns a random name for a new epoch.
+
+        With several shards, the name begins with the number of the shard and the number of shards.
+        """
         if self._shard is None:
             return secrets.token_hex(4)
         digits = "".join(secrets.choice(EPOCH_DIGITS) for _ in range(4))
@@ -201,15 +207,15 @@ def _text(value: Any) -> str:
 
 
 def _lineage(forks: bytes) -> Lineage:
-    """Reads the lineage that the state keeps; ignores words in it that this package did not write."""
+    """Reads the text of a lineage: `<epoch>:<last position in both epochs> …`. Ignores other words."""
     return {epoch.decode(): int(last) for epoch, last in re.findall(rb"([a-z0-9]+):([0-9]{1,16})\b", forks)}
 
 
 def _entries(channel: str, epoch: str, lineage: Lineage, stored: Sequence[bytes]) -> list[Entry]:
-    """The entries of `epoch` and of its lineage.
+    """Returns the entries that belong to `epoch` or to an earlier epoch in `lineage`.
 
-    Ignores items in the list that this package did not write: the `prev` chain shows whether an entry is
-    missing in their place.
+    Ignores items in `stored` that are not entries. If such an item has replaced an entry, the `prev` of the
+    next entry shows the gap.
     """
     entries = []
     for each in stored:

@@ -1,4 +1,4 @@
-"""How this process calls Redis: time limits, one more try, and errors as BrokerUnavailable."""
+"""Calls to Redis: their time limits, their second try, and redis-py's errors as BrokerUnavailable."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from redis.retry import Retry
 
 from ...errors import BrokerUnavailable
 
-#: Connections that one process opens for commands; further callers wait for a free one.
+#: At most this many connections for commands in one process. Further callers wait for a free connection.
 MAX_CONNECTIONS = 20
-#: Tries of one call within its time. The second is for a connection that had died unnoticed.
+#: How many times one call is tried. The second try helps if the connection of the first was already broken.
 TRIES = 2
-#: A try may wait for a free connection, connect, and read. Each of the three may take this share of the time.
+#: A try has three steps: it waits for a free connection, connects, and reads. Each step may take this share
+#: of the call's time.
 SHARE = 1 / 4
 
-#: Runs an idempotent command within the broker's time; raises BrokerUnavailable.
+#: A function that runs a command within the broker's time limit. The command must be safe to run twice.
+#: Raises BrokerUnavailable if the command fails.
 Call = Callable[[Callable[[], Any]], Any]
 
 
 def without_retries(timeout: float) -> dict[str, Any]:
-    """redis-py's options for a connection that waits at most `timeout` seconds and repeats no command."""
+    """Returns redis-py's options for a connection that waits `timeout` seconds and repeats no command."""
     return {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # redis-py would silently run a script again after a lost reply.
+        # With its default, redis-py would run a script again after a lost reply, without a notice.
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "protocol": 2,
@@ -39,13 +41,13 @@ def without_retries(timeout: float) -> dict[str, Any]:
 
 
 def pool_options(timeout: float) -> dict[str, Any]:
-    """redis-py's options for a pool whose connections serve calls of at most `timeout` seconds."""
+    """Returns redis-py's options for a pool whose connections serve calls of at most `timeout` seconds."""
     share = timeout * SHARE
     return {"max_connections": MAX_CONNECTIONS, "timeout": share, **without_retries(share)}
 
 
 def url_options(url: str) -> dict[str, Any]:
-    """redis-py's options in a redis:// or rediss:// URL, without its host; `ssl` is whether it uses TLS."""
+    """Returns redis-py's options for a redis:// or rediss:// URL, without the host. `ssl`: whether to use TLS."""
     options: dict[str, Any] = {**parse_url(url)}
     del options["host"]
     options["ssl"] = options.pop("connection_class", None) is not None
@@ -53,10 +55,11 @@ def url_options(url: str) -> dict[str, Any]:
 
 
 def call_within(timeout: float, command: Callable[[], Any]) -> Any:
-    """Runs an idempotent command, and once more when a connection failed and time is left.
+    """Runs a command. If the connection fails and time is left, runs the command a second time.
 
-    :param timeout: seconds for all tries together.
-    :raises BrokerUnavailable: when the last try failed.
+    :param timeout: how long all tries together may take, in seconds.
+    :param command: must be safe to run twice.
+    :raises BrokerUnavailable: if the last try failed.
     """
     last_start = time.monotonic() + timeout / TRIES
     for tries_left in reversed(range(TRIES)):
@@ -72,7 +75,7 @@ def call_within(timeout: float, command: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raises redis-py's errors as BrokerUnavailable: no other module needs to know redis-py's."""
+    """Turns redis-py's errors in the `with` block into BrokerUnavailable."""
     try:
         yield
     except (RedisError, OSError) as error:
@@ -80,5 +83,5 @@ def translated_errors() -> Iterator[None]:
 
 
 def milliseconds(seconds: float) -> int:
-    """Whole milliseconds, at least one."""
+    """Returns `seconds` in whole milliseconds, at least 1."""
     return max(1, round(seconds * 1000))

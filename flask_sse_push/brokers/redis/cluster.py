@@ -1,7 +1,8 @@
-"""Redis or Valkey Cluster: all keys of a shard lie in one slot, on the node that owns the slot now.
+"""The broker on Redis Cluster or Valkey Cluster.
 
-`redis+cluster://user:password@node1:6379,node2,node3`; some of the nodes are enough, they name the others.
-Live events use sharded pub/sub, which stays within the nodes of the slot.
+A cluster divides all keys into slots, and each slot has one node as its owner. All keys of a shard lie in one
+slot. The URL is `redis+cluster://user:password@node1:6379,node2,node3`. It need not name all nodes, because
+each node knows all nodes. Live events use sharded pub/sub: only the nodes of the slot get the messages.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from .link import SHARDED
 from .primary import Address, Primary, client_of, parse_hosts
 
 DEFAULT_PORT = 6379
-#: Share of a call's time after which the next node is tried. The next call begins with another node.
+#: How long one node may take to name the owner of a slot, as a share of a call's time. Then the next node is
+#: tried.
 NODE_SHARE = SHARE / 2
-#: Nodes remembered besides those in the URL.
+#: At most this many nodes are remembered.
 MAX_NODES = 100
 
 
 class Nodes(NamedTuple):
-    """What a URL names: some of the nodes, and redis-py's options for all of them."""
+    """The content of a cluster's URL: the addresses of some nodes, and redis-py's options for all nodes."""
 
     addresses: list[Address]
     options: dict[str, Any]
@@ -38,7 +40,7 @@ class Nodes(NamedTuple):
 def parse(url: str) -> Nodes:
     """Reads a redis+cluster:// or rediss+cluster:// URL.
 
-    :raises ValueError: when it is not one; a cluster has no databases but 0.
+    :raises ValueError: if the URL is not valid, or names a database other than 0, which clusters do not have.
     """
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
@@ -51,10 +53,10 @@ def parse(url: str) -> Nodes:
 def connect(
     url: str, *, shards: int, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0
 ) -> Broker:
-    """The broker at a redis+cluster:// or rediss+cluster:// URL. Opens nothing yet.
+    """Returns the broker at a redis+cluster:// or rediss+cluster:// URL. Opens no connection yet.
 
-    :param shards: how many hash tags the channels are spread over.
-    :raises ValueError: for a URL that cannot be read.
+    :param shards: over how many shards the channels are spread.
+    :raises ValueError: if the URL is not valid.
     """
     nodes = parse(url)
 
@@ -69,7 +71,7 @@ def connect(
 
 
 class SlotOwner(Primary):
-    """The node that owns a slot; every node knows it."""
+    """Finds the node that owns a slot, by asking any node of the cluster."""
 
     def __init__(self, slot: int, nodes: Nodes, timeout: float) -> None:
         super().__init__(timeout)
@@ -81,7 +83,7 @@ class SlotOwner(Primary):
         causes = []
         for _ in range(len(self._nodes)):
             host, port = self._nodes[0]
-            self._nodes.rotate(-1)  # this node may be cut off from the others: the next call tries another
+            self._nodes.rotate(-1)  # the next call asks another node: this node may have lost the cluster
             try:
                 return self._ask(host, port)
             except RedisError as error:
@@ -89,7 +91,7 @@ class SlotOwner(Primary):
         raise ConnectionError(f"no node knows who owns slot {self._slot}") from causes[-1]
 
     def _ask(self, host: str, port: int) -> Address:
-        """The owner according to the node at `host:port`; remembers the nodes that it names."""
+        """Asks the node at `host:port` for the owner of the slot. Remembers all nodes that the node names."""
         with Redis(host, port, **self._options) as node:
             ranges = node.execute_command("CLUSTER", "SLOTS")
         owner = None

@@ -1,8 +1,8 @@
-"""The workers' counts on Redis or Valkey.
+"""The counts of all workers, kept on Redis or Valkey.
 
 Keys, all under the broker's hash tag: `{prefix:0}:workers`, `{prefix:0}:held:<worker>`,
-`{prefix:0}:count:<table>`, `{prefix:0}:answer:<query>`. A key exists as long as it holds a count; the
-replies to a query expire.
+`{prefix:0}:count:<table>`, `{prefix:0}:answer:<query>`. A key is deleted with
+its last count. The replies to a query (`answer`) expire.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def _script(name: str) -> str:
 
 
 class RedisCounts(Counts):
-    """Uses the broker's connections and time limits.
+    """The counts on Redis. Uses the connections and time limits of the broker.
 
-    :param base: begins every key, e.g. `{sse:0}:`.
+    :param base: prefix of every key, such as `{sse:0}:`.
     """
 
     def __init__(self, client: redis.Redis, base: str, call: Call) -> None:
@@ -104,7 +104,7 @@ class RedisCounts(Counts):
         return list(self._call(partial(self._client.lrange, self._base + "answer:" + query, since, -1)))
 
     def _scan(self, key: str, most: int) -> list[bytes]:
-        """Up to `most` fields of a hash."""
+        """Returns the names of at most `most` fields of the hash at `key`."""
         found = self._call(lambda: list(islice(self._client.hscan_iter(key, count=most), most)))
         return [field for field, _ in found]
 
@@ -116,11 +116,11 @@ class RedisCounts(Counts):
 
 
 def _numbered_tables(keys: Iterable[CountKey]) -> dict[str, int]:
-    """The tables of `keys`, each with its number from 1."""
+    """Returns the tables of `keys`, numbered 1, 2, 3 and so on."""
     return {table: at for at, table in enumerate(dict.fromkeys(key.table for key in keys), 1)}
 
 
 def _changes(keys: Iterable[CountKey], totals: Sequence[int]) -> list[CountChange]:
-    """How the total of each key changed; `totals` has two numbers for each, before and after."""
+    """Returns how the total of each key changed. `totals` has two numbers for each key: before and after."""
     pairs = zip(totals[::2], totals[1::2], strict=True)
     return [CountChange(key, before, after) for key, (before, after) in zip(keys, pairs, strict=True)]

@@ -1,4 +1,4 @@
-"""A worker's link: one connection that listens to Redis's pub/sub."""
+"""A worker's link to Redis: one connection that is subscribed to Redis's pub/sub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .client import translated_errors
 
 
 class PubSub(NamedTuple):
-    """The commands of one kind of pub/sub, and the first words of its messages."""
+    """One kind of pub/sub: its three commands, and the first words of the three messages that it sends."""
 
     publish: str
     subscribe: str
@@ -25,17 +25,18 @@ class PubSub(NamedTuple):
 
 
 PLAIN = PubSub("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
-#: Its messages stay within the nodes that hold the channel's slot.
+#: The sharded pub/sub of clusters: only the nodes of a channel's slot get its messages.
 SHARDED = PubSub("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
 
 
 class RedisLink(Link):
-    """A subscribed connection.
+    """A link to Redis over one subscribed connection.
 
-    redis-py's own PubSub reconnects silently and loses the messages in between; a bare connection raises.
+    The link does not use the class PubSub of redis-py: PubSub reconnects without a notice and loses messages.
+    A plain connection raises an error instead.
 
-    :param live: begins the pub/sub names of channels.
-    :param inbox: the pub/sub name of the link's own inbox.
+    :param live: prefix of the pub/sub names of channels.
+    :param inbox: the pub/sub name of this link's inbox.
     """
 
     def __init__(self, connection: Any, live: str, inbox: str, pubsub: PubSub = PLAIN) -> None:
@@ -45,7 +46,10 @@ class RedisLink(Link):
         self._inbox = inbox.encode()
 
     def open(self) -> None:
-        """Subscribes to the link's own inbox. Raises BrokerUnavailable."""
+        """Subscribes the link to its inbox.
+
+        :raises BrokerUnavailable: if the connection is broken.
+        """
         self._send(self._pubsub.subscribe, self._inbox)
 
     def subscribe(self, channels: Sequence[str]) -> None:
@@ -63,7 +67,7 @@ class RedisLink(Link):
         with translated_errors():
             ready = self._connection.can_read(timeout)
             while ready:
-                # The reply has begun to arrive. The connection's own timeout bounds the wait for its rest.
+                # A part of a message is here. The connection's own timeout limits the wait for the rest.
                 message = self._message(*self._connection.read_response())
                 if message is not None:
                     messages.append(message)

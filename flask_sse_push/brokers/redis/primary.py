@@ -1,4 +1,4 @@
-"""Connections to a server whose address changes: the primary of a service, or the owner of a slot."""
+"""Connections to a server whose address can change: a primary (Sentinel), or a slot's owner (Cluster)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnecti
 
 from .client import pool_options
 
-#: Seconds after which a process looks up the primary again although its connections work: a server that was
-#: replaced and does not know it goes on as before.
+#: How long a process relies on one lookup of the primary, in seconds. Then it looks up the primary again,
+#: even if its connections work: a former primary may still answer, without knowing that it was replaced.
 RECHECK = 5.0
 
 Address = tuple[str, int]
 
 
 def parse_hosts(text: str, port: int) -> list[Address]:
-    """The addresses in `host:port,host,[::1]:port`.
+    """Reads addresses from text such as `host:port,host,[::1]:port`.
 
-    :param port: for hosts without one.
-    :raises ValueError: when a part is not a host.
+    :param port: the port of hosts for which `text` gives no port.
+    :raises ValueError: if a part of the text is not a host.
     """
     parts = [urlsplit(f"//{host}") for host in text.split(",")]
     if not all(part.hostname for part in parts):
@@ -35,7 +35,10 @@ def parse_hosts(text: str, port: int) -> list[Address]:
 
 
 class Primary(ABC):
-    """Looks up the primary and remembers its address. Takes the place of a pool in redis-py's connections."""
+    """Looks up the primary and remembers its address.
+
+    redis-py's Sentinel connections expect a pool that knows the primary; this class acts as the pool.
+    """
 
     is_master = True
     check_connection = False
@@ -49,10 +52,13 @@ class Primary(ABC):
 
     @abstractmethod
     def find(self) -> Address:
-        """Looks up the primary; called by one thread at a time. Raises redis-py's ConnectionError."""
+        """Returns the address of the primary. Called by one thread at a time.
+
+        :raises redis.exceptions.ConnectionError: if nobody knows the primary.
+        """
 
     def get_master_address(self) -> Address:
-        """Looks up the primary. redis-py calls it for each connection that it makes."""
+        """Looks up the primary and returns its address. redis-py calls this for each new connection."""
         if not self._lock.acquire(timeout=self._timeout):
             raise ConnectionError("the lookup of the primary by another thread did not end in time")
         self._found_at = time.monotonic()
@@ -63,14 +69,17 @@ class Primary(ABC):
             self._lock.release()
 
     def recheck(self) -> None:
-        """Looks up the primary when the last lookup is old. Keeps the old address when that fails."""
+        """Looks up the primary if the last lookup was more than RECHECK seconds ago.
+
+        Keeps the old address if the lookup fails.
+        """
         if time.monotonic() - self._found_at > RECHECK and not self._lock.locked():
             with contextlib.suppress(RedisError):
                 self.get_master_address()
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary. It is closed when the primary has moved to another address."""
+    """A connection to the primary. The connection closes when the primary has moved to another address."""
 
     def __init__(self, *, connection_pool: Primary, **options: Any) -> None:
         super().__init__(connection_pool=connection_pool, **options)  # type: ignore[no-untyped-call]
@@ -82,7 +91,7 @@ class PrimaryConnection(SentinelManagedConnection):
         return self._primary.address not in (None, (self.host, self.port))
 
     def connect(self) -> None:
-        """Connects unless a connection is there. redis-py calls it before each command and for each link."""
+        """Connects if the connection is not open. Called before each command and for each link."""
         self._primary.recheck()
         if self.outdated:
             self.disconnect()  # type: ignore[no-untyped-call]
@@ -96,7 +105,11 @@ class PrimaryConnection(SentinelManagedConnection):
             raise ConnectionError("another node has the keys now") from error
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Whether data has arrived. Raises when the primary has moved, so a link to a former primary ends."""
+        """Whether data has arrived.
+
+        :raises redis.exceptions.ConnectionError: if the primary has moved, so that a link to a former primary
+            ends.
+        """
         if self.outdated:
             self.disconnect()  # type: ignore[no-untyped-call]
             raise ConnectionError("the primary is another server now")
@@ -104,14 +117,14 @@ class PrimaryConnection(SentinelManagedConnection):
 
 
 class PrimarySSLConnection(PrimaryConnection, SentinelManagedSSLConnection):
-    """A connection to the primary over TLS."""
+    """A connection to the primary that uses TLS."""
 
 
 def client_of(primary: Primary, options: dict[str, Any], timeout: float) -> Redis:
-    """redis-py's client for `primary`. Opens nothing yet.
+    """Returns redis-py's client for `primary`. Opens no connection yet.
 
-    :param options: as `url_options` returns them.
-    :param timeout: seconds that one call may take.
+    :param options: redis-py's options as `url_options` returns them.
+    :param timeout: how long one call may take, in seconds.
     """
     options = {**pool_options(timeout), **options}
     kind = PrimarySSLConnection if options.pop("ssl") else PrimaryConnection

@@ -1,7 +1,8 @@
-"""Redis or Valkey behind Sentinel: connections go to the server that is the primary now.
+"""The broker on Redis or Valkey behind Sentinel: connections go to the server that is the primary now.
 
-`redis+sentinel://user:password@host1:26379,host2,host3/service/database?sentinel_password=…`. User, password,
-database and options are those of the data servers; options that begin with `sentinel_` are the sentinels'.
+The URL is `redis+sentinel://user:password@host1:26379,host2,host3/service/database?sentinel_password=…`. The
+hosts are the sentinels. User, password, database and options are for the data servers, but options that begin
+with `sentinel_` are for the sentinels.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from .client import SHARE, url_options, without_retries
 from .primary import Address, Primary, client_of, parse_hosts
 
 DEFAULT_PORT = 26379
-#: Options of the URL that begin with this are for the sentinels.
+#: Prefix of the URL's options that are for the sentinels.
 FOR_SENTINELS = "sentinel_"
-#: Share of a call's time after which the next sentinel is tried. Later calls begin with one that replied.
+#: How long one sentinel may take to reply, as a share of a call's time. Then the next sentinel is asked.
 SENTINEL_SHARE = SHARE / 2
 
 
 class Service(NamedTuple):
-    """What a URL names: the sentinels, the service they watch, and redis-py's options for both."""
+    """The content of a URL: the sentinels, the name of the service that they watch, and redis-py's options.
+
+    `options` are for the data servers, `sentinel_options` for the sentinels.
+    """
 
     sentinels: list[Address]
     name: str
@@ -34,9 +38,9 @@ class Service(NamedTuple):
 
 
 def parse(url: str) -> Service:
-    """Reads a redis+sentinel:// or rediss+sentinel:// URL; with rediss all connections use TLS.
+    """Reads a redis+sentinel:// or rediss+sentinel:// URL. With rediss, all connections use TLS.
 
-    :raises ValueError: when it is not one.
+    :raises ValueError: if the URL is not valid.
     """
     parts = urlsplit(url)
     scheme = parts.scheme.partition("+")[0]
@@ -57,10 +61,10 @@ def parse(url: str) -> Service:
 
 
 def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
-    """The broker at a redis+sentinel:// or rediss+sentinel:// URL. Opens nothing yet.
+    """Returns the broker at a redis+sentinel:// or rediss+sentinel:// URL. Opens no connection yet.
 
-    :param wait_replicas: how many replicas must have an event before it counts as published.
-    :raises ValueError: for a URL that cannot be read.
+    :param wait_replicas: how many replicas must have an event before `publish` returns.
+    :raises ValueError: if the URL is not valid.
     """
     service = parse(url)
     options = {**without_retries(timeout * SENTINEL_SHARE), **service.sentinel_options}
@@ -70,7 +74,7 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
 
 
 class ServicePrimary(Primary):
-    """The primary of a service; the sentinels know it."""
+    """Finds the primary of a service by asking the sentinels."""
 
     def __init__(self, sentinel: Sentinel, service_name: str, timeout: float) -> None:
         super().__init__(timeout)
@@ -80,6 +84,6 @@ class ServicePrimary(Primary):
     def find(self) -> Address:
         try:
             host, port = self._sentinel.discover_master(self.service_name)
-        except MasterNotFoundError as error:  # its own text shows every option of every sentinel
+        except MasterNotFoundError as error:  # its text shows the sentinels' passwords
             raise ConnectionError(f"no sentinel knows a live primary of {self.service_name!r}") from error
         return host, port

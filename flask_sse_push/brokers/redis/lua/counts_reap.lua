@@ -1,14 +1,14 @@
--- Takes counts of a dead worker off the totals, and forgets the worker when it holds no more counts.
--- Does nothing when the worker's lease holds, unless it retires.
+-- Subtracts counts of a dead worker from the totals, and forgets the worker when it has no more counts.
+-- Does nothing if the worker's lease has not expired, unless the worker retires.
 --
 -- KEYS  1 workers  zset   as in counts_report.lua
 --       2 held     hash   as in counts_report.lua
 --       3.. tables hash   as in counts_report.lua
 -- ARGV  1 worker
---       2 "1" when the worker retires, else "0"
+--       2 "1" if the worker retires (stops and has no counts), else "0"
 --       then for each count: number of its table among KEYS 3.., table, name
--- Returns {1 when the worker is forgotten or its lease holds, else 0,
---          list with two totals for each count, before and after: 0 and 0 where the worker held none}.
+-- Returns {1 if the worker is forgotten or its lease has not expired, else 0,
+--          list with two totals for each count, before and after: both 0 if the worker had no such count}.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -19,7 +19,7 @@ end
 
 local changes = {}
 if ARGV[2] ~= '1' then
-  redis.call('HSET', KEYS[2], '', -9) -- should the worker wake up, its next report is refused
+  redis.call('HSET', KEYS[2], '', -9) -- if the worker is alive after all, its next report is refused
 end
 for at = 3, #ARGV, 3 do
   local table_key, field = KEYS[2 + ARGV[at]], ARGV[at + 1] .. '\n' .. ARGV[at + 2]

@@ -1,14 +1,15 @@
--- Stores how many of each key a worker holds, and renews its lease. A repeated serial changes no counts.
+-- Stores counts of a worker, and renews the worker's lease.
+-- A second report with the same serial number changes no counts.
 --
--- KEYS  1 workers  zset   worker -> ms of Redis TIME until which it counts as alive
---       2 held     hash   "<table>\n<name>" -> how many the worker holds; "" -> serial of its last report;
---                         "=" -> the totals before and after that report, as JSON
---       3.. tables hash   name -> how many all workers hold; names with 0 are left out
+-- KEYS  1 workers  zset   worker -> when its lease expires, in ms of Redis TIME
+--       2 held     hash   "<table>\n<name>" -> the worker's count; "" -> serial number of its last report;
+--                         "=" -> the totals before and after its last report, as JSON
+--       3.. tables hash   name -> the total over all workers; names whose total is 0 are left out
 -- ARGV  1 worker
---       2 serial of this report
---       3 ms of the lease
+--       2 serial number of this report
+--       3 milliseconds until the lease expires
 --       then for each count: number of its table among KEYS 3.., table, name, count
--- Returns {1, or 0 when the worker's earlier reports are not here,
+-- Returns {1, or 0 if the worker's earlier reports are lost,
 --          list with two totals for each count, before and after,
 --          list of workers whose leases have expired}.
 

@@ -1,15 +1,16 @@
--- Reads the entries of several channels, after one position for each, and takes a new position.
+-- Reads the entries of several channels, each channel from a position of its own, and takes a new position.
 --
 -- KEYS  1 state    hash   as in state.lua
 --       2 heads    zset   as in state.lua
 --       3.. lists  list   of the channels in ARGV, in their order
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
---       2 pub/sub name of the inbox that gets the new position, as "<epoch> <last>"
---       3 PUBLISH, or SPUBLISH on a cluster
+--       2 pub/sub name of the inbox to which the new position is sent, as "<epoch> <last>"
+--       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       then for each channel: its name, the position after which entries are read
 -- Returns {epoch, last, horizon, lineage, then for each channel: head or "0", list of entries}.
--- `last` is the new position. The entries are in order; the first may be the newest at or before the position.
--- Costs O(missed): the script reads a list from its end, in steps that double.
+-- `last` is the new position. The entries are in order. The first entry may be the newest one at or before the
+-- position; all others are after the position.
+-- The script reads a list from its end, in steps that double. So it takes time for the missed entries only.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 last = next_position(last)

@@ -1,23 +1,24 @@
 -- Stores events in the lists of their channels, and sends them to the workers that subscribed to the channels.
--- Does both for all events, or nothing.
+-- Stores and sends all events or none.
 --
 -- KEYS  1 state    hash   as in state.lua
 --       2 heads    zset   as in state.lua
---       3 once     hash   the reply to an earlier call with the same idempotency id: epoch, first
+--       3 once     hash   the reply to an earlier call with the same idempotency id: `epoch`, and `first`, the
+--                         id of the first event
 --       4.. lists  list   one for each channel in ARGV, oldest entry first
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
---       2 what the pub/sub names of live events begin with; the channel's name follows
---       3 entries kept in a list
---       4 ms that a list is kept after its newest entry
---       5 ms that the reply is kept under `once`
---       6 PUBLISH, or SPUBLISH on a cluster
+--       2 prefix of the pub/sub names of live events; the channel's name follows the prefix
+--       3 how many entries are kept in a list
+--       4 how long a list is kept after its newest entry, in milliseconds
+--       5 how long the reply is kept under `once`, in milliseconds
+--       6 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       7 number n of channels; then n channel names in the order of their lists
 --       then for each event: meta, body, number m of its channels, m indexes into the names
--- Returns {epoch, id of the first event}. The ids of the events after it are each one higher.
+-- Returns {epoch, id of the first event}. Each further event has an id that is one higher.
 
 local earlier = redis.call('HMGET', KEYS[3], 'epoch', 'first')
 if earlier[1] then
-  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for it and for all writes before it
+  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for this write and all earlier ones
   return earlier
 end
 
@@ -36,7 +37,7 @@ while ARGV[at] do
     local channel, list = ARGV[7 + index], KEYS[3 + index]
     local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or -horizon)
     if prev <= 0 then
-      redis.call('DEL', list) -- no head: the list is from an earlier epoch
+      redis.call('DEL', list) -- without a head, an old list is from an earlier epoch
     end
     local entry = epoch .. ' ' .. id_text .. ' ' .. string.format('%.0f', prev) .. ' ' .. meta .. '\n' .. body
     redis.call('RPUSH', list, entry)
@@ -48,7 +49,8 @@ while ARGV[at] do
   at = at + 3 + count
 end
 
--- Removes the heads of channels whose lists have expired, and moves the horizon to the newest such position.
+-- Removes the heads of channels whose lists have expired. If there are any, the horizon moves to the position up to
+-- which heads are removed.
 local quiet = math.floor(id - ARGV[4] * 1000)
 if quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', quiet)) > 0 then
   horizon = quiet

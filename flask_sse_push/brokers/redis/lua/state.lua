@@ -1,14 +1,14 @@
--- Begins publish.lua and history.lua: reads and checks the shard's state.
+-- Reads and checks the state of a shard. This text is put in front of publish.lua and of history.lua.
 --
 -- state  hash  epoch
 --              last     the highest position taken
 --              horizon  a channel without a head had no event after this position
 --              server   replication id of the server that wrote the state
---              lineage  the earlier epochs that the epoch continues, newest first:
+--              lineage  the earlier epochs that the present epoch continues, newest first:
 --                       "<epoch>:<last position in both epochs> ..."
--- heads  zset  channel -> id of its newest event; and "" with score +inf, always
+-- heads  zset  channel -> id of its newest event; also "" with score +inf, which shows that the zset is complete
 
--- Higher positions are refused: a double is exact below 2^53. As a clock, this is the year 2255.
+-- The highest valid position. It is a date in the year 2255, and below 2^53, up to which doubles are exact.
 local LATEST = 9e15
 
 local function position(text)
@@ -16,15 +16,19 @@ local function position(text)
   return number and number <= LATEST and number
 end
 
--- Length of an epoch on one of several shards: it begins with the shard's number and the number of shards.
+-- How many characters an epoch has if there are several shards. Such an epoch begins with the shard's number and
+-- the number of shards.
 local SHARD_EPOCH = 6
 
--- Earlier epochs remembered: a client that was away for more failovers gets a reset.
+-- At most this many earlier epochs are remembered. Each failover begins an epoch; a client that missed more
+-- failovers gets a reset.
 local MOST_EPOCHS = 8
--- Bytes that these epochs take at most. Another program wrote a longer lineage; matching it would take long.
+-- At most this many bytes in a lineage. A longer lineage was written by another program and is ignored, because
+-- reading it would take long.
 local LONGEST_LINEAGE = 300
 
--- Changes when a replica is promoted and when a server starts. "unknown" where INFO is forbidden.
+-- Returns an id of the server that changes when a replica becomes the primary and when a server starts. Returns
+-- "unknown" if INFO is forbidden.
 local function replication_id()
   local info = redis.pcall('INFO', 'replication')
   return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
@@ -40,24 +44,25 @@ end
 
 -- Returns epoch, last, horizon, lineage.
 --
--- A state that is missing or damaged begins a fresh epoch, because the positions of the old one cannot be
+-- If the state is missing or damaged, a fresh epoch begins, because the positions of the old epoch cannot be
 -- trusted. Every client with a cursor of the old epoch gets a reset.
 --
--- A state that another server wrote, or this server before a restart, may lack the newest writes: a replica lags,
--- and a snapshot is old. But it lacks nothing up to `last`, because both keep the order of writes. So a fresh
--- epoch continues the old one: cursors up to `last` stay valid, and cursors above it get a reset.
+-- If the state was written by another server, or by this server before a restart, the newest writes may be lost:
+-- a replica can lag behind, and a snapshot can be old. But every write up to `last` is there, because replicas and
+-- snapshots keep the order of writes. So a fresh epoch continues the old epoch: cursors of the old epoch up to
+-- `last` stay valid, and clients with higher cursors get a reset.
 local function open_state(state_key, heads_key, fresh_epoch)
   local state = redis.call('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage')
   local server, lineage = replication_id(), state[5] or ''
   if #lineage > LONGEST_LINEAGE then lineage = '' end
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local whole = epoch and #epoch <= 16 and string.match(epoch, '^[a-z0-9]+$') and last and horizon
-  if #fresh_epoch == SHARD_EPOCH then -- with another number of shards, the channels lay on other shards
+  if #fresh_epoch == SHARD_EPOCH then -- the number of shards may have changed; then channels lie elsewhere
     whole = whole and #epoch == SHARD_EPOCH and string.sub(epoch, 1, 2) == string.sub(fresh_epoch, 1, 2)
   else
     whole = whole and #epoch ~= SHARD_EPOCH
   end
-  -- The two highest scores: that of "", and that of the newest event, which cannot be above `last`.
+  -- The two names with the highest scores: "", and the channel of the newest event, with a score up to `last`.
   local top = whole and redis.call('ZREVRANGE', heads_key, 0, 1, 'WITHSCORES')
   if top and top[1] == '' and top[2] == 'inf' and tonumber(top[4] or 0) <= last then
     if state[4] == server then return epoch, last, horizon, lineage end

@@ -57,7 +57,7 @@ def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -
     if newest != head:  # another program removed entries from the end of the list
         start = max(start, head)
     for older, newer in pairwise(entries):
-        if newer.prev > older.id:  # another program removed entries between these two
+        if newer.prev > older.id:  # another program removed entries between the two
             start = max(start, newer.prev)
     return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
 
@@ -127,7 +127,7 @@ class Bounds:
     """How many events a broker keeps for each channel, and for how long."""
 
     size: int
-    ttl: float  # seconds
+    ttl: float  # how long, in seconds
 
 
 class Broker(ABC):

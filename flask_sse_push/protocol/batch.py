@@ -1,4 +1,4 @@
-"""Packs several events into one `sse.batch`."""
+"""Packs several events into one event of type `sse.batch`."""
 
 from __future__ import annotations
 

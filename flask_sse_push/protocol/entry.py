@@ -23,7 +23,7 @@ class Publication(NamedTuple):
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """The channels of the event that lie on this shard; each of their lists gets the event."""
+        """The channels of the event that lie on this shard. The event is added to each of their lists."""
         return self.here or self.channels
 
     def meta(self) -> str:

@@ -1,4 +1,4 @@
-"""Events as an app publishes them: the rules for each field, and the bytes of an event on the wire."""
+"""Events as an app publishes them: the rules for each field, and the lines of an event on the wire."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def pool_options(timeout: float) -> dict[str, Any]:
 
 
 def url_options(url: str) -> dict[str, Any]:
-    """Returns redis-py's options for a redis:// or rediss:// URL, without the host. `ssl`: whether to use TLS."""
+    """Returns redis-py's options for a Redis URL, without the host. `ssl` says whether to use TLS."""
     options: dict[str, Any] = {**parse_url(url)}
     del options["host"]
     options["ssl"] = options.pop("connection_class", None) is not None

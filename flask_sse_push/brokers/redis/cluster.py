@@ -26,7 +26,7 @@ DEFAULT_PORT = 6379
 #: How long one node may take to name the owner of a slot, as a share of a call's time. Then the next node is
 #: tried.
 NODE_SHARE = SHARE / 2
-#: At most this many nodes are remembered.
+#: At most this many nodes of a cluster are remembered.
 MAX_NODES = 100
 
 

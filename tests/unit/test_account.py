@@ -114,6 +114,14 @@ def test_a_reset_of_one_channel_excuses_only_its_events(account: LogAccount) -> 
     assert verdict(account, [opened(0), reset, got(3), got(4)], channels=AB).lost == 1
 
 
+def test_a_reset_may_name_the_broadcast_channel_but_no_foreign_one(account: LogAccount) -> None:
+    def reset(*channels: str) -> Verdict:
+        return verdict(account, [opened(0), got(1), Reset(channels, "history")], channels=AB)
+
+    assert reset("*", "b").disordered == 0
+    assert reset("c", "b").disordered == 1
+
+
 def test_epochs_follow_each_other(account: LogAccount) -> None:
     account.note(at(7, "e2"), ["a"], 7)
     reset = Reset(("a",), "epoch", at(6, "e2"), 0.0)

@@ -141,7 +141,8 @@ class StreamAccount:
             self._reset_before_joining(names, record)
             return
         whole = names >= self._channels - {BROADCAST}
-        if not names or not names <= self._channels:
+        # Every stream has the broadcast channel, also where the account has no events on it.
+        if not names or not names <= self._channels | {BROADCAST}:
             self._fault("disordered", f"got a reset of {sorted(names)}, which are not its channels")
         if record.cursor is not None and not whole:
             self._fault("disordered", "got a cursor with a reset of some channels only")

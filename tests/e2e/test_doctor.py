@@ -97,7 +97,7 @@ def test_a_good_set_up_passes_all_checks(doctor: Doctor, serve: Serve) -> None:
             "monkey patching",
             "imports redis before",
         ),
-        ('worker_class = "gevent"\npreload_app = True', "monkey patching", "nothing has patched"),
+        ('worker_class = "gevent"\npreload_app = True', "monkey patching", "nothing calls monkey"),
         (GOOD + "graceful_timeout = 1", "graceful timeout", "is 1 seconds"),
         (GOOD + "workers = many", "gunicorn", "many"),
     ],

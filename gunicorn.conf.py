@@ -54,7 +54,7 @@ def post_worker_init(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # Imported here and not at the top: a reload (SIGHUP) cannot renew modules that the master has imported.
-    from flask_sse_push.transports.server import watch
+    from flask_sse_push.transports.wsgi_server import watch
 
     watch(worker)
 

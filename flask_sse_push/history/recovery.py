@@ -1,160 +1,237 @@
-"""Recovery: gives a stream the events that it missed, until it has every event that the worker dispatched."""
+"""The events that one stream missed on one shard, found in the channel caches. Does no I/O."""
 
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
-from ..protocol.channel import BROADCAST
-from ..protocol.shard_cursor import Position
-from .channel_cache import NOW
-from .chunk import NO_CHUNK, MissedChunk
-from .fetcher import HistoryRequest
-from .history_cache import HistoryCache
-from .missed import MissedEvents
-from .position import Gap, Opening, Reset, StartPoint
+from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
+from ..protocol.entry import Entry
+from .channel_cache import NOW, ChannelCache, Coverage
+from .chunk import NO_CHUNK, ChunkCache, MissedChunk
+from .position import Gap, Opening, Reset, Snapshot, StartPoint, reset_of
+
+#: At most how many bytes one chunk of missed events has. The chunk stays in memory until the client reads it.
+MAX_CHUNK = 65_536
 
 
-class Step(NamedTuple):
-    """The next frames for a stream, in this order: `sse.open`, resets, missed events."""
+class MissedEvents:
+    """The events that one stream missed, from its start up to the position that the worker has dispatched.
 
-    opening: Opening | None  # the content of `sse.open` in the first step, then None
-    resets: Sequence[Reset]
-    chunk: MissedChunk
-    began: int | None  # the stream's new start position, or None if it does not change; 0 on several shards
-    is_complete: bool  # whether the stream has every event after this step
-
-
-#: The step for a stream that has every event.
-NOTHING_MISSED = Step(None, (), NO_CHUNK, None, True)
-
-
-class Recovery(ABC):
-    """The events that one stream missed. The caller holds the hub's lock, except in `wait`.
-
-    Call `next` until a step is complete or has no frames. Then let the stream join its group before you
-    release the lock. When `next` returns None, release the lock and call `wait`.
+    :param channels: the stream's channels on this shard, the broadcast channel included.
     """
 
-    #: The gaps found so far. A caller that records gaps removes them from this list.
-    gaps: list[Gap]
-    _waiter: threading.Event | None = None
-
-    @abstractmethod
-    def next(self) -> Step | None:
-        """Returns the next step; None if the broker must answer a request first, see `wait`."""
-
-    @abstractmethod
-    def is_complete(self) -> bool:
-        """Whether the stream has every event that this worker dispatched."""
-
-    @abstractmethod
-    def is_settled(self) -> bool:
-        """Whether, on each shard, every event up to some position was dispatched and no event after it.
-
-        If not, this method queues a probe. Call `wait`, which returns when the probe was answered,
-        then call this method again.
-        """
+    def __init__(self, channels: tuple[str, ...], start: StartPoint) -> None:
+        self.channels = channels
+        #: The position up to which the stream has every event; None before the call of `begin`.
+        self.position: int | None = None
+        #: The gaps found so far. A caller that records gaps removes them from this list.
+        self.gaps: list[Gap] = []
+        self._start = start
+        self._given = parse(start.cursor) if start.cursor else None
+        self._wants_kept = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
+        self._epoch = ""
+        #: For some channels, a later position than `position`. Earlier events of these channels are not sent.
+        self._channel_start: dict[str, int] = {}
+        self._probed: threading.Event | None = None
+        self._complete_at: Snapshot | None = None  # a snapshot; the stream has every event in it
 
     @property
-    @abstractmethod
-    def positions(self) -> Position:
-        """For each shard, the position up to which the stream has every event."""
+    def cursor(self) -> Cursor:
+        """The stream's position and epoch. Use this property only after `begin`."""
+        assert self.position is not None
+        return Cursor(self._epoch, self.position)
 
-    def waiter(self) -> threading.Event:
-        """Returns the `threading.Event` that is set when a request of this recovery was answered."""
-        if self._waiter is None:
-            self._waiter = threading.Event()
-        return self._waiter
+    @property
+    def is_before_all_kept(self) -> bool:
+        """Whether the client wants every kept event and has not received any event yet."""
+        return self._wants_kept and self.position == 0
 
-    def wait(self, timeout: float) -> bool:
-        """Blocks until the broker has answered a request, at most `timeout` seconds.
+    def has_all_of(self, snapshot: Snapshot) -> bool:
+        """Whether the stream has every event in `snapshot`."""
+        return (
+            snapshot == self._complete_at and self.position is not None and self.position <= snapshot.position
+        )
 
-        :returns: whether the broker answered in time.
-        """
-        waiter = self.waiter()
-        answered = waiter.wait(max(0.0, timeout))
-        waiter.clear()
-        return answered
+    # -- missing history --------------------------------------------------------------------------------
 
-
-class ShardRecovery(MissedEvents, Recovery):
-    """The recovery of a stream on one shard."""
-
-    def __init__(
-        self,
-        history_cache: HistoryCache,
-        channels: tuple[str, ...],
-        start: StartPoint,
-        waiter: threading.Event | None = None,
-    ) -> None:
-        super().__init__(channels, start)
-        self.history_cache = history_cache
-        self._waiter = waiter
-
-    def next(self) -> Step | None:
-        snapshot = self.history_cache.snapshot
-        if snapshot is not None:
-            if self.position is None:
-                opening = self.begin_live(self.history_cache.caches, snapshot)
-                if opening is not None:
-                    return Step(opening, (), NO_CHUNK, snapshot.position, True)
-            elif self.has_all_of(snapshot):
-                return NOTHING_MISSED
-        if self.must_wait():
-            return None
-        opening, resets = self.begin_or_reset()
-        moved = opening is not None or any(reset.cursor for reset in resets)
-        began = self.position if moved else None
-        return Step(opening, resets, self.next_chunk(), began, self.is_complete())
-
-    def must_wait(self) -> bool:
-        """Whether the broker must answer requests before the stream can go on. Queues these requests."""
-        history_cache = self.history_cache
-        if history_cache.new_epoch:
-            history_cache.waiters.add(self.waiter())
-            return True
-        snapshot = history_cache.snapshot
-        needs = self.needs(history_cache.caches, snapshot)
-        for name, after in needs.items():
-            history_cache.reads.request(name, HistoryRequest(after, self.waiter()))
-        if needs or snapshot is None or not self.must_probe(snapshot):
-            return bool(needs)
-        self._request_probe()
-        return True
-
-    def begin_or_reset(self) -> tuple[Opening | None, Sequence[Reset]]:
-        """Returns the content of `sse.open` in the first call, and the resets for events that are gone."""
-        caches, snapshot = self.history_cache.caches, self.history_cache.announced
-        if self.position is None:
-            opening, reset = self.begin(caches, snapshot)
+    def needs(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot | None) -> dict[str, int]:
+        """Returns the channels whose history must be read, each with the position after which to read it."""
+        if self.position is not None:
+            continues = snapshot is not None and self._continues(snapshot)
+            wanted = {name: self._after(name) if continues else NOW for name in self.channels}
+        elif self._wants_kept:
+            return {name: 0 for name in self.channels if not caches[name].has_all_kept}
+        elif self._given and not (snapshot and self.is_ahead(snapshot)):
+            wanted = dict.fromkeys(self.channels, self._given.id)
         else:
-            opening, reset = None, self.reset(caches, snapshot)
-        return opening, () if reset is None else (reset,)
+            wanted = dict.fromkeys(self.channels, NOW)
+        absent = Coverage.ABSENT
+        return {name: after for name, after in wanted.items() if caches[name].coverage(after) is absent}
 
-    def next_chunk(self) -> MissedChunk:
-        """Returns the next chunk of missed events. Call this only after `begin_or_reset`."""
-        history_cache = self.history_cache
-        return self.take(history_cache.caches, history_cache.announced, history_cache.chunk_cache)
+    def is_ahead(self, snapshot: Snapshot) -> bool:
+        """Whether the stream's cursor is later than this worker's snapshot, or not valid in its epoch."""
+        if self.position is not None:
+            return self.position > snapshot.position
+        given = self._given
+        return given is not None and (not snapshot.accepts(given) or given.id > snapshot.position)
 
-    def is_complete(self) -> bool:
-        snapshot = self.history_cache.snapshot
-        return not self.channels or (snapshot is not None and self.has_all_of(snapshot))
+    def must_probe(self, snapshot: Snapshot) -> bool:
+        """Whether the worker must probe the broker before the stream can continue.
 
-    def is_settled(self) -> bool:
-        if self.history_cache.is_settled():
+        Before `begin`, one probe is enough: if the client's cursor is still later than the worker's position
+        after the probe, no worker ever sent this cursor.
+        """
+        if not self.is_ahead(snapshot) or (self.position is not None and not self._continues(snapshot)):
+            return False
+        return self.position is not None or self._probed is None or not self._probed.is_set()
+
+    def start_probe(self) -> threading.Event | None:
+        """Returns the `threading.Event` to set when the probe was answered; None if a probe is under way."""
+        if self._probed is not None and not self._probed.is_set():
+            return None
+        self._probed = threading.Event()
+        return self._probed
+
+    def _continues(self, snapshot: Snapshot) -> bool:
+        """Whether the stream's position is valid in the epoch of `snapshot`. Called after `begin`."""
+        assert self.position is not None
+        if snapshot.epoch == self._epoch:
             return True
-        self._request_probe()
-        return False
+        return snapshot.accepts(Cursor(self._epoch, max((self.position, *self._channel_start.values()))))
 
-    def _request_probe(self) -> None:
-        """Queues a history call without entries. Its position will be later than this worker's position."""
-        probed = self.start_probe()
-        if probed is not None:
-            self.history_cache.reads.request(BROADCAST, HistoryRequest(NOW, probed, self.waiter()))
+    def _after(self, name: str) -> int:
+        """Returns the position after which the stream needs the channel's events."""
+        assert self.position is not None
+        return max(self.position, self._channel_start.get(name, 0))
 
-    @property
-    def positions(self) -> Position:
-        return {self.history_cache.number: self.position or 0}
+    # -- start of the stream, and lost events -----------------------------------------------------------
+
+    def begin_live(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening | None:
+        """Starts a stream that missed no events; returns None if it may have missed some, see `begin`."""
+        position = snapshot.position
+        if self._start.cursor or self._wants_kept or position != snapshot.seen:
+            return None
+        for name in self.channels:
+            if caches[name].floor > position:
+                return None
+        self.position, self._epoch, self._complete_at = position, snapshot.epoch, snapshot
+        return Opening(str(Cursor(snapshot.epoch, position)), False)
+
+    def begin(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> tuple[Opening, Reset | None]:
+        """Sets the stream's first position; returns its `sse.open`, and a reset if events were lost.
+
+        Called when `needs` returns no channels and `must_probe` returns False.
+        """
+        self._epoch = snapshot.epoch
+        if self._wants_kept:
+            return self._begin_with_kept(caches, snapshot), None
+        if not self._start.cursor:
+            self.position = snapshot.position
+            return Opening(str(self.cursor), False), None
+        if self._given is None or self.is_ahead(snapshot):
+            reason = "epoch" if self._given and self._given.epoch != snapshot.epoch else "cursor"
+            return Opening(LOST, False), self._lose(list(self.channels), reason, snapshot)
+        self.position = self._given.id
+        reset = self.reset(caches, snapshot)
+        lost_all = reset is not None and reset.cursor is not None
+        return Opening(LOST if lost_all else str(self._given), reset is None), reset
+
+    def _begin_with_kept(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening:
+        self.position = 0
+        self._channel_start = {name: caches[name].floor for name in self.channels}
+        kept = [entry for entry in self.entries(caches, snapshot) if not entry.is_expired(snapshot.seen)]
+        newest = self._start.newest
+        if newest == 0:
+            self.position, self._channel_start = snapshot.position, {}
+        elif self._start.cursor or newest is None or len(kept) <= newest:
+            self.gaps += [Gap(name, 0, floor) for name, floor in self._channel_start.items()]
+            return Opening(EARLIEST, False)
+        else:
+            self.position = kept[-newest - 1].id
+        return Opening(str(self.cursor), False)
+
+    def skip(self, until: int) -> None:
+        """Skips the missed events up to and including the position `until`."""
+        self.position = max(self.position or 0, until)
+
+    def reset(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Reset | None:
+        """Skips the events that are gone: their channels continue from the position of `snapshot`.
+
+        :returns: the reset that names these channels; None if no events are gone.
+        """
+        continues = self._continues(snapshot)
+        self._epoch = snapshot.epoch
+        if not continues:
+            self._channel_start = {}
+            return self._lose(list(self.channels), "epoch", snapshot)
+        lost = [name for name in self.channels if caches[name].coverage(self._after(name)) is Coverage.LOST]
+        if not lost:
+            return None
+        self.gaps += [Gap(name, self._after(name), snapshot.position) for name in lost]
+        return self._lose(lost, "history", snapshot)
+
+    def _lose(self, lost: list[str], reason: str, snapshot: Snapshot) -> Reset:
+        if len(lost) == len(self.channels):
+            self.position, self._channel_start = snapshot.position, {}
+            return reset_of(lost, self.channels, reason, self.cursor)
+        for name in lost:
+            self._channel_start[name] = snapshot.position
+        return reset_of(lost, self.channels, reason, None)
+
+    # -- missed entries ---------------------------------------------------------------------------------
+
+    def take(
+        self, caches: Mapping[str, ChannelCache], snapshot: Snapshot, chunk_cache: ChunkCache
+    ) -> MissedChunk:
+        """Returns the next chunk of missed events. After the last chunk, the stream may join its group.
+
+        :param chunk_cache: has the newest chunk, which is returned if this stream missed the same events.
+        """
+        key = self.channels, self.position, self._channel_start, snapshot
+        if chunk_cache.key == key:
+            chunk, reached = chunk_cache.chunk, True
+        else:
+            chunk, reached = self._chunk(caches, snapshot), self._reached(caches)
+            if reached:  # if not, the same snapshot may give more events after the next read
+                chunk_cache.key = self.channels, self.position, dict(self._channel_start), snapshot
+                chunk_cache.chunk = chunk
+        if chunk.position is not None:
+            self.position = chunk.position
+        if chunk.is_last and reached:
+            self._complete_at = snapshot
+        return chunk
+
+    def _chunk(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> MissedChunk:
+        missed = self.entries(caches, snapshot)
+        if not missed:
+            return NO_CHUNK
+        entries: list[Entry] = []
+        size = 0
+        for entry in missed:
+            if entry.is_expired(snapshot.seen):
+                continue
+            if entries and size + len(entry.frame) > MAX_CHUNK:
+                break
+            size += len(entry.frame)
+            entries.append(entry)
+        position = (entries or missed)[-1].id
+        return MissedChunk(entries, position, position == missed[-1].id)
+
+    def _reached(self, caches: Mapping[str, ChannelCache]) -> bool:
+        """Whether the channel caches have every event after the stream's position.
+
+        A cache may lack some: the history of a new channel may be read only from a later position on.
+        """
+        return all(caches[name].floor <= self._after(name) for name in self.channels)
+
+    def entries(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> list[Entry]:
+        """Returns the missed entries of all channels in the order of their ids.
+
+        An entry of several channels is in the list once.
+        """
+        found = {}
+        for name in self.channels:
+            for entry in caches[name].between(self._after(name), snapshot.seen):
+                found[entry.id] = entry
+        return [found[id] for id in sorted(found)]

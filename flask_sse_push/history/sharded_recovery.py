@@ -12,7 +12,7 @@ from ..protocol.shard_cursor import ANY_CHANNELS, Position
 from .chunk import MissedChunk
 from .placement import Placement
 from .position import Opening, Reset, StartPoint, reset_of
-from .recovery import NOTHING_MISSED, Recovery, ShardRecovery, Step
+from .recovery_driver import NOTHING_MISSED, Recovery, ShardRecovery, Step
 
 
 class ShardedRecovery(Recovery):

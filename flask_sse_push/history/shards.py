@@ -19,7 +19,7 @@ from .history_cache import HistoryCache, Item
 from .link import LinkReader
 from .placement import Placement
 from .position import StartPoint
-from .recovery import Recovery, ShardRecovery
+from .recovery_driver import Recovery, ShardRecovery
 from .sharded_recovery import ShardedRecovery, start_points
 
 #: At most how many placements are kept. Many streams have the same channels, and so the same placement.

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import ErrorCode
 from ..history.position import Gap, StartPoint, reset_of
-from ..history.recovery import Recovery, ShardRecovery, Step
+from ..history.recovery_driver import Recovery, ShardRecovery, Step
 from ..history.sharded_recovery import start_points
 from ..history.shards import Shards
 from ..protocol import batch
@@ -228,9 +228,9 @@ class ChannelChanges:
             stream.began = 0 if after.is_sharded else positions[after.history_cache.number]
             frames = control_frame("sse.channels", data)
             if change.join or left:
-                # An event on several shards reaches a stream from only one of them. The stream's
-                # channels decide from which shard, so this changes with the channels. Shards have no common
-                # order. So nobody can say which of these events the stream has received.
+                # An event on several shards reaches a stream from only one shard. Which shard that is depends
+                # on the stream's channels, so it can change with them. Shards have no common order, so nobody
+                # can say which events on several shards the stream has already received.
                 frames += reset_frame(*reset_of(list(channels), channels, "channels", cursor))
         else:
             self._shards.exit(left, self._clock())

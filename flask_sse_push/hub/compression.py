@@ -133,7 +133,7 @@ class StreamCompression:
     def last(self, frame: bytes) -> bytes:
         """Returns the end of the body: `frame`, then the end of the gzip file if `complete` is true.
 
-        Returns b"" if `frame` is empty, which means that the connection is cut.
+        An empty `frame` means that the connection is being cut. Then returns b"": the file has no end.
         """
         if not frame:
             return b""

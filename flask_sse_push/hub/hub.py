@@ -25,10 +25,10 @@ from .commands import Commands, Effect
 from .counters import Counters, Gauges
 from .disconnect import Disconnector
 from .dispatcher import Dispatcher, Inbox
+from .drain import open_streams
 from .fanout import Fanout
 from .listener import Listeners, StreamListener
 from .opening import StreamOpener
-from .shutdown import open_streams
 from .state import HubState
 from .stream import Stream
 
@@ -94,7 +94,7 @@ class Hub:
         self.recovery = self._shards.recovery
         self._started = False
 
-    # -- streams, called by the streams' threads --------------------------------------------------------
+    # -- methods that each stream's own thread calls ----------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._streams)

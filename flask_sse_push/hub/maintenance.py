@@ -9,8 +9,9 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from ..protocol.frames import close_frame, heartbeat_frame
+from ..protocol.frames import heartbeat_frame
 from ..protocol.shard_cursor import StreamCursor
+from .drain import Drain
 from .group import Delivery, Group
 from .state import HubState
 from .stream import Stream
@@ -96,44 +97,6 @@ class Maintenance:
             stream.written_at = now
             stream.bytes += len(chunk)
         type(streams[0]).recipients(streams).share().write(chunk, 0, len(streams))
-
-
-class Drain:
-    """Closes the streams of a worker that stops, a few at a time. Times are monotonic seconds.
-
-    :param window: seconds until all streams are closed.
-    :param retry: seconds until a client connects again, on average.
-    :param stopping: returns whether the worker is about to stop.
-    """
-
-    def __init__(self, window: float, retry: float, stopping: Callable[[], bool]) -> None:
-        self._window = window
-        self._retry = retry
-        self._stopping = stopping
-        self._began: float | None = None
-        self._total = 0
-
-    def has_begun(self) -> bool:
-        """Whether the drain has begun or must begin, because the worker is about to stop."""
-        return self._began is not None or self._stopping()
-
-    def leaving(self, streams: Sequence[Stream], now: float) -> Sequence[Stream]:
-        """Returns the streams that must be closed now. The first call begins the drain.
-
-        :param streams: all open streams.
-        """
-        if self._began is None:
-            self._began, self._total = now, len(streams)
-            extra = {"event": "drain", "streams": self._total, "seconds": self._window}
-            logger.info(
-                "the worker stops; closing %d streams in %g seconds", self._total, self._window, extra=extra
-            )
-        left = 1 - (now - self._began) / self._window if self._window else 0
-        return streams[: max(0, len(streams) - int(self._total * left))] if left > 0 else streams
-
-    def last_frame(self) -> bytes:
-        """Returns the last frame of a stream. It tells the client to connect again after a random time."""
-        return close_frame("drain", reconnect=True, retry=self._retry)
 
 
 class HeartbeatWheel:

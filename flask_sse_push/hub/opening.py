@@ -6,7 +6,7 @@ import time
 
 from ..history.chunk import MissedChunk
 from ..history.position import Opening
-from ..history.recovery import Recovery, Step
+from ..history.recovery_driver import Recovery, Step
 from ..protocol.frames import open_frame, reset_frame
 from .batches import BatchPolicy
 from .group import frames_for

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..hub.counters import Counters, Gauges
-from ..hub.shutdown import at_exit
-from ..transports import server
+from ..hub.drain import at_exit
+from ..transports import wsgi_server
 from .log import TotalsLog
 from .log import logger as log
 
@@ -51,7 +51,7 @@ class Reporter:
             self.counters.on_first_count = self._start
 
     def _start(self) -> None:
-        server.prepare()
+        wsgi_server.prepare()
         at_exit.append(self.report)
         threading.Thread(target=self._run, name="flask-sse-push-reporter", daemon=True).start()
 

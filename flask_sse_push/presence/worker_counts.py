@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from ..brokers.counts import MAX_COUNTS, CountChange, CountKey, Counts
 from ..errors import BrokerUnavailable
+from ..hub.drain import open_streams
 from ..hub.listener import StreamListener
-from ..hub.shutdown import open_streams
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class Lease:
         self._totals: dict[CountKey, int] = {}
 
     def totals(self, timeout: float) -> dict[CountKey, int]:
-        """Returns the count of each key on all workers, as it was just after this lease was added. Blocks.
+        """Returns the count of each key on all workers, just after the broker added this lease's counts.
 
-        The broker adds leases one after the other. So if two workers add the last allowed stream of a user at
-        the same time, exactly one of the workers sees a total above the limit.
+        Blocks. The broker adds the counts of one lease after the other. If two workers add the last allowed
+        stream of a user at the same time, exactly one of the workers sees a total above the limit.
 
         :raises BrokerUnavailable: if the totals do not arrive within `timeout` seconds. The lease is not
             released.

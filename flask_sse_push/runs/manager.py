@@ -22,13 +22,13 @@ from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, InvalidEvent, Refused
 from ..hub.commands import Effect
+from ..hub.drain import open_streams
 from ..hub.hub import Hub
-from ..hub.shutdown import open_streams
 from ..presence.worker_counts import WorkerCounts
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import EARLIEST
 from ..protocol.entry import Publication
-from ..transports import server
+from ..transports import wsgi_server
 from .output import BEGIN, END, Items, Output, end_data
 from .producer import FAILED, STOPPED, Producer, close_items
 
@@ -257,7 +257,7 @@ class Runs:
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now
         since = self._stopping_since
-        late = server.is_quitting() or (since is not None and now - since >= GRACE)
+        late = wsgi_server.is_quitting() or (since is not None and now - since >= GRACE)
         for producer in list(self._producers.values()):
             if producer.worker != self._worker_counts.name:
                 producer.finish(FAILED, "WorkerLost")

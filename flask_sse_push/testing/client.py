@@ -19,8 +19,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from ..hub.commands import Effect
+from ..hub.drain import open_streams
 from ..hub.hub import Hub
-from ..hub.shutdown import open_streams
 from ..web.routes import EXTENSION
 from ..web.services import Services
 from .events import Event, Parser

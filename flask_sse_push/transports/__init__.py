@@ -6,8 +6,8 @@ Offers:
 - `base` has the parts that all transports share: the response body, and the handling of slow clients.
 - `generator` is the transport that works on every WSGI server.
 - `hijack` is the transport that takes the socket from gunicorn's gevent worker.
-- `server` is the only module that knows the WSGI server.
+- `wsgi_server` is the only module that knows the WSGI server.
 
-To support another server, write a transport, add a row to `selection.TRANSPORTS`, and make `server` recognise
-when the new server stops. Must not know: Flask, who may listen, the broker.
+To support another server, write a transport, add a row to `selection.TRANSPORTS`, and make `wsgi_server`
+recognise when the new server stops. Must not know: Flask, who may listen, the broker.
 """

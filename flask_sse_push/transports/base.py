@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ..config import Settings
 from ..errors import ErrorCode
-from ..history.recovery import Recovery
+from ..history.recovery_driver import Recovery
 from ..hub.stream import Stream
 from ..protocol.frames import close_frame, comment, error_frame, jittered_ms, retry_line
 

@@ -11,7 +11,7 @@ from ..brokers.base import NO_INBOX, Broker
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
-from ..transports import server
+from ..transports import wsgi_server
 from . import cors
 from .body import read_body
 from .refusal import bad_request
@@ -37,7 +37,7 @@ def metrics(services: Services, request: Request) -> Response:
         raise _unavailable("metrics need prometheus-client: pip install flask-sse-push[metrics]")
     from ..monitoring.prometheus import exposition
 
-    if server.worker_count() > 1 and not os.environ.get(METRICS_FOLDER):
+    if wsgi_server.worker_count() > 1 and not os.environ.get(METRICS_FOLDER):
         raise _unavailable(
             f"gunicorn runs several workers and {METRICS_FOLDER} names no folder, so only the metrics of one "
             f"worker are known; set {METRICS_FOLDER} to an empty folder before gunicorn starts, see "
@@ -67,7 +67,7 @@ def check_health(services: Services) -> Response:
             places=max_streams(services.settings),
             linked=not gauges.link_down,
             probe=gauges.probe,
-            stopping=server.is_stopping(),
+            stopping=wsgi_server.is_stopping(),
             broker_not_shared=services.broker_not_shared(),
         )
     )

@@ -34,7 +34,7 @@ from ..protocol.command import REVOKE
 from ..protocol.event import Dumps
 from ..protocol.shard_cursor import StreamCursor
 from ..runs.manager import Runs
-from ..transports import server
+from ..transports import wsgi_server
 from ..transports.selection import Transports
 
 logger = logging.getLogger(__name__)
@@ -129,12 +129,12 @@ class Services:
     @_MadeOnce
     def streaming(self) -> Streaming:
         """The parts that serve streams. They are made on first use."""
-        server.prepare()
+        wsgi_server.prepare()
         if self.broker_not_shared():
             logger.error(
                 "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
                 "streams miss the events that other workers publish; set SSE_PUSH_BROKER_URL to a Redis URL",
-                server.worker_count(),
+                wsgi_server.worker_count(),
             )
         settings, (broker, announcer, counters, _) = self.settings, self.publishing
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
@@ -146,7 +146,7 @@ class Services:
         if settings.presence_channels:
             patterns, grace = settings.presence_channels, settings.presence_grace
             listeners.append(Presence(worker_counts, broker, patterns, grace))
-        hub = Hub(broker, settings, server.is_stopping, listeners, self._clock, counters)
+        hub = Hub(broker, settings, wsgi_server.is_stopping, listeners, self._clock, counters)
         recheck.attach(hub)
         most = max_streams(settings)
         return Streaming(
@@ -155,10 +155,10 @@ class Services:
             recheck,
             worker_counts,
             WorkerQueries(hub, broker.counts, announcer, lambda: worker_counts.name),
-            Runs(announcer, worker_counts, hub, settings, server.is_stopping),
+            Runs(announcer, worker_counts, hub, settings, wsgi_server.is_stopping),
             Transports(settings, hub.leave),
             most,
-            min(most, server.request_places() or most),
+            min(most, wsgi_server.request_places() or most),
         )
 
     @property
@@ -187,7 +187,7 @@ class Services:
 
     def broker_not_shared(self) -> bool:
         """Returns whether gunicorn runs several workers, but the broker works for one process only."""
-        return self.settings.broker_url.startswith("memory:") and server.worker_count() > 1
+        return self.settings.broker_url.startswith("memory:") and wsgi_server.worker_count() > 1
 
     def log_out(self, user_id: str) -> None:
         """Closes the streams of a user who logs out, on all workers. Never raises.
@@ -250,4 +250,4 @@ os.register_at_fork(after_in_child=_after_fork)
 def max_streams(settings: Settings) -> int:
     """Returns how many streams this worker may have at most: the setting, or fewer if the limit of open files
     is lower."""
-    return min(settings.max_streams, server.file_places())
+    return min(settings.max_streams, wsgi_server.file_places())

@@ -16,7 +16,7 @@ from flask_sse_push.brokers.base import Broker
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.history.position import StartPoint
-from flask_sse_push.history.recovery import Recovery
+from flask_sse_push.history.recovery_driver import Recovery
 from flask_sse_push.hub.commands import Effect
 from flask_sse_push.hub.hub import Hub
 from flask_sse_push.hub.stream import Stream

@@ -21,7 +21,7 @@ from flask_sse_push.brokers.counts import MAX_COUNTS, CountChange, CountKey, Cou
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import BrokerUnavailable, Refused
-from flask_sse_push.hub.shutdown import open_streams
+from flask_sse_push.hub.drain import open_streams
 from flask_sse_push.presence import worker_counts
 from flask_sse_push.presence.worker_counts import Lease, WorkerCounts
 from tests.support.deadline import eventually, stretched

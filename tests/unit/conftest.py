@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_sse_push.brokers import memory
-from flask_sse_push.history import fetcher, link, missed
+from flask_sse_push.history import fetcher, link, recovery
 from flask_sse_push.hub import compression, dispatcher, hub, opening
 from flask_sse_push.protocol import batch
 from tests.support.simulation import CHUNK
@@ -17,7 +17,7 @@ def simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulation's clock, and small bounds."""
     for module in (memory, hub, dispatcher, opening, link, fetcher):
         monkeypatch.setattr(module, "time", CLOCK)
-    monkeypatch.setattr(missed, "MAX_CHUNK", CHUNK)
+    monkeypatch.setattr(recovery, "MAX_CHUNK", CHUNK)
     monkeypatch.setattr(batch, "MAX_EVENTS", 3)
     monkeypatch.setattr(compression, "MAX_WINDOWS", 2)
     for module in (fetcher, link):

@@ -53,8 +53,8 @@ def test_the_glossary_is_short_and_each_word_has_one_line() -> None:
     assert len(words) == len(set(words))
 
 
-def test_the_table_of_changes_has_ten_rows() -> None:
+def test_the_table_of_changes_has_at_least_ten_rows() -> None:
     table = PAGE.partition("## What do I open to change")[2]
     rows = re.findall(r"^\| (?!I want|-)(.+?) \| .+ \|$", table, re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) >= 10
     assert Path(PACKAGE / "cli").is_dir()

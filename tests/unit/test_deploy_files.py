@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from flask_sse_push.config import Settings
-from flask_sse_push.hub.shutdown import LONGEST_WAIT
+from flask_sse_push.hub.drain import LONGEST_WAIT
 from flask_sse_push.runs.manager import GRACE
 from tests.support.processes import ROOT
 

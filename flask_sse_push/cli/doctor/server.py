@@ -256,6 +256,6 @@ def _hook(found: Setup) -> Iterator[Finding]:
             "drain hook",
             "gunicorn's configuration has no post_worker_init",
             "on Ctrl-C a gthread worker stops without closing its streams properly",
-            "put `from flask_sse_push.transports.server import watch as post_worker_init` into "
+            "put `from flask_sse_push.transports.wsgi_server import watch as post_worker_init` into "
             "gunicorn.conf.py",
         )

@@ -12,7 +12,7 @@ from ...brokers.base import Broker, Echo
 from ...config import Settings
 from ...history.history_cache import Item
 from ...history.position import Reset, StartPoint
-from ...history.recovery import Recovery, Step
+from ...history.recovery_driver import Recovery, Step
 from ...history.shards import ShardItem, Shards
 from ...protocol.cursor import EARLIEST, Cursor, parse
 from ...protocol.entry import Entry

@@ -13,7 +13,7 @@ from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import Dispatch, HistoryCache
 from flask_sse_push.history.position import Gap, Opening, Reset, Snapshot, StartPoint
-from flask_sse_push.history.recovery import ShardRecovery
+from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication

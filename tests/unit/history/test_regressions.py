@@ -10,9 +10,9 @@ from flask_sse_push.history.channel_cache import ChannelCache, Coverage
 from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import HistoryCache
-from flask_sse_push.history.missed import MissedEvents
 from flask_sse_push.history.position import Snapshot, StartPoint
-from flask_sse_push.history.recovery import ShardRecovery
+from flask_sse_push.history.recovery import MissedEvents
+from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import checked_channel
 from flask_sse_push.protocol.entry import Entry, Publication
 from flask_sse_push.protocol.event import checked_once, make_event

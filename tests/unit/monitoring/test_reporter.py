@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from flask_sse_push.hub.counters import CounterKey, Counters, Gauges
-from flask_sse_push.hub.shutdown import at_exit
+from flask_sse_push.hub.drain import at_exit
 from flask_sse_push.monitoring.prometheus import Exporter
 from flask_sse_push.monitoring.reporter import Reporter
 from tests.support.deadline import eventually

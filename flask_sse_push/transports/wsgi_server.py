@@ -17,7 +17,7 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-from ..hub.shutdown import open_streams, wait_for_streams
+from ..hub.drain import open_streams, wait_for_streams
 
 #: The part of a worker's threads or connections that streams may keep busy. Other requests use the rest.
 STREAMS_SHARE = 0.9
@@ -41,7 +41,7 @@ def watch(worker: Any) -> None:
     """gunicorn's `post_worker_init` hook: makes a stopping worker close its streams before it ends.
 
     Gevent workers need no hook: `find_worker` finds them. For gthread workers, put this line into
-    gunicorn.conf.py: `from flask_sse_push.transports.server import watch as post_worker_init`.
+    gunicorn.conf.py: `from flask_sse_push.transports.wsgi_server import watch as post_worker_init`.
     """
     _State.worker = worker
     if not _State.waits_at_exit:

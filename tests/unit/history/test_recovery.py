@@ -14,9 +14,9 @@ from flask_sse_push.history.channel_cache import NOW, UNREAD, ChannelCache
 from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher
 from flask_sse_push.history.history_cache import HistoryCache
-from flask_sse_push.history.missed import MAX_CHUNK, MissedEvents
 from flask_sse_push.history.position import Opening, Reset, Snapshot, StartPoint, reset_of
-from flask_sse_push.history.recovery import ShardRecovery
+from flask_sse_push.history.recovery import MAX_CHUNK, MissedEvents
+from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, LOST, MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry

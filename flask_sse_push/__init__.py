@@ -23,7 +23,7 @@ from .monitoring.signals import event_published, history_lost, stream_closed, st
 
 __version__ = "0.1.0"
 
-#: A blueprint that is ready to use: an `SSEBlueprint` named `sse`. Most apps need no other.
+#: A blueprint that is ready to use: an `SSEBlueprint` named `sse`. Most apps need only this blueprint.
 sse = SSEBlueprint("sse")
 
 __all__ = [

@@ -213,7 +213,7 @@ class SSEBlueprint(Routes):
         the keys, it is enough to put `run:*` into `SSE_PUSH_PUBLIC_CHANNELS`. Blocks until `run.begin` is
         stored, but at most a few times `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
 
-        :param items: a generator, or a function that returns one; paused while the broker does not answer.
+        :param items: a generator, or a function that returns one. It pauses while the broker does not answer.
         :param key: the key of the run; the default is a key that nobody can guess. If a run with this key is
             active on any worker, no second run starts: `Run.started` is false, and `items` is closed unused.
         :raises InvalidEvent: if the key does not fit into a channel's name.
@@ -287,8 +287,8 @@ class SSEBlueprint(Routes):
 
         Each dict has the keys `connection`, `user_id`, `channels`, `address`, `user_agent`, `since` (Unix
         time in seconds), `events` and `bytes` (sent so far), `buffered` (bytes that wait for the client) and
-        `worker`. Blocks until all workers have answered. That takes at most two seconds, and so long only if
-        a worker was just killed.
+        `worker`. Blocks until all workers have answered: for up to two seconds if a worker
+        was just killed, otherwise for less time.
 
         :param channel: lists only the streams that listen to this channel.
         :param user_id: lists only the streams of this user.

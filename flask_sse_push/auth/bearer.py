@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigError
 from .identity import Identity, expired_token, invalid_token
 
-#: At most so many characters of a token are accepted, because longer tokens take longer to check.
+#: A token with more characters than this is refused, because checking a long token takes long.
 MAX_TOKEN = 8192
 
 
@@ -40,8 +40,8 @@ class BearerJWT:
     :param leeway: how many seconds the clocks of this server and of the issuer may differ.
     :param user: a function that returns the user for the claims, or None to refuse the token. Without this
         function, the user is a `TokenUser`.
-    :raises ConfigError: if an algorithm is unknown or `none`, if algorithms with a shared secret and with a
-        public key are mixed, or if the secret is too short.
+    :raises ConfigError: if an algorithm is unknown or `none`, if some algorithms use a shared secret and
+        some a public key, or if the secret is too short.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Limits how many streams one user or one address may open, and how often they may try to connect.
 
 The limits apply to all workers together. While the broker does not answer, each worker counts only its own
-streams, and does not count attempts. So a broken broker refuses no client.
+streams, and does not count attempts. So no client is refused because the broker is down.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ COUNTS_TIMEOUT = 0.25
 RATES_PAUSE = 5.0
 #: Seconds until a client that was refused because of too many streams may try again, on average.
 RETRY_AFTER = 5.0
-#: At most so many bytes of a name stand in a key of the broker. A longer name is replaced by its hash.
+#: A user id or address with more bytes than this is replaced by its hash in the broker's keys.
 MAX_NAME = 100
-#: Prefix length, in bits, of an IPv6 network that counts as one address. One household usually gets a /64.
+#: IPv6 addresses count as one address if their first IPV6_PREFIX bits are the same. A household usually gets
+#: a network of this size.
 IPV6_PREFIX = 64
 #: Prefix of the names of the count tables for open streams: `streams:user` and `streams:address`.
 TABLE = "streams:"
@@ -94,9 +95,10 @@ class Limits(StreamListener):
         raise _too_many(f"too many attempts to connect by this {kind}", kind, wait)
 
     def reserve(self, stream: Stream) -> Lease | None:
-        """Counts `stream` for its user and its address, and returns a lease; None if no limit applies.
+        """Counts `stream` for its user and its address. Returns a lease; None if no limit applies.
 
-        The stream counts until the lease is released. Blocks for at most COUNTS_TIMEOUT seconds.
+        The lease is what the stream has added to the counts. Releasing the lease subtracts it again. Blocks
+        for at most COUNTS_TIMEOUT seconds.
 
         :raises Refused: 429, if the user or the address already has as many streams as the limit allows. The
             new stream is then not counted.
@@ -113,7 +115,7 @@ class Limits(StreamListener):
         for key, limit in limits.items():
             if totals[key] > limit:
                 lease.release()
-                self._worker_counts.hurry()  # so that other workers soon do not count this stream any more
+                self._worker_counts.hurry()  # the other workers should soon stop counting this stream
                 kind = key.table.removeprefix(TABLE)
                 message = f"this {kind} already has {limit} open streams, which is the limit; close one first"
                 raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
@@ -176,7 +178,7 @@ def _counted_name(kind: str, name: str | None) -> str | None:
 
 
 def _short(name: str) -> str:
-    """Returns `name`; if it is longer than MAX_NAME bytes, its hash."""
+    """Returns `name`, or its hash if `name` has more than MAX_NAME bytes."""
     clean = name.encode("utf-8", "backslashreplace")
     return clean.decode() if len(clean) <= MAX_NAME else hashlib.sha256(clean).hexdigest()
 

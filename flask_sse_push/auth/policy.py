@@ -43,13 +43,13 @@ class Grant(NamedTuple):
     channels: tuple[str, ...] = ()
     ticket: Ticket | None = None
     began: float = 0.0  # monotonic time just before the user was looked up
-    can_change: bool = False  # whether a later check may find another result; False: no user, public channels
+    can_change: bool = False  # whether rechecks are needed; False: no user, and only public channels
 
     @property
     def settled(self) -> tuple[str, ...]:
-        """The channels of the ticket, if the app cannot load the ticket's user; rechecks then skip them.
+        """The channels that rechecks skip: the ticket's channels, if the app cannot load the ticket's user.
 
-        Empty without a ticket, and if the app can load the user.
+        Empty if there is no ticket, or if the app can load the user.
         """
         return () if self.ticket is None or self.identity.renew else self.ticket.channels
 
@@ -59,9 +59,9 @@ ANONYMOUS = Grant()
 
 
 class Policy:
-    """Decides for one app who may listen, by the app's settings and hooks.
+    """Decides who may listen to the channels of one app, by the app's settings and hooks.
 
-    The methods call the hooks. So they may block as long as the hooks do, and raise what the hooks raise.
+    The methods call the hooks. So a method blocks as long as a hook does, and raises a hook's exceptions.
     """
 
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:

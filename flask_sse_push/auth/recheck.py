@@ -1,4 +1,4 @@
-"""Checks whether open streams may stay open, and closes a stream or takes channels from it if not.
+"""Checks whether the users of open streams may still listen. If not, closes streams or removes channels.
 
 A stream is checked at intervals, when its identity expires, and when a `revoke` command arrives. A stream
 that was opened without a user and with public channels only is not checked until it joins a channel.
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 EARLIEST = 0.75
 #: Seconds until a failed check is repeated, and until a command that could not be published is tried again.
 PAUSE = 1.0
-#: After so many failed checks in a row, the stream is closed. Its client reconnects and is checked like a new
-#: client.
+#: After so many failed checks in a row, the stream is closed. A check fails if the app's function raises an
+#: exception. The client reconnects and is then checked like a new client.
 MAX_FAILURES = 3
 #: How long a revocation is kept, in seconds. A kept revocation also applies to a stream that opens later, if
 #: the stream's user was looked up before the revocation.
@@ -79,8 +79,8 @@ class Recheck(StreamListener):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._watched: dict[str, WatchedStream] = {}  # keys are connection ids
-        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap; the next check is first
-        self._numbers = itertools.count()  # make all checks differ, so that the heap compares no streams
+        self._checks: list[tuple[float, int, WatchedStream]] = []  # a heap; its first item is the next check
+        self._numbers = itertools.count()  # a number for each check, so that the heap compares no streams
         self._revocations: deque[tuple[float, Mapping[str, Any]]] = deque()  # (time, arguments) pairs
         self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT)
         self._commands_lost_at = 0.0
@@ -127,7 +127,7 @@ class Recheck(StreamListener):
     # -- revoking a user's rights -----------------------------------------------------------------------
 
     def revoke_without_broker(self, **arguments: Any) -> None:
-        """Revokes on this worker now, and sends the command to all workers when the broker is back."""
+        """Revokes a user's rights on this worker now, and on all workers when the broker is back."""
         self._hub.call_soon(partial(self._revoke, arguments))
         self._unsent.append(arguments)
         self._wake.set()

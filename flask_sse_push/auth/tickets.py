@@ -1,8 +1,8 @@
-"""Signs tickets and computes the secrets of streams, both with the app's secret keys. Neither is stored.
+"""Signs tickets and computes the secrets of streams with the app's secret keys. Stores none of them.
 
 A ticket is for clients that can send neither cookies nor headers, such as a native EventSource. The ticket
-names a user and channels, and opens one stream within a minute. The broker remembers which tickets were used
-until they expire.
+names a user and channels, and opens one stream within a minute. The broker remembers each used ticket until
+it expires.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .identity import expired_token, invalid_token
 LONGEST = 60.0
 #: Name of the query parameter that carries the ticket.
 PARAMETER = "ticket"
-#: At most so many characters of a ticket are accepted, because longer tickets take longer to check.
+#: A ticket with more characters than this is refused, because checking a long ticket takes long.
 MAX_LENGTH = 8192
 
 
@@ -66,7 +66,7 @@ class Tickets:
         """Returns the content of a ticket. Does not check whether the ticket was already used.
 
         :raises Refused: if the ticket is not valid. The status is 401; the error code is 1103 for an expired
-            ticket, and 1102 for any other text.
+            ticket, and 1102 for any other invalid ticket.
         """
         if len(text) > MAX_LENGTH:
             raise invalid_token()
@@ -109,8 +109,8 @@ class StreamSecrets:
         return any(hmac.compare_digest(one, given) for one in expected)
 
 
-#: Two cached functions: the first returns a `Tickets`, the second a `StreamSecrets`. They are cached because
-#: making such an object takes longer than signing with it.
+#: Two functions: the first returns a `Tickets`, the second a `StreamSecrets`. Their results are cached,
+#: because making such an object takes longer than signing with it.
 tickets_signed_with = lru_cache(16)(Tickets)
 stream_secrets = lru_cache(16)(StreamSecrets)
 

@@ -63,7 +63,7 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
     return headers
 
 
-#: At most how many characters of a text `one_line` returns, before it escapes control characters.
+#: `one_line` cuts a text after this many characters. Afterwards it escapes control characters.
 MAX_LINE = 200
 
 

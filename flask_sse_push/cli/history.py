@@ -1,4 +1,4 @@
-"""`flask sse history`: prints the events that a channel keeps."""
+"""`flask sse history`: prints the events that the broker keeps for a channel."""
 
 from __future__ import annotations
 

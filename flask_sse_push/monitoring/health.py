@@ -8,7 +8,7 @@ HEALTHY, WARNING, CRITICAL = "HEALTHY", "WARNING", "CRITICAL"
 
 #: If a call to the broker or a probe takes more seconds than this, the health has a warning.
 SLOW = 0.25
-#: If open streams fill this share of the places for streams, the health has a warning.
+#: If a worker has this share of the streams that it can have at most, the health has a warning.
 FULL = 0.9
 
 

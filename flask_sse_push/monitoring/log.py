@@ -1,8 +1,8 @@
 """Writes log lines: when a stream opens or closes, when a request is refused, and totals at intervals.
 
 No line is written for a single event that is published or sent. All loggers are below `flask_sse_push`. Each
-record has its facts also as attributes (`extra`), the attribute `event` first, so that JSON formatters show
-them. No record contains a token, a cookie or a query string.
+record also has its facts as attributes (`extra`), so that JSON formatters show them. The attribute `event`
+says what happened. No record contains a token, a cookie or a query string.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Exporter:
         self._exported_gauges = Gauges()
 
     def export(self) -> None:
-        """Adds the counts since the last call to the metrics. Must not run in two threads at once."""
+        """Adds to the metrics what was counted since the last call. Must not run in two threads at once."""
         gauges = self._gauges()
         totals = {**self._totals(), CounterKey("reconnects"): gauges.reconnects}
         for count, total in totals.items():

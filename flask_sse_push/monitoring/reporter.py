@@ -43,7 +43,7 @@ class Reporter:
         self._stop = threading.Event()
         self._exporter: Exporter | None = None
         self._reports: list[Callable[[], None]] = []
-        if os.environ.get(METRICS_FOLDER) and has_prometheus():  # else the metrics route exports
+        if os.environ.get(METRICS_FOLDER) and has_prometheus():  # otherwise the metrics route calls `export`
             self._reports.append(self.export)
         if log_totals and log.isEnabledFor(logging.INFO):
             self._reports.append(TotalsLog(self.counters.totals, gauges, log_totals).write_if_due)

@@ -18,8 +18,8 @@ stream_opened = _signals.signal("stream-opened")
 stream_closed = _signals.signal("stream-closed")
 #: Sent when a stream lost events for good and gets `sse.reset`, with `connection`, `user_id` and `channels`.
 history_lost = _signals.signal("history-lost")
-#: Sent by `sse.publish` when an event was stored, with `channel` (as given), `type` and `cursor`. No other
-#: method sends this signal.
+#: Sent by `sse.publish` when an event was stored, with `channel` (as passed to `publish`), `type` and
+#: `cursor`. No other method sends this signal.
 event_published = _signals.signal("event-published")
 
 

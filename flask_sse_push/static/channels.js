@@ -8,7 +8,7 @@
 import { headersOf } from "./sources/fetch.js";
 import { refusal } from "./sources/refusal.js";
 
-/** After these answers a new connection may still succeed: the server is older, or could not be reached. */
+/** After these HTTP statuses a new connection may still succeed: the server is older, or could not be reached. */
 const RECONNECT = [404, 405, 500, 502, 503, 504];
 
 /**

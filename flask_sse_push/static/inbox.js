@@ -41,7 +41,7 @@ export class Inbox {
   }
 
   /**
-   * Replaces an envelope in `data` by its content, or sets `broken`. Leaves other data as it is.
+   * Replaces an envelope in `data` by its content, or sets `broken` to the error. Leaves other data as it is.
    * @param {PackedMessage} message
    */
   async #unpack(message) {

@@ -10,11 +10,11 @@ import { NativeSource } from "./sources/native.js";
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
 
 const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's number
-const MISSING_HEARTBEATS = 2.5; // after so many, the connection counts as dead
+const MISSING_HEARTBEATS = 2.5; // after so many, the client reconnects
 const FINAL = [204, 400, 401, 403, 410, 413]; // after these statuses the client does not try again
 const SLOWER = 3; // factor for delays on slow networks
 const STABLE = 5000; // ms that a stream must last until the next failure counts as the first
-const MAX_WAITING = 1000; // events, for a `for await` loop
+const MAX_WAITING = 1000; // at most so many events wait for a `for await` loop
 const DEFAULTS = { minDelay: 1000, maxDelay: 30_000, maxRetries: Infinity, hiddenAfter: Infinity, page: true };
 
 /** @implements {T.PushClient} */
@@ -28,7 +28,7 @@ export class PushClient extends EventTarget {
   /** @type {T.Counters} */ #stats = { received: 0, bytes: 0, connects: 0, reconnects: 0, errors: 0, lastEvent: null };
 
   /** @type {T.Source | null} */ #source = null;
-  /** @type {T.Sink | null} */ #sink = null; // of the current connection; calls of earlier ones are ignored
+  /** @type {T.Sink | null} */ #sink = null; // of the current connection; calls of earlier sinks are ignored
   /** @type {Promise<T.Inbox> | null} */ #inbox = null;
   /** @type {T.Opening | null} */ #opening = null;
   #openedAt = Infinity;
@@ -247,7 +247,7 @@ export class PushClient extends EventTarget {
   #fail({ reason, status, error, retryAfter = 0 }) {
     const detail = { reason, status, error };
     this.#emitError(detail);
-    if (this.#state === "closed") return; // a listener closed it
+    if (this.#state === "closed") return; // a listener closed the client
     if (FINAL.includes(status ?? 0)) return this.#stop("closed", detail);
     if (reason === "refused" && status === undefined && !this.#askWhy) {
       this.#askWhy = true;

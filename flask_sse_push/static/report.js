@@ -43,7 +43,7 @@ export function report(client, url) {
 
   client.addEventListener("statechange", noteState);
   client.on("sse.error", noteError);
-  // Of the events at the end of a page, this is the only one that mobile browsers always fire.
+  // When a page ends, `visibilitychange` is the only event that mobile browsers always fire.
   document.addEventListener("visibilitychange", send);
   return stop;
 }

@@ -53,7 +53,7 @@ class StreamRefused(AssertionError):
 
 
 class EventStream:
-    """One open stream. A thread reads the stream, so every wait can have a deadline; `close` ends both."""
+    """One open stream. A thread reads the stream, so every wait can have a deadline."""
 
     def __init__(self, response: TestResponse, app: Flask | None = None, timeout: float = TIMEOUT) -> None:
         """Starts to read `response`. If `app` is given, blocks until the stream is live: from then on every
@@ -187,7 +187,7 @@ class EventStream:
     def _catch_up(self) -> None:
         """Blocks until all events published so far have arrived.
 
-        Publishes a mark and waits for it: the mark arrives after all events that were published before it.
+        Publishes a mark (a comment) and waits for it. A mark arrives after all events published before it.
         """
         if self._services is None or self._ended:
             return
@@ -237,7 +237,7 @@ class SSEClient:
         self._streams: list[EventStream] = []
 
     def open(self, *channels: str, cursor: str | None = None, **options: Any) -> EventStream:
-        """Opens a stream of `channels`; without arguments, of the channel `sse`. Blocks until it is live.
+        """Opens a stream of `channels` (default: the channel `sse`). Blocks until the stream is live.
 
         :param cursor: the `id` of the event after which the stream begins, or `earliest`.
         :param options: more arguments for `FlaskClient.get`, such as `headers`.
@@ -310,7 +310,7 @@ def _unpacked(response: TestResponse) -> Iterator[bytes]:
 
 
 def _listed(events: Iterable[Event]) -> str:
-    """Returns the end of an error message, which lists the events that arrived instead."""
+    """Returns the last part of an error message: a list of the events that arrived instead."""
     shown = ", ".join(f"{event.type} {event.data[:60]!r}" for event in itertools.islice(events, 10))
     return f"; before it arrived {shown}" if shown else "; nothing else arrived"
 

@@ -17,7 +17,8 @@ from ..web.routes import EXTENSION
 from ..web.stream import StreamEndpoint
 from .events import Event, Parser
 
-#: When a test moves its clock, every client seems to have read nothing for a long time. So there is no limit.
+#: When a test moves its clock, every client seems to have read nothing for a long time. So clients that
+#: read slowly are not closed in tests.
 NEVER_SLOW = {"write_timeout": float("inf")}
 
 
@@ -54,7 +55,7 @@ def endpoints(app: Flask) -> list[StreamEndpoint]:
 
 @contextlib.contextmanager
 def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **settings: Any) -> Iterator[Flask]:
-    """Runs `app` on an in-memory broker while the block lasts, whatever its configuration says.
+    """Runs `app` on an in-memory broker during a `with` block, whatever the app's configuration says.
 
     At the beginning of the block there are no events. At its end all streams are closed.
 

@@ -21,7 +21,7 @@ from .services import Services, max_streams
 KINDS = ("opened", "lost", "silent", "refused", "errors")
 #: The largest number that a field of a report may have.
 MAX_AMOUNT = 10_000
-#: At most so many bytes of a report are accepted.
+#: A report with more bytes than this is refused.
 MAX_REPORT = 1000
 #: How many reports one worker accepts. The first number is the limit per second in the long run. The second
 #: number is the limit for reports that come at the same time after a pause.
@@ -49,7 +49,7 @@ def metrics(services: Services, request: Request) -> Response:
 
 
 def check_health(services: Services) -> Response:
-    """Returns a response with the health of this worker as JSON. The HTTP status is 503 if it is CRITICAL.
+    """Returns the health of this worker as JSON. The HTTP status is 503 if the health is CRITICAL.
 
     Blocks for one call to each shard of the broker.
     """

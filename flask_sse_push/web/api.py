@@ -23,7 +23,7 @@ from .services import Services
 
 #: How many bytes JSON needs at most for one byte of text, for example `\u0007` for a control character.
 LONGEST_CHARACTER = 6
-#: At most so many characters of a connection id are accepted.
+#: A connection id with more characters than this is refused.
 MAX_CONNECTION = 100
 
 

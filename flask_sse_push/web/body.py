@@ -10,7 +10,7 @@ from flask import Request
 
 from .refusal import bad_request
 
-#: At most so many bytes of a body are accepted; the data of an event is not counted.
+#: A body with more bytes than this is refused; the data of an event is not counted.
 MAX_BODY = 50_000
 
 
@@ -18,7 +18,7 @@ def read_body(request: Request, known: Collection[str], max_size: int = MAX_BODY
     """Returns the JSON object in the body of a request.
 
     :param known: the fields that the object may have.
-    :param max_size: at most so many bytes of the body are accepted.
+    :param max_size: a body with more bytes than this is refused.
     :raises Refused: 400, if the body is not a JSON object with known fields; 413, if it is too large; 415, if
         the request does not declare its body as JSON.
     """

@@ -25,7 +25,7 @@ EXTENSION = "sse_push"
 
 
 class Routes(Blueprint):
-    """The part of `SSEBlueprint` that defines the routes. Each app keeps its own state, not the blueprint."""
+    """The part of `SSEBlueprint` that defines the routes. Each app has its own streams."""
 
     def __init__(self, name: str, import_name: str, **options: Any) -> None:
         options.setdefault("static_folder", str(Path(__file__).parents[1] / "static"))

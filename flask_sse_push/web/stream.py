@@ -76,8 +76,8 @@ class StreamEndpoint:
     def open(self, request: Request) -> StreamResponse:
         """Returns a response with the stream as its body.
 
-        The stream opens when the server reads the first part of the body. Blocks as long as the app's hooks
-        and the counts in the broker do.
+        The stream opens when the server reads the first part of the body. Blocks while the app's hooks run,
+        and while the broker counts the stream.
 
         :raises Refused: 400, if the query is not valid; 401 or 403, if the user may not listen; 429, if the
             user or the address has reached a limit; 503, if the worker has no room for another stream, or if
@@ -180,6 +180,6 @@ def _negotiate(stream: TransportStream, request: Request) -> tuple[tuple[str, st
 
 
 def _release_unused(stream: TransportStream, hub: Hub) -> None:
-    """Releases the lease of a stream that never opened. Called when the server closes the response."""
-    if stream.lease is not None and stream not in hub:  # a hijacked stream stays open without its response
+    """Subtracts a stream that never opened from the counts. Called when the server closes the response."""
+    if stream.lease is not None and stream not in hub:  # a stream on a hijacked socket outlives its response
         stream.lease.release()

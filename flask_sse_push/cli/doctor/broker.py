@@ -11,11 +11,12 @@ from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from .finding import Finding, broken, graded, ok, warning
 
-#: A probe is slow from this many seconds on.
+#: A probe that takes at least this many seconds is slow.
 SLOW = 0.05
 #: How many seconds the clocks of Redis and of this machine may differ.
 SKEW = 2.0
-#: Bytes of Redis' output buffer for a worker: below the first number it is broken, below the second poor.
+#: Two limits for the bytes of Redis' output buffer for a worker. A buffer below the first limit is an error,
+#: and a buffer below the second limit is a warning.
 TOO_SMALL, SMALL = 1_000_000, 8_000_000
 #: The oldest version of Redis that this package is tested with: (major, minor).
 OLDEST = (7, 0)
@@ -175,7 +176,7 @@ def _clients(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if most and now > 0.9 * most:
         yield broken(
             "clients",
-            f"{now} of {most} connections to Redis are taken",
+            f"{now} of {most} connections to Redis are in use",
             "Redis refuses workers that start or reconnect",
             "raise maxclients, or find out which clients have so many connections",
         )

@@ -14,7 +14,7 @@ from .finding import Finding, broken, ok, warning
 
 #: How long to wait for the first event, in seconds. If it takes longer, a proxy probably buffers the stream.
 EVENT_TIMEOUT = 5.0
-#: The first event is slow from this many seconds on.
+#: A first event that takes at least this many seconds is slow.
 SLOW = 1.0
 #: At most how many bytes are read until the first event.
 MAX_BYTES = 100_000
@@ -27,8 +27,8 @@ class Opening(NamedTuple):
     headers: Mapping[str, str]  # the keys are header names in lower case
     headers_at: float  # when the headers had arrived
     opened_at: float | None  # when `sse.open` had arrived; None if it did not arrive
-    cursor: str  # the cursor of `sse.open`; empty if it did not arrive
-    data: dict[str, Any]  # the data of `sse.open`; empty if it did not arrive
+    cursor: str  # the cursor of `sse.open`; empty if `sse.open` did not arrive
+    data: dict[str, Any]  # the data of `sse.open`; empty if `sse.open` did not arrive
     body: str  # the first 300 bytes of the body, as text
 
 

@@ -26,7 +26,7 @@ MAX_WAITING = 1000
 class ChannelSource:
     """Follows channels that lie on one shard. A thread calls `run`; any thread may call the other methods.
 
-    When the link breaks, it gets the missed events from its cursor on, as a client does that reconnects.
+    After the link to the broker broke, reads the events since its cursor, as a client that reconnects does.
 
     :param since: the cursor after which to start; `earliest`; or empty to start with the next event.
     :param last: without `since`, start with this many of the newest events; 0 for none.
@@ -98,13 +98,13 @@ class ChannelSource:
                 self._start = StartPoint(str(Cursor(self._history_cache.announced.epoch, position)))
 
     def _here(self) -> StartPoint:
-        """Returns the point after all dispatched events, from which a recovery starts."""
+        """Returns the start point after all dispatched events. The next recovery starts there."""
         return StartPoint(str(self._history_cache.stream_cursor(self._last_id)))
 
     def _report_step(self, step: Step) -> StartPoint | None:
-        """Reports the opening, the resets and the events of a recovery's step.
+        """Reports one step of a recovery: that the stream is open, and its resets and events.
 
-        Returns a start point for a new recovery if the broker has events that this recovery leaves out.
+        Returns where to start a new recovery if the broker has events that this recovery leaves out.
         """
         if step.opening is not None and not self._opened:
             self._opened = True

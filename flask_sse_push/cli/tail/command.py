@@ -26,7 +26,7 @@ from .summary import Summary
 
 #: At most how many pieces of news wait for the terminal. When the queue is full, the source blocks.
 MAX_WAITING = 1000
-#: Seconds between two checks whether the stream is silent for too long and whether the time is over.
+#: Seconds between two checks. A check finds out if the stream is silent for too long or the time is over.
 TICK = 0.25
 
 
@@ -205,7 +205,7 @@ def _channel_source(
             "these channels lie on several shards: start one command for each channel, or give the URL of a "
             "stream"
         )
-    # If the broker cannot be reached now, the command ends. If it goes away later, the command waits for it.
+    # If the broker cannot be reached now, the command ends. If the broker fails later, the command waits.
     broker.shards[numbers.pop()].probe(NO_INBOX)
     # The command prints a remark when the link breaks, so the same message in the log is not needed.
     logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)

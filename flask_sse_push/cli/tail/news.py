@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from ...protocol.event import RESERVED
 
-#: How long, in seconds, a client waits before it reconnects if the server has not set a time: the default of
-#: browsers.
+#: How long a client waits before it reconnects, in seconds, if the server has not set a time. Browsers
+#: wait this long too.
 PAUSE = 3.0
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..common import one_line
 from .summary import Summary
 
-#: How many lines of the screen show no events, but figures, headings, remarks and borders.
+#: How many lines of the screen are not events, but figures, headings, remarks or borders.
 OTHER_LINES = 14
 #: The color of each state of a stream; other states are yellow.
 COLORS = {"open": "green", "ended": "red"}

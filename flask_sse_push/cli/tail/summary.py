@@ -9,9 +9,9 @@ from .news import Disconnected, Heartbeat, Missed, News, Opened, Received
 
 #: The rate is computed over this many seconds.
 WINDOW = 10
-#: How many of the newest events are kept, and how many of the newest remarks.
+#: The first number: how many of the newest events are kept. The second: how many of the newest remarks.
 RECENT, REMARKS = 100, 5
-#: A stream counts as dead if nothing has arrived for this many times the heartbeat interval.
+#: A stream is considered dead if nothing has arrived for this many times the heartbeat interval.
 BEATS_MISSED = 2.5
 
 
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
 
 class Summary:
-    """Sums up the news of a stream. `note` must get the news in order.
+    """Sums up the news of a stream. `note` must get the news in the order of arrival.
 
     All times are monotonic seconds, except `Seen.at`.
 
@@ -46,10 +46,10 @@ class Summary:
         self._heard_at: float | None = None
         self._beat_at: float | None = None
         self._lost_at: float | None = None
-        self._counts: deque[list[int]] = deque(maxlen=WINDOW + 1)  # [whole second, events]
+        self._counts: deque[list[int]] = deque(maxlen=WINDOW + 1)  # [second, events in it]
 
     def note(self, news: News, now: float, clock: float) -> str | None:
-        """Takes one piece of news. Returns a remark for the user if the state of the stream has changed.
+        """Adds one piece of news. Returns a remark for the user if the state of the stream has changed.
 
         :param now: monotonic seconds.
         :param clock: Unix time in seconds.
@@ -112,11 +112,11 @@ class Summary:
         return recent / min(WINDOW, max(1.0, now - self.started))
 
     def beat_age(self, now: float) -> float | None:
-        """Returns the seconds since the last heartbeat; None before the first."""
+        """Returns the seconds since the last heartbeat; None before the first heartbeat."""
         return None if self._beat_at is None else now - self._beat_at
 
     def silence(self, now: float) -> float | None:
-        """Returns for how many seconds the stream has been silent, if it counts as dead; otherwise None."""
+        """Returns for how many seconds the stream was silent if it is considered dead; otherwise None."""
         if self.state != "open" or self._heartbeat is None or self._heard_at is None:
             return None
         silent = now - self._heard_at

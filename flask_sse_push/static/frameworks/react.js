@@ -44,7 +44,7 @@ export function usePush(url, handlers = {}, options = {}) {
   }, [types]);
 
   /**
-   * Listens to the types that have handlers, once each. An event whose type has lost its handler is ignored.
+   * Listens once to each type that has handlers. An event whose type has lost its handler is ignored.
    * @param {PushClient} opened
    */
   function listen(opened) {

@@ -29,7 +29,7 @@ export class EventParser {
 
   /**
    * @param {Pick<Sink, "event"> & Partial<Pick<Sink, "retry">>} sink
-   * @param {{ maxSize?: number, lastId?: string }} [options] `lastId` is the id of events that have none of their own.
+   * @param {{ maxSize?: number, lastId?: string }} [options] `lastId` is the id of events before the first `id:` line.
    */
   constructor(sink, { maxSize = MAX_SIZE, lastId = "" } = {}) {
     this.#sink = sink;

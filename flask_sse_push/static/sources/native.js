@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * One connection by the browser's EventSource. PushClient closes it at its first error: it never reconnects.
+ * One connection by the browser's EventSource. PushClient closes it at its first error, so it never reconnects.
  * @import * as T from "./source.js"
  */
 
@@ -12,7 +12,7 @@ export class NativeSource {
   /** @param {string} url @param {T.SourceOptions} options @param {T.Sink} sink */
   constructor(url, { EventSource = globalThis.EventSource, withCredentials, types }, sink) {
     this.#source = new EventSource(url, { withCredentials });
-    // The app may name events "open" or "error" as the browser does; only the app's have data.
+    // Events of the app may have the names "open" and "error" of the browser's events. Only the app's events have data.
     this.#receive = (/** @type {MessageEvent} */ { type, data, lastEventId: id }) =>
       data !== undefined && sink.event({ type, data, id });
     this.#source.addEventListener("error", (/** @type {{ data?: string }} */ { data }) => {

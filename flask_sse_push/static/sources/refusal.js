@@ -27,7 +27,7 @@ async function bodyOf(response) {
   return undefined;
 }
 
-/** `Retry-After` in milliseconds; it holds seconds or a date (RFC 9110, section 10.2.3). @param {Headers} headers */
+/** `Retry-After`, which is seconds or a date (RFC 9110, section 10.2.3), in milliseconds. @param {Headers} headers */
 function retryAfter(headers) {
   const value = headers.get("Retry-After") ?? "";
   const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;

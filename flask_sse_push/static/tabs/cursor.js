@@ -13,6 +13,6 @@ export function reached(position, cursor) {
   const [, epoch, id] = ONE_SHARD.exec(position) ?? [];
   const [, otherEpoch, otherId] = ONE_SHARD.exec(cursor) ?? [];
   if (!epoch || epoch !== otherEpoch) return false;
-  // Ids are in base 36 without leading zeros: the longer one is greater; ids of one length compare as text.
+  // Ids are in base 36 without leading zeros: the longer id is greater; ids of the same length compare as text.
   return id.length === otherId.length ? id > otherId : id.length > otherId.length;
 }

@@ -10,7 +10,7 @@ const CHECK_INTERVAL = 200;
 /** Milliseconds in which a leader must answer. Each recent steal doubles this time, since a busy machine is slow. */
 const ANSWER_TIME = 400;
 
-/** A steal is recent for this many milliseconds; at most this many recent steals are counted. */
+/** First: for how many milliseconds a steal is recent. Second: how many recent steals are counted at most. */
 const RECENT = 30_000;
 const MAX_STEALS = 5;
 
@@ -79,7 +79,7 @@ export class Election {
     } catch (error) {
       if (/** @type {Error} */ (error).name !== "AbortError") throw error;
       if (options.signal?.aborted) return; // this tab left the line
-      this.#becomeFollower(); // another tab stole the lock, so this one must have been asleep
+      this.#becomeFollower(); // another tab stole the lock, so this tab must have been asleep
       if (!this.#stopped.signal.aborted) this.#queueForLock();
     }
   }

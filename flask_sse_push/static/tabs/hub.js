@@ -4,8 +4,8 @@
  *
  * Each page sends the channels it wants. The leader's connection carries the channels of all pages; the leader sends
  * each event to all pages, and a page takes the events of its own channels. Every page keeps the cursor, so that the
- * next leader continues after it. A page hears the leader's messages in order. A new leader has a higher term, and
- * pages ignore what the leader before it still sends.
+ * next leader continues after it. A page hears the leader's messages in order. A new leader has a higher term
+ * (a number), and pages ignore messages of a leader with a lower term.
  *
  * @import { Options, StateChange } from "../push-client.js"
  * @import { Content, Leader, Member, TabMessage } from "./messages.js"
@@ -69,7 +69,7 @@ export class TabHub {
 
   /**
    * Holds a lock while the page lives. The leader waits for this lock to learn that the page has gone. The page sends
-   * nothing before it holds the lock; otherwise the leader could get the lock first and take the page for gone.
+   * nothing before it holds the lock; otherwise the leader could get the lock first and think that the page has gone.
    */
   #holdPageLock() {
     const gone = new Promise((end) => this.#stopped.signal.addEventListener("abort", end));
@@ -188,7 +188,7 @@ export class TabHub {
     }
   }
 
-  /** Collects the channels of this page's members and sends them to all pages. */
+  /** Collects the channels of this page's members (its streams) and sends them to all pages. */
   updateWanted() {
     const channels = new Set([...this.#members].flatMap((member) => [...member.channels]));
     this.#wanted.set(this.#page, [...channels]);

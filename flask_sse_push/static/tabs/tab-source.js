@@ -161,7 +161,7 @@ export class TabSource {
     own.signal.addEventListener("abort", () => source.close());
   }
 
-  /** Shares once this stream has had every event that the shared connection has brought. @param {RawEvent} event */
+  /** Uses the shared connection once this stream has had every event that came on it. @param {RawEvent} event */
   #onOwnEvent(event) {
     if (event.id) this.#cursor = event.id;
     this.#opened ||= event.type === "sse.open";

@@ -86,7 +86,7 @@ class MessageAnnouncer:
         :param channel: one channel or several. A stream that listens to several of the channels gets the
             event once.
         :param id: an idempotency id. A second publish with the same id stores nothing and returns the cursor
-            of the first. The broker remembers an id as long as the history lives, unless it loses its data.
+            of the first. The broker remembers ids for `SSE_PUSH_HISTORY_TTL`, unless its data is lost.
         :param retry: how long clients wait before they reconnect, in milliseconds.
         :param exclude: connection ids or user ids that do not get the event.
         :param ttl: how long streams that connect later still get the event, in seconds; 0 means that only
@@ -204,7 +204,7 @@ class MessageAnnouncer:
             "channel": None if channel is None else checked_channel(channel),
         }
         if which["user_id"] == "" or connection == "":
-            # A handler that left the empty argument out would close the streams of everybody else too.
+            # A worker that ignored the empty argument would end the streams of other users too.
             raise InvalidEvent("disconnect", "got an empty user_id or connection, which no stream has")
         if all(value is None for value in which.values()):
             raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel")
@@ -218,7 +218,7 @@ class MessageAnnouncer:
         checked as always.
 
         :raises InvalidEvent: if `channel` is not a channel name.
-        :raises BrokerUnavailable: if the broker does not reply in time; the channel is then taken or not.
+        :raises BrokerUnavailable: if the broker does not reply in time. The streams then change or not.
         """
         name = None if channel is None else checked_channel(channel)
         self.command(REVOKE, user_id=str(user_id), channel=name, reason="revoked")

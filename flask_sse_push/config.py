@@ -14,11 +14,11 @@ from .errors import ConfigError
 #: Prefix of every key, in `app.config` and in the environment.
 KEY_PREFIX = "SSE_PUSH_"
 
-#: The longest wait of an event for its batch, in milliseconds. Batches save work; they do not replace the
-#: history.
+#: At most how long an event may wait for its batch, in milliseconds. Batches are meant to save work, not to
+#: store events: the history stores events.
 MAX_BATCH_MS = 5000
 
-#: The keys in which the older package flask-sse looks for the URL of Redis.
+#: The keys in which the older package Flask-SSE looks for the URL of Redis.
 REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
 
 #: A function that checks and converts the value of a key; raises ConfigError if the value is not valid.
@@ -152,10 +152,10 @@ class Settings:
     #: Channels (fnmatch patterns) whose users `sse.presence` counts. Events on these channels report which
     #: users come and go.
     presence_channels: tuple[str, ...] = _setting((), _names)
-    #: Seconds from the end of a user's last stream until the user counts as gone. A page reload takes less
+    #: Seconds from the end of a user's last stream until the user is seen as gone. A page reload takes less
     #: time, so a user who reloads the page stays present.
     presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))
-    #: How many events are kept for each channel. A client that missed no more than these gets them all.
+    #: How many events are kept for each channel. A client that missed at most this many gets them all.
     history_size: int = _setting(1000, _whole(1, 100_000, "events"))
     #: How long the events of a channel are kept after the newest event, in seconds.
     history_ttl: float = _setting(3600.0, _number(1, 10**8, "seconds"))
@@ -163,9 +163,9 @@ class Settings:
     max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
     #: How many channels one stream may have.
     max_channels: int = _setting(50, _whole(1, 1000, "channels"))
-    #: How many streams one worker may have open; further requests get 503. Two lower limits keep the worker
-    #: able to serve pages: generator streams may use 90 % of gunicorn's worker_connections, and all streams
-    #: together stay below the limit of open files.
+    #: How many streams one worker may have open; further requests get 503. Two further limits may be lower,
+    #: so that the worker can still serve pages: generator streams may use 90 % of gunicorn's
+    #: worker_connections, and all streams together stay below the limit of open files.
     max_streams: int = _setting(20_000, _whole(1, 1_000_000, "streams"))
     #: How many streams one user may have open over all workers; 0 means no limit.
     max_streams_per_user: int = _setting(0, _whole(0, 1_000_000, "streams"))
@@ -187,13 +187,13 @@ class Settings:
     #: 60 seconds.
     heartbeat: float = _setting(15.0, _number(0.05, 3600, "seconds"))
     #: How long clients wait before they reconnect, in seconds, on average. Each client gets a random value
-    #: from 50 to 150 % of this.
+    #: from 50 to 150 % of this time.
     retry: float = _setting(2.0, _number(0.01, 3600, "seconds"))
     #: Seconds until a publish gives up and raises BrokerUnavailable.
     publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
-    #: How long events are collected before they are sent together, in seconds. More seconds mean fewer and
-    #: bigger chunks, but later. With 0, events are sent at once; events that arrive while the worker is
-    #: sending are sent together afterwards.
+    #: How long events are collected before they are sent together, in seconds. A longer time means fewer and
+    #: bigger chunks, which are sent later. With 0, events are sent at once; events that arrive while the
+    #: worker is sending are sent together afterwards.
     coalesce: float = _setting(0.0, _number(0, 10, "seconds"))
     #: Channels (fnmatch patterns) whose events are sent in batches, and how long a batch waits for more
     #: events, in milliseconds: `{"ticks:*": 100}`, in the environment `ticks:*=100`. Clients need PushClient,
@@ -233,7 +233,8 @@ class Settings:
     def load(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
         """Returns the settings. Each value comes from `config`, else the environment, else the default.
 
-        Without `SSE_PUSH_BROKER_URL`, the broker is at `SSE_REDIS_URL` or `REDIS_URL`, as in flask-sse.
+        If `SSE_PUSH_BROKER_URL` is not set, the broker's URL is read from `SSE_REDIS_URL` or `REDIS_URL`, as
+        in the package Flask-SSE.
 
         :raises ConfigError: if a value is not valid, or if `config` has an unknown key that begins with
             `SSE_PUSH_`.
@@ -252,9 +253,9 @@ class Settings:
 
 
 def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    """Returns the value in the config, else in the environment, else None.
+    """Returns the value of the key `name` from the config, else from the environment, else None.
 
-    Empty values of the flask-sse keys are skipped.
+    An empty value of `SSE_REDIS_URL` or `REDIS_URL`, the keys of the package Flask-SSE, is skipped.
     """
     for source in (config, environ):
         value = source.get(name)

@@ -48,7 +48,7 @@ def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -
     :param entries: the newest entries of the channel's list, in order: either the whole list, or enough
         entries that the first is at or before `after`.
     :param head: id of the channel's newest event; 0 if the broker knows of no event.
-    :param horizon: a channel without a head had no event after this position.
+    :param horizon: a position; if `head` is 0, the channel had no event after this position.
     """
     if not entries:
         return ChannelHistory(max(after, head or horizon), [], head)
@@ -57,7 +57,7 @@ def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -
     if newest != head:  # another program removed entries from the end of the list
         start = max(start, head)
     for older, newer in pairwise(entries):
-        if newer.prev > older.id:  # another program removed entries between the two
+        if newer.prev > older.id:  # another program removed entries between `older` and `newer`
             start = max(start, newer.prev)
     return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
 
@@ -127,7 +127,7 @@ class Bounds:
     """How many events a broker keeps for each channel, and for how long."""
 
     size: int
-    ttl: float  # how long, in seconds
+    ttl: float  # how long the events of a channel are kept after the newest event, in seconds
 
 
 class Broker(ABC):
@@ -163,7 +163,8 @@ class Broker(ABC):
     def history(self, after: Mapping[str, int], inbox: str) -> History:
         """Reads the histories of several channels in one atomic step.
 
-        The step also takes a new position, `last`, and sends an Echo with `last` to a link.
+        The step also makes a new position, `last`, which is later than every event so far. It sends `last` in
+        an Echo to a link.
 
         :param after: for each channel, the position after which events are read.
         :param inbox: the name of the link that gets the Echo.
@@ -171,7 +172,9 @@ class Broker(ABC):
         """
 
     def probe(self, inbox: str) -> Cursor:
-        """Takes a new position, sends it in an Echo to the link named `inbox`, and returns the position.
+        """Makes a new position, sends it in an Echo to the link named `inbox`, and returns it.
+
+        The position is later than every event so far.
 
         :raises BrokerUnavailable: if the broker does not reply in time.
         """
@@ -190,7 +193,7 @@ class Broker(ABC):
 
     @abstractmethod
     def heads(self, most: int) -> dict[str, int]:
-        """Returns the `most` channels with the newest events, each with the id of its newest event.
+        """Returns at most `most` channels, those with the newest events, each with its newest event's id.
 
         :raises BrokerUnavailable: if the broker does not reply in time.
         """
@@ -204,9 +207,9 @@ class Broker(ABC):
 
     @abstractmethod
     def claim(self, name: str, seconds: float) -> bool:
-        """Claims `name` for some seconds. Returns whether this caller got the name: only the first one does.
+        """Claims `name` for some seconds. Returns whether this caller got it: only the first caller does.
 
-        :raises BrokerUnavailable: if the broker does not reply in time; the name may be claimed then or not.
+        :raises BrokerUnavailable: if the broker does not reply in time. The name is then claimed or not.
         """
 
     @abstractmethod

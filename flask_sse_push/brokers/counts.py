@@ -1,9 +1,10 @@
 """Counts over all workers, such as the number of streams of each user.
 
 A count belongs to a table and a name, such as the table `user` and the name `7`. Each worker reports its own
-counts, and the broker adds them up to totals. A worker that does not renew its lease counts as dead. Another
-worker then reaps the dead worker: it subtracts the dead worker's counts from the totals. So a killed worker
-leaves no counts behind, and reading a total takes the same time for any number of streams and workers.
+counts, and the broker adds them up to totals. A report is valid for a limited time, the worker's lease. A
+worker that does not report again before its lease expires is regarded as dead. Another worker then reaps it:
+the counts of the dead worker are subtracted from the totals. So a killed worker leaves no counts behind, and
+reading a total takes the same time for any number of streams and workers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-#: At most this many counts in one call. They keep the broker busy for about a millisecond.
+#: At most this many counts in one call. Storing this many takes the broker about a millisecond.
 MAX_COUNTS = 200
 #: How long the workers' replies to a query are kept, in seconds.
 REPLIES_KEPT = 30.0
@@ -29,7 +30,7 @@ class CountKey(NamedTuple):
 
 
 class CountChange(NamedTuple):
-    """A total before and after a report or a reap."""
+    """A total before and after a worker's report, or before and after `Counts.reap`."""
 
     key: CountKey
     before: int
@@ -39,14 +40,14 @@ class CountChange(NamedTuple):
 class ReportReply(NamedTuple):
     """The broker's reply to a report of a worker.
 
-    `known` is False if the broker does not have the worker's earlier reports, because the broker lost its
-    data or the worker was reaped. The report is then not stored, and the worker starts again under a new
-    name.
+    `known` is False if the broker does not have the worker's earlier reports: the broker lost its data, or
+    the worker was regarded as dead (see `Counts.reap`). The report is then not stored, and the worker starts
+    again under a new name.
     """
 
     known: bool
     changes: list[CountChange]
-    expired: list[str]  # the workers that did not renew their leases
+    expired: list[str]  # the workers that did not report again before their leases expired
 
 
 class Counts(ABC):
@@ -64,7 +65,7 @@ class Counts(ABC):
             second report with the same number changes nothing and returns the same changes again.
         :param counts: at most MAX_COUNTS new counts, not differences. Keys that are left out keep their
             counts.
-        :param lease: seconds until the worker counts as dead.
+        :param lease: seconds until the worker is regarded as dead if it does not report again.
         """
 
     @abstractmethod
@@ -73,7 +74,7 @@ class Counts(ABC):
 
         Does nothing if the worker's lease has not expired.
 
-        :returns: first the changes, then whether the dead worker has more counts.
+        :returns: first the changes, then whether the dead worker still has counts.
         """
 
     @abstractmethod
@@ -106,7 +107,7 @@ class Counts(ABC):
 
 
 class _Held:
-    """The lease and the counts of one worker, as its reports say."""
+    """The counts that one worker has reported, and until when its lease lasts."""
 
     def __init__(self) -> None:
         self.serial = 0

@@ -45,7 +45,7 @@ class MemoryBroker(Broker):
         self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
-        self._heads: OrderedDict[str, int] = OrderedDict()  # by channel; the one with the oldest head first
+        self._heads: OrderedDict[str, int] = OrderedDict()  # newest id by channel; lowest id first
         self._lists: dict[str, deque[bytes]] = {}
         self._subscribers: dict[str, list[MemoryLink]] = {}  # by channel
         self._links: dict[str, MemoryLink] = {}  # by inbox
@@ -83,7 +83,7 @@ class MemoryBroker(Broker):
     def _forget_quiet(self) -> None:
         """Forgets channels that had no event for longer than the history lives.
 
-        Moves the horizon to the beginning of that time.
+        Moves `_horizon` to the beginning of that time: forgotten channels had no event after `_horizon`.
         """
         quiet = self._last - round(self._bounds.ttl * 1_000_000)
         while self._heads:

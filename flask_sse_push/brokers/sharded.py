@@ -16,7 +16,10 @@ from .base import Broker, History, Link
 
 
 class ShardedBroker(Broker):
-    """Several brokers as one broker. For links and positions use each of `shards`: they belong to a shard."""
+    """Several brokers as one broker.
+
+    For links and positions, use the brokers in `shards`: a link or a position belongs to one shard.
+    """
 
     def __init__(self, shards: Sequence[Broker]) -> None:
         self._shards = tuple(shards)
@@ -30,8 +33,8 @@ class ShardedBroker(Broker):
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         """Publishes in one atomic step for each shard, one shard after another.
 
-        If the step of a shard fails, the later shards are left out. Each shard has then stored its events
-        once or not at all. With `once`, a second call stores the missing events.
+        If the step of a shard fails, nothing is published on the later shards. Each shard has
+        then stored its events once or not at all. With `once`, a second call stores the missing events.
 
         :returns: the cursor of each publication on the shard of its first channel.
         """
@@ -59,7 +62,7 @@ class ShardedBroker(Broker):
         return publication._replace(here=here) if len(here) < len(channels) else publication
 
     def history(self, after: Mapping[str, int], inbox: str) -> History:
-        """Reads the history of channels that all lie on one shard. Workers call each shard directly."""
+        """Reads the history of channels that all lie on one shard. Workers read each shard directly."""
         numbers = {shard_of(name, len(self._shards)) for name in after} or {0}
         (number,) = numbers
         return self._shards[number].history(after, inbox)

@@ -48,7 +48,8 @@ def connect_broker(settings: Settings) -> Broker:
         "timeout": settings.publish_timeout,
         "wait_replicas": settings.wait_replicas,
     }
-    with contextlib.suppress(ValueError):  # its text may quote the password, so ConfigError must not chain it
+    # The text of a ValueError may quote the password. So a ConfigError must not be raised from it.
+    with contextlib.suppress(ValueError):
         if scheme in _SENTINEL:
             from .redis import sentinel
 

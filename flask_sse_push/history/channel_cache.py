@@ -86,7 +86,7 @@ class ChannelCache:
         """Adds the entries that the broker had after the position `after`. Called before `live` becomes True.
 
         :param last: the position that the broker had reached when it read the history.
-        :param known: a position; every event up to it is in the cache, or was in it before a `trim`.
+        :param known: a position; the cache has, or had before a `trim`, every event up to this position.
         :returns: the position after which the cache is complete now. If this position is above `known`, the
             events between the two positions are lost.
         """

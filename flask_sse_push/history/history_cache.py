@@ -66,7 +66,7 @@ class HistoryCache:
         self._keep_bytes = keep_bytes
         self._epoch: str | None = None
         self._lineage: Lineage = {}
-        self._base = 0  # the first position that this worker knows in the epoch
+        self._base = 0  # the first position that this worker knows in the current epoch
         self._position = 0  # the position up to which every event was dispatched
         self._seen = 0  # the id of the newest dispatched event, or a later position
         self._heard = 0  # the highest id that arrived over the link in the epoch `_heard_epoch`
@@ -119,7 +119,11 @@ class HistoryCache:
     # -- positions --------------------------------------------------------------------------------------
 
     def stream_cursor(self, at_least: int) -> Cursor:
-        """Returns the cursor of streams that have every event up to `at_least` and every dispatched event."""
+        """Returns the cursor of streams that are up to date: they got every event that the worker sent.
+
+        :param at_least: the cursor has this position or a later one, because these streams already have every
+            event up to this position.
+        """
         announced = self.announced
         return Cursor(announced.epoch, max(announced.position, at_least))
 
@@ -138,7 +142,7 @@ class HistoryCache:
     # -- messages and replies ---------------------------------------------------------------------------
 
     def take(self, items: Iterable[Item]) -> Dispatch:
-        """Takes the messages and replies that arrived; returns the entries and losses to dispatch."""
+        """Processes the messages and replies that arrived; returns the entries and losses to dispatch."""
         fresh: list[tuple[ChannelCache, Entry]] = []
         was_paused = self.paused
         for item in items:
@@ -247,7 +251,7 @@ class HistoryCache:
     def _pause_for_gap(self, name: str, entry: Entry) -> None:
         """Pauses delivery because an event before `entry` never arrived.
 
-        The missing event is lost if later events were dispatched before it.
+        If later events were dispatched already, the missing event is lost: streams get events in order only.
         """
         if entry.prev <= self._position:
             self._note_lost(Gap(name, self.caches[name].head, self._position))
@@ -303,7 +307,7 @@ class HistoryCache:
 
     def _change_epoch(self, history: History) -> None:
         known = self._epoch is not None
-        # After a failover or restart, streams go on if the broker still has all events dispatched here.
+        # After a failover or restart, streams go on if the broker still has all dispatched events.
         continues = known and belongs(Cursor(str(self._epoch), self._seen), history.epoch, history.lineage)
         self._epoch, self._lineage = history.epoch, history.lineage
         if continues:

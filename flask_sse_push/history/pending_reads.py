@@ -33,7 +33,9 @@ class PendingReads:
         self._confirmed.discard(name)
 
     def confirm(self, name: str) -> bool:
-        """Notes that the link has confirmed its subscription to a channel. Reads a joining channel.
+        """Notes that the link has confirmed its subscription to a channel.
+
+        If the channel is joining, its history is now requested.
 
         :returns: False if the link had confirmed the channel before. The channel may have been unsubscribed
             in between, so events may be missing.
@@ -87,7 +89,7 @@ class PendingReads:
                 self.request(name, request)
 
     def usable(self, epoch: str | None, heard: int) -> Iterator[HistoryReply]:
-        """Yields the replies whose position the link has reached, so that all later live events are newer.
+        """Yields the replies whose position the link has reached: all later live events are newer than these.
 
         :param epoch: the epoch of the newest message on the link.
         :param heard: the highest id that arrived over the link.

@@ -30,7 +30,7 @@ class Placement:
         self.history_cache_of = {name: history_caches[number_of[name]] for name in channels}
         #: The history caches of the channels' shards, by the number of the shard.
         self.history_caches = {number: history_caches[number] for number in numbers}
-        #: The first of these history caches. If the channels lie on one shard, there is no other.
+        #: The first of `history_caches`, and the only one if all channels lie on one shard.
         self.history_cache = history_caches[numbers[0] if numbers else 0]
         #: The channels on each shard, in the order of `channels`.
         self.parts = {
@@ -63,7 +63,11 @@ class Placement:
         return ShardCursor(self.channel_hash, tuple(parts[number] for number in self.parts))
 
     def stream_cursor(self, at_least: Position) -> ShardCursor:
-        """Returns the cursor of streams that have every event up to `at_least` and every dispatched event."""
+        """Returns the cursor of streams that are up to date: they got every event that the worker sent.
+
+        :param at_least: for each shard, the cursor has this position or a later one, because these streams
+            already have every event up to this position.
+        """
         return self.shard_cursor(
             {
                 number: history_cache.stream_cursor(at_least[number])

@@ -13,8 +13,8 @@ from ..protocol.shard_cursor import StreamCursor
 class StartPoint(NamedTuple):
     """Where a client wants its stream to start.
 
-    The stream starts after `cursor`, or with the `newest` kept events. If both are None, it gets only new
-    events.
+    The stream starts after `cursor`, or with the `newest` kept events. If both are None, the stream gets
+    only new events.
     """
 
     cursor: str | None = None
@@ -35,12 +35,19 @@ class Snapshot(NamedTuple):
     lineage: Lineage = {}
 
     def accepts(self, cursor: Cursor) -> bool:
-        """Whether `cursor` is a position of this epoch, or of an earlier epoch that this epoch continues."""
+        """Whether `cursor` is valid in this epoch.
+
+        A cursor of an earlier epoch is valid if the broker kept every event up to this cursor, for example in
+        a failover.
+        """
         return belongs(cursor, self.epoch, self.lineage)
 
 
 class Opening(NamedTuple):
-    """The content of `sse.open`: the stream's cursor, and whether the stream gets every later event."""
+    """The content of `sse.open`: the stream's cursor.
+
+    `resumed` says whether the stream goes on after the client's cursor without a loss.
+    """
 
     cursor: str
     resumed: bool

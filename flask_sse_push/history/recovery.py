@@ -221,7 +221,8 @@ class MissedEvents:
     def _reached(self, caches: Mapping[str, ChannelCache]) -> bool:
         """Whether the channel caches have every event after the stream's position.
 
-        A cache may lack some: the history of a new channel may be read only from a later position on.
+        A cache may lack some of these events: the history of a new channel may be read only from a later
+        position on.
         """
         return all(caches[name].floor <= self._after(name) for name in self.channels)
 

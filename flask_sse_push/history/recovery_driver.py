@@ -64,7 +64,7 @@ class Recovery(ABC):
         """For each shard, the position up to which the stream has every event."""
 
     def waiter(self) -> threading.Event:
-        """Returns the `threading.Event` that is set when a request of this recovery was answered."""
+        """Returns the `threading.Event` that is set when the broker has answered a request."""
         if self._waiter is None:
             self._waiter = threading.Event()
         return self._waiter
@@ -81,7 +81,7 @@ class Recovery(ABC):
 
 
 class ShardRecovery(MissedEvents, Recovery):
-    """The recovery of a stream on one shard."""
+    """Gives a stream the events that it missed on one shard."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Recovery of a stream on several shards: one recovery for each shard, and one cursor over all shards."""
+"""Gives a stream the events that it missed on several shards, with one cursor over all shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .recovery_driver import NOTHING_MISSED, Recovery, ShardRecovery, Step
 
 
 class ShardedRecovery(Recovery):
-    """The recovery of a stream on several shards."""
+    """Gives a stream the events that it missed on several shards: uses a `ShardRecovery` for each shard."""
 
     def __init__(self, placement: Placement, start: StartPoint) -> None:
         self.gaps = []  # stays empty: gaps are not recorded for streams on several shards
@@ -34,7 +34,8 @@ class ShardedRecovery(Recovery):
     def next(self) -> Step | None:
         if self.is_complete():
             return NOTHING_MISSED
-        waits = [recovery.must_wait() for recovery in self._recoveries.values()]  # a list: each may ask
+        # A list and no generator: `must_wait` queues requests, so it must run for every shard.
+        waits = [recovery.must_wait() for recovery in self._recoveries.values()]
         if any(waits):
             return None
         opening, resets = self._begin_or_reset()
@@ -136,7 +137,8 @@ class ShardedRecovery(Recovery):
         return all(recovery.is_complete() for recovery in self._recoveries.values())
 
     def is_settled(self) -> bool:
-        settled = [recovery.is_settled() for recovery in self._recoveries.values()]  # a list: each may probe
+        # A list and no generator: `is_settled` queues a probe, so it must run for every shard.
+        settled = [recovery.is_settled() for recovery in self._recoveries.values()]
         return all(settled)
 
     @property
@@ -145,7 +147,7 @@ class ShardedRecovery(Recovery):
 
 
 def start_points(placement: Placement, start: StartPoint) -> dict[int, StartPoint]:
-    """Returns the start of a stream on each of its shards, made from its start over all shards.
+    """Returns where a stream starts on each of its shards, computed from the client's start point.
 
     A cursor over several shards is valid only for the channels for which it was made; see `shard_cursor`.
     """

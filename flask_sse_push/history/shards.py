@@ -72,7 +72,7 @@ class Shards:
         )
 
     def recovery(self, channels: tuple[str, ...], start: StartPoint) -> Recovery:
-        """Returns the recovery of a stream of `channels` that starts at `start`."""
+        """Returns the object that gives a stream of `channels` the events that it missed since `start`."""
         placement = self.placement(channels)
         if placement.is_sharded:
             return ShardedRecovery(placement, start)
@@ -104,7 +104,7 @@ class Shards:
                     shard.reader.unsubscribe(gone)
 
     def poke(self) -> None:
-        """Makes link readers with new subscriptions send them now. Each such reader needs a round trip."""
+        """Makes the link readers send new subscriptions now. Each reader that has some needs a round trip."""
         for shard in self.all:
             shard.reader.poke()
 
@@ -116,7 +116,7 @@ class Shards:
     def position(self) -> StreamCursor | None:
         """Returns the position up to which this worker has seen every event.
 
-        Returns None until the first reply of each shard, and while a new epoch begins.
+        Returns None until the first reply of each shard, and in a new epoch until streams got the reset.
         """
         snapshots = [shard.history_cache.snapshot for shard in self.all]
         cursors = [Cursor(snapshot.epoch, snapshot.position) for snapshot in snapshots if snapshot]

@@ -53,7 +53,7 @@ def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def plain_str(text: str) -> str:
-    """Returns `text` as a plain `str`. In f-strings, a member of a string enum would appear as its name."""
+    """Returns `text` as a plain `str`. An f-string could show a string enum's member as its name."""
     return str.__str__(text)
 
 

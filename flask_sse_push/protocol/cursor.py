@@ -1,8 +1,10 @@
 """Cursors: the position of a stream, written as the SSE `id:`.
 
 A cursor looks like `<epoch>-<id in base 36>`. The id counts microseconds of the broker's clock, so a cursor
-shows its age. The epoch is a random token that changes when the broker loses its data. So the server never
-compares a position from before the loss with a position from after the loss.
+shows its age. The epoch is a random token that changes when the broker loses its data. It also changes after
+a failover or a restart, which may have lost the newest events. Then positions of the old epoch stay valid up
+to the last event that was surely kept, see `Lineage`. All other positions of an old epoch are no longer
+valid.
 
 Two words can stand in place of a cursor. EARLIEST means the position before the oldest event in the history.
 LOST means a position that is no longer known; the server sends a reset to a client that resumes from LOST.
@@ -35,7 +37,7 @@ class Cursor(NamedTuple):
     epoch: str
     id: int
 
-    @lru_cache(64)  # noqa: B019 - at most 64 cursors; thousands of streams may start at one
+    @lru_cache(64)  # noqa: B019 - at most 64 cursors; many streams start at the same cursor
     def __str__(self) -> str:
         return f"{self.epoch}-{base36(self.id)}"
 
@@ -44,14 +46,16 @@ class Cursor(NamedTuple):
         return self._replace(id=max(0, self.id - round(seconds * 1_000_000)))
 
 
-#: For each earlier epoch that the present epoch continues, the last position that belongs to both epochs.
+#: For each earlier epoch whose older events the broker still has, the last position that is still valid.
+#: After a failover or a restart, a new epoch begins because the newest events may be lost. The older events
+#: are kept: the new epoch continues the old epoch up to this position.
 Lineage = Mapping[str, int]
 
 
 def belongs(cursor: Cursor, epoch: str, lineage: Lineage) -> bool:
     """Whether `cursor` is a valid position in `epoch`.
 
-    A cursor of an earlier epoch is valid up to the last position that `lineage` gives for the earlier epoch.
+    A cursor of an earlier epoch is valid up to the position that `lineage` gives for this earlier epoch.
     """
     return cursor.epoch == epoch or cursor.id <= lineage.get(cursor.epoch, -1)
 
@@ -67,7 +71,7 @@ def base36(number: int) -> str:
 
 
 def parse(text: str) -> Cursor | None:
-    """Reads a cursor. Returns None if `text` is not a cursor; the client of such a text gets `sse.reset`."""
+    """Reads a cursor. Returns None if `text` is not a cursor; the client that sent it gets `sse.reset`."""
     if len(text) > MAX_LENGTH:
         return None
     match = _GRAMMAR.fullmatch(text)

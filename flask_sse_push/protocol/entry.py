@@ -11,19 +11,19 @@ from .cursor import Cursor
 
 
 class Publication(NamedTuple):
-    """An event on its way to the broker: the lines of the event on the wire, and who gets it."""
+    """An event on its way to the broker: the lines of the event on the wire, and who gets the event."""
 
     body: bytes
     channels: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     #: How long the event is replayed, in seconds; None: as long as the history keeps the event.
     ttl: float | None = None
-    #: The event's channels that lie on this shard; empty if all its channels do.
+    #: The event's channels on the shard that stores this publication; empty if all its channels lie there.
     here: tuple[str, ...] = ()
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """The channels of the event that lie on this shard. The event is added to each of their lists."""
+        """The channels whose lists the event is added to: all its channels that lie on the storing shard."""
         return self.here or self.channels
 
     def meta(self) -> str:
@@ -59,12 +59,12 @@ class Entry:
     ) -> None:
         self.epoch = epoch
         self.id = id
-        # Id of the previous event on this channel; if none is on record, `-p`, where `p` is the position
-        # after which the channel was empty.
+        # Id of the previous event on this channel. If the broker knows of no previous event, `prev` is the
+        # negative number `-p`: there was no event between the position `p` and this event.
         self.prev = prev
         self.frame = event_frame(str(Cursor(epoch, id)), body)
         self.exclude = exclude
-        self.expires = expires  # the event is replayed before this position only; 0: without a limit
+        self.expires = expires  # from this position on, the event is not replayed; 0: no limit
         self.shared = shared  # whether the event was published to several channels
         self.channels = channels  # all channels that the event was published to
 

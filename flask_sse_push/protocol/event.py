@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import InvalidEvent
 from .channel import code_point, name_problem, plain_str
 
-#: A function that writes data that is not a string as text.
+#: A function that turns data other than a string into text, such as json.dumps.
 Dumps = Callable[[Any], str]
 
 #: Prefix of the event types that the protocol keeps for its own events.
@@ -20,8 +20,8 @@ MAX_TYPE = 200
 MAX_RETRY_MS = 30 * 86_400_000
 MAX_EXCLUDED = 100
 
-#: The three line ends of an event stream (WHATWG HTML 9.2.5). str.splitlines() would also split at others,
-#: such as U+2028.
+#: The three line ends of an event stream (WHATWG HTML 9.2.5). str.splitlines() would also split at
+#: other characters, such as U+2028.
 LINE_END = re.compile("\r\n|\r|\n")
 
 _ONCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)

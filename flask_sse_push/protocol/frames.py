@@ -41,7 +41,7 @@ def open_frame(
     heartbeat: float,
     secret: str | None,
 ) -> bytes:
-    """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream has another frame.
+    """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream gets its own frame.
 
     :param connection: the id of the stream. `connection` and `secret` consist of letters, digits, `-` and
         `_`, which JSON does not escape.
@@ -84,7 +84,7 @@ def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
 
 
 def reset_frame(channels: Sequence[str], reason: str, cursor: str | None) -> bytes:
-    """Returns the frame of `sse.reset`: events of `channels` are gone; the client must fetch their state."""
+    """Returns the frame of `sse.reset`: events of `channels` are gone; the client must load fresh data."""
     return control_frame("sse.reset", {"channels": channels, "reason": reason}, cursor)
 
 

@@ -18,9 +18,11 @@ from typing import NamedTuple
 from .channel import MAX_SHARDS
 from .cursor import EARLIEST, LOST, MAX_ID, Cursor
 
-#: Stands in place of the hash in a cursor that is valid for any channels. Only probes return such a cursor.
+#: Stands in place of the hash in a cursor that is valid for any channels. Such a cursor is the position of
+#: the broker or of a worker, not of a stream.
 ANY_CHANNELS = "------"
-#: For EARLIEST and LOST, the five characters that stand in the epoch of a shard, after the shard's number.
+#: The five characters that stand for EARLIEST and for LOST. They stand in place of a shard's epoch, after the
+#: shard's number.
 _WORDS = {EARLIEST: "EARLY", LOST: "LOST-"}
 _TEXTS = {word: text for text, word in _WORDS.items()}
 _FIELD = 15
@@ -40,7 +42,7 @@ class ShardCursor(NamedTuple):
         return f".{self.channel_hash}" + "".join([each.epoch + _base64(each.id) for each in self.parts])
 
     def texts(self) -> dict[int, str]:
-        """Returns, by shard number, the position on each shard, written as a cursor of this shard alone."""
+        """Returns the position on each shard as the text of a cursor for this shard, by shard number."""
         return {int(each.epoch[0]): _TEXTS.get(each.epoch[1:]) or str(each) for each in self.parts}
 
     def earlier(self, seconds: float) -> ShardCursor:

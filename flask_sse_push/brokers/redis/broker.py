@@ -28,8 +28,8 @@ from .link import PLAIN, PubSub, RedisLink
 
 #: How long a publish without an idempotency id is remembered, in seconds: long enough for its second try.
 RETRY_MEMORY = 10.0
-#: How long each try waits for replicas, as a share of a call's time. Reading the reply may take SHARE, a bit
-#: more.
+#: How long each try waits for replicas, as a share of a call's time. Reading the reply may take SHARE,
+#: which is a bit more.
 WAIT_SHARE = SHARE * 0.8
 EPOCH_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 #: Settings of Redis that `flask sse doctor` checks.
@@ -94,7 +94,7 @@ class RedisBroker(Broker):
         if not publications:
             return []
         remembered = self._bounds.ttl if once else RETRY_MEMORY
-        once = once or "~" + secrets.token_hex(8)  # an app's id has no `~`
+        once = once or "~" + secrets.token_hex(8)  # an app's idempotency id has no `~`
         channels = list(dict.fromkeys(name for each in publications for name in each.lists))
         index = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys, f"{self.base}once:{once}", *map(self._list_key, channels)]
@@ -207,12 +207,12 @@ def _text(value: Any) -> str:
 
 
 def _lineage(forks: bytes) -> Lineage:
-    """Reads the text of a lineage: `<epoch>:<last position in both epochs> …`. Ignores other words."""
+    """Reads the lineage that state.lua wrote: `<epoch>:<last valid position> …`. Ignores other words."""
     return {epoch.decode(): int(last) for epoch, last in re.findall(rb"([a-z0-9]+):([0-9]{1,16})\b", forks)}
 
 
 def _entries(channel: str, epoch: str, lineage: Lineage, stored: Sequence[bytes]) -> list[Entry]:
-    """Returns the entries that belong to `epoch` or to an earlier epoch in `lineage`.
+    """Returns the entries of `epoch`, and those of earlier epochs that `lineage` says are still valid.
 
     Ignores items in `stored` that are not entries. If such an item has replaced an entry, the `prev` of the
     next entry shows the gap.

@@ -1,8 +1,9 @@
 """The broker on Redis Cluster or Valkey Cluster.
 
 A cluster divides all keys into slots, and each slot has one node as its owner. All keys of a shard lie in one
-slot. The URL is `redis+cluster://user:password@node1:6379,node2,node3`. It need not name all nodes, because
-each node knows all nodes. Live events use sharded pub/sub: only the nodes of the slot get the messages.
+slot. The URL is `redis+cluster://user:password@node1:6379,node2,node3`. The URL need not name all nodes,
+because each node knows all nodes. Live events use sharded pub/sub: only the nodes that store the slot get the
+messages.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class SlotOwner(Primary):
         causes = []
         for _ in range(len(self._nodes)):
             host, port = self._nodes[0]
-            self._nodes.rotate(-1)  # the next call asks another node: this node may have lost the cluster
+            self._nodes.rotate(-1)  # the next call asks another node: this node may be cut off
             try:
                 return self._ask(host, port)
             except RedisError as error:

@@ -1,8 +1,8 @@
 """The counts of all workers, kept on Redis or Valkey.
 
-Keys, all under the broker's hash tag: `{prefix:0}:workers`, `{prefix:0}:held:<worker>`,
-`{prefix:0}:count:<table>`, `{prefix:0}:answer:<query>`. A key is deleted with
-its last count. The replies to a query (`answer`) expire.
+Keys, all under the broker's hash tag: `{prefix:0}:workers`, `{prefix:0}:held:<worker>` (the
+counts of one worker), `{prefix:0}:count:<table>` (totals), `{prefix:0}:answer:<query>` (replies to a query).
+A key is deleted with its last count. The replies to a query expire.
 """
 
 from __future__ import annotations

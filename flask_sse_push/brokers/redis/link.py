@@ -25,7 +25,7 @@ class PubSub(NamedTuple):
 
 
 PLAIN = PubSub("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
-#: The sharded pub/sub of clusters: only the nodes of a channel's slot get its messages.
+#: The sharded pub/sub of clusters: only the nodes that store a channel's slot get its messages.
 SHARDED = PubSub("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
 
 
@@ -67,7 +67,7 @@ class RedisLink(Link):
         with translated_errors():
             ready = self._connection.can_read(timeout)
             while ready:
-                # A part of a message is here. The connection's own timeout limits the wait for the rest.
+                # A part of a message has arrived. The connection's own timeout limits the wait for the rest.
                 message = self._message(*self._connection.read_response())
                 if message is not None:
                     messages.append(message)

@@ -15,7 +15,7 @@ from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnecti
 
 from .client import pool_options
 
-#: How long a process relies on one lookup of the primary, in seconds. Then it looks up the primary again,
+#: How long a process relies on one lookup of the primary, in seconds. Then the process looks it up again,
 #: even if its connections work: a former primary may still answer, without knowing that it was replaced.
 RECHECK = 5.0
 
@@ -107,8 +107,8 @@ class PrimaryConnection(SentinelManagedConnection):
     def can_read(self, timeout: float = 0) -> bool:
         """Whether data has arrived.
 
-        :raises redis.exceptions.ConnectionError: if the primary has moved, so that a link to a former primary
-            ends.
+        :raises redis.exceptions.ConnectionError: if the primary has moved to another address. A link to
+            the former primary ends in this way.
         """
         if self.outdated:
             self.disconnect()  # type: ignore[no-untyped-call]

@@ -84,6 +84,6 @@ class ServicePrimary(Primary):
     def find(self) -> Address:
         try:
             host, port = self._sentinel.discover_master(self.service_name)
-        except MasterNotFoundError as error:  # its text shows the sentinels' passwords
+        except MasterNotFoundError as error:  # the text of `error` shows the sentinels' passwords
             raise ConnectionError(f"no sentinel knows a live primary of {self.service_name!r}") from error
         return host, port

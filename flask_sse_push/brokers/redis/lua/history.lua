@@ -1,4 +1,4 @@
--- Reads the entries of several channels, each channel from a position of its own, and takes a new position.
+-- Reads the entries of several channels, each channel from a position of its own, and makes a new position.
 --
 -- KEYS  1 state    hash   as in state.lua
 --       2 heads    zset   as in state.lua
@@ -8,9 +8,10 @@
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       then for each channel: its name, the position after which entries are read
 -- Returns {epoch, last, horizon, lineage, then for each channel: head or "0", list of entries}.
--- `last` is the new position. The entries are in order. The first entry may be the newest one at or before the
--- position; all others are after the position.
--- The script reads a list from its end, in steps that double. So it takes time for the missed entries only.
+-- `last` is the new position. The entries are in order. The first entry may be the newest entry at or before
+-- the position; all further entries are after the position.
+-- The script reads a list from its end, in steps that double. So its time depends on how many
+-- entries it returns, not on the length of the list.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 last = next_position(last)

@@ -18,7 +18,7 @@
 
 local earlier = redis.call('HMGET', KEYS[3], 'epoch', 'first')
 if earlier[1] then
-  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for this write and all earlier ones
+  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for this write and all earlier writes
   return earlier
 end
 
@@ -37,7 +37,7 @@ while ARGV[at] do
     local channel, list = ARGV[7 + index], KEYS[3 + index]
     local prev = tonumber(redis.call('ZSCORE', KEYS[2], channel) or -horizon)
     if prev <= 0 then
-      redis.call('DEL', list) -- without a head, an old list is from an earlier epoch
+      redis.call('DEL', list) -- the channel has no head, so its list is from an earlier epoch
     end
     local entry = epoch .. ' ' .. id_text .. ' ' .. string.format('%.0f', prev) .. ' ' .. meta .. '\n' .. body
     redis.call('RPUSH', list, entry)

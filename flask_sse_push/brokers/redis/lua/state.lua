@@ -1,11 +1,11 @@
 -- Reads and checks the state of a shard. This text is put in front of publish.lua and of history.lua.
 --
 -- state  hash  epoch
---              last     the highest position taken
---              horizon  a channel without a head had no event after this position
+--              last     the highest position so far
+--              horizon  a channel that is not in heads had no event after this position
 --              server   replication id of the server that wrote the state
---              lineage  the earlier epochs that the present epoch continues, newest first:
---                       "<epoch>:<last position in both epochs> ..."
+--              lineage  the earlier epochs whose older events are kept (see open_state), newest first:
+--                       "<epoch>:<last position that is still valid> ..."
 -- heads  zset  channel -> id of its newest event; also "" with score +inf, which shows that the zset is complete
 
 -- The highest valid position. It is a date in the year 2255, and below 2^53, up to which doubles are exact.
@@ -27,8 +27,8 @@ local MOST_EPOCHS = 8
 -- reading it would take long.
 local LONGEST_LINEAGE = 300
 
--- Returns an id of the server that changes when a replica becomes the primary and when a server starts. Returns
--- "unknown" if INFO is forbidden.
+-- Returns the server's replication id. The id changes when a replica becomes the primary and when a server
+-- starts. Returns "unknown" if INFO is forbidden.
 local function replication_id()
   local info = redis.pcall('INFO', 'replication')
   return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'

@@ -94,8 +94,8 @@ class Limits(StreamListener):
         wait = max(1.0, reset - time.time()) * random.uniform(1, 1.5)
         raise _too_many(f"too many attempts to connect by this {kind}", kind, wait)
 
-    def reserve(self, stream: Stream) -> Lease | None:
-        """Counts `stream` for its user and its address. Returns a lease; None if no limit applies.
+    def reserve(self, user_id: str | None, address: str | None) -> Lease | None:
+        """Counts the stream for its user and its address. Returns a lease; None if no limit applies.
 
         The lease is what the stream has added to the counts. Releasing the lease subtracts it again. Blocks
         for at most COUNTS_TIMEOUT seconds.
@@ -105,7 +105,7 @@ class Limits(StreamListener):
         """
         limits = {
             CountKey(TABLE + kind, name): self._max_streams[kind]
-            for kind, named in (("user", stream.user_id), ("address", stream.address))
+            for kind, named in (("user", user_id), ("address", address))
             if self._max_streams[kind] and (name := _counted_name(kind, named)) is not None
         }
         if not limits:

@@ -103,7 +103,7 @@ class StreamEndpoint:
         # Assigning to the slice is three times as fast as passing the headers to the constructor.
         headers[:] = _negotiate(stream, request) if settings.http_compression else PLAIN
         if request.method != "HEAD" and (limits.counts_streams or grant.ticket is not None):
-            self._reserve(limits, stream, grant.ticket)
+            self._reserve(limits, stream, request.remote_addr, grant.ticket)
         response = StreamResponse(response_body(hub, stream, recovery, settings), headers=headers)
         if stream.lease is not None:
             response.call_on_close(partial(_release_unused, stream, hub))
@@ -120,10 +120,12 @@ class StreamEndpoint:
             stream.secret = of_streams.of(connection, user_id)
         return stream
 
-    def _reserve(self, limits: Limits, stream: TransportStream, ticket: Ticket | None) -> None:
+    def _reserve(
+        self, limits: Limits, stream: TransportStream, address: str | None, ticket: Ticket | None
+    ) -> None:
         """Counts the stream and marks its ticket as used. If one of the two steps fails, neither is done."""
         if limits.counts_streams:
-            stream.lease = limits.reserve(stream)
+            stream.lease = limits.reserve(stream.user_id, address)
         if ticket is None:
             return
         try:

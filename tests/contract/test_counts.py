@@ -8,8 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import redis
@@ -326,13 +324,12 @@ def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
         for one in workers_counts:
             stack.callback(one.close)
         workers = [Limits(Settings(max_streams_per_user=2), one, broker) for one in workers_counts]
-        stream: Any = SimpleNamespace(user_id="ann", address=None)
-        held = [workers[0].reserve(stream) for _ in range(2)]
+        held = [workers[0].reserve("ann", None) for _ in range(2)]
         turns = itertools.cycle(workers)
 
         def reserve() -> Lease | None:
             try:
-                return next(turns).reserve(stream)
+                return next(turns).reserve("ann", None)
             except Refused:
                 return None
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from flask import request
 from flask.testing import FlaskClient
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
@@ -81,6 +82,21 @@ def test_the_streams_of_an_address_are_limited_whoever_opens_them(make_app: Make
         open_stream(client, "/stream?as=bob", held, environ_base=away)
         open_stream(client, "/stream", held, environ_base=away)
         assert refusal(client.get("/stream", environ_base={"REMOTE_ADDR": "2001:db8::2"})) == (429, 1202)
+
+
+def test_the_address_is_the_one_that_the_app_gives_the_request(make_app: MakeApp) -> None:
+    """Both limits of an address go by `request.remote_addr`, which an app behind a proxy may set itself."""
+    app, _ = make_app(max_streams_per_address=1)
+
+    @app.before_request
+    def take_from_proxy() -> None:
+        request.remote_addr = request.headers["X-Real-IP"]
+
+    client = app.test_client()
+    with ExitStack() as held:
+        open_stream(client, "/stream", held, headers={"X-Real-IP": "203.0.113.1"})
+        open_stream(client, "/stream", held, headers={"X-Real-IP": "203.0.113.2"})
+        assert refusal(client.get("/stream", headers={"X-Real-IP": "203.0.113.2"})) == (429, 1202)
 
 
 def test_behind_a_proxy_the_address_is_the_one_from_proxyfix(make_app: MakeApp) -> None:

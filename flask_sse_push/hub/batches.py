@@ -67,12 +67,12 @@ class BatchQueue:
         self.next_due = math.inf
 
     def add(self, group: Group, due: float) -> None:
-        """Notes that a batch of `group` must be sent at the time `due`. A group may be noted twice."""
+        """Notes that a batch of `group` must be sent at the time `due`. A group may be queued twice."""
         heapq.heappush(self._heap, (due, next(self._number), group))
         self.next_due = self._heap[0][0]
 
     def take(self, now: float) -> list[Group]:
-        """Removes the groups that were noted for `now` or earlier, and returns them.
+        """Removes and returns the groups whose batch must be sent at the time `now` or earlier.
 
         A returned group may have sent its batch already.
         """

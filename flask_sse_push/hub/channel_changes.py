@@ -34,9 +34,9 @@ from .stream import Stream
 
 #: At most how many channel changes of one stream are queued.
 MAX_WAITING = 100
-#: At most how many steps of a recovery one dispatch takes for a stream, so that other streams do not wait.
+#: At most how many times one dispatch reads missed events for a stream, so that other streams do not wait.
 MAX_STEPS = 4
-#: At most how many bytes may be buffered for a client that gets more missed events.
+#: A client gets no more missed events while more than this many bytes are buffered for it.
 MAX_BUFFERED = 262_144
 
 
@@ -53,8 +53,8 @@ class ChannelChange:
         self.join = tuple(dict.fromkeys(join))
         self.leave = frozenset(leave)
         self.start = start
-        self.recovery: Recovery | None = None  # None until the change has begun
-        self.moves_shards = False  # whether the stream was on several shards, or moves to others
+        self.recovery: Recovery | None = None  # reads the missed events; None until the change has begun
+        self.moves_shards = False  # whether the stream was on several shards, or moves to other shards
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -70,7 +70,8 @@ class ChannelChanges:
     :param max_channels: at most how many channels a stream may have.
     :param move: moves a stream to the group of its new channels, at a position; returns the deliveries that
         must be written first.
-    :param changed: called without the lock, with the stream and the channels that it joined and left.
+    :param changed: called after a change without the hub's lock. The arguments are the stream, the channels
+        that it joined, and the channels that it left.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class ChannelChanges:
         self._received: dict[str, ReceivedEvents] = {}  # by the id of the connection
 
     def add(self, change: ChannelChange) -> None:
-        """Queues a change. Ignores the change if the stream already has `MAX_WAITING` changes that wait."""
+        """Queues a change, or ignores it if `MAX_WAITING` changes of the stream are already queued."""
         waiting = self.under_way.setdefault(change.stream.connection, deque())
         if len(waiting) < MAX_WAITING:
             waiting.append(change)
@@ -131,7 +132,7 @@ class ChannelChanges:
             self._received_by(stream).skip(gaps.pop(), stream.began)
 
     def note_lost(self, gap: Gap, streams: Iterable[Stream]) -> None:
-        """Notes the gap for each of the streams whose group has the channel of the gap."""
+        """Notes a gap for every stream in `streams` that is in a group with the gap's channel."""
         for stream in streams:
             if stream.group is not None and gap.channel in stream.group.channels:
                 self._received_by(stream).skip(gap, stream.began)
@@ -172,7 +173,10 @@ class ChannelChanges:
         return False
 
     def _begin(self, change: ChannelChange) -> Recovery | None:
-        """Subscribes the new channels; returns their recovery, or None if there are too many channels."""
+        """Subscribes to the new channels, and returns the object that reads their missed events.
+
+        Returns None if the stream would have too many channels.
+        """
         old = change.stream.channels
         change.join = tuple(name for name in change.join if name not in old and name not in change.leave)
         channels = change.channels
@@ -195,7 +199,7 @@ class ChannelChanges:
             self._shards.exit(change.channels if change.moves_shards else change.join, self._clock())
 
     def _missed(self, change: ChannelChange, recovery: Recovery, step: Step) -> bytes:
-        """Returns the resets of a step, and `sse.missed` without the events that the stream has received."""
+        """Returns the frames of one step: resets, and `sse.missed` without events received before."""
         stream, received = change.stream, self._received_by(change.stream)
         if step.opening is not None or any(reset.reason == "epoch" for reset in step.resets):
             received.joined.update(dict.fromkeys(change.join, step.began or 0))

@@ -1,9 +1,10 @@
 """Commands: messages to all workers, such as "close the streams of user 7".
 
 Commands are published like events, on a channel that only commands use. So the broker keeps commands in one
-order with all events, and a worker reads them again after its link broke. Each worker handles each command
-once, at its place between the events, or learns that commands were lost. The name of the commands' channel is
-not valid for events, so no stream can listen to it. A worker receives commands while it has streams.
+order with all events. After its link broke, a worker reads the commands that it missed. Each worker handles
+each command once, after the events published before the command, or learns that commands were lost. The name
+of the commands' channel is not valid for events, so no stream can listen to it. A worker receives commands
+while it has streams or runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-#: A function that the dispatcher calls after the hub's lock is released, at its place between the deliveries.
+#: A function that the handler of a command returns. The dispatcher calls the function without the hub's lock,
+#: when the deliveries of all events before the command are written.
 Effect = Callable[[], None]
 #: Handles one command. The dispatcher calls the handler with the command's arguments, under the hub's lock,
 #: at the command's place between the events. A handler must not block or do I/O; its effects may do I/O.

@@ -10,9 +10,9 @@ stream gets each chunk compressed alone, without references. When these extra ch
 as a restart, the shared window restarts with a chunk that refers to nothing. All streams are then in sync.
 
 A gzip file (RFC 1952) begins with a header and ends with the checksum and the length of the whole text. A
-stream gets the header before its first chunk, and checksum and length when it is not cut off. The
-checksum of a stream is computed from two checksums: one of the text that only this stream got, and one of the
-group's text. The checksum of the group's text is kept once for all streams.
+stream gets the header before its first chunk. If the stream is not cut off, it gets the checksum and the
+length at its end. The checksum of a stream is computed from two checksums: one of the text that only this
+stream got, and one of the group's text. The checksum of the group's text is kept once for all streams.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class StreamCompression:
         if self._frozen:
             return
         self._window, self._group_size = window, window.size
-        self._crc ^= window.crc  # `leave` explains this step
+        self._crc ^= window.crc  # a comment in `leave` explains this step
         self.out_of_sync = False
         self.lose_sync()
 
@@ -133,7 +133,7 @@ class StreamCompression:
     def last(self, frame: bytes) -> bytes:
         """Returns the end of the body: `frame`, then the end of the gzip file if `complete` is true.
 
-        An empty `frame` means that the connection is being cut. Then returns b"": the file has no end.
+        If `frame` is empty, the connection is being cut. Then returns b"", so the gzip file has no end.
         """
         if not frame:
             return b""
@@ -186,17 +186,17 @@ class SharedWindow:
 
     def __init__(self, streams: list[Stream], pool: WindowPool) -> None:
         self.streams = streams
-        self.crc = 0  # checksum of all text that the group was sent
-        self.size = 0  # length of all text that the group was sent, in bytes
+        self.crc = 0  # checksum of all text that was sent to the group
+        self.size = 0  # length of all text that was sent to the group, in bytes
         self.out_of_sync = 0  # number of streams of the group that are out of sync
         self._pool = pool
         self._deflate: zlib._Compress | None = None
-        self._extra_chunks = 0  # number of chunks compressed alone since the last restart, per stream
+        self._extra_chunks = 0  # chunks compressed alone since the last restart, counted for each stream
 
     def chunks(self, frames: bytes, personal: Mapping[Stream, bytes]) -> list[tuple[Sequence[Stream], bytes]]:
         """Compresses `frames` for all streams. Returns each chunk with the streams that get the chunk.
 
-        :param personal: the streams that get other frames instead of `frames`, with these other frames.
+        :param personal: for each stream that must not get `frames`, the frames that it gets instead.
         """
         for stream in personal:
             _compression(stream).leave()

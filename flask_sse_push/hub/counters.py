@@ -26,7 +26,7 @@ _REPLAYED, _REPLAYED_BYTES = CounterKey("replayed"), CounterKey("replayed_bytes"
 
 
 class Counters(StreamListener):
-    """The counters of one worker since the process began. Any thread may call the methods; none blocks."""
+    """The counters of one worker since its start. Any thread may call the methods. They never block."""
 
     def __init__(self) -> None:
         #: Called once, when a counter is increased for the first time.
@@ -66,7 +66,7 @@ class Counters(StreamListener):
         self._add(_PUBLISHED, events)
 
     def replayed(self, events: int, size: int) -> None:
-        """Adds to the numbers of missed events, and of their bytes, that were sent to streams."""
+        """Adds to the number of missed events that were sent to streams, and to the number of their bytes."""
         with self._lock:
             self._counts[_REPLAYED] += events
             self._counts[_REPLAYED_BYTES] += size
@@ -83,7 +83,7 @@ class Gauges(NamedTuple):
     """The state of one worker at one moment."""
 
     streams: int = 0
-    buffered: int = 0  # bytes that slow clients have not taken yet
+    buffered: int = 0  # bytes that wait in this process for slow clients
     link_down: int = 0  # 1 if there are streams but no link to the broker; else 0
     reconnects: int = 0  # how often the link connected again since the process began
     probe: float | None = None  # seconds from sending the last probe until its echo came

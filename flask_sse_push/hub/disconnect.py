@@ -20,7 +20,7 @@ class Disconnector:
     Handlers of commands call the methods, under the hub's lock. The handlers return the effects that the
     methods return.
 
-    :param deliver: writes deliveries to streams. Called without the lock.
+    :param deliver: writes deliveries to streams. Called without the hub's lock.
     """
 
     def __init__(self, state: HubState, deliver: Callable[[Sequence[Delivery | Effect]], None]) -> None:
@@ -62,9 +62,9 @@ class Disconnector:
     ) -> list[Effect]:
         """Stops the delivery of events of some channels to a stream at once.
 
-        The stream is closed if it has no other channels. It is closed too if it is still recovering, if it is
-        joining one of `channels`, or if its channels lie on several shards. Then its client opens a new
-        stream.
+        The stream is closed if it has no other channels. A stream with other channels is closed too if it
+        still gets missed events, if it is joining one of `channels`, or if its channels lie on several
+        shards. The client of such a stream opens a new stream.
 
         :returns: the effects that write `notice` to the stream, and close it if necessary.
         """

@@ -20,7 +20,7 @@ from .state import HubState
 
 logger = logging.getLogger(__name__)
 
-#: At most how many items wait in the inbox. While it is full, no more messages are read from the links.
+#: At most how many items wait in the inbox. While the inbox is full, no messages are read from the links.
 MAX_INBOX = 1000
 #: At most how many streams the dispatcher writes to before it lets other threads run.
 MAX_RUN = 500
@@ -64,7 +64,7 @@ class Inbox:
             self._filled.wait(timeout)
         if coalesce and self._items:
             time.sleep(coalesce)
-        self._filled.clear()  # clear before the count: `put` appends an item, then sets the flag
+        self._filled.clear()  # clear before taking: `put` adds an item, then sets the flag
         items = []
         for _ in range(min(len(self._items), MAX_INBOX)):
             items.append(self._items.popleft())
@@ -113,7 +113,7 @@ class Dispatcher:
         )
 
     def call_soon(self, handler: Callable[[], Iterable[Effect]]) -> None:
-        """Queues `handler` to run on the dispatcher's thread, under the lock. Any thread may call."""
+        """Queues `handler` to run on the dispatcher's thread, under the hub's lock. Any thread may call."""
         self._callbacks.append(handler)
         self._inbox.wake()
 
@@ -187,7 +187,7 @@ class Dispatcher:
         return self._state.commands.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
 
     def _note_loss(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
-        """Notes that a shard lost events. Returns the `sse.reset` frames for the groups that lost some."""
+        """Notes that a shard lost events. Returns the `sse.reset` frame of each group that lost events."""
         notices = self._state.fanout.reset_notices(shard, dispatch)
         if dispatch.new_epoch:
             self._begin_epoch(shard)
@@ -199,7 +199,7 @@ class Dispatcher:
         return notices
 
     def _begin_epoch(self, shard: Shard) -> None:
-        """Replaces the positions of each stream, because positions of the old epoch are no longer valid."""
+        """Replaces the positions of a shard's streams, because the shard has lost its data."""
         base = shard.history_cache.announced.base
         for stream in self._state.streams.values():
             if self._state.shards.placement(stream.subscribed).parts.keys() == {shard.number}:
@@ -209,7 +209,7 @@ class Dispatcher:
     # -- writing of deliveries ----------------------------------------------------------------------------
 
     def deliver(self, steps: Sequence[Delivery | Effect]) -> None:
-        """Writes deliveries and runs effects, in order. Called without the lock.
+        """Writes deliveries and runs effects, in order. Called without the hub's lock.
 
         A stream that has ended in the meantime ignores its chunk.
         """

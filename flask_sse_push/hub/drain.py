@@ -63,9 +63,10 @@ class Drain:
 
 
 def wait_for_streams() -> None:
-    """Blocks until all streams have ended, at most `LONGEST_WAIT` seconds. Then calls each of `at_exit`.
+    """Waits at most `LONGEST_WAIT` seconds until all streams have ended, then calls the `at_exit` functions.
 
-    Without this wait, the process would end while hijacked streams are open: gunicorn knows nothing of them.
+    Without this wait, the process would end while hijacked streams are open, because gunicorn does not know
+    that they exist.
     """
     deadline = time.monotonic() + LONGEST_WAIT
     while time.monotonic() < deadline and any(count() for count in open_streams):

@@ -29,10 +29,10 @@ class Fanout:
         self._batching = batching
         self._clock = clock
         self.groups: dict[Hashable, Group] = {}
-        self._followers: dict[ChannelCache, list[Group]] = {}  # the groups of each channel
+        self._followers: dict[ChannelCache, list[Group]] = {}  # the groups that listen to each channel
         #: Which groups have a batch to send later, and when.
         self.batches = BatchQueue()
-        #: Batches that were closed early because a stream joined their group. The caller must write these
+        #: Batches that must be sent early because a stream joined their group. The caller must write these
         #: batches before anything else.
         self.early: list[Delivery] = []
         self._window_pool = WindowPool()
@@ -50,8 +50,8 @@ class Fanout:
     def add(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> None:
         """Adds a stream to the group of `channels`. The stream gets events of these channels from now on.
 
-        :param last: by number of the shard, the position up to which the stream has every event. All streams
-            of the group must have the same positions.
+        :param last: maps each shard's number to the position up to which the stream has every event. All
+            streams of the group must have the same positions.
         """
         waits = self._batching.waits(channels, stream.batch_wait)
         encoding = stream.tagged, stream.compression is not None, waits and frozenset(waits.items())
@@ -63,7 +63,7 @@ class Fanout:
             group.start(self._shards.placement(channels), last)
             for cache in group.placement.caches().values():
                 self._followers.setdefault(cache, []).append(group)
-        elif group.pending:  # the new stream has the pending events already, so the others get them now
+        elif group.pending:  # the new stream already has the pending events; the other streams get them now
             self.early += group.flush(self._clock(), {})
         group.add(stream)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..history.history_cache import HistoryCache
     from ..history.placement import Placement
 
-#: The chunks made in one dispatch. The key has all values that decide about the bytes of the chunk. The value
-#: is the chunk, and the entries of the chunk if at least one entry excludes some streams; else no entries.
+#: The chunks made in one dispatch. The key has all values that the bytes of the chunk depend on. The value is
+#: first the chunk, and second its entries if at least one entry excludes some streams; else no entries.
 Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
 
 _id, _frame, _exclude = attrgetter("id"), attrgetter("frame"), attrgetter("exclude")
@@ -31,7 +31,7 @@ class Group:
     """Streams of one kind with the same channels.
 
     :param kind: the class of the streams; each transport has its own.
-    :param tagged: whether each event that the streams get names its channels.
+    :param tagged: whether the streams get each event with the names of its channels.
     :param window_pool: decides whether the group gets a compressor; None if the streams are not compressed.
     """
 
@@ -83,14 +83,14 @@ class Group:
         """Sets the position from which the group gets events. Called once, before the first `add`.
 
         :param placement: the shards that the group's channels lie on.
-        :param last: by number of the shard, the position up to which the streams have every event.
+        :param last: maps each shard's number to the position up to which the streams have every event.
         """
         self.placement = placement
         (self.last,) = last.values()
 
     @property
     def positions(self) -> dict[int, int]:
-        """The id of the newest collected entry of each shard, by number of the shard."""
+        """Maps the number of each shard to the id of the newest collected entry."""
         return {self.placement.history_cache.number: self.last}
 
     def cursor(self) -> StreamCursor:
@@ -98,7 +98,7 @@ class Group:
         return self.placement.history_cache.stream_cursor(self.last)
 
     def restart(self, history_cache: HistoryCache) -> StreamCursor:
-        """Continues in a new epoch of a shard. Returns the cursor at which the new epoch begins."""
+        """Replaces the position in a shard that lost its data. Returns the group's new cursor."""
         snapshot = history_cache.announced
         self.last = snapshot.base
         return Cursor(snapshot.epoch, snapshot.base)
@@ -228,8 +228,8 @@ class BatchingGroup(Group):
         super().__init__(channels, kind, tagged, window_pool)
         self._waits = waits
         self._queue = queue
-        self._collected = False  # whether `collect` was called since the last `deliveries`
-        self._shortest_wait = 0.0  # shortest wait of the entries since the last `deliveries`, in seconds
+        self._collected = False  # whether `collect` was called since the last call of `deliveries`
+        self._shortest_wait = 0.0  # shortest wait since the last call of `deliveries`, in seconds
         self._due: float | None = None  # monotonic time at which the pending entries must be sent
         self._size = 0  # bytes of the pending entries
 
@@ -293,7 +293,7 @@ class Delivery(NamedTuple):
 
 
 def merge_equal(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """Merges deliveries of the same chunk into one delivery. Many groups have only one or two streams.
+    """Merges deliveries of the same chunk into one delivery. This saves time if many groups are small.
 
     Groups that get the same bytes in one dispatch share one `bytes` object, so `id` tells chunks apart.
     """

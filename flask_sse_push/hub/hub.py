@@ -32,7 +32,8 @@ from .opening import StreamOpener
 from .state import HubState
 from .stream import Stream
 
-#: How long the first link of a worker may take, in seconds. After that, `gauges` reports the link as down.
+#: How long the first link of a worker may take to connect, in seconds. After that time, `gauges` reports the
+#: link as down.
 FIRST_LINK = 2.0
 #: Seconds between two checks of whether the worker receives commands yet.
 HEAR_STEP = 0.005
@@ -90,7 +91,7 @@ class Hub:
         self.disconnector = Disconnector(state, self._dispatcher.deliver)
         #: Sends a new stream the events that it missed; see `StreamOpener.follow`.
         self.follow = StreamOpener(state, batching).follow
-        #: Returns the recovery of a stream, for `follow`; see `Shards.recovery`.
+        #: Returns the object that reads a stream's missed events, for `follow`; see `Shards.recovery`.
         self.recovery = self._shards.recovery
         self._started = False
 
@@ -139,14 +140,14 @@ class Hub:
             closed(stream)
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Stream]:
-        """Returns the open streams, or only the streams of a user or with a channel. Any thread may call."""
+        """Returns the open streams, or only those of one user or on one channel. Any thread may call."""
         with self._lock:
             return self.disconnector.find(user_id=user_id, channel=channel)
 
     def _start(self) -> None:
         with self._lock:
             first, self._started = not self._started, True
-        if first:  # without the lock, because the start of a thread may run another thread that needs it
+        if first:  # without the lock: starting a thread may run another thread that needs the lock
             open_streams.append(self.__len__)
             bodies = [("hub", self._dispatcher.run)]
             for shard in self._shards.all:
@@ -181,7 +182,7 @@ class Hub:
             self._shards.exit((COMMAND_CHANNEL,), self._clock())
 
     def call_soon(self, handler: Callable[[], Iterable[Effect]]) -> None:
-        """Queues `handler` to run on the dispatcher's thread, under the lock, like the handler of a command.
+        """Queues `handler` to run on the dispatcher's thread, under the hub's lock, like a command's handler.
 
         Any thread may call. Does nothing in a worker that has never had a stream.
         """
@@ -193,7 +194,7 @@ class Hub:
     def position(self) -> StreamCursor | None:
         """Returns the position up to which this worker has seen every event.
 
-        Returns None until the first reply of each shard, and while a new epoch begins.
+        Returns None until each shard has replied once, and while a new epoch begins.
         """
         with self._lock:
             return self._shards.position()
@@ -212,7 +213,7 @@ class Hub:
 
     @staticmethod
     def _wants_link(streams: Sequence[Stream], heard_at: float) -> bool:
-        """Whether an open stream needs a link now. It may wait `FIRST_LINK` seconds for the first link."""
+        """Whether a stream needs a link now. For the first link a stream may wait `FIRST_LINK` seconds."""
         patience = 0.0 if heard_at else FIRST_LINK
         return any(time.time() - stream.opened_at >= patience for stream in streams)
 
@@ -220,7 +221,7 @@ class Hub:
         """Returns counts of this worker, the state of its links, and how long ago messages arrived.
 
         `heard_ago` is the number of seconds since the last message of any kind, `probed_ago` since the last
-        echo of a probe. With several shards, both are from the shard with the longest time.
+        echo of a probe. With several shards, each number is that of the shard with the longest time.
         """
         now, link = time.monotonic(), self._shards.link()
         return {

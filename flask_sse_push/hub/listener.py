@@ -11,7 +11,7 @@ Channels = tuple[str, ...]
 
 
 class StreamListener:
-    """Base class of listeners. Override the methods that you need; the hub calls only these.
+    """Base class of listeners. Override the methods that you need; the hub calls only overridden methods.
 
     Any thread may call the methods, without the hub's lock. The methods must not block.
     """
@@ -23,7 +23,10 @@ class StreamListener:
         """Called when a stream has opened, before it receives its first bytes."""
 
     def opened_with_grant(self, stream: Stream) -> None:
-        """Called when a stream with a `grant` has opened. Its right to listen may change while it is open."""
+        """Called when a stream with a `grant` has opened.
+
+        A `grant` is a permission to listen that may change while the stream is open.
+        """
 
     def closed(self, stream: Stream) -> None:
         """Called when a stream has closed."""

@@ -23,7 +23,7 @@ class Maintenance:
     """The regular work on the streams of one worker. Times are monotonic seconds.
 
     :param stopping: returns whether the worker is about to stop.
-    :param deliver: writes deliveries to streams. Called without the lock.
+    :param deliver: writes deliveries to streams. Called without the hub's lock.
     """
 
     def __init__(
@@ -36,11 +36,12 @@ class Maintenance:
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
-        #: Adds a new stream to the heartbeats. Call with the stream and the time now, under the lock.
+        #: Registers a new stream for heartbeats. Call it under the hub's lock, with the stream and the time.
         self.add = self._wheel.add
-        #: The earliest time of the next round, for a dispatcher that is awake anyway.
+        #: A dispatcher that is awake does the next round of maintenance at this time or later.
         self.may_begin = 0.0
-        #: The latest time of the next round. So the drain of a worker begins at most one slot too late.
+        #: The dispatcher does the next round of maintenance at this time at the latest, so that the drain of
+        #: a worker that stops begins in time.
         self.must_begin = 0.0
 
     def round(self, now: float) -> None:
@@ -67,7 +68,7 @@ class Maintenance:
                     self._wheel.add(stream, silent_since(stream) if stream.group else now)
 
     def _write_pending(self, streams: Sequence[Stream]) -> None:
-        """Writes the waiting batches of these streams now: their next frames will have a later cursor."""
+        """Writes the waiting batches of these streams now, because their next frames have a later cursor."""
         with self._state.lock:
             pending = self._state.fanout.take_pending([stream.group for stream in streams])
         self._deliver(pending)
@@ -107,7 +108,7 @@ class HeartbeatWheel:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        #: How long one slot is, in seconds. A heartbeat may be early or late by this time.
+        #: How long one slot is, in seconds. A heartbeat may be early or late by at most this time.
         self.slot = min(0.25, interval / 4)
         self._slots: defaultdict[int, list[Stream]] = defaultdict(list)
         self._next = 0
@@ -133,7 +134,7 @@ class HeartbeatWheel:
         return due
 
     def is_silent(self, stream: Stream, now: float) -> bool:
-        """Whether the last chunk of a stream is older than the heartbeat interval, minus one slot."""
+        """Whether a stream needs a heartbeat now or within the length of one slot."""
         return now - silent_since(stream) >= self._interval - self.slot
 
 

@@ -17,7 +17,7 @@ from .stream import Stream
 class StreamOpener:
     """Sends new streams the events that they missed, then adds the streams to their groups.
 
-    Called by the threads of the streams.
+    Each stream's own thread calls `follow`.
     """
 
     def __init__(self, state: HubState, batching: BatchPolicy) -> None:
@@ -25,7 +25,7 @@ class StreamOpener:
         self._batching = batching
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
-        """Returns the next frames that a stream missed. Call this again until it returns None. Blocks.
+        """Returns the next frames with events that a stream missed. Blocks. Call it until it returns None.
 
         :returns: None when the stream has every missed event and is in its group; b"" if the broker did not
             answer within `timeout` seconds, or if the stream is closing.
@@ -62,7 +62,7 @@ class StreamOpener:
             stream.bytes += len(frames)
             if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
                 return frames
-        # The lock is still held since the check for missed events, so the stream cannot miss any more.
+        # The lock was not released since the check for missed events, so no event was missed in between.
         stream.join()
         stream.written_at = self._state.clock()
         self._state.fanout.add(stream, stream.subscribed, recovery.positions)
@@ -86,7 +86,7 @@ class StreamOpener:
         return frames
 
     def _open_frame(self, stream: Stream, opening: Opening) -> bytes:
-        secret, stream.secret = stream.secret, None  # sent only once, so the stream need not keep it
+        secret, stream.secret = stream.secret, None  # the secret is sent only once, so it is not kept
         return open_frame(
             opening.cursor,
             stream.connection,

@@ -19,7 +19,7 @@ class ReceivedEvents:
     __slots__ = ("_ranges", "joined")
 
     def __init__(self) -> None:
-        self.joined: dict[str, int] = {}  # channel: the stream received the events after this position
+        self.joined: dict[str, int] = {}  # by channel: the position after which the stream received events
         #: Received events, as (channel, after, until). A tuple, because most streams have no ranges.
         self._ranges: tuple[tuple[str, int, int], ...] = ()
 

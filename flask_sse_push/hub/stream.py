@@ -26,9 +26,9 @@ class Lease(Protocol):
 class Recipients:
     """The streams that get one chunk: all streams of a group, or some streams of several groups.
 
-    A group shares this list with its deliveries, so that no event has to copy the list. Once `shared` is
-    true, the list must not change any more: the group makes a copy and changes the copy. So each chunk goes
-    to exactly the streams that were in the group when the chunk was made.
+    A group shares this list with its deliveries, so that the list is not copied for each event. Once `shared`
+    is true, the list must not change any more: the group makes a copy and changes the copy. So each chunk
+    goes to exactly the streams that were in the group when the chunk was made.
     """
 
     __slots__ = ("shared", "streams")
@@ -67,8 +67,8 @@ class Recipients:
 class Stream(ABC):
     """One open stream. Only the dispatcher calls `write`, which never blocks.
 
-    A *framed* chunk is the bytes as they go to the socket. A transport may add HTTP chunk headers to the
-    frames.
+    A *framed* chunk has the bytes as they go to the socket: some frames, and the HTTP chunk header if the
+    transport adds one.
     """
 
     __slots__ = (
@@ -98,10 +98,10 @@ class Stream(ABC):
     def __init__(self, connection: str, user_id: str | None, channels: tuple[str, ...]) -> None:
         self.connection = connection
         self.user_id = user_id
-        self.subscribed = (*channels, BROADCAST)  # the channel of broadcasts is always the last one
-        self.tagged = False  # whether each event that the stream gets names its channels
+        self.subscribed = (*channels, BROADCAST)  # the last channel is always the broadcast channel
+        self.tagged = False  # whether the stream gets each event with the names of its channels
         self.compression: StreamCompression | None = None  # None if the response body is not compressed
-        self.grant: Any = None  # the permission that is rechecked; None if the permission cannot change
+        self.grant: Any = None  # the permission to check again later; None if it cannot change
         self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`
         self.began = 0  # the position after which the stream gets every event
         self.app_joined: frozenset[str] = frozenset()  # channels that the app added, not the client

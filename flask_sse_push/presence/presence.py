@@ -2,7 +2,7 @@
 
 A user enters a channel with the user's first stream, and leaves it `grace` seconds after the last stream has
 ended. So reloading a page causes no presence event. Each worker counts its users in the broker. The counts of
-a killed worker expire with the worker's lease.
+a killed worker expire after some seconds.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 #: The type of the events that say which users joined a channel and which users left.
 TYPE = "sse.presence"
-#: Prefix of the name of a count table with the users of a channel; the channel's name follows.
+#: The name of the table that counts a channel's users is this prefix, followed by the channel's name.
 TABLE = "in:"
-#: At most so many users are named in one event.
+#: At most how many users one event names.
 MAX_NAMED = 100
-#: At most so many joins and leaves wait for a broker that does not answer. A further one drops the oldest.
+#: At most how many joins and leaves wait while the broker does not answer. If more come, the oldest are
+#: dropped.
 MAX_UNPUBLISHED = 10_000
 
 

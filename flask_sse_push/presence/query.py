@@ -1,9 +1,9 @@
-"""Queries: asks all workers which streams they have, how many streams, and for their figures.
+"""Queries: asks all workers for a list of their streams, the number of their streams, or their figures.
 
 A query is a command to all workers. The command contains a random key. Each worker stores its answer in the
 broker under this key, and the asking worker reads the answers there. Between queries nothing is stored. A
-worker that was killed does not answer. Until its lease expires, each query waits for its answer, but at most
-TIMEOUT seconds.
+worker that was killed does not answer. Until the worker's counts in the broker expire, each query waits
+TIMEOUT seconds for its answer.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TIMEOUT = 2.0
 #: Seconds between two reads of the answers from the broker. The first number is the pause before the first
 #: read. The pause doubles after each read, up to the second number.
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
-#: A worker answers at most so many queries at the same time, and ignores further queries.
+#: At most how many queries a worker answers at the same time. The worker ignores further queries.
 MAX_AT_ONCE = 8
 #: How many streams stand in one part of an answer. After each part the thread lets other threads run.
 STREAMS_IN_PART = 200
-#: At most so many streams of one worker are listed in an answer.
+#: At most how many streams a worker lists in its answer.
 MAX_LISTED = 50_000
 
 #: One part of a worker's answer; a dict that can be written as JSON.
@@ -75,12 +75,12 @@ class WorkerQueries:
     def count(self, channel: str | None = None) -> int:
         """Returns how many streams are open on all workers; with `channel`, how many listen to this channel.
 
-        Blocks and raises as `connections` does.
+        Blocks and raises exceptions like `connections`.
         """
         return sum(part.get("count", 0) for part in self._ask("count", channel=channel))
 
     def stats(self) -> list[dict[str, Any]]:
-        """Returns the figures of every worker, one dict for each. Blocks and raises as `connections` does."""
+        """Returns a dict of figures for each worker. Blocks and raises exceptions like `connections`."""
         return [part["stats"] for part in self._ask("stats") if "stats" in part]
 
     def _ask(self, what: str, *, channel: str | None = None, user_id: str | None = None) -> list[Part]:
@@ -128,7 +128,7 @@ class WorkerQueries:
             self._answering.release()
 
     def _parts(self, what: str, streams: Sequence[Stream]) -> Iterator[Part]:
-        """Yields this worker's answer in parts. Only the last part has the key `last_of`, with its name."""
+        """Yields this worker's answer in parts. Only the last has the key `last_of`: the worker's name."""
         name = self._name()
         if what == "connections":
             for at in range(0, min(len(streams), MAX_LISTED), STREAMS_IN_PART):

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 LEASE = 15.0
 #: Seconds between two reports that renew the lease.
 RENEW = 5.0
-#: How long changes are collected before a report, in seconds. A call that waits for a total ends this time.
+#: How long changes are collected before a report, in seconds. If a call waits for a total, the report is
+#: sent at once.
 GATHER = 0.1
 #: Seconds until a failed report is repeated, on average.
 PAUSE = 1.0
@@ -45,7 +46,7 @@ class Report(NamedTuple):
     worker: str
     serial: int
     counts: dict[CountKey, int]
-    number: int  # of this report among all reports of this process, even if the worker's name changed
+    number: int  # numbers the reports of this process, even if the worker's name changes
 
 
 class Lease:
@@ -63,7 +64,7 @@ class Lease:
     def totals(self, timeout: float) -> dict[CountKey, int]:
         """Returns the count of each key on all workers, just after the broker added this lease's counts.
 
-        Blocks. The broker adds the counts of one lease after the other. If two workers add the last allowed
+        Blocks. The broker adds the counts of leases one after the other. If two workers add the last allowed
         stream of a user at the same time, exactly one of the workers sees a total above the limit.
 
         :raises BrokerUnavailable: if the totals do not arrive within `timeout` seconds. The lease is not
@@ -116,7 +117,8 @@ class WorkerCounts(StreamListener):
         self._counts: dict[CountKey, int] = {}
         self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, the oldest first
         self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases waiting for a total
-        self._drops: deque[tuple[float, CountKey]] = deque()  # monotonic times, and keys to subtract one from
+        # Counts to reduce by one later: first the monotonic time, second the key.
+        self._drops: deque[tuple[float, CountKey]] = deque()
         self._listeners: list[CountListener] = []
         self._pending: Report | None = None  # the report whose reply has not arrived
         self._number = 0  # number of the last report
@@ -129,7 +131,7 @@ class WorkerCounts(StreamListener):
     # -- counting -----------------------------------------------------------------------------------------
 
     def lease(self, keys: Iterable[CountKey]) -> Lease:
-        """Adds one to the count of each key. Returns the lease that can undo this. Does not block."""
+        """Adds one to the count of each key. The returned lease can subtract it again. Does not block."""
         with self._lock:
             counts = self._add(dict.fromkeys(keys, 1))
             lease = Lease(self, counts, self._number)
@@ -164,7 +166,7 @@ class WorkerCounts(StreamListener):
     def listen(self, listener: CountListener) -> None:
         """Registers a listener. The thread calls the listener with the totals that changed.
 
-        A total changes by a report of this worker, or because this worker removed the counts of a killed
+        A total changes through a report of this worker, or because this worker removed the counts of a killed
         worker. After each round of reports the thread also calls the listener with an empty sequence. The
         listener can then try again to publish events that it could not publish before.
         """
@@ -198,7 +200,7 @@ class WorkerCounts(StreamListener):
     # -- run by the thread --------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Reports changes and renews the lease until `close` is called. Runs in the thread."""
+        """Reports changes and renews the lease until `close` is called. The main function of the thread."""
         while not self._closed:
             self._wake.wait(self._seconds_to_wait(time.monotonic()))
             self._wake.clear()
@@ -224,7 +226,7 @@ class WorkerCounts(StreamListener):
         return not (self._counts or self._drops or self._streams())
 
     def _seconds_to_wait(self, now: float) -> float | None:
-        """Returns the seconds until the lease must be renewed or a count reduced.
+        """Returns the seconds until the lease must be renewed or a count must be reduced.
 
         Returns None if the thread has nothing to do before the next call of `wake`.
         """

@@ -6,5 +6,6 @@ Offers:
 - `response.run_body` makes a generator the body of one response.
 
 Inside, `producer` runs one generator, `output` turns the generator's items into events, and `manager`
-publishes the events. Must not know: requests, who may listen, how streams are served.
+publishes the events. This package must not know how requests and streams are served, and does not
+decide who may listen.
 """

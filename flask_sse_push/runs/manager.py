@@ -1,8 +1,8 @@
 """All runs of one worker: their producers, and the thread that publishes their events.
 
-While a run is going on, its worker has a lease of the run's key in the counts that all workers share. So
-each key has at most one run at a time. When a worker is killed, its leases expire. The worker that removes
-an expired lease from the counts publishes that the run has failed.
+While a run is going on, its worker counts the run's key in the broker, where all workers see the count. So
+each key has at most one run at a time. When a worker is killed, its counts expire. The worker that removes
+the expired counts from the broker publishes that the run has failed.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Runs:
 
         :param items: the producer of the run; see `SSEBlueprint.start`.
         :param context: returns a context manager in which the producer runs.
-        :raises Refused: with status 503, if this worker has `MAX_RUNS` runs.
+        :raises Refused: with status 503, if this worker already has `MAX_RUNS` runs.
         :raises BrokerUnavailable: if the broker does not answer in time; `items` is then not used.
         """
         channel = run_channel(key)
@@ -161,7 +161,7 @@ class Runs:
             self._free_place()
 
     def _lease_key(self, key: str, channel: str) -> Producer | None:
-        """Returns a producer that has a lease of its key; None if another run has the key."""
+        """Reserves the key for a new run and returns the run's producer; None if another run has the key."""
         for attempt in range(KEY_TRIES):
             if attempt:
                 time.sleep(KEY_DELAY)
@@ -250,9 +250,9 @@ class Runs:
         return max(0.0, min([CHECK_INTERVAL, *waits])) if producers else None
 
     def _fail_interrupted(self, now: float) -> None:
-        """Ends runs as failed if they must end before their worker stops, or if their lease has expired.
+        """Ends runs as failed if this worker must stop now, or if the broker no longer has its counts.
 
-        A lease expires if the worker was suspended for too long.
+        The counts of a worker are removed if the worker was suspended for too long.
         """
         if self._stopping() and self._stopping_since is None:
             self._stopping_since = now

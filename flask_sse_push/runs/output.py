@@ -31,7 +31,8 @@ RESERVED = "run."
 #: called in the thread of the run.
 Items = Iterable[Any] | Callable[[], Iterable[Any]]
 
-#: When this many characters of text and bytes of other events wait to be published, the producer must wait.
+#: The producer must wait while the queue has at least this size. The size is the number of characters of all
+#: texts in the queue, plus the number of bytes of all other events.
 MAX_WAITING = 100_000
 #: One character takes at most this many bytes in JSON: two escapes `\\uXXXX`.
 BYTES_PER_CHARACTER = 12

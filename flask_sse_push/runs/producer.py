@@ -24,10 +24,10 @@ class Producer:
     :param key: the key of the run.
     :param id: the id of the run.
     :param channel: the channel of the run.
-    :param lease: the lease of the run's key.
-    :param worker: the name under which this worker has the lease.
-    :param wake: wakes the publishing thread. Called after the first item in `output`, and when the run has
-        ended.
+    :param lease: counts the run's key in the broker until it is released.
+    :param worker: this worker's name in the broker's counts when the run began.
+    :param wake: wakes the publishing thread. Called when `output` was empty and gets an item, and when the
+        run has ended.
     """
 
     def __init__(

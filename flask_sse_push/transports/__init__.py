@@ -9,5 +9,5 @@ Offers:
 - `wsgi_server` is the only module that knows the WSGI server.
 
 To support another server, write a transport, add a row to `selection.TRANSPORTS`, and make `wsgi_server`
-recognise when the new server stops. Must not know: Flask, who may listen, the broker.
+recognise when the new server stops. This package must not know Flask, the broker, or who may listen.
 """

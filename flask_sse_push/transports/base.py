@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a new stream waits for the broker before its client gets `sse.error`, in seconds.
 BROKER_TIMEOUT = 2.0
-#: Seconds between two checks whether a stream that waits for the broker has ended. The time is short because
-#: a worker that stops ends all its streams within two seconds.
+#: Seconds between two checks of whether a stream that waits for the broker has ended. The time is short,
+#: because a worker that stops ends all its streams within two seconds.
 STEP = 0.25
 
 _NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
@@ -66,7 +66,7 @@ class OpenStreams(Protocol):
 
 
 class TransportStream(Stream):
-    """A stream of a transport. Until the stream joins its group, the response body yields its chunks.
+    """A stream of a transport. Until the stream joins its group, the response body yields all chunks.
 
     :param connection: the id of the stream.
     :param client: the client's socket; None if the WSGI server does not show it.
@@ -175,9 +175,9 @@ class TransportStream(Stream):
 def _limit_silence(client: Any, seconds: float) -> None:
     """Makes the kernel close the connection if the client's host does not answer for `seconds`.
 
-    Without this limit the kernel would try for a quarter of an hour. A client whose network comes back in
-    time keeps its stream. If the host answers but the client does not read, `cut_if_stuck` cuts the
-    connection earlier, and logs that.
+    Without this limit the kernel would keep the connection for a quarter of an hour. A client whose network
+    comes back in time keeps its stream. If the host answers but the client does not read, `cut_if_stuck` cuts
+    the connection earlier, and logs that.
     """
     if _USER_TIMEOUT is not None:
         with contextlib.suppress(OSError, AttributeError):  # raised if the socket is not TCP

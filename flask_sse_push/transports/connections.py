@@ -48,7 +48,7 @@ class ConnectionTable:
     def add(self, stream: HijackedStream, client: Any, on_head: HeadHandler | None) -> int:
         """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it.
 
-        :param on_head: as for `hijacked_socket.detach`.
+        :param on_head: see `hijacked_socket.detach`.
         """
         fd = detach(client, on_head)
         self._by_fd[fd] = stream

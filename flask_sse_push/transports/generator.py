@@ -16,7 +16,7 @@ class GeneratorTransport:
     needs = "any connection"
 
     def __init__(self, leave: Callable[[Stream], None]) -> None:
-        """Ignores `leave`, which all transports get: the response body calls `leave` when its stream ends."""
+        """Ignores `leave`, because the response body removes the stream from the hub when the stream ends."""
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
         """See `base.Transport.factory`."""

@@ -15,7 +15,7 @@ from gevent import monkey
 NO_DESCRIPTOR = -1
 
 #: Closes a descriptor. gevent's own `close` would first search for gevent's watchers of the descriptor, but a
-#: hijacked descriptor has none.
+#: hijacked descriptor has no such watchers.
 close_descriptor = monkey.get_original("os", "close")
 
 #: A function that is called once, with the next bytes that gunicorn sends: usually the head of the response.

@@ -111,7 +111,7 @@ class _QuickStop:
             self._waited = True
             # Does not set `worker.alive` to False: the worker would end before the signal is raised again.
             _State.quitting = True
-            # `threading.Thread.start` would wait, but signal handlers run in gevent's loop, which must not.
+            # Signal handlers run in gevent's loop, which must not wait. `threading.Thread.start` would wait.
             _thread.start_new_thread(self._raise_again, (number,))
 
     def _raise_again(self, number: int) -> None:

@@ -196,7 +196,7 @@ class MessageAnnouncer:
             not refused.
         :raises InvalidEvent: if `user_id`, `connection` and `channel` are all missing, if one of them is
             empty, or if `channel` is not a channel name.
-        :raises BrokerUnavailable: if the broker does not reply in time. The streams then end or stay open.
+        :raises BrokerUnavailable: if the broker does not reply in time. The streams may end or not.
         """
         which = {
             "user_id": None if user_id is None else str(user_id),

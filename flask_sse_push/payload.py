@@ -43,7 +43,7 @@ def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps)
 
 
 def compress_text(text: str, threshold: int = THRESHOLD) -> str:
-    """Returns the JSON of an envelope with `text` if the envelope is smaller, else `text` itself."""
+    """Compresses `text` into an envelope and returns its JSON, or `text` itself if that is shorter."""
     packed = _packed(text, threshold)
     return text if packed is None else _HEAD + packed + _TAIL
 

@@ -20,7 +20,7 @@ from ..config import Settings
 from ..errors import BrokerUnavailable, ConfigError, ErrorCode, Refused
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
-from ..presence.worker_counts import Lease, WorkerCounts
+from ..presence.worker_counts import Reservation, WorkerCounts
 from ..protocol.frames import jittered_ms
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ class Limits(StreamListener):
         wait = max(1.0, reset - time.time()) * random.uniform(1, 1.5)
         raise _too_many(f"too many attempts to connect by this {kind}", kind, wait)
 
-    def reserve(self, user_id: str | None, address: str | None) -> Lease | None:
-        """Counts the stream for its user and its address. Returns a lease; None if no limit applies.
+    def reserve(self, user_id: str | None, address: str | None) -> Reservation | None:
+        """Counts the stream for its user and its address. Returns a reservation; None if no limit applies.
 
-        The lease is what the stream has added to the counts. Releasing the lease subtracts it again. Blocks
+        The reservation is what the stream has added to the counts. Releasing it subtracts it again. Blocks
         for at most COUNTS_TIMEOUT seconds.
 
         :raises Refused: 429, if the user or the address already has as many streams as the limit allows. The
@@ -110,33 +110,33 @@ class Limits(StreamListener):
         }
         if not limits:
             return None
-        lease = self._worker_counts.lease(limits)
-        totals = self._totals(lease, limits)
+        reservation = self._worker_counts.reserve(limits)
+        totals = self._totals(reservation, limits)
         for key, limit in limits.items():
             if totals[key] > limit:
-                lease.release()
+                reservation.release()
                 self._worker_counts.hurry()  # the other workers should soon stop counting this stream
                 kind = key.table.removeprefix(TABLE)
                 message = f"this {kind} already has {limit} open streams, which is the limit; close one first"
                 raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
-        return lease
+        return reservation
 
-    def _totals(self, lease: Lease, limits: dict[CountKey, int]) -> dict[CountKey, int]:
+    def _totals(self, reservation: Reservation, limits: dict[CountKey, int]) -> dict[CountKey, int]:
         """Returns how many streams each user or address in `limits` has on all workers together.
 
         Counts only this worker's streams if they already exceed a limit, or if the broker does not answer.
         """
-        here = lease.here
+        here = reservation.here
         if any(here[key] > limit for key, limit in limits.items()):
             return here
         try:
-            return lease.totals(COUNTS_TIMEOUT)
+            return reservation.totals(COUNTS_TIMEOUT)
         except BrokerUnavailable:
             return here
 
     def closed(self, stream: Stream) -> None:
-        if stream.lease is not None:
-            stream.lease.release()
+        if stream.reservation is not None:
+            stream.reservation.release()
 
 
 def check(settings: Settings) -> None:

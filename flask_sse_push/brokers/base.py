@@ -141,7 +141,7 @@ class Broker(ABC):
     #: redis-py's connection pool, for libraries that keep keys of their own on the server; None if there is
     #: no server.
     pool: Any = None
-    #: Prefix for the keys of libraries that use `pool`, such as `{sse:0}:`.
+    #: A library that uses `pool` must begin its keys with this prefix, such as `{sse:0}:`.
     base = ""
 
     @property

@@ -28,7 +28,8 @@ from .base import (
 )
 from .counts import MemoryCounts
 
-#: At most this many idempotency ids are remembered, and at most this many names are claimed at a time.
+#: At most this many idempotency ids are remembered. The same limit applies to the names that `claim` takes,
+#: such as those of used tickets.
 MAX_REMEMBERED = 10_000
 #: At most this many messages wait in a link. With more, the link breaks: Redis also disconnects a subscriber
 #: that does not read.

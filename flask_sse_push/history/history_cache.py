@@ -108,7 +108,7 @@ class HistoryCache:
         """Drops the channels that no stream has used since the monotonic time `before`; returns them."""
         gone = []
         for name, since in self.idle.items():
-            if since > before:  # the channels that follow became idle even later
+            if since > before:  # `idle` is in the order of time: the rest became idle later still
                 break
             gone.append(name)
         for name in gone:

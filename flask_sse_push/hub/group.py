@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..history.placement import Placement
 
 #: The chunks made in one dispatch. The key has all values that the bytes of the chunk depend on. The value is
-#: first the chunk, and second its entries if at least one entry excludes some streams; else no entries.
+#: first the chunk; and second all its entries if at least one entry must not go to every stream, else none.
 Chunks = dict[Hashable, tuple[bytes, Sequence[Entry]]]
 
 _id, _frame, _exclude = attrgetter("id"), attrgetter("frame"), attrgetter("exclude")

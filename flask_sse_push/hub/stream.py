@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .group import Group
 
 
-class Lease(Protocol):
+class Reservation(Protocol):
     """Counts one stream against the limits of its user and its address."""
 
     def release(self) -> None:
@@ -85,9 +85,9 @@ class Stream(ABC):
         "grant",
         "group",
         "index",
-        "lease",
         "opened_at",
         "reason",
+        "reservation",
         "secret",
         "subscribed",
         "tagged",
@@ -105,7 +105,7 @@ class Stream(ABC):
         self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`
         self.began = 0  # the position after which the stream gets every event
         self.app_joined: frozenset[str] = frozenset()  # channels that the app added, not the client
-        self.lease: Lease | None = None
+        self.reservation: Reservation | None = None
         self.address: str | None = None  # IP address of the client
         self.agent: str | None = None  # the client's User-Agent
         self.opened_at = 0.0  # Unix time at which the stream opened

@@ -49,26 +49,26 @@ class Report(NamedTuple):
     number: int  # numbers the reports of this process, even if the worker's name changes
 
 
-class Lease:
+class Reservation:
     """Adds one to the counts of several keys, for example of a user and of an address, until `release`."""
 
     __slots__ = ("_after", "_complete", "_counts", "_totals", "_worker_counts")
 
     def __init__(self, worker_counts: WorkerCounts, counts: dict[CountKey, int], after: int) -> None:
         self._worker_counts = worker_counts
-        self._counts = counts  # this worker's counts just after this lease was added
-        self._after = after  # number of the last report that was made before this lease
+        self._counts = counts  # this worker's counts just after this reservation was added
+        self._after = after  # number of the last report that was made before this reservation
         self._complete = threading.Event()
         self._totals: dict[CountKey, int] = {}
 
     def totals(self, timeout: float) -> dict[CountKey, int]:
-        """Returns the count of each key on all workers, just after the broker added this lease's counts.
+        """Returns the count of each key on all workers, just after the broker added this reservation.
 
-        Blocks. The broker adds the counts of leases one after the other. If two workers add the last allowed
-        stream of a user at the same time, exactly one of the workers sees a total above the limit.
+        Blocks. The broker adds reservations one after the other. If two workers add the last allowed stream
+        of a user at the same time, exactly one of the workers sees a total above the limit.
 
-        :raises BrokerUnavailable: if the totals do not arrive within `timeout` seconds. The lease is not
-            released.
+        :raises BrokerUnavailable: if the totals do not arrive within `timeout` seconds. The reservation
+            is not released.
         """
         self._worker_counts.hurry()
         if not self._complete.wait(timeout):
@@ -77,7 +77,7 @@ class Lease:
 
     @property
     def here(self) -> dict[CountKey, int]:
-        """The count of each key on this worker, as it was just after this lease was added."""
+        """The count of each key on this worker, just after this reservation was added."""
         return dict(self._counts)
 
     def release(self) -> None:
@@ -86,9 +86,9 @@ class Lease:
         self._worker_counts.add(dict.fromkeys(counts, -1))
 
     def take_total(self, key: CountKey, total: int, report: Report) -> bool:
-        """Stores the total that the broker returned for `report`, if the report included this lease.
+        """Stores the total that the broker returned for `report`, if the report included this reservation.
 
-        Returns whether the report included this lease.
+        Returns whether the report included this reservation.
         """
         if report.number <= self._after:
             return False
@@ -102,7 +102,7 @@ class Lease:
 class WorkerCounts(StreamListener):
     """The counts of one worker, and the thread that reports them. The thread starts on first use.
 
-    Any thread may call the methods. Only `Lease.totals` and `close` block.
+    Any thread may call the methods. Only `Reservation.totals` and `close` block.
 
     :param streams: a function that returns how many streams are open. While a stream is open, the worker
         stays in the broker's list of workers, even if the worker counts nothing.
@@ -116,7 +116,8 @@ class WorkerCounts(StreamListener):
         self._hurried = threading.Event()  # if set, the thread reports now and collects no more changes
         self._counts: dict[CountKey, int] = {}
         self._unreported: dict[CountKey, None] = {}  # keys whose count has changed, the oldest first
-        self._unanswered: defaultdict[CountKey, list[Lease]] = defaultdict(list)  # leases waiting for a total
+        # The reservations that wait for a total.
+        self._unanswered: defaultdict[CountKey, list[Reservation]] = defaultdict(list)
         # Counts to reduce by one later: first the monotonic time, second the key.
         self._drops: deque[tuple[float, CountKey]] = deque()
         self._listeners: list[CountListener] = []
@@ -130,15 +131,15 @@ class WorkerCounts(StreamListener):
 
     # -- counting -----------------------------------------------------------------------------------------
 
-    def lease(self, keys: Iterable[CountKey]) -> Lease:
-        """Adds one to the count of each key. The returned lease can subtract it again. Does not block."""
+    def reserve(self, keys: Iterable[CountKey]) -> Reservation:
+        """Adds one to the count of each key, until the returned reservation is released. Does not block."""
         with self._lock:
             counts = self._add(dict.fromkeys(keys, 1))
-            lease = Lease(self, counts, self._number)
+            reservation = Reservation(self, counts, self._number)
             for key in counts:
-                self._unanswered[key].append(lease)
+                self._unanswered[key].append(reservation)
         self.wake()
-        return lease
+        return reservation
 
     def add(self, changes: Mapping[CountKey, int]) -> None:
         """Adds to the count of each key the number given for the key. Does not block."""
@@ -269,7 +270,7 @@ class WorkerCounts(StreamListener):
             self._start_over()
             return
         self._serial, self._renewed = report.serial, now
-        self._answer_leases(report, reply.changes)
+        self._answer_reservations(report, reply.changes)
         self._notify(reply.changes)
         for worker in reply.expired:
             self._reap(worker)
@@ -291,11 +292,11 @@ class WorkerCounts(StreamListener):
             self.name, self._serial, self._renewed = secrets.token_hex(6), 0, 0.0
             self._unreported.update(dict.fromkeys(self._counts))
 
-    def _answer_leases(self, report: Report, changes: Sequence[CountChange]) -> None:
+    def _answer_reservations(self, report: Report, changes: Sequence[CountChange]) -> None:
         with self._lock:
             for key, _, total in changes:
-                leases = self._unanswered.pop(key, ())
-                later = [lease for lease in leases if not lease.take_total(key, total, report)]
+                reservations = self._unanswered.pop(key, ())
+                later = [each for each in reservations if not each.take_total(key, total, report)]
                 if later:
                     self._unanswered[key] = later
 

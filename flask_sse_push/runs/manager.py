@@ -125,7 +125,7 @@ class Runs:
         channel = run_channel(key)
         self._take_place()
         try:
-            producer = self._lease_key(key, channel)
+            producer = self._reserve_key(key, channel)
             cursor = self._publish_begin(producer) if producer else EARLIEST
         except BaseException:
             self._free_place()
@@ -160,7 +160,7 @@ class Runs:
         finally:
             self._free_place()
 
-    def _lease_key(self, key: str, channel: str) -> Producer | None:
+    def _reserve_key(self, key: str, channel: str) -> Producer | None:
         """Reserves the key for a new run and returns the run's producer; None if another run has the key."""
         for attempt in range(KEY_TRIES):
             if attempt:
@@ -168,17 +168,17 @@ class Runs:
             id = secrets.token_urlsafe(9)
             keys = CountKey(KEYS, key), CountKey(IDS, f"{key} {id}")
             self._own.add(id)
-            lease = self._worker_counts.lease(keys)
+            reservation = self._worker_counts.reserve(keys)
             try:
-                others = lease.totals(self._settings.publish_timeout)[keys[0]] - 1
+                others = reservation.totals(self._settings.publish_timeout)[keys[0]] - 1
             except BrokerUnavailable:
-                lease.release()
+                reservation.release()
                 raise
             if not others:
                 output = Output(self._announcer, channel, self._settings.max_message)
                 name = self._worker_counts.name
-                return Producer(key, id, channel, output, lease, name, self._wake.set)
-            lease.release()
+                return Producer(key, id, channel, output, reservation, name, self._wake.set)
+            reservation.release()
             self._worker_counts.hurry()
         return None
 
@@ -187,7 +187,7 @@ class Runs:
         try:
             self._hub.hear_commands(self._settings.publish_timeout)
         except BrokerUnavailable:
-            producer.lease.release()
+            producer.reservation.release()
             raise
         try:
             return self._announcer.publish({"run": producer.id}, BEGIN, channel=producer.channel)
@@ -204,7 +204,7 @@ class Runs:
     def _release(self, producer: Producer) -> None:
         producer.output.close()
         self._hub.stop_hearing_commands()
-        producer.lease.release()
+        producer.reservation.release()
         self._worker_counts.hurry()
 
     # -- called by the thread of the counts -----------------------------------------------------------------

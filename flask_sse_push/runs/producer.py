@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..presence.worker_counts import Lease
+from ..presence.worker_counts import Reservation
 from .output import Items, Output
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Producer:
     :param key: the key of the run.
     :param id: the id of the run.
     :param channel: the channel of the run.
-    :param lease: counts the run's key in the broker until it is released.
+    :param reservation: counts the run's key in the broker until it is released.
     :param worker: this worker's name in the broker's counts when the run began.
     :param wake: wakes the publishing thread. Called when `output` was empty and gets an item, and when the
         run has ended.
@@ -36,7 +36,7 @@ class Producer:
         id: str,
         channel: str,
         output: Output,
-        lease: Lease,
+        reservation: Reservation,
         worker: str,
         wake: Callable[[], None],
     ) -> None:
@@ -44,7 +44,7 @@ class Producer:
         self.id = id
         self.channel = channel
         self.output = output
-        self.lease = lease
+        self.reservation = reservation
         self.worker = worker
         self.events = 0  # number of events published so far
         self.next_send = 0.0  # monotonic time from which on the next events may be published

@@ -105,7 +105,7 @@ class StreamEndpoint:
         if request.method != "HEAD" and (limits.counts_streams or grant.ticket is not None):
             self._reserve(limits, stream, request.remote_addr, grant.ticket)
         response = StreamResponse(response_body(hub, stream, recovery, settings), headers=headers)
-        if stream.lease is not None:
+        if stream.reservation is not None:
             response.call_on_close(partial(_release_unused, stream, hub))
         return response
 
@@ -125,14 +125,14 @@ class StreamEndpoint:
     ) -> None:
         """Counts the stream and marks its ticket as used. If one of the two steps fails, neither is done."""
         if limits.counts_streams:
-            stream.lease = limits.reserve(stream.user_id, address)
+            stream.reservation = limits.reserve(stream.user_id, address)
         if ticket is None:
             return
         try:
             self._use_up(ticket)
         except BaseException:
-            if stream.lease is not None:
-                stream.lease.release()
+            if stream.reservation is not None:
+                stream.reservation.release()
             raise
 
     def _use_up(self, ticket: Ticket) -> None:
@@ -183,5 +183,6 @@ def _negotiate(stream: TransportStream, request: Request) -> tuple[tuple[str, st
 
 def _release_unused(stream: TransportStream, hub: Hub) -> None:
     """Subtracts a stream that never opened from the counts. Called when the server closes the response."""
-    if stream.lease is not None and stream not in hub:  # a stream on a hijacked socket outlives its response
-        stream.lease.release()
+    # A stream on a hijacked socket outlives its response.
+    if stream.reservation is not None and stream not in hub:
+        stream.reservation.release()

@@ -21,7 +21,7 @@ from flask_sse_push.config import Settings
 from flask_sse_push.errors import BrokerUnavailable, Refused
 from flask_sse_push.hub.drain import open_streams
 from flask_sse_push.presence import worker_counts
-from flask_sse_push.presence.worker_counts import Lease, WorkerCounts
+from flask_sse_push.presence.worker_counts import Reservation, WorkerCounts
 from tests.support.deadline import eventually, stretched
 
 ANN = CountKey("user", "ann")
@@ -181,12 +181,12 @@ def make_worker_counts(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield make
 
 
-def test_leases_taken_at_the_same_time_get_different_totals(make_worker_counts: MakeWorkerCounts) -> None:
+def test_reservations_made_at_once_get_different_totals(make_worker_counts: MakeWorkerCounts) -> None:
     workers_counts = [make_worker_counts() for _ in range(3)]
     got: list[int] = []
 
     def take(one: WorkerCounts) -> None:
-        got.append(one.lease([ANN, HERE]).totals(5)[ANN])
+        got.append(one.reserve([ANN, HERE]).totals(5)[ANN])
 
     threads = [threading.Thread(target=take, args=(workers_counts[n % 3],)) for n in range(30)]
     for thread in threads:
@@ -200,10 +200,10 @@ def test_a_lease_gets_its_totals_at_once_and_is_released_once(
     make_worker_counts: MakeWorkerCounts, counts: Counts
 ) -> None:
     one = make_worker_counts()
-    first = one.lease([ANN])
+    first = one.reserve([ANN])
     assert first.totals(5) == {ANN: 1}
     began = time.monotonic()
-    second = one.lease([ANN])
+    second = one.reserve([ANN])
     assert second.totals(5) == {ANN: 2}
     assert time.monotonic() - began < stretched(0.1) + 0.5
     for _ in range(2):
@@ -219,9 +219,9 @@ def test_a_process_that_stops_waits_until_its_counts_are_reported(
 ) -> None:
     monkeypatch.setattr(worker_counts, "GATHER", 1.0)
     one = make_worker_counts()
-    lease = one.lease([ANN])
-    lease.totals(5)
-    lease.release()
+    reservation = one.reserve([ANN])
+    reservation.totals(5)
+    reservation.release()
     assert any(count() for count in open_streams)
     eventually(lambda: not any(count() for count in open_streams))
     assert totals(counts, ANN) == [0]
@@ -234,8 +234,8 @@ def test_a_thousand_changes_go_in_a_few_calls(
 ) -> None:
     monkeypatch.setattr(worker_counts, "GATHER", 60)  # until somebody asks
     one = make_worker_counts()
-    leases = [one.lease([CountKey("user", str(n)), HERE]) for n in range(1000)]
-    assert leases[-1].totals(5) == {CountKey("user", "999"): 1, HERE: 1000}
+    reservations = [one.reserve([CountKey("user", str(n)), HERE]) for n in range(1000)]
+    assert reservations[-1].totals(5) == {CountKey("user", "999"): 1, HERE: 1000}
     assert totals(counts, HERE) == [1000]
     assert one._serial == 6  # 1001 keys, 200 in each
 
@@ -297,13 +297,13 @@ def test_all_counts_are_reported_again_when_redis_lost_them(
     broker.close()
 
 
-def test_without_a_broker_the_totals_of_a_lease_fail_in_time() -> None:
+def test_without_a_broker_the_totals_of_a_reservation_fail_in_time() -> None:
     broker = connect_broker(Settings(broker_url="redis://127.0.0.1:1", publish_timeout=0.2))
     one = WorkerCounts(broker.counts)
-    lease = one.lease([ANN])
+    reservation = one.reserve([ANN])
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable, match="did not answer in time"):
-        lease.totals(0.3)
+        reservation.totals(0.3)
     assert time.monotonic() - began < 0.3 + stretched(1.0)
     assert one.unreported() == 0  # a process that stops does not wait for it
     one.close()
@@ -327,7 +327,7 @@ def test_a_place_that_became_free_is_found_by_trying_one_worker_after_the_other(
         held = [workers[0].reserve("ann", None) for _ in range(2)]
         turns = itertools.cycle(workers)
 
-        def reserve() -> Lease | None:
+        def reserve() -> Reservation | None:
             try:
                 return next(turns).reserve("ann", None)
             except Refused:

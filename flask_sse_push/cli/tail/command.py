@@ -96,7 +96,7 @@ def register(group: click.Group, push: Push) -> None:
 
         Shows a live table in a terminal. In a pipe, prints one line for each event. Reconnects when the
         connection breaks, and says whether events were lost. Exits with 1 if the stream ended for good, or
-        if the time was over before --count events had arrived.
+        if --timeout was over before --count events had arrived.
         """
         if (url is None) == (not channels):
             raise click.UsageError("give either a URL or --channel NAME")

@@ -8,6 +8,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,18 @@ def _make() -> Machine:
     return machine
 
 
+#: Written at each change of the network. Tests of this user in other processes look at its time.
+_CHANGED = Path(tempfile.gettempdir()) / f"flask-sse-push-tests-{os.getuid()}.network"
+
+
+def network_changed_since(when: float) -> bool:
+    """Whether a test of this user has changed the network since `when`, in seconds since the epoch."""
+    return _CHANGED.exists() and _CHANGED.stat().st_mtime >= when
+
+
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=30)
+    _CHANGED.touch()
 
 
 def _accepts(address: str) -> bool:

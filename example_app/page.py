@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, abort, jsonify, redirect, request, session, url_for
@@ -94,7 +94,7 @@ def text_in(body: dict[str, Any], field: str, most: int, please: str) -> str:
 
 def now() -> str:
     """Returns the current time in UTC as ISO 8601, with milliseconds."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _failed(error: HTTPException) -> Any:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from . import payload
@@ -154,7 +154,7 @@ class MessageAnnouncer:
         message = {
             "type": type,
             "data": data,
-            "timestamp": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "id": uuid.uuid4().hex,
             "level": level,
         }

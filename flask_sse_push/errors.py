@@ -11,7 +11,7 @@ SSEPushError
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
@@ -119,7 +119,7 @@ def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = N
         "message": message,
         "details": details or {},
         "retry": code.retry,
-        "timestamp": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
 
 

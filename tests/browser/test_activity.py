@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -17,7 +17,7 @@ from .conftest import Site, Visit, Visitor, seconds_to_first_event
 
 def tell(site: Site, kind: str, *texts: str) -> None:
     """Publishes events of a kind from another process."""
-    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with site.announcer.batch() as batch:
         for text in texts:
             event = {"kind": kind, "by": "Cron", "text": text, "at": at}

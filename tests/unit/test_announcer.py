@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -289,14 +289,14 @@ def test_a_batch_with_an_id_is_published_once(publishing: Publishing) -> None:
 
 
 def test_a_notification_is_the_standard_message(publishing: Publishing) -> None:
-    before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
     publishing.announcer.notify("order.paid", {"order": 7}, level="warning", channel="shop")
     event, data, *rest = publishing.bodies("shop")[0].split("\n")
     assert (event, rest) == ("event: order.paid", ["", ""])
     message = json.loads(data.removeprefix("data: "))
     assert list(message) == ["type", "data", "timestamp", "id", "level"]
     assert (message["type"], message["data"], message["level"]) == ("order.paid", {"order": 7}, "warning")
-    assert before <= datetime.fromisoformat(message["timestamp"]) <= datetime.now(timezone.utc)
+    assert before <= datetime.fromisoformat(message["timestamp"]) <= datetime.now(UTC)
     assert uuid.UUID(message["id"]).hex == message["id"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -76,11 +76,11 @@ def test_the_codes_are_the_published_table() -> None:
 
 
 def test_an_error_body_has_the_fields_that_clients_read() -> None:
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     body = error_body(ErrorCode.RATE_LIMIT_EXCEEDED, "slow down", {"limit": 5})
     # The timestamp has milliseconds, so it may lie up to one of them before the call.
     at = datetime.fromisoformat(body.pop("timestamp"))
-    assert before - timedelta(milliseconds=1) <= at <= datetime.now(timezone.utc)
+    assert before - timedelta(milliseconds=1) <= at <= datetime.now(UTC)
     assert at.utcoffset() == timedelta(0)
     assert body == {
         "code": 1202,

@@ -139,7 +139,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "tail",
         "test",
     }
-    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Requires-Python"] == ">=3.11"
 
 
 # -- the public names ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -170,7 +170,7 @@ class Lines:
 
 
 def _as_json(event: Received) -> str:
-    received = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    received = datetime.now(UTC).isoformat(timespec="milliseconds")
     found: dict[str, Any] = {"id": event.id, "type": event.type, "data": event.data, "received": received}
     if event.channel:
         found["channel"] = event.channel

@@ -60,7 +60,7 @@ class Evil(str):
     __str__ = __repr__ = lambda self: "x\ndata: injected"
 
 
-class Name(str, Enum):
+class Name(str, Enum):  # noqa: UP042 - many apps have such an enum, and a StrEnum formats otherwise
     NEWS = "news"
 
 

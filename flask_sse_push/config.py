@@ -144,8 +144,8 @@ class Settings:
     #: Channels (fnmatch patterns) that anyone may listen to. `@sse.authorize` decides about all other
     #: channels.
     public_channels: tuple[str, ...] = _setting(("sse",), _names)
-    #: Origins whose pages may read streams with the user's cookies. Once an origin is set, pages of all other
-    #: foreign origins are refused. An origin is exact: scheme, host and port.
+    #: Origins whose pages may read streams with the user's cookies. Pages of all other foreign origins are
+    #: refused. An origin is exact: scheme, host and port.
     cors_origins: tuple[str, ...] = _setting((), _origins)
     #: At most this many seconds pass between two checks whether the user of an open stream may still listen.
     recheck: float = _setting(60.0, _number(0.1, 86_400, "seconds"))

@@ -12,7 +12,6 @@ from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import wsgi_server
-from . import cors
 from .body import read_body
 from .refusal import bad_request
 from .services import Services, max_streams
@@ -120,7 +119,7 @@ def take_report(services: Services, request: Request, rate_limit: RateLimit) -> 
     :raises Refused: 403, if the page's origin is not allowed; 429, if there are too many reports; 400, 413 or
         415, if the body is not a valid report.
     """
-    cors.check(request, services.settings.cors_origins)
+    services.check_origin(request)
     if not rate_limit.take():
         raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "clients send too many reports", retry_after=60)
     report = read_body(request, KINDS, MAX_REPORT)

@@ -16,7 +16,6 @@ from ..auth.policy import Policy
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
-from . import cors
 from .body import MAX_BODY, read_body
 from .refusal import bad_request
 from .services import Services
@@ -36,7 +35,7 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     :raises Refused: 400, 413 or 415, if the body is not valid; 401 or 403, if the change is not allowed.
     """
     settings = services.settings
-    cors.check(request, settings.cors_origins)
+    services.check_origin(request)
     body = read_body(request, ("join", "leave", "since", "last", "secret"))
     join, leave = (_channels(body, field, settings.max_channels) for field in ("join", "leave"))
     if not join and not leave:
@@ -63,7 +62,7 @@ def publish(
         too large; 415, if it is not JSON; 422, if a field is wrong.
     """
     settings = services.settings
-    cors.check(request, settings.cors_origins)
+    services.check_origin(request)
     max_size = MAX_BODY + LONGEST_CHARACTER * settings.max_message
     body = read_body(request, ("event", "data", "channel", "exclude"), max_size)
     missing = [name for name in ("event", "data") if body.get(name) is None]

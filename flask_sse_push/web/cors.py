@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,25 @@ from ..errors import ErrorCode, Refused
 
 if TYPE_CHECKING:
     from flask import Request
+
+logger = logging.getLogger(__name__)
+
+#: Values of the header `Sec-Fetch-Site` (W3C Fetch Metadata). With the first value, the page has the same
+#: origin as the URL, even if a proxy has changed the header `Host`. With the second value, no page sent the
+#: request. Scripts cannot set this header, and browsers send it only over HTTPS and to localhost.
+OWN_SITES = frozenset({"same-origin", "none"})
+
+#: At most so many characters of an origin or a host are quoted in a message.
+MAX_SHOWN = 200
+
+ADVICE = (
+    "to allow them, list the origin in SSE_PUSH_CORS_ORIGINS. If it is your own page, a proxy has changed "
+    "the header Host: let the proxy pass on the Host that the browser sent"
+)
+NULL_ADVICE = (
+    "a file and a sandboxed frame have this origin. It cannot be allowed: serve the page over HTTP, and list "
+    "its origin in SSE_PUSH_CORS_ORIGINS"
+)
 
 #: How long a browser may remember the response to a preflight request, in seconds.
 MAX_AGE = 600
@@ -51,11 +71,27 @@ def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
     return origin is not None and origin not in allowed and origin.partition("://")[2] != host
 
 
-def check(request: Request, allowed: Collection[str]) -> None:
-    """Checks that the request comes from a page of the app, from an allowed origin, or from no page at all.
+class OriginCheck:
+    """Refuses requests from pages of foreign origins. Warns in the log when it refuses for the first time."""
 
-    :raises Refused: 403, if the request comes from any other page.
-    """
-    origin = request.headers.get("Origin")
-    if origin is not None and is_foreign(origin, request.host, allowed):
-        raise Refused(403, ErrorCode.PERMISSION_DENIED, "pages of this origin may not send this request")
+    def __init__(self) -> None:
+        self._warned = False
+
+    def __call__(self, request: Request, allowed: Collection[str]) -> None:
+        """Checks that the request comes from a page of the app, from an allowed origin, or from no page.
+
+        :raises Refused: 403, if the request comes from any other page.
+        """
+        origin = request.environ.get("HTTP_ORIGIN")
+        if origin is None or request.environ.get("HTTP_SEC_FETCH_SITE") in OWN_SITES:
+            return
+        if is_foreign(origin, request.host, allowed):
+            raise self._refusal(origin[:MAX_SHOWN], request.host[:MAX_SHOWN])
+
+    def _refusal(self, origin: str, host: str) -> Refused:
+        advice = NULL_ADVICE if origin == "null" else ADVICE
+        message = f"pages of the origin {origin!r} may not send this request to {host!r}; {advice}"
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s. Later refusals of this kind are logged at INFO only", message)
+        return Refused(403, ErrorCode.PERMISSION_DENIED, message, details={"origin": origin})

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
+from flask import Request
+
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
 from ..auth.recheck import FindForbidden, Recheck
@@ -36,6 +38,7 @@ from ..protocol.shard_cursor import StreamCursor
 from ..runs.manager import Runs
 from ..transports import wsgi_server
 from ..transports.selection import Transports
+from .cors import OriginCheck
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class Services:
         self, settings: Settings, dumps: Dumps, listener: StreamListener, find_forbidden: FindForbidden
     ) -> None:
         self.settings = settings
+        self._check_origin = OriginCheck()
         self._find_forbidden = find_forbidden
         self._dumps = dumps
         self._listener = listener
@@ -160,6 +164,13 @@ class Services:
             most,
             min(most, wsgi_server.request_places() or most),
         )
+
+    def check_origin(self, request: Request) -> None:
+        """Checks that the request comes from a page of the app, from an allowed origin, or from no page.
+
+        :raises Refused: 403, if the request comes from any other page.
+        """
+        self._check_origin(request, self.settings.cors_origins)
 
     @property
     def _open_streaming(self) -> Streaming | None:

@@ -24,7 +24,6 @@ from ..monitoring import log
 from ..monitoring.signals import StreamSignals
 from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream, response_body
-from . import cors
 from .query import QueryCache, StreamQuery, accepts_gzip
 from .refusal import refusal
 from .services import Services
@@ -90,8 +89,8 @@ class StreamEndpoint:
         if limits.counts_attempts:
             limits.count_attempt("address", request.remote_addr)
         query = self._queries.of(request)
-        if settings.cors_origins:
-            cors.check(request, settings.cors_origins)
+        if "HTTP_ORIGIN" in request.environ:  # a fast check: most requests for a stream have no Origin
+            self.services.check_origin(request)
         grant = self.policy.grant(request, query.channels, query.ticket, default=not query.names_channels)
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -325,9 +326,46 @@ def test_a_preflight_is_answered_for_listed_origins_only(make_app: MakeApp) -> N
     assert not [name for name, _ in refused.headers if name.startswith("Access-Control-Allow")]
 
 
-def test_without_the_setting_no_cors_header_is_sent(make_app: MakeApp) -> None:
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "chrome-extension://abc", "http://localhost:1"]
+)
+def test_without_the_setting_pages_of_other_origins_get_no_stream(
+    make_app: MakeApp, origin: str, caplog: pytest.LogCaptureFixture
+) -> None:
     app, _ = make_app()
-    with listening(app.test_client(), "/stream", headers={"Origin": "https://evil.example"}) as reader:
-        names = {name for name, _ in reader.response.headers}
-        assert not [name for name in names if name.startswith("Access-Control")]
-        assert "Origin" not in reader.response.vary
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            answer = app.test_client().get("/stream", headers={"Origin": origin})
+            assert refusal(answer) == (403, 1201)
+            assert answer.json is not None
+            assert repr(origin) in answer.json["message"]
+            assert "SSE_PUSH_CORS_ORIGINS" in answer.json["message"]
+            assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    (record,) = caplog.records
+    assert "SSE_PUSH_CORS_ORIGINS" in record.getMessage()
+    assert repr(origin) in record.getMessage()
+
+
+def test_a_page_of_the_app_gets_a_stream_behind_a_proxy_that_changes_the_host(make_app: MakeApp) -> None:
+    app, _ = make_app()
+    page = {"Origin": "https://shop.example", "Sec-Fetch-Site": "same-origin"}
+    assert opens(app.test_client(), "/stream", headers=page) == ["sse"]
+    for site in ("same-site", "cross-site", ""):
+        answer = app.test_client().get("/stream", headers={**page, "Sec-Fetch-Site": site})
+        assert refusal(answer) == (403, 1201)
+
+
+def test_a_refused_page_uses_no_ticket_and_no_place(make_app: MakeApp) -> None:
+    app, sse = make_app(max_streams_per_address=1)
+    with app.test_request_context():
+        ticket = sse.ticket("ada", ["sse"])
+    client = app.test_client()
+    foreign = {"Origin": "https://evil.example"}
+    assert refusal(client.get(f"/stream?ticket={ticket}", headers=foreign)) == (403, 1201)
+    assert opens(client, f"/stream?ticket={ticket}") == ["sse"]
+
+
+def test_programs_that_are_no_browser_need_no_permission(make_app: MakeApp) -> None:
+    for origins in ([], [SHOP]):
+        app, _ = make_app(cors_origins=origins)
+        assert opens(app.test_client(), "/stream", headers={"User-Agent": "curl/8"}) == ["sse"]

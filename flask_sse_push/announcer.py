@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,16 +15,9 @@ from .config import Settings
 from .errors import InvalidEvent, MessageTooLarge
 from .protocol.channel import BROADCAST, checked_channel, checked_channels
 from .protocol.command import REVOKE, Command, command_publication
+from .protocol.data import Dumps, flask_dumps
 from .protocol.entry import Publication
-from .protocol.event import (
-    Dumps,
-    Event,
-    checked_exclude,
-    checked_once,
-    checked_ttl,
-    make_event,
-    plain_line_ends,
-)
+from .protocol.event import Event, checked_exclude, checked_once, checked_ttl, make_event, plain_line_ends
 
 DEFAULT_CHANNEL = "sse"
 #: At most this many events in one batch. While the broker stores a batch, it does nothing else.
@@ -39,7 +31,7 @@ class MessageAnnouncer:
     All methods block until the broker has stored the event, at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
     Threads may share an announcer.
 
-    :param dumps: writes data that is not a string as JSON text.
+    :param dumps: writes data that is not a string as JSON.
     :param published: is called after each publish with the number of published events.
     """
 
@@ -47,7 +39,7 @@ class MessageAnnouncer:
         self,
         broker: Broker,
         settings: Settings,
-        dumps: Dumps = json.dumps,
+        dumps: Dumps = flask_dumps,
         published: Callable[[int], None] = lambda events: None,
     ) -> None:
         self._broker = broker
@@ -56,16 +48,18 @@ class MessageAnnouncer:
         self._published = published
 
     @classmethod
-    def from_url(cls, url: str, **config: Any) -> MessageAnnouncer:
+    def from_url(cls, url: str, dumps: Dumps | None = None, **config: Any) -> MessageAnnouncer:
         """Returns an announcer that needs no app. The announcer connects to the broker at its first publish.
 
         :param url: the app's `SSE_PUSH_BROKER_URL`.
+        :param dumps: writes data that is not a string as JSON. The default writes as Flask's `app.json.dumps`
+            does; if the app has a JSON provider of its own, pass the same function here.
         :param config: further settings, such as `SSE_PUSH_PREFIX="shop"`. Settings that are left out are read
             from the environment. All settings must be the same as in the app.
-        :raises ConfigError: if a setting is not valid.
+        :raises ConfigError: if a setting is not valid, or if a keyword is not the name of a setting.
         """
-        settings = Settings.load({**config, "SSE_PUSH_BROKER_URL": url})
-        return cls(connect_broker(settings), settings)
+        settings = Settings.for_url(url, config)
+        return cls(connect_broker(settings), settings, dumps or flask_dumps)
 
     def publish(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, UnknownSetting
 
 #: Prefix of every key, in `app.config` and in the environment.
 KEY_PREFIX = "SSE_PUSH_"
@@ -230,6 +231,21 @@ class Settings:
         return KEY_PREFIX + name.upper()
 
     @classmethod
+    def for_url(cls, url: str, config: Mapping[str, Any]) -> Settings:
+        """Returns the settings of an announcer that has no app.
+
+        :param url: the value of `SSE_PUSH_BROKER_URL`.
+        :param config: further settings. Each key must be the key of a setting.
+        :raises ConfigError: if a value is not valid, or a key is unknown; also if `config` has another broker
+            URL than `url`.
+        """
+        _refuse_unknown(cls, config)
+        settings = cls.load({**config, cls.key("broker_url"): url})
+        if config.get(cls.key("broker_url"), url) != url:
+            raise ConfigError(cls.key("broker_url"), "***", "left out, because `url` names the broker")
+        return settings
+
+    @classmethod
     def load(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
         """Returns the settings. Each value comes from `config`, else the environment, else the default.
 
@@ -240,7 +256,7 @@ class Settings:
             `SSE_PUSH_`.
         """
         environ = os.environ if environ is None else environ
-        _refuse_unknown(cls, config)
+        _refuse_unknown(cls, {key: config[key] for key in config if key.startswith(KEY_PREFIX)})
         values: dict[str, Any] = {}
         for spec in fields(cls):
             key = cls.key(spec.name)
@@ -265,7 +281,9 @@ def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 
 def _refuse_unknown(settings: type[Settings], config: Mapping[str, Any]) -> None:
-    known = {settings.key(spec.name) for spec in fields(settings)}
-    for key in config:
-        if key.startswith(KEY_PREFIX) and key not in known:
-            raise ConfigError(key, config[key], "one of the known keys: " + ", ".join(sorted(known)))
+    names = {spec.name: settings.key(spec.name) for spec in fields(settings)}
+    for key, value in config.items():
+        if key not in names.values():
+            meant = key.upper().removeprefix(KEY_PREFIX).lower()
+            similar = [names[name] for name in difflib.get_close_matches(meant, names, 1)]
+            raise UnknownSetting(key, value, sorted(names.values()), similar)

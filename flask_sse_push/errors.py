@@ -2,6 +2,7 @@
 
 SSEPushError
 ├── ConfigError         a setting has a wrong value
+│   └── UnknownSetting  no setting has this name
 ├── InvalidEvent        an event, a channel name or an argument has a wrong value
 │   └── MessageTooLarge an event is bigger than SSE_PUSH_MAX_MESSAGE
 ├── InvalidPayload      a compressed payload is broken or too big
@@ -11,6 +12,7 @@ SSEPushError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -31,6 +33,15 @@ class ConfigError(SSEPushError):
         self.key = key
         self.value = value
         self.expected = expected
+
+
+class UnknownSetting(ConfigError):
+    """No setting has the name `key`; the message gives the most similar name. `expected` lists all names."""
+
+    def __init__(self, key: str, value: object, known: Sequence[str], similar: Sequence[str]) -> None:
+        super().__init__(key, value, "one of the known keys: " + ", ".join(known))
+        hint = f"did you mean {similar[0]}?" if similar else "docs/settings.md lists all settings"
+        self.args = (f"there is no setting {key}; {hint}",)
 
 
 class InvalidEvent(SSEPushError, ValueError):

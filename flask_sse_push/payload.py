@@ -14,7 +14,7 @@ import zlib
 from typing import Any
 
 from .errors import InvalidPayload
-from .protocol.event import Dumps
+from .protocol.data import Dumps, flask_dumps, json_text
 
 #: The value of `encoding` in an envelope.
 ENCODING = "gzip+base64"
@@ -28,16 +28,17 @@ _GZIP = zlib.MAX_WBITS | 16  # zlib's code for the gzip format with the largest 
 _HEAD, _TAIL = f'{{"compressed": true, "encoding": "{ENCODING}", "data": "', '"}'
 
 
-def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = json.dumps) -> Any:
+def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = flask_dumps) -> Any:
     """Returns an envelope with `obj` if the envelope is smaller as JSON, else `obj` itself.
 
     `decompress` restores `obj` in both cases, because an `obj` that looks like an envelope is always packed.
 
     :param threshold: an `obj` with at most this many bytes of JSON is returned as it is.
-    :param dumps: writes `obj` as JSON text; `app.json.dumps` can write the types that the app has added.
+    :param dumps: writes `obj` as JSON. The default writes the types that Flask's `app.json.dumps` writes; if
+        the app has a JSON provider of its own, pass its `app.json.dumps`.
     :raises TypeError, ValueError: if `obj` cannot be written as JSON.
     """
-    text = dumps(obj)
+    text = json_text(obj, dumps)
     packed = _packed(text, threshold, always=is_envelope(obj))
     return obj if packed is None else {"compressed": True, "encoding": ENCODING, "data": packed}
 

@@ -33,7 +33,7 @@ def command_publication(command: Command) -> Publication:
     :raises InvalidEvent: if an argument cannot be written as JSON, or if the command is too long.
     """
     try:
-        body = json.dumps([command.name, command.arguments]).encode()
+        body = json.dumps([command.name, command.arguments], allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise InvalidEvent("command", f"{command.name}: {error}") from error
     if len(body) > MAX_COMMAND:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent
 from .channel import code_point, name_problem, plain_str
-
-#: A function that turns data other than a string into text, such as json.dumps.
-Dumps = Callable[[Any], str]
+from .data import Dumps, flask_dumps, json_text
 
 #: Prefix of the event types that the protocol keeps for its own events.
 RESERVED = "sse."
@@ -46,7 +43,7 @@ class Event(NamedTuple):
 
 
 def make_event(
-    data: Any, type: str | None = None, *, retry: int | None = None, dumps: Dumps = json.dumps
+    data: Any, type: str | None = None, *, retry: int | None = None, dumps: Dumps = flask_dumps
 ) -> Event:
     """Checks the arguments of `publish` and returns them as an event.
 
@@ -69,12 +66,14 @@ def make_event(
 def _text(data: Any, dumps: Dumps) -> str:
     if isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidEvent("data", "is bytes; decode it, or encode it as base64 text")
-    if not isinstance(data, str):
-        try:
-            data = dumps(data)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidEvent("data", f"cannot be written as JSON: {error}") from error
-    return data if data.__class__ is str else plain_str(data)
+    if isinstance(data, str):
+        return plain_str(data)
+    try:
+        return json_text(data, dumps)
+    except InvalidEvent:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent("data", f"cannot be written as JSON: {error}") from error
 
 
 def _checked_type(type: str) -> str:

@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from ..protocol.event import Dumps, make_event
+from ..protocol.data import Dumps
+from ..protocol.event import make_event
 from ..protocol.frames import close_frame
 from .output import BEGIN, END, Items, end_data, event_of
 from .producer import DONE, FAILED, iterating

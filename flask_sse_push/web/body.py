@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Request
 
+from ..protocol.data import parse_json
 from .refusal import bad_request
 
 #: A body with more bytes than this is refused; the data of an event is not counted.
@@ -30,9 +31,11 @@ def read_body(request: Request, known: Collection[str], max_size: int = MAX_BODY
         message = f"the body has {request.content_length} bytes, at most {max_size} are allowed"
         raise bad_request(message, 413)
     try:
-        body = json.loads(request.get_data())
-    except (ValueError, RecursionError):
+        body = parse_json(request.get_data(), "body")
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         raise bad_request("the body is not valid JSON") from None
+    except ValueError as error:
+        raise bad_request(f"the body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object")
     unknown = sorted(set(body) - set(known))

@@ -33,7 +33,7 @@ from ..presence.presence import Presence
 from ..presence.query import WorkerQueries
 from ..presence.worker_counts import WorkerCounts
 from ..protocol.command import REVOKE
-from ..protocol.event import Dumps
+from ..protocol.data import Dumps
 from ..protocol.shard_cursor import StreamCursor
 from ..runs.manager import Runs
 from ..transports import wsgi_server

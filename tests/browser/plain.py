@@ -7,6 +7,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
@@ -42,7 +43,7 @@ class Server:
 @contextlib.contextmanager
 def running(broker_url: str, folder: Path, **settings: str) -> Iterator[Server]:
     """Runs the plain app with these settings until the block ends."""
-    prefix = {"SSE_PUSH_PREFIX": f"plain{next(prefixes)}"}
+    prefix: dict[str, Any] = {"SSE_PUSH_PREFIX": f"plain{next(prefixes)}"}
     env = {"SSE_PUSH_BROKER_URL": broker_url, **prefix, **settings}
     log = folder / "server.log"
     with gunicorn("tests.apps.plain:app", env=env, log=log) as server:

@@ -69,6 +69,7 @@ def test_published_events_arrive_once_with_type_and_cursor(serve: Serve, empty_v
         (["bad channel", "x"], "channel: has the forbidden character U+0020 at 3"),
         (["news", "x", "--type", "sse.open"], "type: 'sse.open' begins with 'sse.'"),
         (["news", "x", "--id", "no spaces"], "id: has the forbidden character U+0020"),
+        (["news", '{"prices": [1, NaN]}'], 'data["prices"][1] is NaN, which JSON does not have'),
         (["news", "x" * 10_001], "SSE_PUSH_MAX_MESSAGE allows 10000"),
     ],
 )

@@ -110,6 +110,24 @@ def test_which_bodies_are_refused(client: FlaskClient, body: dict[str, Any], sta
 
 
 @pytest.mark.parametrize(
+    ("number", "status", "place"),
+    [
+        ("NaN", 400, 'body["data"]["prices"][1] is NaN'),
+        ("-Infinity", 400, 'body["data"]["prices"][1] is -Infinity'),
+        ("1e999", 422, 'data["prices"][1] is Infinity'),
+    ],
+)
+def test_a_number_that_json_does_not_have_is_refused_with_its_place(
+    client: FlaskClient, number: str, status: int, place: str
+) -> None:
+    body = f'{{"event": "a", "data": {{"prices": [1, {number}]}}}}'
+    answer = client.post("/stream/publish", data=body, content_type="application/json", headers=ANN)
+    assert answer.status_code == status
+    assert answer.json is not None
+    assert f"{place}, which JSON does not have" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({}, 401),

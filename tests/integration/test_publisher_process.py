@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from flask_sse_push.config import Settings
 from flask_sse_push.protocol.entry import Entry
 from tests.support.deadline import stretched
 from tests.support.processes import ROOT, free_port
+from tests.unit.protocol.test_data import VALUES
+
+from .conftest import MakeApp
 
 PLAIN = """
 import json, sys
@@ -111,6 +115,23 @@ def test_a_process_without_its_broker_ends_soon_with_the_reason() -> None:
     assert done.returncode == 1
     assert "BrokerUnavailable: Redis: ConnectionError" in done.stderr
     assert time.monotonic() - start < stretched(5)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_an_announcer_without_an_app_stores_the_same_bytes_as_the_app(make_app: MakeApp, value: Any) -> None:
+    app, sse = make_app()
+    with app.app_context():
+        sse.publish(value)
+        published = bodies(sse.announcer)
+    announcer = MessageAnnouncer.from_url("memory://")
+    announcer.publish(value)
+    assert bodies(announcer) == published != []
+    announcer.close()
+
+
+def bodies(announcer: MessageAnnouncer) -> list[bytes]:
+    entries = announcer._broker.history({"sse": 0}, "nobody").channels["sse"].entries
+    return [entry.frame.partition(b"\n")[2] for entry in entries]
 
 
 def test_an_announcer_without_an_app_reaches_the_same_events(valkey_url: str) -> None:

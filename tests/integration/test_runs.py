@@ -115,6 +115,15 @@ def test_a_producer_that_raises_ends_as_failed_after_the_items_it_yielded(
     assert "the producer of run 'broken' failed" in caplog.text
 
 
+def test_an_item_with_a_number_that_json_does_not_have_fails_the_run(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = site.read(site.start(iter(["before", {"prices": [1, float("nan")]}, "after"]), "nan"))
+    assert [event.type for event in events] == ["run.text", "run.end"]
+    assert events[-1].json() | {"run": ""} == {"run": "", "status": "failed", "error": "InvalidEvent"}
+    assert 'data["prices"][1] is NaN, which JSON does not have' in caplog.text
+
+
 def test_an_item_that_is_too_big_fails_the_run(site: Site) -> None:
     events = site.read(site.start(iter(["before", {"x": "x" * 20_000}, "after"]), "big"))
     assert text(events) == "before"
@@ -350,6 +359,15 @@ def test_a_response_whose_generator_raises_ends_with_run_end(answer: Callable[[A
 
     end = answer(broken)[-1].json()
     assert (end["status"], end["error"]) == ("failed", "ValueError")
+
+
+def test_a_response_with_a_number_that_json_does_not_have_ends_as_failed(
+    answer: Callable[[Any], list[Event]], caplog: pytest.LogCaptureFixture
+) -> None:
+    events = answer(iter(["a", ("price", [float("inf")]), "b"]))
+    assert [event.type for event in events] == ["run.begin", "run.text", "run.end"]
+    assert events[-1].json() | {"run": ""} == {"run": "", "status": "failed", "error": "InvalidEvent"}
+    assert "data[0] is Infinity, which JSON does not have" in caplog.text
 
 
 def test_a_client_that_leaves_closes_the_generator(make_app: MakeApp) -> None:

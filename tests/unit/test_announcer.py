@@ -371,6 +371,74 @@ def test_a_wrong_setting_is_refused() -> None:
         MessageAnnouncer.from_url("localhost:6379")
 
 
+@pytest.mark.parametrize(
+    ("keywords", "hint"),
+    [
+        ({"prefix": "shop"}, "there is no setting prefix; did you mean SSE_PUSH_PREFIX?"),
+        ({"SSE_PUSH_PREFX": "shop"}, "there is no setting SSE_PUSH_PREFX; did you mean SSE_PUSH_PREFIX?"),
+        ({"history_size": 5}, "there is no setting history_size; did you mean SSE_PUSH_HISTORY_SIZE?"),
+        ({"sse_push_ttl": 5}, "there is no setting sse_push_ttl; "),
+        ({"SECRET_KEY": "x"}, "there is no setting SECRET_KEY; "),
+        ({"zzz": 1}, "there is no setting zzz; docs/settings.md lists all settings"),
+    ],
+)
+def test_a_keyword_that_is_no_setting_is_refused_with_the_name_that_was_meant(
+    keywords: dict[str, Any], hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MessageAnnouncer.from_url("memory://", **keywords)
+    assert str(caught.value).startswith(hint)
+    assert caught.value.key in keywords
+
+
+def test_a_second_broker_url_is_refused() -> None:
+    MessageAnnouncer.from_url("memory://", SSE_PUSH_BROKER_URL="memory://").close()
+    with pytest.raises(ConfigError, match="SSE_PUSH_BROKER_URL") as caught:
+        MessageAnnouncer.from_url("memory://", SSE_PUSH_BROKER_URL="redis://:secret@host/0")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_announcer_without_an_app_may_get_a_function_that_writes_json() -> None:
+    announcer = MessageAnnouncer.from_url("memory://", dumps=lambda value: b'"mine"')
+    announcer.publish({"a": 1})
+    (entry,) = announcer._broker.history({"sse": 0}, "nobody").channels["sse"].entries
+    assert b'data: "mine"' in entry.frame
+
+
+def in_a_batch(announcer: MessageAnnouncer, data: Any) -> None:
+    with announcer.batch() as batch:
+        batch.publish(1)
+        batch.publish(data)
+
+
+WAYS: dict[str, Callable[[MessageAnnouncer, Any], object]] = {
+    "publish": lambda announcer, data: announcer.publish(data),
+    "compressed": lambda announcer, data: announcer.publish(data, compress="auto"),
+    "publish_many": lambda announcer, data: announcer.publish_many([{"data": 1}, {"data": data}]),
+    "batch": in_a_batch,
+    "send_to_user": lambda announcer, data: announcer.send_to_user(7, data),
+    "broadcast": lambda announcer, data: announcer.broadcast(data),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_publishing_refuses_numbers_that_json_does_not_have(
+    publishing: Publishing, way: str
+) -> None:
+    with pytest.raises(InvalidEvent, match=r'data\["prices"\]\[1\] is NaN, which JSON does not have'):
+        WAYS[way](publishing.announcer, {"prices": [1, float("nan")]})
+    for channel in ("sse", "user:7", BROADCAST):
+        assert publishing.entries(channel) == []
+
+
+def test_a_notification_and_a_command_refuse_such_numbers_too(publishing: Publishing) -> None:
+    with pytest.raises(InvalidEvent, match=r'data\["data"\]\["n"\] is -Infinity, which JSON does not have'):
+        publishing.announcer.notify("t", {"n": float("-inf")})
+    with pytest.raises(InvalidEvent, match=r"^command: own: "):
+        publishing.announcer.command("own", n=float("nan"))
+    assert publishing.entries() == []
+
+
 def test_the_error_of_an_unavailable_broker_is_raised() -> None:
     announcer = MessageAnnouncer.from_url("redis://127.0.0.1:1/0", SSE_PUSH_PUBLISH_TIMEOUT=0.2)
     with pytest.raises(BrokerUnavailable):

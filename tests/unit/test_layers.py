@@ -40,7 +40,7 @@ LAYERS = [
 #: that is not in this table.
 PLACES = {
     "click": {"cli"},
-    "flask": {"auth", "monitoring", "web", "cli", "blueprint", "testing"},
+    "flask": {"protocol", "auth", "monitoring", "web", "cli", "blueprint", "testing"},
     "flask_login": {"auth"},
     "gevent": {"transports"},
     "gunicorn": set[str](),

@@ -38,7 +38,11 @@ def packed(text: bytes) -> dict[str, object]:
 # -- there and back ------------------------------------------------------------------------------------------
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=40),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=40),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=10), inner),
 )
 lookalikes = st.builds(envelope, json_values)
@@ -86,8 +90,16 @@ def test_characters_count_as_their_bytes() -> None:
 def test_an_app_may_bring_its_own_json() -> None:
     wrapped = payload.compress([date(2026, 1, 1)] * 200, dumps=lambda obj: json.dumps(obj, default=str))
     assert payload.decompress(wrapped) == ["2026-01-01"] * 200
+    assert (
+        payload.decompress(payload.compress([date(2026, 1, 1)] * 200))[0] == "Thu, 01 Jan 2026 00:00:00 GMT"
+    )
     with pytest.raises(TypeError):
-        payload.compress(date(2026, 1, 1))
+        payload.compress({1, 2})
+
+
+def test_numbers_that_json_does_not_have_are_refused() -> None:
+    with pytest.raises(InvalidEvent, match=r"data\[1\] is Infinity, which JSON does not have"):
+        payload.compress([1, float("inf")])
 
 
 @pytest.mark.parametrize(

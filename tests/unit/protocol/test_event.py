@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import json
 from typing import Any
 
@@ -65,7 +64,7 @@ def _circle() -> list[Any]:
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [(decimal.Decimal(1), "not JSON serializable"), (_circle(), "Circular"), ({(1, 2): 3}, "keys must be")],
+    [({1, 2}, "not JSON serializable"), (_circle(), "Circular"), ({(1, 2): 3}, "keys must be")],
 )
 def test_data_that_json_cannot_hold_is_refused_with_the_reason(value: Any, why: str) -> None:
     with pytest.raises(InvalidEvent, match=f"^data: cannot be written as JSON: .*{why}") as caught:

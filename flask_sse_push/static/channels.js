@@ -15,12 +15,15 @@ const RECONNECT = [404, 405, 500, 502, 503, 504];
  * @param {URL} stream
  * @param {Options & { page?: boolean }} options
  * @param {Opening | null} opening The data of `sse.open`; null when the stream is not open.
- * @param {{ join: string[], leave: string[] }} change
- * @param {() => void} undo Called when the server refuses.
- * @returns {Promise<boolean>} Whether the open stream changes its channels. If false, the client must reconnect.
+ * @param {string[]} before The client's channels before the change.
+ * @param {Set<string>} channels The client's channels. If the server refuses, they lose the channels that were joined.
+ * @returns {Promise<boolean>} Whether the open stream has or gets these channels. If false, the client must reconnect.
  * @throws {Error} If the server refuses. The error has `status`, and `error` with the server's code.
  */
-export async function changeChannels(stream, options, opening, { join, leave }, undo) {
+export async function changeChannels(stream, options, opening, before, channels) {
+  const join = [...channels].filter((name) => !before.includes(name));
+  const leave = before.filter((name) => !channels.has(name));
+  if (!(join.length + leave.length)) return true;
   if (!opening || options.page === false) return false;
   const { connection, secret } = opening;
   const url = new URL(stream);
@@ -34,7 +37,7 @@ export async function changeChannels(stream, options, opening, { join, leave }, 
   }).catch(() => null);
   if (response?.status === 202) return true;
   if (!response || RECONNECT.includes(response.status)) return false;
-  undo();
+  for (const name of join) channels.delete(name);
   const { status, error } = await refusal(response);
   throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });
 }

@@ -1,35 +1,46 @@
 // @ts-check
 /**
- * Keeps the order of events when some of them must be decompressed: decompression takes time, and a later event must
- * not overtake an earlier event. A connection gets an inbox when its first compressed event arrives.
- * @import { PackedMessage, Sink } from "./sources/source.js"
+ * Takes batches apart, and unpacks compressed events. It keeps their order: decompression takes time, and a later event
+ * must not overtake an earlier event. A connection gets an inbox when its first such event arrives.
+ * @import { Message } from "./push-client.js"
+ * @import { PackedMessage, RawEvent, Sink } from "./sources/source.js"
  */
 
-import { decompress } from "./payload.js";
+import { decompress, isEnvelope } from "./payload.js";
 
 /** At most how many messages may wait because they, or an earlier message, must be decompressed. */
 const MAX_WAITING = 1000;
 
 export class Inbox {
   #sink;
+  #messageOf;
   #maxInflated;
   #waiting = 0;
   #last = Promise.resolve(); // settles when the last message has been delivered
 
   /**
    * @param {Pick<Sink, "deliver" | "fail">} sink
+   * @param {(event: RawEvent) => Message} messageOf Returns the message of an event; for the events of batches.
    * @param {number} [maxInflated] At most how many bytes of text a compressed event may have.
    */
-  constructor(sink, maxInflated) {
+  constructor(sink, messageOf, maxInflated) {
     this.#sink = sink;
+    this.#messageOf = messageOf;
     this.#maxInflated = maxInflated;
   }
 
   /**
-   * Delivers a message after all messages before it.
+   * Delivers a message after all messages before it; the events of a batch one by one.
    * @param {PackedMessage} message
    */
   add(message) {
+    if (message.type !== "sse.batch") return this.#add(message);
+    for (const event of message.data) this.#add(this.#messageOf(event));
+  }
+
+  /** @param {PackedMessage} message */
+  #add(message) {
+    if (!this.#waiting && !isEnvelope(message.data)) return this.#sink.deliver(message);
     if (this.#waiting >= MAX_WAITING) return this.#sink.fail({ reason: "overflow" });
     this.#waiting += 1;
     const before = this.#last;

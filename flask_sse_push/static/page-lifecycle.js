@@ -1,38 +1,42 @@
 // @ts-check
-/** Follows the page: whether it has a network, is visible, and whether the back-forward cache holds it. */
+/**
+ * Follows the page: whether it has a network, is visible, and whether the back-forward cache holds it. Keeps the cursor
+ * over page loads, if the client wants that.
+ * @import { PushClient } from "./push-client.js"
+ */
 
 /** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 /**
- * @typedef {object} Followed
- * @property {(reason: string) => void} suspend Closes the connection.
- * @property {() => void} resume Connects again; called when the last reason for the suspension has ended.
- * @property {() => void} save Saves the cursor.
- * @property {AbortSignal} closed Aborted when the client is closed for good.
+ * @param {PushClient} client
+ * @param {object} options
+ * @param {number} options.hiddenAfter How long the page may be hidden before the client is suspended, in milliseconds.
+ *   More than 24 days mean forever.
+ * @param {string} options.memory The key under which sessionStorage keeps the cursor; "" if it does not.
+ * @param {(reason: string) => void} setSuspended Closes the connection because of the reason. Without a reason it
+ *   connects again; called so when the last reason has ended.
+ * @param {AbortSignal} closed Aborted when the client is closed for good.
  */
-
-/**
- * @param {Followed} client
- * @param {number} hiddenAfter How long the page may be hidden before the client is suspended, in milliseconds. More
- *   than 24 days mean forever.
- */
-export function followPage(client, hiddenAfter) {
-  if (client.closed.aborted) return;
+export function followPage(client, { hiddenAfter, memory }, setSuspended, closed) {
+  if (closed.aborted) return;
   const reasons = new Set();
   const suspend = (/** @type {string} */ reason) => {
     reasons.add(reason);
-    client.suspend(reason);
+    setSuspended(reason);
   };
   const resume = (/** @type {string} */ reason) => {
-    if (reasons.delete(reason) && !reasons.size) client.resume();
+    if (reasons.delete(reason) && !reasons.size) setSuspended("");
+  };
+  const save = () => {
+    if (memory) sessionStorage.setItem(memory, client.lastEventId);
   };
   const saveAndSuspend = (/** @type {string} */ reason) => {
-    client.save();
+    save();
     suspend(reason);
   };
   /** @type {(target: EventTarget, type: string, handler: () => void) => void} */
-  const on = (target, type, handler) => target.addEventListener(type, handler, { signal: client.closed });
+  const on = (target, type, handler) => target.addEventListener(type, handler, { signal: closed });
 
   on(window, "offline", () => suspend("offline"));
   on(window, "online", () => resume("offline"));
@@ -46,10 +50,13 @@ export function followPage(client, hiddenAfter) {
   const followVisibility = () => {
     clearTimeout(timer);
     if (!document.hidden) return resume("hidden");
-    client.save();
+    save();
     if (hiddenAfter <= LONGEST_TIMER) timer = setTimeout(() => suspend("hidden"), hiddenAfter);
   };
   on(document, "visibilitychange", followVisibility);
   if (document.hidden) followVisibility();
-  client.closed.addEventListener("abort", () => clearTimeout(timer));
+  closed.addEventListener("abort", () => {
+    save();
+    clearTimeout(timer);
+  });
 }

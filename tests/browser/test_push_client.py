@@ -107,7 +107,7 @@ def test_the_client_reconnects_after_its_cursor_whatever_happens(script: Script,
         502,  # answer to EventSource, which does not see the status
         503,  # answer to the fetch that finds out why
         Refusal(200, {"Content-Type": "text/html"}, b"a captive portal"),
-        opening(id="e-2", resumed=True) + Script.END,  # another fetch succeeds; then EventSource connects
+        opening(id="e-2", resumed=True) + Script.END,  # another fetch succeeds; EventSource connects after it
         opening(id="e-2", resumed=True) + heartbeat + Script.END,
         opening(id="e-3", resumed=True) + event(2, id="e-4"),
     )
@@ -121,6 +121,9 @@ def test_the_client_reconnects_after_its_cursor_whatever_happens(script: Script,
         ("waiting", "refused"),
         ("connecting", None),
         ("waiting", "refused"),
+        ("connecting", None),
+        ("open", None),
+        ("waiting", "lost"),
         ("connecting", None),
         ("open", None),
         ("waiting", "lost"),
@@ -145,7 +148,7 @@ def test_a_final_refusal_closes_the_client(script: Script, start: Started, statu
 
 
 def test_random_delays_grow_with_each_failure(script: Script, start: Started) -> None:
-    script.then(*[503] * 9, opening() + Script.END, opening())
+    script.then(*[503] * 9, opening())
     page = start(minDelay=1, maxDelay=40)
     eventually_on(page, lambda: page.evaluate("client.state") == "open")
     delays = page.evaluate("notes.filter(({ state }) => state === 'waiting').map(({ delay }) => delay)")

@@ -3,20 +3,20 @@
  * One connection by fetch. It can send headers, a method and a body, hears events of every type, and learns why the
  * server refused it.
  * @import { Options } from "../push-client.js"
- * @import { Ending, Sink, Source, SourceOptions } from "./source.js"
+ * @import * as T from "./source.js"
  */
 
 import { EventParser } from "./event-parser.js";
 import { isStream, refusal } from "./refusal.js";
 
-/** @implements {Source} */
-export class FetchSource {
+/** @implements {T.Source} */
+export class Source {
   #stop = new AbortController();
 
   /**
    * @param {string} url
-   * @param {SourceOptions} options
-   * @param {Pick<Sink, "event" | "fail" | "retry">} sink
+   * @param {T.SourceOptions} options
+   * @param {Pick<T.Sink, "event" | "fail" | "retry">} sink
    */
   constructor(url, options, sink) {
     this.#read(url, options, sink).then(
@@ -32,9 +32,9 @@ export class FetchSource {
   /**
    * Reads until the stream ends.
    * @param {string} url
-   * @param {SourceOptions} options
-   * @param {Pick<Sink, "event" | "retry">} sink
-   * @returns {Promise<Ending>}
+   * @param {T.SourceOptions} options
+   * @param {Pick<T.Sink, "event" | "retry">} sink
+   * @returns {Promise<T.Ending>}
    */
   async #read(url, options, sink) {
     const { method = "GET", body, withCredentials, maxEvent } = options;

@@ -68,8 +68,8 @@ export interface Source {
   change?(channels: Set<string>): boolean;
 }
 
-export interface SourceClass {
-  new (url: string, options: SourceOptions, sink: Sink): Source;
+export interface SourceModule {
+  Source: new (url: string, options: SourceOptions, sink: Sink) => Source;
 }
 
 /** What `sse.open` carries. */
@@ -92,14 +92,16 @@ export interface Closing {
 
 export type Counters = Omit<Stats, "state">;
 
-/** `once` stores a function that calls the app's `handler` and removes itself. */
-export interface StoredHandler extends Handler {
-  handler?: Handler;
-}
+export type Loop = AsyncGenerator<Message, void, void>;
 
-/** Messages that wait for a `for await` loop. */
-export interface Line {
-  messages: Message[];
-  /** Continues the loop when it waits for a message. */
-  wake(): void;
+/** PushClient's current connection. */
+export interface Connection {
+  /** Left out while there is no connection. */
+  sink?: Sink;
+  /** Left out until the source's module is loaded. */
+  source?: Source;
+  /** Left out until a batch or a compressed event arrives. */
+  inbox?: Promise<Inbox>;
+  /** When the stream was opened, in milliseconds since 1970. */
+  openedAt?: number;
 }

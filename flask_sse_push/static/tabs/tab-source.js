@@ -2,11 +2,11 @@
 /**
  * A source that shares one connection with all tabs of the browser: a *member* of the page's hub. While it cannot
  * share, it has a connection of its own.
- * @import { Ending, RawEvent, Sink, Source, SourceOptions } from "../sources/source.js"
+ * @import { Ending, RawEvent, Sink, Source as OneConnection, SourceOptions } from "../sources/source.js"
  * @import { Leader, Member, TabRefusal } from "./messages.js"
  */
 
-import { FetchSource } from "../sources/fetch.js";
+import { Source as FetchSource } from "../sources/fetch.js";
 import { reached } from "./cursor.js";
 import { TabHub } from "./hub.js";
 
@@ -20,10 +20,10 @@ const MAX_WAIT = 2000;
 const MAX_OWN = 3;
 
 /**
- * @implements {Source}
+ * @implements {OneConnection}
  * @implements {Member}
  */
-export class TabSource {
+export class Source {
   #url;
   #options;
   #sink;

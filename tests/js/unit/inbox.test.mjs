@@ -1,4 +1,4 @@
-// The inbox keeps the order of events while compressed ones are unpacked.
+// The inbox takes batches apart, and keeps the order of events while compressed ones are unpacked.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -17,7 +17,7 @@ function opened(maxInflated) {
   const delivered = [];
   const failures = [];
   const sink = { deliver: (message) => delivered.push(message), fail: (ending) => failures.push(ending) };
-  return { inbox: new Inbox(sink, maxInflated), delivered, failures };
+  return { inbox: new Inbox(sink, ({ type, data, id }) => ({ type, data, lastEventId: id }), maxInflated), delivered, failures };
 }
 
 async function until(condition) {
@@ -43,7 +43,7 @@ test("a broken event is delivered in its place, with the error", async () => {
 
 test("too many waiting events are a failure", async () => {
   const { inbox, delivered, failures } = opened();
-  for (let n = 0; n < 1000; n += 1) inbox.add(message(n));
+  for (let n = 0; n < 1000; n += 1) inbox.add(message(n ? n : packed(n)));
   assert.deepEqual(failures, []);
   inbox.add(message(1000));
   assert.deepEqual(failures, [{ reason: "overflow" }]);
@@ -51,4 +51,25 @@ test("too many waiting events are a failure", async () => {
   inbox.add(message(1001));
   await until(() => delivered.length === 1001);
   assert.equal(failures.length, 1);
+});
+
+test("a message that waits for no other is delivered at once", async () => {
+  const { inbox, delivered } = opened();
+  inbox.add(message(1));
+  assert.equal(delivered.length, 1);
+  inbox.add(message(packed(2)));
+  await until(() => delivered.length === 2);
+  inbox.add(message(3));
+  assert.equal(delivered.length, 3);
+});
+
+test("a batch of any length is taken apart", async () => {
+  const { inbox, delivered, failures } = opened();
+  const events = Array.from({ length: 3000 }, (_, n) => ({ type: "tick", data: n, id: `e-${n}` }));
+  inbox.add({ type: "sse.batch", data: events, lastEventId: "e-2999" });
+  assert.deepEqual(delivered.at(-1), { type: "tick", data: 2999, lastEventId: "e-2999" });
+  inbox.add({ type: "sse.batch", data: [{ ...events[0], data: packed(0) }, events[1]], lastEventId: "e-1" });
+  await until(() => delivered.length === 3002);
+  assert.deepEqual(delivered.slice(-2).map(({ data }) => data), [0, 1]);
+  assert.deepEqual(failures, []);
 });

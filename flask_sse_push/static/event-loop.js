@@ -1,0 +1,33 @@
+// @ts-check
+/**
+ * The events of a `for await` loop.
+ * @import { Handler, Message, PushClient } from "./push-client.js"
+ * @import { Loop } from "./sources/source.js"
+ */
+
+/**
+ * Yields the messages until the client is closed.
+ * @param {PushClient} client
+ * @param {string} type The type of the messages; "*" for all types.
+ * @param {Message[]} messages Messages that wait for the loop. `gather` adds more.
+ * @param {Handler} gather The handler of the client that adds to `messages`. It removes itself if too many wait.
+ * @param {number} max At most how many messages may wait.
+ * @returns {Loop}
+ * @throws {RangeError} If too many messages wait.
+ */
+export async function* loop(client, type, messages, gather, max) {
+  let wake = () => {};
+  const wakeUp = () => wake(); // runs after `gather`, which the client has had for longer
+  client.on(type, wakeUp).addEventListener("statechange", wakeUp);
+  try {
+    for (;;) {
+      const message = messages.shift();
+      if (messages.length >= max) throw new RangeError(`the loop is ${max} events behind`);
+      if (message) yield message;
+      else if (client.state === "closed") return;
+      else await new Promise((next) => (wake = () => next(0)));
+    }
+  } finally {
+    client.off(type, gather).off(type, wakeUp).removeEventListener("statechange", wakeUp);
+  }
+}

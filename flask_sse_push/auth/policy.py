@@ -13,7 +13,7 @@ from flask import Flask, Request, abort
 
 from ..config import Settings
 from ..errors import ConfigError, ErrorCode, Refused
-from ..protocol.channel import checked_channels
+from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import flask_login
 from .identity import NOBODY, Identity, invalid_token, user_id
 from .tickets import LONGEST, StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
@@ -83,7 +83,8 @@ class Policy:
         :raises Refused: 401 or 403, if the ticket is not valid, or if the user may not listen to a channel.
         """
         began = time.monotonic()
-        ticket = None if ticket_text is None else self._tickets().read(ticket_text)
+        most = self.settings.max_channels
+        ticket = None if ticket_text is None else self._tickets().read(ticket_text, most)
         if ticket is not None and default:
             channels = ticket.channels
         identity = self._identify(request) if ticket is None else self._ticket_identity(ticket)
@@ -134,7 +135,7 @@ class Policy:
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
         """Returns a signed ticket for `user`; see `SSEBlueprint.ticket`."""
-        names = checked_channels(channels)
+        names = checked_channels(channels, max(MAX_CHANNELS, self.settings.max_channels))
         if len(names) > self.settings.max_channels:
             raise ValueError(f"got {len(names)} channels, at most {self.settings.max_channels} are allowed")
         self.check(user, names)

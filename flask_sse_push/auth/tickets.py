@@ -25,8 +25,10 @@ from .identity import expired_token, invalid_token
 LONGEST = 60.0
 #: Name of the query parameter that carries the ticket.
 PARAMETER = "ticket"
-#: A ticket with more characters than this is refused, because checking a long ticket takes long.
-MAX_LENGTH = 8192
+#: A ticket with more characters than these is refused, because checking a long ticket takes long. The second
+#: number is added for each channel that a stream may have: Base64 writes the 203 bytes of the longest name
+#: with quotes and comma in 271 characters.
+MAX_LENGTH, MAX_LENGTH_PER_CHANNEL = 8192, 272
 
 
 class Ticket(NamedTuple):
@@ -62,13 +64,14 @@ class Tickets:
         signed: str | bytes = self._serializer.dumps(content)
         return signed.decode() if isinstance(signed, bytes) else signed
 
-    def read(self, text: str) -> Ticket:
+    def read(self, text: str, max_channels: int = 0) -> Ticket:
         """Returns the content of a ticket. Does not check whether the ticket was already used.
 
+        :param max_channels: the ticket may be long enough for so many channels.
         :raises Refused: if the ticket is not valid. The status is 401; the error code is 1103 for an expired
             ticket, and 1102 for any other invalid ticket.
         """
-        if len(text) > MAX_LENGTH:
+        if len(text) > MAX_LENGTH + MAX_LENGTH_PER_CHANNEL * max_channels:
             raise invalid_token()
         try:
             name, user_id, channels, expires_ms = self._serializer.loads(text)

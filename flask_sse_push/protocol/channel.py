@@ -37,9 +37,10 @@ def checked_channel(name: str) -> str:
     raise InvalidEvent("channel", name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200))
 
 
-def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
+def checked_channels(channel: str | Iterable[str], most: int = MAX_CHANNELS) -> tuple[str, ...]:
     """Returns one channel name or several as a tuple, in their order and without repeats.
 
+    :param most: at most so many names may be given.
     :raises InvalidEvent: if there is no name, if there are too many names, or if a name is not valid.
     """
     if type(channel) is str and _CHANNEL.fullmatch(channel):
@@ -47,8 +48,8 @@ def checked_channels(channel: str | Iterable[str]) -> tuple[str, ...]:
     if not isinstance(channel, Iterable):
         raise InvalidEvent("channel", f"is {channel!r}, must be a name or several")
     names = (channel,) if isinstance(channel, str) else tuple(channel)
-    if not 0 < len(names) <= MAX_CHANNELS:
-        raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {MAX_CHANNELS}")
+    if not 0 < len(names) <= most:
+        raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {most}")
     return tuple(dict.fromkeys(map(checked_channel, names)))
 
 

@@ -16,8 +16,9 @@ COMMAND_CHANNEL = "!control"
 
 #: Name of the command that takes one channel, or all channels, from the streams of a user.
 REVOKE = "revoke"
-#: At most this many bytes in one command, because every worker reads every command.
-MAX_COMMAND = 100_000
+#: At most this many bytes in one command, because every worker reads every command. One command can join
+#: and leave a thousand channels, the most that SSE_PUSH_MAX_CHANNELS allows, with names of 200 characters.
+MAX_COMMAND = 500_000
 
 
 class Command(NamedTuple):

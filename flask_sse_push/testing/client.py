@@ -240,7 +240,7 @@ class SSEClient:
         """Opens a stream of `channels` (default: the channel `sse`). Blocks until the stream is live.
 
         :param cursor: the `id` of the event after which the stream begins, or `earliest`.
-        :param options: more arguments for `FlaskClient.get`, such as `headers`.
+        :param options: more arguments for `FlaskClient.open`, such as `headers`, or `method="POST"`.
         :raises StreamRefused: if the app refuses the stream.
         """
         query: dict[str, str] = {"channels": ",".join(channels)} if channels else {}
@@ -253,7 +253,7 @@ class SSEClient:
 
         :raises StreamRefused: if the response is no event stream.
         """
-        response = self.http.get(url, **options, buffered=False)
+        response = self.http.open(url, **options, buffered=False)
         stream = EventStream(response, self._app if _is_ours(self._app, response) else None, self._timeout)
         self._streams.append(stream)
         return stream

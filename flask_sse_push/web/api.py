@@ -16,7 +16,7 @@ from ..auth.policy import Policy
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
-from .body import MAX_BODY, read_body
+from .body import IN_JSON, MAX_BODY, read_body, size_limit
 from .refusal import bad_request
 from .services import Services
 
@@ -36,7 +36,8 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     """
     settings = services.settings
     services.check_origin(request)
-    body = read_body(request, ("join", "leave", "since", "last", "secret"))
+    max_size = size_limit(2 * settings.max_channels, IN_JSON)  # so many to join, and so many to leave
+    body = read_body(request, ("join", "leave", "since", "last", "secret"), max_size)
     join, leave = (_channels(body, field, settings.max_channels) for field in ("join", "leave"))
     if not join and not leave:
         raise bad_request("the body names no channel to join or leave")

@@ -11,8 +11,22 @@ from flask import Request
 from ..protocol.data import parse_json
 from .refusal import bad_request
 
-#: A body with more bytes than this is refused; the data of an event is not counted.
+#: A body with more bytes than this is refused; the data of an event is not counted. More bytes are allowed if
+#: the body may name many channels.
 MAX_BODY = 50_000
+#: How many bytes the longest name of a channel takes in a body, with quotes and comma. In a form, three bytes
+#: stand for one character, such as `%3A`.
+IN_JSON, IN_FORM = 204, 606
+#: How many bytes a body may have beside the names of channels.
+BESIDE = 10_000
+
+
+def size_limit(channels: int, longest: int) -> int:
+    """Returns how many bytes a body may have that names at most so many channels.
+
+    :param longest: how many bytes the longest name takes.
+    """
+    return max(MAX_BODY, BESIDE + longest * channels)
 
 
 def read_body(request: Request, known: Collection[str], max_size: int = MAX_BODY) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads the query of a request for a stream: the channels, the start, and how the client wants the events."""
+"""Reads the parameters of a request for a stream: channels, start, and how the client wants the events."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..history.position import StartPoint
 from ..hub.batches import batch_wait
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
+from .parameters import parameters_of
 from .refusal import bad_request
 
 DEFAULT_CHANNEL = "sse"
@@ -28,10 +29,10 @@ MAX_KEPT, MAX_KEPT_SIZE = 1024, 500
 
 
 class StreamQuery(NamedTuple):
-    """The parameters of one request for a stream, as its query gives them."""
+    """The parameters of one request for a stream, from its query and, for `POST`, from its body."""
 
     channels: tuple[str, ...]
-    names_channels: bool  # False if the query names no channel; `channels` is then the default channel
+    names_channels: bool  # False if the request names no channel; `channels` is then the default channel
     start: StartPoint  # where the stream starts, if the request has no Last-Event-ID
     tagged: bool  # whether the client wants each event with the names of its channels
     wait: float | None  # how long events may wait to share a chunk, in seconds; None: the app's setting
@@ -56,10 +57,12 @@ class QueryCache:
         self._known: dict[bytes, StreamQuery] = {}
 
     def of(self, request: Request) -> StreamQuery:
-        """Returns the parsed query of a request.
+        """Returns the parsed query of a request, for `POST` together with its body.
 
-        :raises Refused: 400, if a parameter is not valid.
+        :raises Refused: 400, if a parameter is not valid; 411, 413 or 415, if the body is not valid.
         """
+        if request.method == "POST":
+            return read(parameters_of(request), self._max_channels)
         raw = request.query_string
         query = self._known.get(raw)
         if query is None:
@@ -72,7 +75,7 @@ class QueryCache:
 
 
 def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
-    """Parses the parameters `args` of a query.
+    """Parses the parameters `args` of a request.
 
     :raises Refused: 400, if a parameter is not valid.
     """
@@ -102,7 +105,9 @@ def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
     names += [value for value in args.getlist("channel") if value]
     unique = tuple(dict.fromkeys(names)) or (DEFAULT_CHANNEL,)
     if len(unique) > most:
-        raise bad_request(f"the query names {len(unique)} channels, at most {most} are allowed on one stream")
+        raise bad_request(
+            f"the request names {len(unique)} channels, at most {most} are allowed on one stream"
+        )
     try:
         return tuple(checked_channel(name) for name in unique)
     except InvalidEvent as error:

@@ -16,6 +16,7 @@ from ..config import Settings
 from ..errors import Refused
 from ..monitoring import log
 from . import admin, api, cors, page
+from .parameters import take_body
 from .query import hide_ticket
 from .services import Services
 from .stream import StreamEndpoint
@@ -34,8 +35,8 @@ class Routes(Blueprint):
         super().__init__(name, import_name, **options)
         self._hooks = Hooks()
         self._report_limit = admin.RateLimit()
-        self.add_url_rule("", "stream", self._stream, methods=["GET"])
-        self.add_url_rule("/", "stream_slash", self._stream, methods=["GET"])
+        self.add_url_rule("", "stream", self._stream, methods=["GET", "POST"])
+        self.add_url_rule("/", "stream_slash", self._stream, methods=["GET", "POST"])
         self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
         self.add_url_rule("/publish", "publish", self._publish, methods=["POST"])
         self.add_url_rule("/stats", "stats", self._stats, methods=["GET"])
@@ -44,6 +45,7 @@ class Routes(Blueprint):
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
         self.app_url_value_preprocessor(_note_start)
         self.url_value_preprocessor(hide_ticket)
+        self.url_value_preprocessor(self._take_body)
         self.app_errorhandler(Refused)(self._refuse)
         self.record(self._set_up_cors)
 
@@ -98,6 +100,16 @@ class Routes(Blueprint):
             f"{self.name}: not registered on {current_app.name!r}; "
             f"call app.register_blueprint({self.name}, url_prefix='/stream')"
         )
+
+    def _take_body(self, endpoint: str | None, values: dict[str, Any] | None) -> None:
+        """Reads the body of a `POST` request for a stream. Flask calls this method before the app's hooks."""
+        if (
+            request.method == "POST"
+            and endpoint
+            and endpoint.rpartition(".")[2] in ("stream", "stream_slash")
+        ):
+            settings = self._endpoint.services.settings
+            take_body(request._get_current_object(), settings.max_channels)  # type: ignore[attr-defined]
 
     # -- view functions ----------------------------------------------------------------------------------
 

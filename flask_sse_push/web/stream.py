@@ -1,4 +1,4 @@
-"""Answers the `GET` request for a stream: with the stream, or with a refusal."""
+"""Answers a request for a stream: with the stream, or with a refusal."""
 
 from __future__ import annotations
 
@@ -78,9 +78,10 @@ class StreamEndpoint:
         The stream opens when the server reads the first part of the body. Blocks while the app's hooks run,
         and while the broker counts the stream.
 
-        :raises Refused: 400, if the query is not valid; 401 or 403, if the user may not listen; 429, if the
-            user or the address has reached a limit; 503, if the worker has no room for another stream, or if
-            the broker does not answer and the request has a ticket.
+        :raises Refused: 400, if a parameter is not valid; 411, 413 or 415, if the body is not valid; 401 or
+            403, if the user or the page may not listen; 429, if the user or the address has reached a limit;
+            503, if the worker has no room for another stream, or if the broker does not answer and the
+            request has a ticket.
         """
         streaming, settings = self.services.streaming, self.services.settings
         hub, limits = streaming.hub, streaming.limits

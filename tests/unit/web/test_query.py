@@ -57,7 +57,7 @@ def test_a_channel_name_that_breaks_the_grammar_is_a_bad_request(pairs: Pairs, m
 def test_repeated_channels_count_once_towards_the_limit() -> None:
     assert channels(MultiDict([("channels", "a,b,a,b")]), 2) == ("a", "b")
     with pytest.raises(
-        Refused, match=r"^the query names 3 channels, at most 2 are allowed on one stream$"
+        Refused, match=r"^the request names 3 channels, at most 2 are allowed on one stream$"
     ) as caught:
         channels(MultiDict([("channels", "a,b,c")]), 2)
     assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)

@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +90,49 @@ def test_a_module_alone_in_node(path: Path) -> None:
     assert re.search(r"^# pass [1-9]", run.stdout, re.MULTILINE)
 
 
-def test_npm_packs_all_modules() -> None:
-    command = [need("npm"), "pack", "--dry-run", "--json", "--offline"]
-    packed = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=180)
-    assert packed.returncode == 0, packed.stderr
-    (report,) = json.loads(packed.stdout)
+def output(*command: str | Path, cwd: Path = ROOT) -> str:
+    """Runs a command that must succeed; returns what it printed."""
+    run = subprocess.run(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180
+    )
+    assert run.returncode == 0, run.stdout
+    return run.stdout
+
+
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as `npm publish` would upload it."""
+    folder = tmp_path_factory.mktemp("npm")
+    output(need("npm"), "pack", "--silent", "--offline", "--pack-destination", folder, cwd=CLIENT)
+    return folder / f"flask-sse-push-client-{__version__}.tgz"
+
+
+def test_npm_packs_all_files_and_every_export_exists(tarball: Path) -> None:
+    with tarfile.open(tarball) as archive:
+        packed = {posixpath.relpath(name, "package") for name in archive.getnames()}
+    files = {path.relative_to(CLIENT).as_posix() for path in CLIENT.rglob("*") if path.is_file()}
+    assert packed == files
     manifest: dict[str, Any] = json.loads((CLIENT / "package.json").read_text())
-    assert report["version"] == manifest["version"] == __version__
-    assert {file["path"] for file in report["files"]} == {
-        path.relative_to(CLIENT).as_posix() for path in CLIENT.rglob("*") if path.is_file()
-    }
+    assert manifest["version"] == __version__
     for entry in manifest["exports"].values():
-        assert all((CLIENT / path).is_file() for path in entry.values())
+        assert {posixpath.normpath(path) for path in entry.values()} <= files
+
+
+def test_publint_finds_nothing_to_mend(tarball: Path) -> None:
+    assert "All good!" in output(installed("publint"), "--strict", tarball)
+
+
+def test_every_kind_of_bundler_and_typescript_finds_the_modules_and_their_types(tarball: Path) -> None:
+    # The client is written for browsers, so it has only ES modules, which CommonJS cannot `require`.
+    checked = output(installed("attw"), "--ignore-rules=cjs-resolves-to-esm", "--", tarball)
+    assert "No problems found" in checked
+
+
+def test_the_lock_file_has_the_tools_of_the_tests_and_no_address_of_a_registry() -> None:
+    locked = json.loads((JS / "package-lock.json").read_text())
+    wanted = json.loads((JS / "package.json").read_text())["devDependencies"]
+    assert locked["packages"][""]["devDependencies"] == wanted, "run `npm install` in tests/js"
+    assert not [name for name, package in locked["packages"].items() if "resolved" in package]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

@@ -11,8 +11,12 @@ from tests.support.processes import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
-WRITTEN = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+WRITTEN = [*sorted(ROOT.glob("*.md")), ROOT / "flask_sse_push/static/README.md", *sorted(DOCS.glob("*.md"))]
 WRITTEN += [path for path in sorted((ROOT / "deploy").iterdir()) if path.is_file()]
+#: The repository's own files, in links that must also work on PyPI and npm.
+OWN = re.compile(
+    r"https://(?:github|raw\.githubusercontent)\.com/flask-sse-push/flask-sse-push/(?:blob/)?main/"
+)
 
 
 def anchors(path: Path) -> set[str]:
@@ -30,13 +34,18 @@ def test_every_page_is_in_a_table_of_contents() -> None:
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_have_a_target(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8").replace("\n", "")):
-        if "://" in target:
+    text = path.read_text("utf-8")
+    addresses = re.findall(r"\]\(([^)\s]+)\)", text.replace("\n", ""))
+    addresses += re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE)
+    for target in addresses:
+        own = OWN.match(target)
+        if "://" in target and not own:
             continue
-        name, _, anchor = target.partition("#")
-        file = (path.parent / name) if name else path
+        name, _, anchor = OWN.sub("", target).partition("#")
+        folder = ROOT if own else path.parent
+        file = (folder / name) if name else path
         assert file.exists(), target
-        assert path.parent != DOCS or file.resolve().is_relative_to(DOCS), f"{target} is not in the site"
+        assert folder != DOCS or file.resolve().is_relative_to(DOCS), f"{target} is not in the site"
         assert not anchor or anchor in anchors(file), target
 
 

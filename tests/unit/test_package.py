@@ -1,21 +1,24 @@
-"""The installed package: the wheel's contents, the public names, and the settings in the README."""
+"""What is published: the sdist, the wheel and PyPI's page; the public names; the settings in the README."""
 
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 import inspect
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import fields
 from email import message_from_string
 from email.message import Message
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from readme_renderer import markdown
 
 import flask_sse_push
 from flask_sse_push import config
@@ -42,34 +45,64 @@ PUBLIC = {
     "stream_opened",
 }
 
-# -- the wheel ----------------------------------------------------------------------------------------------
+# -- the sdist ----------------------------------------------------------------------------------------------
 
 
-def can_build_here() -> bool:
-    """Whether setuptools can build wheels here without the package `wheel`, which it can since 70.1."""
-    try:
-        version = importlib.metadata.version("setuptools")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return tuple(int(part) for part in version.split(".")[:2]) >= (70, 1)
+def build(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", *arguments]
+    built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert built.returncode == 0, built.stdout
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Builds the wheel from a copy, because setuptools writes files beside the sources."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "copy"
-    shutil.copytree(
-        ROOT / "flask_sse_push", copy / "flask_sse_push", ignore=shutil.ignore_patterns("__pycache__")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this checkout without what git ignores. setuptools writes files beside the sources."""
+    copy = tmp_path_factory.mktemp("checkout") / "copy"
+    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    return Path(shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *ignored)))
+
+
+@pytest.fixture(scope="module")
+def unpacked(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, unpacked in an empty folder."""
+    folder = tmp_path_factory.mktemp("sdist")
+    # Building adds the folder *.egg-info to the copy, so `checkout` is compared without it.
+    build("--sdist", "--outdir", folder, checkout)
+    name = f"flask_sse_push-{flask_sse_push.__version__}"
+    with tarfile.open(folder / f"{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / name
+
+
+def test_the_sdist_has_every_file_of_the_checkout(checkout: Path, unpacked: Path) -> None:
+    generated = {name for name in files(checkout) | files(unpacked) if ".egg-info/" in name}
+    assert files(unpacked) - generated - {"PKG-INFO"} == files(checkout) - generated - {"PKG-INFO"}
+
+
+def test_the_sdist_tests_itself(unpacked: Path, wheel: Path) -> None:
+    """Runs tests of the package, of its documentation and with a real broker in the unpacked sdist."""
+    quick = ["tests/unit/test_config.py", "tests/unit/test_docs.py", "tests/integration/test_page_cursor.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *quick]
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    run = subprocess.run(
+        command, cwd=unpacked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    for path in ROOT.iterdir():
-        if path.is_file() and not path.name.startswith("."):
-            shutil.copy(path, copy)
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(copy)]
-    if can_build_here():
-        command.append("--no-isolation")
-    built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert built.returncode == 0, built.stdout
+    assert run.returncode == 0, run.stdout
+    assert " passed in" in run.stdout
+
+
+# -- the wheel ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that pip builds from the sdist."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build("--wheel", "--outdir", folder, unpacked)
     (found,) = folder.glob("*.whl")
     return found
 
@@ -107,13 +140,9 @@ def test_the_wheel_contains_files_in_other_languages(contents: set[str], path: s
     assert f"flask_sse_push/{path}" in contents
 
 
-def test_the_wheel_contains_the_whole_package_and_nothing_else(contents: set[str]) -> None:
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "flask_sse_push").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert {name for name in contents if ".dist-info/" not in name} == files
+def test_the_wheel_contains_the_whole_package_and_nothing_else(checkout: Path, contents: set[str]) -> None:
+    package = {name for name in files(checkout) if name.startswith("flask_sse_push/")}
+    assert {name for name in contents if ".dist-info/" not in name} == package
 
 
 def test_the_wheel_is_for_every_machine_and_has_the_licence(wheel: Path, contents: set[str]) -> None:
@@ -140,6 +169,43 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "test",
     }
     assert metadata["Requires-Python"] == ">=3.11"
+
+
+# -- the page on PyPI ---------------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Collects the addresses of all links and images of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("href", "src")]
+
+
+def test_pypi_shows_the_readme_and_every_link_leads_out_of_the_page(metadata: Message) -> None:
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    page = markdown.render(str(metadata.get_payload()))
+    assert page
+    links = [link for link in Links(page).found if not link.startswith("#user-content-")]
+    assert len(links) > 25
+    relative = [link for link in links if not link.startswith("https://")]
+    assert not relative, "PyPI cannot follow these links: write their addresses in full"
+    assert not re.findall(r"\]\[[\w-]+\]", page), "a link has no address"
+
+
+def test_pypi_links_to_the_documentation_the_changes_and_the_sources(metadata: Message) -> None:
+    links = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))
+    assert links.keys() == {"Homepage", "Documentation", "Changes", "Source", "Issues", "Security"}
+
+
+def test_the_change_log_has_a_date_for_the_version_and_a_place_for_what_comes_next() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(flask_sse_push.__version__)} - 20\d\d-\d\d-\d\d", headings[1])
 
 
 # -- the public names ---------------------------------------------------------------------------------------

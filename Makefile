@@ -5,13 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DOCS := .venv-docs
-# The tests that `make coverage` measures; gunicorn's workers are measured too.
-MEASURED := tests/unit tests/contract tests/integration tests/e2e/test_hijack.py tests/faults/test_broker.py
+JS := tests/js/node_modules/.installed
 
+# Both cores run tests. The tests of a file run one after another.
+PARALLEL := -q -n 2 --dist loadfile
+# The tests that another Python runs too.
+IN_PROCESS := tests/unit tests/contract tests/integration
+# The tests that `make coverage` measures; gunicorn's workers are measured too.
+MEASURED := $(IN_PROCESS) tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
-.PHONY: demo screenshots test first-event faults soak coverage test-oldest bench lint deploy docs format clean
+.PHONY: demo screenshots test test-python test-oldest first-event faults soak coverage bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -21,11 +26,16 @@ screenshots: $(VENV)/demo
 	$(BIN)/pip install -q -e ".[screenshots]"
 	$(BIN)/python -m example_app.screenshots
 
-test: $(VENV)/test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+test: lint
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+# Runs the tests of the package itself with another Python: `make test-python VERSION=3.12`.
+test-python: .venv-$(VERSION)/test
+	.venv-$(VERSION)/bin/python -m pytest $(PARALLEL) -p no:cacheprovider $(IN_PROCESS) $(ARGS)
+
+# Runs the tests of what Flask, gevent, gunicorn and Redis do, with the lowest versions that setup.cfg allows.
+test-oldest: $(OLDEST)/test
+	$(OLDEST)/bin/python -m pytest $(PARALLEL) -W default -p no:cacheprovider $(OLD_CONTRACT) $(ARGS)
 
 # From a fresh clone, by the README's first command, to an event in Chromium: under five minutes, with pip.
 first-event: $(VENV)/test
@@ -42,13 +52,9 @@ soak: $(VENV)/test
 # Not part of `make test`, because measuring distorts the tests of time, memory and imported modules.
 coverage: $(VENV)/test
 	$(BIN)/coverage erase
-	-$(BIN)/coverage run -m pytest -q $(MEASURED) $(ARGS)
+	-$(BIN)/coverage run -m pytest $(PARALLEL) $(MEASURED) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-
-# Runs the tests with the lowest versions that setup.cfg allows.
-test-oldest: $(OLDEST)/test
-	$(OLDEST)/bin/python -m pytest -q -W default -p no:cacheprovider $(or $(OLDEST_TESTS),$(OLD_CONTRACT))
 
 # Compares all servers. Needs a quiet machine with two cores and about 40 minutes. Writes docs/benchmarks.*
 bench:
@@ -58,10 +64,13 @@ bench:
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Checks the files of deploy/ that only a container engine or a cluster can run. tests/e2e/test_deploy.py runs the others.
+# Checks the files that only a container engine, a cluster or GitHub can run. tests/e2e/test_deploy.py runs the others.
 deploy: $(DOCS)/deploy
+	$(DOCS)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(DOCS)/bin/zizmor --offline --quiet .github
 	$(DOCS)/bin/hadolint deploy/Dockerfile
 	$(DOCS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(DOCS)/bin/kubernetes-validate --strict deploy/kubernetes.yaml
@@ -81,12 +90,21 @@ $(VENV)/demo: setup.cfg pyproject.toml $(VENV)/bin/python
 	$(BIN)/pip install -q -e ".[demo]"
 	touch $@
 
-$(VENV)/test: setup.cfg pyproject.toml tests/js/package.json $(VENV)/bin/python
+$(VENV)/test: setup.cfg pyproject.toml $(VENV)/bin/python $(JS)
 	$(BIN)/pip install -q -e ".[test]"
-	if command -v npm >/dev/null; then cd tests/js && npm install --silent --no-audit --no-fund; fi
 	touch $@
 
-$(OLDEST)/test: setup.cfg tests/oldest.txt
+# Only the browser tests and a few unit tests need Node.
+$(JS): tests/js/package.json tests/js/package-lock.json
+	if command -v npm >/dev/null; then cd tests/js && npm install --silent --no-audit --no-fund; fi
+	mkdir -p $(@D) && touch $@
+
+.venv-3.%/test: setup.cfg $(JS)
+	python="$$(.ci/find-python 3.$*)" && "$$python" -m venv .venv-3.$*
+	.venv-3.$*/bin/pip install -q -e ".[test]"
+	touch $@
+
+$(OLDEST)/test: setup.cfg tests/oldest.txt $(JS)
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install -q -e ".[test]" -c tests/oldest.txt
 	touch $@

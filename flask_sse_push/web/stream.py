@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, current_app, session
 from werkzeug.datastructures import Headers
 
 from ..auth.identity import invalid_token
@@ -51,6 +51,15 @@ class StreamResponse(Response):
 
     def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
         return self.headers
+
+    def set_cookie(self, key: str, *args: Any, **options: Any) -> None:
+        """Sets a cookie, but does not refresh the cookie of a session that this request has not changed.
+
+        Flask refreshes the cookie of a permanent session in each response. The response to another request,
+        which changes the session, may arrive first; the refreshed cookie would then undo the change.
+        """
+        if key != current_app.config["SESSION_COOKIE_NAME"] or session.modified:
+            super().set_cookie(key, *args, **options)
 
     def iter_encoded(self) -> Iterator[bytes]:
         return self.response  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from flask import Flask, request, session
+from flask import Flask, Request, request, session
 from flask.testing import FlaskClient
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.test import TestResponse
@@ -311,18 +311,28 @@ def test_a_hook_that_has_read_the_form_before_does_no_harm(make_app: MakeApp) ->
     assert opened(app.test_client(), data={"channels": "a,b"}) == ["a", "b"]
 
 
-def test_a_post_does_not_touch_the_session(make_app: MakeApp) -> None:
-    app, _ = make_app()
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("permanent", [False, True])
+def test_a_stream_does_not_set_the_cookie_of_a_session_that_it_has_not_changed(
+    make_app: MakeApp, method: str, permanent: bool
+) -> None:
+    app, sse = make_app()
 
     @app.get("/sign-in")
     def sign_in() -> str:
-        session["user"] = "ada"
+        session["user"], session.permanent = "ada", permanent
         return ""
 
+    @sse.identify
+    def count(request: Request) -> None:
+        if "count" in request.args:
+            session["count"] = 1
+
     client = app.test_client()
-    assert "Set-Cookie" in client.get("/sign-in").headers
-    for answer in (client.get("/stream", buffered=False), client.post("/stream", buffered=False)):
-        assert "Set-Cookie" not in answer.headers
+    client.get("/sign-in")
+    for path, sets in (("/stream", False), ("/stream?count", True), ("/stream", False)):
+        answer = client.open(path, method=method, buffered=False)
+        assert ("Set-Cookie" in answer.headers) == sets
         answer.close()
 
 

@@ -27,6 +27,7 @@ export async function changeChannels(stream, options, opening, before, channels)
   if (!opening || options.page === false) return false;
   const { connection, secret } = opening;
   const url = new URL(stream);
+  url.searchParams.delete("channels"); // the server does not read them, and they may be long
   url.pathname = `${url.pathname.replace(/\/$/, "")}/${connection}/channels`;
   const headers = await headersOf({ ...options, body: {} });
   const response = await fetch(url, {

@@ -11,7 +11,7 @@ const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.
 const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's
 const MISSING_HEARTBEATS = 2.5; // until the client reconnects
 const LONGEST_TIMER = 2 ** 31 - 1; // ms
-const FINAL = [204, 400, 401, 403, 410, 413]; // statuses after which the client closes
+const FINAL = [204, 400, 401, 403, 405, 410, 413, 414, 415, 431, 505]; // statuses after which the client closes
 const SLOWER = 3; // factor for delays on slow networks
 const STABLE = 5000; // ms; a failure after a longer stream counts as the first
 const MAX_WAITING = 1000; // events, for a `for await` loop
@@ -169,7 +169,8 @@ export class PushClient extends EventTarget {
     const { EventSource, headers, token, method, body, tabs, transport } = this.#options;
     if (tabs) return import("./tabs/tab-source.js");
     const star = this.#handlers.has("*") && !EventSource;
-    const needsFetch = transport || headers || token || method || body || star || this.#askWhy;
+    const isLong = this.#address().length > native.MAX_URL;
+    const needsFetch = transport || headers || token || method || body || star || isLong || this.#askWhy;
     return needsFetch ? import("./sources/fetch.js") : native;
   }
 

@@ -90,23 +90,26 @@ def _read(request: Request, max_size: int) -> MultiDict[str, str]:
 
 def _data(request: Request, max_size: int) -> bytes:
     """Returns the whole body. The server must have no bytes of it left when a stream takes the connection."""
-    size = request.content_length
+    if (request.content_length or 0) <= max_size:
+        raw = _received(request, max_size + 1)
+        if len(raw) <= max_size:
+            return raw
+    raise bad_request(f"the body has more than the {max_size} bytes that are allowed", 413)
+
+
+def _received(request: Request, longest: int) -> bytes:
+    """Returns the body of a request; of a chunked body at most `longest` bytes."""
+    environ, is_chunked = request.environ, request.content_length is None
+    if is_chunked and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("wsgi.input_terminated"):
+        raise bad_request("this server reads no chunked bodies: send the header Content-Length", 411)
     try:
-        if size is None:  # a chunked body
-            if "HTTP_TRANSFER_ENCODING" in request.environ and not request.environ.get(
-                "wsgi.input_terminated"
-            ):
-                raise bad_request("this server reads no chunked bodies: send the header Content-Length", 411)
-            limited = LimitedStream(request.stream, max_size + 1, is_max=True)
-            request.stream = cast("IO[bytes]", limited)
-        if (size or 0) <= max_size:
-            raw = request.get_data(cache=False)
-            size = len(raw)
-            if size <= max_size:
-                return raw
+        if is_chunked:
+            request.stream = cast("IO[bytes]", LimitedStream(request.stream, longest, is_max=True))
+        return request.get_data(cache=False)
     except RequestEntityTooLarge as error:
         raise bad_request(f"MAX_CONTENT_LENGTH allows {request.max_content_length} bytes", 413) from error
-    raise bad_request(f"the body has {size} bytes or more, at most {max_size} are allowed", 413)
+    except Exception as error:  # each server has exceptions of its own
+        raise bad_request("the body is not complete, or its chunks are not valid") from error
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:

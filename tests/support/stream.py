@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,9 +28,10 @@ class Received:
 
 
 class Stream:
-    """One GET of a URL, whose response the test reads event by event.
+    """One GET of a URL, or another method, whose response the test reads event by event.
 
-    `cursor` is the last event id, as a browser keeps it.
+    `cursor` is the last event id, as a browser keeps it. If the headers have `Expect`, the body is sent when
+    the server has said that it continues.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Stream:
         timeout: float = 60.0,
         version: str = "1.1",
         receive_buffer: int | None = None,
+        body: Sequence[bytes] = (),
     ) -> None:
         parts = urlsplit(url)
         self.cursor = cursor
@@ -59,6 +61,10 @@ class Stream:
             lines.append(f"Last-Event-ID: {cursor}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        if headers and "Expect" in headers:
+            assert self._until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue"
+        for part in body:
+            self._socket.sendall(part)
         head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         self.status = int(head[0].split()[1])
         self.headers = {

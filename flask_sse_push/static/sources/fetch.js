@@ -7,7 +7,11 @@
  */
 
 import { EventParser } from "./event-parser.js";
+import { MAX_URL } from "./native.js";
 import { isStream, refusal } from "./refusal.js";
+
+/** The parameters that are sent in the body of a POST if the address is longer than `MAX_URL`. */
+const IN_BODY = ["channels", "last_event_id", "ticket"];
 
 /** @implements {T.Source} */
 export class Source {
@@ -37,9 +41,10 @@ export class Source {
    * @returns {Promise<T.Ending>}
    */
   async #read(url, options, sink) {
-    const { method = "GET", body, withCredentials, maxEvent } = options;
-    const headers = await headersOf(options);
-    const response = await fetch(url, {
+    const { withCredentials, maxEvent } = options;
+    const { address, method, body } = requestOf(url, options);
+    const headers = await headersOf({ ...options, body });
+    const response = await fetch(address, {
       method,
       body: isJson(body) ? JSON.stringify(body) : /** @type {BodyInit | undefined} */ (body),
       headers,
@@ -62,6 +67,20 @@ export class Source {
       this.#stop.abort();
     }
   }
+}
+
+/**
+ * Shortens a long address: its channels, cursor and ticket become the body of a POST, which the server reads like the
+ * query of a GET. Leaves the address as it is if the app gives a method or a body of its own.
+ * @param {string} url @param {Pick<Options, "method" | "body">} options
+ */
+function requestOf(url, { method, body }) {
+  if (method || body || url.length <= MAX_URL) return { address: url, method, body };
+  const address = new URL(url);
+  const query = address.searchParams;
+  const moved = IN_BODY.filter((name) => query.has(name)).map((name) => [name, query.get(name)]);
+  for (const name of IN_BODY) query.delete(name);
+  return { address, method: "POST", body: Object.fromEntries(moved) };
 }
 
 const isJson = (/** @type {unknown} */ body) =>

@@ -4,6 +4,9 @@
  * @import * as T from "./source.js"
  */
 
+/** Longer addresses are for `fetch.js`, which sends a POST: servers refuse more than about 4,000 characters. */
+export const MAX_URL = 2000;
+
 /** @implements {T.Source} */
 export class Source {
   #source;

@@ -195,8 +195,12 @@ class MemoryLink(Link):
             raise BrokerUnavailable(f"{MAX_UNREAD} events wait unread in this process")
         self._filled.wait(timeout)
         self._filled.clear()  # clear before reading: `put` adds a message, then sets the flag
-        messages = [self._unread.popleft() for _ in range(len(self._unread))]
-        return [message for message in messages if message is not None]
+        messages: list[LinkMessage] = []
+        for _ in range(len(self._unread)):
+            message = self._unread.popleft()
+            if message is not None:
+                messages.append(message)
+        return messages
 
     def close(self) -> None:
         self._broker.unsubscribe(self)

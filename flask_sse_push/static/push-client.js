@@ -179,12 +179,16 @@ export class PushClient extends EventTarget {
     this.#watch();
     this.#stats.received += 1;
     this.#stats.bytes += event.data.length;
-    const message = messageOf(event);
+    const connection = this.#connection;
+    if (event.type === "sse.open") connection.marks = isMarked(event.data);
+    if (event.type === "run.begin") connection.marks ??= isMarked(event.data); // `sse.stream` sends no `sse.open`
+    const read = (/** @type {T.RawEvent} */ event) => messageOf(event, event.marks ?? connection.marks);
+    const message = read(event);
     if (message.type === "sse.batch" || message.data?.compressed === true) {
       const { maxInflated } = this.#options;
-      this.#connection.inbox ??= import("./inbox.js").then(({ Inbox }) => new Inbox(sink, messageOf, maxInflated));
+      connection.inbox ??= import("./inbox.js").then(({ Inbox }) => new Inbox(sink, read, maxInflated));
     }
-    const { inbox } = this.#connection;
+    const { inbox } = connection;
     if (!inbox) this.#deliver(message);
     else inbox.then((inbox) => inbox.add(message), (error) => sink.fail({ reason: "lost", error }));
   }
@@ -310,11 +314,14 @@ export class PushClient extends EventTarget {
   }
 }
 
-/** @type {(event: T.RawEvent) => T.Message} */
-function messageOf({ type = "message", data, id = "", channels }) {
-  const message = { type, data, lastEventId: id, ...(channels && { channels }) };
+/** Whether the server has marked `text` as JSON. @param {string} text */
+const isMarked = (text) => text.endsWith("\t");
+
+/** @param {T.RawEvent} event @param {boolean} [marks] Whether the server marks JSON. @returns {T.Message} */
+function messageOf({ type = "message", data: text, id = "", channels }, marks) {
+  const message = { type, data: text, text, lastEventId: id, ...(channels && { channels }) };
   try {
-    message.data = JSON.parse(data);
+    if (!marks || isMarked(text) || type.startsWith("sse.")) message.data = JSON.parse(text);
   } catch {} // the data is text
   return message;
 }

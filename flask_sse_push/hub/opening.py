@@ -7,7 +7,7 @@ import time
 from ..history.chunk import MissedChunk
 from ..history.position import Opening
 from ..history.recovery_driver import Recovery, Step
-from ..protocol.frames import open_frame, reset_frame
+from ..protocol.frames import jittered_ms, open_frame, reset_frame
 from .batches import BatchPolicy
 from .group import frames_for
 from .state import HubState
@@ -94,4 +94,5 @@ class StreamOpener:
             resumed=opening.resumed,
             heartbeat=self._state.settings.heartbeat,
             secret=secret,
+            retry_ms=jittered_ms(self._state.settings.retry),
         )

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import ErrorCode, error_body
-from .data import MARK
 from .entry import event_frame
 from .event import LINE_END
 from .shard_cursor import StreamCursor
@@ -41,19 +40,21 @@ def open_frame(
     resumed: bool,
     heartbeat: float,
     secret: str | None,
+    retry_ms: int | None = None,
 ) -> bytes:
     """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream gets its own frame.
-
-    The data has the mark of JSON. It tells the client that this server marks all JSON (see `data`).
 
     :param connection: the id of the stream. `connection` and `secret` consist of letters, digits, `-` and
         `_`, which JSON does not escape.
     :param secret: the text that proves a client's right to change its channels, or None.
+    :param retry_ms: the reconnection time. The data has it because scripts on the page cannot see a `retry:`
+        line.
     """
-    secret_field = "" if secret is None else f',"secret":"{secret}"'
+    more = "" if retry_ms is None else f',"retry":{retry_ms}'
+    more += "" if secret is None else f',"secret":"{secret}"'
     return (
         f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
-        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{secret_field}}}{MARK}\n\n'
+        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{more}}}\n\n'
     ).encode()
 
 

@@ -2,11 +2,10 @@
 /**
  * Takes batches apart, and unpacks compressed events. It keeps their order: decompression takes time, and a later event
  * must not overtake an earlier event. A connection gets an inbox when its first such event arrives.
- * @import { Message } from "./push-client.js"
  * @import { PackedMessage, RawEvent, Sink } from "./sources/source.js"
  */
 
-import { inflate, isEnvelope } from "./payload.js";
+import { decompress, isEnvelope, PayloadError } from "./payload.js";
 
 /** At most how many messages may wait because they, or an earlier message, must be decompressed. */
 const MAX_WAITING = 1000;
@@ -20,7 +19,7 @@ export class Inbox {
 
   /**
    * @param {Pick<Sink, "deliver" | "fail">} sink
-   * @param {(event: RawEvent) => Message} messageOf Returns the message of an event of a batch, or of unpacked text.
+   * @param {(event: RawEvent) => PackedMessage} messageOf Returns the message of an event; for the events of batches.
    * @param {number} [maxInflated] At most how many bytes of text a compressed event may have.
    */
   constructor(sink, messageOf, maxInflated) {
@@ -52,17 +51,15 @@ export class Inbox {
   }
 
   /**
-   * Replaces an envelope by its content, or sets `broken` to the error. Leaves other messages as they are.
+   * Replaces an envelope in `data` by its content, or sets `skipped` to the reason. Leaves other data as it is.
    * @param {PackedMessage} message
    */
   async #unpack(message) {
-    if (!isEnvelope(message.data)) return;
     try {
-      const unpacked = await inflate(message.data.data, this.#maxInflated);
-      const { data, text } = this.#messageOf({ type: message.type, data: unpacked });
-      Object.assign(message, { data, text });
+      message.data = await decompress(message.data, this.#maxInflated);
     } catch (error) {
-      message.broken = /** @type {Error} */ (error);
+      const failure = /** @type {PayloadError} */ (error);
+      message.skipped = { reason: "payload", size: failure.size, error: failure };
     }
   }
 }

@@ -5,21 +5,24 @@
  * @import { PushClient } from "./push-client.js"
  */
 
+import "./reconnect.js"; // now, because PushClient needs it when there is no network
+
 /** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 /**
  * @param {PushClient} client
  * @param {object} options
- * @param {number} options.hiddenAfter How long the page may be hidden before the client is suspended, in milliseconds.
+ * @param {boolean} [options.page] False if the client does not follow the page.
+ * @param {number} [options.hiddenAfter] How long the page may be hidden before the client is suspended, in milliseconds.
  *   More than 24 days mean forever.
- * @param {string} options.memory The key under which sessionStorage keeps the cursor; "" if it does not.
+ * @param {string} memory The key under which sessionStorage keeps the cursor; "" if it does not.
  * @param {(reason: string) => void} setSuspended Closes the connection because of the reason. Without a reason it
  *   connects again; called so when the last reason has ended.
  * @param {AbortSignal} closed Aborted when the client is closed for good.
  */
-export function followPage(client, { hiddenAfter, memory }, setSuspended, closed) {
-  if (closed.aborted) return;
+export function followPage(client, { page = true, hiddenAfter = Infinity }, memory, setSuspended, closed) {
+  if (!globalThis.document || !page || closed.aborted) return;
   const reasons = new Set();
   const suspend = (/** @type {string} */ reason) => {
     reasons.add(reason);

@@ -2,13 +2,13 @@
 export const MAX_TEXT: number;
 
 /** An envelope is broken or holds too much text. */
-export class PayloadError extends Error {}
+export class PayloadError extends Error {
+  /** How many bytes of text were read, if there were too many. */
+  size?: number;
+}
 
 /** Whether a value is an envelope: a compressed payload. */
 export function isEnvelope(value: unknown): boolean;
-
-/** Returns the text in an envelope; `base64` is its `data`. Rejects with PayloadError. */
-export function inflate(base64: unknown, maxBytes?: number): Promise<string>;
 
 /** Returns the content of an envelope; returns any other value as it is. Rejects with PayloadError. */
 export function decompress(value: unknown, maxBytes?: number): Promise<unknown>;

@@ -7,6 +7,8 @@ export const MAX_TEXT = 10_000_000;
 /** An envelope is broken or holds too much text. */
 export class PayloadError extends Error {
   name = "PayloadError";
+  /** @type {number | undefined} How many bytes of text were read, if there were too many. */
+  size;
 }
 
 /** Whether a value is an envelope. @param {any} value @returns {value is { data: unknown }} */
@@ -24,7 +26,7 @@ export function isEnvelope(value) {
  * @type {typeof import("./payload.js").decompress}
  * @throws {PayloadError} If the envelope is broken or has more than `maxBytes` of text.
  */
-export async function decompress(value, maxBytes) {
+export async function decompress(value, maxBytes = MAX_TEXT) {
   if (!isEnvelope(value)) return value;
   const text = await inflate(value.data, maxBytes);
   try {
@@ -34,8 +36,8 @@ export async function decompress(value, maxBytes) {
   }
 }
 
-/** Returns the text in an envelope. @type {typeof import("./payload.js").inflate} */
-export async function inflate(base64, maxBytes = MAX_TEXT) {
+/** @param {unknown} base64 @param {number} maxBytes */
+async function inflate(base64, maxBytes) {
   try {
     const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -46,7 +48,7 @@ export async function inflate(base64, maxBytes = MAX_TEXT) {
       size += value.length;
       if (size > maxBytes) {
         await reader.cancel();
-        throw new PayloadError(`it holds more than ${maxBytes} bytes`);
+        throw Object.assign(new PayloadError(`it holds more than ${maxBytes} bytes`), { size });
       }
       text += decoder.decode(value, { stream: true });
     }

@@ -18,13 +18,8 @@ export type State = "connecting" | "open" | "waiting" | "closed";
 export interface Message<Data = any> {
   /** "message" for events without a type. */
   type: string;
-  /**
-   * What the app published: text as text, any other value as the value of its JSON. Data of other servers is parsed if
-   * it is JSON.
-   */
+  /** Parsed if it is JSON, else the text. Compressed data is unpacked. */
   data: Data;
-  /** The text of the data as it came, compressed data unpacked. JSON of the app ends with a TAB. */
-  text: string;
   /** The cursor of this event. */
   lastEventId: string;
   /** The channels of this event that the client listens to. Only with the option `tabs`. */
@@ -40,7 +35,7 @@ export interface ProtocolEvents {
   "sse.reset": { channels: string[]; reason: string };
   /** The stream has changed its channels. */
   "sse.channels": { channels: string[]; joined: string[]; left: string[] };
-  /** Events that joined channels had before the stream joined; `data` is the `text` of each event. */
+  /** Events that joined channels had before the stream joined; `data` is text. */
   "sse.missed": { channels: string[]; events: { type: string; data: string; id: string }[]; cursor: string };
   /** Users who came into a channel and who left it, and how many are there now. */
   "sse.presence": { channel: string; join: string[]; leave: string[]; count: number };
@@ -63,15 +58,29 @@ export interface ServerError {
 export interface Failure {
   /**
    * "lost": the network failed, or a module could not be loaded. "refused": the server's answer was not a stream.
-   * "silent": nothing arrived for 2.5 heartbeats. "too large": an event was larger than `maxEvent`. "payload": a
-   * compressed event was broken or too large; the client skipped it. "overflow": too many events waited.
+   * "silent": nothing arrived for 2.5 heartbeats. "overflow": too many events waited. "token", "headers": the function
+   * in this option failed. The client also skips single events: "too large": the event was larger than `maxEvent`.
+   * "payload": a compressed event was broken, or had more text than `maxInflated`.
    */
-  reason: "lost" | "refused" | "silent" | "too large" | "payload" | "overflow";
+  reason: "lost" | "refused" | "silent" | "overflow" | "token" | "headers" | "too large" | "payload";
   /** The HTTP status of a refusal. */
   status?: number;
+  /** The address of a refusal; after a redirect, the address of the page to which the server sent the client. */
+  url?: string;
+  /** Whether the refusal came after a redirect, for example to a login page. */
+  redirected?: boolean;
+  /** The header `Content-Type` of a refusal, for example "text/html; charset=utf-8"; "" if there was none. */
+  contentType?: string;
   /** The body of the server's own refusals, else the error that was thrown. */
   error?: ServerError | Error;
+  /** The type of a skipped event. */
+  type?: string;
+  /** How large a skipped event was: characters of data, or with "payload" how many bytes of text were unpacked. */
+  size?: number;
+  /** The id of a skipped event. The client continues after it. */
   lastEventId?: string;
+  /** The channels of a skipped event. Only with the option `tabs`. */
+  channels?: string[];
 }
 
 /** The `detail` of a "statechange" event. */
@@ -85,6 +94,9 @@ export interface StateChange {
   /** Milliseconds until the next attempt. */
   delay?: number;
   status?: number;
+  url?: string;
+  redirected?: boolean;
+  contentType?: string;
   error?: ServerError | Error;
 }
 
@@ -103,8 +115,8 @@ export interface Stats {
 type OrFunction<Value> = Value | (() => Value | Promise<Value>);
 
 export interface Options {
-  /** Channels in addition to those in the address. */
-  channels?: Iterable<string>;
+  /** Channels in addition to those in the address. A string is one channel. */
+  channels?: string | Iterable<string>;
   /** The cursor to begin after, for example from `{{ sse.cursor() }}`; "earliest" asks for the whole history. */
   lastEventId?: string;
   /** Keep the cursor in sessionStorage and continue after it when the page is loaded again. Default: false. */
@@ -132,12 +144,15 @@ export interface Options {
    */
   transport?: "fetch";
   headers?: OrFunction<HeadersInit>;
-  /** For `Authorization: Bearer`. A function is called for each connection. */
+  /**
+   * For `Authorization: Bearer`. A function is called for each connection, and again when the server says that the
+   * token is not valid any more (401, or `sse.close` with the reason "expired"). A second 401 in a row is final.
+   */
   token?: OrFunction<string>;
   method?: string;
   /** Objects and arrays are sent as JSON. */
   body?: BodyInit | object;
-  /** Limit on the characters of one event; only with fetch. Default: 16,000,000. */
+  /** Limit on the characters in the data of one event. The client skips a larger event. Default: 16,000,000. */
   maxEvent?: number;
   /** Limit on the bytes of text in a compressed event. Default: 10,000,000. */
   maxInflated?: number;

@@ -1,55 +1,64 @@
 // @ts-check
 /**
- * The core; push-client.d.ts describes its use. A source reads one connection, and PushClient opens the next one.
+ * The core. push-client.d.ts describes its use, sources/source.d.ts its parts.
  * @import * as T from "./sources/source.js"
  */
 
 import * as native from "./sources/native.js";
 
-/** Types that the client needs, even if the page has no handlers for them. */
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
-const HEARTBEAT = 15; // seconds, until `sse.open` gives the server's
-const MISSING_HEARTBEATS = 2.5; // until the client reconnects
-const LONGEST_TIMER = 2 ** 31 - 1; // ms
-const FINAL = [204, 400, 401, 403, 405, 410, 413, 414, 415, 431, 505]; // statuses after which the client closes
-const SLOWER = 3; // factor for delays on slow networks
-const STABLE = 5000; // ms; a failure after a longer stream counts as the first
-const MAX_WAITING = 1000; // events, for a `for await` loop
-const DEFAULTS = { minDelay: 1000, maxDelay: 30_000, maxRetries: Infinity, hiddenAfter: Infinity, page: true };
+const HEARTBEAT = 15; // seconds
+const MAX_WAITING = 1000; // events
+const MAX_EVENT = 16_000_000; // characters
+
+const NUMBERS = ["minDelay", "maxDelay", "maxRetries", "hiddenAfter", "batch", "maxEvent", "maxInflated"];
+const CALLABLE = ["EventSource", "headers", "token"];
+const OTHERS = ["channels", "lastEventId", "remember", "withCredentials", "tabs", "page", "transport", "method", "body"];
 
 /** @implements {T.PushClient} */
 export class PushClient extends EventTarget {
   #url;
-  #options;
+  /** @type {T.InnerOptions} */ #options;
   #channels;
   /** @type {Map<string, Map<T.Handler, boolean>>} */ #handlers = new Map(ALWAYS_HEARD.map((type) => [type, new Map()]));
   /** @type {T.State} */ #state = "connecting";
+  #memory;
   #lastEventId;
   /** @type {T.Counters} */ #stats = { received: 0, bytes: 0, connects: 0, reconnects: 0, errors: 0, lastEvent: null };
 
   /** @type {T.Connection} */ #connection = {};
   /** @type {T.Opening | null} */ #opening = null;
-  #failures = 0;
-  #askWhy = false; // by fetch, since EventSource does not say why it was refused
-  #retry = 0; // ms, from a `retry:` field
-  #timer = 0; // until the next attempt, or until the connection counts as silent
-  #suspended = false; // while the page is hidden, offline, ...
-  /** @type {unknown} */ #following = null;
+  /** @type {T.Trouble} */ #trouble = { failures: 0 };
+  #timer = 0;
+  #suspended = false;
+  /** @type {unknown} */ #following;
+  /** @type {Set<Event>} */ #dispatching = new Set();
   #closed = new AbortController();
 
   /** @param {string | URL} url @param {T.Options} options */
   constructor(url, options = {}) {
     super();
-    const { channels = [], batch, lastEventId, remember } = options;
-    this.#url = new URL(url, globalThis.document?.baseURI);
+    const given = Object.entries(options).filter(([, value]) => value != null);
+    for (const [name, value] of given) {
+      const isRight = NUMBERS.includes(name) ? value >= 0 : OTHERS.includes(name) && typeof value !== "function";
+      if (!isRight && !CALLABLE.includes(name)) misuse("option", name, value, [...NUMBERS, ...CALLABLE, ...OTHERS]);
+    }
+    this.#options = Object.fromEntries(given);
+    const { channels = "", batch, lastEventId, remember } = this.#options;
+    try {
+      const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+      this.#url = new URL((typeof url === "string" ? url : url.href) || "http://", base);
+    } catch {
+      misuse("URL", url);
+    }
     const query = this.#url.searchParams;
-    const named = [...query.getAll("channels"), ...query.getAll("channel"), ...channels];
+    const named = [query.getAll("channels"), query.getAll("channel"), typeof channels === "string" ? channels : [...channels]];
     this.#channels = new Set(named.join().split(",").filter(Boolean));
-    query.delete("channel");
+    const cursor = query.get("last_event_id") ?? "";
+    for (const name of ["channel", "last_event_id"]) query.delete(name);
     if (batch) query.set("batch", `${batch}`);
-    const memory = remember ? `sse-push:${this.#url}` : "";
-    this.#options = { ...DEFAULTS, ...options, memory, types: this.#handlers };
-    this.#lastEventId = (lastEventId ?? (memory && sessionStorage.getItem(memory))) || "";
+    this.#memory = remember ? `sse-push:${this.#url}` : "";
+    this.#lastEventId = lastEventId || (this.#memory && sessionStorage.getItem(this.#memory)) || cursor;
     queueMicrotask(this.#connect);
   }
 
@@ -71,6 +80,7 @@ export class PushClient extends EventTarget {
 
   /** @param {string} type @param {T.Handler} handler */
   on(type, handler, once = false) {
+    if (typeof handler !== "function") misuse("handler", type, handler);
     const handlers = this.#handlers.get(type) ?? new Map();
     handlers.set(handler, once);
     if (this.#handlers.has(type)) return this;
@@ -81,7 +91,7 @@ export class PushClient extends EventTarget {
     return this;
   }
 
-  /** The source still hears the type, since its events move the cursor. @param {string} type @param {T.Handler} handler */
+  /** @param {string} type @param {T.Handler} handler */
   off(type, handler) {
     this.#handlers.get(type)?.delete(handler);
     return this;
@@ -92,16 +102,20 @@ export class PushClient extends EventTarget {
     return this.on(type, handler, true);
   }
 
+  /** @param {Parameters<EventTarget["addEventListener"]>} listener */
+  addEventListener(...listener) {
+    if (!/^(error|statechange)$/.test(listener[0])) misuse("listener", listener[0]);
+    super.addEventListener(...listener);
+  }
+
   /** @returns {T.Loop} */
   events(type = "*") {
     /** @type {T.Message[]} */ const messages = [];
-    const gather = (/** @type {T.Message} */ message) => {
-      if (messages.push(message) > MAX_WAITING) this.off(type, gather);
-    };
+    const gather = (/** @type {T.Message} */ message) => messages.length > MAX_WAITING || messages.push(message);
     this.on(type, gather);
     const module = import("./event-loop.js");
     return (async function* (client) {
-      yield* (await module).loop(client, type, messages, gather, MAX_WAITING);
+      yield* (await module).loop(client, type, messages, gather, MAX_WAITING, client.#closed.signal);
     })(this);
   }
 
@@ -111,48 +125,51 @@ export class PushClient extends EventTarget {
 
   /** @param {string[]} channels */
   join(...channels) {
-    return this.#change(channels, []);
+    return this.#change("add", channels);
   }
 
   /** @param {string[]} channels */
   leave(...channels) {
-    return this.#change([], channels);
+    return this.#change("delete", channels);
   }
 
-  /** @param {string[]} join @param {string[]} leave */
-  async #change(join, leave) {
-    const channels = this.#channels;
+  /** @param {"add" | "delete"} verb @param {string[]} names */
+  async #change(verb, names) {
     const before = this.channels;
-    for (const name of join) channels.add(name);
-    for (const name of leave) channels.delete(name);
+    for (const name of names.flat()) this.#channels[verb](name);
+    const after = this.channels;
     const { source, sink } = this.#connection;
-    if (!sink || source?.change?.(channels)) return;
+    if (!sink || source?.change?.(this.#channels)) return;
     const opening = this.#state === "open" ? this.#opening : null;
     const { changeChannels } = await import("./channels.js");
-    const changed = await changeChannels(this.#url, this.#options, opening, before, channels);
+    const undo = (/** @type {string} */ name) => this.#channels.delete(name);
+    const changed = await changeChannels(this.#url, this.#options, opening, before, after, undo, this.#closed.signal);
     if (!changed) this.#connect(); // the cursor is valid for all channels
   }
 
-  /** Opens a new connection at once. It continues after the cursor. */
+  /** Opens a new connection, which continues after the cursor. */
   #connect = async () => {
     if (this.#state === "closed" || this.#suspended) return;
     this.#disconnect();
     const connection = this.#connection;
     const isCurrent = () => connection === this.#connection;
     /** @type {T.Sink} */ const sink = (connection.sink = {
+      types: this.#handlers,
+      trouble: this.#trouble,
       event: (event) => isCurrent() && this.#receive(event, sink),
       deliver: (message) => isCurrent() && this.#deliver(message),
-      fail: (ending) => isCurrent() && this.#fail(ending),
-      retry: (ms) => isCurrent() && (this.#retry = ms),
-      state: (state, detail) => isCurrent() && this.#setState(state, detail),
+      fail: (ending) => isCurrent() && this.#end(ending),
+      waiting: (detail) => isCurrent() && this.#setState("waiting", detail),
     });
-    this.#setState("connecting");
     this.#watch();
+    this.#setState("connecting");
     try {
       const { Source } = await this.#sourceModule();
-      if (isCurrent()) connection.source = new Source(this.#address(), this.#options, sink);
-    } catch (error) { // a module could not be loaded
-      this.#askWhy = false;
+      if (!isCurrent()) return;
+      const source = new Source(this.#address(), this.#options, sink);
+      if (isCurrent()) connection.source = source;
+      else source.close();
+    } catch (error) {
       sink.fail({ reason: "lost", error: /** @type {Error} */ (error) });
     }
   };
@@ -166,11 +183,11 @@ export class PushClient extends EventTarget {
 
   /** @returns {T.SourceModule | Promise<T.SourceModule>} */
   #sourceModule() {
-    const { EventSource, headers, token, method, body, tabs, transport } = this.#options;
+    const { EventSource, headers, token, tabs, transport, method, body } = this.#options;
     if (tabs) return import("./tabs/tab-source.js");
-    const star = this.#handlers.has("*") && !EventSource;
+    const isNative = EventSource || (globalThis.EventSource && !this.#handlers.has("*"));
     const isLong = this.#address().length > native.MAX_URL;
-    const needsFetch = transport || headers || token || method || body || star || isLong || this.#askWhy;
+    const needsFetch = !isNative || isLong || this.#trouble.askWhy || transport || headers || token || method || body;
     return needsFetch ? import("./sources/fetch.js") : native;
   }
 
@@ -179,117 +196,106 @@ export class PushClient extends EventTarget {
     this.#watch();
     this.#stats.received += 1;
     this.#stats.bytes += event.data.length;
-    const connection = this.#connection;
-    if (event.type === "sse.open") connection.marks = isMarked(event.data);
-    if (event.type === "run.begin") connection.marks ??= isMarked(event.data); // `sse.stream` sends no `sse.open`
-    const read = (/** @type {T.RawEvent} */ event) => messageOf(event, event.marks ?? connection.marks);
-    const message = read(event);
+    const message = this.#messageOf(event);
     if (message.type === "sse.batch" || message.data?.compressed === true) {
       const { maxInflated } = this.#options;
-      connection.inbox ??= import("./inbox.js").then(({ Inbox }) => new Inbox(sink, read, maxInflated));
+      this.#connection.inbox ??= import("./inbox.js").then(({ Inbox }) => new Inbox(sink, this.#messageOf, maxInflated));
     }
-    const { inbox } = connection;
+    const { inbox } = this.#connection;
     if (!inbox) this.#deliver(message);
     else inbox.then((inbox) => inbox.add(message), (error) => sink.fail({ reason: "lost", error }));
   }
 
+  /** @type {(event: T.RawEvent) => T.PackedMessage} */
+  #messageOf = ({ type = "message", data, id, channels, skipped }) => {
+    const size = data.length;
+    const isLarge = size > (this.#options.maxEvent ?? MAX_EVENT) && !type.startsWith("sse.");
+    if (isLarge) skipped ??= { reason: "too large", size };
+    const message = { type, data, lastEventId: id, ...(channels && { channels }), ...(skipped && { skipped }) };
+    try {
+      message.data = JSON.parse(data);
+    } catch {} // the data is text
+    return message;
+  };
+
   /** @param {T.PackedMessage} message */
   #deliver(message) {
-    const { type, data, lastEventId, broken } = message;
-    if (lastEventId) this.#lastEventId = lastEventId;
-    if (broken) return this.#emitError({ reason: "payload", error: broken, lastEventId });
+    const { type, data, skipped } = message;
+    const lastEventId = (this.#lastEventId = message.lastEventId ??= this.#lastEventId);
+    if (skipped) return skipped.reason && this.#emit("error", { type, lastEventId, ...skipped });
     this.#stats.lastEvent = { type, lastEventId, at: new Date().toISOString() };
     if (type === "sse.open") this.#onOpen(data);
     for (const key of [type, "*"]) {
       for (const [handler, once] of [...(this.#handlers.get(key) ?? [])]) {
+        if (this.#state === "closed") return;
         if (once) this.off(key, handler);
         try {
           handler(message);
         } catch (error) {
-          reportError(error); // the other handlers still get the event
+          (globalThis.reportError ?? console.error)(error); // the other handlers still get the event
         }
       }
     }
-    if (type === "sse.close" && this.#state !== "closed") this.#onClose(data);
+    if (type === "sse.close") this.#end({ closing: data });
   }
 
   /** @param {T.Opening} opening */
   #onOpen(opening) {
     this.#opening = opening;
+    this.#trouble.retry = opening.retry ?? this.#trouble.retry;
     this.#connection.openedAt = Date.now();
-    this.#askWhy = false;
-    if (globalThis.document && this.#options.page) this.#followPage();
     if (this.#stats.connects++) this.#stats.reconnects += 1;
+    this.#following ??= import("./page-lifecycle.js").then(
+      ({ followPage }) => followPage(this, this.#options, this.#memory, this.#suspend, this.#closed.signal),
+      () => (this.#following = null),
+    );
     this.#watch();
     this.#setState("open");
   }
 
-  /** @param {T.Ending} ending */
-  #fail({ retryAfter = 0, ...detail }) {
-    const { openedAt = Infinity } = this.#connection;
-    this.#emitError(detail);
-    if (this.#state === "closed") return; // a listener closed the client
-    if (FINAL.includes(detail.status ?? 0)) return this.#stop("closed", detail);
-    if (detail.reason === "refused" && !detail.status) {
-      this.#askWhy = true;
-      return this.#connect();
-    }
-    if (Date.now() - openedAt > STABLE) this.#failures = 0;
-    if (this.#failures < this.#options.maxRetries) this.#wait(detail, retryAfter + this.#delay());
-    else this.#stop("closed", { ...detail, reason: "retries" });
-  }
-
-  /** @param {object} detail */
-  #emitError(detail) {
-    this.#stats.errors += 1;
-    this.#emit("error", detail);
+  /** Reconnects after the end of a connection, or closes. @param {T.Ending} ending */
+  async #end(ending) {
+    const { openedAt } = this.#connection;
+    this.#disconnect();
+    const connection = this.#connection;
+    this.#timer = setTimeout(this.#connect, 10_000); // in case the module cannot be loaded
+    const module = await import("./reconnect.js").catch(() => null);
+    if (connection !== this.#connection) return;
+    if (!module) return this.#setState("waiting", ending);
+    const { state, detail = {}, error } = module.nextStep(ending, openedAt, this.#trouble, this.#options);
+    if (error) this.#emit("error", detail);
+    if (connection !== this.#connection) return; // because of a listener
+    if (state === "connecting") this.#connect();
+    else this.#stop(state, detail);
   }
 
   /** @param {string} type @param {object} detail */
   #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    if (type === "error") this.#stats.errors += 1;
+    const event = new CustomEvent(type, { detail });
+    this.#dispatching.add(event);
+    this.dispatchEvent(event);
+    this.#dispatching.delete(event);
   }
 
-  /** @param {T.Closing} closing */
-  #onClose({ reason, reconnect, retry = 0 }) {
-    if (reconnect) this.#wait({ reason }, retry);
-    else this.#stop("closed", { reason });
-  }
-
-  /** @param {object} detail @param {number} delay */
-  #wait(detail, delay) {
-    this.#stop("waiting", { ...detail, delay });
-    this.#timer = setTimeout(this.#connect, delay);
-  }
-
-  /** Full jitter: clients that lost one server return at different times. */
-  #delay() {
-    const { minDelay, maxDelay } = this.#options;
-    const slow = /2g/.test(/** @type {any} */ (navigator).connection?.effectiveType) ? SLOWER : 1;
-    return Math.random() * slow * Math.min(maxDelay, Math.max(minDelay, this.#retry) * 2 ** this.#failures++);
-  }
-
-  #followPage() {
-    const suspend = (/** @type {string} */ reason) => {
-      this.#suspended = Boolean(reason);
-      if (reason) this.#stop("waiting", { reason });
-      else this.#connect();
-    };
-    this.#following ??= import("./page-lifecycle.js").then(
-      ({ followPage }) => followPage(this, this.#options, suspend, this.#closed.signal),
-      () => (this.#following = null), // the next connection tries again
-    );
-  }
+  /** @param {string} reason */
+  #suspend = (reason) => {
+    this.#suspended = Boolean(reason);
+    if (reason) this.#stop("waiting", { reason });
+    else this.#connect();
+  };
 
   close() {
+    for (const event of this.#dispatching) event.stopImmediatePropagation();
     if (this.#state !== "closed") this.#stop("closed");
   }
 
   /** (Re)starts the time in which the next event must arrive. */
   #watch() {
     clearTimeout(this.#timer);
-    const silence = MISSING_HEARTBEATS * (this.#opening?.heartbeat ?? HEARTBEAT) * 1000;
-    this.#timer = setTimeout(() => this.#fail({ reason: "silent" }), Math.min(silence, LONGEST_TIMER));
+    const end = () => this.#state === "waiting" || this.#end({ reason: "silent" });
+    const silence = 2500 * (this.#opening?.heartbeat ?? HEARTBEAT);
+    this.#timer = setTimeout(end, Math.min(silence, 1e9)); // much longer timers fire at once
   }
 
   #disconnect() {
@@ -298,30 +304,24 @@ export class PushClient extends EventTarget {
     this.#connection = {};
   }
 
-  /** @param {T.State} state @param {object} [detail] */
+  /** @param {T.State} state @param {T.StateDetail} [detail] */
   #stop(state, detail) {
     this.#disconnect();
-    if (state === "closed") this.#closed.abort();
+    if (state === "closed") this.#closed.abort(detail);
+    if (detail?.delay !== undefined) this.#timer = setTimeout(this.#connect, detail.delay);
     this.#setState(state, detail);
   }
 
-  /** @param {T.State} state @param {object} [detail] */
+  /** @param {T.State} state @param {T.StateDetail} [detail] */
   #setState(state, detail) {
-    if (state === "waiting") clearTimeout(this.#timer);
     if (state === this.#state) return;
     this.#state = state;
     this.#emit("statechange", { state, ...detail });
   }
 }
 
-/** Whether the server has marked `text` as JSON. @param {string} text */
-const isMarked = (text) => text.endsWith("\t");
-
-/** @param {T.RawEvent} event @param {boolean} [marks] Whether the server marks JSON. @returns {T.Message} */
-function messageOf({ type = "message", data: text, id = "", channels }, marks) {
-  const message = { type, data: text, text, lastEventId: id, ...(channels && { channels }) };
-  try {
-    if (!marks || isMarked(text) || type.startsWith("sse.")) message.data = JSON.parse(text);
-  } catch {} // the data is text
-  return message;
+/** @param {[kind: string, subject: unknown, ...more: unknown[]]} about @returns {never} */
+function misuse(...about) {
+  import("./misuse.js").then(({ explanation }) => console.error("PushClient:", explanation(about)));
+  throw new TypeError(`PushClient: wrong ${about[0]} ${about[1]}; the console says more`);
 }

@@ -68,6 +68,8 @@ class Script(ThreadingHTTPServer):
         self.answers: queue.Queue[int | str | Refusal] = queue.Queue()
         self.requests: list[StreamRequest] = []
         self.channel_change = Refusal(404)  # answer to requests that change the channels
+        self.channel_changes: list[Mapping[str, str]] = []  # the headers of these requests
+        self.files: dict[str, Refusal] = {}  # more files by path
         self.closing = threading.Event()
 
     @property
@@ -96,7 +98,10 @@ class Answer(BaseHTTPRequestHandler):
             self.whole(200, {"Content-Type": "text/javascript"}, (STATIC / url.path[8:]).read_bytes())
         elif url.path.endswith("/channels"):
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.script.channel_changes.append({name.lower(): value for name, value in self.headers.items()})
             self.whole(*self.script.channel_change)
+        elif url.path in self.script.files:
+            self.whole(*self.script.files[url.path])
         elif url.path == "/stream":
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.script.requests.append(

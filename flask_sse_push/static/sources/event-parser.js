@@ -4,43 +4,44 @@
  * @import { Sink } from "./source.js"
  */
 
-/** At most how many characters one line, and the data of one event, may have. */
+/** At most how many characters the data of one event may have; the protocol's own events may always have as many. */
 export const MAX_SIZE = 16_000_000;
 
-/** An event is larger than the limit; the stream cannot be read any further. */
-export class EventTooLarge extends RangeError {
-  name = "EventTooLarge";
-}
+/** Lines up to this length are kept in any case. */
+const SHORT_LINE = 1000;
+
+/** How much of a line that is too long is kept: enough for the name of its field. */
+const HEAD = 20;
 
 export class EventParser {
   #line = ""; // the beginning of a line whose end has not arrived
+  #length = 0; // of that line; more than `#line` has if the line is too long
   #started = false;
   #endedWithReturn = false; // the last piece ended with CR; a LF at the start of the next piece is the same line end
-  #size = 0;
+  #size = 0; // characters in the data of the event
+  #tooLarge = false;
   #type = "";
   /** @type {string[]} */
   #data = [];
   /** @type {string[] | undefined} */
   #channels;
-  #id = "";
+  #id;
   #lastId;
   #maxSize;
   #sink;
 
   /**
-   * @param {Pick<Sink, "event"> & Partial<Pick<Sink, "retry">>} sink
-   * @param {{ maxSize?: number, lastId?: string }} [options] `lastId` is the id of events before the first `id:` line.
+   * @param {Pick<Sink, "event"> & { retry?: (ms: number) => void }} sink Events before the first `id:` line have no id.
+   * @param {{ maxSize?: number, lastId?: string }} [options] `maxSize`: at most how many characters the data of one
+   *   event may have. A larger event is skipped. `lastId`: the id of events before the first `id:` line.
    */
-  constructor(sink, { maxSize = MAX_SIZE, lastId = "" } = {}) {
+  constructor(sink, { maxSize = MAX_SIZE, lastId } = {}) {
     this.#sink = sink;
     this.#maxSize = maxSize;
     this.#lastId = this.#id = lastId;
   }
 
-  /**
-   * @param {string} text The next piece of the stream.
-   * @throws {EventTooLarge} A line or an event is larger than the limit.
-   */
+  /** @param {string} text The next piece of the stream. */
   feed(text) {
     if (!text) return;
     if (!this.#started) {
@@ -50,48 +51,67 @@ export class EventParser {
     }
     if (this.#endedWithReturn && text[0] === "\n") text = text.slice(1);
     this.#endedWithReturn = text.endsWith("\r");
-    const [first, ...others] = text.split(/\r\n|\r|\n/);
-    const lines = [this.#line + first, ...others];
-    this.#line = lines[lines.length - 1];
-    for (const line of lines.slice(0, -1)) this.#read(line);
-    if (this.#size + this.#line.length > this.#maxSize) this.#refuse();
+    const lines = text.split(/\r\n|\r|\n/);
+    const unfinished = /** @type {string} */ (lines.pop());
+    for (const line of lines) {
+      this.#append(line);
+      const [whole, length] = [this.#line, this.#length];
+      this.#line = "";
+      this.#length = 0;
+      this.#read(whole, length);
+    }
+    this.#append(unfinished);
   }
 
-  #refuse() {
-    throw new EventTooLarge(`an event has more than ${this.#maxSize} characters`);
+  /** At most how many characters the data of the current event may have. */
+  get #limit() {
+    return this.#type.startsWith("sse.") ? Math.max(this.#maxSize, MAX_SIZE) : this.#maxSize;
   }
 
-  /** @param {string} line */
-  #read(line) {
+  /** @param {string} text The next part of the current line. */
+  #append(text) {
+    this.#length += text.length;
+    this.#line += text;
+    if (this.#length > Math.max(SHORT_LINE, this.#limit + "data: ".length)) this.#line = this.#line.slice(0, HEAD);
+  }
+
+  /** @param {string} line @param {number} length */
+  #read(line, length) {
     if (line === "") return this.#dispatch();
     const colon = line.indexOf(":");
     if (colon === 0) return; // a comment
     const field = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
-    if (field === "data") this.#add(value);
+    const start = colon < 0 ? line.length : line[colon + 1] === " " ? colon + 2 : colon + 1;
+    const value = line.slice(start);
+    if (field === "data") this.#add(value, length - start);
+    else if (length > line.length) this.#tooLarge ||= field === "event"; // an id that is too long counts as none
     else if (field === "event") this.#type = value;
     else if (field === "id" && !value.includes("\0")) this.#id = value;
     else if (field === "channel") this.#channels = value.split(",");
     else if (field === "retry" && /^\d+$/.test(value)) this.#sink.retry?.(Number(value));
   }
 
-  /** @param {string} value */
-  #add(value) {
-    this.#size += value.length + 1;
-    if (this.#size > this.#maxSize) this.#refuse();
-    this.#data.push(value);
+  /** @param {string} value @param {number} length */
+  #add(value, length) {
+    const lineEnd = this.#data.length || this.#tooLarge ? 1 : 0;
+    this.#size += lineEnd + length;
+    if (this.#size > this.#limit) this.#tooLarge = true;
+    if (this.#tooLarge) this.#data = [];
+    else this.#data.push(value);
   }
 
   #dispatch() {
-    const type = this.#type || "message";
-    const lines = this.#data;
-    const channels = this.#channels;
+    const head = { type: this.#type || "message", id: this.#id, channels: this.#channels };
+    const [lines, size, tooLarge, moved] = [this.#data, this.#size, this.#tooLarge, this.#id !== this.#lastId];
     // [spec] The last event ID is set before the check that the data buffer is empty.
     this.#lastId = this.#id;
     this.#size = 0;
+    this.#tooLarge = false;
     this.#type = "";
     this.#data = [];
     this.#channels = undefined;
-    if (lines.length) this.#sink.event({ type, data: lines.join("\n"), id: this.#lastId, channels });
+    if (tooLarge) this.#sink.event({ ...head, data: "", skipped: { reason: "too large", size } });
+    else if (lines.length) this.#sink.event({ ...head, data: lines.join("\n") });
+    else if (moved) this.#sink.event({ ...head, data: "", skipped: {} });
   }
 }

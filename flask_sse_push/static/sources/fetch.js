@@ -6,6 +6,7 @@
  * @import * as T from "./source.js"
  */
 
+import { warnOnce } from "../console.js";
 import { EventParser } from "./event-parser.js";
 import { MAX_URL } from "./native.js";
 import { isStream, refusal } from "./refusal.js";
@@ -13,19 +14,28 @@ import { isStream, refusal } from "./refusal.js";
 /** The parameters that are sent in the body of a POST if the address is longer than `MAX_URL`. */
 const IN_BODY = ["channels", "last_event_id", "ticket"];
 
+/** A function in the app's options failed, or an option cannot be sent. */
+class OptionError extends Error {
+  /** @param {"headers" | "token"} option @param {unknown} cause */
+  constructor(option, cause) {
+    super(`the option "${option}" failed:`, { cause });
+    this.option = option;
+  }
+}
+
 /** @implements {T.Source} */
 export class Source {
   #stop = new AbortController();
 
   /**
    * @param {string} url
-   * @param {T.SourceOptions} options
-   * @param {Pick<T.Sink, "event" | "fail" | "retry">} sink
+   * @param {Options} options
+   * @param {Pick<T.Sink, "event" | "fail" | "trouble">} sink
    */
   constructor(url, options, sink) {
     this.#read(url, options, sink).then(
       (ending) => sink.fail(ending),
-      (error) => sink.fail({ reason: error.name === "EventTooLarge" ? "too large" : "lost", error }),
+      (error) => sink.fail(failure(error)),
     );
   }
 
@@ -36,8 +46,8 @@ export class Source {
   /**
    * Reads until the stream ends.
    * @param {string} url
-   * @param {T.SourceOptions} options
-   * @param {Pick<T.Sink, "event" | "retry">} sink
+   * @param {Options} options
+   * @param {Pick<T.Sink, "event" | "trouble">} sink
    * @returns {Promise<T.Ending>}
    */
   async #read(url, options, sink) {
@@ -52,8 +62,9 @@ export class Source {
       cache: "no-store",
       signal: this.#stop.signal,
     });
-    if (!isStream(response)) return refusal(response);
-    const parser = new EventParser(sink, { maxSize: maxEvent });
+    if (!isStream(response)) return refusal(response, url);
+    const retry = (/** @type {number} */ ms) => (sink.trouble.retry = ms);
+    const parser = new EventParser({ event: sink.event, retry }, { maxSize: maxEvent });
     // A response with status 200 has a body. TypeScript declares the input of TextDecoderStream too widely.
     const bytes = /** @type {ReadableStream<BufferSource>} */ (response.body);
     const reader = bytes.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
@@ -75,7 +86,7 @@ export class Source {
  * @param {string} url @param {Pick<Options, "method" | "body">} options
  */
 function requestOf(url, { method, body }) {
-  if (method || body || url.length <= MAX_URL) return { address: url, method, body };
+  if (method || body || url.length <= MAX_URL) return { address: url, method: method ?? (body && "POST"), body };
   const address = new URL(url);
   const query = address.searchParams;
   const moved = IN_BODY.filter((name) => query.has(name)).map((name) => [name, query.get(name)]);
@@ -86,16 +97,42 @@ function requestOf(url, { method, body }) {
 const isJson = (/** @type {unknown} */ body) =>
   Object.getPrototypeOf(body ?? "") === Object.prototype || Array.isArray(body);
 
+/** @param {unknown} error @returns {T.Ending} */
+function failure(error) {
+  if (!(error instanceof OptionError)) return { reason: "lost", error: /** @type {Error} */ (error) };
+  warnOnce(error.message, error.cause);
+  return { reason: error.option, error: /** @type {Error} */ (error.cause) };
+}
+
 /**
  * The headers of one request. Functions in the options are called for each connection, since tokens expire.
  * @param {Pick<Options, "headers" | "token" | "body">} options
+ * @throws {OptionError} If a function throws, or gives what cannot be sent.
  */
 export async function headersOf({ headers, token, body }) {
   const result = new Headers({ Accept: "text/event-stream" });
   if (isJson(body)) result.set("Content-Type", "application/json");
-  const given = typeof headers === "function" ? await headers() : headers;
-  for (const [name, value] of new Headers(given)) result.set(name, value);
-  const bearer = typeof token === "function" ? await token() : token;
+  const given = await valueOf("headers", headers);
+  try {
+    for (const [name, value] of new Headers(given)) result.set(name, value);
+  } catch (error) {
+    throw new OptionError("headers", error);
+  }
+  const bearer = (await valueOf("token", token)) ?? "";
+  if (typeof bearer !== "string") throw new OptionError("token", new TypeError(`it is ${typeof bearer}, must be a string`));
   if (bearer) result.set("Authorization", `Bearer ${bearer}`);
   return result;
+}
+
+/**
+ * @template Value
+ * @param {"headers" | "token"} option
+ * @param {Value | (() => Value | Promise<Value>)} given
+ */
+async function valueOf(option, given) {
+  try {
+    return given instanceof Function ? await given() : given;
+  } catch (error) {
+    throw new OptionError(option, error);
+  }
 }

@@ -1,7 +1,7 @@
 /** How PushClient and a source work together: a source reads one connection and reports to a sink. */
 
 import type { Inbox } from "../inbox.js";
-import type { Handler, Message, Options, PushClient, ServerError, State, Stats } from "../push-client.js";
+import type { Failure, Handler, Message, Options, PushClient, ServerError, State, StateChange, Stats } from "../push-client.js";
 
 export type { Handler, Inbox, Message, Options, PushClient, State };
 
@@ -14,8 +14,18 @@ export interface RawEvent {
   id?: string;
   /** The event's channels, on streams that ask for them. */
   channels?: string[];
-  /** Whether the server marks JSON (see `Connection`). Only another tab says so. */
-  marks?: boolean;
+  /**
+   * Set if the handlers do not get the event, and only its id counts. With a reason, listeners for errors get it. False
+   * if the source has checked the size.
+   */
+  skipped?: Skipped | false;
+}
+
+/** Why an event is not given to the handlers. Empty for an event without data. */
+export interface Skipped {
+  reason?: Failure["reason"];
+  size?: number;
+  error?: Failure["error"];
 }
 
 /** Why a connection ended. */
@@ -24,41 +34,54 @@ export interface Ending {
   /** The HTTP status of a refusal. */
   status?: number;
   /** The body of the server's own refusals, else the error that was thrown. */
-  error?: ServerError | Error;
+  error?: Failure["error"];
   /** Milliseconds that the client must wait before it reconnects, if the server says so. */
   retryAfter?: number;
+  url?: string;
+  redirected?: boolean;
+  contentType?: string;
+  /** The data of `sse.close`, if the server ended the connection with it. */
+  closing?: Closing;
+  /** Whether new credentials would not help: the shared connection has already tried them. */
+  final?: boolean;
 }
 
 /** A server's answer that is not an event stream. */
 export interface Refusal {
   reason: "refused";
   status: number;
+  url: string;
+  redirected: boolean;
+  contentType: string;
   error?: ServerError;
   retryAfter?: number;
 }
 
 /** What a source calls. PushClient ignores the calls of a source it has closed. */
 export interface Sink {
+  /** The types that have handlers, or that the client itself needs. */
+  types: ReadonlyMap<string, unknown>;
+  /** The source sets `retry` when the server sends this field. */
+  trouble: Trouble;
   event(event: RawEvent): void;
   /** The connection failed, or could not be opened. */
   fail(ending: Ending): void;
-  /** The server sent a `retry:` field. */
-  retry(ms: number): void;
   /** Only a source that reconnects by itself calls this. */
-  state(state: State, detail?: Ending): void;
+  waiting(detail: Ending): void;
   /** A message whose payload has been unpacked; for the inbox. */
   deliver(message: PackedMessage): void;
 }
 
-/** A message on its way to the handlers. */
-export interface PackedMessage extends Message {
-  /** Why the payload could not be unpacked. */
-  broken?: Error;
+/** The app's options, and that of `tabs/shared-connection.js`: whether the client follows the state of the page. */
+export interface InnerOptions extends Options {
+  page?: boolean;
 }
 
-/** The app's options, and the handlers by event type. */
-export interface SourceOptions extends Options {
-  types: ReadonlyMap<string, unknown>;
+/** A message on its way to the handlers. */
+export interface PackedMessage extends Message {
+  /** Undefined if the event has no id: the message then gets the id of the event before it. */
+  lastEventId: any;
+  skipped?: Skipped | false;
 }
 
 /** One connection. */
@@ -71,7 +94,7 @@ export interface Source {
 }
 
 export interface SourceModule {
-  Source: new (url: string, options: SourceOptions, sink: Sink) => Source;
+  Source: new (url: string, options: Options, sink: Sink) => Source;
 }
 
 /** What `sse.open` carries. */
@@ -80,6 +103,8 @@ export interface Opening {
   channels: string[];
   resumed: boolean;
   heartbeat: number;
+  /** Milliseconds that clients wait before they reconnect; left out by older servers. */
+  retry?: number;
   /** Proves to the server that a channel change comes from the owner of the stream. */
   secret?: string;
 }
@@ -94,6 +119,30 @@ export interface Closing {
 
 export type Counters = Omit<Stats, "state">;
 
+/** What PushClient remembers from one connection to the next. */
+export interface Trouble {
+  /** Failures in a row. */
+  failures: number;
+  /** Whether the next request must be made by fetch: EventSource was refused, and does not say why. */
+  askWhy?: boolean;
+  /** Whether the app was asked for new credentials after the last refusal. */
+  renewed?: boolean;
+  /** Whether the last token expired soon after the stream was opened. */
+  hurried?: boolean;
+  /** Milliseconds, from the server. */
+  retry?: number;
+}
+
+export interface StateDetail extends Partial<Omit<StateChange, "state">>, Omit<Ending, "reason"> {}
+
+/** What PushClient does after a connection has ended: it connects at once, waits for `detail.delay`, or closes. */
+export interface Step {
+  state: "connecting" | "waiting" | "closed";
+  detail?: StateDetail;
+  /** Whether listeners for errors get `detail`. */
+  error?: boolean;
+}
+
 export type Loop = AsyncGenerator<Message, void, void>;
 
 /** PushClient's current connection. */
@@ -104,8 +153,6 @@ export interface Connection {
   source?: Source;
   /** Left out until a batch or a compressed event arrives. */
   inbox?: Promise<Inbox>;
-  /** Whether the server marks the data that it wrote as JSON. Left out until it is known. */
-  marks?: boolean;
   /** When the stream was opened, in milliseconds since 1970. */
   openedAt?: number;
 }

@@ -48,19 +48,22 @@ export class SharedConnection {
   /** @param {string} cursor */
   #passOn(cursor) {
     const client = this.#client;
-    let marks = false;
-    client.on("*", ({ type, data, text, lastEventId: id, channels }) => {
+    client.on("*", ({ type, data, lastEventId: id, channels }) => {
       if (this.#closed) return;
       if (type === "sse.open") {
         const { connection, heartbeat, resumed } = data;
-        marks = text.endsWith("\t");
         const opening = { channels: client.channels, cursor: cursor || id, connection, heartbeat, resumed };
         this.#handlers.onOpen(opening);
       } else if (type !== "sse.close") {
         cursor = id || cursor;
-        this.#handlers.onEvent({ type, data: text, id, channels, marks });
+        this.#handlers.onEvent({ type, data: JSON.stringify(data), id, channels });
       }
       cursor ||= id;
+    });
+    client.addEventListener("error", ({ detail }) => {
+      const { type, reason, size, error, lastEventId: id, channels } = detail;
+      if (this.#closed || !type) return; // not an event that the client skipped
+      this.#handlers.onEvent({ type, data: "", id, channels, skipped: { reason, size, error } });
     });
     client.addEventListener("statechange", ({ detail }) => {
       if (this.#closed) return;

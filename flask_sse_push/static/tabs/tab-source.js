@@ -2,7 +2,8 @@
 /**
  * A source that shares one connection with all tabs of the browser: a *member* of the page's hub. While it cannot
  * share, it has a connection of its own.
- * @import { Ending, RawEvent, Sink, Source as OneConnection, SourceOptions } from "../sources/source.js"
+ * @import { Options } from "../push-client.js"
+ * @import { Ending, RawEvent, Sink, Source as OneConnection } from "../sources/source.js"
  * @import { Leader, Member, TabRefusal } from "./messages.js"
  */
 
@@ -38,7 +39,7 @@ export class Source {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
-  /** @param {string} url @param {SourceOptions} options @param {Sink} sink */
+  /** @param {string} url @param {Options} options @param {Sink} sink */
   constructor(url, options, sink) {
     this.#url = new URL(url);
     this.#options = options;
@@ -46,7 +47,7 @@ export class Source {
     const query = this.#url.searchParams;
     this.channels = new Set((query.get("channels") ?? "sse").split(","));
     this.#cursor = query.get("last_event_id") ?? "";
-    if (!navigator.locks || !globalThis.BroadcastChannel) {
+    if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) {
       this.#openOwn();
       return;
     }
@@ -89,15 +90,14 @@ export class Source {
   }
 
   /** @param {RawEvent} event An event of the shared connection; it names its channels. */
-  onMessage({ type, data, id, channels, marks = false }) {
+  onMessage({ type, data, id, channels, skipped = false }) {
     if (!this.#shared) return;
     const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
     if (id && !known) this.#cursor = id;
     if (channels && !channels.includes("*") && !channels.some((name) => this.channels.has(name))) return;
     if (known && type !== "sse.heartbeat") return;
     const own = type === "sse.reset" ? this.#ownReset(data) : data;
-    // A leader whose page is of an older version says nothing of marks. It sends all data as JSON, without marks.
-    if (own !== null) this.#sink.event({ type, data: own, id: this.#cursor, channels, marks });
+    if (own || skipped) this.#sink.event({ type, data: own, id: this.#cursor, channels, skipped });
   }
 
   /** @param {Ending} detail */
@@ -105,13 +105,13 @@ export class Source {
     if (!this.#shared) return;
     this.#leaderWaits = true;
     this.#opened = false;
-    this.#sink.state("waiting", detail);
+    this.#sink.waiting(detail);
   }
 
   /** @param {TabRefusal} refusal Concerns this stream if it names one of this stream's channels, or no channel. */
   onRefusal({ channel, ...ending }) {
     if (this.#own || (channel && !this.channels.has(channel))) return;
-    if (ending.status) this.#sink.fail(ending);
+    if (ending.status) this.#sink.fail({ ...ending, final: true });
     else this.#emit("sse.close", { reason: ending.reason, reconnect: false });
   }
 
@@ -171,12 +171,12 @@ export class Source {
     if (this.#own && leader?.open) this.onLeader(leader);
   }
 
-  /** Returns a reset's data with this stream's channels only; null if it names none of them. @param {string} data */
+  /** Returns a reset's data with this stream's channels only; "" if it names none of them. @param {string} data */
   #ownReset(data) {
     /** @type {{ channels: string[] }} */
     const reset = JSON.parse(data);
     const all = reset.channels.includes("*");
     const channels = all ? [...this.channels] : reset.channels.filter((name) => this.channels.has(name));
-    return channels.length ? JSON.stringify({ ...reset, channels }) : null;
+    return channels.length ? JSON.stringify({ ...reset, channels }) : "";
   }
 }

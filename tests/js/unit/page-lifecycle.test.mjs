@@ -26,7 +26,7 @@ beforeEach(() => {
 
 function follow(hiddenAfter = Infinity, memory = "key") {
   const setSuspended = (reason) => calls.push(reason ? `suspend ${reason}` : "resume");
-  followPage(client, { hiddenAfter, memory }, setSuspended, closing.signal);
+  followPage(client, { hiddenAfter }, memory, setSuspended, closing.signal);
 }
 
 test("it resumes when no reason is left", () => {

@@ -1,0 +1,20 @@
+// @ts-check
+/** Says in the console what a developer should know. */
+
+/** At most how many different texts a page gets. */
+const MAX_TEXTS = 100;
+
+/** @type {Set<string>} */
+const told = new Set();
+
+/**
+ * Warns, but with each text only once.
+ * @param {string} text
+ * @param {unknown[]} error Shown after the text, if there is one.
+ */
+export function warnOnce(text, ...error) {
+  const whole = [text, ...error].join(" ");
+  if (told.has(whole) || told.size >= MAX_TEXTS) return;
+  told.add(whole);
+  console.warn(`PushClient: ${text}`, ...error);
+}

@@ -1,0 +1,64 @@
+// @ts-check
+/**
+ * Decides what PushClient does after a connection has ended.
+ * @import { Options } from "./push-client.js"
+ * @import { Closing, Ending, Step, Trouble } from "./sources/source.js"
+ */
+
+/** HTTP statuses after which the client closes. */
+const FINAL = [204, 400, 401, 403, 405, 410, 413, 414, 415, 431, 505];
+
+/** Factor for the delays on slow networks. */
+const SLOWER = 3;
+
+/** A stream that lasted longer than this many milliseconds was stable: its failure counts as the first. */
+const STABLE = 5000;
+
+/** If tokens expire sooner than this many milliseconds after the stream was opened, the client asks for them later. */
+const HURRIED = 1000;
+
+/** @type {(ending: Ending, openedAt: number | undefined, trouble: Trouble, options: Options) => Step} */
+export function nextStep({ retryAfter = 0, closing, final, ...detail }, openedAt, trouble, options) {
+  const { reason, status } = detail;
+  const lasted = openedAt === undefined ? 0 : Date.now() - openedAt;
+  if (lasted > STABLE) trouble.failures = 0;
+  if (openedAt !== undefined) trouble.renewed = false;
+  trouble.askWhy = reason === "refused";
+  if (closing) return afterClose(closing, lasted, trouble, options);
+  // EventSource does not say why it was refused; fetch does.
+  if (reason === "refused" && status === undefined) return { state: "connecting" };
+  if (status === 401 && renews(options) && !final && !trouble.renewed) {
+    trouble.renewed = true;
+    return { state: "connecting" };
+  }
+  if (FINAL.includes(status ?? 0)) return { state: "closed", detail, error: true };
+  if (trouble.failures >= (options.maxRetries ?? Infinity)) {
+    return { state: "closed", detail: { ...detail, reason: "retries" }, error: true };
+  }
+  return { state: "waiting", detail: { ...detail, delay: retryAfter + delay(trouble, options) }, error: true };
+}
+
+/** @type {(closing: Closing, lasted: number, trouble: Trouble, options: Options) => Step} */
+function afterClose({ reason, reconnect, retry = 0 }, lasted, trouble, options) {
+  if (reason === "expired" && renews(options)) {
+    const hurried = lasted < HURRIED && trouble.hurried;
+    trouble.hurried = lasted < HURRIED;
+    return hurried ? { state: "waiting", detail: { reason, delay: delay(trouble, options) } } : { state: "connecting" };
+  }
+  return reconnect ? { state: "waiting", detail: { reason, delay: retry } } : { state: "closed", detail: { reason } };
+}
+
+/** Whether the app gives new credentials for each connection. @param {Options} options */
+export const renews = ({ token, headers }) => typeof token === "function" || typeof headers === "function";
+
+/**
+ * Returns a random time in milliseconds, so that clients that lost one server return at different times.
+ * @param {Trouble} trouble @param {Options} options
+ */
+function delay(trouble, { minDelay = 1000, maxDelay = 30_000 }) {
+  const network = /** @type {any} */ (globalThis.navigator)?.connection?.effectiveType;
+  const slow = /2g/.test(network) ? SLOWER : 1;
+  const limit = Math.max(minDelay, trouble.retry ?? 0) * 2 ** trouble.failures;
+  trouble.failures += 1;
+  return Math.random() * slow * Math.min(maxDelay, limit);
+}

@@ -9,12 +9,13 @@ reading a total takes the same time for any number of streams and workers.
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from . import native_threads
 
 #: At most this many counts in one call. Storing this many takes the broker about a millisecond.
 MAX_COUNTS = 200
@@ -120,7 +121,7 @@ class MemoryCounts(Counts):
     """The counts of the memory broker, which serves one process only."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = native_threads.lock()
         self._workers: dict[str, _Held] = {}
         self._tables: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._replies: dict[str, tuple[float, list[bytes]]] = {}

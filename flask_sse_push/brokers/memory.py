@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import queue
 import secrets
 import threading
 import time
@@ -14,6 +13,7 @@ from itertools import islice
 from ..errors import BrokerUnavailable
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry, Publication, stored_form
+from . import native_threads
 from .base import (
     Bounds,
     Broker,
@@ -42,7 +42,7 @@ class MemoryBroker(Broker):
     def __init__(self, bounds: Bounds, epoch: str | None = None) -> None:
         self.counts = MemoryCounts()
         self._bounds = bounds
-        self._lock = threading.Lock()
+        self._lock = native_threads.lock()
         self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
@@ -171,15 +171,17 @@ class MemoryLink(Link):
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
-        self._unread: queue.SimpleQueue[LinkMessage | None] = queue.SimpleQueue()
+        self._unread: deque[LinkMessage | None] = deque()
+        self._filled = threading.Event()  # gevent's queues lose what native threads put into them
 
     def put(self, message: LinkMessage | None) -> None:
         """Adds a message to the queue; None only wakes the reader. Does nothing if the queue is full.
 
         Called by the broker.
         """
-        if self._unread.qsize() <= MAX_UNREAD:
-            self._unread.put(message)
+        if len(self._unread) <= MAX_UNREAD:
+            self._unread.append(message)
+            self._filled.set()
 
     def subscribe(self, channels: Sequence[str]) -> None:
         self._broker.subscribe(self, channels)
@@ -188,18 +190,17 @@ class MemoryLink(Link):
         self._broker.unsubscribe(self, channels)
 
     def read(self, timeout: float) -> list[LinkMessage]:
-        if self._unread.qsize() > MAX_UNREAD:
+        if len(self._unread) > MAX_UNREAD:
             self.close()
             raise BrokerUnavailable(f"{MAX_UNREAD} events wait unread in this process")
+        self._filled.wait(timeout)
+        self._filled.clear()  # clear before reading: `put` adds a message, then sets the flag
         messages: list[LinkMessage] = []
-        try:
-            message = self._unread.get(timeout=timeout)
-            while True:
-                if message is not None:
-                    messages.append(message)
-                message = self._unread.get_nowait()
-        except queue.Empty:
-            return messages
+        for _ in range(len(self._unread)):
+            message = self._unread.popleft()
+            if message is not None:
+                messages.append(message)
+        return messages
 
     def close(self) -> None:
         self._broker.unsubscribe(self)

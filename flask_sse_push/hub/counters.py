@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..brokers import native_threads
 from .listener import StreamListener
 from .stream import Stream
 
@@ -31,7 +31,7 @@ class Counters(StreamListener):
     def __init__(self) -> None:
         #: Called once, when a counter is increased for the first time.
         self.on_first_count: Callable[[], None] | None = None
-        self._lock = threading.Lock()
+        self._lock = native_threads.lock()
         self._counts: Counter[CounterKey] = Counter()
         # Only the dispatcher adds to `delivered` and `sent`, so they need no lock.
         self.delivered = 0  # events sent to streams; an event sent to 5 streams adds 5

@@ -32,8 +32,8 @@ class Disconnector:
     def find(
         self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
     ) -> list[Stream]:
-        """Returns the open streams that match all given arguments."""
-        found: Iterable[Stream] = self._state.streams.values()
+        """Returns the open streams that match all given arguments. Any thread may call."""
+        found = list(self._state.streams.values())  # a copy in one step: other threads may change the dict
         if connection is not None:
             found = [self._state.streams[connection]] if connection in self._state.streams else []
         if user_id is not None:

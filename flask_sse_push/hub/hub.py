@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..brokers import native_threads
 from ..brokers.base import Broker
 from ..config import Settings
 from ..errors import BrokerUnavailable
@@ -141,10 +142,10 @@ class Hub:
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Stream]:
         """Returns the open streams, or only those of one user or on one channel. Any thread may call."""
-        with self._lock:
-            return self.disconnector.find(user_id=user_id, channel=channel)
+        return self.disconnector.find(user_id=user_id, channel=channel)
 
     def _start(self) -> None:
+        native_threads.refuse_native()
         with self._lock:
             first, self._started = not self._started, True
         if first:  # without the lock: starting a thread may run another thread that needs the lock

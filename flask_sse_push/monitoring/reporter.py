@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..brokers import native_threads
 from ..hub.counters import Counters, Gauges
 from ..hub.drain import at_exit
 from ..transports import wsgi_server
@@ -29,8 +30,9 @@ INTERVAL = 1.0
 class Reporter:
     """Owns the counters of this process. Reports them about once a second, and a last time at exit.
 
-    The first change of a counter starts the thread that reports. If neither metrics nor log lines are wanted,
-    no thread starts. prometheus-client is imported by the first report that needs it.
+    The first change of a counter outside native threads starts the thread that reports. If neither metrics
+    nor log lines are wanted, no thread starts. prometheus-client is imported by the first report that needs
+    it.
 
     :param gauges: a function that returns the current gauges.
     :param log_totals: seconds between two lines of totals in the log; 0 switches these lines off.
@@ -51,6 +53,9 @@ class Reporter:
             self.counters.on_first_count = self._start
 
     def _start(self) -> None:
+        if native_threads.is_native():  # a greenlet would stop with the native thread
+            self.counters.on_first_count = self._start  # the next count tries again
+            return
         wsgi_server.prepare()
         at_exit.append(self.report)
         threading.Thread(target=self._run, name="flask-sse-push-reporter", daemon=True).start()

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from ..announcer import MessageAnnouncer
+from ..brokers import native_threads
 from ..brokers.counts import Counts
 from ..hub.commands import Effect
 from ..hub.hub import Hub
@@ -88,9 +89,12 @@ class WorkerQueries:
 
         :param what: the kind of query: `connections`, `count` or `stats`.
         """
+        wanted = {"channel": channel, "user_id": user_id}
+        return native_threads.run(partial(self._ask_all, what, wanted))
+
+    def _ask_all(self, what: str, wanted: Mapping[str, str | None]) -> list[Part]:
         missing = set(self._counts.workers()) - {self._name()}
         ticket = secrets.token_urlsafe(12)
-        wanted = {"channel": channel, "user_id": user_id}
         if missing:
             self._announcer.command(COMMAND, ticket=ticket, what=what, asker=self._id, **wanted)
         own = list(self._parts(what, self._hub.streams(**wanted))) if len(self._hub) else []

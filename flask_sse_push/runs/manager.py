@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from ..announcer import MessageAnnouncer
+from ..brokers import native_threads
 from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, InvalidEvent, Refused
@@ -119,10 +120,12 @@ class Runs:
 
         :param items: the producer of the run; see `SSEBlueprint.start`.
         :param context: returns a context manager in which the producer runs.
+        :raises RuntimeError: in a native thread of a process that runs gevent.
         :raises Refused: with status 503, if this worker already has `MAX_RUNS` runs.
         :raises BrokerUnavailable: if the broker does not answer in time; `items` is then not used.
         """
         channel = run_channel(key)
+        native_threads.refuse_native()
         self._take_place()
         try:
             producer = self._reserve_key(key, channel)

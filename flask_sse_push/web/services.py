@@ -20,6 +20,7 @@ from flask import Request
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
 from ..auth.recheck import FindForbidden, Recheck
+from ..brokers import native_threads
 from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker
 from ..config import Settings
@@ -90,11 +91,14 @@ class _MadeOnce(Generic[Made]):
 
     def __get__(self, services: Services, owner: type) -> Made:
         parts = vars(services)
-        # The lock is also made on first use, because gevent may replace `threading.Lock` after this module
-        # was imported. `setdefault` is atomic, so all threads get the same lock.
-        with parts.setdefault(f"{self._name} lock", threading.Lock()):
+        # Each lock is also made on first use, because gevent may replace `threading.Lock` after this module
+        # was imported. `setdefault` is atomic, so all threads get the same lock and the same value. Native
+        # threads have a lock of their own: gevent's locks can hang if they and greenlets wait for one.
+        native = native_threads.is_native()
+        lock = native_threads.lock() if native else threading.Lock()
+        with parts.setdefault(f"{self._name} {'native ' * native}lock", lock):
             if self._name not in parts:
-                parts[self._name] = self._make(services)
+                parts.setdefault(self._name, self._make(services))
             made: Made = parts[self._name]
             return made
 
@@ -132,7 +136,8 @@ class Services:
 
     @_MadeOnce
     def streaming(self) -> Streaming:
-        """The parts that serve streams. They are made on first use."""
+        """The parts that serve streams. They are made on first use, in the thread that serves requests."""
+        native_threads.refuse_native()
         wsgi_server.prepare()
         if self.broker_not_shared():
             logger.error(
@@ -186,7 +191,8 @@ class Services:
         :raises BrokerUnavailable: if the broker does not answer in time.
         """
         streaming = self._open_streaming
-        position = streaming.hub.position() if streaming else None
+        # In a native thread the hub's lock, a lock of gevent, could hang.
+        position = streaming.hub.position() if streaming and not native_threads.is_native() else None
         if position is None:
             position = probe_all(self.publishing.broker, NO_INBOX)
         return position.earlier(ago)
@@ -241,6 +247,7 @@ class Services:
         """
         for name in ("publishing", "streaming"):
             self._take(f"{name} lock")
+            self._take(f"{name} native lock")
             _of_parents.append(self._take(name))
 
 

@@ -32,6 +32,7 @@ from flask_sse_push.brokers.base import (
     Subscribed,
 )
 from flask_sse_push.brokers.redis.broker import RedisBroker, ShardNumber
+from flask_sse_push.brokers.redis.client import Clients
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from flask_sse_push.history.link import LinkReader
@@ -362,9 +363,8 @@ def test_another_number_of_shards_begins_a_new_epoch(store: Store) -> None:
     """Otherwise a channel that lies on another shard now would seem to have had no events."""
 
     def epoch(shard: ShardNumber | None) -> str:
-        broker = RedisBroker(
-            redis.Redis.from_url(store.url), Bounds(100, 60), store.prefix, TIMEOUT, shard=shard
-        )
+        clients = Clients(lambda: redis.ConnectionPool.from_url(store.url))
+        broker = RedisBroker(clients, Bounds(100, 60), store.prefix, TIMEOUT, shard=shard)
         found = [broker.publish([Publication(b"data: x\n\n", ("a",))])[0].epoch for _ in range(2)]
         broker.close()
         assert found[0] == found[1]

@@ -12,6 +12,7 @@ import redis
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.redis.broker import RedisBroker
+from flask_sse_push.brokers.redis.client import Clients
 from flask_sse_push.config import Settings
 from tests.support.fault_setup import Valkey, stored_serials
 from tests.support.measurements import Measurements
@@ -26,7 +27,7 @@ def without_retries(port: int) -> MessageAnnouncer:
 
 def with_retries_of_redis_py(port: int) -> MessageAnnouncer:
     """Uses a redis-py client that itself runs a script again after an error."""
-    broker = RedisBroker(redis.Redis(port=port), Bounds(2 * COUNT, 600), "sse", 2.0)
+    broker = RedisBroker(Clients(lambda: redis.ConnectionPool(port=port)), Bounds(2 * COUNT, 600), "sse", 2.0)
     return MessageAnnouncer(broker, Settings())
 
 

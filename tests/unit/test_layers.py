@@ -42,7 +42,7 @@ PLACES = {
     "click": {"cli"},
     "flask": {"protocol", "auth", "monitoring", "web", "cli", "blueprint", "testing"},
     "flask_login": {"auth"},
-    "gevent": {"transports"},
+    "gevent": {"brokers", "transports"},
     "gunicorn": set[str](),
     "httpx": {"cli"},
     "httpx_sse": {"cli"},

@@ -15,14 +15,13 @@ from functools import partial
 from importlib import resources
 from typing import Any, NamedTuple
 
-import redis
-from redis.exceptions import RedisError
+from redis import BlockingConnectionPool
 
 from ...errors import BrokerUnavailable
 from ...protocol.cursor import Cursor, Lineage, belongs
 from ...protocol.entry import Entry, Publication
 from ..base import Bounds, Broker, History, Link, channel_history
-from .client import SHARE, Call, call_within, milliseconds, pool_options, translated_errors
+from .client import SHARE, Call, Clients, call_within, milliseconds, pool_options, translated_errors
 from .counts import RedisCounts
 from .link import PLAIN, PubSub, RedisLink
 
@@ -54,8 +53,8 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
     :param wait_replicas: how many replicas must have an event before `publish` returns.
     :raises ValueError: if redis-py cannot read the URL.
     """
-    pool = redis.BlockingConnectionPool.from_url(url, **pool_options(timeout))
-    return RedisBroker(redis.Redis(connection_pool=pool), bounds, prefix, timeout, wait_replicas)
+    clients = Clients(partial(BlockingConnectionPool.from_url, url, **pool_options(timeout)))
+    return RedisBroker(clients, bounds, prefix, timeout, wait_replicas)
 
 
 class RedisBroker(Broker):
@@ -67,7 +66,7 @@ class RedisBroker(Broker):
 
     def __init__(
         self,
-        client: redis.Redis,
+        clients: Clients,
         bounds: Bounds,
         prefix: str,
         timeout: float,
@@ -77,18 +76,18 @@ class RedisBroker(Broker):
     ) -> None:
         self._shard = shard
         self._pubsub = pubsub
-        self._client = client
+        self._clients = clients
         self._wait_replicas = wait_replicas
         self._bounds = bounds
         self._timeout = timeout
         self._call: Call = partial(call_within, timeout)
-        self.pool = client.connection_pool
+        self.pool = clients.main.connection_pool
         self.base = hash_tag(prefix, shard.number if shard else 0) + ":"
         self._state_keys = self.base + "state", self.base + "heads"
         self._live = self.base + "live:"
-        self._publish = client.register_script(_script("publish"))
-        self._history = client.register_script(_script("history"))
-        self.counts = RedisCounts(client, self.base, self._call)
+        self._publish = clients.main.register_script(_script("publish"))
+        self._history = clients.main.register_script(_script("history"))
+        self.counts = RedisCounts(clients, self.base, self._call)
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         if not publications:
@@ -109,10 +108,10 @@ class RedisBroker(Broker):
 
     def _store(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if not self._wait_replicas:
-            return self._publish(keys=keys, args=args)
+            return self._publish(keys=keys, args=args, client=self._clients.current)
         # Redis's command WAIT waits only for writes of its own connection. The script writes in every try,
         # even if an earlier try stored the event, so WAIT always has a write to wait for.
-        with self._client.pipeline(transaction=False) as pipe:
+        with self._clients.current.pipeline(transaction=False) as pipe:
             self._publish(keys=keys, args=args, client=pipe)
             pipe.wait(self._wait_replicas, milliseconds(self._timeout * WAIT_SHARE))
             reply, replicas = pipe.execute()
@@ -125,7 +124,9 @@ class RedisBroker(Broker):
         args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self._pubsub.publish]
         for name, position in after.items():
             args += [name, position]
-        epoch, last, horizon, forks, *rest = self._call(lambda: self._history(keys=keys, args=args))
+        epoch, last, horizon, forks, *rest = self._call(
+            lambda: self._history(keys=keys, args=args, client=self._clients.current)
+        )
         replies = zip(after.items(), rest[::2], rest[1::2], strict=True)
         epoch, lineage = epoch.decode(), _lineage(forks)
         channels = {
@@ -140,29 +141,32 @@ class RedisBroker(Broker):
         def take() -> bool:
             # If the reply to the first try was lost, the second try finds the name claimed with the same
             # value.
-            return bool(self._client.set(key, mine, px=milliseconds(seconds), nx=True)) or (
-                self._client.get(key) == mine
-            )
+            client = self._clients.current
+            taken = client.set(key, mine, px=milliseconds(seconds), nx=True)
+            return bool(taken) or client.get(key) == mine
 
         return bool(self._call(take))
 
     def inspect(self) -> dict[str, Any]:
-        facts: dict[str, Any] = dict(self._call(self._client.info))
-        seconds, micros = self._call(self._client.time)
+        facts: dict[str, Any] = dict(self._call(lambda: self._clients.current.info()))
+        seconds, micros = self._call(lambda: self._clients.current.time())
         facts["time"] = seconds + micros / 1e6
         for name in INSPECTED:
             with contextlib.suppress(BrokerUnavailable):  # a hosted Redis may forbid CONFIG
-                values = self._call(partial(self._client.config_get, name))
+                values = self._call(partial(self._config_get, name))
                 facts.update({_text(key): _text(value) for key, value in values.items()})
         return facts
 
+    def _config_get(self, name: str) -> Any:
+        return self._clients.current.config_get(name)
+
     def heads(self, most: int) -> dict[str, int]:
         heads = self._state_keys[1]
-        newest = self._call(partial(self._client.zrevrange, heads, 0, most, withscores=True))
+        newest = self._call(lambda: self._clients.current.zrevrange(heads, 0, most, withscores=True))
         return {_text(name): int(head) for name, head in newest if name}  # state.lua adds the name ""
 
     def link(self, inbox: str) -> Link:
-        pool = self._client.connection_pool
+        pool = self.pool
         with translated_errors():
             # The connection does not come from the pool, because the pool would close it while the link
             # reads.
@@ -173,12 +177,12 @@ class RedisBroker(Broker):
         return link
 
     def wake(self, inbox: str) -> None:
-        with contextlib.suppress(RedisError, OSError):
-            self._client.execute_command(self._pubsub.publish, self._inbox(inbox), b"")
+        command = self._pubsub.publish, self._inbox(inbox), b""
+        with contextlib.suppress(BrokerUnavailable):
+            self._call(lambda: self._clients.current.execute_command(*command))
 
     def close(self) -> None:
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        self._clients.close()
 
     def _fresh_epoch(self) -> str:
         """Returns a random name for a new epoch.

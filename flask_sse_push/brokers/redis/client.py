@@ -1,20 +1,25 @@
-"""Calls to Redis: their time limits, their second try, and redis-py's errors as BrokerUnavailable."""
+"""redis-py's clients, and calls with them: time limits, the second try, errors as BrokerUnavailable."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from ...errors import BrokerUnavailable
+from .. import native_threads
 
-#: At most this many connections for commands in one process. Further callers wait for a free connection.
+#: At most this many connections for commands in one process, and as many more for native threads if some
+#: publish. Further callers wait for a free connection.
 MAX_CONNECTIONS = 20
 #: How many times one call is tried. The second try helps if the connection of the first was already broken.
 TRIES = 2
@@ -25,6 +30,41 @@ SHARE = 1 / 4
 #: A function that runs a command within the broker's time limit. The command must be safe to run twice.
 #: Raises BrokerUnavailable if the command fails.
 Call = Callable[[Callable[[], Any]], Any]
+
+
+class Clients:
+    """redis-py's clients of one broker: one for most threads, and one for the courier of native threads.
+
+    :param make_pool: makes the pool of one client. The second client must not share connections, locks or
+        lookups with the first.
+    """
+
+    def __init__(self, make_pool: Callable[[], ConnectionPool]) -> None:
+        self._make_pool = make_pool
+        self.main = Redis(connection_pool=make_pool())
+        self._of_courier: dict[int, Redis] = {}  # by process id
+
+    @property
+    def current(self) -> Redis:
+        """The client whose connections belong to the thread that runs this code."""
+        if not native_threads.is_courier():
+            return self.main
+        pid = os.getpid()
+        if pid not in self._of_courier:
+            self._of_courier[pid] = Redis(connection_pool=self._make_pool())
+        return self._of_courier[pid]
+
+    def close(self) -> None:
+        """Closes the connections of both clients. May be called twice."""
+        _disconnect(self.main)
+        of_courier = self._of_courier.pop(os.getpid(), None)
+        if of_courier is not None:
+            native_threads.run_in_courier(partial(_disconnect, of_courier))
+
+
+def _disconnect(client: Redis) -> None:
+    client.close()
+    client.connection_pool.disconnect()
 
 
 def without_retries(timeout: float) -> dict[str, Any]:
@@ -57,10 +97,17 @@ def url_options(url: str) -> dict[str, Any]:
 def call_within(timeout: float, command: Callable[[], Any]) -> Any:
     """Runs a command. If the connection fails and time is left, runs the command a second time.
 
+    In a native thread, the courier runs the command: the connections belong to the courier.
+
     :param timeout: how long all tries together may take, in seconds.
     :param command: must be safe to run twice.
     :raises BrokerUnavailable: if the last try failed.
     """
+    with translated_errors():
+        return native_threads.run(partial(_try_twice, timeout, command), 2 * timeout)
+
+
+def _try_twice(timeout: float, command: Callable[[], Any]) -> Any:
     last_start = time.monotonic() + timeout / TRIES
     for tries_left in reversed(range(TRIES)):
         try:

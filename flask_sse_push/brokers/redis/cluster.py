@@ -21,7 +21,7 @@ from ..sharded import ShardedBroker
 from .broker import RedisBroker, ShardNumber, hash_tag
 from .client import SHARE, url_options, without_retries
 from .link import SHARDED
-from .primary import Address, Primary, client_of, parse_hosts
+from .primary import Address, Primary, clients_of, parse_hosts
 
 DEFAULT_PORT = 6379
 #: How long one node may take to name the owner of a slot, as a share of a call's time. Then the next node is
@@ -63,8 +63,8 @@ def connect(
 
     def on(shard: ShardNumber | None) -> RedisBroker:
         slot = key_slot(hash_tag(prefix, shard.number if shard else 0)[1:-1].encode())
-        client = client_of(SlotOwner(slot, nodes, timeout), nodes.options, timeout)
-        return RedisBroker(client, bounds, prefix, timeout, wait_replicas, SHARDED, shard)
+        clients = clients_of(lambda: SlotOwner(slot, nodes, timeout), nodes.options, timeout)
+        return RedisBroker(clients, bounds, prefix, timeout, wait_replicas, SHARDED, shard)
 
     if shards == 1:
         return on(None)

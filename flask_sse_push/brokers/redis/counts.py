@@ -8,15 +8,12 @@ A key is deleted with its last count. The replies to a query expire.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from importlib import resources
 from itertools import islice
 from typing import Any
 
-import redis
-
 from ..counts import MAX_COUNTS, REPLIES_KEPT, CountChange, CountKey, Counts, ReportReply
-from .client import Call, milliseconds
+from .client import Call, Clients, milliseconds
 
 
 def _script(name: str) -> str:
@@ -29,12 +26,16 @@ class RedisCounts(Counts):
     :param base: prefix of every key, such as `{sse:0}:`.
     """
 
-    def __init__(self, client: redis.Redis, base: str, call: Call) -> None:
-        self._client: Any = client
+    def __init__(self, clients: Clients, base: str, call: Call) -> None:
+        self._clients = clients
         self._base = base
         self._call = call
-        self._report_script = client.register_script(_script("report"))
-        self._reap_script = client.register_script(_script("reap"))
+        self._report_script = clients.main.register_script(_script("report"))
+        self._reap_script = clients.main.register_script(_script("reap"))
+
+    @property
+    def _client(self) -> Any:
+        return self._clients.current
 
     def report(self, worker: str, serial: int, counts: Mapping[CountKey, int], lease: float) -> ReportReply:
         tables = _numbered_tables(counts)
@@ -42,7 +43,9 @@ class RedisCounts(Counts):
         args: list[Any] = [worker, serial, milliseconds(lease)]
         for key, count in counts.items():
             args += [tables[key.table], key.table, key.name, count]
-        known, totals, expired = self._call(partial(self._report_script, keys=keys, args=args))
+        known, totals, expired = self._call(
+            lambda: self._report_script(keys=keys, args=args, client=self._client)
+        )
         if not known:
             return ReportReply(False, [], [])
         return ReportReply(True, _changes(counts, totals), [name.decode() for name in expired])
@@ -63,7 +66,7 @@ class RedisCounts(Counts):
         args: list[Any] = [worker, int(retired)]
         for key in counts:
             args += [tables[key.table], key.table, key.name]
-        gone, totals = self._call(partial(self._reap_script, keys=keys, args=args))
+        gone, totals = self._call(lambda: self._reap_script(keys=keys, args=args, client=self._client))
         changes = _changes(counts, totals) if totals else []
         return [change for change in changes if change.before], not gone
 
@@ -84,7 +87,7 @@ class RedisCounts(Counts):
         return [int(total or 0) for total in self._call(read)]
 
     def size(self, table: str) -> int:
-        return int(self._call(partial(self._client.hlen, self._table(table))))
+        return int(self._call(lambda: self._client.hlen(self._table(table))))
 
     def names(self, table: str, most: int) -> list[str]:
         return [name.decode() for name in self._scan(self._table(table), most)] if most > 0 else []
@@ -101,7 +104,7 @@ class RedisCounts(Counts):
         self._call(add)
 
     def replies(self, query: str, since: int) -> list[bytes]:
-        return list(self._call(partial(self._client.lrange, self._base + "answer:" + query, since, -1)))
+        return list(self._call(lambda: self._client.lrange(self._base + "answer:" + query, since, -1)))
 
     def _scan(self, key: str, most: int) -> list[bytes]:
         """Returns the names of at most `most` fields of the hash at `key`."""

@@ -6,14 +6,15 @@ import contextlib
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis import BlockingConnectionPool, Redis
+from redis import BlockingConnectionPool
 from redis.exceptions import ConnectionError, MovedError, RedisError
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-from .client import pool_options
+from .client import Clients, pool_options
 
 #: How long a process relies on one lookup of the primary, in seconds. Then the process looks it up again,
 #: even if its connections work: a former primary may still answer, without knowing that it was replaced.
@@ -120,13 +121,15 @@ class PrimarySSLConnection(PrimaryConnection, SentinelManagedSSLConnection):
     """A connection to the primary that uses TLS."""
 
 
-def client_of(primary: Primary, options: dict[str, Any], timeout: float) -> Redis:
-    """Returns redis-py's client for `primary`. Opens no connection yet.
+def clients_of(make_primary: Callable[[], Primary], options: dict[str, Any], timeout: float) -> Clients:
+    """Returns redis-py's clients for a primary. Opens no connection yet.
 
+    :param make_primary: each client looks up the primary by itself.
     :param options: redis-py's options as `url_options` returns them.
     :param timeout: how long one call may take, in seconds.
     """
     options = {**pool_options(timeout), **options}
     kind = PrimarySSLConnection if options.pop("ssl") else PrimaryConnection
-    pool = BlockingConnectionPool(connection_class=kind, connection_pool=primary, **options)
-    return Redis(connection_pool=pool)
+    return Clients(
+        lambda: BlockingConnectionPool(connection_class=kind, connection_pool=make_primary(), **options)
+    )

@@ -16,7 +16,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from ..base import Bounds
 from .broker import RedisBroker
 from .client import SHARE, url_options, without_retries
-from .primary import Address, Primary, client_of, parse_hosts
+from .primary import Address, Primary, clients_of, parse_hosts
 
 DEFAULT_PORT = 26379
 #: Prefix of the URL's options that are for the sentinels.
@@ -68,9 +68,11 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
     """
     service = parse(url)
     options = {**without_retries(timeout * SENTINEL_SHARE), **service.sentinel_options}
-    sentinel = Sentinel(service.sentinels, sentinel_kwargs=options)
-    client = client_of(ServicePrimary(sentinel, service.name, timeout), service.options, timeout)
-    return RedisBroker(client, bounds, prefix, timeout, wait_replicas)
+
+    def primary() -> ServicePrimary:
+        return ServicePrimary(Sentinel(service.sentinels, sentinel_kwargs=options), service.name, timeout)
+
+    return RedisBroker(clients_of(primary, service.options, timeout), bounds, prefix, timeout, wait_replicas)
 
 
 class ServicePrimary(Primary):

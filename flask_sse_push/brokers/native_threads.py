@@ -1,0 +1,168 @@
+"""Native threads: threads of the operating system that run beside gevent's greenlets in one process.
+
+gevent's threadpool has such threads, and so has an executor that was made before gevent's monkey patching, or
+a C library that calls back. Sockets of gevent work only in the thread that opened them. So one more thread,
+the courier, has connections of its own, and native threads let it run their calls to the broker. Any number
+of native threads may come and go: they open no connection and start no event loop.
+
+In a process without gevent's monkey patching there are no native threads in this sense, and no courier.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from gevent.hub import Hub
+
+T = TypeVar("T")
+
+
+def is_native() -> bool:
+    """Whether gevent has replaced the sockets of this process, and this code runs outside its main thread.
+
+    Also true in the courier, and in greenlets of a second event loop of gevent.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("socket") and _thread_id() != _main_thread()
+
+
+def refuse_native() -> None:
+    """Refuses a call that would start greenlets in a native thread: they would stop with the thread.
+
+    :raises RuntimeError: if this code runs in a native thread.
+    """
+    if is_native():
+        raise RuntimeError(
+            "a native thread, such as one of gevent's threadpool, cannot start runs or the streams of this "
+            "process, which belong to gevent's main thread; make this call in a view or in a greenlet. "
+            "Publishing works in every thread."
+        )
+
+
+def lock() -> Any:
+    """Returns a lock for steps that never wait for anything. Works between greenlets and native threads."""
+    return _original("allocate_lock")() if "gevent.monkey" in sys.modules else threading.Lock()
+
+
+def run(command: Callable[[], T], timeout: float | None = None) -> T:
+    """Runs `command` and returns its result: in a native thread through the courier, else here and now.
+
+    Blocks. A greenlet of a second event loop waits without blocking its loop.
+
+    :param timeout: at most how many seconds a native thread waits for the courier.
+    :raises TimeoutError: if the courier needs more time. The command may still run.
+    """
+    if not is_native() or is_courier():
+        return command()
+    from gevent import get_hub, getcurrent
+    from gevent.hub import Hub
+
+    if isinstance(getcurrent().parent, Hub):
+        return get_hub().threadpool.apply(run, (command, timeout))  # type: ignore[no-any-return]
+    return _courier().run(command, timeout)
+
+
+def is_courier() -> bool:
+    """Whether this code runs in the courier."""
+    if not _couriers:  # the usual case, and a fast check
+        return False
+    courier = _couriers.get(os.getpid())
+    return courier is not None and courier.thread_id == _thread_id()
+
+
+def run_in_courier(command: Callable[[], None]) -> None:
+    """Lets the courier run `command` soon. Does not wait. Does nothing if this process has no courier."""
+    courier = _couriers.get(os.getpid())
+    if courier is not None:
+        courier.spawn(command)
+
+
+class _Courier:
+    """A thread with an event loop of its own, which runs the commands of all native threads side by side."""
+
+    def __init__(self) -> None:
+        self._ready = _original("allocate_lock")()
+        self._ready.acquire()
+        self._hub: Hub
+        self.thread_id = 0
+        _original("start_new_thread")(self._serve, ())
+        self._ready.acquire()
+
+    def _serve(self) -> None:
+        from gevent import get_hub
+
+        self._hub, self.thread_id = get_hub(), _thread_id()
+        self._hub.loop.async_().start(lambda: None)  # without a watcher, the event loop would end
+        self._ready.release()
+        self._hub.switch()
+
+    def spawn(self, command: Callable[..., None], *arguments: Any) -> None:
+        """Runs `command` in a greenlet of this thread. Does not wait. Any thread may call."""
+        from gevent import spawn
+
+        self._hub.loop.run_callback_threadsafe(spawn, command, *arguments)
+
+    def run(self, command: Callable[[], T], timeout: float | None) -> T:
+        """Runs `command` in a greenlet of this thread. Blocks the calling thread, not only a greenlet."""
+        outcome: list[Callable[[], T]] = []
+        done = _original("allocate_lock")()
+        done.acquire()
+        self.spawn(_settle, command, outcome, done)
+        if not done.acquire(True, -1 if timeout is None else timeout):
+            raise TimeoutError(f"the thread that serves native threads did not answer within {timeout:g} s")
+        return outcome[0]()
+
+
+def _settle(command: Callable[[], T], outcome: list[Callable[[], T]], done: Any) -> None:
+    """Runs `command`, then releases `done`. Adds a function to `outcome` that returns the
+    result of `command` or raises its error."""
+    try:
+        result = command()
+        outcome.append(lambda: result)
+    except BaseException as error:
+        failure = error  # Python deletes `error` at the end of this block
+
+        def fail() -> T:
+            raise failure
+
+        outcome.append(fail)
+    finally:
+        done.release()
+
+
+#: The courier of each process, by process id: a forked child has the entry of its parent, but not its thread.
+_couriers: dict[int, _Courier] = {}
+_locks: dict[int, Any] = {}
+
+
+def _courier() -> _Courier:
+    pid = os.getpid()
+    with _locks.setdefault(pid, _original("allocate_lock")()):
+        if pid not in _couriers:
+            _couriers[pid] = _Courier()
+        return _couriers[pid]
+
+
+@cache
+def _original(name: str) -> Any:
+    """Returns a function of `_thread` as it was before gevent's monkey patching."""
+    from gevent.monkey import get_original
+
+    return get_original("_thread", name)
+
+
+@cache
+def _main_thread() -> int:
+    from gevent import hub
+
+    return int(hub.MAIN_THREAD_IDENT)  # type: ignore[attr-defined]
+
+
+def _thread_id() -> int:
+    return int(_original("get_ident")())

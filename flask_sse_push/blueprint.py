@@ -20,9 +20,9 @@ from .protocol.channel import checked_channel
 from .runs.manager import STOP, Run, run_channel
 from .runs.output import Items
 from .runs.response import run_body
-from .web import page
+from .web import page, response
 from .web.routes import EXTENSION, Routes
-from .web.stream import HEADERS, StreamEndpoint, StreamResponse
+from .web.stream import HEADERS, StreamEndpoint
 
 F = TypeVar("F")
 
@@ -199,7 +199,7 @@ class SSEBlueprint(Routes):
 
         :param items: a generator, or a function that returns one.
         """
-        return StreamResponse(run_body(items, current_app.json.dumps), headers=HEADERS)
+        return response.StreamResponse(run_body(items, current_app.json.dumps), HEADERS)
 
     def start(self, items: Items, key: str | None = None) -> Run:
         """Runs a generator in the background and publishes its items to the channel `run:<key>`.

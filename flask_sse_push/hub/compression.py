@@ -89,7 +89,7 @@ class StreamCompression:
             self._size += len(frames)
         if window is not None:
             self.join(window)
-        return self._header() + compress_alone(frames)
+        return self.header() + compress_alone(frames)
 
     def join(self, window: SharedWindow) -> None:
         """Called when the stream begins to get the chunks of its group."""
@@ -138,12 +138,13 @@ class StreamCompression:
         if not frame:
             return b""
         crc, size = zlib.crc32(frame, self._crc), self._size + len(frame)
-        body = self._header() + compress_alone(frame)
+        body = self.header() + compress_alone(frame)
         if not self.complete:
             return body
         return body + FINAL + crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
-    def _header(self) -> bytes:
+    def header(self) -> bytes:
+        """Returns the header of the gzip file at the first call, then b""."""
         had, self._has_header = self._has_header, True
         return b"" if had else HEADER
 

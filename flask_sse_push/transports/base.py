@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from ..errors import ErrorCode
 from ..history.recovery_driver import Recovery
 from ..hub.stream import Stream
 from ..protocol.frames import close_frame, comment, error_frame, jittered_ms, retry_line
+from .head import Obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class TransportStream(Stream):
     :param client: the client's socket; None if the WSGI server does not show it.
     """
 
-    __slots__ = ("_client", "_last_frame", "_settings", "_started", "waiting_since")
+    __slots__ = ("_client", "_last_frame", "_retry_sent", "_settings", "waiting_since")
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class TransportStream(Stream):
         self._settings = settings
         self._client = client
         self._last_frame: bytes | None = None  # None until the stream ends
-        self._started = False  # whether `first_chunk` was called
+        self._retry_sent = False
         # Monotonic time since which the client has taken none of the waiting bytes; None if no bytes wait.
         self.waiting_since: float | None = None
         if client is not None:
@@ -97,23 +98,67 @@ class TransportStream(Stream):
         """Whether `end` was called. An ended stream sends at most its last frame."""
         return self._last_frame is not None
 
-    @property
-    def hijacked(self) -> bool:
-        """Whether the stream owns the connection. If so, the response body has nothing left to send."""
-        return False
-
     def end(self, frame: bytes) -> None:
         if self._last_frame is None:
             self._last_frame = frame
             if self.compression is not None:
                 self.compression.freeze()
 
-    # -- called by the response body --------------------------------------------------------------------
+    def take_place_of(self, other: TransportStream) -> None:
+        """Makes this stream continue another stream, which has not opened yet and never will."""
+        for name in Stream.__slots__:
+            setattr(self, name, getattr(other, name))
+        self._retry_sent = other._retry_sent
+        other.reservation = None
+
+    def refuse_handover(self, obstacle: Obstacle) -> None:
+        """Makes the response body yield every chunk, because a hook or middleware must see the chunks."""
+
+    # -- the response body ------------------------------------------------------------------------------
+
+    def body(self, hub: OpenStreams, recovery: Recovery) -> Generator[bytes, None, None]:
+        """Yields the response body: `sse.open`, the missed events, then live events until the stream ends.
+
+        The stream is registered when the first chunk is requested. If the server never starts the body, as
+        for a HEAD request, nothing has to be cleaned up.
+        """
+        hub.open(self)
+        try:
+            for chunk in chain(self._missed(hub, recovery), iter(self.take, b"")):
+                self.waiting_since = time.monotonic()
+                yield chunk  # the generator continues when the server has sent the chunk
+                self.waiting_since = None
+            self.hang_up()
+        finally:
+            hub.leave(self)
+
+    def _missed(self, hub: OpenStreams, recovery: Recovery) -> Iterator[bytes]:
+        """Yields the chunks that the stream gets before it joins its group."""
+        frames = hub.follow(self, recovery, 0)
+        if frames is None:
+            return
+        yield self.first_chunk(frames or comment("looking up what was missed"))
+        deadline = time.monotonic() + BROKER_TIMEOUT
+        reported = False
+        while not self.ended:
+            frames = hub.follow(self, recovery, STEP)
+            if frames is None:
+                return
+            if not frames:
+                if time.monotonic() < deadline:
+                    continue
+                if reported:
+                    frames = comment("waiting for the broker")
+                else:
+                    frames = error_frame(ErrorCode.SERVICE_UNAVAILABLE, _NO_ANSWER)
+                reported, deadline = True, time.monotonic() + self._settings.heartbeat
+            yield self.encoded(frames)
 
     def first_chunk(self, frames: bytes) -> bytes:
-        """Returns the first chunk of the response body: the `retry:` line, then `frames`."""
-        self._started = True
-        frames = retry_line(jittered_ms(self._settings.retry)) + frames
+        """Returns the chunk with the first frames of the stream. It also has the `retry:` line."""
+        if not self._retry_sent:
+            self._retry_sent = True
+            frames = retry_line(jittered_ms(self._settings.retry)) + frames
         return frames if self.compression is None else self.compression.encode_alone(frames)
 
     def take(self) -> bytes:
@@ -182,51 +227,3 @@ def _limit_silence(client: Any, seconds: float) -> None:
     if _USER_TIMEOUT is not None:
         with contextlib.suppress(OSError, AttributeError):  # raised if the socket is not TCP
             client.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(seconds * 1000))
-
-
-def response_body(
-    hub: OpenStreams, stream: TransportStream, recovery: Recovery, settings: Settings
-) -> Iterator[bytes]:
-    """Yields the response body: `sse.open`, the missed events, then live events until the stream ends.
-
-    A hijacked stream takes the connection when it joins its group, and the body ends then. If the first chunk
-    contains all missed events, a hijacked stream sends the first chunk itself, and the body is empty. The
-    stream is registered when the first chunk is requested. If the server never starts the body, as for a
-    HEAD request, nothing has to be cleaned up.
-    """
-    hub.open(stream)
-    try:
-        for chunk in chain(_missed(hub, stream, recovery, settings), iter(stream.take, b"")):
-            stream.waiting_since = time.monotonic()
-            yield chunk  # the generator continues when the server has sent the chunk
-            stream.waiting_since = None
-        if not stream.hijacked:
-            stream.hang_up()
-    finally:
-        if not stream.hijacked:
-            hub.leave(stream)
-
-
-def _missed(
-    hub: OpenStreams, stream: TransportStream, recovery: Recovery, settings: Settings
-) -> Iterator[bytes]:
-    """Yields the chunks that a stream gets before the stream joins its group."""
-    frames = hub.follow(stream, recovery, 0)
-    if frames is None:
-        return
-    yield stream.first_chunk(frames or comment("looking up what was missed"))
-    deadline = time.monotonic() + BROKER_TIMEOUT
-    reported = False
-    while not stream.ended:
-        frames = hub.follow(stream, recovery, STEP)
-        if frames is None:
-            return
-        if not frames:
-            if time.monotonic() < deadline:
-                continue
-            if reported:
-                frames = comment("waiting for the broker")
-            else:
-                frames = error_frame(ErrorCode.SERVICE_UNAVAILABLE, _NO_ANSWER)
-            reported, deadline = True, time.monotonic() + settings.heartbeat
-        yield stream.encoded(frames)

@@ -11,7 +11,7 @@ import gevent
 from gevent import monkey
 
 from ..hub.stream import Stream
-from .hijacked_socket import HeadHandler, close_descriptor, detach
+from .hijacked_socket import close_descriptor, detach
 
 if TYPE_CHECKING:
     from .hijacked_stream import HijackedStream
@@ -45,12 +45,9 @@ class ConnectionTable:
         """Starts the greenlet that watches the connections. Switches to other greenlets."""
         threading.Thread(target=self._watch, name="flask-sse-push-connections", daemon=True).start()
 
-    def add(self, stream: HijackedStream, client: Any, on_head: HeadHandler | None) -> int:
-        """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it.
-
-        :param on_head: see `hijacked_socket.detach`.
-        """
-        fd = detach(client, on_head)
+    def add(self, stream: HijackedStream, client: Any) -> int:
+        """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it."""
+        fd = detach(client)
         self._by_fd[fd] = stream
         self._epoll.register(fd, _READABLE)
         return fd

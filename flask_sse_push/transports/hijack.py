@@ -22,36 +22,46 @@ class HijackTransport:
     :param leave: called with each hijacked stream that has ended.
     """
 
-    needs = "a plain socket of gunicorn's gevent worker"
-
     def __init__(self, leave: Callable[[Stream], None]) -> None:
+        self.needs = "a plain socket of gunicorn's gevent worker"
         self._leave = leave
         self._tested = False
-        self._socket_class: type | None = None  # gevent's socket class if hijacking works; else None
+        # gevent's socket class, and its subclass for sockets that are being handed over; empty if hijacking
+        # does not work.
+        self._socket_classes: tuple[type, ...] = ()
         self._factories: dict[str, StreamFactory] = {}  # by HTTP version; empty if hijacking does not work
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
         """See `base.Transport.factory`. The first request over a gevent socket also starts the transport."""
         if not self._tested and type(client).__module__.startswith("gevent."):
-            self._start()
-        if type(client) is not self._socket_class:  # TLS sockets have another class
+            self._tested = True  # no other request can run before `connections.start()`
+            try:
+                self._start()
+            except Exception as error:
+                self._socket_classes = ()
+                self.needs = f"a socket that can be hijacked. Here no socket can: {error}"
+                logger.warning("streams use the generator transport; sockets cannot be hijacked: %s", error)
+        if type(client) not in self._socket_classes:  # TLS sockets have another class
             return None
         return self._factories.get(environ["SERVER_PROTOCOL"])
 
     def _start(self) -> None:
-        """Tests whether this version of gevent allows hijacking. If so, starts to watch connections."""
+        """Starts to watch connections.
+
+        :raises Exception: if this system, Python or gevent lacks what hijacking needs, such as `select.epoll`
+            on macOS. The message says what is missing.
+        """
         import gevent.socket
 
         from .connections import ConnectionTable
+        from .handover import WatchedSocket
         from .hijacked_socket import self_test
         from .hijacked_stream import ChunkedStream, RawStream
 
-        self._tested = True  # no other request can run before `connections.start()`
-        if self_test():
-            connections = ConnectionTable(self._leave)
-            self._socket_class = gevent.socket.socket
-            self._factories["HTTP/1.1"] = partial(ChunkedStream, connections=connections)
-            self._factories["HTTP/1.0"] = partial(RawStream, connections=connections)
-            connections.start()
-        else:
-            logger.warning("sockets of this gevent cannot be hijacked: streams use the generator transport")
+        if not self_test():
+            raise NotImplementedError("this version of gevent keeps its sockets to itself")
+        connections = ConnectionTable(self._leave)
+        self._factories["HTTP/1.1"] = partial(ChunkedStream, connections=connections)
+        self._factories["HTTP/1.0"] = partial(RawStream, connections=connections)
+        self._socket_classes = gevent.socket.socket, WatchedSocket
+        connections.start()

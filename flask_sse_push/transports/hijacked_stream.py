@@ -8,32 +8,42 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Generator, Iterator
 from typing import Any, cast
 
-from .base import TransportStream
+from ..history.recovery_driver import Recovery
+from ..protocol.frames import jittered_ms, retry_line
+from .base import OpenStreams, TransportStream
 from .connections import ConnectionTable
 from .descriptors import Descriptors
+from .fallback import fallback_body
+from .handover import Handover
+from .head import Obstacle, report
 from .hijacked_socket import NO_DESCRIPTOR
 
 #: A client may send at most this many bytes after its request. A correct client sends none.
 MAX_INPUT = 65_536
 
-#: The bytes that end the head of a response.
-HEAD_END = b"\r\n\r\n"
+_CONSEQUENCE = (
+    "let responses with the mimetype text/event-stream pass unchanged; such a stream uses the generator "
+    "transport, and keeps one of gunicorn's worker_connections busy until it ends"
+)
 
 
 class HijackedStream(TransportStream):
     """A stream that owns its connection once it has joined its group.
 
-    Until then the response body yields the chunks of the stream.
+    Its response body yields only the beginning of the stream. If these bytes reach the socket unchanged,
+    after a fitting head, the stream sends the rest itself. If not, a `GeneratorStream` takes its place.
     """
 
     __slots__ = (
-        "_awaits_head",
         "_backlog",
+        "_begin",
         "_connections",
         "_ending",
         "_first_chunk",
+        "_handover",
         "_received",
         "_socket_fd",
         "_waiting",
@@ -42,12 +52,16 @@ class HijackedStream(TransportStream):
 
     holds_request = False
     recipients = Descriptors
+    #: Whether the response body is sent in HTTP/1.1 chunks.
+    chunked = False
     #: The bytes that end the response body.
     terminator = b""
 
     def __init__(self, *args: Any, connections: ConnectionTable) -> None:
         super().__init__(*args)
         self._connections = connections
+        self._handover = Handover(self._client, chunked=self.chunked)
+        self._begin = b""  # what the response body has yielded, while the handover holds it back
         # The descriptor of the connection; NO_DESCRIPTOR before the hijack and after the close.
         self._socket_fd = NO_DESCRIPTOR
         # The descriptor that chunks are written to: `_socket_fd`, but NO_DESCRIPTOR while there is a backlog.
@@ -55,58 +69,94 @@ class HijackedStream(TransportStream):
         self._backlog: list[bytes] | None = None  # bytes that wait for the client; None if no bytes wait
         self._waiting = 0  # number of bytes in the backlog
         self._ending = False  # whether the backlog contains the end of the response body
-        # The first chunk, if it is sent together with the head of the response; else None.
-        self._first_chunk: bytes | None = None
-        self._awaits_head = False  # whether the backlog must wait until gunicorn sends the head
+        self._first_chunk: bytes | None = None  # the chunk that the stream sends just after it has joined
         self._received = 0  # number of bytes that the client sent after its request
 
     @property
     def hijacked(self) -> bool:
+        """Whether the stream owns the connection."""
         return self._client is None
 
     @property
     def buffered(self) -> int:
         return self._waiting if self._backlog else 0
 
-    def take(self) -> bytes:
-        return b"" if self.hijacked else super().take()
-
     # -- taking the connection -------------------------------------------------------------------------
 
+    def refuse_handover(self, obstacle: Obstacle) -> None:
+        self._handover.refuse(obstacle)
+
+    def body(self, hub: OpenStreams, recovery: Recovery) -> Generator[bytes, None, None]:
+        handover = self._handover
+        begin = self._begin = self._first_bytes()
+        handover.expect(begin, None if self.compression is None else b"gzip")
+        try:
+            yield begin
+        except BaseException:
+            handover.end()
+            raise
+        if handover.obstacle is not None:
+            report(handover.obstacle.kind, f"{handover.obstacle.found}; {_CONSEQUENCE}")
+            yield from fallback_body(self, handover, len(begin), hub, recovery)
+            return
+        hub.open(self)
+        try:
+            yield from self._send_missed(hub, recovery)
+        finally:
+            if not self.hijacked:
+                hub.leave(self)
+
+    def _first_bytes(self) -> bytes:
+        """Returns the first bytes of the response body. They are sent before the broker is asked."""
+        if self.compression is not None:
+            return self.compression.header()
+        self._retry_sent = True
+        return retry_line(jittered_ms(self._settings.retry))
+
+    def _send_missed(self, hub: OpenStreams, recovery: Recovery) -> Iterator[bytes]:
+        """Sends all chunks until the stream has joined its group. Yields only the end of the response body.
+
+        Nothing is yielded if the stream has joined, because the stream then sends the rest itself.
+        """
+        for chunk in self._missed(hub, recovery):
+            data = self._next(chunk)
+            self.waiting_since = time.monotonic()
+            try:
+                self._client.sendall(data)
+            except OSError:  # the client has left
+                return
+            self.waiting_since = None
+        if self.hijacked:
+            self._send_first()
+        else:  # the stream was ended before it could join
+            yield self.take()
+            self.hang_up()
+
+    def _next(self, chunk: bytes) -> bytes:
+        """Returns a framed chunk. The first time it comes with the head and the beginning of the body."""
+        head, begin, self._begin = self._handover.take_head(), self._begin, b""
+        return head + self.framed(begin + chunk)
+
     def send_after_join(self, frames: bytes) -> bool:
-        if self._started:  # the response body has begun, so gunicorn has sent the head
-            return False
         self._first_chunk = self.first_chunk(frames)
         return True
 
     def join(self) -> None:
         first, self._first_chunk = self._first_chunk, None
-        if first is None:
-            self.write_fd = self._socket_fd = self._connections.add(self, self._client, None)
-        else:
-            self._socket_fd = self._connections.add(self, self._client, self._send_with_head)
-            chunk = self.framed(first)
-            self._backlog, self._waiting, self._awaits_head = [chunk], len(chunk), True
-            self.waiting_since = time.monotonic()
+        chunk = None if first is None else self._next(first)
+        self._socket_fd = self._connections.add(self, self._client)
         self._client = None
+        del self._handover  # frees gunicorn's socket object
+        if chunk is None:
+            self.write_fd = self._socket_fd
+        else:
+            self._backlog, self._waiting = [chunk], len(chunk)
+            self.waiting_since = time.monotonic()
 
-    def _send_with_head(self, sent: bytes) -> None:
-        """Sends the head of the response, then the backlog.
-
-        :param sent: the next bytes that gunicorn sends. Usually they are the head. If a middleware has made
-            gunicorn send the head before, they are the end of the body, which is dropped. b"" means that
-            gunicorn closed the socket.
-        """
-        self._awaits_head = False
-        if not sent or self._backlog is None:  # no backlog: the stream was closed
-            self.close()
-            return
-        if sent.startswith(b"HTTP/"):
-            # Bytes after the head would end the body, so they are dropped.
-            fields, separator, _ = sent.partition(HEAD_END)
-            self._backlog[0] = fields + separator + self._backlog[0]
-            self._waiting += len(fields) + len(separator)
-        self._send_backlog()
+    def _send_first(self) -> None:
+        """Sends what the stream got when it joined: the head of the response and the first chunk."""
+        if self._backlog is not None:
+            self._send_backlog()
         if self._backlog is not None:
             self._connections.watch_writable(self._socket_fd, True)
 
@@ -151,10 +201,9 @@ class HijackedStream(TransportStream):
 
     def flush(self) -> None:
         """Sends as much of the backlog as the client takes. Called when the client can take more bytes."""
-        if not self._awaits_head:
-            self._send_backlog()
-            if self.write_fd != NO_DESCRIPTOR:
-                self._connections.watch_writable(self.write_fd, False)
+        self._send_backlog()
+        if self.write_fd != NO_DESCRIPTOR:
+            self._connections.watch_writable(self.write_fd, False)
 
     def _send_backlog(self) -> None:
         backlog = self._backlog or []
@@ -233,6 +282,7 @@ class ChunkedStream(HijackedStream):
 
     __slots__ = ()
 
+    chunked = True
     terminator = b"0\r\n\r\n"
 
     @staticmethod

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
 
-from flask import Flask, Request, Response, current_app, session
+from flask import Flask, Request, Response
 from werkzeug.datastructures import Headers
 
 from ..auth.identity import invalid_token
@@ -23,9 +22,10 @@ from ..hub.hub import Hub
 from ..monitoring import log
 from ..monitoring.signals import StreamSignals
 from ..protocol.frames import jittered_ms
-from ..transports.base import TransportStream, response_body
+from ..transports.base import TransportStream
 from .query import QueryCache, StreamQuery, accepts_gzip
 from .refusal import refusal
+from .response import StreamResponse
 from .services import Services
 
 #: Headers of every stream. They forbid proxies to store, change or delay the stream. `nosniff` keeps old
@@ -44,25 +44,6 @@ GZIP_HEADERS: Mapping[str, str] = {**NEGOTIATED_HEADERS, "Content-Encoding": "gz
 
 #: HEADERS, NEGOTIATED_HEADERS and GZIP_HEADERS as pairs of (name, value), as `werkzeug.Headers` stores them.
 PLAIN, NEGOTIATED, GZIP = (tuple(headers.items()) for headers in (HEADERS, NEGOTIATED_HEADERS, GZIP_HEADERS))
-
-
-class StreamResponse(Response):
-    """A response that sends its headers unchanged, because a stream has no length or location to compute."""
-
-    def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
-        return self.headers
-
-    def set_cookie(self, key: str, *args: Any, **options: Any) -> None:
-        """Sets a cookie, but does not refresh the cookie of a session that this request has not changed.
-
-        Flask refreshes the cookie of a permanent session in each response. The response to another request,
-        which changes the session, may arrive first; the refreshed cookie would then undo the change.
-        """
-        if key != current_app.config["SESSION_COOKIE_NAME"] or session.modified:
-            super().set_cookie(key, *args, **options)
-
-    def iter_encoded(self) -> Iterator[bytes]:
-        return self.response  # type: ignore[return-value]
 
 
 class StreamEndpoint:
@@ -113,9 +94,9 @@ class StreamEndpoint:
         headers[:] = _negotiate(stream, request) if settings.http_compression else PLAIN
         if request.method != "HEAD" and (limits.counts_streams or grant.ticket is not None):
             self._reserve(limits, stream, request.remote_addr, grant.ticket)
-        response = StreamResponse(response_body(hub, stream, recovery, settings), headers=headers)
+        response = StreamResponse(stream.body(hub, recovery), headers, stream)
         if stream.reservation is not None:
-            response.call_on_close(partial(_release_unused, stream, hub))
+            weakref.finalize(response.response, _release_unused, stream, hub)
         return response
 
     def _new_stream(self, request: Request, grant: Grant, query: StreamQuery) -> TransportStream:
@@ -191,7 +172,10 @@ def _negotiate(stream: TransportStream, request: Request) -> tuple[tuple[str, st
 
 
 def _release_unused(stream: TransportStream, hub: Hub) -> None:
-    """Subtracts a stream that never opened from the counts. Called when the server closes the response."""
-    # A stream on a hijacked socket outlives its response.
+    """Subtracts a stream that never opened from the counts. Called when nothing can read its body any more.
+
+    This is also the case when an `after_request` hook has failed or has returned another response.
+    """
+    # A stream on a hijacked socket outlives the body of its response.
     if stream.reservation is not None and stream not in hub:
         stream.reservation.release()

@@ -47,14 +47,14 @@ class Disconnector:
 
         :returns: the effects that write `notice` to the streams and close them.
         """
-        streams = list(streams)
+        streams, retry = list(streams), self._state.settings.retry
         effects = self._write_pending(streams)
         for stream in streams:
             stream.closing = True
             stream.reason = reason
             self._state.fanout.remove(stream)
-            frame = notice + close_frame(reason, reconnect=reconnect, retry=self._state.settings.retry)
-            effects.append(partial(stream.end, frame))
+            last = close_frame(reason, reconnect=reconnect, retry=retry, plain=stream.plain)
+            effects.append(partial(stream.end, notice + last))
         return effects
 
     def remove_channels(

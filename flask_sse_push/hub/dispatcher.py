@@ -244,7 +244,8 @@ class Dispatcher:
             stream.reason = stream.reason or reason
             if stream.compression is not None:
                 stream.compression.complete = False  # perhaps a compressed chunk was not written
-            stream.end(close_frame(reason, reconnect=True, retry=self._state.settings.retry))
+            retry = self._state.settings.retry
+            stream.end(close_frame(reason, reconnect=True, retry=retry, plain=stream.plain))
 
     def close(self) -> None:
         """Makes `run` return soon, and closes all streams."""

@@ -57,9 +57,9 @@ class Drain:
         left = 1 - (now - self._began) / self._window if self._window else 0
         return streams[: max(0, len(streams) - int(self._total * left))] if left > 0 else streams
 
-    def last_frame(self) -> bytes:
+    def last_frame(self, stream: Stream) -> bytes:
         """Returns the last frame of a stream. It tells the client to connect again after a random time."""
-        return close_frame("drain", reconnect=True, retry=self._retry)
+        return close_frame("drain", reconnect=True, retry=self._retry, plain=stream.plain)
 
 
 def wait_for_streams() -> None:

@@ -54,12 +54,17 @@ class Fanout:
             streams of the group must have the same positions.
         """
         waits = self._batching.waits(channels, stream.batch_wait)
-        encoding = stream.tagged, stream.compression is not None, waits and frozenset(waits.items())
+        encoding = (
+            stream.tagged,
+            stream.plain,
+            stream.compression is not None,
+            waits and frozenset(waits.items()),
+        )
         key = type(stream), frozenset(channels), encoding
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._group(stream, channels, waits)
-            group.key = key
+            group.key, group.plain = key, stream.plain
             group.start(self._shards.placement(channels), last)
             for cache in group.placement.caches().values():
                 self._followers.setdefault(cache, []).append(group)

@@ -46,6 +46,7 @@ class Group:
         "last",
         "pending",
         "placement",
+        "plain",
         "recipients",
         "tagged",
         "window",
@@ -65,6 +66,7 @@ class Group:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
+        self.plain = False  # whether the streams get no `sse.open`, `sse.heartbeat` and `sse.close`
         self.key: Hashable = None  # the group's key in `Fanout.groups`
         self.recipients = kind.recipients()
         self.window = None if window_pool is None else SharedWindow(self.streams, window_pool)
@@ -322,14 +324,16 @@ def frames_for(stream: Stream, entries: Iterable[Entry], *, batched: bool = Fals
     """
     shown = [(not stream.is_excluded(entry.exclude), entry) for entry in entries]
     if not batched:
-        return b"".join([_frame_for(stream, entry) if is_for else _skip(entry) for is_for, entry in shown])
+        return b"".join(
+            [_frame_for(stream, entry) if is_for else _skip(stream, entry) for is_for, entry in shown]
+        )
     packed = batch.pack([_frame_for(stream, entry) for is_for, entry in shown if is_for])
-    return packed if not shown or shown[-1][0] else packed + _skip(shown[-1][1])
+    return packed if not shown or shown[-1][0] else packed + _skip(stream, shown[-1][1])
 
 
 def _frame_for(stream: Stream, entry: Entry) -> bytes:
     return entry.tagged(stream.subscribed) if stream.tagged else entry.frame
 
 
-def _skip(entry: Entry) -> bytes:
-    return heartbeat_frame(entry.cursor)
+def _skip(stream: Stream, entry: Entry) -> bytes:
+    return heartbeat_frame(entry.cursor, plain=stream.plain)

@@ -60,7 +60,7 @@ class Maintenance:
             self._write_pending([*leaving, *[stream for stream in due if self._wheel.is_silent(stream, now)]])
         for stream in leaving:
             stream.reason = stream.reason or "drain"
-            stream.end(self._drain.last_frame())
+            stream.end(self._drain.last_frame(stream))
         if due:
             self._look_after(due, now)
             with self._state.lock:
@@ -87,7 +87,7 @@ class Maintenance:
         if group.window is not None:
             for stream in streams:
                 with self._state.lock:
-                    chunk = stream.own_chunk(heartbeat_frame(group.cursor()))
+                    chunk = stream.own_chunk(heartbeat_frame(group.cursor(), plain=group.plain))
                 self._write([stream], chunk, now)
         else:
             self._write(streams, self._heartbeats.chunk(group), now)
@@ -139,20 +139,21 @@ class HeartbeatWheel:
 
 
 class Heartbeats:
-    """Makes the chunks of heartbeats. A chunk is made once for all streams with the same class and cursor."""
+    """Makes the chunks of heartbeats. A chunk is made once for all streams of a format and a cursor."""
 
     def __init__(self) -> None:
         self._cursor: StreamCursor | None = None
-        self._chunks: dict[type[Stream], bytes] = {}
+        self._chunks: dict[tuple[type[Stream], bool], bytes] = {}
 
     def chunk(self, group: Group) -> bytes:
         """Returns a heartbeat with the cursor of the group, for its streams that are not compressed."""
         cursor = group.cursor()
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
-        if group.kind not in self._chunks:
-            self._chunks[group.kind] = group.kind.framed(heartbeat_frame(cursor))
-        return self._chunks[group.kind]
+        key = group.kind, group.plain
+        if key not in self._chunks:
+            self._chunks[key] = group.kind.framed(heartbeat_frame(cursor, plain=group.plain))
+        return self._chunks[key]
 
 
 def silent_since(stream: Stream) -> float:

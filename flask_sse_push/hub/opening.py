@@ -7,7 +7,7 @@ import time
 from ..history.chunk import MissedChunk
 from ..history.position import Opening
 from ..history.recovery_driver import Recovery, Step
-from ..protocol.frames import jittered_ms, open_frame, reset_frame
+from ..protocol.frames import heartbeat_frame, jittered_ms, open_frame, reset_frame
 from .batches import BatchPolicy
 from .group import frames_for
 from .state import HubState
@@ -87,6 +87,8 @@ class StreamOpener:
 
     def _open_frame(self, stream: Stream, opening: Opening) -> bytes:
         secret, stream.secret = stream.secret, None  # the secret is sent only once, so it is not kept
+        if stream.plain:
+            return heartbeat_frame(opening.cursor, plain=True)
         return open_frame(
             opening.cursor,
             stream.connection,

@@ -86,6 +86,7 @@ class Stream(ABC):
         "group",
         "index",
         "opened_at",
+        "plain",
         "reason",
         "reservation",
         "secret",
@@ -100,6 +101,7 @@ class Stream(ABC):
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)  # the last channel is always the broadcast channel
         self.tagged = False  # whether the stream gets each event with the names of its channels
+        self.plain = False  # whether the stream gets no `sse.open`, `sse.heartbeat` and `sse.close`
         self.compression: StreamCompression | None = None  # None if the response body is not compressed
         self.grant: Any = None  # the permission to check again later; None if it cannot change
         self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`

@@ -80,9 +80,14 @@ def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:
     return round(seconds * (0.5 + (chance or random).random()) * 1000)
 
 
-def close_frame(reason: str, *, reconnect: bool, retry: float) -> bytes:
-    """Returns the frame of `sse.close`, with a random reconnection time whose average is `retry` seconds."""
+def close_frame(reason: str, *, reconnect: bool, retry: float, plain: bool = False) -> bytes:
+    """Returns the frame of `sse.close`, with a random reconnection time whose average is `retry` seconds.
+
+    :param plain: whether the stream is plain; it gets only the reconnection time.
+    """
     retry_ms = jittered_ms(retry)
+    if plain:
+        return retry_line(retry_ms)
     data = {"reason": reason, "reconnect": reconnect, "retry": retry_ms}
     return control_frame("sse.close", data, retry_ms=retry_ms)
 
@@ -97,10 +102,15 @@ def error_frame(code: ErrorCode, message: str, details: dict[str, Any] | None = 
     return control_frame("sse.error", error_body(code, message, details))
 
 
-def heartbeat_frame(cursor: StreamCursor | str) -> bytes:
+def heartbeat_frame(cursor: StreamCursor | str, *, plain: bool = False) -> bytes:
     """Returns the frame of `sse.heartbeat`.
 
     A heartbeat is an event and not a comment, because scripts on the page cannot see comments, and Firefox
     stores an id only if the event has data.
+
+    :param plain: whether the stream is plain; it gets a comment, and the cursor. No blank line follows:
+        httpx-sse and fetch-event-source would report an event without data.
     """
+    if plain:
+        return f": heartbeat\nid: {cursor}\n".encode()
     return control_frame("sse.heartbeat", {}, str(cursor))

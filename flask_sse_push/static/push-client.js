@@ -56,6 +56,10 @@ export class PushClient extends EventTarget {
     this.#channels = new Set(named.join().split(",").filter(Boolean));
     const cursor = query.get("last_event_id") ?? "";
     for (const name of ["channel", "last_event_id"]) query.delete(name);
+    if (query.get("events") === "plain") {
+      query.delete("events");
+      console.warn("PushClient: ignores events=plain, since it needs sse.open and sse.heartbeat");
+    }
     if (batch) query.set("batch", `${batch}`);
     this.#memory = remember ? `sse-push:${this.#url}` : "";
     this.#lastEventId = lastEventId || (this.#memory && sessionStorage.getItem(this.#memory)) || cursor;

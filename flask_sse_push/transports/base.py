@@ -181,7 +181,8 @@ class TransportStream(Stream):
             if self.compression is not None:
                 self.compression.complete = False
             self.reason = "slow"
-            self.end(close_frame("slow", reconnect=True, retry=self._settings.retry))
+            retry = self._settings.retry
+            self.end(close_frame("slow", reconnect=True, retry=retry, plain=self.plain))
 
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has taken no byte for SSE_PUSH_WRITE_TIMEOUT seconds.

@@ -18,10 +18,12 @@ from .parameters import parameters_of
 from .refusal import bad_request
 
 DEFAULT_CHANNEL = "sse"
+#: The only value of the parameter `events`.
+PLAIN = "plain"
 #: Replaces a cursor that is too long. As for every unknown cursor, the client then gets an `sse.reset`.
 _TOO_LONG = "?"
 #: Parameters that often have the same values for many clients. A query with other parameters is not cached.
-_COMMON = frozenset({"channels", "channel", "last", "tagged", "batch"})
+_COMMON = frozenset({"channels", "channel", "last", "tagged", "batch", "events"})
 _TICKET_BYTES = tickets.PARAMETER.encode()
 #: Limits of the cache. The first number: at most so many queries are cached. The second number: a query with
 #: more bytes is not cached.
@@ -37,6 +39,7 @@ class StreamQuery(NamedTuple):
     tagged: bool  # whether the client wants each event with the names of its channels
     wait: float | None  # how long events may wait to share a chunk, in seconds; None: the app's setting
     ticket: str | None
+    plain: bool  # whether the client wants no `sse.open`, `sse.heartbeat` and `sse.close`
 
     def start_for(self, last_event_id: str | None) -> StartPoint:
         """Returns where the stream starts: at the cursor in the header Last-Event-ID, else as the query says.
@@ -86,6 +89,7 @@ def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
         given(args, "tagged") == "1",
         batch(args),
         given(args, tickets.PARAMETER),
+        plain(args),
     )
 
 
@@ -152,6 +156,17 @@ def batch(args: MultiDict[str, str]) -> float | None:
     if value.isascii() and value.isdigit() and len(value) < 10 and int(value) <= MAX_BATCH_MS:
         return batch_wait(int(value))
     raise bad_request(f"batch is {value[:40]!r}, must be milliseconds from 0 to {MAX_BATCH_MS}")
+
+
+def plain(args: MultiDict[str, str]) -> bool:
+    """Returns whether the client asks for a plain stream, with the parameter `?events=plain`.
+
+    :raises Refused: 400, if the parameter has any other value.
+    """
+    value = given(args, "events")
+    if value not in (None, PLAIN):
+        raise bad_request(f"events is {value[:40]!r}, must be {PLAIN!r}, or not be given")
+    return value == PLAIN
 
 
 def accepts_gzip(accepted: Accept) -> bool:

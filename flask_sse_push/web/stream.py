@@ -105,6 +105,8 @@ class StreamEndpoint:
         stream = transports.stream(request.environ, connection, user_id, grant.channels)
         stream.grant = grant if grant.can_change else None
         stream.tagged, stream.batch_wait = query.tagged, query.wait
+        if query.plain:  # only a client that asks for batches can read them
+            stream.plain, stream.batch_wait = True, query.wait or 0.0
         of_streams = self.policy.secrets()
         if of_streams is not None:
             stream.secret = of_streams.of(connection, user_id)

@@ -17,7 +17,7 @@ from .protocol.channel import BROADCAST, checked_channel, checked_channels
 from .protocol.command import REVOKE, Command, command_publication
 from .protocol.data import Dumps, flask_dumps
 from .protocol.entry import Publication
-from .protocol.event import Event, checked_exclude, checked_once, checked_ttl, make_event, plain_line_ends
+from .protocol.event import Event, checked_exclude, checked_once, checked_ttl, make_event
 
 DEFAULT_CHANNEL = "sse"
 #: At most this many events in one batch. While the broker stores a batch, it does nothing else.
@@ -340,4 +340,4 @@ def _compressed(event: Event, compress: str) -> Event:
     """Returns the event with its text in an envelope (see `payload`), if the envelope is smaller."""
     if compress != "auto":
         raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
-    return event._replace(data=payload.compress_text(plain_line_ends(event.data)))
+    return payload.compress_event(event)

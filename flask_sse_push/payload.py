@@ -1,8 +1,8 @@
 """Payload compression: packs the data of one event into an envelope, as gzip in base64.
 
 The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. The envelope contains the
-text that the `data:` lines of the event would have without compression. A client unpacks the text and then
-reads it as it reads any data: as JSON if the text is JSON, else as a string.
+text that the `data:` lines of the event would have without compression, with the mark of JSON (see
+`protocol.data`). A client unpacks the text and then reads it as it reads any data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import zlib
 from typing import Any
 
 from .errors import InvalidPayload
-from .protocol.data import Dumps, flask_dumps, json_text
+from .protocol.data import MARK, Dumps, flask_dumps, json_text
+from .protocol.event import Event, plain_line_ends
 
 #: The value of `encoding` in an envelope.
 ENCODING = "gzip+base64"
@@ -38,15 +39,14 @@ def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = flask_dumps
         the app has a JSON provider of its own, pass its `app.json.dumps`.
     :raises TypeError, ValueError: if `obj` cannot be written as JSON.
     """
-    text = json_text(obj, dumps)
-    packed = _packed(text, threshold, always=is_envelope(obj))
+    packed = _packed(json_text(obj, dumps), MARK, threshold, always=is_envelope(obj))
     return obj if packed is None else {"compressed": True, "encoding": ENCODING, "data": packed}
 
 
-def compress_text(text: str, threshold: int = THRESHOLD) -> str:
-    """Compresses `text` into an envelope and returns its JSON, or `text` itself if that is shorter."""
-    packed = _packed(text, threshold)
-    return text if packed is None else _HEAD + packed + _TAIL
+def compress_event(event: Event) -> Event:
+    """Returns the event with its text in an envelope if the envelope is smaller, else `event` itself."""
+    packed = _packed(plain_line_ends(event.data), MARK if event.is_json else "")
+    return event if packed is None else event._replace(data=_HEAD + packed + _TAIL, is_json=True)
 
 
 def is_envelope(obj: Any) -> bool:
@@ -74,13 +74,16 @@ def decompress(obj: Any, *, max_bytes: int = MAX_TEXT) -> Any:
         return text  # the app published a string
 
 
-def _packed(text: str, threshold: int, *, always: bool = False) -> str | None:
-    """Returns `text` as base64 of gzip; None if an envelope with this base64 would not be smaller."""
+def _packed(text: str, mark: str, threshold: int = THRESHOLD, *, always: bool = False) -> str | None:
+    """Returns `text` and `mark` as base64 of gzip; None if an envelope with the base64 would not be smaller.
+
+    `mark` does not count for `threshold`.
+    """
     raw = text.encode()
-    if len(raw) > MAX_TEXT or (len(raw) <= threshold and not always):
+    if len(raw) + len(mark) > MAX_TEXT or (len(raw) <= threshold and not always):
         return None
     deflate = zlib.compressobj(wbits=_GZIP)  # no time in the gzip header: equal texts give equal bytes
-    packed = base64.b64encode(deflate.compress(raw) + deflate.flush())
+    packed = base64.b64encode(deflate.compress(raw + mark.encode()) + deflate.flush())
     if len(_HEAD) + len(packed) + len(_TAIL) >= len(raw) and not always:
         return None
     return packed.decode("ascii")

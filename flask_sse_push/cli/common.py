@@ -12,6 +12,7 @@ import click
 from ..brokers.base import Broker
 from ..errors import SSEPushError
 from ..protocol.cursor import Cursor
+from ..protocol.data import unmarked
 from ..protocol.entry import Entry
 from ..web.services import Services
 
@@ -82,7 +83,7 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
         "id": str(Cursor(entry.epoch, entry.id)),
         "at": at,
         "type": fields.get("event", ["message"])[-1],
-        "data": "\n".join(fields.get("data", [])),
+        "data": unmarked("\n".join(fields.get("data", [])))[0],
     }
 
 

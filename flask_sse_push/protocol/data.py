@@ -1,4 +1,8 @@
-"""The data of an event as text: a string stays as it is, any other value is written as JSON."""
+"""The data of an event as text: a string stays as it is, any other value is written as JSON with a mark.
+
+The mark is one TAB at the end of the text. JSON ignores white space at its ends, so clients that know nothing
+of the mark read the same value. A client that knows the mark tells the number 42 from the string "42".
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from .channel import plain_str
 #: A function that writes data as JSON, such as `json.dumps`, or `orjson.dumps`, which returns bytes.
 Dumps = Callable[[Any], str | bytes]
 
+#: The mark at the end of data that the server wrote as JSON.
+MARK = "\t"
 #: At most this many characters of a place in the data are shown in an error message.
 MAX_PLACE = 200
 
@@ -35,6 +41,44 @@ def flask_dumps(value: Any) -> str:
     :raises TypeError, ValueError: if `value` cannot be written as JSON.
     """
     return _encode(value)
+
+
+def encoded(data: Any, dumps: Dumps) -> tuple[str, bool]:
+    """Returns the text of `data`, and whether this text is JSON, which must be sent with the mark.
+
+    A string is its own text. But a string that looks like JSON with a mark is written as JSON too, because
+    clients would take the string for JSON.
+
+    :raises InvalidEvent: if `data` is bytes, or cannot be written as JSON.
+    """
+    if isinstance(data, str):
+        if data[-1:] == MARK and _is_json(data):
+            return json.dumps(data, ensure_ascii=False), True
+        return plain_str(data), False
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidEvent("data", "is bytes; decode it, or encode it as base64 text")
+    try:
+        return json_text(data, dumps), True
+    except InvalidEvent:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent("data", f"cannot be written as JSON: {error}") from error
+
+
+def unmarked(text: str) -> tuple[str, bool]:
+    """Returns the data of a received event without the mark, and whether the data had the mark."""
+    return (text[:-1], True) if text[-1:] == MARK and _is_json(text) else (text, False)
+
+
+def _is_json(text: str) -> bool:
+    """Whether a browser may be able to parse `text` as JSON."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    except (ValueError, RecursionError):  # too long a number or too deep for Python, but not for a browser
+        return True
+    return True
 
 
 def json_text(value: Any, dumps: Dumps) -> str:

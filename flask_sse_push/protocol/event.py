@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent
 from .channel import code_point, name_problem, plain_str
-from .data import Dumps, flask_dumps, json_text
+from .data import MARK, Dumps, encoded, flask_dumps
 
 #: Prefix of the event types that the protocol keeps for its own events.
 RESERVED = "sse."
@@ -27,11 +27,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Event(NamedTuple):
-    """One event: its text, an optional type, and an optional reconnection time for the client."""
+    """One event: its text, an optional type, and an optional reconnection time for the client.
+
+    `is_json` says that the text is sent with the mark of JSON (see `data`).
+    """
 
     data: str
     type: str | None = None
     retry_ms: int | None = None
+    is_json: bool = False
 
     def encode(self) -> bytes:
         """Returns the lines of the event for the wire: no `id:` line, and a blank line at the end."""
@@ -39,7 +43,7 @@ class Event(NamedTuple):
         if self.retry_ms is not None:
             head += f"retry: {self.retry_ms}\n"
         data = LINE_END.sub("\ndata: ", self.data)
-        return f"{head}data: {data}\n\n".encode()
+        return f"{head}data: {data}{MARK if self.is_json else ''}\n\n".encode()
 
 
 def make_event(
@@ -50,8 +54,9 @@ def make_event(
     :param data: a string stays as it is; any other value is written with `dumps`.
     :raises InvalidEvent: if an argument is not valid; the message names the argument.
     """
-    if data.__class__ is not str:
-        data = _text(data, dumps)
+    is_json = False
+    if data.__class__ is not str or data[-1:] == MARK:
+        data, is_json = encoded(data, dumps)
     if not data.isascii() and (found := _SURROGATE.search(data)):
         raise InvalidEvent(
             "data", f"has a lone surrogate {code_point(found[0])} at {found.start()}; not UTF-8"
@@ -60,20 +65,7 @@ def make_event(
         type = _checked_type(type)
     if retry is not None:
         _check_retry(retry)
-    return Event(data, type, retry)
-
-
-def _text(data: Any, dumps: Dumps) -> str:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        raise InvalidEvent("data", "is bytes; decode it, or encode it as base64 text")
-    if isinstance(data, str):
-        return plain_str(data)
-    try:
-        return json_text(data, dumps)
-    except InvalidEvent:
-        raise
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEvent("data", f"cannot be written as JSON: {error}") from error
+    return Event(data, type, retry, is_json)
 
 
 def _checked_type(type: str) -> str:

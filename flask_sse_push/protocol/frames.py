@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import ErrorCode, error_body
+from .data import MARK
 from .entry import event_frame
 from .event import LINE_END
 from .shard_cursor import StreamCursor
@@ -44,6 +45,8 @@ def open_frame(
 ) -> bytes:
     """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream gets its own frame.
 
+    The data has the mark of JSON. It tells the client that this server marks all JSON (see `data`).
+
     :param connection: the id of the stream. `connection` and `secret` consist of letters, digits, `-` and
         `_`, which JSON does not escape.
     :param secret: the text that proves a client's right to change its channels, or None.
@@ -54,7 +57,7 @@ def open_frame(
     more += "" if secret is None else f',"secret":"{secret}"'
     return (
         f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
-        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{more}}}\n\n'
+        f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{more}}}{MARK}\n\n'
     ).encode()
 
 

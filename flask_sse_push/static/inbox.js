@@ -5,7 +5,7 @@
  * @import { PackedMessage, RawEvent, Sink } from "./sources/source.js"
  */
 
-import { decompress, isEnvelope, PayloadError } from "./payload.js";
+import { inflate, isEnvelope, PayloadError } from "./payload.js";
 
 /** At most how many messages may wait because they, or an earlier message, must be decompressed. */
 const MAX_WAITING = 1000;
@@ -19,7 +19,7 @@ export class Inbox {
 
   /**
    * @param {Pick<Sink, "deliver" | "fail">} sink
-   * @param {(event: RawEvent) => PackedMessage} messageOf Returns the message of an event; for the events of batches.
+   * @param {(event: RawEvent) => PackedMessage} messageOf Returns the message of an event of a batch, or of unpacked text.
    * @param {number} [maxInflated] At most how many bytes of text a compressed event may have.
    */
   constructor(sink, messageOf, maxInflated) {
@@ -51,12 +51,15 @@ export class Inbox {
   }
 
   /**
-   * Replaces an envelope in `data` by its content, or sets `skipped` to the reason. Leaves other data as it is.
+   * Replaces an envelope by its content, or sets `skipped` to the reason. Leaves other messages as they are.
    * @param {PackedMessage} message
    */
   async #unpack(message) {
+    if (!isEnvelope(message.data)) return;
     try {
-      message.data = await decompress(message.data, this.#maxInflated);
+      const unpacked = await inflate(message.data.data, this.#maxInflated);
+      const { data, text } = this.#messageOf({ type: message.type, data: unpacked });
+      Object.assign(message, { data, text });
     } catch (error) {
       const failure = /** @type {PayloadError} */ (error);
       message.skipped = { reason: "payload", size: failure.size, error: failure };

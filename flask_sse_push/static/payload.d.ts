@@ -10,5 +10,8 @@ export class PayloadError extends Error {
 /** Whether a value is an envelope: a compressed payload. */
 export function isEnvelope(value: unknown): boolean;
 
+/** Returns the text in an envelope; `base64` is its `data`. Rejects with PayloadError. */
+export function inflate(base64: unknown, maxBytes?: number): Promise<string>;
+
 /** Returns the content of an envelope; returns any other value as it is. Rejects with PayloadError. */
 export function decompress(value: unknown, maxBytes?: number): Promise<unknown>;

@@ -26,7 +26,7 @@ export function isEnvelope(value) {
  * @type {typeof import("./payload.js").decompress}
  * @throws {PayloadError} If the envelope is broken or has more than `maxBytes` of text.
  */
-export async function decompress(value, maxBytes = MAX_TEXT) {
+export async function decompress(value, maxBytes) {
   if (!isEnvelope(value)) return value;
   const text = await inflate(value.data, maxBytes);
   try {
@@ -36,8 +36,8 @@ export async function decompress(value, maxBytes = MAX_TEXT) {
   }
 }
 
-/** @param {unknown} base64 @param {number} maxBytes */
-async function inflate(base64, maxBytes) {
+/** Returns the text in an envelope. @type {typeof import("./payload.js").inflate} */
+export async function inflate(base64, maxBytes = MAX_TEXT) {
   try {
     const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

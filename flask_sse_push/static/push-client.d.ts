@@ -18,8 +18,13 @@ export type State = "connecting" | "open" | "waiting" | "closed";
 export interface Message<Data = any> {
   /** "message" for events without a type. */
   type: string;
-  /** Parsed if it is JSON, else the text. Compressed data is unpacked. */
+  /**
+   * What the app published: text as text, any other value as the value of its JSON. Data of other servers is parsed if
+   * it is JSON.
+   */
   data: Data;
+  /** The text of the data as it came, compressed data unpacked. JSON of the app ends with a TAB. */
+  text: string;
   /** The cursor of this event. */
   lastEventId: string;
   /** The channels of this event that the client listens to. Only with the option `tabs`. */
@@ -35,7 +40,7 @@ export interface ProtocolEvents {
   "sse.reset": { channels: string[]; reason: string };
   /** The stream has changed its channels. */
   "sse.channels": { channels: string[]; joined: string[]; left: string[] };
-  /** Events that joined channels had before the stream joined; `data` is text. */
+  /** Events that joined channels had before the stream joined; `data` is the `text` of each event. */
   "sse.missed": { channels: string[]; events: { type: string; data: string; id: string }[]; cursor: string };
   /** Users who came into a channel and who left it, and how many are there now. */
   "sse.presence": { channel: string; join: string[]; leave: string[]; count: number };

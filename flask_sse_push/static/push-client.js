@@ -211,13 +211,17 @@ export class PushClient extends EventTarget {
   }
 
   /** @type {(event: T.RawEvent) => T.PackedMessage} */
-  #messageOf = ({ type = "message", data, id, channels, skipped }) => {
-    const size = data.length;
-    const isLarge = size > (this.#options.maxEvent ?? MAX_EVENT) && !type.startsWith("sse.");
-    if (isLarge) skipped ??= { reason: "too large", size };
-    const message = { type, data, lastEventId: id, ...(channels && { channels }), ...(skipped && { skipped }) };
+  #messageOf = ({ type = "message", data: text, id, channels, skipped, marks }) => {
+    const connection = this.#connection;
+    const size = text.length;
+    const isControl = type.startsWith("sse.");
+    const isMarked = text.endsWith("\t"); // the server has written the data as JSON
+    if (type === "sse.open") connection.marks = isMarked;
+    if (type === "run.begin") connection.marks ??= isMarked; // `sse.stream` sends no `sse.open`
+    if (size > (this.#options.maxEvent ?? MAX_EVENT) && !isControl) skipped ??= { reason: "too large", size };
+    const message = { type, data: text, text, lastEventId: id, ...(channels && { channels }), ...(skipped && { skipped }) };
     try {
-      message.data = JSON.parse(data);
+      if (isControl || isMarked || !(marks ?? connection.marks)) message.data = JSON.parse(text);
     } catch {} // the data is text
     return message;
   };

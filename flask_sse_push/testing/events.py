@@ -8,6 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ..protocol.data import unmarked
+from ..protocol.event import RESERVED
+
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
@@ -16,9 +19,10 @@ class Event:
     """One event, as a browser passes it to a handler."""
 
     type: str = "message"
-    data: str = ""
+    data: str = ""  #: the text of the data, without the mark of JSON (docs/protocol.md)
     id: str = ""  #: the event's cursor
     retry_ms: int | None = None  #: the reconnection time that came with the event, in milliseconds
+    is_json: bool = False  #: whether the data is JSON, because the app published no string
 
     def json(self) -> Any:
         """Returns the data parsed as JSON. Raises ValueError if the data is not JSON."""
@@ -27,7 +31,7 @@ class Event:
     @property
     def is_control(self) -> bool:
         """Whether the event belongs to the protocol: its type begins with `sse.`."""
-        return self.type.startswith("sse.")
+        return self.type.startswith(RESERVED)
 
 
 class Parser:
@@ -71,4 +75,5 @@ class Parser:
             return None
         retry_ms, self._retry_ms = self._retry_ms, None
         type = fields.get("event", [""])[-1] or "message"
-        return Event(type, "\n".join(fields["data"]), self._id, retry_ms)
+        data, is_marked = unmarked("\n".join(fields["data"]))
+        return Event(type, data, self._id, retry_ms, is_marked or type.startswith(RESERVED))

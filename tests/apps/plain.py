@@ -6,7 +6,7 @@ import gc
 import os
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, Response, request
 
 from flask_sse_push import sse
 
@@ -36,3 +36,9 @@ def streams() -> list[list[str]]:
 def publish() -> str:
     body = request.get_json()
     return sse.publish(body.pop("data"), **body)
+
+
+@app.post("/answer")
+def answer() -> Response:
+    """Streams one event of the type `value` for each value in the body."""
+    return sse.stream(("value", value) for value in request.get_json())

@@ -91,9 +91,9 @@ def test_the_parser_follows_the_standard(script: Script, start: Started) -> None
     page = start(note("message"), note("kept"), note("dropped"), transport="fetch")
     found = [one for one in noted(page, 4) if "type" in one]
     assert found == [
-        {"type": "message", "data": "no space\n two\n", "lastEventId": "e-2"},
-        {"type": "kept", "data": "é😀\u2028", "lastEventId": "e-2"},
-        {"type": "message", "data": "last", "lastEventId": "e-3"},
+        {"type": "message", "data": "no space\n two\n", "text": "no space\n two\n", "lastEventId": "e-2"},
+        {"type": "kept", "data": "é😀\u2028", "text": "é😀\u2028", "lastEventId": "e-2"},
+        {"type": "message", "data": "last", "text": "last", "lastEventId": "e-3"},
     ]
 
 

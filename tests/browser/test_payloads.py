@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flask_sse_push import payload
+from flask_sse_push.protocol.event import Event
 
 from .conftest import eventually_on
 from .script import Script, Started, event, note, noted, opening
@@ -34,7 +35,7 @@ BIG = {"text": "é😀 " * 5000, "list": list(range(1000))}
 def test_compressed_events_are_unpacked_in_order(script: Script, start: Started) -> None:
     inner = packed(["an envelope in an envelope is data " * 10])
     stream = event(1, id="e-2") + event(packed(BIG), id="e-3") + event(2, id="e-4")
-    stream += event(payload.compress_text("plain text " * 500), id="e-5") + event(
+    stream += event(payload.compress_event(Event("plain text " * 500)).data, id="e-5") + event(
         packed([inner] * 20), id="e-6"
     )
     script.then(opening() + stream + event(3, id="e-7"))

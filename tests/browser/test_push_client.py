@@ -53,16 +53,16 @@ def start(script: Script, visitor: Visitor) -> Iterator[Started]:
     visitor.expect_network_errors()
 
 
-def test_a_handler_gets_type_data_and_cursor(script: Script, start: Started) -> None:
+def test_a_handler_gets_type_data_text_and_cursor(script: Script, start: Started) -> None:
     script.then(
         opening() + event({"n": 1}, "price", "e-2") + event("plain text", id="e-3") + event("", id="e-4")
     )
     page = start(note("price"), note("message"))
     assert noted(page, 4) == [
         {"state": "open"},
-        {"type": "price", "data": {"n": 1}, "lastEventId": "e-2"},
-        {"type": "message", "data": "plain text", "lastEventId": "e-3"},
-        {"type": "message", "data": "", "lastEventId": "e-4"},
+        {"type": "price", "data": {"n": 1}, "text": '{"n": 1}', "lastEventId": "e-2"},
+        {"type": "message", "data": "plain text", "text": "plain text", "lastEventId": "e-3"},
+        {"type": "message", "data": "", "text": "", "lastEventId": "e-4"},
     ]
     assert page.evaluate("[client.state, client.lastEventId]") == ["open", "e-4"]
 
@@ -97,7 +97,7 @@ def test_off_removes_a_handler(script: Script, start: Started) -> None:
 def test_a_handler_may_be_added_later(script: Script, start: Started) -> None:
     script.then(opening() + event(1, "late", "e-2"))
     page = start(f'on("sse.open", () => client.{note("late")})')
-    assert noted(page, 2)[1] == {"type": "late", "data": 1, "lastEventId": "e-2"}
+    assert noted(page, 2)[1] == {"type": "late", "data": 1, "text": "1", "lastEventId": "e-2"}
 
 
 def test_the_client_reconnects_after_its_cursor_whatever_happens(script: Script, start: Started) -> None:

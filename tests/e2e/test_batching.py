@@ -56,7 +56,7 @@ def test_only_clients_that_ask_for_batches_get_batches(serve: Serve, empty_valke
         assert len(chunks) <= elapsed / 0.1 + 2
         batched._text = b"".join(chunks)
         found = read_batches(batched, 200)
-        assert found == [("tick", f'{{"n": {n}}}', cursor) for n, cursor in enumerate(cursors)]
+        assert found == [("tick", f'{{"n": {n}}}\t', cursor) for n, cursor in enumerate(cursors)]
 
 
 def test_a_stream_cut_within_a_batch_neither_loses_nor_doubles_an_event(

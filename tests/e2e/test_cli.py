@@ -57,7 +57,7 @@ def test_published_events_arrive_once_with_type_and_cursor(serve: Serve, empty_v
     assert [(event.type, event.data) for event in events[1:]] == [
         ("message", "plain text"),
         ("note", "two\nlines"),
-        ("message", "5"),
+        ("message", "5\t"),
     ]
     assert [event.id for event in events] == printed[:4]
     assert printed[4] == printed[3]

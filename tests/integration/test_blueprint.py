@@ -65,7 +65,7 @@ def test_an_event_published_in_a_view_arrives(make_app: MakeApp) -> None:
         opened = reader.next()
         assert opened["event"] == "sse.open"
         cursor = app.test_client().post("/say").get_data(as_text=True)
-        assert reader.next() == {"id": cursor, "event": "said", "data": '{"text": "hi"}'}
+        assert reader.next() == {"id": cursor, "event": "said", "data": '{"text": "hi"}\t'}
 
 
 def test_the_response_headers(make_app: MakeApp) -> None:
@@ -401,7 +401,7 @@ def test_publish_many_and_batch_keep_their_order(make_app: MakeApp) -> None:
             batch.publish(3)
             batch.publish(4, "last")
         events = [reader.next() for _ in range(5)]
-        assert [event["data"] for event in events] == list("01234")
+        assert [event["data"] for event in events] == [f"{n}\t" for n in range(5)]
         assert [event["id"] for event in events] == cursors + batch.cursors
         with contextlib.suppress(ZeroDivisionError), sse.batch() as batch:
             batch.publish("never")

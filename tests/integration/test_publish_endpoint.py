@@ -64,7 +64,7 @@ def test_an_event_is_published_and_the_answer_counts_the_streams_of_its_channel(
         assert answer.status_code == 200
         assert answer.json is not None
         event = one.next()
-        assert event == {"id": answer.json["cursor"], "event": "price", "data": '{"eur": 5}'}
+        assert event == {"id": answer.json["cursor"], "event": "price", "data": '{"eur": 5}\t'}
         assert answer.json == {"cursor": event["id"], "channel": "news", "streams": 2}
         assert ann.next()["event"] == "sse.heartbeat"
 

@@ -87,8 +87,8 @@ def test_events_of_another_process_are_in_the_list(valkey_url: str, code: str) -
     job = Job(code, valkey_url)
     assert job.stored() == job.cursors
     bodies = [entry.frame.decode().partition("\n")[2] for entry in job.entries]
-    assert bodies[:3] == [f'event: tick\ndata: {{"n": {n}}}\n\n' for n in range(3)]
-    assert bodies[3:] == ["data: 3\n\n", "data: 4\n\n"]
+    assert bodies[:3] == [f'event: tick\ndata: {{"n": {n}}}\t\n\n' for n in range(3)]
+    assert bodies[3:] == ["data: 3\t\n\n", "data: 4\t\n\n"]
 
 
 def test_a_plain_publisher_needs_no_gevent(valkey_url: str) -> None:

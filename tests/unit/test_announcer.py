@@ -53,14 +53,14 @@ def publishing() -> Publishing:
         ("Hello", "data: Hello\n"),
         ("", "data: \n"),
         ("two\nlines", "data: two\ndata: lines\n"),
-        ({"message": "Hello!"}, 'data: {"message": "Hello!"}\n'),
-        ([1, None, True], "data: [1, null, true]\n"),
-        (None, "data: null\n"),
-        (0, "data: 0\n"),
+        ({"message": "Hello!"}, 'data: {"message": "Hello!"}\t\n'),
+        ([1, None, True], "data: [1, null, true]\t\n"),
+        (None, "data: null\t\n"),
+        (0, "data: 0\t\n"),
         ("\0\u2028ü", "data: \0\u2028ü\n"),
     ],
 )
-def test_strings_are_sent_as_they_are_and_all_else_as_json(
+def test_strings_are_sent_as_they_are_and_all_else_as_json_with_a_mark(
     publishing: Publishing, data: Any, lines: str
 ) -> None:
     publishing.announcer.publish(data)
@@ -94,10 +94,10 @@ def test_an_event_goes_to_one_channel_or_several(publishing: Publishing) -> None
 
 
 def test_an_app_may_bring_its_own_json() -> None:
-    publishing = Publishing(dumps=lambda value: f"<{value}>")
+    publishing = Publishing(dumps=lambda value: f"[{value}]")
     publishing.announcer.publish(7)
     publishing.announcer.publish("text")
-    assert publishing.bodies() == ["data: <7>\n\n", "data: text\n\n"]
+    assert publishing.bodies() == ["data: [7]\t\n\n", "data: text\n\n"]
 
 
 def test_exclusions_and_the_time_to_live_are_stored(publishing: Publishing) -> None:
@@ -180,7 +180,8 @@ def test_a_message_may_be_as_big_as_the_limit_in_bytes() -> None:
     publishing.announcer.publish("x" * 10)
     publishing.announcer.publish("ü" * 5)
     publishing.announcer.publish([1, 2], "the-type-does-not-count")
-    assert len(publishing.entries()) == 3
+    publishing.announcer.publish(["123456"])  # nor does the mark
+    assert len(publishing.entries()) == 4
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_many_events_are_published_in_order(publishing: Publishing) -> None:
     ]
     cursors = publishing.announcer.publish_many(events)
     assert cursors == publishing.cursors()
-    assert publishing.bodies() == ["data: 1\n\n", "event: t\ndata: 2\n\n", "data: 3\n\n"]
+    assert publishing.bodies() == ["data: 1\t\n\n", "event: t\ndata: 2\t\n\n", "data: 3\t\n\n"]
     assert publishing.cursors("b") == [cursors[1]]
     assert events[0] == {"data": 1}
 
@@ -257,7 +258,7 @@ def test_a_batch_is_published_when_its_block_ends(publishing: Publishing) -> Non
         assert publishing.entries() == []
         assert batch.cursors == []
     assert batch.cursors == publishing.cursors()
-    assert publishing.bodies() == ["data: 1\n\n", "event: t\nretry: 5\ndata: 2\n\n"]
+    assert publishing.bodies() == ["data: 1\t\n\n", "event: t\nretry: 5\ndata: 2\t\n\n"]
     assert publishing.entries("b")[0].exclude == {"me"}
 
 
@@ -325,7 +326,7 @@ def test_another_level_is_refused(publishing: Publishing, level: Any) -> None:
 @pytest.mark.parametrize("user", [7, "7"])
 def test_a_user_has_a_channel_of_their_own(publishing: Publishing, user: object) -> None:
     cursor = publishing.announcer.send_to_user(user, {"n": 1}, "hint")
-    assert publishing.bodies("user:7") == ['event: hint\ndata: {"n": 1}\n\n']
+    assert publishing.bodies("user:7") == ['event: hint\ndata: {"n": 1}\t\n\n']
     assert publishing.cursors("user:7") == [cursor]
 
 

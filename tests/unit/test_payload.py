@@ -174,8 +174,8 @@ def test_the_cap_is_exact_and_may_be_set() -> None:
 
 def test_nothing_is_packed_that_could_not_be_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload, "MAX_TEXT", 2000)
-    assert payload.compress("x" * 1998) != "x" * 1998
-    assert payload.compress("x" * 1999) == "x" * 1999
+    assert payload.compress("x" * 1997) != "x" * 1997
+    assert payload.compress("x" * 1998) == "x" * 1998
 
 
 # -- published -----------------------------------------------------------------------------------------------
@@ -229,6 +229,29 @@ def test_nothing_is_compressed_by_default() -> None:
     assert publishing.data() == ROWS
     publishing.announcer.publish({"short": 1}, compress="auto")
     assert publishing.data() == {"short": 1}
+
+
+def inflated(envelope: Any) -> str:
+    return gzip.decompress(base64.b64decode(envelope["data"])).decode()
+
+
+def test_an_envelope_has_the_text_with_the_mark_of_json() -> None:
+    publishing = Publishing()
+    publishing.announcer.publish(ROWS, compress="auto")
+    assert inflated(publishing.data()) == json.dumps(ROWS, sort_keys=True) + "\t"
+    assert inflated(payload.compress(ROWS)) == json.dumps(ROWS, sort_keys=True) + "\t"
+    publishing.announcer.publish("7" * 2000, compress="auto")
+    assert inflated(publishing.data()) == "7" * 2000
+    publishing.announcer.publish("7" * 2000 + "\t", compress="auto")
+    assert inflated(publishing.data()) == json.dumps("7" * 2000 + "\t") + "\t"
+
+
+def test_the_mark_does_not_count_for_the_threshold() -> None:
+    publishing = Publishing()
+    publishing.announcer.publish(["x" * 1020], compress="auto")
+    assert publishing.data() == ["x" * 1020]
+    publishing.announcer.publish(["x" * 1021], compress="auto")
+    assert payload.decompress(publishing.data()) == ["x" * 1021] != publishing.data()
 
 
 def test_a_string_is_packed_as_the_text_it_is() -> None:

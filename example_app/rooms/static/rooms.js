@@ -86,7 +86,7 @@ class Room {
     this.draw();
   }
 
-  /** @param {Message} message */
+  /** @param {Omit<Message, "text">} message */
   handle({ type, data, lastEventId }) {
     if (type === "sse.presence") this.#move(data);
     if (type === "said") this.#show(data, lastEventId);

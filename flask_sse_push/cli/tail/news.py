@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ...protocol.data import unmarked
 from ...protocol.event import RESERVED
 
 #: How long a client waits before it reconnects, in seconds, if the server has not set a time. Browsers
@@ -99,7 +100,8 @@ def _content(event: Received) -> Any:
 def _members(content: Any) -> Iterator[Received]:
     for member in content if isinstance(content, list) else ():
         if isinstance(member, dict):
-            yield Received(str(member.get("type")), str(member.get("data")), str(member.get("id", "")))
+            data, _ = unmarked(str(member.get("data")))
+            yield Received(str(member.get("type")), data, str(member.get("id", "")))
 
 
 def _closing(content: dict[str, Any]) -> News:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import httpx
 import httpx_sse
 
+from ...protocol.data import unmarked
 from .news import PAUSE, Disconnected, Ended, News, Opened, Received, meaning
 
 #: How long to wait for the headers of a response, in seconds.
@@ -102,7 +103,7 @@ class URLSource:
         if not event.data and event.event == "message" and event.id in ("", self._cursor):
             return None
         self._cursor = event.id or self._cursor
-        received = Received(event.event, event.data, event.id)
+        received = Received(event.event, unmarked(event.data)[0], event.id)
         self._report(received)
         for news in meaning(received):
             if isinstance(news, (Disconnected, Ended)):

@@ -14,6 +14,8 @@ export interface RawEvent {
   id?: string;
   /** The event's channels, on streams that ask for them. */
   channels?: string[];
+  /** Whether the server marks JSON (see `Connection`). Only another tab says so. */
+  marks?: boolean;
   /**
    * Set if the handlers do not get the event, and only its id counts. With a reason, listeners for errors get it. False
    * if the source has checked the size.
@@ -153,6 +155,8 @@ export interface Connection {
   source?: Source;
   /** Left out until a batch or a compressed event arrives. */
   inbox?: Promise<Inbox>;
+  /** Whether the server marks the data that it wrote as JSON. Left out until it is known. */
+  marks?: boolean;
   /** When the stream was opened, in milliseconds since 1970. */
   openedAt?: number;
 }

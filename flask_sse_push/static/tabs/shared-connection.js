@@ -48,15 +48,17 @@ export class SharedConnection {
   /** @param {string} cursor */
   #passOn(cursor) {
     const client = this.#client;
-    client.on("*", ({ type, data, lastEventId: id, channels }) => {
+    let marks = false;
+    client.on("*", ({ type, data, text, lastEventId: id, channels }) => {
       if (this.#closed) return;
       if (type === "sse.open") {
         const { connection, heartbeat, resumed } = data;
+        marks = text.endsWith("\t");
         const opening = { channels: client.channels, cursor: cursor || id, connection, heartbeat, resumed };
         this.#handlers.onOpen(opening);
       } else if (type !== "sse.close") {
         cursor = id || cursor;
-        this.#handlers.onEvent({ type, data: JSON.stringify(data), id, channels });
+        this.#handlers.onEvent({ type, data: text, id, channels, marks });
       }
       cursor ||= id;
     });

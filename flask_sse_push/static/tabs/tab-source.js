@@ -90,14 +90,15 @@ export class Source {
   }
 
   /** @param {RawEvent} event An event of the shared connection; it names its channels. */
-  onMessage({ type, data, id, channels, skipped = false }) {
+  onMessage({ type, data, id, channels, skipped = false, marks = false }) {
     if (!this.#shared) return;
     const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
     if (id && !known) this.#cursor = id;
     if (channels && !channels.includes("*") && !channels.some((name) => this.channels.has(name))) return;
     if (known && type !== "sse.heartbeat") return;
     const own = type === "sse.reset" ? this.#ownReset(data) : data;
-    if (own || skipped) this.#sink.event({ type, data: own, id: this.#cursor, channels, skipped });
+    // A leader whose page is of an older version says nothing of marks. It sends all data as JSON, without marks.
+    if (own !== null) this.#sink.event({ type, data: own, id: this.#cursor, channels, skipped, marks });
   }
 
   /** @param {Ending} detail */
@@ -171,12 +172,12 @@ export class Source {
     if (this.#own && leader?.open) this.onLeader(leader);
   }
 
-  /** Returns a reset's data with this stream's channels only; "" if it names none of them. @param {string} data */
+  /** Returns a reset's data with this stream's channels only; null if it names none of them. @param {string} data */
   #ownReset(data) {
     /** @type {{ channels: string[] }} */
     const reset = JSON.parse(data);
     const all = reset.channels.includes("*");
     const channels = all ? [...this.channels] : reset.channels.filter((name) => this.channels.has(name));
-    return channels.length ? JSON.stringify({ ...reset, channels }) : "";
+    return channels.length ? JSON.stringify({ ...reset, channels }) : null;
   }
 }

@@ -17,7 +17,7 @@ function opened(maxInflated) {
   const delivered = [];
   const failures = [];
   const sink = { deliver: (message) => delivered.push(message), fail: (ending) => failures.push(ending) };
-  return { inbox: new Inbox(sink, ({ type, data, id }) => ({ type, data, lastEventId: id }), maxInflated), delivered, failures };
+  return { inbox: new Inbox(sink, ({ type, data, id }) => ({ type, data: JSON.parse(data), lastEventId: id }), maxInflated), delivered, failures };
 }
 
 async function until(condition) {
@@ -66,10 +66,10 @@ test("a message that waits for no other is delivered at once", async () => {
 
 test("a batch of any length is taken apart", async () => {
   const { inbox, delivered, failures } = opened();
-  const events = Array.from({ length: 3000 }, (_, n) => ({ type: "tick", data: n, id: `e-${n}` }));
+  const events = Array.from({ length: 3000 }, (_, n) => ({ type: "tick", data: `${n}`, id: `e-${n}` }));
   inbox.add({ type: "sse.batch", data: events, lastEventId: "e-2999" });
   assert.deepEqual(delivered.at(-1), { type: "tick", data: 2999, lastEventId: "e-2999" });
-  inbox.add({ type: "sse.batch", data: [{ ...events[0], data: packed(0) }, events[1]], lastEventId: "e-1" });
+  inbox.add({ type: "sse.batch", data: [{ ...events[0], data: JSON.stringify(packed(0)) }, events[1]], lastEventId: "e-1" });
   await until(() => delivered.length === 3002);
   assert.deepEqual(delivered.slice(-2).map(({ data }) => data), [0, 1]);
   assert.deepEqual(failures, []);

@@ -17,8 +17,9 @@ from flask.json.provider import DefaultJSONProvider
 from markupsafe import Markup
 
 from flask_sse_push import InvalidEvent
-from flask_sse_push.protocol.data import MAX_PLACE, flask_dumps, json_text, parse_json
+from flask_sse_push.protocol.data import MARK, MAX_PLACE, flask_dumps, json_text, parse_json, unmarked
 from flask_sse_push.protocol.event import make_event
+from flask_sse_push.testing.events import Parser
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -140,6 +141,46 @@ def test_json_is_parsed_as_browsers_do(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"^body.* is -?(NaN|Infinity), which JSON does not have$"):
         parse_json(text, "body")
     assert parse_json('["NaN", 1.5]', "body") == ["NaN", 1.5]
+
+
+# -- the mark -----------------------------------------------------------------------------------------------
+
+#: Text that clients would take for JSON with a mark.
+LOOK_ALIKES = ["42\t", '{"a": 1}\t', ' "x" \t', "null\n\t", "NaN\t", "[" * 100_000 + "\t", "1" * 5000 + "\t"]
+TEXTS = ["", "42", '{"a": 1}', "null", "\t", "text\t", "42\t\n", "42\t ", '"raw\ttab"\t', "{\t", "\ufeff1\t"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_is_sent_as_it_is(text: str) -> None:
+    assert make_event(text).data == text
+    assert not make_event(text).is_json
+    assert unmarked(text) == (text, False)
+
+
+@pytest.mark.parametrize("text", LOOK_ALIKES, ids=lambda text: text[:10])
+def test_text_that_looks_like_marked_json_is_sent_as_json(text: str) -> None:
+    event = make_event(text)
+    assert event.is_json
+    assert json.loads(event.data) == text
+    assert unmarked(event.data + MARK) == (event.data, True)
+
+
+@pytest.mark.parametrize("value", [None, 42, "42\t", [], {"a": "\t"}, True, 10**30])
+def test_values_are_sent_as_json_with_a_mark(value: Any) -> None:
+    event = make_event(value, "t")
+    assert event.encode() == f"event: t\ndata: {event.data}\t\n\n".encode()
+    (received,) = Parser().feed(event.encode())
+    assert (received.data, received.is_json, received.json()) == (event.data, True, value)
+
+
+def test_a_string_of_another_class_is_text() -> None:
+    assert make_event(Markup("42")).encode() == b"data: 42\n\n"
+    assert type(make_event(Markup("42\t")).data) is str
+
+
+def test_lone_surrogates_are_refused_in_text_that_looks_like_json_too() -> None:
+    with pytest.raises(InvalidEvent, match=r"lone surrogate U\+D800"):
+        make_event('"\ud800"\t')
 
 
 # -- the default encoding -----------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def test_the_headers_are_the_protocols() -> None:
 @pytest.mark.parametrize("secret", [None, "s-_9"])
 @pytest.mark.parametrize("retry_ms", [None, 1234])
 @pytest.mark.parametrize("resumed", [True, False])
-def test_open_frame_equals_what_json_would_write(
+def test_open_frame_equals_what_json_would_write_with_a_mark(
     channels: tuple[str, ...], secret: str | None, retry_ms: int | None, resumed: bool
 ) -> None:
     data: dict[str, Any] = {"connection": "c-_1", "channels": channels, "resumed": resumed, "heartbeat": 15.0}
@@ -145,7 +145,7 @@ def test_open_frame_equals_what_json_would_write(
     made = open_frame(
         "e-1", "c-_1", channels, resumed=resumed, heartbeat=15.0, secret=secret, retry_ms=retry_ms
     )
-    assert made == control_frame("sse.open", data, "e-1")
+    assert made == control_frame("sse.open", data, "e-1").removesuffix(b"\n\n") + b"\t\n\n"
 
 
 def test_a_reset_names_the_channels_and_the_reason_and_may_have_a_cursor() -> None:

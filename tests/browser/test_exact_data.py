@@ -196,6 +196,41 @@ def test_line_ends_arrive_as_line_feeds(server: Server, listen: Listen) -> None:
     check(page, ["a\nb\nc\n", ["a\r\nb"]])
 
 
+#: Leads the tabs as a page with an older version of the client does: it sends data as JSON, and says nothing
+#: of marks. It sends no opening before `lead` is called.
+OLDER_LEADER = """async (name) => {
+  const bus = new BroadcastChannel(name);
+  const send = (content) => bus.postMessage({ page: "older", term: 1, ...content });
+  bus.onmessage = ({ data }) => { if (data.kind === "ask") send({ kind: "here" }); };
+  window.lead = (cursor) => {
+    const opening = { connection: "c", heartbeat: 15, resumed: false };
+    send({ kind: "leader", open: true, channels: ["older"], cursor, ...opening });
+  };
+  window.publish = (value, id) => {
+    send({ kind: "event", type: "message", data: JSON.stringify(value), id, channels: ["older"] });
+  };
+  const held = new Promise((hold) => {
+    navigator.locks.request(name, () => new Promise(hold));
+  });
+  await Promise.race([held, new Promise((done) => setTimeout(done, 0))]);
+}"""
+
+
+def test_a_leader_of_an_older_version_may_lead_the_tabs(server: Server, listen: Listen) -> None:
+    leader = listen("/stream?channels=other")
+    leader.evaluate(OLDER_LEADER, f"sse-push:{server.url}/stream")
+    page = listen("/stream?channels=older", tabs=True)
+    opened(page)  # by a connection of its own, whose server marks JSON
+    server.wait_for_streams(page, {"other"}, {"older"})
+    leader.evaluate("cursor => lead(cursor)", page.evaluate("client.lastEventId"))
+    server.wait_for_streams(page, {"other"})
+    values = [{"a": 1}, 42, "", "text", None, ["5\t"]]
+    for n, value in enumerate(values):
+        leader.evaluate("([value, id]) => publish(value, id)", [value, f"older-{n}"])
+    eventually_on(page, lambda: page.evaluate("received.length") >= len(values))
+    assert [one[1] for one in page.evaluate("received")] == values
+
+
 # -- servers that do not mark JSON --------------------------------------------------------------------------
 
 UNMARKED = event("42") + event('{"a": 1}') + event("text") + event("7\t")

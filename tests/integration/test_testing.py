@@ -73,6 +73,22 @@ def test_what_a_request_publishes_arrives_even_when_it_is_live_only(sse_client: 
         assert stream.cursor == event.id
 
 
+def test_text_and_json_are_told_apart(sse_app: Flask, sse_client: SSEClient) -> None:
+    with sse_client.open("news") as stream, sse_app.app_context():
+        for value in ("42", 42, '"x"\t', {"a": "\t"}, "text\t"):
+            sse.publish(value, channel="news")
+        events = stream.take(5)
+        assert [(event.data, event.is_json) for event in events] == [
+            ("42", False),
+            ("42", True),
+            ('"\\"x\\"\\t"', True),
+            ('{"a": "\\t"}', True),
+            ("text\t", False),
+        ]
+        assert events[2].json() == '"x"\t'
+        assert stream.opening["channels"] == ["news"]
+
+
 def test_received_returns_all_that_was_published_before(sse_client: SSEClient) -> None:
     stream = sse_client.open("news")
     assert stream.received() == []

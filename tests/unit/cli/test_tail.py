@@ -12,6 +12,7 @@ from flask import Flask
 from rich.console import Console
 
 from flask_sse_push import SSEBlueprint
+from flask_sse_push.cli.common import entry_fields
 from flask_sse_push.cli.tail.news import (
     PAUSE,
     Disconnected,
@@ -25,6 +26,8 @@ from flask_sse_push.cli.tail.news import (
 )
 from flask_sse_push.cli.tail.screen import drawn
 from flask_sse_push.cli.tail.summary import RECENT, WINDOW, Summary
+from flask_sse_push.protocol.entry import Entry
+from flask_sse_push.protocol.event import make_event
 
 
 def control(type: str, data: Any) -> list[News]:
@@ -51,6 +54,8 @@ OPENING = {"connection": "c", "channels": ["a", "b"], "resumed": True, "heartbea
         ("sse.open", "[1]", []),
         ("sse.batch", {"no": "list"}, []),
         ("sse.batch", [{"type": "t", "data": "x", "id": "e-1"}, "odd"], [Received("t", "x", "e-1")]),
+        ("sse.batch", [{"type": "t", "data": "[5]\t", "id": "e-1"}], [Received("t", "[5]", "e-1")]),
+        ("sse.batch", [{"type": "t", "data": "x\t", "id": "e-1"}], [Received("t", "x\t", "e-1")]),
         ("note", OPENING, []),
     ],
 )
@@ -125,3 +130,8 @@ def test_without_the_extra_the_message_says_what_to_install(
     result = app.test_cli_runner().invoke(args=["sse", "tail", "http://127.0.0.1:1/stream"])
     assert result.exit_code == 1
     assert f"needs {missing}: pip install 'flask-sse-push[tail]'" in result.output
+
+
+def test_an_entry_is_shown_without_the_mark_of_json() -> None:
+    for value, shown in (({"a": 1}, '{"a": 1}'), ("42", "42"), ("text\t", "text\t")):
+        assert entry_fields(Entry("e", 1, 0, make_event(value).encode()))["data"] == shown

@@ -215,9 +215,9 @@ export class PushClient extends EventTarget {
     const connection = this.#connection;
     const size = text.length;
     const isControl = type.startsWith("sse.");
-    const isMarked = text.endsWith("\t"); // the server has written the data as JSON
+    const isMarked = text.endsWith("\t"); // as JSON of the server
     if (type === "sse.open") connection.marks = isMarked;
-    if (type === "run.begin") connection.marks ??= isMarked; // `sse.stream` sends no `sse.open`
+    if (type === "run.begin") connection.marks ??= isMarked; // without `sse.open`
     if (size > (this.#options.maxEvent ?? MAX_EVENT) && !isControl) skipped ??= { reason: "too large", size };
     const message = { type, data: text, text, lastEventId: id, ...(channels && { channels }), ...(skipped && { skipped }) };
     try {

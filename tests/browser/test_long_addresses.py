@@ -117,6 +117,16 @@ def test_a_page_opens_a_stream_with_so_many_channels(
     visitor.expect_network_errors()
 
 
+def test_a_client_ignores_events_plain_and_says_so(server: Server, visit: Visit) -> None:
+    page, said = visit().page, list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(server.url)
+    page.evaluate(LISTEN, ["a&events=plain", {}])
+    eventually_on(page, lambda: page.evaluate("client.state") == "open")
+    assert [text for text in said if "ignores events=plain" in text]
+    page.evaluate("client.close()")
+
+
 def test_an_address_that_stays_too_long_is_final(server: Server, visit: Visit) -> None:
     visitor = visit()
     page = visitor.page

@@ -1,8 +1,8 @@
 """Tools for the tests of apps that use this package: streams are read through Flask's test client.
 
 Every wait has a deadline. Nothing is mocked: the app runs on the in-memory broker, which keeps the same
-promises as Redis. The package is also a pytest plugin, with the fixtures `sse_app`, `sse_client` and
-`sse_clock`.
+promises as Redis. The pytest plugin with the fixtures `sse_app`, `sse_client` and `sse_clock` is the module
+`pytest_flask_sse_push`, beside the package.
 """
 
 from __future__ import annotations

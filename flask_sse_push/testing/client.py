@@ -261,8 +261,9 @@ class SSEClient:
     def _url(self) -> str:
         endpoints(self._app)  # raises RuntimeError if no blueprint is registered
         blueprint = next(iter(self._app.extensions[EXTENSION]))
+        name = next(name for name, view in self._app.view_functions.items() if view == blueprint._stream)
         with self._app.test_request_context():
-            return self._app.url_for(f"{blueprint.name}.stream")
+            return self._app.url_for(name)
 
     def close(self) -> None:
         """Closes all streams that this client has opened. May be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from pathlib import Path
@@ -54,10 +55,13 @@ class Routes(Blueprint):
     def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]
         """Registers the blueprint on an app and reads the app's settings. Opens no connection.
 
-        Called by `app.register_blueprint`.
+        Called by `app.register_blueprint`. Without a `url_prefix`, the prefix is `SSE_PUSH_URL_PREFIX`.
 
         :raises ConfigError: if a setting is invalid; the message names it.
+        :raises ValueError: if the routes cannot work under this `url_prefix` or on this app.
         """
+        prefix = options.get("url_prefix", self.url_prefix) or Settings.load(app.config).url_prefix
+        options = {**options, "url_prefix": _checked_prefix(self.name, app, prefix)}
         endpoints = app.extensions.setdefault(EXTENSION, {})
         if self not in endpoints:
             settings = Settings.load(app.config)
@@ -113,31 +117,37 @@ class Routes(Blueprint):
 
     # -- view functions ----------------------------------------------------------------------------------
 
-    def _stream(self) -> Response:
+    # `of_prefix` has the variables of a url_prefix such as /<lang>/stream. Hooks find them in
+    # `request.view_args`.
+
+    def send_static_file(self, filename: str, **of_prefix: object) -> Response:
+        return super().send_static_file(filename)
+
+    def _stream(self, **of_prefix: object) -> Response:
         return self._endpoint.open(request._get_current_object())  # type: ignore[attr-defined]
 
-    def _change_channels(self, connection: str) -> tuple[Response, int]:
+    def _change_channels(self, connection: str, **of_prefix: object) -> tuple[Response, int]:
         endpoint = self._endpoint
         with endpoint.needs_broker():
             changes = api.change_channels(request, connection, endpoint.policy, endpoint.services)
         return jsonify(changes), 202
 
-    def _publish(self) -> Response:
+    def _publish(self, **of_prefix: object) -> Response:
         may_publish, endpoint = self._hooks.authorize_publish or abort(404), self._endpoint
         with endpoint.needs_broker():
             return jsonify(api.publish(request, endpoint.policy, may_publish, endpoint.services))
 
-    def _stats(self) -> Response:
+    def _stats(self, **of_prefix: object) -> Response:
         endpoint = self._admin_endpoint()
         with endpoint.needs_broker():
             response = jsonify(api.stats(endpoint.services))
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    def _metrics(self) -> Response:
+    def _metrics(self, **of_prefix: object) -> Response:
         return admin.metrics(self._admin_endpoint().services, request)
 
-    def _health(self) -> Response:
+    def _health(self, **of_prefix: object) -> Response:
         return admin.check_health(self._admin_endpoint().services)
 
     def _admin_endpoint(self) -> StreamEndpoint:
@@ -150,12 +160,32 @@ class Routes(Blueprint):
         endpoint.policy.check_admin(request)
         return endpoint
 
-    def _take_report(self) -> tuple[str, int]:
+    def _take_report(self, **of_prefix: object) -> tuple[str, int]:
         admin.take_report(self.services, request, self._report_limit)
         return "", 204
 
     def _refuse(self, refused: Refused) -> Response:
         return self._endpoint.refuse(refused, request)
+
+
+def _checked_prefix(name: str, app: Flask, prefix: str) -> str:
+    """Returns a url_prefix without a slash at its end.
+
+    :raises ValueError: if the routes cannot work under this prefix or on this app.
+    """
+    if app.url_map.host_matching:
+        raise ValueError(
+            f"{name}: {app.name!r} was made with host_matching=True, where routes of a blueprint match no "
+            "host; use Flask(..., subdomain_matching=True), or serve the streams from an app of their own"
+        )
+    if not prefix.startswith("/"):
+        raise ValueError(f"{name}: url_prefix is {prefix!r}, must begin with a slash: url_prefix='/{prefix}'")
+    if re.search(r"[<:](connection|filename)>", prefix):
+        raise ValueError(
+            f"{name}: url_prefix is {prefix!r}, but the blueprint's own routes have variables named "
+            "`connection` and `filename`; give the variable of the prefix another name"
+        )
+    return prefix.rstrip("/") or "/"
 
 
 def _note_start(endpoint: str | None, values: dict[str, Any] | None) -> None:

@@ -175,10 +175,11 @@ def accepts_gzip(accepted: Accept) -> bool:
 
 
 def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    """Replaces the ticket in the request's URL with `***`, so that servers and error trackers do not log it.
+    """Replaces the ticket in the request's URL with `***`, so that gunicorn's access log does not show it.
 
-    Flask calls this function before the view. `request.args` is read before the ticket is replaced, so
-    `request.args` still has the ticket.
+    Flask calls this function before the app's hooks and the view, but after all WSGI middlewares: a tracer
+    that wraps the app, such as Sentry, has read the ticket by then. `request.args` is read before the ticket
+    is replaced, so `request.args` still has the ticket.
 
     :raises Refused: 400, if the query is not UTF-8.
     """

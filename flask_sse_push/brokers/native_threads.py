@@ -13,12 +13,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from gevent.hub import Hub
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -48,6 +46,14 @@ def refuse_native() -> None:
 def lock() -> Any:
     """Returns a lock for steps that never wait for anything. Works between greenlets and native threads."""
     return _original("allocate_lock")() if "gevent.monkey" in sys.modules else threading.Lock()
+
+
+def prepare() -> None:
+    """Imports what gevent imports on first use: two threads that import a module at once may hang."""
+    if "gevent.monkey" in sys.modules:
+        from gevent import config
+
+        _ = config.resolver, config.threadpool, config.loop  # reading a setting imports its module
 
 
 def run(command: Callable[[], T], timeout: float | None = None) -> T:
@@ -89,7 +95,8 @@ class _Courier:
     def __init__(self) -> None:
         self._ready = _original("allocate_lock")()
         self._ready.acquire()
-        self._hub: Hub
+        self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._added: Any  # a watcher of the event loop
         self.thread_id = 0
         _original("start_new_thread")(self._serve, ())
         self._ready.acquire()
@@ -97,16 +104,24 @@ class _Courier:
     def _serve(self) -> None:
         from gevent import get_hub
 
-        self._hub, self.thread_id = get_hub(), _thread_id()
-        self._hub.loop.async_().start(lambda: None)  # without a watcher, the event loop would end
+        hub, self.thread_id = get_hub(), _thread_id()
+        self._added = hub.loop.async_()
+        self._added.start(self._spawn_added)  # while a watcher is started, the event loop does not end
         self._ready.release()
-        self._hub.switch()
+        hub.switch()
+
+    def _spawn_added(self) -> None:
+        from gevent import spawn
+
+        while self._commands:
+            command, arguments = self._commands.popleft()
+            spawn(command, *arguments)
 
     def spawn(self, command: Callable[..., None], *arguments: Any) -> None:
         """Runs `command` in a greenlet of this thread. Does not wait. Any thread may call."""
-        from gevent import spawn
-
-        self._hub.loop.run_callback_threadsafe(spawn, command, *arguments)
+        # Not `loop.run_callback_threadsafe`: in gevent 24.10 it loses callbacks of threads that call at once.
+        self._commands.append((command, arguments))
+        self._added.send()
 
     def run(self, command: Callable[[], T], timeout: float | None) -> T:
         """Runs `command` in a greenlet of this thread. Blocks the calling thread, not only a greenlet."""

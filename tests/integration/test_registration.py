@@ -25,9 +25,9 @@ def check_routes(app: Flask, sse: SSEBlueprint, prefix: str, base: str = "http:/
     """Checks the stream, a join, the JavaScript client, CORS, and a ticket under a prefix."""
     client = app.test_client()
     with app.app_context():
-        cursor = sse.publish("hello")
+        before, cursor = sse.publish("first"), sse.publish("hello")
     for path in (prefix, f"{prefix}/"):
-        address = f"{path}?last=1"
+        address = f"{path}?last_event_id={before}"
         (event,) = read_events(client.get(address, base_url=base, buffered=False), 1)
         assert (event.data, event.id) == ("hello", cursor)
     address = f"{prefix}/client/push-client.js"
@@ -42,7 +42,7 @@ def check_routes(app: Flask, sse: SSEBlueprint, prefix: str, base: str = "http:/
         ticket = sse.ticket("ada", ["sse"])
     seen: list[str] = []
     app.teardown_request_funcs.setdefault(None, []).append(lambda error: seen.append(request.url))
-    address = f"{prefix}?ticket={ticket}&last=1"
+    address = f"{prefix}?ticket={ticket}&last_event_id={before}"
     assert read_events(client.get(address, base_url=base, buffered=False), 1)[0].data == "hello"
     assert seen
     assert all("ticket=***" in url for url in seen)

@@ -40,6 +40,7 @@ class Clients:
     """
 
     def __init__(self, make_pool: Callable[[], ConnectionPool]) -> None:
+        native_threads.prepare()
         self._make_pool = make_pool
         self.main = Redis(connection_pool=make_pool())
         self._of_courier: dict[int, Redis] = {}  # by process id

@@ -49,7 +49,7 @@ class Program:
         assert self.process.stdout is not None
         with self.process.stdout as output:
             for line in output:
-                self._lines.put(line.rstrip("\n"))
+                self._lines.put(line.rstrip())  # JSON data ends with a tab
 
     def close(self) -> None:
         self.process.kill()

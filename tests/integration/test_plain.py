@@ -72,7 +72,7 @@ def test_a_client_without_a_filter_gets_only_the_events_of_the_app(make_app: Mak
             sse.publish({"n": 1}, "price")
         stream.read(lambda: len(stream.events) == 2)
         assert stream.events == [("message", "missed"), ("price", '{"n": 1}')]
-        assert stream.all == [("message", "missed"), ("price", '{"n": 1}')]
+        assert stream.all == [("message", "missed"), ("price", '{"n": 1}\t')]
         assert "sse." not in stream.text
 
 

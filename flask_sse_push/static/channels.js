@@ -18,12 +18,12 @@ const RECONNECT = [404, 405, 500, 502, 503, 504];
  * @param {Opening | null} opening The data of `sse.open`; null when the stream is not open.
  * @param {string[]} before The client's channels before the change.
  * @param {string[]} after The client's channels after it.
- * @param {(name: string) => void} undo Called for each joined channel if the server refuses.
+ * @param {Set<string>} channels The client's channels. If the server refuses, they lose the channels that were joined.
  * @param {AbortSignal} closed Aborted when the client is closed.
  * @returns {Promise<boolean>} Whether the open stream changes its channels. If false, the client must reconnect.
  * @throws {Error} If the server refuses. The error has `status`, and `error` with the server's code.
  */
-export async function changeChannels(stream, options, opening, before, after, undo, closed) {
+export async function changeChannels(stream, options, opening, before, after, channels, closed) {
   const join = after.filter((name) => !before.includes(name));
   const leave = before.filter((name) => !after.includes(name));
   if (!(join.length + leave.length)) return true;
@@ -42,7 +42,7 @@ export async function changeChannels(stream, options, opening, before, after, un
   if (response?.status === 401 && renews(options)) response = await post();
   if (response?.status === 202) return true;
   if (!response || RECONNECT.includes(response.status)) return false;
-  join.forEach(undo);
+  for (const name of join) channels.delete(name);
   const { status, error } = await refusal(response);
   throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });
 }

@@ -58,7 +58,7 @@ export class PushClient extends EventTarget {
     for (const name of ["channel", "last_event_id"]) query.delete(name);
     if (query.get("events") === "plain") {
       query.delete("events");
-      console.warn("PushClient: ignores events=plain, since it needs sse.open and sse.heartbeat");
+      console.warn("PushClient ignores events=plain");
     }
     if (batch) query.set("batch", `${batch}`);
     this.#memory = remember ? `sse-push:${this.#url}` : "";
@@ -146,8 +146,8 @@ export class PushClient extends EventTarget {
     if (!sink || source?.change?.(this.#channels)) return;
     const opening = this.#state === "open" ? this.#opening : null;
     const { changeChannels } = await import("./channels.js");
-    const undo = (/** @type {string} */ name) => this.#channels.delete(name);
-    const changed = await changeChannels(this.#url, this.#options, opening, before, after, undo, this.#closed.signal);
+    const { signal } = this.#closed;
+    const changed = await changeChannels(this.#url, this.#options, opening, before, after, this.#channels, signal);
     if (!changed) this.#connect(); // the cursor is valid for all channels
   }
 
@@ -174,7 +174,7 @@ export class PushClient extends EventTarget {
       if (isCurrent()) connection.source = source;
       else source.close();
     } catch (error) {
-      sink.fail({ reason: "lost", error: /** @type {Error} */ (error) });
+      sink.fail({ reason: "lost", error });
     }
   };
 
@@ -228,9 +228,9 @@ export class PushClient extends EventTarget {
 
   /** @param {T.PackedMessage} message */
   #deliver(message) {
-    const { type, data, skipped } = message;
+    const { type, data, channels, skipped } = message;
     const lastEventId = (this.#lastEventId = message.lastEventId ??= this.#lastEventId);
-    if (skipped) return skipped.reason && this.#emit("error", { type, lastEventId, ...skipped });
+    if (skipped) return skipped.reason && this.#emit("error", { type, lastEventId, channels, ...skipped });
     this.#stats.lastEvent = { type, lastEventId, at: new Date().toISOString() };
     if (type === "sse.open") this.#onOpen(data);
     for (const key of [type, "*"]) {
@@ -240,7 +240,7 @@ export class PushClient extends EventTarget {
         try {
           handler(message);
         } catch (error) {
-          (globalThis.reportError ?? console.error)(error); // the other handlers still get the event
+          (globalThis.reportError ?? console.error)(error);
         }
       }
     }

@@ -86,8 +86,8 @@ PLACES = {
     "while a module is imported": Place(
         [], "queueMicrotask(() => queueMicrotask(close));", options={"transport": "fetch"}
     ),
-    "state connecting": Place([LIVE], at_state("connecting")),
-    "state connecting again": Place([LOST, LIVE], at_state("connecting", 2)),
+    "state connecting": Place([LOST, LIVE], at_state("connecting")),
+    "state connecting again": Place([LOST, LOST, LIVE], at_state("connecting", 2)),
     "state open": Place([opening() + event(1) + DRAIN], at_state("open")),
     "state waiting": Place([LOST], at_state("waiting")),
     "state waiting after sse.close": Place([opening() + DRAIN], at_state("waiting")),
@@ -143,7 +143,7 @@ PLACES = {
         " constructor(...all) { super(...all); close(); } };",
     ),
     "page goes offline": Place([LIVE], after_opening(fire("offline")) + at_state("waiting")),
-    "page comes back": Place([LIVE], after_opening(fire("offline", "online")) + at_state("connecting", 2)),
+    "page comes back": Place([LIVE], after_opening(fire("offline", "online")) + at_state("connecting")),
     "page comes back to a closed client": Place(
         [LIVE], after_opening(fire("offline") + "close();" + fire("online"))
     ),
@@ -154,9 +154,8 @@ PLACES = {
     ),
     "channels change": Place([LIVE], 'client.on("sse.open", () => { client.join("b"); close(); });'),
     "channels change by a new connection": Place(
-        [LIVE, LIVE], 'client.on("sse.open", () => client.join("b"));' + at_state("connecting", 2)
+        [LIVE, LIVE], 'client.on("sse.open", () => client.join("b"));' + at_state("connecting")
     ),
-    "tabs: state connecting": Place([TAGGED], at_state("connecting"), options={"tabs": True}),
     "tabs: state open": Place([TAGGED], at_state("open"), options={"tabs": True}),
     "tabs: handler of sse.open": Place([TAGGED], on("sse.open"), options={"tabs": True}),
     "tabs: handler": Place([TAGGED], on("message"), options={"tabs": True}),

@@ -1,7 +1,7 @@
 /** How PushClient and a source work together: a source reads one connection and reports to a sink. */
 
 import type { Inbox } from "../inbox.js";
-import type { Failure, Handler, Message, Options, PushClient, ServerError, State, StateChange, Stats } from "../push-client.js";
+import type { Failure, Handler, Message, Options, PushClient, ServerError, State, Stats } from "../push-client.js";
 
 export type { Handler, Inbox, Message, Options, PushClient, State };
 
@@ -36,7 +36,7 @@ export interface Ending {
   /** The HTTP status of a refusal. */
   status?: number;
   /** The body of the server's own refusals, else the error that was thrown. */
-  error?: Failure["error"];
+  error?: any;
   /** Milliseconds that the client must wait before it reconnects, if the server says so. */
   retryAfter?: number;
   url?: string;
@@ -135,7 +135,7 @@ export interface Trouble {
   retry?: number;
 }
 
-export interface StateDetail extends Partial<Omit<StateChange, "state">>, Omit<Ending, "reason"> {}
+export type StateDetail = Omit<Ending, "closing" | "final"> & { delay?: number };
 
 /** What PushClient does after a connection has ended: it connects at once, waits for `detail.delay`, or closes. */
 export interface Step {

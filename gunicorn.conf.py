@@ -49,7 +49,7 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Makes a stopping worker close its streams before it ends, with an `sse.close` to each client."""
+    """Makes the runs of a worker end at once when the worker must stop at once."""
     # Ctrl-C sends SIGINT to all processes of a terminal. Workers ignore it: the master stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -60,7 +60,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_int(worker: Any) -> None:
-    """Ends a worker that must stop at once. Its streams have already ended."""
+    """Ends a worker that must stop at once. Python closes its streams before the process ends."""
     # gunicorn would wait for a moment. If the worker reaches its end during that wait, it prints a traceback.
     sys.exit(0)
 

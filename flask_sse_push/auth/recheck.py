@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import BrokerUnavailable, ErrorCode
+from ..hub import background
 from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.listener import StreamListener
@@ -181,7 +182,7 @@ class Recheck(StreamListener):
             with self._lock:
                 first, self._started = not self._started, True
             if first:
-                threading.Thread(target=self.run, name="flask-sse-push-recheck", daemon=True).start()
+                background.start("recheck", self.run)
 
     def run(self) -> None:
         """Checks streams until `close` is called. Runs in the recheck thread."""

@@ -20,6 +20,7 @@ from ..errors import BrokerUnavailable
 from ..history.shards import Shards
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.shard_cursor import StreamCursor
+from . import background
 from .batches import BatchPolicy
 from .channel_changes import ChannelChanges
 from .commands import Commands, Effect
@@ -101,6 +102,13 @@ class Hub:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def unclosed(self) -> int:
+        """Returns how many streams the process must wait for before it ends.
+
+        Returns 0 after the drain. A stream that is still open then has no thread that sends its last frame.
+        """
+        return 0 if self._dispatcher.maintenance.is_drained(self._clock()) else len(self._streams)
+
     def __contains__(self, stream: Stream) -> bool:
         return self._streams.get(stream.connection) is stream
 
@@ -149,12 +157,12 @@ class Hub:
         with self._lock:
             first, self._started = not self._started, True
         if first:  # without the lock: starting a thread may run another thread that needs the lock
-            open_streams.append(self.__len__)
+            open_streams.append(self.unclosed)
             bodies = [("hub", self._dispatcher.run)]
             for shard in self._shards.all:
                 bodies += [("reader", shard.reader.run), ("fetcher", shard.fetcher.run)]
             for name, body in bodies:
-                threading.Thread(target=body, name=f"flask-sse-push-{name}", daemon=True).start()
+                background.start(name, body)
 
     # -- commands in a worker without streams -----------------------------------------------------------
 
@@ -240,5 +248,5 @@ class Hub:
         """Closes all streams and makes all threads end soon."""
         self._shards.close()
         self._dispatcher.close()
-        if self.__len__ in open_streams:
-            open_streams.remove(self.__len__)
+        if self.unclosed in open_streams:
+            open_streams.remove(self.unclosed)

@@ -58,14 +58,26 @@ class Maintenance:
         due = [stream for stream in due if self._state.streams.get(stream.connection) is stream]
         if leaving or due or self._state.fanout.early:
             self._write_pending([*leaving, *[stream for stream in due if self._wheel.is_silent(stream, now)]])
-        for stream in leaving:
-            stream.reason = stream.reason or "drain"
-            stream.end(self._drain.last_frame(stream))
+        self._close(leaving, now)
         if due:
             self._look_after(due, now)
             with self._state.lock:
                 for stream in due:
                     self._wheel.add(stream, silent_since(stream) if stream.group else now)
+
+    def _close(self, leaving: Sequence[Stream], now: float) -> None:
+        """Ends streams of a worker that stops. Cuts a stream whose client does not read the last frame."""
+        over = self._drain.is_over(now)
+        for stream in leaving:
+            if over and stream.reason:
+                stream.cut()
+            else:
+                stream.reason = stream.reason or "drain"
+                stream.end(self._drain.last_frame(stream))
+
+    def is_drained(self, now: float) -> bool:
+        """Whether this worker has closed its streams, so that its process need not wait for them any more."""
+        return self._drain.is_over(now)
 
     def _write_pending(self, streams: Sequence[Stream]) -> None:
         """Writes the waiting batches of these streams now, because their next frames have a later cursor."""

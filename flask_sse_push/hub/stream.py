@@ -184,6 +184,10 @@ class Stream(ABC):
         :param frame: the last frame, without HTTP chunk headers; b"" to end without a last frame.
         """
 
+    def cut(self) -> None:
+        """Breaks the connection without a last frame. Does not block."""
+        self.end(b"")
+
     @abstractmethod
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has read nothing for `SSE_PUSH_WRITE_TIMEOUT` seconds.

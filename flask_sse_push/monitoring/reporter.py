@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..brokers import native_threads
+from ..hub import background
 from ..hub.counters import Counters, Gauges
 from ..hub.drain import at_exit
 from ..transports import wsgi_server
@@ -58,7 +59,7 @@ class Reporter:
             return
         wsgi_server.prepare()
         at_exit.append(self.report)
-        threading.Thread(target=self._run, name="flask-sse-push-reporter", daemon=True).start()
+        background.start("reporter", self._run)
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL):

@@ -20,6 +20,7 @@ from typing import Any
 from ..announcer import MessageAnnouncer
 from ..brokers import native_threads
 from ..brokers.counts import Counts
+from ..hub import background
 from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.stream import Stream
@@ -119,7 +120,7 @@ class WorkerQueries:
             return []
         streams = self._hub.disconnector.find(channel=arguments["channel"], user_id=arguments["user_id"])
         body = partial(self._answer, str(arguments["ticket"]), arguments["what"], streams)
-        return [threading.Thread(target=body, name="flask-sse-push-answer", daemon=True).start]
+        return [partial(background.start, "answer", body, repeat=False)]
 
     def _answer(self, ticket: str, what: str, streams: Sequence[Stream]) -> None:
         if not self._answering.acquire(blocking=False):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..brokers.counts import MAX_COUNTS, CountChange, CountKey, Counts
 from ..errors import BrokerUnavailable
+from ..hub import background
 from ..hub.drain import open_streams
 from ..hub.listener import StreamListener
 
@@ -188,7 +189,7 @@ class WorkerCounts(StreamListener):
                 first, self._started = not self._started, True
             if first:
                 open_streams.append(self.unreported)
-                threading.Thread(target=self.run, name="flask-sse-push-counts", daemon=True).start()
+                background.start("counts", self.run)
         self._wake.set()
 
     def unreported(self) -> int:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..announcer import MessageAnnouncer
@@ -22,6 +23,7 @@ from ..brokers import native_threads
 from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, InvalidEvent, Refused
+from ..hub import background
 from ..hub.commands import Effect
 from ..hub.drain import open_streams
 from ..hub.hub import Hub
@@ -139,9 +141,7 @@ class Runs:
             return Run(key, channel, EARLIEST, False)
         self._producers[producer.id] = producer
         self._ensure_thread()
-        threading.Thread(
-            target=self._produce, args=(producer, items, context), name="flask-sse-push-run", daemon=True
-        ).start()
+        background.start("run", partial(self._produce, producer, items, context), repeat=False)
         return Run(key, channel, cursor, True)
 
     def _take_place(self) -> None:
@@ -230,7 +230,7 @@ class Runs:
             first, self._started = not self._started, True
         if first:
             open_streams.append(self.__len__)
-            threading.Thread(target=self.run, name="flask-sse-push-runs", daemon=True).start()
+            background.start("runs", self.run)
         self._wake.set()
 
     def run(self) -> None:

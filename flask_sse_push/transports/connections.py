@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import select
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 from gevent import monkey
 
+from ..hub import background
 from ..hub.stream import Stream
 from .hijacked_socket import close_descriptor, detach
 
@@ -43,7 +43,7 @@ class ConnectionTable:
 
     def start(self) -> None:
         """Starts the greenlet that watches the connections. Switches to other greenlets."""
-        threading.Thread(target=self._watch, name="flask-sse-push-connections", daemon=True).start()
+        background.start("connections", self._watch)
 
     def add(self, stream: HijackedStream, client: Any) -> int:
         """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it."""

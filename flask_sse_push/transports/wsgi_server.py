@@ -1,23 +1,24 @@
-"""The only module that knows the WSGI server: finds gunicorn's worker, and notices when the worker stops.
+"""The only module that knows the WSGI server: finds gunicorn's worker, and notices when the process stops.
 
-Outside gunicorn no worker is found: `is_stopping` returns False, and the number of requests has no limit.
+Outside gunicorn no worker is found. The process then stops when its Python interpreter begins to end, and the
+number of requests has no limit.
 """
 
 from __future__ import annotations
 
-import _thread
-import atexit
 import contextlib
 import gc
+import math
 import os
 import resource
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import FrameType
 from typing import Any
 
-from ..hub.drain import open_streams, wait_for_streams
+from ..hub.drain import is_exiting, watch_exit
 
 #: The part of a worker's threads or connections that streams may keep busy. Other requests use the rest.
 STREAMS_SHARE = 0.9
@@ -30,7 +31,6 @@ class _State:
 
     worker: Any = None  # gunicorn's worker object; None until it is found
     quitting = False  # whether the process got a signal to stop at once
-    waits_at_exit = False  # whether `wait_for_streams` is registered with `atexit`
     frozen = False  # whether `gc.freeze` was called
 
 
@@ -38,15 +38,13 @@ class _State:
 
 
 def watch(worker: Any) -> None:
-    """gunicorn's `post_worker_init` hook: makes a stopping worker close its streams before it ends.
+    """gunicorn's `post_worker_init` hook: makes the runs of a worker end at once on SIGINT and SIGQUIT.
 
     Gevent workers need no hook: `find_worker` finds them. For gthread workers, put this line into
     gunicorn.conf.py: `from flask_sse_push.transports.wsgi_server import watch as post_worker_init`.
     """
     _State.worker = worker
-    if not _State.waits_at_exit:
-        _State.waits_at_exit = True
-        atexit.register(wait_for_streams)
+    watch_exit(_killed_after(worker.cfg))
     with contextlib.suppress(ValueError):  # `signal.signal` works only in the main thread
         for number in (signal.SIGINT, signal.SIGQUIT):
             previous = signal.getsignal(number)
@@ -54,22 +52,58 @@ def watch(worker: Any) -> None:
                 signal.signal(number, _QuickStop(previous))
 
 
+def _killed_after(cfg: Any) -> float:
+    """Returns how many seconds after the order to stop gunicorn kills a worker.
+
+    gunicorn also kills a worker that sends no sign of life for `timeout` seconds. A worker that waits only
+    for its hijacked streams sends none.
+    """
+    return float(min(cfg.graceful_timeout, cfg.timeout or math.inf))
+
+
 def find_worker() -> Any:
-    """Returns gunicorn's worker, or None. The worker is the object whose method handles SIGTERM."""
-    if _State.worker is None:
-        worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-        if hasattr(worker, "alive") and hasattr(worker, "cfg"):
-            _State.worker = worker
+    """Returns gunicorn's worker object, or None.
+
+    gunicorn has no public way to get the object, so two places are searched. The worker's methods handle six
+    signals. An app that replaces the handler of one signal, usually SIGTERM, leaves the others. And while a
+    request is served, a method of the worker is on the call stack, unless a middleware calls the app in
+    another thread.
+    """
+    if _State.worker is None or _State.worker.pid != os.getpid():  # a forked child has inherited the object
+        candidates = [*_objects_that_handle_signals(), *_callers()]
+        _State.worker = next((each for each in candidates if _is_worker(each)), None)
     return _State.worker
 
 
-def prepare() -> None:
-    """Watches gunicorn's worker if there is one. Called when a process gets its first stream.
+def _objects_that_handle_signals() -> Iterator[Any]:
+    for number in signal.valid_signals():
+        yield getattr(signal.getsignal(number), "__self__", None)
 
-    At the first call, also exempts all existing objects from garbage collection. Streams make the collector
-    run often, and with the objects of an app's modules each run would block all streams for 50 ms. Objects
-    without references are still freed.
+
+def _callers() -> Iterator[Any]:
+    """Yields the object of each method of gunicorn on the call stack, the innermost first."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        # Reading `f_locals` keeps copies of a function's variables, so the app's functions are left alone.
+        if frame.f_globals.get("__name__", "").startswith("gunicorn."):
+            yield frame.f_locals.get("self")
+        frame = frame.f_back
+
+
+def _is_worker(candidate: Any) -> bool:
+    """Whether an object is the gunicorn worker of this process: gunicorn stores the process id in it."""
+    fields = vars(candidate) if hasattr(candidate, "__dict__") else {}
+    return fields.get("pid") == os.getpid() and {"alive", "cfg", "wsgi"} <= fields.keys()
+
+
+def prepare() -> None:
+    """Watches for the end of this process. Called when a process gets its first stream.
+
+    In a worker of gunicorn, the first call also exempts all existing objects from garbage collection. Streams
+    make the collector run often, and with the objects of an app's modules each run would block all streams
+    for 50 ms. Objects without references are still freed.
     """
+    watch_exit()
     worker = find_worker()
     if worker is not None:
         watch(worker)
@@ -82,41 +116,37 @@ def prepare() -> None:
 
 
 def is_stopping() -> bool:
-    """Returns whether gunicorn wants this process to end.
+    """Returns whether this process ends soon.
 
-    True after SIGTERM, SIGHUP or `max_requests` requests, and whenever `is_quitting` returns True.
+    True after SIGTERM, SIGHUP or `max_requests` requests of gunicorn, after `sys.exit` and Ctrl-C on every
+    server, and whenever `is_quitting` returns True.
     """
-    return _State.quitting or (_State.worker is not None and not _State.worker.alive)
+    return _was_told_to_stop() or is_quitting()
 
 
 def is_quitting() -> bool:
-    """Returns whether this process must end at once: True after SIGINT (Ctrl-C) or SIGQUIT."""
-    return _State.quitting
+    """Returns whether this process must end at once.
+
+    True after SIGINT (Ctrl-C) or SIGQUIT, and if the process ends though gunicorn did not tell it to stop.
+    """
+    return _State.quitting or (is_exiting() and not _was_told_to_stop())
+
+
+def _was_told_to_stop() -> bool:
+    """Whether gunicorn told this worker to stop. The worker then has time for its runs."""
+    worker = _State.worker
+    return worker is not None and worker.pid == os.getpid() and not worker.alive
 
 
 class _QuickStop:
-    """A handler of SIGINT and SIGQUIT that waits for the streams, then raises the signal again.
-
-    :param previous: the handler that was set before; it is called when the streams have ended.
-    """
+    """A handler of SIGINT and SIGQUIT: notes the signal, then calls the handler that was set before."""
 
     def __init__(self, previous: Callable[[int, FrameType | None], Any]) -> None:
         self._previous = previous
-        self._waited = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._waited or not any(count() for count in open_streams):
-            self._previous(number, frame)
-        else:
-            self._waited = True
-            # Does not set `worker.alive` to False: the worker would end before the signal is raised again.
-            _State.quitting = True
-            # Signal handlers run in gevent's loop, which must not wait. `threading.Thread.start` would wait.
-            _thread.start_new_thread(self._raise_again, (number,))
-
-    def _raise_again(self, number: int) -> None:
-        wait_for_streams()
-        os.kill(os.getpid(), number)
+        _State.quitting = True
+        self._previous(number, frame)
 
 
 # -- limits for the number of streams ------------------------------------------------------------------------

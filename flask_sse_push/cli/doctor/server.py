@@ -42,12 +42,10 @@ monkey = watch()
 from gunicorn.app.wsgiapp import WSGIApplication
 cfg = WSGIApplication("%(prog)s [OPTIONS] [APP_MODULE]").cfg
 soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-hook = cfg.post_worker_init
 print(json.dumps({
     "worker_class": cfg.worker_class_str if isinstance(cfg.worker_class_str, str) else "",
     "workers": cfg.workers, "threads": cfg.threads, "connections": cfg.worker_connections,
     "graceful_timeout": cfg.graceful_timeout, "preload": bool(cfg.preload_app), "tls": bool(cfg.is_ssl),
-    "hooked": not getattr(hook, "__module__", "gunicorn").startswith("gunicorn.config"),
     "patched": bool(monkey and monkey.is_module_patched("socket")), "late": late,
     "files": 10**9 if soft == resource.RLIM_INFINITY else soft,
 }))
@@ -64,7 +62,6 @@ class Setup(NamedTuple):
     graceful_timeout: float
     preload: bool
     tls: bool
-    hooked: bool  # whether the configuration has a post_worker_init
     patched: bool  # whether the configuration itself calls monkey.patch_all()
     late: Sequence[str]  # modules that the configuration imports before it calls monkey.patch_all()
     files: int  # at most how many files a worker may have open
@@ -114,7 +111,6 @@ def examine_server(found: Setup | str, settings: Settings) -> Iterator[Finding]:
     yield _places(found, settings)
     yield _files(found, settings)
     yield _graceful(found, settings)
-    yield from _hook(found)
 
 
 def _workers(found: Setup) -> Finding:
@@ -245,17 +241,6 @@ def _graceful(found: Setup, settings: Settings) -> Finding:
     return broken(
         name,
         f"graceful_timeout is {found.graceful_timeout:g} seconds, SSE_PUSH_DRAIN {settings.drain:g}",
-        "gunicorn kills the worker before all its streams are closed: the other streams are cut off",
+        "gunicorn would kill the worker before that, so its streams close faster, and its runs are cut off",
         f"set graceful_timeout to {needed:g} or more, or SSE_PUSH_DRAIN to a smaller number",
     )
-
-
-def _hook(found: Setup) -> Iterator[Finding]:
-    if found.worker_class == "gthread" and not found.hooked:
-        yield warning(
-            "drain hook",
-            "gunicorn's configuration has no post_worker_init",
-            "on Ctrl-C a gthread worker stops without closing its streams properly",
-            "put `from flask_sse_push.transports.wsgi_server import watch as post_worker_init` into "
-            "gunicorn.conf.py",
-        )

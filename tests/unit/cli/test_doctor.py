@@ -12,7 +12,7 @@ from flask_sse_push.config import Settings
 
 SETUP = server.Setup(
     worker_class="gevent", workers=2, threads=1, connections=1000, graceful_timeout=30, preload=False,
-    tls=False, hooked=True, patched=True, late=[], files=65536,
+    tls=False, patched=True, late=[], files=65536,
 )  # fmt: skip
 
 REDIS = {

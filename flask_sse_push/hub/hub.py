@@ -107,7 +107,7 @@ class Hub:
 
         Returns 0 after the drain. A stream that is still open then has no thread that sends its last frame.
         """
-        return 0 if self._dispatcher.maintenance.is_drained(self._clock()) else len(self._streams)
+        return 0 if self._dispatcher.maintenance.is_drained else len(self._streams)
 
     def __contains__(self, stream: Stream) -> bool:
         return self._streams.get(stream.connection) is stream

@@ -36,6 +36,8 @@ class Maintenance:
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
         self._drain = Drain(settings.drain, settings.retry, stopping)
+        #: Whether this worker has closed its streams, so that its process need not wait for them any more.
+        self.is_drained = False
         #: Registers a new stream for heartbeats. Call it under the hub's lock, with the stream and the time.
         self.add = self._wheel.add
         #: A dispatcher that is awake does the next round of maintenance at this time or later.
@@ -74,10 +76,7 @@ class Maintenance:
             else:
                 stream.reason = stream.reason or "drain"
                 stream.end(self._drain.last_frame(stream))
-
-    def is_drained(self, now: float) -> bool:
-        """Whether this worker has closed its streams, so that its process need not wait for them any more."""
-        return self._drain.is_over(now)
+        self.is_drained = over
 
     def _write_pending(self, streams: Sequence[Stream]) -> None:
         """Writes the waiting batches of these streams now, because their next frames have a later cursor."""

@@ -1,13 +1,13 @@
 """How the bytes of a stream reach its client's socket.
 
-Offers:
+Must not know Flask, the broker, or who may listen. Offers:
 
 - `selection.Transports` chooses a transport for each request.
 - `base` has the parts that all transports share: the response body, and the handling of slow clients.
 - `generator` is the transport that works on every WSGI server.
 - `hijack` is the transport that takes the socket from gunicorn's gevent worker.
-- `wsgi_server` is the only module that knows the WSGI server.
+- `cost` says what a stream costs on the server of a request.
+- `wsgi_server` finds gunicorn's worker, and notices when the process stops.
 
-To support another server, write a transport, add a row to `selection.TRANSPORTS`, and make `wsgi_server`
-recognise when the new server stops. This package must not know Flask, the broker, or who may listen.
+To support another server, write a transport, and add a row to `selection.TRANSPORTS`.
 """

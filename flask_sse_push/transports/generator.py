@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..hub.stream import Stream
 from .base import StreamFactory, TransportStream
+from .cost import Cost, cost_of, explanation, refusal
+
+logger = logging.getLogger(__name__)
 
 
 class GeneratorTransport:
-    """Serves any request. Each open stream keeps one of the server's threads or greenlets busy."""
+    """Serves any request, unless the stream would block the server or the connection.
+
+    Each open stream keeps one of the server's threads or greenlets busy.
+    """
 
     needs = "any connection"
 
     def __init__(self, leave: Callable[[Stream], None]) -> None:
         """Ignores `leave`, because the response body removes the stream from the hub when the stream ends."""
+        self._told: set[Cost] = set()
+        self._free: set[tuple[Any, ...]] = set()  # kinds of requests whose streams cost nothing
 
     def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
-        """See `base.Transport.factory`."""
+        """See `base.Transport.factory`. The first stream that costs too much is also told to the log.
+
+        :raises Refused: 503, if the stream would block the server; 505, if it would block the connection.
+        """
+        is_http2 = environ.get("SERVER_PROTOCOL", "").startswith("HTTP/2")
+        kind = environ.get("SERVER_SOFTWARE"), environ.get("wsgi.multithread"), is_http2
+        if kind not in self._free:
+            cost = cost_of(environ)
+            if cost is Cost.NOTHING:
+                self._free.add(kind)
+            else:
+                self._tell(cost, environ)
         return GeneratorStream
+
+    def _tell(self, cost: Cost, environ: Mapping[str, Any]) -> None:
+        refused = refusal(cost, environ)
+        if cost not in self._told:
+            self._told.add(cost)
+            effect = "keep threads busy" if refused is None else "are refused"
+            logger.error("streams %s: %s", effect, explanation(cost, environ))
+        if refused is not None:
+            raise refused
 
 
 class GeneratorStream(TransportStream):

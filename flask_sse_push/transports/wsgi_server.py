@@ -1,4 +1,4 @@
-"""The only module that knows the WSGI server: finds gunicorn's worker, and notices when the process stops.
+"""Finds gunicorn's worker, notices when the process stops, and knows how many streams the process can have.
 
 Outside gunicorn no worker is found. The process then stops when its Python interpreter begins to end, and the
 number of requests has no limit.
@@ -166,9 +166,15 @@ def request_places() -> int | None:
     worker = find_worker()
     if worker is None:
         return None
-    is_gthread = type(worker).__name__ == "ThreadWorker"
-    places = worker.cfg.threads if is_gthread else worker.cfg.worker_connections
+    places = thread_count() or worker.cfg.worker_connections
     return max(1, int(places * STREAMS_SHARE))
+
+
+def thread_count() -> int | None:
+    """Returns how many threads serve the requests of this gthread worker; None on any other server."""
+    worker = find_worker()
+    is_gthread = any(base.__name__ == "ThreadWorker" for base in type(worker).__mro__)
+    return int(worker.cfg.threads) if is_gthread else None
 
 
 @cache

@@ -70,8 +70,9 @@ class StreamEndpoint:
 
         :raises Refused: 400, if a parameter is not valid; 411, 413 or 415, if the body is not valid; 401 or
             403, if the user or the page may not listen; 429, if the user or the address has reached a limit;
-            503, if the worker has no room for another stream, or if the broker does not answer and the
-            request has a ticket.
+            503, if the worker has no room for another stream, if the broker does not answer and the request
+            has a ticket, or if the stream would block the server; 505, if the stream would block an HTTP/2
+            connection.
         """
         streaming, settings = self.services.streaming, self.services.settings
         hub, limits = streaming.hub, streaming.limits

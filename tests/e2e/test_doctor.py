@@ -99,6 +99,7 @@ def test_a_good_set_up_passes_all_checks(doctor: Doctor, serve: Serve) -> None:
         ),
         ('worker_class = "gevent"\npreload_app = True', "monkey patching", "nothing calls monkey"),
         (GOOD + "graceful_timeout = 1", "graceful timeout", "is 1 seconds"),
+        (GOOD + 'http_protocols = "h2,h1"\nhttp2_cleartext = "both"', "HTTP/2", "speaks HTTP/2"),
         (GOOD + "workers = many", "gunicorn", "many"),
     ],
 )

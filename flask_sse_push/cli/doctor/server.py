@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...config import Settings
+from ...transports import cost
 from .finding import Finding, broken, graded, ok, warning
 
 #: At most how many seconds the configuration may take to load.
@@ -45,6 +46,7 @@ soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 print(json.dumps({
     "worker_class": cfg.worker_class_str if isinstance(cfg.worker_class_str, str) else "",
     "workers": cfg.workers, "threads": cfg.threads, "connections": cfg.worker_connections,
+    "http2": "h2" in getattr(cfg, "http_protocols", ()) and (cfg.is_ssl or cfg.http2_cleartext != "off"),
     "graceful_timeout": cfg.graceful_timeout, "preload": bool(cfg.preload_app), "tls": bool(cfg.is_ssl),
     "patched": bool(monkey and monkey.is_module_patched("socket")), "late": late,
     "files": 10**9 if soft == resource.RLIM_INFINITY else soft,
@@ -59,6 +61,7 @@ class Setup(NamedTuple):
     workers: int
     threads: int
     connections: int
+    http2: bool  # whether gunicorn itself speaks HTTP/2
     graceful_timeout: float
     preload: bool
     tls: bool
@@ -105,6 +108,7 @@ def examine_server(found: Setup | str, settings: Settings) -> Iterator[Finding]:
         return
     yield _workers(found)
     yield _worker_class(found)
+    yield from _http2(found)
     yield _patching(found)
     yield from _memory(found, settings)
     yield _transport(found, settings)
@@ -121,21 +125,19 @@ def _worker_class(found: Setup) -> Finding:
     name = "worker class"
     if found.is_gevent:
         return ok(name, found.worker_class)
-    if found.worker_class in ("gthread", "gevent_pywsgi"):
-        return warning(
-            name,
-            f"gunicorn's worker class is {found.worker_class}",
-            f"each stream occupies one of {found.threads} threads: when no thread is free, no page is served"
-            if found.worker_class == "gthread"
-            else "with this class, sockets cannot be taken over: each stream occupies a greenlet",
-            "run gunicorn with -k gevent",
-        )
-    return broken(
-        name,
-        f"gunicorn's worker class is {found.worker_class}",
-        "a worker of this class serves only its first stream and nothing else, or cannot stream at all",
-        "run gunicorn with -k gevent",
-    )
+    what = f"gunicorn's worker class is {found.worker_class}"
+    if found.worker_class == "gevent_pywsgi":
+        why = "with this class, sockets cannot be taken over: each stream occupies a greenlet"
+        return warning(name, what, why, cost.RUN_GEVENT)
+    if found.worker_class == "gthread" and found.threads > 1:
+        return warning(name, f"{what}, with {found.threads} threads", cost.TAKES_THREAD, cost.RUN_GEVENT)
+    return broken(name, what, f"{cost.BLOCKS}; so streams are refused with 503", cost.RUN_GEVENT)
+
+
+def _http2(found: Setup) -> Iterator[Finding]:
+    if found.http2:
+        why = f"{cost.HTTP2_BLOCKS}; so streams over HTTP/2 are refused with 505"
+        yield broken("HTTP/2", "gunicorn itself speaks HTTP/2", why, cost.HTTP2_ADVICE)
 
 
 def _patching(found: Setup) -> Finding:

@@ -11,8 +11,8 @@ from flask_sse_push.cli.doctor.finding import BROKEN, OK, WARNING
 from flask_sse_push.config import Settings
 
 SETUP = server.Setup(
-    worker_class="gevent", workers=2, threads=1, connections=1000, graceful_timeout=30, preload=False,
-    tls=False, patched=True, late=[], files=65536,
+    worker_class="gevent", workers=2, threads=1, connections=1000, http2=False,
+    graceful_timeout=30, preload=False, tls=False, patched=True, late=[], files=65536,
 )  # fmt: skip
 
 REDIS = {
@@ -42,6 +42,12 @@ def test_good_facts_have_no_findings() -> None:
     ("change", "wanted", "found"),
     [
         ({"worker_class": "sync"}, {}, {"worker class": BROKEN, "taking over sockets": WARNING}),
+        (
+            {"worker_class": "gthread", "threads": 1},
+            {"max_streams": 1},
+            {"worker class": BROKEN, "taking over sockets": WARNING, "worker_connections": WARNING},
+        ),
+        ({"http2": True}, {}, {"HTTP/2": BROKEN}),
         ({"tls": True}, {}, {"taking over sockets": WARNING}),
         (
             {"tls": True, "connections": 100},

@@ -44,14 +44,25 @@ class ChannelChange:
     """The channels that one stream joins, and the channels that it leaves.
 
     :param start: where the client wants the events of the new channels to start.
+    :param tab: the tab that asked, with its mark; "" unless several tabs share the stream. The stream does
+        not leave channels that a tab leaves, since the other tabs may still want these channels.
     """
 
-    __slots__ = ("join", "leave", "moves_shards", "recovery", "start", "stream")
+    __slots__ = ("asked", "join", "leave", "moves_shards", "recovery", "start", "stream", "tab")
 
-    def __init__(self, stream: Stream, join: Sequence[str], leave: Sequence[str], start: StartPoint) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        join: Sequence[str],
+        leave: Sequence[str],
+        start: StartPoint,
+        tab: str = "",
+    ) -> None:
         self.stream = stream
         self.join = tuple(dict.fromkeys(join))
-        self.leave = frozenset(leave)
+        self.leave = frozenset(() if tab else leave)
+        self.asked = self.join, tuple(dict.fromkeys(leave))  # the channels to join, and those to leave
+        self.tab = tab
         self.start = start
         self.recovery: Recovery | None = None  # reads the missed events; None until the change has begun
         self.moves_shards = False  # whether the stream was on several shards, or moves to other shards
@@ -225,7 +236,9 @@ class ChannelChanges:
         cursor = after.cursor(positions)
         before = stream.subscribed
         effects += self._move(stream, channels, positions)
-        data = {"channels": channels[:-1], "joined": change.join, "left": left}
+        data: dict[str, Any] = {"channels": channels[:-1], "joined": change.join, "left": left}
+        if change.tab:
+            data |= {"joined": change.asked[0], "left": change.asked[1], "tab": change.tab}
         if change.moves_shards:
             self._shards.exit(before, self._clock())
             self._received.pop(stream.connection, None)
@@ -241,7 +254,7 @@ class ChannelChanges:
             for name in left:
                 self.note_left(stream, name, positions[after.history_cache.number])
             frames = control_frame("sse.channels", data, str(cursor))
-        effects.append(_writing(stream, frames))
+        effects.append(_writing(stream, frames + _unread_frame(change)))
         effects.append(partial(self._changed, stream, change.join, left))
 
     def _too_many(self, change: ChannelChange) -> bytes:
@@ -275,4 +288,16 @@ def _missed_frame(change: ChannelChange, entries: Sequence[Entry], cursor: Strea
     shown = {*change.join, *stream.channels}
     frames = [entry.tagged(shown) if stream.tagged else entry.frame for entry in entries]
     events = [batch.message_of(frame)[0] for frame in frames]
-    return control_frame("sse.missed", {"channels": change.join, "events": events, "cursor": str(cursor)})
+    data = {"channels": change.join, "events": events, "cursor": str(cursor)}
+    return control_frame("sse.missed", data | ({"tab": change.tab} if change.tab else {}))
+
+
+def _unread_frame(change: ChannelChange) -> bytes:
+    """Returns `sse.reset` for a tab that wants earlier events of channels that the shared stream already has.
+
+    Only streams that join a channel get the earlier events of this channel.
+    """
+    unread = [name for name in change.asked[0] if name not in change.join]
+    if not (change.tab and unread and change.start != StartPoint()):
+        return b""
+    return control_frame("sse.reset", {"channels": unread, "reason": "shared", "tab": change.tab})

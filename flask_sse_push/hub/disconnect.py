@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..protocol.entry import TAB_MARK, tab_of
 from ..protocol.frames import close_frame
 from .channel_changes import ChannelChange, start_of_change
 from .commands import Effect
@@ -32,9 +33,13 @@ class Disconnector:
     def find(
         self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
     ) -> list[Stream]:
-        """Returns the open streams that match all given arguments. Any thread may call."""
+        """Returns the open streams that match all given arguments. Any thread may call.
+
+        :param connection: the id of a stream, or of one of the tabs that share a stream.
+        """
         found = list(self._state.streams.values())  # a copy in one step: other threads may change the dict
         if connection is not None:
+            connection = connection.partition(TAB_MARK)[0]
             found = [self._state.streams[connection]] if connection in self._state.streams else []
         if user_id is not None:
             found = [stream for stream in found if stream.user_id == user_id]
@@ -109,6 +114,8 @@ class Disconnector:
                 stream.app_joined |= frozenset(arguments["join"])
             start = start_of_change(arguments)
             self._state.channel_changes.add(
-                ChannelChange(stream, arguments["join"], arguments["leave"], start)
+                ChannelChange(
+                    stream, arguments["join"], arguments["leave"], start, tab_of(arguments["connection"])
+                )
             )
         return []

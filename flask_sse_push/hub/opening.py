@@ -97,4 +97,6 @@ class StreamOpener:
             heartbeat=self._state.settings.heartbeat,
             secret=secret,
             retry_ms=jittered_ms(self._state.settings.retry),
+            user=stream.user_id,
+            tells_user=stream.tagged,
         )

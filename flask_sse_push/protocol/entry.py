@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
 from .cursor import Cursor
+
+#: Tabs of a browser may share a stream. The id of a tab is then the id of the stream, this character, and a
+#: part of the tab's own.
+TAB_MARK = "~"
+_TAB = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
 
 
 class Publication(NamedTuple):
@@ -89,9 +95,14 @@ class Entry:
         return entry
 
     def tagged(self, subscribed: Collection[str]) -> bytes:
-        """Returns a `channel:` field with the event's channels that are in `subscribed`, then the frame."""
-        names = ",".join([name for name in self.channels if name in subscribed])
-        return b"channel: %b\n%b" % (names.encode(), self.frame)
+        """Returns a `channel:` field with the event's channels that are in `subscribed`, then the frame.
+
+        If the event excludes tabs that share a stream, the field also has the tabs' own parts of their ids.
+        """
+        names = [name for name in self.channels if name in subscribed]
+        if self.exclude:
+            names += filter(None, map(tab_of, sorted(self.exclude)))
+        return b"channel: %b\n%b" % (",".join(names).encode(), self.frame)
 
     @classmethod
     def parse(cls, stored: bytes, channel: str = "") -> Entry:
@@ -107,6 +118,12 @@ class Entry:
         expires = int(id) + int(fields["t"][0]) if "t" in fields else 0
         exclude, channels = frozenset(fields.get("x", ())), tuple(fields.get("m", (channel,)))
         return cls(epoch, int(id), int(prev), body, exclude, expires, "m" in fields, channels)
+
+
+def tab_of(connection: str) -> str:
+    """Returns a tab's own part of the id that it has on a shared stream, with the mark; "" for other ids."""
+    _, mark, tab = connection.partition(TAB_MARK)
+    return mark + tab if _TAB.fullmatch(tab) else ""
 
 
 def stored_form(epoch: str, id: int, prev: int, publication: Publication) -> bytes:

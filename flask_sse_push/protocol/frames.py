@@ -42,6 +42,8 @@ def open_frame(
     heartbeat: float,
     secret: str | None,
     retry_ms: int | None = None,
+    user: str | None = None,
+    tells_user: bool = False,
 ) -> bytes:
     """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream gets its own frame.
 
@@ -52,9 +54,12 @@ def open_frame(
     :param secret: the text that proves a client's right to change its channels, or None.
     :param retry_ms: the reconnection time. The data has it because scripts on the page cannot see a `retry:`
         line.
+    :param user: the id of the user, or None.
+    :param tells_user: whether the frame names the user.
     """
     more = "" if retry_ms is None else f',"retry":{retry_ms}'
     more += "" if secret is None else f',"secret":"{secret}"'
+    more += f',"user":{_compact(user)}' if tells_user else ""
     return (
         f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
         f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{more}}}{MARK}\n\n'

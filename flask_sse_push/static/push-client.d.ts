@@ -27,7 +27,7 @@ export interface Message<Data = any> {
   text: string;
   /** The cursor of this event. */
   lastEventId: string;
-  /** The channels of this event that the client listens to. Only with the option `tabs`. */
+  /** The channels of this event that the client listens to. Only where tabs can share a connection. */
   channels?: string[];
 }
 
@@ -35,6 +35,7 @@ export type Handler<Data = any> = (message: Message<Data>) => void;
 
 /** The protocol's own events. */
 export interface ProtocolEvents {
+  /** The connection changes whenever the client reconnects, or begins or ends to share a connection. */
   "sse.open": { connection: string; channels: string[]; resumed: boolean; heartbeat: number };
   /** Events of these channels are lost for good. Fetch the state of these channels again. */
   "sse.reset": { channels: string[]; reason: string };
@@ -139,7 +140,10 @@ export interface Options {
    * is visible. Default: Infinity.
    */
   hiddenAfter?: number;
-  /** Share one connection among all tabs. A name keeps streams of one address apart, for example of two users. */
+  /**
+   * Share one connection among all tabs. A name keeps streams of one address apart, for example of two users. Default:
+   * where the page came over HTTP/1.1 from the stream's origin, and no option needs a request of its own.
+   */
   tabs?: boolean | string;
   /** Milliseconds for which the server may gather events into one `sse.batch`. Handlers still get single events. */
   batch?: number;

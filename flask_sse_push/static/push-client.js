@@ -187,12 +187,14 @@ export class PushClient extends EventTarget {
 
   /** @returns {T.SourceModule | Promise<T.SourceModule>} */
   #sourceModule() {
-    const { EventSource, headers, token, tabs, transport, method, body } = this.#options;
-    if (tabs) return import("./tabs/tab-source.js");
+    const { EventSource, headers, token, transport, method, body } = this.#options;
+    const own = transport || headers || token || method || body;
+    const [page] = performance.getEntriesByType("navigation");
+    const isScarce = page?.toJSON().nextHopProtocol === "http/1.1" && this.#url.origin === location.origin;
+    if (this.#options.tabs ?? (isScarce && !own && !EventSource)) return import("./tabs/tab-source.js");
     const isNative = EventSource || (globalThis.EventSource && !this.#handlers.has("*"));
     const isLong = this.#address().length > native.MAX_URL;
-    const needsFetch = !isNative || isLong || this.#trouble.askWhy || transport || headers || token || method || body;
-    return needsFetch ? import("./sources/fetch.js") : native;
+    return own || !isNative || isLong || this.#trouble.askWhy ? import("./sources/fetch.js") : native;
   }
 
   /** @param {T.RawEvent} event @param {T.Sink} sink */
@@ -266,13 +268,13 @@ export class PushClient extends EventTarget {
     const { openedAt } = this.#connection;
     this.#disconnect();
     const connection = this.#connection;
-    this.#timer = setTimeout(this.#connect, 10_000); // in case the module cannot be loaded
+    this.#timer = setTimeout(this.#connect, 10_000); // without the module
     const module = await import("./reconnect.js").catch(() => null);
     if (connection !== this.#connection) return;
     if (!module) return this.#setState("waiting", ending);
     const { state, detail = {}, error } = module.nextStep(ending, openedAt, this.#trouble, this.#options);
     if (error) this.#emit("error", detail);
-    if (connection !== this.#connection) return; // because of a listener
+    if (connection !== this.#connection) return;
     if (state === "connecting") this.#connect();
     else this.#stop(state, detail);
   }
@@ -298,12 +300,11 @@ export class PushClient extends EventTarget {
     if (this.#state !== "closed") this.#stop("closed");
   }
 
-  /** (Re)starts the time in which the next event must arrive. */
   #watch() {
     clearTimeout(this.#timer);
     const end = () => this.#state === "waiting" || this.#end({ reason: "silent" });
     const silence = 2500 * (this.#opening?.heartbeat ?? HEARTBEAT);
-    this.#timer = setTimeout(end, Math.min(silence, 1e9)); // much longer timers fire at once
+    this.#timer = setTimeout(end, Math.min(silence, 1e9));
   }
 
   #disconnect() {

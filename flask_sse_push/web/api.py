@@ -16,6 +16,7 @@ from ..auth.policy import Policy
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
+from ..protocol.entry import TAB_MARK
 from .body import IN_JSON, MAX_BODY, read_body, size_limit
 from .refusal import bad_request
 from .services import Services
@@ -45,7 +46,8 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     identity = policy.check_join(request, join)
     secrets, secret = policy.secrets(), body.get("secret")
     can_match = isinstance(secret, str) and len(connection) <= MAX_CONNECTION and secrets is not None
-    if not can_match or not secrets.match(secret, connection, identity.user_id):  # type: ignore[union-attr, arg-type]
+    stream = connection.partition(TAB_MARK)[0]  # several tabs may share the stream
+    if not can_match or not secrets.match(secret, stream, identity.user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is wrong: use the secret that sse.open gave this stream, as the same user"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
     services.publishing.announcer.change(connection, join, leave, since=since, last=last, vouched=False)

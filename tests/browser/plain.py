@@ -41,12 +41,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(broker_url: str, folder: Path, **settings: str) -> Iterator[Server]:
-    """Runs the plain app with these settings until the block ends."""
+def running(
+    broker_url: str, folder: Path, app: str = "tests.apps.plain:app", **settings: str
+) -> Iterator[Server]:
+    """Runs the plain app, or another app, with these settings until the block ends."""
     prefix: dict[str, Any] = {"SSE_PUSH_PREFIX": f"plain{next(prefixes)}"}
     env = {"SSE_PUSH_BROKER_URL": broker_url, **prefix, **settings}
     log = folder / "server.log"
-    with gunicorn("tests.apps.plain:app", env=env, log=log) as server:
+    with gunicorn(app, env=env, log=log) as server:
         announcer = MessageAnnouncer.from_url(broker_url, **prefix)
         yield Server(server, announcer)
         announcer.close()

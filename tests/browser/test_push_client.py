@@ -16,7 +16,7 @@ from .script import Refusal, Script, Started, event, note, noted, opening, servi
 START = """async (options) => {
   const { PushClient } = await import("/client/push-client.js");
   window.notes = [];
-  window.client = new PushClient("/stream?channels=a", { minDelay: 20, ...options });
+  window.client = new PushClient("/stream?channels=a", { tabs: false, minDelay: 20, ...options });
   client.addEventListener("statechange", ({ detail }) => notes.push(detail));
 }"""
 

@@ -105,8 +105,8 @@ def test_tabs_that_wait_for_the_leader_leave_it_a_connection(
         else:
             route.continue_()
 
-    def prepare(page: Page) -> None:  # any tab may be the leader; only the shared connection has tagged=1
-        page.route(lambda url: "tagged=1" in url, hold_back)
+    def prepare(page: Page) -> None:  # any tab may be the leader; only its shared connection begins so
+        page.route(lambda url: "?tagged=1&" in url, hold_back)
 
     first, *others = [tabs(f"wait{n}", prepare=prepare) for n in range(10)]
     eventually_on(first, lambda: len(server.listening()) == MAX_OWN)
@@ -142,7 +142,7 @@ HOLDS_THE_LOCK = """async () => {
   const probe = `probe ${Math.random()}`;
   const me = await navigator.locks.request(probe, async () =>
     (await locks()).find(({ name }) => name === probe).clientId);
-  return (await locks()).some(({ name, clientId }) => clientId === me && name.endsWith("/stream"));
+  return (await locks()).some(({ name, clientId }) => clientId === me && name.endsWith("/stream||"));
 }"""
 
 
@@ -287,7 +287,7 @@ LOSE_LEADERSHIP = """() => {
   window.more = [add("leader-two")];
   window.add = (name) => more.push(add(name));
   return new Promise((done) => setTimeout(done)).then(() =>
-    navigator.locks.request(`sse-push:${location.origin}/stream`, { steal: true }, () => {}));
+    navigator.locks.request(`sse-push:${location.origin}/stream||`, { steal: true }, () => {}));
 }"""
 
 

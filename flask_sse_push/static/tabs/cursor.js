@@ -3,6 +3,9 @@
 
 const ONE_SHARD = /^([a-z0-9]+)-([0-9a-z]+)$/;
 
+/** Whether a cursor can be compared with others of its epoch. @param {string} cursor */
+export const comparable = (cursor) => ONE_SHARD.test(cursor);
+
 /**
  * Whether a stream whose last event has the cursor `position` has had every event up to `cursor`. False when the two
  * cannot be compared.

@@ -109,7 +109,7 @@ export class Election {
   #check() {
     const now = performance.now();
     this.#steals = this.#steals.filter((then) => now - then < RECENT);
-    const slept = now - this.#lastCheck > ASLEEP[document.visibilityState];
+    const slept = now - this.#lastCheck > ASLEEP[globalThis.document?.visibilityState ?? "visible"];
     this.#lastCheck = now;
     if (this.#release) return;
     if (slept) return this.noteLeader();

@@ -19,16 +19,14 @@ const hubs = new Map();
 
 export class TabHub {
   /**
-   * Returns the page's hub for an address. Streams that differ only in their channels share a hub. Streams with
-   * different names in `tabs` do not.
-   * @param {URL} url @param {Options} options
+   * Returns the page's hub for an address without channels, and for one user. Streams with different names in `tabs`
+   * do not share a hub.
+   * @param {URL} base @param {Options} options @param {string} user
    */
-  static of(url, options) {
+  static of(base, options, user) {
     const { tabs } = options;
-    const base = new URL(url);
-    for (const parameter of ["channels", "last_event_id", "batch"]) base.searchParams.delete(parameter);
-    const name = `sse-push:${base}${tabs === true ? "" : `:${tabs}`}`;
-    const hub = hubs.get(name) ?? new TabHub(name, base, options);
+    const name = `sse-push:${base}|${typeof tabs === "string" ? tabs : ""}|${user}`;
+    const hub = hubs.get(name) ?? new TabHub(name, base, options, user);
     hubs.set(name, hub);
     return hub;
   }
@@ -38,6 +36,7 @@ export class TabHub {
   #name;
   #base;
   #options;
+  #user;
   #page = crypto.randomUUID();
   #holdsPageLock = false;
   /** @type {Set<Member>} */
@@ -52,15 +51,21 @@ export class TabHub {
   #cursor = "";
   #stopped = new AbortController();
 
-  /** @param {string} name @param {URL} base @param {Options} options */
-  constructor(name, base, options) {
+  /** @param {string} name @param {URL} base @param {Options} options @param {string} user */
+  constructor(name, base, options, user) {
     this.#name = name;
     this.#base = base;
     this.#options = options;
+    this.#user = user;
     this.#bus = new BroadcastChannel(name);
     this.#bus.addEventListener("message", ({ data }) => this.#onMessage(data));
     this.#holdPageLock();
-    this.#election = new Election(name, {
+  }
+
+  /** Shares a connection from the moment on when there is more than one stream. */
+  #shareWithOthers() {
+    if (this.#wanted.size + this.#members.size < 3) return; // `#wanted` has this page too
+    this.#election ??= new Election(this.#name, {
       onLeader: (stolen) => this.#becomeLeader(stolen),
       onFollower: () => this.#closeConnection(),
       askLeader: () => this.#send({ kind: "ask" }),
@@ -73,19 +78,21 @@ export class TabHub {
    */
   #holdPageLock() {
     const gone = new Promise((end) => this.#stopped.signal.addEventListener("abort", end));
-    navigator.locks.request(`${this.#name}/${this.#page}`, () => {
+    const held = navigator.locks.request(`${this.#name}/${this.#page}`, () => {
       if (this.#stopped.signal.aborted) return undefined;
       this.#holdsPageLock = true;
       this.#send({ kind: "hello" });
       this.#sendWanted();
       return gone;
     });
+    held.catch(() => {}); // the browser refuses locks, so every page keeps its own connection
   }
 
   /** @param {Member} member */
   add(member) {
     this.#members.add(member);
     this.updateWanted();
+    this.#shareWithOthers();
     if (this.leader.open) member.onLeader(this.leader);
   }
 
@@ -101,30 +108,6 @@ export class TabHub {
     this.#election?.stop();
     this.#stopped.abort();
     this.#bus.close();
-  }
-
-  /**
-   * Waits for one of `count` permits that all pages share. The permit is free again when `signal` is aborted.
-   * @param {number} count @param {AbortSignal} signal
-   */
-  async acquirePermit(count, signal) {
-    for (let n = 0; n < count; n += 1) if (await this.#lockPermit(n, { ifAvailable: true }, signal)) return;
-    await this.#lockPermit(Math.floor(count * Math.random()), { signal }, signal);
-  }
-
-  /**
-   * @param {number} n @param {LockOptions} options @param {AbortSignal} signal
-   * @returns {Promise<boolean>}
-   */
-  #lockPermit(n, options, signal) {
-    return new Promise((resolve) => {
-      const hold = (/** @type {Lock | null} */ lock) => {
-        resolve(lock !== null);
-        if (!lock || signal.aborted) return undefined;
-        return new Promise((end) => signal.addEventListener("abort", end));
-      };
-      navigator.locks.request(`${this.#name}/own/${n}`, options, hold).catch(() => resolve(false));
-    });
   }
 
   // -- messages between pages
@@ -185,6 +168,8 @@ export class TabHub {
       for (const member of members) member.onWaiting(message.detail);
     } else if (message.kind === "refused") {
       for (const member of members) member.onRefusal(message.refusal);
+    } else if (message.kind === "other user") {
+      for (const member of members) member.onOtherUser();
     }
   }
 
@@ -204,6 +189,7 @@ export class TabHub {
   #noteWanted(page, channels) {
     const known = this.#wanted.has(page);
     this.#wanted.set(page, channels);
+    this.#shareWithOthers();
     if (!known && this.#connection) this.#forgetWhenGone(page);
     this.#connection?.adapt();
   }
@@ -234,11 +220,21 @@ export class TabHub {
   #connect(cursor) {
     this.#connection = new SharedConnection(this.#base, this.#options, cursor, {
       wanted: () => new Set([...this.#wanted.values()].flat()),
-      onOpen: (opening) => this.#sendToAll({ kind: "leader", ...this.leader, ...opening, open: true }),
+      onOpen: (opening, user) => this.#onOpen(opening, user),
       onEvent: (event) => this.#sendToAll({ kind: "event", ...event }),
       onWaiting: (detail) => this.#sendToAll({ kind: "waiting", detail }),
       onClosed: (detail) => this.#onClosed(detail),
     });
+  }
+
+  /**
+   * The cookies of a browser may have changed since the pages were loaded. No page gets another user's events.
+   * @param {Partial<Leader>} opening @param {string | null} user
+   */
+  #onOpen(opening, user) {
+    if ((user ?? "") === this.#user) return this.#sendToAll({ kind: "leader", ...this.leader, ...opening, open: true });
+    this.#closeConnection();
+    this.#sendToAll({ kind: "other user" });
   }
 
   /**

@@ -17,6 +17,8 @@ export interface Leader {
   connection?: string;
   heartbeat?: number;
   resumed?: boolean;
+  /** With it the server lets the pages change the channels of the connection. */
+  secret?: string;
 }
 
 /** The server refused the leader's connection; `channel` names the channel it refused, if it was one. */
@@ -32,6 +34,7 @@ export type TabMessage = { page: string; term: number } & (
   | ({ kind: "leader"; page: string; stolen?: boolean } & Leader) // a new leader, or a change of its connection
   | ({ kind: "event" } & RawEvent)
   | { kind: "waiting"; detail: Ending } // the leader's connection is between two attempts
+  | { kind: "other user" } // the server says that the leader's connection has another user now
   | { kind: "refused"; refusal: TabRefusal }
 );
 
@@ -49,4 +52,5 @@ export interface Member {
   onMessage(event: RawEvent): void;
   onWaiting(detail: Ending): void;
   onRefusal(refusal: TabRefusal): void;
+  onOtherUser(): void;
 }

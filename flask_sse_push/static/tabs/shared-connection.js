@@ -16,7 +16,8 @@ export const GATHER = { join: 20, leave: 5000 };
 /**
  * @typedef {object} ConnectionHandlers
  * @property {() => Set<string>} wanted The channels that all tabs want together.
- * @property {(opening: Partial<Leader>) => void} onOpen
+ * @property {(opening: Partial<Leader>, user: string | null) => void} onOpen `user` is the
+ *   server's name for the user of the connection.
  * @property {(event: RawEvent) => void} onEvent
  * @property {(detail: StateChange) => void} onWaiting The connection is between two attempts.
  * @property {(detail: StateChange) => void} onClosed The server ended the connection for good.
@@ -52,10 +53,10 @@ export class SharedConnection {
     client.on("*", ({ type, data, text, lastEventId: id, channels }) => {
       if (this.#closed) return;
       if (type === "sse.open") {
-        const { connection, heartbeat, resumed } = data;
+        const { connection, heartbeat, resumed, secret, user } = data;
         marks = text.endsWith("\t");
-        const opening = { channels: client.channels, cursor: cursor || id, connection, heartbeat, resumed };
-        this.#handlers.onOpen(opening);
+        const opening = { channels: client.channels, cursor: cursor || id, connection, heartbeat, resumed, secret };
+        this.#handlers.onOpen(opening, user);
       } else if (type !== "sse.close") {
         cursor = id || cursor;
         this.#handlers.onEvent({ type, data: text, id, channels, marks });

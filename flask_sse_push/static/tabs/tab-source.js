@@ -1,18 +1,17 @@
 // @ts-check
 /**
- * A source that shares one connection with all tabs of the browser: a *member* of the page's hub. While it cannot
- * share, it has a connection of its own.
- * @import { Options } from "../push-client.js"
- * @import { Ending, RawEvent, Sink, Source as OneConnection } from "../sources/source.js"
+ * A source that shares one connection with the other tabs of the browser: a *member* of the page's hub. It begins with
+ * a connection of its own, so the server decides for each page what its user may listen to. It shares as soon as
+ * there is another member with the same user.
+ * @import * as T from "../sources/source.js"
  * @import { Leader, Member, TabRefusal } from "./messages.js"
+ * @import { TabHub } from "./hub.js"
  */
 
 import { Source as FetchSource } from "../sources/fetch.js";
-import { reached } from "./cursor.js";
-import { TabHub } from "./hub.js";
-
-/** How long to wait for the shared connection before the source opens its own connection, in milliseconds. */
-const MAX_WAIT = 2000;
+import { comparable, reached } from "./cursor.js";
+import { acquirePermit } from "./permits.js";
+import { warnIfSilent } from "./waiting.js";
 
 /**
  * At most how many own connections all tabs together may have. A browser opens six connections to a server. If the
@@ -20,40 +19,46 @@ const MAX_WAIT = 2000;
  */
 const MAX_OWN = 3;
 
+/** Parameters in which the tabs that share a connection may differ. */
+const OF_A_TAB = ["channels", "last_event_id", "lastEventId", "last", "batch", "tagged"];
+
+/** Stands before a tab's own part of its id. Channels have no such character in their names. */
+const TAB_MARK = "~";
+
+/** Browsers offer Web Locks only on pages with HTTPS or on localhost, and not in sandboxed frames. */
+const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel && globalThis.origin !== "null");
+
 /**
- * @implements {OneConnection}
+ * @implements {T.Source}
  * @implements {Member}
  */
 export class Source {
   #url;
+  #base;
   #options;
   #sink;
-  /** @type {TabHub | null} */
-  #hub = null;
-  /** @type {AbortController | null} Ends the own connection, or the wait for one. */
-  #own = null;
+  #tab = TAB_MARK + Math.random().toString(36).slice(2); // the own part of the id
+  #connection = ""; // the shared connection
+  /** @type {TabHub | null} */ #hub = null;
+  /** @type {AbortController | null} Ends the own connection, or the wait for a permit. */ #own = null;
   #shared = false;
-  #opened = false; // whether the client has had its `sse.open`
-  #leaderWaits = false; // the shared connection is between two attempts
+  #mayShare = canShare();
+  /** @type {Set<string>} The channels that the client asks for. `channels` also has those that the app joined. */
+  #asked;
   #cursor;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
 
-  /** @param {string} url @param {Options} options @param {Sink} sink */
+  /** @param {string} url @param {T.Options} options @param {T.Sink} sink */
   constructor(url, options, sink) {
     this.#url = new URL(url);
     this.#options = options;
     this.#sink = sink;
-    const query = this.#url.searchParams;
-    this.channels = new Set((query.get("channels") ?? "sse").split(","));
-    this.#cursor = query.get("last_event_id") ?? "";
-    if (!globalThis.navigator?.locks || !globalThis.BroadcastChannel) {
-      this.#openOwn();
-      return;
-    }
-    this.#timer = setTimeout(() => this.#openOwn(), MAX_WAIT);
-    this.#hub = TabHub.of(this.#url, options);
-    this.#hub.add(this);
+    this.channels = new Set((this.#url.searchParams.get("channels") ?? "sse").split(","));
+    this.#asked = new Set(this.channels);
+    this.#cursor = this.#url.searchParams.get("last_event_id") ?? "";
+    this.#url.searchParams.set("tagged", "1");
+    this.#base = new URL(this.#url);
+    for (const parameter of OF_A_TAB) this.#base.searchParams.delete(parameter);
+    this.#openOwn();
   }
 
   /** The cursor up to which this stream has had every event; "" before it has one. */
@@ -62,79 +67,103 @@ export class Source {
   }
 
   close() {
-    clearTimeout(this.#timer);
     this.#own?.abort();
+    this.#own = null;
+    this.#shared = false;
+    this.#leave();
+  }
+
+  #leave() {
     this.#hub?.remove(this);
+    this.#hub = null;
   }
 
   /**
-   * Changes the channels. Events of a new channel arrive as soon as the shared connection carries this channel.
+   * Leaves channels. To join a channel the page must ask the server, which answers with `sse.channels`.
    * @param {Set<string>} channels
    */
   change(channels) {
-    if (!this.#shared) return false;
-    this.channels = new Set(channels);
-    this.#hub?.updateWanted();
+    this.#asked = channels;
+    const joins = [...channels].some((name) => !this.channels.has(name));
+    if (joins || !this.#shared) return false;
+    const left = [...this.channels].filter((name) => !channels.has(name));
+    this.#onChannels({ joined: [], left });
+    if (left.length) this.#emit("sse.channels", { channels: [...channels], joined: [], left });
     return true;
+  }
+
+  /** @param {{ joined: string[], left: string[] }} change */
+  #onChannels({ joined, left }) {
+    this.channels = new Set([...this.channels, ...joined].filter((name) => !left.includes(name)));
+    this.#hub?.updateWanted();
   }
 
   // -- called by the hub
 
   /** @param {Leader} leader */
   onLeader(leader) {
-    const upToDate = !this.#cursor || reached(this.#cursor, leader.cursor);
     const carried = [...this.channels].every((name) => leader.channels.includes(name));
-    if (!upToDate) this.#openOwn();
-    else if (carried && !this.#shared) this.#share(leader);
-    else if (carried && this.#leaderWaits) this.#reportOpen(leader, leader.resumed === true);
+    if (!reached(this.#cursor, leader.cursor)) this.#openOwn();
+    else if (carried && !(this.#shared && this.#connection === leader.connection)) this.#share(leader);
   }
 
-  /** @param {RawEvent} event An event of the shared connection; it names its channels. */
-  onMessage({ type, data, id, channels, skipped = false, marks = false }) {
+  /** @param {T.RawEvent} event An event of the shared connection; it names its channels and the excluded tabs. */
+  onMessage(event) {
     if (!this.#shared) return;
+    const { type, data, id, channels, skipped = false, marks = false } = event;
     const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
     if (id && !known) this.#cursor = id;
     if (channels && !channels.includes("*") && !channels.some((name) => this.channels.has(name))) return;
-    if (known && type !== "sse.heartbeat") return;
-    const own = type === "sse.reset" ? this.#ownReset(data) : data;
-    // A leader whose page is of an older version says nothing of marks. It sends all data as JSON, without marks.
-    if (own !== null) this.#sink.event({ type, data: own, id: this.#cursor, channels, skipped, marks });
+    if ((known && type !== "sse.heartbeat") || channels?.includes(this.#tab)) return;
+    const own = !skipped && type?.startsWith("sse.") ? this.#ownData(type, data) : data;
+    if (own !== null) this.#pass({ ...event, data: own, id: this.#cursor, skipped, marks });
   }
 
-  /** @param {Ending} detail */
+  /** @param {T.RawEvent} event */
+  #pass({ channels, ...event }) {
+    const named = channels?.filter((name) => !name.startsWith(TAB_MARK));
+    this.#sink.event(named ? { ...event, channels: named } : event);
+  }
+
+  /** @param {T.Ending} detail */
   onWaiting(detail) {
     if (!this.#shared) return;
-    this.#leaderWaits = true;
-    this.#opened = false;
+    this.#connection = "";
     this.#sink.waiting(detail);
   }
 
   /** @param {TabRefusal} refusal Concerns this stream if it names one of this stream's channels, or no channel. */
-  onRefusal({ channel, ...ending }) {
-    if (this.#own || (channel && !this.channels.has(channel))) return;
-    if (ending.status) this.#sink.fail({ ...ending, final: true });
-    else this.#emit("sse.close", { reason: ending.reason, reconnect: false });
+  onRefusal({ channel, status, reason }) {
+    if (!this.#shared || (channel && !this.channels.has(channel))) return;
+    if (status) this.#openUnshared(); // the server tells each page what it refuses
+    else this.#emit("sse.close", { reason, reconnect: false });
+  }
+
+  /** The shared connection has another user now, so the server must say who the user of this page is. */
+  onOtherUser() {
+    this.#leave();
+    this.#openOwn();
   }
 
   // -- shared or own connection
 
-  /** @param {Leader} leader */
-  #share(leader) {
-    clearTimeout(this.#timer);
-    this.#own?.abort();
-    this.#own = null;
-    this.#shared = true;
-    if (this.#opened) return;
-    const resumed = this.#cursor !== "";
-    this.#cursor ||= leader.cursor;
-    this.#reportOpen(leader, resumed);
+  #openUnshared() {
+    this.#mayShare = false;
+    this.channels = new Set(this.#asked);
+    this.#leave();
+    this.#openOwn();
   }
 
-  /** @param {Leader} leader @param {boolean} resumed */
-  #reportOpen({ connection, heartbeat }, resumed) {
-    this.#leaderWaits = false;
-    this.#opened = true;
-    this.#emit("sse.open", { connection, channels: [...this.channels], resumed, heartbeat });
+  /** @param {Leader} leader */
+  #share({ connection, heartbeat, resumed, secret }) {
+    this.#own?.abort();
+    this.#own = null;
+    // A stream that comes from its own connection has missed nothing.
+    const missed = this.#shared && !resumed;
+    this.#shared = true;
+    this.#connection = connection ?? "";
+    const opening = { channels: [...this.channels], resumed: !missed, heartbeat, secret };
+    this.#emit("sse.open", { connection: this.#connection + this.#tab, ...opening });
   }
 
   /** @param {string} type @param {object} data */
@@ -143,41 +172,88 @@ export class Source {
   }
 
   async #openOwn() {
-    clearTimeout(this.#timer);
     if (this.#own) return;
-    this.#shared = this.#leaderWaits = false;
+    this.#shared = false;
     const own = (this.#own = new AbortController());
-    await this.#hub?.acquirePermit(MAX_OWN, own.signal);
+    const permit = new AbortController();
+    const answered = new AbortController();
+    own.signal.addEventListener("abort", () => [permit, answered].forEach((each) => each.abort()));
+    warnIfSilent(this.#mayShare, answered.signal);
+    if (this.#mayShare) await acquirePermit(`sse-push:${this.#base}/own`, MAX_OWN, permit.signal);
     if (own.signal.aborted) return;
     const query = this.#url.searchParams;
     if (this.#cursor) query.set("last_event_id", this.#cursor);
+    if (query.has("channels") || this.#asked.size > 1) query.set("channels", [...this.#asked].join());
     const source = new FetchSource(this.#url.href, this.#options, {
       ...this.#sink,
       fail: (ending) => {
         if (!own.signal.aborted) this.#sink.fail(ending); // giving up a connection is not a failure
       },
       event: (event) => {
-        if (!own.signal.aborted) this.#onOwnEvent(event);
+        answered.abort();
+        if (!own.signal.aborted) this.#onOwnEvent(event, own.signal, permit);
       },
     });
     own.signal.addEventListener("abort", () => source.close());
   }
 
-  /** Uses the shared connection once this stream has had every event that came on it. @param {RawEvent} event */
-  #onOwnEvent(event) {
+  /**
+   * Uses the shared connection once this stream has had every event that came on it.
+   * @param {T.RawEvent} event @param {AbortSignal} ended @param {AbortController} permit
+   */
+  #onOwnEvent(event, ended, permit) {
     if (event.id) this.#cursor = event.id;
-    this.#opened ||= event.type === "sse.open";
-    this.#sink.event(event);
-    const leader = this.#hub?.leader;
-    if (this.#own && leader?.open) this.onLeader(leader);
+    this.#pass(event);
+    if (ended.aborted) return; // a handler closed the client
+    if (event.type === "sse.channels") this.#onOwnChannels(JSON.parse(event.data), permit);
+    if (event.type === "sse.open") this.#join(JSON.parse(event.data).user, ended, permit);
+    else if (this.#hub?.leader.open) this.onLeader(this.#hub.leader);
   }
 
-  /** Returns a reset's data with this stream's channels only; null if it names none of them. @param {string} data */
-  #ownReset(data) {
-    /** @type {{ channels: string[] }} */
-    const reset = JSON.parse(data);
-    const all = reset.channels.includes("*");
-    const channels = all ? [...this.channels] : reset.channels.filter((name) => this.channels.has(name));
-    return channels.length ? JSON.stringify({ ...reset, channels }) : null;
+  /**
+   * A stream that the app has given channels must stay: only the app knows how to give them to another stream.
+   * @param {{ joined: string[], left: string[] }} change @param {AbortController} permit
+   */
+  #onOwnChannels(change, permit) {
+    if (change.joined.every((name) => this.#asked.has(name))) return this.#onChannels(change);
+    this.#mayShare = false;
+    this.#leave();
+    permit.abort();
+  }
+
+  /**
+   * Joins the hub of the user. If this stream can never share, its permit is for other tabs.
+   * @param {string | null | undefined} user Left out by an older server.
+   * @param {AbortSignal} ended @param {AbortController} permit
+   */
+  async #join(user, ended, permit) {
+    const cannot = user === undefined || !comparable(this.#cursor) || this.#base.searchParams.has("ticket");
+    this.#mayShare &&= !cannot;
+    const module = this.#mayShare ? await import("./hub.js").catch(() => null) : null;
+    if (ended.aborted) return;
+    const hub = module?.TabHub.of(this.#base, this.#options, user ?? "");
+    if (hub !== this.#hub) this.#leave();
+    if (!hub) return permit.abort();
+    this.#hub = hub;
+    hub.add(this);
+  }
+
+  /**
+   * Returns the part of the protocol's own event that is for this stream; null if there is none.
+   * @param {string} type @param {string} data
+   */
+  #ownData(type, data) {
+    const { tab, ...content } = JSON.parse(data);
+    if (tab ? tab !== this.#tab : type === "sse.channels") return null;
+    if (type === "sse.channels") {
+      this.#onChannels(content);
+      content.channels = [...this.channels];
+    } else if (type === "sse.reset" && !tab) {
+      const { channels } = content;
+      const all = channels.includes("*");
+      content.channels = [...this.channels].filter((name) => all || channels.includes(name));
+      if (!content.channels.length) return null;
+    }
+    return JSON.stringify(content);
   }
 }

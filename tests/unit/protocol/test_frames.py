@@ -148,6 +148,13 @@ def test_open_frame_equals_what_json_would_write_with_a_mark(
     assert made == control_frame("sse.open", data, "e-1").removesuffix(b"\n\n") + b"\t\n\n"
 
 
+@pytest.mark.parametrize("user", [None, "7", 'a"b\n'])
+def test_an_open_frame_may_name_the_user(user: str | None) -> None:
+    made = open_frame("e-1", "c", (), resumed=False, heartbeat=1.0, secret=None, user=user, tells_user=True)
+    data = {"connection": "c", "channels": [], "resumed": False, "heartbeat": 1.0, "user": user}
+    assert made == control_frame("sse.open", data, "e-1").removesuffix(b"\n\n") + b"\t\n\n"
+
+
 def test_a_reset_names_the_channels_and_the_reason_and_may_have_a_cursor() -> None:
     text = b'event: sse.reset\ndata: {"channels":["a"],"reason":"history"}\n\n'
     assert reset_frame(["a"], "history", None) == text

@@ -1,0 +1,24 @@
+// @ts-check
+/** Tells in the console why a connection may have to wait for other tabs. */
+
+/** After how many milliseconds without an answer. */
+const PATIENCE = 5000;
+
+let told = false;
+
+/**
+ * Warns once for each page if the signal is not aborted in time.
+ * @param {boolean} canShare Whether tabs can share a connection. @param {AbortSignal} answered
+ */
+export function warnIfSilent(canShare, answered) {
+  const timer = setTimeout(() => {
+    if (told) return;
+    told = true;
+    const reason = canShare ? "" : " Tabs cannot share one here, because the browser has no Web Locks on this page.";
+    console.warn(
+      `PushClient has had no answer for ${PATIENCE / 1000} s. Over HTTP/1.1, a browser opens at most six connections ` +
+        `per site, for all tabs together; the others wait.${reason} Serve the site over HTTPS with HTTP/2.`,
+    );
+  }, PATIENCE);
+  answered.addEventListener("abort", () => clearTimeout(timer));
+}

@@ -1,0 +1,192 @@
+"""Over HTTP/1.1 the tabs of a site share one connection by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from .conftest import PATIENCE, eventually_on
+from .plain import Server, running
+
+#: Opens a stream in a tab. `received` has the data of its events, `opened` its connection ids.
+LISTEN = """async ([channels, options]) => {
+  const { PushClient } = await import("/stream/client/push-client.js");
+  window.received = [];
+  window.opened = [];
+  window.changes = [];
+  window.client = new PushClient(`/stream?channels=${channels}`, { minDelay: 50, ...options });
+  client.on("message", ({ data }) => received.push(data));
+  client.on("sse.open", ({ data }) => opened.push(data.connection));
+  client.on("sse.channels", ({ data }) => changes.push(data));
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("shared")
+    with running(valkey_url, folder, app="tests.apps.members:app", SSE_PUSH_HEARTBEAT="15") as server:
+        yield server
+
+
+Tabs = Callable[..., Page]
+
+
+@pytest.fixture
+def tabs(chromium: Browser, server: Server) -> Iterator[Tabs]:
+    """Returns a function that opens tabs of one browser window."""
+    context = chromium.new_context()
+    context.set_default_timeout(PATIENCE)
+
+    def open_tab(channels: str, user: str | None = None, **options: Any) -> Page:
+        page = context.new_page()
+        page.goto(server.url if user is None else f"{server.url}/login/{user}")
+        page.evaluate(LISTEN, [channels, options])
+        return page
+
+    yield open_tab
+    context.close()
+
+
+def received(page: Page) -> list[Any]:
+    return list(page.evaluate("received"))
+
+
+def all_received(pages: list[Page], count: int) -> None:
+    eventually_on(pages[0], lambda: all(len(received(page)) >= count for page in pages))
+
+
+def shares(page: Page) -> bool:
+    """Whether the tab uses a shared stream: its id then has a part of the tab's own."""
+    return "~" in str(page.evaluate("opened.at(-1) ?? ''"))
+
+
+def all_share(pages: list[Page]) -> None:
+    eventually_on(pages[0], lambda: all(map(shares, pages)))
+
+
+def test_ten_tabs_load_and_are_live(server: Server, tabs: Tabs) -> None:
+    pages = [tabs("news") for _ in range(10)]
+    all_share(pages)
+    server.wait_for_streams(pages[0], {"news"})
+    for n in range(3):
+        server.announcer.publish(n, channel="news")
+    all_received(pages, 3)
+    assert [received(page) for page in pages] == [[0, 1, 2]] * 10
+
+
+def test_a_single_tab_has_one_plain_stream(server: Server, tabs: Tabs) -> None:
+    page = tabs("single")
+    eventually_on(page, lambda: page.evaluate("opened.length") == 1)
+    server.wait_for_streams(page, {"single"})
+    server.announcer.publish("one", channel="single")
+    all_received([page], 1)
+    assert not shares(page)
+    assert page.evaluate("client.stats.connects") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tabs": False},
+        {"transport": "fetch"},
+        {"token": "abc"},
+        {"headers": {"X-Tenant": "7"}},
+        {"method": "POST"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_tabs_with_options_of_their_own_do_not_share(
+    server: Server, tabs: Tabs, options: dict[str, Any]
+) -> None:
+    pages = [tabs("apart", **options) for _ in range(2)]
+    eventually_on(pages[0], lambda: all(page.evaluate("opened.length") for page in pages))
+    server.wait_for_streams(pages[0], {"apart"}, {"apart"})
+    server.announcer.publish("one", channel="apart")
+    all_received(pages, 1)
+    assert not any(map(shares, pages))
+    assert "/tabs/" not in str(
+        pages[0].evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    )
+
+
+def test_no_tab_gets_the_events_of_another_user(server: Server, tabs: Tabs) -> None:
+    """The tabs of a user who has logged out stay open, and another user logs in."""
+    first = [tabs("members", "ann") for _ in range(3)]
+    all_share(first)
+    second = [tabs("members", "bob") for _ in range(3)]
+    all_share(second)
+    streams = {page.evaluate("opened.at(-1)").partition("~")[0] for page in (*first, *second)}
+    assert len(streams) == 2
+    server.announcer.disconnect(user_id="bob", reconnect=False)
+    eventually_on(second[0], lambda: all(page.evaluate("client.state") == "closed" for page in second))
+    server.announcer.publish("for ann", channel="members")
+    all_received(first, 1)
+    assert [received(page) for page in second] == [[]] * 3
+
+
+def test_a_shared_stream_that_gets_another_user_is_given_up(server: Server, tabs: Tabs) -> None:
+    """The cookies change under the leader. At its next connection, the server decides for each tab."""
+    pages = [tabs("members,user:ann", "ann") for _ in range(3)]
+    pages += [tabs("members", "ann") for _ in range(2)]
+    all_share(pages)
+    stranger = tabs("members", "bob")
+    eventually_on(stranger, lambda: stranger.evaluate("opened.length") > 0)
+    server.announcer.disconnect(user_id="ann", reconnect=True)
+    # The channel user:ann is not for bob, whose cookie all tabs have now.
+    eventually_on(pages[0], lambda: all(page.evaluate("client.state") == "closed" for page in pages[:3]))
+    all_share([*pages[3:], stranger])
+    server.announcer.publish("for ann", channel="user:ann")
+    server.announcer.publish("for members", channel="members")
+    all_received([*pages[3:], stranger], 1)
+    assert [received(page) for page in (*pages[3:], stranger)] == [["for members"]] * 3
+    assert [received(page) for page in pages[:3]] == [[]] * 3
+
+
+def test_an_event_can_exclude_one_of_the_tabs(server: Server, tabs: Tabs) -> None:
+    pages = [tabs("edits") for _ in range(3)]
+    all_share(pages)
+    cause = pages[1].evaluate("opened.at(-1)")
+    server.announcer.publish("edit", channel="edits", exclude=cause)
+    server.announcer.publish("end", channel="edits")
+    eventually_on(pages[0], lambda: all("end" in received(page) for page in pages))
+    assert [received(page) for page in pages] == [["edit", "end"], ["end"], ["edit", "end"]]
+
+
+def test_a_tab_joins_and_leaves_channels_of_its_own(server: Server, tabs: Tabs) -> None:
+    pages = [tabs("lobby", "ann") for _ in range(3)]
+    all_share(pages)
+    pages[0].evaluate("client.join('members')")
+    eventually_on(pages[0], lambda: len(pages[0].evaluate("changes")) == 1)
+    all_share(pages)
+    refused = pages[1].evaluate("client.join('user:bob').catch(({ status }) => status)")
+    assert refused == 403
+    server.announcer.publish("hello", channel="members")
+    server.announcer.publish("end", channel="lobby")
+    eventually_on(pages[0], lambda: all("end" in received(page) for page in pages))
+    assert [received(page) for page in pages] == [["hello", "end"], ["end"], ["end"]]
+    assert pages[1].evaluate("[client.state, client.channels]") == ["open", ["lobby"]]
+    pages[0].evaluate("client.leave('members')")
+    server.announcer.publish("not heard", channel="members")
+    server.announcer.publish("last", channel="lobby")
+    eventually_on(pages[0], lambda: all("last" in received(page) for page in pages))
+    assert received(pages[0]) == ["hello", "end", "last"]
+    server.wait_for_streams(pages[0], {"lobby"})
+
+
+def test_the_app_gives_channels_to_one_tab(server: Server, tabs: Tabs) -> None:
+    pages = [tabs("lobby", "ann") for _ in range(2)]
+    all_share(pages)
+    server.announcer.join(pages[1].evaluate("opened.at(-1)"), "members")
+    eventually_on(pages[1], lambda: len(pages[1].evaluate("changes")) == 1)
+    assert pages[1].evaluate("changes[0]") == {
+        "channels": ["lobby", "members"],
+        "joined": ["members"],
+        "left": [],
+    }
+    server.announcer.publish("hello", channel="members")
+    server.announcer.publish("end", channel="lobby")
+    eventually_on(pages[0], lambda: all("end" in received(page) for page in pages))
+    assert [received(page) for page in pages] == [["end"], ["hello", "end"]]

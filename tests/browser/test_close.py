@@ -27,7 +27,8 @@ START = """async (options) => {
   };
   const own = {};
   BEFORE
-  window.client = new PushClient("/stream?channels=a", { minDelay: 1, maxDelay: 1, ...options, ...own });
+  const quick = { tabs: false, minDelay: 1, maxDelay: 1 };
+  window.client = new PushClient("/stream?channels=a", { ...quick, ...options, ...own });
   AFTER
   for (const type of ["message", "price", "sse.open", "sse.close", "sse.reset"]) {
     client.on(type, ({ type, data }) => note([type, data]));

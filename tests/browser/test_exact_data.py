@@ -104,7 +104,7 @@ def opened(page: Page) -> None:
 
 
 WAYS: dict[str, dict[str, Any]] = {
-    "native": {},
+    "native": {"tabs": False},
     "fetch": {"transport": "fetch"},
     "batches": {"batch": 50},
     "batches by fetch": {"batch": 50, "transport": "fetch"},
@@ -204,6 +204,7 @@ OLDER_LEADER = """async (name) => {
   bus.onmessage = ({ data }) => { if (data.kind === "ask") send({ kind: "here" }); };
   window.lead = (cursor) => {
     const opening = { connection: "c", heartbeat: 15, resumed: false };
+    send({ kind: "wanted", channels: [] }); // so the tab has somebody to share with
     send({ kind: "leader", open: true, channels: ["older"], cursor, ...opening });
   };
   window.publish = (value, id) => {
@@ -217,8 +218,8 @@ OLDER_LEADER = """async (name) => {
 
 
 def test_a_leader_of_an_older_version_may_lead_the_tabs(server: Server, listen: Listen) -> None:
-    leader = listen("/stream?channels=other")
-    leader.evaluate(OLDER_LEADER, f"sse-push:{server.url}/stream")
+    leader = listen("/stream?channels=other", tabs=False)
+    leader.evaluate(OLDER_LEADER, f"sse-push:{server.url}/stream||")
     page = listen("/stream?channels=older", tabs=True)
     opened(page)  # by a connection of its own, whose server marks JSON
     server.wait_for_streams(page, {"other"}, {"older"})

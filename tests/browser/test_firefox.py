@@ -55,3 +55,8 @@ def test_all_tabs_use_one_connection_and_another_tab_takes_over(found: dict[str,
     assert (result["before"], result["after"]) == (1, 1)
     received = [[data for _, data, _ in tab] for tab in result["received"]]
     assert received == [["before", "meanwhile"], ["before", "meanwhile", "one's own"]]
+
+
+def test_eight_tabs_with_default_options_load_and_are_live(found: dict[str, Any]) -> None:
+    assert found["eight"]["received"] == [[["message", "to all", True]]] * 8
+    assert found["eight"]["streams"] == 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
+
+from tests.support.site import site
 
 from .conftest import PATIENCE, eventually_on
 from .plain import Server, running
@@ -190,3 +193,33 @@ def test_the_app_gives_channels_to_one_tab(server: Server, tabs: Tabs) -> None:
     server.announcer.publish("end", channel="lobby")
     eventually_on(pages[0], lambda: all("end" in received(page) for page in pages))
     assert [received(page) for page in pages] == [["end"], ["hello", "end"]]
+
+
+def test_over_http2_each_tab_has_its_own_stream(chromium: Browser, valkey_url: str, tmp_path: Path) -> None:
+    with site(tmp_path, valkey_url, SSE_PUSH_PREFIX="http2") as running:
+        context = chromium.new_context(ignore_https_errors=True)
+        context.set_default_timeout(PATIENCE)
+        pages = [context.new_page() for _ in range(8)]
+        for page in pages:
+            page.goto(running.url)
+            page.evaluate(LISTEN, ["news", {}])
+        eventually_on(pages[0], lambda: all(page.evaluate("opened.length") for page in pages))
+        page = pages[0]
+        assert page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+        loaded = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+        assert not [name for name in loaded if "/tabs/" in name]
+        context.close()
+
+
+def test_a_line_in_the_console_says_why_a_stream_waits(chromium: Browser, server: Server) -> None:
+    """The browser does not trust the address 0.0.0.0 as it trusts localhost, so it offers no Web Locks."""
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(server.url.replace("127.0.0.1", "0.0.0.0"))
+    assert page.evaluate("navigator.locks") is None
+    with page.expect_console_message(lambda message: message.type == "warning", timeout=PATIENCE) as warned:
+        for _ in range(7):
+            page.evaluate(LISTEN, ["news", {}])
+    assert "six connections" in warned.value.text
+    assert "no Web Locks" in warned.value.text
+    context.close()

@@ -81,10 +81,23 @@ async function tabs() {
   return { before, received: await Promise.all(others.map(received)), after: await streams(others[0]) };
 }
 
+/** Eight tabs with default options, two more than the connections that a browser opens. */
+async function eight() {
+  const pages = [];
+  for (let n = 0; n < 8; n += 1) pages.push(await open("eight", {}));
+  await shared(pages[0], "eight");
+  await publish(pages[0], { data: "to all", channel: "eight" });
+  for (const page of pages) await until(page, 1);
+  const found = { received: await Promise.all(pages.map(received)), streams: await streams(pages[0]) };
+  for (const page of pages) await page.close();
+  return found;
+}
+
 const found = {
   version: await browser.version(),
   native: await transport("native", {}),
   fetch: await transport("fetch", { transport: "fetch" }),
+  eight: await eight(),
   tabs: await tabs(),
 };
 console.log(JSON.stringify(found));

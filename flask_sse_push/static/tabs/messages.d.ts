@@ -17,6 +17,8 @@ export interface Leader {
   connection?: string;
   heartbeat?: number;
   resumed?: boolean;
+  /** Whether the server marks JSON. */
+  marks?: boolean;
   /** With it the server lets the pages change the channels of the connection. */
   secret?: string;
 }

@@ -55,8 +55,8 @@ export class SharedConnection {
       if (type === "sse.open") {
         const { connection, heartbeat, resumed, secret, user } = data;
         marks = text.endsWith("\t");
-        const opening = { channels: client.channels, cursor: cursor || id, connection, heartbeat, resumed, secret };
-        this.#handlers.onOpen(opening, user);
+        const opening = { connection, heartbeat, resumed, secret, marks };
+        this.#handlers.onOpen({ channels: client.channels, cursor: cursor || id, ...opening }, user);
       } else if (type !== "sse.close") {
         cursor = id || cursor;
         this.#handlers.onEvent({ type, data: text, id, channels, marks });

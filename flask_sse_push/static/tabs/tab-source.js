@@ -155,7 +155,7 @@ export class Source {
   }
 
   /** @param {Leader} leader */
-  #share({ connection, heartbeat, resumed, secret }) {
+  #share({ connection, heartbeat, resumed, secret, marks }) {
     this.#own?.abort();
     this.#own = null;
     // A stream that comes from its own connection has missed nothing.
@@ -163,12 +163,12 @@ export class Source {
     this.#shared = true;
     this.#connection = connection ?? "";
     const opening = { channels: [...this.channels], resumed: !missed, heartbeat, secret };
-    this.#emit("sse.open", { connection: this.#connection + this.#tab, ...opening });
+    this.#emit("sse.open", { connection: this.#connection + this.#tab, ...opening }, marks);
   }
 
-  /** @param {string} type @param {object} data */
-  #emit(type, data) {
-    this.#sink.event({ type, data: JSON.stringify(data), id: this.#cursor });
+  /** @param {string} type @param {object} data @param {boolean} [marks] Whether the server marks JSON. */
+  #emit(type, data, marks) {
+    this.#sink.event({ type, data: JSON.stringify(data) + (marks ? "\t" : ""), id: this.#cursor });
   }
 
   async #openOwn() {

@@ -60,7 +60,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_int(worker: Any) -> None:
-    """Ends a worker that must stop at once. Python closes its streams before the process ends."""
+    """Ends a worker that must stop at once. flask_sse_push closes the streams before the process ends."""
     # gunicorn would wait for a moment. If the worker reaches its end during that wait, it prints a traceback.
     sys.exit(0)
 

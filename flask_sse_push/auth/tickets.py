@@ -25,9 +25,9 @@ from .identity import expired_token, invalid_token
 LONGEST = 60.0
 #: Name of the query parameter that carries the ticket.
 PARAMETER = "ticket"
-#: A ticket with more characters than these is refused, because checking a long ticket takes long. The second
-#: number is added for each channel that a stream may have: Base64 writes the 203 bytes of the longest name
-#: with quotes and comma in 271 characters.
+#: At most how many characters a ticket may have, because checking a long ticket takes long. For each channel
+#: that a stream may have, the second number is added: Base64 writes the 203 bytes of the longest name with
+#: quotes and comma in 271 characters.
 MAX_LENGTH, MAX_LENGTH_PER_CHANNEL = 8192, 272
 
 

@@ -118,13 +118,13 @@ class _Courier:
             spawn(command, *arguments)
 
     def spawn(self, command: Callable[..., None], *arguments: Any) -> None:
-        """Runs `command` in a greenlet of this thread. Does not wait. Any thread may call."""
+        """Runs `command` in a greenlet of the courier. Does not wait. Any thread may call this method."""
         # Not `loop.run_callback_threadsafe`: in gevent 24.10 it loses callbacks of threads that call at once.
         self._commands.append((command, arguments))
         self._added.send()
 
     def run(self, command: Callable[[], T], timeout: float | None) -> T:
-        """Runs `command` in a greenlet of this thread. Blocks the calling thread, not only a greenlet."""
+        """Runs `command` in a greenlet of the courier. Blocks the calling thread, not only a greenlet."""
         outcome: list[Callable[[], T]] = []
         done = _original("allocate_lock")()
         done.acquire()

@@ -1,4 +1,4 @@
-"""Starts the threads of this package. An exit of the process never ends in one of them."""
+"""Starts the threads of this package. A `sys.exit` in one of them ends the process, not the thread."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class ChannelChange:
     """The channels that one stream joins, and the channels that it leaves.
 
     :param start: where the client wants the events of the new channels to start.
-    :param tab: the tab that asked, with its mark; "" unless several tabs share the stream. The stream does
+    :param tab: which tab asked, such as `~k3x`; "" unless several tabs share the stream. The stream does
         not leave channels that a tab leaves, since the other tabs may still want these channels.
     """
 

@@ -15,10 +15,10 @@ from .stream import Stream
 
 logger = logging.getLogger(__name__)
 
-#: How long a process waits at most for its runs to end, in seconds. It also waits so long for its streams,
-#: unless SSE_PUSH_DRAIN is larger.
+#: At most how many seconds a process that ends waits for its runs. It waits as long for its streams, or
+#: longer if SSE_PUSH_DRAIN is larger.
 LONGEST_WAIT = 20.0
-#: How long a client may take to read its last frame, in seconds. Then the connection is cut.
+#: At most how many seconds a client may take to read its last frame. Then the worker cuts the connection.
 LAST_READ = 2.0
 #: Seconds that a process keeps for its other work between the end of its streams and the kill by its server.
 RESERVE = 2.0
@@ -91,7 +91,7 @@ class Drain:
 def watch_exit(killed_after: float = math.inf) -> None:
     """Makes this process close its streams before it ends, whatever ends it: `sys.exit`, Ctrl-C, a signal.
 
-    Only a kill that Python does not notice is not delayed: SIGKILL, `os._exit`, a signal without a handler.
+    Python does not notice SIGKILL, `os._exit` and a signal without a handler: each ends the process at once.
 
     :param killed_after: how many seconds after the order to stop the server kills a process.
     """
@@ -114,7 +114,7 @@ def is_exiting() -> bool:
 
 
 def time_to_stop() -> float:
-    """Returns in how many seconds the streams must be closed, before the server kills the process."""
+    """Returns how many seconds a stopping process has to close its streams before the server kills it."""
     return max(0.0, _Process.killed_after - RESERVE)
 
 

@@ -105,7 +105,7 @@ class Hub:
     def unclosed(self) -> int:
         """Returns how many streams the process must wait for before it ends.
 
-        Returns 0 after the drain. A stream that is still open then has no thread that sends its last frame.
+        Returns 0 after the drain: if a stream is still open then, no thread is left to send its last frame.
         """
         return 0 if self._dispatcher.maintenance.is_drained else len(self._streams)
 

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlencode
 
 from .cursor import Cursor
 
-#: Tabs of a browser may share a stream. The id of a tab is then the id of the stream, this character, and a
-#: part of the tab's own.
+#: Tabs of a browser may share a stream. The id of a tab then begins with the id of the stream. This character
+#: follows, and then a part that only this tab has.
 TAB_MARK = "~"
 _TAB = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
 
@@ -121,7 +121,7 @@ class Entry:
 
 
 def tab_of(connection: str) -> str:
-    """Returns a tab's own part of the id that it has on a shared stream, with the mark; "" for other ids."""
+    """Returns the end of the id of a tab on a shared stream, such as `~k3x`; "" for other ids."""
     _, mark, tab = connection.partition(TAB_MARK)
     return mark + tab if _TAB.fullmatch(tab) else ""
 

@@ -1,14 +1,14 @@
 // @ts-check
-/** Says in the console what a developer should know. */
+/** Writes into the console what a developer should know. */
 
-/** At most how many different texts a page gets. */
+/** At most how many different texts a page writes into the console. */
 const MAX_TEXTS = 100;
 
 /** @type {Set<string>} */
 const told = new Set();
 
 /**
- * Warns, but with each text only once.
+ * Writes a warning into the console. The same warning is written only once.
  * @param {string} text
  * @param {unknown[]} error Shown after the text, if there is one.
  */

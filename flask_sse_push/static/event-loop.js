@@ -19,7 +19,7 @@
  */
 export async function* loop(client, type, messages, gather, max, closed) {
   let wake = () => {};
-  const wakeUp = () => wake(); // runs after `gather`, which the client has had for longer
+  const wakeUp = () => wake(); // the client calls `gather` first, since it was added first
   client.on(type, wakeUp);
   closed.addEventListener("abort", wakeUp);
   try {

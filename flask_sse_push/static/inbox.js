@@ -19,7 +19,7 @@ export class Inbox {
 
   /**
    * @param {Pick<Sink, "deliver" | "fail">} sink
-   * @param {(event: RawEvent) => PackedMessage} messageOf Returns the message of an event of a batch, or of unpacked text.
+   * @param {(event: RawEvent) => PackedMessage} messageOf Makes a message from one event of a batch or of an envelope.
    * @param {number} [maxInflated] At most how many bytes of text a compressed event may have.
    */
   constructor(sink, messageOf, maxInflated) {

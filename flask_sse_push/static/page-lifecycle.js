@@ -16,9 +16,9 @@ const LONGEST_TIMER = 2 ** 31 - 1;
  * @param {boolean} [options.page] False if the client does not follow the page.
  * @param {number} [options.hiddenAfter] How long the page may be hidden before the client is suspended, in milliseconds.
  *   More than 24 days mean forever.
- * @param {string} memory The key under which sessionStorage keeps the cursor; "" if it does not.
- * @param {(reason: string) => void} setSuspended Closes the connection because of the reason. Without a reason it
- *   connects again; called so when the last reason has ended.
+ * @param {string} memory The key of the cursor in sessionStorage; "" if the cursor is not kept.
+ * @param {(reason: string) => void} setSuspended Called with a reason, the function closes the connection. Called
+ *   with "" when no reason is left, it connects again.
  * @param {AbortSignal} closed Aborted when the client is closed for good.
  */
 export function followPage(client, { page = true, hiddenAfter = Infinity }, memory, setSuspended, closed) {

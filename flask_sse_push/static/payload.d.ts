@@ -3,7 +3,7 @@ export const MAX_TEXT: number;
 
 /** An envelope is broken or holds too much text. */
 export class PayloadError extends Error {
-  /** How many bytes of text were read, if there were too many. */
+  /** How many bytes of text were unpacked; undefined if the envelope is broken. */
   size?: number;
 }
 

@@ -7,7 +7,7 @@ export const MAX_TEXT = 10_000_000;
 /** An envelope is broken or holds too much text. */
 export class PayloadError extends Error {
   name = "PayloadError";
-  /** @type {number | undefined} How many bytes of text were read, if there were too many. */
+  /** @type {number | undefined} How many bytes of text were unpacked; undefined if the envelope is broken. */
   size;
 }
 

@@ -27,7 +27,7 @@ export interface Message<Data = any> {
   text: string;
   /** The cursor of this event. */
   lastEventId: string;
-  /** The channels of this event that the client listens to. Only where tabs can share a connection. */
+  /** The channels of this event that the client listens to. Left out if the client cannot share a connection. */
   channels?: string[];
 }
 
@@ -35,7 +35,7 @@ export type Handler<Data = any> = (message: Message<Data>) => void;
 
 /** The protocol's own events. */
 export interface ProtocolEvents {
-  /** The connection changes whenever the client reconnects, or begins or ends to share a connection. */
+  /** `connection` changes when the client reconnects, and when it begins or stops sharing with other tabs. */
   "sse.open": { connection: string; channels: string[]; resumed: boolean; heartbeat: number };
   /** Events of these channels are lost for good. Fetch the state of these channels again. */
   "sse.reset": { channels: string[]; reason: string };
@@ -85,7 +85,7 @@ export interface Failure {
   size?: number;
   /** The id of a skipped event. The client continues after it. */
   lastEventId?: string;
-  /** The channels of a skipped event. Only with the option `tabs`. */
+  /** The channels of a skipped event. Left out if the client cannot share a connection. */
   channels?: string[];
 }
 
@@ -141,8 +141,9 @@ export interface Options {
    */
   hiddenAfter?: number;
   /**
-   * Share one connection among all tabs. A name keeps streams of one address apart, for example of two users. Default:
-   * where the page came over HTTP/1.1 from the stream's origin, and no option needs a request of its own.
+   * Whether all tabs share one connection. If this option is a name, only tabs with the same name share, for example
+   * those of one user. By default tabs share if the page came over HTTP/1.1 from the stream's origin, and if none of the
+   * options `token`, `headers`, `method`, `body`, `transport` and `EventSource` is given.
    */
   tabs?: boolean | string;
   /** Milliseconds for which the server may gather events into one `sse.batch`. Handlers still get single events. */
@@ -154,16 +155,17 @@ export interface Options {
   transport?: "fetch";
   headers?: OrFunction<HeadersInit>;
   /**
-   * For `Authorization: Bearer`. A function is called for each connection, and again when the server says that the
-   * token is not valid any more (401, or `sse.close` with the reason "expired"). A second 401 in a row is final.
+   * The token for the header `Authorization: Bearer`. A function is called for each connection, and again when the
+   * server says that the token is not valid any more (401, or `sse.close` with the reason "expired"). A second 401 in a
+   * row is final.
    */
   token?: OrFunction<string>;
   method?: string;
   /** Objects and arrays are sent as JSON. */
   body?: BodyInit | object;
-  /** Limit on the characters in the data of one event. The client skips a larger event. Default: 16,000,000. */
+  /** At most how many characters the data of an event may have. A larger event is skipped. Default: 16,000,000. */
   maxEvent?: number;
-  /** Limit on the bytes of text in a compressed event. Default: 10,000,000. */
+  /** At most how many bytes of text a compressed event may have. Default: 10,000,000. */
   maxInflated?: number;
   /** Replaces the browser's EventSource. */
   EventSource?: typeof EventSource;

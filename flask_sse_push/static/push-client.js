@@ -217,9 +217,9 @@ export class PushClient extends EventTarget {
     const connection = this.#connection;
     const size = text.length;
     const isControl = type.startsWith("sse.");
-    const isMarked = text.endsWith("\t"); // as JSON of the server
+    const isMarked = text.endsWith("\t"); // the server wrote JSON
     if (type === "sse.open") connection.marks = isMarked;
-    if (type === "run.begin") connection.marks ??= isMarked; // without `sse.open`
+    if (type === "run.begin") connection.marks ??= isMarked; // runs have no `sse.open`
     if (size > (this.#options.maxEvent ?? MAX_EVENT) && !isControl) skipped ??= { reason: "too large", size };
     const message = { type, data: text, text, lastEventId: id, ...(channels && { channels }), ...(skipped && { skipped }) };
     try {
@@ -268,7 +268,7 @@ export class PushClient extends EventTarget {
     const { openedAt } = this.#connection;
     this.#disconnect();
     const connection = this.#connection;
-    this.#timer = setTimeout(this.#connect, 10_000); // without the module
+    this.#timer = setTimeout(this.#connect, 10_000); // if no module loads
     const module = await import("./reconnect.js").catch(() => null);
     if (connection !== this.#connection) return;
     if (!module) return this.#setState("waiting", ending);

@@ -14,7 +14,7 @@ const SLOWER = 3;
 /** A stream that lasted longer than this many milliseconds was stable: its failure counts as the first. */
 const STABLE = 5000;
 
-/** If tokens expire sooner than this many milliseconds after the stream was opened, the client asks for them later. */
+/** If two tokens in a row expire within this many milliseconds, the client waits before it asks for the next. */
 const HURRIED = 1000;
 
 /** @type {(ending: Ending, openedAt: number | undefined, trouble: Trouble, options: Options) => Step} */
@@ -25,7 +25,7 @@ export function nextStep({ retryAfter = 0, closing, final, ...detail }, openedAt
   if (openedAt !== undefined) trouble.renewed = false;
   trouble.askWhy = reason === "refused";
   if (closing) return afterClose(closing, lasted, trouble, options);
-  // EventSource does not say why it was refused; fetch does.
+  // EventSource does not say why the server refused; fetch does.
   if (reason === "refused" && status === undefined) return { state: "connecting" };
   if (status === 401 && renews(options) && !final && !trouble.renewed) {
     trouble.renewed = true;

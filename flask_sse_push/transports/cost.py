@@ -18,7 +18,7 @@ RUN_GEVENT = "run gunicorn with -k gevent"
 #: Why a worker that serves one request at a time cannot serve streams, and what a thread pool costs.
 BLOCKS = "it serves one request at a time, so a stream would block it until the client leaves"
 TAKES_THREAD = "each stream keeps a thread busy: when no thread is free, no page is served"
-#: The same for HTTP/2 that gunicorn itself speaks.
+#: Why streams over gunicorn's own HTTP/2 are refused, and what to change.
 HTTP2_BLOCKS = (
     "gunicorn serves the requests of an HTTP/2 connection one after another, so a stream would block all "
     "other requests of the connection"

@@ -55,7 +55,7 @@ class Handover:
         self._expected: bytes | None = None  # the beginning of the body, as gunicorn should send it
         # The head and the beginning of the body, if gunicorn has sent them and the client does not have them.
         self._held_head = self._held_begin = b""
-        #: What keeps the stream from taking the connection; None once nothing does.
+        #: What keeps the stream from taking the connection; None if nothing does.
         self.obstacle: Obstacle | None = NOT_SENT
         client.__class__ = WatchedSocket
         _handovers[id(client)] = self

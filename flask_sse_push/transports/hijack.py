@@ -59,7 +59,7 @@ class HijackTransport:
         from .hijacked_stream import ChunkedStream, RawStream
 
         if not self_test():
-            raise NotImplementedError("this version of gevent keeps its sockets to itself")
+            raise NotImplementedError("this version of gevent does not let other code take its sockets")
         connections = ConnectionTable(self._leave)
         self._factories["HTTP/1.1"] = partial(ChunkedStream, connections=connections)
         self._factories["HTTP/1.0"] = partial(RawStream, connections=connections)

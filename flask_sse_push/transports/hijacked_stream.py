@@ -133,7 +133,7 @@ class HijackedStream(TransportStream):
             self.hang_up()
 
     def _next(self, chunk: bytes) -> bytes:
-        """Returns a framed chunk. The first time it comes with the head and the beginning of the body."""
+        """Returns a framed chunk. Before the first chunk come the head and the beginning of the body."""
         head, begin, self._begin = self._handover.take_head(), self._begin, b""
         return head + self.framed(begin + chunk)
 

@@ -11,8 +11,8 @@ from flask import Request
 from ..protocol.data import parse_json
 from .refusal import bad_request
 
-#: A body with more bytes than this is refused; the data of an event is not counted. More bytes are allowed if
-#: the body may name many channels.
+#: At most how many bytes a body may have; the data of an event does not count. A body that may name many
+#: channels may have more bytes.
 MAX_BODY = 50_000
 #: How many bytes the longest name of a channel takes in a body, with quotes and comma. In a form, three bytes
 #: stand for one character, such as `%3A`.

@@ -34,7 +34,7 @@ _LISTS = frozenset({"channels", "channel"})
 _TEXTS = frozenset({"last_event_id", "lastEventId", "ticket", "events"})
 #: The parameters whose value may be a number in JSON, or text.
 _NUMBERS = frozenset({"last", "batch"})
-#: The parameter whose value may be true or false in JSON, or what it may be in a query.
+#: The parameter whose value may be true or false in JSON. It may also be the text that a query has.
 _FLAG = "tagged"
 
 

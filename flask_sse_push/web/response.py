@@ -124,7 +124,7 @@ class StreamResponse(Response):
         return ClosingIterator(chunks, self.close)
 
     def _correct(self) -> None:
-        """Removes headers that do not fit to the body of a stream."""
+        """Removes headers that do not fit the body of a stream."""
         for name in ("Content-Length", "Transfer-Encoding"):
             self._remove(name)
         if self.response is not self._body:  # the hook that replaced the body knows its encoding

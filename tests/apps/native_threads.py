@@ -18,7 +18,7 @@ app.config["SSE_PUSH_PUBLIC_CHANNELS"] = "*"
 app.register_blueprint(sse, url_prefix="/stream")
 announcer = MessageAnnouncer.from_url(os.environ["SSE_PUSH_BROKER_URL"])
 
-# What a library that was imported before the monkey patching has.
+# The functions that a library keeps if it was imported before the monkey patching.
 start_new_thread = monkey.get_original("_thread", "start_new_thread")
 allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
@@ -33,7 +33,7 @@ def in_app(call: Callable[[], Any]) -> Any:
 
 
 def in_new_thread(call: Callable[[], Any]) -> Any:
-    """Runs `call` in a native thread that ends with it. Blocks the whole worker, as such a library does."""
+    """Runs `call` in a new native thread, and blocks the whole worker until the thread has ended."""
     results: list[Any] = []
     done = allocate_lock()
     done.acquire()

@@ -68,7 +68,7 @@ class Script(ThreadingHTTPServer):
         self.answers: queue.Queue[int | str | Refusal] = queue.Queue()
         self.requests: list[StreamRequest] = []
         self.channel_change = Refusal(404)  # answer to requests that change the channels
-        self.channel_changes: list[Mapping[str, str]] = []  # the headers of these requests
+        self.channel_changes: list[Mapping[str, str]] = []  # headers of requests that change channels
         self.files: dict[str, Refusal] = {}  # more files by path
         self.closing = threading.Event()
 

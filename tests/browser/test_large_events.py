@@ -1,4 +1,4 @@
-"""An event that is too large is skipped and told; what comes after it arrives."""
+"""The client skips an event that is too large, and fires `error`. Later events arrive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRANSPORTS: dict[str, dict[str, Any]] = {
     "fetch": {"transport": "fetch"},
     "tabs": {"tabs": True},
 }
-#: Notes the data of events, and what is told about errors.
+#: Notes the data of events, and the details of errors.
 NOTE = (
     'on("message", ({ data }) => notes.push(data)).on("big", () => notes.push("never"));'
     'client.addEventListener("error", ({ detail: { reason, type, size, lastEventId } }) => '
@@ -28,7 +28,7 @@ NOTE = (
 
 
 def own(frame: str) -> str:
-    """Returns the frame as streams get it that name the channels of each event."""
+    """Returns the frame with the field `channel:`, which shared streams have."""
     return f"channel: a\n{frame}"
 
 

@@ -1,4 +1,4 @@
-"""A mistake in the page is told at once: by an exception, and in the console. A refusal is told once."""
+"""PushClient reports a mistake in the page by an exception and in the console, and each refusal once."""
 
 from __future__ import annotations
 

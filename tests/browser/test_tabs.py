@@ -105,7 +105,7 @@ def test_tabs_that_wait_for_the_leader_leave_it_a_connection(
         else:
             route.continue_()
 
-    def prepare(page: Page) -> None:  # any tab may be the leader; only its shared connection begins so
+    def prepare(page: Page) -> None:  # only the address of a shared connection begins with ?tagged=1
         page.route(lambda url: "?tagged=1&" in url, hold_back)
 
     first, *others = [tabs(f"wait{n}", prepare=prepare) for n in range(10)]

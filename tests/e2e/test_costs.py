@@ -162,7 +162,7 @@ def test_a_stream_over_gunicorns_cleartext_http2_is_refused(empty_valkey: str, l
     [
         ("flask without threads", "start it with threads"),
         ("wsgiref", "run gunicorn with -k gevent"),
-        ("gevent", "run gunicorn with -k gevent"),  # not patched: nothing else would run
+        ("gevent", "run gunicorn with -k gevent"),  # without monkey patching, a stream blocks everything
     ],
 )
 def test_a_server_with_one_thread_refuses_streams_and_serves_pages(

@@ -1,6 +1,6 @@
-"""Hooks and middlewares that handle responses without a thought for streams: a real table of them.
+"""Hooks and middlewares that treat the response of a stream like any other response.
 
-Whatever they do: a client gets a whole head that fits its body, and all events, or the request fails at once.
+Whatever they do: a client gets a whole head that fits the body, and all events, or the request fails at once.
 """
 
 from __future__ import annotations

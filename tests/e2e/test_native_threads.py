@@ -19,7 +19,7 @@ from tests.support.stream import Stream
 from .conftest import Serve
 
 NATIVE = ["threadpool", "new thread"]
-#: Calls that need only the broker, and the one that needs the streams of all workers.
+#: Calls that work in native threads.
 WORKING = [
     *("publish", "publish_many", "notify", "broadcast", "announcer", "disconnect", "revoke", "join", "stop"),
     *("presence", "cursor"),

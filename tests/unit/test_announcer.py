@@ -180,7 +180,7 @@ def test_a_message_may_be_as_big_as_the_limit_in_bytes() -> None:
     publishing.announcer.publish("x" * 10)
     publishing.announcer.publish("ü" * 5)
     publishing.announcer.publish([1, 2], "the-type-does-not-count")
-    publishing.announcer.publish(["123456"])  # nor does the mark
+    publishing.announcer.publish(["123456"])  # the mark of JSON does not count
     assert len(publishing.entries()) == 4
 
 

@@ -7,15 +7,15 @@
 /** At most how many characters the data of one event may have; the protocol's own events may always have as many. */
 export const MAX_SIZE = 16_000_000;
 
-/** Lines up to this length are kept in any case. */
+/** A line with at most this many characters is kept, however small the limit on the data is. */
 const SHORT_LINE = 1000;
 
-/** How much of a line that is too long is kept: enough for the name of its field. */
+/** How many characters of a line that is too long are kept: enough for the name of its field. */
 const HEAD = 20;
 
 export class EventParser {
   #line = ""; // the beginning of a line whose end has not arrived
-  #length = 0; // of that line; more than `#line` has if the line is too long
+  #length = 0; // how many characters of the line have arrived, also those that are not kept in `#line`
   #started = false;
   #endedWithReturn = false; // the last piece ended with CR; a LF at the start of the next piece is the same line end
   #size = 0; // characters in the data of the event

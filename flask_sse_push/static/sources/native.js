@@ -4,7 +4,7 @@
  * @import * as T from "./source.js"
  */
 
-/** Servers refuse long addresses; `fetch.js` sends a POST instead. */
+/** At most how many characters the address of a GET may have, since servers refuse long addresses. */
 export const MAX_URL = 2000;
 
 /** @implements {T.Source} */

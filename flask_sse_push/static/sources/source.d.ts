@@ -14,11 +14,11 @@ export interface RawEvent {
   id?: string;
   /** The event's channels, on streams that ask for them. */
   channels?: string[];
-  /** Whether the server marks JSON (see `Connection`). Only another tab says so. */
+  /** Whether the server marks JSON (see `Connection`). Set only for events of a shared connection. */
   marks?: boolean;
   /**
-   * Set if the handlers do not get the event, and only its id counts. With a reason, listeners for errors get it. False
-   * if the source has checked the size.
+   * Why the handlers do not get the event; its id still counts. If there is a reason, listeners for errors get it. False
+   * if the source has checked the size of the event, and the handlers get the event.
    */
   skipped?: Skipped | false;
 }
@@ -131,7 +131,7 @@ export interface Trouble {
   renewed?: boolean;
   /** Whether the last token expired soon after the stream was opened. */
   hurried?: boolean;
-  /** Milliseconds, from the server. */
+  /** Milliseconds from the server's `retry`: the limit of the random delay is at least as long. */
   retry?: number;
 }
 

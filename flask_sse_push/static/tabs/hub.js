@@ -64,7 +64,7 @@ export class TabHub {
 
   /** Shares a connection from the moment on when there is more than one stream. */
   #shareWithOthers() {
-    if (this.#wanted.size + this.#members.size < 3) return; // `#wanted` has this page too
+    if (this.#wanted.size + this.#members.size < 3) return; // one page with one stream: both sizes are 1
     this.#election ??= new Election(this.#name, {
       onLeader: (stolen) => this.#becomeLeader(stolen),
       onFollower: () => this.#closeConnection(),

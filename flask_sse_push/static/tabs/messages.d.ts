@@ -19,7 +19,7 @@ export interface Leader {
   resumed?: boolean;
   /** Whether the server marks JSON. */
   marks?: boolean;
-  /** With it the server lets the pages change the channels of the connection. */
+  /** The secret that pages send to the server to change the channels of the connection. */
   secret?: string;
 }
 

@@ -65,7 +65,7 @@ export class SharedConnection {
     });
     client.addEventListener("error", ({ detail }) => {
       const { type, reason, size, error, lastEventId: id, channels } = detail;
-      if (this.#closed || !type) return; // not an event that the client skipped
+      if (this.#closed || !type) return; // only the error about a skipped event has a type
       this.#handlers.onEvent({ type, data: "", id, channels, skipped: { reason, size, error } });
     });
     client.addEventListener("statechange", ({ detail }) => {

@@ -22,7 +22,7 @@ const MAX_OWN = 3;
 /** Parameters in which the tabs that share a connection may differ. */
 const OF_A_TAB = ["channels", "last_event_id", "lastEventId", "last", "batch", "tagged"];
 
-/** Stands before a tab's own part of its id. Channels have no such character in their names. */
+/** Divides the id of a tab: before it, the id of the shared stream. Names of channels have no such character. */
 const TAB_MARK = "~";
 
 /** Browsers offer Web Locks only on pages with HTTPS or on localhost, and not in sandboxed frames. */
@@ -37,8 +37,8 @@ export class Source {
   #base;
   #options;
   #sink;
-  #tab = TAB_MARK + Math.random().toString(36).slice(2); // the own part of the id
-  #connection = ""; // the shared connection
+  #tab = TAB_MARK + Math.random().toString(36).slice(2); // the end of the id that this tab has on a shared stream
+  #connection = ""; // the id of the shared connection
   /** @type {TabHub | null} */ #hub = null;
   /** @type {AbortController | null} Ends the own connection, or the wait for a permit. */ #own = null;
   #shared = false;
@@ -158,7 +158,7 @@ export class Source {
   #share({ connection, heartbeat, resumed, secret, marks }) {
     this.#own?.abort();
     this.#own = null;
-    // A stream that comes from its own connection has missed nothing.
+    // A tab that had its own connection until now has missed nothing.
     const missed = this.#shared && !resumed;
     this.#shared = true;
     this.#connection = connection ?? "";

@@ -1,14 +1,15 @@
 // @ts-check
-/** Tells in the console why a connection may have to wait for other tabs. */
+/** Writes into the console why a connection may have to wait for other tabs. */
 
-/** After how many milliseconds without an answer. */
+/** How many milliseconds a connection may wait for an answer before the console tells the reason. */
 const PATIENCE = 5000;
 
 let told = false;
 
 /**
- * Warns once for each page if the signal is not aborted in time.
- * @param {boolean} canShare Whether tabs can share a connection. @param {AbortSignal} answered
+ * Warns in the console if the answer does not come in time, but only once for each page.
+ * @param {boolean} canShare Whether tabs can share a connection.
+ * @param {AbortSignal} answered Aborted when the answer has come.
  */
 export function warnIfSilent(canShare, answered) {
   const timer = setTimeout(() => {

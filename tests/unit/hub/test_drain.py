@@ -1,4 +1,4 @@
-"""How long a process waits for its streams, and which streams a drain closes. The tests pass the time."""
+"""How long a process waits for its streams, and which streams a drain closes. Time is not real here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clock:
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
-    """Gives a process these values, lets it wait for a stream that never ends; returns how long it waited."""
+    """Returns a function that lets a process wait for an endless stream, and returns how long it waited."""
 
     def waited(drain_window: float, killed_after: float = math.inf) -> float:
         clock = Clock()

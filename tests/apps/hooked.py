@@ -96,6 +96,11 @@ def conditional(response: Response) -> None:
     response.make_conditional(request._get_current_object())  # type: ignore[attr-defined]
 
 
+def not_modified(response: Response) -> None:
+    response.set_etag("v1")
+    conditional(response)
+
+
 #: Hooks that read the body.
 READING: dict[str, Hook] = {
     "get_data": lambda response: app.logger.info("%s", response.get_data()),
@@ -134,7 +139,7 @@ REPLACING: dict[str, Hook] = {
     "upper": wrap(upper),
     "encode": encode,
 }
-HOOKS = {**READING, **HARMLESS, **REPLACING}
+HOOKS = {**READING, **HARMLESS, **REPLACING, "etag and 304": not_modified}
 
 
 @app.after_request

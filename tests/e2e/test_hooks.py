@@ -15,7 +15,7 @@ import pytest
 
 from tests.apps import hooked
 from tests.support.deadline import stretched
-from tests.support.processes import Gunicorn, gunicorn
+from tests.support.processes import NO_CONFIG, Gunicorn, gunicorn
 from tests.support.stream import Stream
 
 from .test_servers import flask_run
@@ -27,11 +27,13 @@ HEARTBEAT = 1.0
 
 
 @contextlib.contextmanager
-def serving(log: Path, app: str = "hooked", *options: str, **settings: object) -> Iterator[Gunicorn]:
-    """Runs one gevent worker without a broker of its own."""
+def serving(
+    log: Path, app: str = "hooked", *options: str, config: Path = NO_CONFIG, **settings: object
+) -> Iterator[Gunicorn]:
+    """Runs one gevent worker whose broker is in its memory."""
     env = {"SSE_PUSH_BROKER_URL": "memory://", "SSE_PUSH_HEARTBEAT": str(HEARTBEAT)}
     env |= {f"SSE_PUSH_{key.upper()}": str(value) for key, value in settings.items()}
-    with gunicorn(f"tests.apps.{app}:app", *options, env=env, log=log) as server:
+    with gunicorn(f"tests.apps.{app}:app", *options, env=env, log=log, config=config) as server:
         yield server
 
 
@@ -150,3 +152,21 @@ def test_a_middleware_that_collects_the_body_gets_an_end_of_it(log: Path) -> Non
         (line,) = errors(log)
         assert line.startswith("a WSGI middleware collects the response body")
         assert kinds(server.url) == {}
+
+
+@pytest.mark.parametrize(("name", "length"), [("length", 512), ("zstd", None)])
+def test_a_middleware_that_only_sets_a_header_gets_one_error_and_a_body_without_chunk_headers_in_it(
+    name: str, length: int | None, log: Path
+) -> None:
+    with serving(log) as server:
+        for _ in range(2):
+            with Stream(f"{server.url}/stream?channels=a", headers={"X-Middleware": name}) as stream:
+                publish(server.url, "live")
+                assert stream.next_of("message").data == "live"
+                if length is None:
+                    assert stream.headers["content-encoding"] == name
+                else:
+                    with pytest.raises(EOFError):  # the connection ends with the body, so clients come back
+                        stream._more()
+        (line,) = errors(log)
+        assert line.startswith("the head of a stream's response has Content-")

@@ -6,15 +6,19 @@ Whatever they do: a client gets a whole head that fits the body, and all events,
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from backports import zstd
 
 from tests.apps import hooked
-from tests.support.deadline import stretched
+from tests.support.deadline import eventually, stretched
 from tests.support.processes import NO_CONFIG, Gunicorn, gunicorn
 from tests.support.stream import Stream
 
@@ -40,6 +44,7 @@ def serving(
 def publish(url: str, data: object) -> str:
     """Publishes on channel `a` of the worker, and returns the cursor."""
     answer = httpx.post(f"{url}/publish", json={"data": data, "channel": "a"}, trust_env=False, timeout=60)
+    assert answer.status_code == 200
     return answer.text
 
 
@@ -47,6 +52,11 @@ def kinds(url: str) -> dict[str, str]:
     """The classes of the worker's open streams, by the id of their connection."""
     found: dict[str, str] = httpx.get(f"{url}/kinds", trust_env=False, timeout=60).json()
     return found
+
+
+def serves(url: str, connection: str, kind: str) -> bool:
+    """Whether the stream of a connection has this class."""
+    return kinds(url)[connection] == kind
 
 
 def check_events(url: str, headers: dict[str, str], missed: str = "missed", live: str = "live") -> str:
@@ -170,3 +180,93 @@ def test_a_middleware_that_only_sets_a_header_gets_one_error_and_a_body_without_
                         stream._more()
         (line,) = errors(log)
         assert line.startswith("the head of a stream's response has Content-")
+
+
+def test_head_requests_and_not_modified_answers_leave_the_connection_to_gunicorn(log: Path) -> None:
+    with serving(log) as server, httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http:
+        for _ in range(2):
+            assert http.head("/stream?channels=a").status_code == 200
+            etag = {"If-None-Match": '"v1"', "X-Hook": "etag and 304"}
+            assert http.get("/stream?channels=a", headers=etag).status_code == 304
+        assert http.get("/").text == "hello"
+        with http.stream("GET", "/stream?channels=a") as response:
+            texts = response.iter_text()
+            assert "sse.open" in next(texts)
+            assert set(kinds(server.url).values()) == {"ChunkedStream"}
+        assert errors(log) == []
+
+
+def test_missed_events_of_many_chunks_pass_a_middleware_in_order(log: Path) -> None:
+    with serving(log) as server:
+        cursor = publish(server.url, "before")
+        for n in range(100):
+            publish(server.url, {"n": n, "pad": "x" * 9_000})
+        for name, kind in (("closing", "ChunkedStream"), ("comments", "GeneratorStream")):
+            headers = {"X-Middleware": name}
+            url = f"{server.url}/stream?channels=a"
+            with Stream(url, cursor=cursor, headers=headers, receive_buffer=4096) as stream:
+                opening = stream.next_of("sse.open").json()
+                assert [event.json()["n"] for event in stream.take(100)] == list(range(100))
+                eventually(partial(serves, server.url, opening["connection"], kind))
+
+
+def test_flask_compress_never_makes_the_head_contradict_the_body(log: Path) -> None:
+    with serving(log, "extended") as server:
+        cursor = publish(server.url, "before")
+        for _ in range(80):  # the encoder gives out no byte of a few small events
+            publish(server.url, os.urandom(4_000).hex())
+        headers = {"Accept-Encoding": "zstd"}
+        with Stream(f"{server.url}/stream?channels=a", cursor=cursor, headers=headers) as stream:
+            assert stream.headers["content-encoding"] == "zstd"
+            decoder, text = zstd.ZstdDecompressor(), b""
+            while b"sse.open" not in text:
+                text += decoder.decompress(stream.chunk())
+        (line,) = errors(log)
+        assert "replaced a stream's response body by a" in line
+        assert "Content-Encoding: zstd" in line
+        assert "SSE_PUSH_HTTP_COMPRESSION" in line
+
+
+def test_flask_compress_leaves_our_own_compression_alone(log: Path) -> None:
+    with serving(log, "extended", http_compression="true") as server:
+        with Stream(f"{server.url}/stream?channels=a", headers={"Accept-Encoding": "gzip, zstd"}) as stream:
+            assert stream.headers["content-encoding"] == "gzip"
+            inflate = zlib.decompressobj(wbits=31)
+            assert b"sse.open" in inflate.decompress(stream.chunk())
+            publish(server.url, "live")
+            assert b"live" in inflate.decompress(stream.chunk())
+        assert errors(log) == []
+
+
+def test_what_runs_at_the_hand_over_and_what_at_the_end_of_the_stream(log: Path) -> None:
+    """docs/deployment.md says so."""
+    config = NO_CONFIG.with_name("post_request.conf.py")
+    with serving(log, "extended", config=config) as server:
+
+        def happened() -> list[str]:
+            found: list[str] = httpx.get(f"{server.url}/happened", trust_env=False, timeout=60).json()
+            return found
+
+        with Stream(f"{server.url}/stream?channels=a") as stream:
+            stream.next_of("sse.open")
+            eventually(lambda: happened() == ["call_on_close"])
+            eventually(lambda: "post_request /stream" in log.read_text())
+            eventually(lambda: '"GET /stream?channels=a HTTP/1.1" 200' in log.read_text())
+        eventually(lambda: happened() == ["call_on_close", "stream_closed"])
+
+
+def test_without_epoll_streams_use_the_generator_transport_and_one_line_says_why(log: Path) -> None:
+    config = NO_CONFIG.with_name("no_epoll.conf.py")
+    with serving(log, config=config) as server:
+        for _ in range(2):
+            assert check_events(server.url, {}) == "GeneratorStream"
+        said = "streams use the generator transport; sockets cannot be hijacked: module 'select' has no"
+        assert log.read_text().count(said) == 1
+
+
+def test_demanding_the_hijack_without_epoll_fails_with_the_reason(log: Path) -> None:
+    config = NO_CONFIG.with_name("no_epoll.conf.py")
+    with serving(log, config=config, transport="hijack") as server:
+        assert httpx.get(f"{server.url}/stream?channels=a", trust_env=False, timeout=60).status_code == 500
+        assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()
+        assert "Here no socket can: module 'select' has no attribute" in log.read_text()

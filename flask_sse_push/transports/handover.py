@@ -134,7 +134,7 @@ class Handover:
                 self._client.sendall(held)
 
     def leave_to_gunicorn(self) -> None:
-        """Lets everything pass from now on. The handover only watches whether gunicorn sends anything."""
+        """Lets all bytes of gunicorn pass from now on. The handover only notes whether gunicorn sends any."""
         self._expected = None
         if self.began:
             self.end()

@@ -18,7 +18,7 @@ _ENCODE = "exclude text/event-stream from that hook, and set SSE_PUSH_HTTP_COMPR
 
 #: Headers that describe the bytes of the body, in lower case.
 _OF_BODY = frozenset(("content-length", "content-encoding", "transfer-encoding"))
-#: Those of these headers that the response of a compressed stream has.
+#: The header about the body that the response of a compressed stream has.
 _GZIP = [("Content-Encoding", "gzip")]
 
 

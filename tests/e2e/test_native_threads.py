@@ -43,7 +43,7 @@ def call(server: Gunicorn, http: httpx.Client, way: str, what: str, times: int =
 
 
 def connections_of(broker: str) -> int:
-    """Returns how many connections the server has, without the one that asks."""
+    """Returns how many connections Redis has, without the connection that asks for this number."""
     with redis.Redis.from_url(broker) as client:
         return len(client.client_list()) - 1
 

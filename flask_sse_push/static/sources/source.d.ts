@@ -17,8 +17,8 @@ export interface RawEvent {
   /** Whether the server marks JSON (see `Connection`). Set only for events of a shared connection. */
   marks?: boolean;
   /**
-   * Why the handlers do not get the event; its id still counts. If there is a reason, listeners for errors get it. False
-   * if the source has checked the size of the event, and the handlers get the event.
+   * Why the handlers do not get the event; its id still counts. If there is a reason, listeners for errors get it.
+   * False if the source has checked the size of the event, and the handlers get the event.
    */
   skipped?: Skipped | false;
 }
@@ -74,7 +74,7 @@ export interface Sink {
   deliver(message: PackedMessage): void;
 }
 
-/** The app's options, and that of `tabs/shared-connection.js`: whether the client follows the state of the page. */
+/** The app's options, and `page`: whether the client follows the state of the page. A shared connection does not. */
 export interface InnerOptions extends Options {
   page?: boolean;
 }

@@ -102,12 +102,14 @@ _rate = _matching(
 def _origins(key: str, value: Any) -> tuple[str, ...]:
     origins = _names(key, value)
     for origin in origins:
-        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin):
+        is_exact = re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin)
+        if not is_exact or re.fullmatch("http:.*:80|https:.*:443", origin):
             raise ConfigError(
                 key,
                 value,
-                "exact origins as browsers send them, such as https://app.example.com: in small letters and "
-                "without a path. * and null are refused: any page could then read with a user's cookies",
+                "exact origins as browsers send them, such as https://app.example.com: in small letters, "
+                "without a path, and without the usual ports (http has 80, https has 443). * and null "
+                "are refused: any page could then read with a user's cookies",
             )
     return origins
 

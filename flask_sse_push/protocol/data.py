@@ -6,6 +6,7 @@ of the mark read the same value. A client that knows the mark tells the number 4
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -161,6 +162,8 @@ def _steps(way: Any) -> str:
 def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         return value.items()
+    if dataclasses.is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
     return enumerate(value) if isinstance(value, (list, tuple)) else ()
 
 

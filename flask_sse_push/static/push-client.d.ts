@@ -125,7 +125,10 @@ export interface Options {
   channels?: string | Iterable<string>;
   /** The cursor to begin after, for example from `{{ sse.cursor() }}`; "earliest" asks for the whole history. */
   lastEventId?: string;
-  /** Keep the cursor in sessionStorage and continue after it when the page is loaded again. Default: false. */
+  /**
+   * Keep the cursor in sessionStorage and continue after it when the page is loaded again. Workers and Node have no
+   * sessionStorage; there, the option changes nothing. Default: false.
+   */
   remember?: boolean;
   /** Send cookies to another origin too. Default: false. */
   withCredentials?: boolean;

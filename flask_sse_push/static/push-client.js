@@ -14,6 +14,7 @@ const MAX_EVENT = 16_000_000; // characters
 const NUMBERS = ["minDelay", "maxDelay", "maxRetries", "hiddenAfter", "batch", "maxEvent", "maxInflated"];
 const CALLABLE = ["EventSource", "headers", "token"];
 const OTHERS = ["channels", "lastEventId", "remember", "withCredentials", "tabs", "page", "transport", "method", "body"];
+OTHERS.push("headers", "token"); // may be functions too
 
 /** @implements {T.PushClient} */
 export class PushClient extends EventTarget {
@@ -40,8 +41,9 @@ export class PushClient extends EventTarget {
     super();
     const given = Object.entries(options).filter(([, value]) => value != null);
     for (const [name, value] of given) {
-      const isRight = NUMBERS.includes(name) ? value >= 0 : OTHERS.includes(name) && typeof value !== "function";
-      if (!isRight && !CALLABLE.includes(name)) misuse("option", name, value, [...NUMBERS, ...CALLABLE, ...OTHERS]);
+      const isNumber = value >= 0 && parseFloat(value) >= 0;
+      const names = typeof value === "function" ? CALLABLE : isNumber ? [...NUMBERS, ...OTHERS] : OTHERS;
+      if (!names.includes(name)) misuse("option", name, value, [...NUMBERS, ...OTHERS, "EventSource"]);
     }
     this.#options = Object.fromEntries(given);
     const { channels = "", batch, lastEventId, remember } = this.#options;
@@ -61,7 +63,7 @@ export class PushClient extends EventTarget {
       console.warn("PushClient ignores events=plain");
     }
     if (batch) query.set("batch", `${batch}`);
-    this.#memory = remember ? `sse-push:${this.#url}` : "";
+    this.#memory = remember && globalThis.sessionStorage ? `sse-push:${this.#url}` : "";
     this.#lastEventId = lastEventId || (this.#memory && sessionStorage.getItem(this.#memory)) || cursor;
     queueMicrotask(this.#connect);
   }

@@ -17,6 +17,9 @@ const STABLE = 5000;
 /** If two tokens in a row expire within this many milliseconds, the client waits before it asks for the next. */
 const HURRIED = 1000;
 
+/** The longest delay, in milliseconds. A browser's timer with more than 2 ** 31 - 1 milliseconds fires at once. */
+const LONGEST = 2e9;
+
 /** @type {(ending: Ending, openedAt: number | undefined, trouble: Trouble, options: Options) => Step} */
 export function nextStep({ retryAfter = 0, closing, final, ...detail }, openedAt, trouble, options) {
   const { reason, status } = detail;
@@ -45,7 +48,8 @@ function afterClose({ reason, reconnect, retry = 0 }, lasted, trouble, options) 
     trouble.hurried = lasted < HURRIED;
     return hurried ? { state: "waiting", detail: { reason, delay: delay(trouble, options) } } : { state: "connecting" };
   }
-  return reconnect ? { state: "waiting", detail: { reason, delay: retry } } : { state: "closed", detail: { reason } };
+  if (!reconnect) return { state: "closed", detail: { reason } };
+  return { state: "waiting", detail: { reason, delay: Math.min(LONGEST, retry) } };
 }
 
 /** Whether the app gives new credentials for each connection. @param {Options} options */
@@ -58,7 +62,8 @@ export const renews = ({ token, headers }) => typeof token === "function" || typ
 function delay(trouble, { minDelay = 1000, maxDelay = 30_000 }) {
   const network = /** @type {any} */ (globalThis.navigator)?.connection?.effectiveType;
   const slow = /2g/.test(network) ? SLOWER : 1;
-  const limit = Math.max(minDelay, trouble.retry ?? 0) * 2 ** trouble.failures;
+  const retry = Number(trouble.retry) || 0; // the data of `sse.open` may hold anything
+  const limit = Math.max(minDelay, retry) * 2 ** trouble.failures;
   trouble.failures += 1;
-  return Math.random() * slow * Math.min(maxDelay, limit);
+  return Math.random() * Math.min(slow * Math.min(maxDelay, limit), LONGEST);
 }

@@ -68,7 +68,9 @@ def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
 
     :param host: the host that the request was sent to, with its port.
     """
-    return origin is not None and origin not in allowed and origin.partition("://")[2] != host
+    if origin is None or origin in allowed:
+        return False
+    return origin.partition("://")[2].lower() != host.lower()
 
 
 class OriginCheck:

@@ -83,6 +83,40 @@ def test_the_servers_retry_is_the_minimum_delay(
     assert noted(page, 2)[1]["delay"] == 30_000
 
 
+LONGEST = 2 * 10**9  # milliseconds; a timer with more than 2**31 - 1 fires at once
+
+
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [
+        ({"retry": 10**12}, {"maxDelay": 10**12}),
+        ({"retry": 10**400}, {"maxDelay": 10**12}),
+        ({}, {"minDelay": 10**12, "maxDelay": 10**12}),
+    ],
+    ids=["retry", "infinite retry", "options"],
+)
+def test_the_longest_delay_is_that_of_a_timer(
+    script: Script, start: Started, more: dict[str, Any], options: dict[str, Any]
+) -> None:
+    opened = event({"channels": ["a"], "resumed": False, "heartbeat": 15, **more}, "sse.open", "e-1")
+    script.then(opened + Script.END)
+    delay = noted(start("close; Math.random = () => 0.9", **options), 2)[1]["delay"]
+    assert 10**9 < delay <= LONGEST
+
+
+def test_the_delay_of_a_close_is_at_most_that_of_a_timer(script: Script, start: Started) -> None:
+    close = event({"reason": "drain", "reconnect": True, "retry": 10**12}, "sse.close")
+    script.then(opening() + close + Script.END)
+    assert noted(start("close"), 2)[1]["delay"] == LONGEST
+
+
+def test_a_retry_that_is_no_number_does_not_count(script: Script, start: Started) -> None:
+    opened = event({"channels": ["a"], "resumed": False, "heartbeat": 15, "retry": "soon"}, "sse.open", "e-1")
+    script.then(opened + Script.END)
+    page = start("close; Math.random = () => 0.5", minDelay=20_000)
+    assert noted(page, 2)[1]["delay"] == 10_000
+
+
 @both
 @pytest.mark.parametrize("type", ["Text/Event-Stream; charset=utf-8", "text/event-stream;x=y"])
 def test_mime_types_are_read_as_the_standard_says(

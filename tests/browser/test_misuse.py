@@ -27,6 +27,10 @@ MISTAKES = {
     "make({ types: [] })": 'there is no option "types".',
     "make({ minDelay: 'x' })": 'the option "minDelay" cannot be "x".',
     "make({ minDelay: NaN })": 'the option "minDelay" cannot be NaN.',
+    "make({ minDelay: '' })": 'the option "minDelay" cannot be "".',
+    "make({ minDelay: true })": 'the option "minDelay" cannot be true.',
+    "make({ minDelay: [] })": 'the option "minDelay" cannot be an object',
+    "make({ EventSource: {} })": 'the option "EventSource" cannot be an object',
     "make({ maxDelay: -1 })": 'the option "maxDelay" cannot be -1.',
     "make({ maxRetries: () => 1 })": 'the option "maxRetries" cannot be a function.',
     "make({ hiddenAfter: {} })": 'the option "hiddenAfter" cannot be an object',
@@ -153,6 +157,25 @@ def test_a_token_of_a_wrong_type_is_told(
     page = start('addEventListener("error", ({ detail }) => notes.push(detail.reason))', token=42)
     eventually_on(page, lambda: page.evaluate("notes.includes('token')"))
     assert any("it is number, must be a string" in text for _, text in console)
+
+
+@pytest.mark.parametrize(
+    "token", ["'a\\nb'", "() => '€'", "Promise.reject('no token')"], ids=["line end", "euro", "promise"]
+)
+def test_a_token_that_cannot_be_sent_is_told(
+    start: Started, visitor: Visitor, console: list[tuple[str, str]], token: str
+) -> None:
+    visitor.expect_errors("no token")  # the rejection of the promise, before the client is made
+    page = start("close()")
+    page.evaluate(
+        f"""async () => {{
+          const {{ PushClient }} = await import("/client/push-client.js");
+          window.client = new PushClient("/stream", {{ token: {token} }});
+          client.addEventListener("error", ({{ detail }}) => notes.push(detail.reason));
+        }}"""
+    )
+    eventually_on(page, lambda: page.evaluate("notes.includes('token')"))
+    assert any('PushClient: the option "token" failed: ' in text for _, text in console)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ found.looped = (await loop.next()).value.data;
 await loop.return();
 client.close();
 
-const other = new PushClient(`${url}/nothing`, { tabs: true, minDelay: 1, maxRetries: 1 });
+const other = new PushClient(`${url}/nothing`, { tabs: true, remember: true, minDelay: 1, maxRetries: 1 });
 await new Promise((closed) => {
   other.addEventListener("statechange", ({ detail }) => detail.state === "closed" && closed());
 });

@@ -120,7 +120,11 @@ export async function headersOf({ headers, token, body }) {
   }
   const bearer = (await valueOf("token", token)) ?? "";
   if (typeof bearer !== "string") throw new OptionError("token", new TypeError(`it is ${typeof bearer}, must be a string`));
-  if (bearer) result.set("Authorization", `Bearer ${bearer}`);
+  try {
+    if (bearer) result.set("Authorization", `Bearer ${bearer}`);
+  } catch (error) {
+    throw new OptionError("token", error);
+  }
   return result;
 }
 
@@ -131,7 +135,7 @@ export async function headersOf({ headers, token, body }) {
  */
 async function valueOf(option, given) {
   try {
-    return given instanceof Function ? await given() : given;
+    return await (given instanceof Function ? given() : given); // it may be a promise
   } catch (error) {
     throw new OptionError(option, error);
   }

@@ -33,6 +33,11 @@ class Quote:
     prices: list[float]
 
 
+@dataclass(slots=True)
+class Keyed:
+    prices: dict[float, int]
+
+
 class Sensor:
     """A type that only the app's JSON provider can write."""
 
@@ -57,6 +62,7 @@ def app_dumps(value: Any) -> str:
         ({'quote" and \n': NAN}, 'data["quote\\" and \\n"] is NaN'),
         ({"x": NAN, "y": NAN}, 'data["x"] is NaN'),
         (OrderedDict(x=[{"y": NAN}]), 'data["x"][0]["y"] is NaN'),
+        ([Keyed({INFINITY: 1})], 'data[0]["prices"] has NaN or an infinite number as a key'),
         ({NAN: 1}, "data has NaN or an infinite number as a key"),
         ({"a": [{"b": {-INFINITY: 1}}]}, 'data["a"][0]["b"] has NaN or an infinite number as a key'),
         (1e999, "data is Infinity"),

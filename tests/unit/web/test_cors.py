@@ -50,6 +50,7 @@ def test_a_page_is_foreign_if_its_origin_is_neither_the_apps_nor_listed() -> Non
     assert not is_foreign(None, own, (SHOP,))
     assert not is_foreign(f"https://{own}", own, (SHOP,))
     assert not is_foreign(f"http://{own}", own, (SHOP,))
+    assert not is_foreign("HTTP://APP.example:8000", "app.EXAMPLE:8000", ())
     assert is_foreign("http://[", own, (SHOP,))
     assert is_foreign("http://app.example", own, (SHOP,))
     assert not is_foreign(SHOP, own, (SHOP,))
@@ -58,7 +59,11 @@ def test_a_page_is_foreign_if_its_origin_is_neither_the_apps_nor_listed() -> Non
 
 
 @pytest.mark.parametrize(
-    "origin", ["*", "null", "shop.example", "https://shop.example/", "https://*.example"]
+    "origin",
+    [
+        *("*", "null", "shop.example", "https://shop.example/", "https://*.example", "https://Shop.example"),
+        *("https://shop.example:443", "http://[::1]:80"),
+    ],
 )
 def test_a_setting_that_names_no_exact_origin_is_refused(origin: str) -> None:
     with pytest.raises(ConfigError, match="exact origins"):
@@ -66,5 +71,5 @@ def test_a_setting_that_names_no_exact_origin_is_refused(origin: str) -> None:
 
 
 def test_the_setting_takes_origins_of_all_kinds() -> None:
-    origins = "https://shop.example, http://localhost:5173, http://[::1]:80, capacitor://localhost"
+    origins = "https://shop.example, http://localhost:5173, http://[::1]:8080, capacitor://localhost"
     assert len(Settings.load({}, {"SSE_PUSH_CORS_ORIGINS": origins}).cors_origins) == 4

@@ -40,7 +40,7 @@ class Handover:
 
     __slots__ = (
         "_chunked", "_class", "_client", "_encoding", "_expected", "_head_passed", "_held_begin",
-        "_held_head", "obstacle",
+        "_held_head", "_refused", "obstacle",
     )  # fmt: skip
 
     def __init__(self, client: Any, *, chunked: bool) -> None:
@@ -51,6 +51,7 @@ class Handover:
         self._class = type(client)
         self._chunked = chunked
         self._encoding: bytes | None = None
+        self._refused: Obstacle | None = None  # an obstacle that was known before the head was sent
         self._head_passed = False  # whether gunicorn has sent a fitting head
         self._expected: bytes | None = None  # the beginning of the body, as gunicorn should send it
         # The head and the beginning of the body, if gunicorn has sent them and the client does not have them.
@@ -72,11 +73,13 @@ class Handover:
     @property
     def began(self) -> bool:
         """Whether gunicorn has begun to send the response."""
-        return self._head_passed or self.obstacle is not NOT_SENT
+        return self._head_passed or _handovers.get(id(self._client)) is not self
 
     def sending(self, data: bytes) -> None:
         """Called with the bytes that gunicorn sends. Sends them, or holds them back. May block."""
-        if not self._head_passed:
+        if self._refused is not None:
+            self._give_up(self._refused, data)
+        elif not self._head_passed:
             self._send_head(data)
         elif self.obstacle is NOT_SENT and data == self._expected:
             self.obstacle, self._held_begin = None, data
@@ -140,6 +143,5 @@ class Handover:
             self.end()
 
     def refuse(self, obstacle: Obstacle) -> None:
-        """Ends the handover because of an obstacle that is known before the head is sent."""
-        self.obstacle = obstacle
-        self.end()
+        """Makes the handover end when gunicorn begins to send, because of an obstacle that is known now."""
+        self.obstacle = self._refused = obstacle

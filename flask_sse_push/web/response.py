@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Response, current_app, has_request_context, session
 from werkzeug.datastructures import Headers
-from werkzeug.wsgi import ClosingIterator
 
 from ..transports.base import TransportStream
 from ..transports.head import Obstacle, report
 
 _SKIP = "skip streams in the hook: `if response.is_streamed: return response`"
 _ENDLESS = f"this response is a stream of server-sent events, so its body cannot be read as a whole; {_SKIP}"
+_CLOSED = (
+    "an after_request hook or a WSGI middleware closed a stream's response before the server had sent it; "
+    "let responses with the mimetype text/event-stream pass unchanged"
+)
 _ENCODE = "exclude text/event-stream from that hook, and set SSE_PUSH_HTTP_COMPRESSION to compress streams"
 
 #: Headers that describe the bytes of the body, in lower case.
@@ -30,11 +33,14 @@ class StreamBody:
 
     chunks: Iterator[bytes]
     opened = False  # whether the server reads the body
+    closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        if self.closed:
+            raise RuntimeError(_CLOSED)
         if not self.opened:
             if has_request_context():  # the server reads the body after the request context has ended
                 raise RuntimeError(_ENDLESS)
@@ -42,9 +48,36 @@ class StreamBody:
         return next(self.chunks)
 
     def close(self) -> None:
+        self.closed = True
         close = getattr(self.chunks, "close", None)
         if close is not None:
             close()
+
+
+class ServedBody:
+    """The iterable that the server gets. It fails if a middleware closes it and then hands it on.
+
+    Without the failure, the client would get an empty body again and again, and nobody would be told.
+    """
+
+    __slots__ = ("_chunks", "_close", "_closed")
+
+    def __init__(self, chunks: Iterator[bytes], close: Callable[[], object]) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        return next(self._chunks)
+
+    def close(self) -> None:
+        self._closed = True
+        self._close()
 
 
 class StreamResponse(Response):
@@ -112,16 +145,21 @@ class StreamResponse(Response):
         return self.headers
 
     def get_app_iter(self, environ: dict[str, Any]) -> Iterable[bytes]:
-        """Returns the body, and closes the response when the server has sent it."""
+        """Returns the body, and closes the response when the server has sent it.
+
+        :raises RuntimeError: if a hook has closed the response.
+        """
         status = self.status_code
         self._body.opened = True
-        chunks: Iterable[bytes] = self._body.chunks
+        chunks = self._body.chunks
         if environ["REQUEST_METHOD"] == "HEAD" or status < 200 or status in (204, 304):
-            chunks = ()
+            chunks = iter(())
+        elif self._body.closed:
+            raise RuntimeError(_CLOSED)
         elif self.response is not self._body:
             self._note_replaced()
             chunks = super().iter_encoded()
-        return ClosingIterator(chunks, self.close)
+        return ServedBody(chunks, self.close)
 
     def _correct(self) -> None:
         """Removes headers that do not fit the body of a stream."""

@@ -101,6 +101,19 @@ def not_modified(response: Response) -> None:
     conditional(response)
 
 
+def collected(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    yield b"".join(chunks)
+
+
+def closed_at_once(inner: Any) -> Any:
+    def outer(environ: Any, start_response: Any) -> Iterable[bytes]:
+        body: Any = inner(environ, start_response)
+        body.close()
+        return body  # type: ignore[no-any-return]
+
+    return outer
+
+
 #: Hooks that read the body.
 READING: dict[str, Hook] = {
     "get_data": lambda response: app.logger.info("%s", response.get_data()),
@@ -139,7 +152,14 @@ REPLACING: dict[str, Hook] = {
     "upper": wrap(upper),
     "encode": encode,
 }
-HOOKS = {**READING, **HARMLESS, **REPLACING, "etag and 304": not_modified}
+#: Hooks that close the response.
+CLOSING: dict[str, Hook] = {
+    "close": lambda response: response.close(),
+    "with": lambda response: response.__exit__(None, None, None),
+    "close, new": lambda response: response.close() or HARMLESS["new"](response),
+}
+OTHER: dict[str, Hook] = {"etag and 304": not_modified, "collected": wrap(collected)}
+HOOKS = {**READING, **HARMLESS, **REPLACING, **CLOSING, **OTHER}
 
 
 @app.after_request
@@ -281,7 +301,7 @@ BREAKING: dict[str, Callable[[Any], Any]] = {
     "zstd": Middleware(headers=adding("Content-Encoding", "zstd")),
     "gzip": Middleware(deflated, adding("Content-Encoding", "gzip")),
 }
-MIDDLEWARES = {**TRANSPARENT, **CHANGING, **BREAKING}
+MIDDLEWARES = {"closed": closed_at_once, **TRANSPARENT, **CHANGING, **BREAKING}
 
 
 def choose(inner: Any) -> Any:

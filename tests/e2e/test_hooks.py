@@ -270,3 +270,31 @@ def test_demanding_the_hijack_without_epoll_fails_with_the_reason(log: Path) -> 
         assert httpx.get(f"{server.url}/stream?channels=a", trust_env=False, timeout=60).status_code == 500
         assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()
         assert "Here no socket can: module 'select' has no attribute" in log.read_text()
+
+
+def test_a_hook_that_collects_the_body_later_gets_an_end_of_it(log: Path) -> None:
+    with serving(log) as server:
+        cursor = publish(server.url, "before")
+        publish(server.url, "missed")
+        address = f"{server.url}/stream?channels=a"
+        with Stream(address, cursor=cursor, headers={"X-Hook": "collected"}) as stream:
+            events = list(stream)
+        assert [event.data for event in events if event.type == "message"] == ["missed"]
+        assert events[-1].json()["reason"] == "buffered"
+        (line,) = errors(log)
+        assert line.startswith("an after_request hook replaced a stream's response body by a generator")
+        assert kinds(server.url) == {}
+
+
+@pytest.mark.parametrize("server", ["gevent", "gthread"])
+def test_a_response_that_is_closed_too_early_fails_and_says_why(server: str, log: Path) -> None:
+    env = {"SSE_PUSH_BROKER_URL": "memory://"}
+    options = ["--threads", "4"]
+    with gunicorn("tests.apps.hooked:app", *options, env=env, worker_class=server, log=log) as running:
+        for headers in [*({"X-Hook": hook} for hook in hooked.CLOSING), {"X-Middleware": "closed"}]:
+            size = log.stat().st_size
+            address = f"{running.url}/stream?channels=a"
+            answer = httpx.get(address, headers=headers, trust_env=False, timeout=60)
+            assert (headers, answer.status_code) == (headers, 500)
+            assert "closed a stream's response before the server had sent it" in log.read_text()[size:]
+        check_events(running.url, {})

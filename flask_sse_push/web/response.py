@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from flask import Response, current_app, has_request_context, session
@@ -91,6 +92,14 @@ class StreamResponse(Response):
     :param stream: the stream that makes the body; None if the body is a run.
     """
 
+    def __new__(cls, *_: object) -> StreamResponse:
+        """Returns an object that is also an instance of the app's `response_class`.
+
+        Flask would otherwise turn the response into a plain object of that class.
+        """
+        made: StreamResponse = object.__new__(_combined(current_app.response_class))  # type: ignore[arg-type]
+        return made
+
     def __init__(
         self,
         chunks: Iterator[bytes],
@@ -101,7 +110,8 @@ class StreamResponse(Response):
         self._body.chunks = chunks
         self._stream = stream
         self._of_body = _GZIP if stream is not None and stream.compression is not None else []
-        super().__init__(self._body, headers=headers, direct_passthrough=True)
+        # An app's own class may have other parameters, and Flask does not call its constructor either.
+        Response.__init__(self, self._body, headers=headers, direct_passthrough=True)
 
     # -- called by hooks ---------------------------------------------------------------------------------
 
@@ -191,3 +201,11 @@ class StreamResponse(Response):
             report("replaced", found)
         if self._stream is not None:
             self._stream.refuse_handover(Obstacle("replaced", found))
+
+
+@lru_cache(maxsize=16)
+def _combined(response_class: type[Response]) -> type[StreamResponse]:
+    """Returns a class that inherits from `StreamResponse` and from the app's class of responses."""
+    if issubclass(StreamResponse, response_class):
+        return StreamResponse
+    return type("StreamResponse", (StreamResponse, response_class), {})

@@ -98,12 +98,18 @@ export class Source {
     this.#hub?.updateWanted();
   }
 
+  /** Whether the server has not yet done what `change` was called for. It does that on one connection only. */
+  get #isChanging() {
+    const joins = [...this.#asked].some((name) => !this.channels.has(name));
+    return joins || (!this.#shared && [...this.channels].some((name) => !this.#asked.has(name)));
+  }
+
   // -- called by the hub
 
   /** @param {Leader} leader */
   onLeader(leader) {
     const carried = [...this.channels].every((name) => leader.channels.includes(name));
-    if (!reached(this.#cursor, leader.cursor)) this.#openOwn();
+    if (this.#isChanging || !reached(this.#cursor, leader.cursor)) this.#openOwn();
     else if (carried && !(this.#shared && this.#connection === leader.connection)) this.#share(leader);
   }
 
@@ -206,7 +212,7 @@ export class Source {
     this.#pass(event);
     if (ended.aborted) return; // a handler closed the client
     if (event.type === "sse.channels") this.#onOwnChannels(JSON.parse(event.data), permit);
-    if (event.type === "sse.open") this.#join(JSON.parse(event.data).user, ended, permit);
+    if (event.type === "sse.open") this.#onOwnOpen(JSON.parse(event.data), ended, permit);
     else if (this.#hub?.leader.open) this.onLeader(this.#hub.leader);
   }
 
@@ -219,6 +225,13 @@ export class Source {
     this.#mayShare = false;
     this.#leave();
     permit.abort();
+  }
+
+  /** @param {T.Opening & { user?: string | null }} opening @param {AbortSignal} ended @param {AbortController} permit */
+  #onOwnOpen({ channels, user }, ended, permit) {
+    this.channels = new Set(channels);
+    this.#hub?.updateWanted();
+    this.#join(user, ended, permit);
   }
 
   /**

@@ -15,6 +15,7 @@ from flask_sse_push import MessageAnnouncer, sse
 
 app = Flask(__name__)
 app.config["SSE_PUSH_PUBLIC_CHANNELS"] = "*"
+app.config["SSE_PUSH_PUBLISH_TIMEOUT"] = 10  # more callers than connections wait for each other
 app.register_blueprint(sse, url_prefix="/stream")
 announcer = MessageAnnouncer.from_url(os.environ["SSE_PUSH_BROKER_URL"])
 

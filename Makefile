@@ -11,9 +11,11 @@ JS := tests/js/node_modules/.installed
 PARALLEL := -q -n 2 --dist loadfile
 # The tests that another Python runs too.
 IN_PROCESS := tests/unit tests/contract tests/integration
+# The tests of the JavaScript client, which do not depend on the Python.
+NO_JS := --ignore tests/unit/test_client_package.py
 # The tests that `make coverage` measures; gunicorn's workers are measured too. The models walk at random, so what
 # they reach proves little, and they are slow when measured.
-MEASURED := $(IN_PROCESS) tests/e2e/test_hijack.py tests/faults/test_broker.py --ignore-glob "*_model.py"
+MEASURED := $(IN_PROCESS) tests/e2e/test_hijack.py tests/faults/test_broker.py --ignore-glob "*_model.py" $(NO_JS)
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
@@ -32,7 +34,7 @@ test: lint
 
 # Runs the tests of the package itself with another Python: `make test-python VERSION=3.12`.
 test-python: .venv-$(VERSION)/test
-	.venv-$(VERSION)/bin/python -m pytest $(PARALLEL) -p no:cacheprovider $(IN_PROCESS) $(ARGS)
+	.venv-$(VERSION)/bin/python -m pytest $(PARALLEL) -p no:cacheprovider $(IN_PROCESS) $(NO_JS) $(ARGS)
 
 # Runs the tests of what Flask, gevent, gunicorn and Redis do, with the lowest versions that setup.cfg allows.
 test-oldest: $(OLDEST)/test

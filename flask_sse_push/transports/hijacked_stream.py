@@ -107,7 +107,7 @@ class HijackedStream(TransportStream):
                 hub.leave(self)
 
     def _first_bytes(self) -> bytes:
-        """Returns the first bytes of the response body. They are sent before the broker is asked."""
+        """Returns the first bytes of the response body. The stream yields them before it calls the broker."""
         if self.compression is not None:
             return self.compression.header()
         self._retry_sent = True

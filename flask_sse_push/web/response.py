@@ -146,10 +146,7 @@ class StreamResponse(Response):
         """Returns the headers, without those of a hook that contradict the body of a stream."""
         if self.is_sequence:  # a hook has replaced the stream by some bytes
             return super().get_wsgi_headers(environ)
-        found = []
-        for pair in self.headers:
-            if pair[0].lower() in _OF_BODY:
-                found.append(pair)
+        found = [pair for pair in self.headers if pair[0].lower() in _OF_BODY]
         if found != self._of_body:
             self._correct()
         return self.headers

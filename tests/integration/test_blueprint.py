@@ -46,7 +46,7 @@ class Reader:
 
 @contextlib.contextmanager
 def listening(client: FlaskClient, path: str, **options: Any) -> Iterator[Reader]:
-    response = client.get(path, buffered=False, **options)
+    response = client.open(path, buffered=False, **options)
     try:
         assert response.status_code == 200, response.get_data(as_text=True)
         yield Reader(response)

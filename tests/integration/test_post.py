@@ -6,8 +6,7 @@ import io
 import json
 import logging
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -21,20 +20,14 @@ from flask_sse_push.testing import SSEClient
 from flask_sse_push.web.body import IN_FORM, size_limit
 
 from .conftest import MakeApp
-from .test_blueprint import Reader
+from .test_blueprint import Reader, listening
 from .test_policy import SHOP, refusal
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 
-@contextmanager
-def posted(client: FlaskClient, path: str = "/stream", **options: Any) -> Iterator[Reader]:
-    answer = client.post(path, buffered=False, **options)
-    try:
-        assert answer.status_code == 200, answer.get_data(as_text=True)
-        yield Reader(answer)
-    finally:
-        answer.close()
+def posted(client: FlaskClient, path: str = "/stream", **options: Any) -> AbstractContextManager[Reader]:
+    return listening(client, path, method="POST", **options)
 
 
 def opened(client: FlaskClient, path: str = "/stream", **options: Any) -> list[str]:

@@ -33,7 +33,7 @@ export function essence(value) {
 
 /**
  * @param {Response} response Its body is read or cancelled.
- * @param {string} [requested] The address that was asked, if it was for a stream.
+ * @param {string} [requested] The address of the request, if it was a request for a stream.
  * @returns {Promise<Refusal>}
  */
 export async function refusal(response, requested) {

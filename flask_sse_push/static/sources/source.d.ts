@@ -127,7 +127,7 @@ export interface Trouble {
   failures: number;
   /** Whether the next request must be made by fetch: EventSource was refused, and does not say why. */
   askWhy?: boolean;
-  /** Whether the app was asked for new credentials after the last refusal. */
+  /** Whether the client has called the app's function for new credentials after the last refusal. */
   renewed?: boolean;
   /** Whether the last token expired soon after the stream was opened. */
   hurried?: boolean;

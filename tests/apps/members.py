@@ -9,7 +9,7 @@ from flask import Flask, Request, session
 from flask_sse_push import sse
 
 app = Flask(__name__)
-app.config["SSE_PUSH_PUBLIC_CHANNELS"] = ("news", "single", "apart", "edits", "lobby")
+app.config["SSE_PUSH_PUBLIC_CHANNELS"] = ("news", "kept", "single", "apart", "edits", "lobby")
 app.secret_key = "test"
 app.register_blueprint(sse, url_prefix="/stream")
 

@@ -80,6 +80,17 @@ def test_ten_tabs_load_and_are_live(server: Server, tabs: Tabs) -> None:
     assert [received(page) for page in pages] == [[0, 1, 2]] * 10
 
 
+def test_tabs_that_begin_with_all_kept_events_share_too(server: Server, tabs: Tabs) -> None:
+    for n in range(2):
+        server.announcer.publish(n, channel="kept")
+    pages = [tabs("kept", lastEventId="earliest") for _ in range(8)]
+    all_received(pages, 2)
+    server.announcer.publish(2, channel="kept")
+    all_share(pages)
+    all_received(pages, 3)
+    assert [received(page) for page in pages] == [[0, 1, 2]] * 8
+
+
 def test_a_single_tab_has_one_plain_stream(server: Server, tabs: Tabs) -> None:
     page = tabs("single")
     eventually_on(page, lambda: page.evaluate("opened.length") == 1)

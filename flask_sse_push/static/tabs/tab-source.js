@@ -22,6 +22,9 @@ const MAX_OWN = 3;
 /** Parameters in which the tabs that share a connection may differ. */
 const OF_A_TAB = ["channels", "last_event_id", "lastEventId", "last", "batch", "tagged"];
 
+/** The cursor of a stream that begins with all kept events, until its first event. */
+const EARLIEST = "earliest";
+
 /** Divides the id of a tab: before it, the id of the shared stream. Names of channels have no such character. */
 const TAB_MARK = "~";
 
@@ -213,6 +216,7 @@ export class Source {
     if (ended.aborted) return; // a handler closed the client
     if (event.type === "sse.channels") this.#onOwnChannels(JSON.parse(event.data), permit);
     if (event.type === "sse.open") this.#onOwnOpen(JSON.parse(event.data), ended, permit);
+    else if (this.#hub && !this.#isComparable) this.#neverShare(permit);
     else if (this.#hub?.leader.open) this.onLeader(this.#hub.leader);
   }
 
@@ -222,15 +226,24 @@ export class Source {
    */
   #onOwnChannels(change, permit) {
     if (change.joined.every((name) => this.#asked.has(name))) return this.#onChannels(change);
+    this.#neverShare(permit);
+  }
+
+  /** Keeps the own connection for good. The permit is then for other tabs. @param {AbortController} permit */
+  #neverShare(permit) {
     this.#mayShare = false;
     this.#leave();
     permit.abort();
   }
 
+  /** Whether the cursor shows how far this stream is. On several shards, and of old servers, it does not. */
+  get #isComparable() {
+    return this.#cursor === EARLIEST || comparable(this.#cursor);
+  }
+
   /** @param {T.Opening & { user?: string | null }} opening @param {AbortSignal} ended @param {AbortController} permit */
   #onOwnOpen({ channels, user }, ended, permit) {
     this.channels = new Set(channels);
-    this.#hub?.updateWanted();
     this.#join(user, ended, permit);
   }
 
@@ -240,7 +253,7 @@ export class Source {
    * @param {AbortSignal} ended @param {AbortController} permit
    */
   async #join(user, ended, permit) {
-    const cannot = user === undefined || !comparable(this.#cursor) || this.#base.searchParams.has("ticket");
+    const cannot = user === undefined || !this.#isComparable || this.#base.searchParams.has("ticket");
     this.#mayShare &&= !cannot;
     const module = this.#mayShare ? await import("./hub.js").catch(() => null) : null;
     if (ended.aborted) return;

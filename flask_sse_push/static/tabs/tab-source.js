@@ -101,10 +101,10 @@ export class Source {
     this.#hub?.updateWanted();
   }
 
-  /** Whether the server has not yet done what `change` was called for. It does that on one connection only. */
+  /** Whether the server still has to change the channels of the own connection, which must stay until then. */
   get #isChanging() {
-    const joins = [...this.#asked].some((name) => !this.channels.has(name));
-    return joins || (!this.#shared && [...this.channels].some((name) => !this.#asked.has(name)));
+    if (this.#shared) return false;
+    return this.#asked.size !== this.channels.size || [...this.#asked].some((name) => !this.channels.has(name));
   }
 
   // -- called by the hub

@@ -13,6 +13,7 @@ from flask import Flask, Request, abort
 
 from ..config import Settings
 from ..errors import ConfigError, ErrorCode, Refused
+from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import flask_login
 from .identity import NOBODY, Identity, invalid_token, user_id
@@ -118,20 +119,25 @@ class Policy:
 
         Returns None if the app no longer knows the user of the stream.
 
-        Called by the recheck thread, outside any request. Pushes an app context.
+        Called by a thread of the rechecks, outside any request. Pushes an app context.
 
         :param grant: the stream's grant; None for a stream that was opened without a user and had public
             channels only.
         :param channels: the channels to check.
+        :raises CallbackFailed: if a function of the app raises an error, whatever the error.
         """
         grant = grant or ANONYMOUS
-        with self._app.app_context():
+        with calling("app context", self._app), self._app.app_context():
             user, renew = grant.identity.user, grant.identity.renew
             if renew is not None:
-                user = renew()
+                with calling("load_user", renew):
+                    user = renew()
                 if user is None:
                     return None
-            return [name for name in channels if not (name in grant.settled or self.may_listen(user, name))]
+            with calling("authorize", self._hooks.authorize):
+                return [
+                    name for name in channels if not (name in grant.settled or self.may_listen(user, name))
+                ]
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
         """Returns a signed ticket for `user`; see `SSEBlueprint.ticket`."""

@@ -254,7 +254,7 @@ class Recheck(StreamListener):
         watched.failures += 1
         if not self._failing:  # logs the first failure only, not a failure of every stream
             self._failing = True
-            logger.exception("the rights of open streams could not be checked; trying again in %g s", PAUSE)
+            logger.error("the rights of open streams could not be checked; trying again in %g s", PAUSE)
         if watched.failures >= MAX_FAILURES:
             self._close_stream(watched, "recheck", reconnect=True)
 

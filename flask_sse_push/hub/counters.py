@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..brokers import native_threads
+from . import tallies
 from .listener import StreamListener
 from .stream import Stream
 
@@ -72,8 +73,11 @@ class Counters(StreamListener):
             self._counts[_REPLAYED_BYTES] += size
 
     def totals(self) -> dict[CounterKey, int]:
-        """The values of all counters that are not 0."""
+        """The values of all counters that are not 0. Takes over what the process has in `tallies`."""
+        taken = tallies.take()
         with self._lock:
+            for (name, label), amount in taken.items():
+                self._counts[CounterKey(name, label)] += amount
             totals = dict(self._counts)
         fan_out = {CounterKey("delivered"): self.delivered, CounterKey("sent_bytes"): self.sent}
         return totals | {key: value for key, value in fan_out.items() if value}

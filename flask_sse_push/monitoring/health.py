@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 HEALTHY, WARNING, CRITICAL = "HEALTHY", "WARNING", "CRITICAL"
@@ -23,6 +24,7 @@ class Vitals(NamedTuple):
     probe: float | None  # seconds from sending the last probe until its echo came; None before the first echo
     stopping: bool  # whether the worker is shutting down
     broker_not_shared: bool  # whether several workers use memory://, which cannot connect them
+    ended_threads: Sequence[str] = ()  # names of the threads that have ended and do not run again yet
 
 
 class Reason(NamedTuple):
@@ -100,6 +102,21 @@ def _worker(vitals: Vitals) -> list[Reason]:
     if vitals.stopping:
         why = "it closes its streams, and their clients connect to other workers"
         return [Reason(CRITICAL, "this worker is stopping", why, "nothing to do")]
+    reasons = []
+    if vitals.ended_threads:
+        names = ", ".join(vitals.ended_threads)
+        reasons.append(
+            Reason(
+                CRITICAL,
+                f"threads of this worker have ended and do not run again yet: {names}",
+                "what they do for the streams waits: sending, reading from the broker, rechecks or counts",
+                "they are started again; the log says why each of them has ended",
+            )
+        )
+    return reasons + _places(vitals)
+
+
+def _places(vitals: Vitals) -> list[Reason]:
     if vitals.streams < FULL * vitals.places:
         return []
     return [

@@ -29,6 +29,9 @@ _COUNTERS: Mapping[str, tuple[str, str, str]] = {
     "replayed_bytes": ("replayed_bytes", "Bytes of the missed events sent to clients that came back.", ""),
     "resets": ("resets", "Streams that got sse.reset: they lost events for good.", ""),
     "reconnects": ("broker_reconnects", "Times that a worker's link to the broker was renewed.", ""),
+    "callback_errors": ("callback_errors", "Errors that functions of the app raised, by kind.", "kind"),
+    "callbacks_dropped": ("callbacks_dropped", "Calls of signals' receivers that were left out.", "kind"),
+    "thread_ends": ("thread_ends", "Threads that ended and were started again, by name.", "thread"),
     "client": ("client_reports", "What browser clients reported about their connections, by kind.", "kind"),
 }
 COUNTERS = {

@@ -9,6 +9,7 @@ from flask import Request, Response, jsonify
 
 from ..brokers.base import NO_INBOX, Broker
 from ..errors import BrokerUnavailable, ErrorCode, Refused
+from ..hub import background
 from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import wsgi_server
@@ -68,6 +69,7 @@ def check_health(services: Services) -> Response:
             probe=gauges.probe,
             stopping=wsgi_server.is_stopping(),
             broker_not_shared=services.broker_not_shared(),
+            ended_threads=background.ended(),
         )
     )
     body = {**health_now.as_json(), "streams": gauges.streams, "broker_seconds": seconds, "pid": os.getpid()}

@@ -36,6 +36,7 @@ def test_a_healthy_worker_has_no_reasons() -> None:
         ({"probe": 0.5}, WARNING, "takes 0.50 seconds"),
         ({"broker_not_shared": True}, CRITICAL, "memory://"),
         ({"stopping": True}, CRITICAL, "stopping"),
+        ({"ended_threads": ["fetcher", "hub"]}, CRITICAL, "not run again yet: fetcher, hub"),
         ({"streams": 89}, HEALTHY, ""),
         ({"streams": 90}, WARNING, "90 of 100 places"),
         ({"streams": 100}, CRITICAL, "100 of 100 places"),

@@ -131,8 +131,8 @@ class SSEBlueprint(Routes):
         """Stores one event and sends it to every stream of its channels. Returns the event's cursor.
 
         `MessageAnnouncer.publish` explains the arguments. The app's JSON provider turns the data into JSON.
-        Sends the signal `event_published`. Blocks until the broker has stored the event, but at most
-        `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
+        Sends the signal `event_published`, whose receivers run later, in a thread of their own. Blocks until
+        the broker has stored the event, but at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
 
         :raises InvalidEvent: if a field is invalid; the message names the field.
         :raises MessageTooLarge: if the data is too large; the message gives the size and the limit in bytes.
@@ -146,8 +146,8 @@ class SSEBlueprint(Routes):
         cursor = endpoint.services.publishing.announcer.publish(
             data, type, channel=channel, id=id, retry=retry, exclude=exclude, ttl=ttl, compress=compress
         )
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        signals.event_published.send(app, channel=channel, type=type, cursor=cursor)
+        if signals.event_published.receivers:
+            signals.send(signals.event_published, channel=channel, type=type, cursor=cursor)
         return cursor
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:

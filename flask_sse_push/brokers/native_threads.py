@@ -26,8 +26,19 @@ def is_native() -> bool:
 
     Also true in the courier, and in greenlets of a second event loop of gevent.
     """
+    return _is_patched() and _thread_id() != _main_thread()
+
+
+def runs_signal_handlers() -> bool:
+    """Whether this code runs in the thread that calls the handlers of signals, in any greenlet of it."""
+    if _is_patched():
+        return _thread_id() == _main_thread()
+    return threading.current_thread() is threading.main_thread()
+
+
+def _is_patched() -> bool:
     monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and monkey.is_module_patched("socket") and _thread_id() != _main_thread()
+    return monkey is not None and monkey.is_module_patched("socket")
 
 
 def refuse_native() -> None:

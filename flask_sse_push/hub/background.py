@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from types import CodeType, TracebackType
 
+from ..brokers import native_threads
 from . import tallies
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,8 @@ def ends_process(error: BaseException) -> bool:
 
     An exit that other code raises, such as a `sys.exit` in a rule of the app, ends nothing but this code.
     """
-    if not isinstance(error, (SystemExit, KeyboardInterrupt)):
+    is_exit = isinstance(error, (SystemExit, KeyboardInterrupt))
+    if not is_exit or not native_threads.runs_signal_handlers():
         return False
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     if isinstance(error, KeyboardInterrupt) and signal.default_int_handler in handlers:

@@ -53,7 +53,8 @@ def calling(kind: str, callback: object, *, whatever: bool = False) -> Iterator[
             raise
         name = name_of(callback)
         tallies.add("callback_errors", kind)
-        _log(kind, name, error)
+        with contextlib.suppress(BaseException if background.is_own() else Exception):
+            _log(kind, name, error)  # the app's log handlers may raise errors too
         raise CallbackFailed(kind, name, error) from error
 
 

@@ -36,8 +36,11 @@ class StreamOpener:
                 if stream.closing:
                     break
                 step = recovery.next()
-                if step is not None:
-                    return self._send(stream, recovery, step)
+                frames = None if step is None else self._send(stream, recovery, step)
+            if step is not None:
+                if step.resets:
+                    self._state.listeners.tell_lost(stream)
+                return frames
             self._state.shards.poke()
             if not recovery.wait(deadline - time.monotonic()):
                 return b""
@@ -54,7 +57,6 @@ class StreamOpener:
         if step.resets:
             frames += b"".join([reset_frame(*reset) for reset in step.resets])
             stream.began = stream.began if step.began is None else step.began
-            self._state.listeners.tell_lost(stream)
         if step.chunk.entries:
             frames += self._frames(stream, step.chunk)
             self._count(stream, step.chunk, len(frames))

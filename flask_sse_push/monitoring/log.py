@@ -7,6 +7,7 @@ says what happened. No record contains a token, a cookie or a query string.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from ..config import Settings
 from ..errors import ConfigError, Refused
+from ..hub.callbacks import CallbackFailed, calling
 from ..hub.counters import CLIENT, CounterKey, Gauges
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
@@ -27,12 +29,14 @@ logger = logging.getLogger(__name__)
 
 
 class StreamLog(StreamListener):
-    """Writes a log line at INFO when a stream opens, closes, or loses events for good."""
+    """Writes a log line at INFO when a stream opens, closes, or loses events for good.
+
+    An app's log handler that raises an error does no harm to the streams.
+    """
 
     def opened(self, stream: Stream) -> None:
         if logger.isEnabledFor(logging.INFO):
-            extra = {"event": "stream_opened", **_facts(stream)}
-            logger.info("stream %s opened", stream.connection, extra=extra)
+            _write("stream %s opened", stream.connection, extra={"event": "stream_opened", **_facts(stream)})
 
     def closed(self, stream: Stream) -> None:
         if not logger.isEnabledFor(logging.INFO):
@@ -40,7 +44,7 @@ class StreamLog(StreamListener):
         events, size = stream.sent
         reason, duration = stream.reason or CLIENT, round(max(0.0, time.time() - stream.opened_at), 3)
         facts = {"reason": reason, "duration": duration, "events": events, "bytes": size}
-        logger.info(
+        _write(
             "stream %s closed (%s) after %.1f seconds, %d events, %d bytes",
             stream.connection, reason, duration, events, size,
             extra={"event": "stream_closed", **_facts(stream), **facts},
@@ -49,7 +53,12 @@ class StreamLog(StreamListener):
     def lost(self, stream: Stream) -> None:
         if logger.isEnabledFor(logging.INFO):
             extra = {"event": "stream_reset", **_facts(stream)}
-            logger.info("stream %s lost events for good and got sse.reset", stream.connection, extra=extra)
+            _write("stream %s lost events for good and got sse.reset", stream.connection, extra=extra)
+
+
+def _write(text: str, *values: object, extra: Mapping[str, Any]) -> None:
+    with contextlib.suppress(CallbackFailed), calling("log handler", logger):
+        logger.info(text, *values, extra=extra)
 
 
 def _facts(stream: Stream) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from flask_sse_push import (
     stream_closed,
     stream_opened,
 )
+from tests.support.deadline import eventually
 
 from .conftest import MakeApp
 
@@ -429,4 +430,5 @@ def test_signals_report_streams_and_events(make_app: MakeApp) -> None:
     with listening(app.test_client(), "/stream?last_event_id=unknown") as reader, app.app_context():
         reader.next()
         sse.publish("x")
-    assert names == ["stream-opened", "history-lost", "event-published", "stream-closed"]
+    eventually(lambda: len(names) == 4)
+    assert sorted(names) == ["event-published", "history-lost", "stream-closed", "stream-opened"]

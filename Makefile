@@ -19,7 +19,7 @@ MEASURED := $(IN_PROCESS) tests/e2e/test_hijack.py tests/faults/test_broker.py -
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
-.PHONY: demo screenshots test test-python test-oldest first-event faults soak coverage bench lint deploy docs format clean
+.PHONY: demo screenshots test test-python test-oldest first-event faults soak memory coverage bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -51,6 +51,10 @@ faults: $(VENV)/test
 # All faults at once, for half an hour or SOAK_SECONDS.
 soak: $(VENV)/test
 	$(BIN)/python -m pytest -q -s tests/faults/soak.py $(ARGS)
+
+# Whether the workers' memory stays level, for 130 minutes or MEMORY_SECONDS.
+memory: $(VENV)/test
+	$(BIN)/python -m pytest -q -s tests/faults/memory.py $(ARGS)
 
 # Not part of `make test`, because measuring distorts the tests of time, memory and imported modules.
 coverage: $(VENV)/test

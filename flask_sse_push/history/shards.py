@@ -22,8 +22,9 @@ from .position import StartPoint
 from .recovery_driver import Recovery, ShardRecovery
 from .sharded_recovery import ShardedRecovery, start_points
 
-#: At most how many placements are kept. Many streams have the same channels, and so the same placement.
-MAX_PLACEMENTS = 1024
+#: At most how many placements are kept. Many streams have the same channels, and so the same placement. A
+#: placement of many channels takes some 10 kB.
+MAX_PLACEMENTS = 128
 
 #: First the number of a shard, then an item from its link reader or its history fetcher.
 ShardItem = tuple[int, Item]

@@ -28,7 +28,7 @@ def control_frame(type: str, data: Any, cursor: str | None = None, retry_ms: int
     return body if cursor is None else event_frame(cursor, body)
 
 
-@lru_cache(1024)
+@lru_cache(128)  # the names of many channels take some 10 kB
 def _named(channels: tuple[str, ...]) -> str:
     return _compact(channels)
 

@@ -27,7 +27,7 @@ _COMMON = frozenset({"channels", "channel", "last", "tagged", "batch", "events"}
 _TICKET_BYTES = tickets.PARAMETER.encode()
 #: Limits of the cache. The first number: at most so many queries are cached. The second number: a query with
 #: more bytes is not cached.
-MAX_KEPT, MAX_KEPT_SIZE = 1024, 500
+MAX_KEPT, MAX_KEPT_SIZE = 128, 500
 
 
 class StreamQuery(NamedTuple):

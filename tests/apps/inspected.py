@@ -6,16 +6,17 @@ import gc
 import os
 import socket
 import stat
+import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from greenlet import greenlet
 
 from flask_sse_push import sse
+from tests.support.memory import resident_kb
 
 from .plain import app
 
@@ -49,11 +50,6 @@ def _is_connected_to_broker(fd: int) -> bool:
         end.close()
 
 
-def _resident_kb() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-
-
 def _measure_blocking() -> None:
     while True:
         began = time.monotonic()
@@ -66,13 +62,16 @@ def _measure_blocking() -> None:
 def inspect() -> dict[str, Any]:
     """What the worker holds: streams, groups, greenlets, files and memory."""
     gc.collect()
-    alive = [found for found in gc.get_objects() if isinstance(found, greenlet) and not found.dead]
+    objects = gc.get_objects()
+    alive = [found for found in objects if isinstance(found, greenlet) and not found.dead]
     return {
         "pid": os.getpid(),
         **sse.stats(),
         "greenlets": len(alive),
         "files": _files(),
-        "resident_kb": _resident_kb(),
+        "resident_kb": resident_kb(os.getpid()),
+        "objects": len(objects),
+        "blocks": sys.getallocatedblocks(),
     }
 
 

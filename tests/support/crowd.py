@@ -59,15 +59,19 @@ class Client:
         except OSError:
             connection.close()
             raise
-        cursor = f"Last-Event-ID: {self.cursor}\r\n" if self.cursor else ""
-        path = f"/stream?channels={','.join(sorted(self.channels))}"
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n{cursor}\r\n".encode())
+        connection.sendall(self.request().encode())
         connection.setblocking(False)
         self.connection = connection
         self.log.append(Connection(self.channels, self.cursor, asked_at))
         self._raw = self._text = b""
         self._head, self._has_last_chunk = True, False
         return connection
+
+    def request(self) -> str:
+        """The request for a stream of its channels, from its cursor on."""
+        cursor = f"Last-Event-ID: {self.cursor}\r\n" if self.cursor else ""
+        path = f"/stream?channels={','.join(sorted(self.channels))}"
+        return f"GET {path} HTTP/1.1\r\nHost: test\r\n{cursor}\r\n"
 
     @property
     def is_open(self) -> bool:

@@ -33,6 +33,12 @@ class Verdict:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
+    def add(self, other: Verdict) -> None:
+        """Adds the counts of another verdict, and its problems."""
+        for name in ("lost", "doubled", "disordered", "needless", "resets", "delivered", "resumed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.problems = [*self.problems, *other.problems][:MAX_PROBLEMS]
+
     def clean(self) -> bool:
         """Whether there was no fault."""
         return not (self.lost or self.doubled or self.disordered or self.needless)

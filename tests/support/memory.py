@@ -1,0 +1,23 @@
+"""How much memory a process has, and how fast it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Seconds, and the kB that a process had then.
+Point = tuple[float, int]
+
+
+def resident_kb(pid: int) -> int:
+    """The resident memory of a process, in kB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def slope(points: Sequence[Point]) -> float:
+    """By how many kB a second memory grew: the slope of the least-squares line."""
+    mean_at = sum(at for at, _ in points) / len(points)
+    mean_kb = sum(kb for _, kb in points) / len(points)
+    spread = sum((at - mean_at) ** 2 for at, _ in points)
+    return sum((at - mean_at) * (kb - mean_kb) for at, kb in points) / spread

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -105,7 +106,7 @@ def test_memory_is_level(
     valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     allow_files(4000)
-    settings = {
+    settings: dict[str, Any] = {
         "linger": 2, "heartbeat": 5, "retry": 1, "history_size": KEPT, "public_channels": "room:*,visit",
         "presence_channels": "visit:*",
     }  # fmt: skip

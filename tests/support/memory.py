@@ -1,8 +1,10 @@
-"""How much memory a process has, and how fast it grows."""
+"""How much memory a process or a function keeps, and how fast it grows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 #: Seconds, and the kB that a process had then.
@@ -13,6 +15,22 @@ def resident_kb(pid: int) -> int:
     """The resident memory of a process, in kB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def kept_by(act: Callable[[], object]) -> int:
+    """How many bytes of memory are still in use after `act`, which were not before."""
+    tracemalloc.start()
+    try:
+        act()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def sets_of_channels(count: int) -> list[str]:
+    """Different sets of 50 channels with long names, each as one string with commas."""
+    return [",".join(f"{number}:{'long' * 24}:{of}" for of in range(50)) for number in range(count)]
 
 
 def slope(points: Sequence[Point]) -> float:

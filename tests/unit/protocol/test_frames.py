@@ -23,6 +23,7 @@ from flask_sse_push.protocol.frames import (
     retry_line,
 )
 from flask_sse_push.web.stream import HEADERS
+from tests.support.memory import kept_by, sets_of_channels
 
 
 class Fixed(random.Random):
@@ -166,3 +167,15 @@ def test_an_error_frame_has_the_json_of_an_error() -> None:
     error = json.loads(data.removeprefix("data: "))
     assert head == "event: sse.error"
     assert (error["code"], error["message"], error["details"]) == (1201, "no", {"channels": ["a"]})
+
+
+def test_the_names_in_many_frames_take_at_most_three_megabytes() -> None:
+    """The texts and names of 1,024 sets of so many channels would take 13 MB."""
+    sets = sets_of_channels(1000)
+
+    def make_frames() -> None:
+        for names in sets:
+            channels = tuple(names.split(","))
+            open_frame("e-1", "c", channels, resumed=False, heartbeat=25, secret=None)
+
+    assert kept_by(make_frames) < 3e6

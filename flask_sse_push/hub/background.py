@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import logging
-import os
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from types import CodeType, TracebackType
 
-from ..brokers import native_threads
+from ..brokers import forks, native_threads
 from . import tallies
 
 logger = logging.getLogger(__name__)
@@ -82,7 +81,10 @@ class _Thread:
             self.start()
         return running and self._works
 
+    @forks.stays_in_parent
     def _run(self) -> None:
+        if self not in _threads:  # this is a forked child, and its parent has started the thread
+            return
         again, ident = self._repeat, threading.get_ident()
         _own.add(ident)
         try:
@@ -99,7 +101,7 @@ class _Thread:
                 self._note_end(error)
         finally:
             _own.discard(ident)
-            if again:
+            if again and self in _threads:
                 self._start_again()
             else:
                 _threads.discard(self)
@@ -171,4 +173,4 @@ def _forget_parents_threads() -> None:
     _own.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parents_threads)
+forks.call_in_child(_forget_parents_threads)

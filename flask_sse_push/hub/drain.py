@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from ..brokers import forks
 from ..protocol.frames import close_frame
 from .stream import Stream
 
@@ -144,4 +144,4 @@ def _forget_parents_streams() -> None:
     at_exit.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parents_streams)
+forks.call_in_child(_forget_parents_streams)

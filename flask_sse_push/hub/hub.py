@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..brokers import native_threads
+from ..brokers import forks, native_threads
 from ..brokers.base import Broker
 from ..config import Settings
 from ..errors import BrokerUnavailable
@@ -96,6 +96,7 @@ class Hub:
         #: Returns the object that reads a stream's missed events, for `follow`; see `Shards.recovery`.
         self.recovery = self._shards.recovery
         self._started = False
+        forks.watch(self)
 
     # -- methods that each stream's own thread calls ----------------------------------------------------
 
@@ -163,6 +164,13 @@ class Hub:
                 bodies += [("reader", shard.reader.run), ("fetcher", shard.fetcher.run)]
             for name, body in bodies:
                 background.start(name, body)
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`."""
+        for name in ("open", "leave", "follow"):
+            setattr(self, name, forks.refuse)
+        for stream in list(self._streams.values()):
+            stream.after_fork()
 
     # -- commands in a worker without streams -----------------------------------------------------------
 

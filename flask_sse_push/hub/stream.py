@@ -127,6 +127,10 @@ class Stream(ABC):
         """The channels of the stream, without the internal channel for broadcasts."""
         return self.subscribed[:-1]
 
+    def after_fork(self) -> None:
+        """Closes a forked child's copy of the stream's connection. Called in the child."""
+        self.closing = True
+
     def is_excluded(self, exclude: frozenset[str]) -> bool:
         """Whether `exclude` contains the connection or the user of the stream."""
         return bool(exclude) and (self.connection in exclude or self.user_id in exclude)

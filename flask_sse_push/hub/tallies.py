@@ -6,10 +6,9 @@ numbers over.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
-from ..brokers import native_threads
+from ..brokers import forks, native_threads
 
 #: At most this many labels of one name are told apart; further labels count as "other".
 MAX_LABELS = 100
@@ -44,4 +43,4 @@ def _forget_parents_counts() -> None:
     _counts.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parents_counts)
+forks.call_in_child(_forget_parents_counts)

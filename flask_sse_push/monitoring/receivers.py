@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from blinker import NamedSignal
 from flask import Flask
 
-from ..brokers import native_threads
+from ..brokers import forks, native_threads
 from ..hub import background, tallies
 from ..hub.callbacks import CallbackFailed, calling, name_of
 from ..hub.drain import at_exit, watch_exit
@@ -148,4 +147,4 @@ def _forget_parents_calls() -> None:
     _warned.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parents_calls)
+forks.call_in_child(_forget_parents_calls)

@@ -20,6 +20,7 @@ from typing import Any
 from ..announcer import MessageAnnouncer
 from ..brokers import native_threads
 from ..brokers.counts import Counts
+from ..brokers.forks import stays_in_parent
 from ..hub import background
 from ..hub.commands import Effect
 from ..hub.hub import Hub
@@ -85,6 +86,7 @@ class WorkerQueries:
         """Returns a dict of figures for each worker. Blocks and raises exceptions like `connections`."""
         return [part["stats"] for part in self._ask("stats") if "stats" in part]
 
+    @stays_in_parent
     def _ask(self, what: str, *, channel: str | None = None, user_id: str | None = None) -> list[Part]:
         """Sends a query and returns the parts of all answers, the answer of this worker included.
 

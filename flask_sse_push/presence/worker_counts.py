@@ -19,6 +19,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..brokers.counts import MAX_COUNTS, CountChange, CountKey, Counts
+from ..brokers.forks import stays_in_parent
 from ..errors import BrokerUnavailable
 from ..hub import background
 from ..hub.drain import open_streams
@@ -62,6 +63,7 @@ class Reservation:
         self._complete = threading.Event()
         self._totals: dict[CountKey, int] = {}
 
+    @stays_in_parent
     def totals(self, timeout: float) -> dict[CountKey, int]:
         """Returns the count of each key on all workers, just after the broker added this reservation.
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..announcer import MessageAnnouncer
-from ..brokers import native_threads
+from ..brokers import forks, native_threads
 from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, InvalidEvent, Refused
@@ -117,6 +117,7 @@ class Runs:
 
     # -- starting and stopping ----------------------------------------------------------------------------
 
+    @forks.stays_in_parent
     def start(self, items: Items, key: str, context: Callable[[], AbstractContextManager[Any]]) -> Run:
         """Starts a run, unless a run with this key is going on. Blocks until the broker answers.
 

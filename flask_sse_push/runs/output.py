@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..announcer import Batch, MessageAnnouncer
+from ..brokers import forks
 from ..errors import InvalidEvent
 from ..protocol.entry import Publication
 
@@ -82,6 +83,7 @@ class Output:
         self._waiting: deque[str | Publication] = deque()
         self._size = 0  # total size of `_waiting`, compared with MAX_WAITING
         self._closed = False
+        forks.watch(self)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -139,6 +141,10 @@ class Output:
             else:
                 self._waiting.popleft()
         return "".join(parts)
+
+    def after_fork(self) -> None:
+        """Closes the queue, so that a generator that has forked ends in the child. Called in the child."""
+        self._closed = True
 
     def close(self) -> None:
         """Closes the queue. A blocked `put` returns at once. `take` still returns the items in the queue."""

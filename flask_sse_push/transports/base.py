@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
+from ..brokers import forks
 from ..config import Settings
 from ..errors import ErrorCode
 from ..history.recovery_driver import Recovery
@@ -211,6 +212,10 @@ class TransportStream(Stream):
     def hang_up(self) -> None:
         """Makes the server close the connection after the response, without waiting for another request."""
         self._shut(socket.SHUT_RD)
+
+    def after_fork(self) -> None:
+        if self._client is not None:
+            forks.close_copy(self._client)
 
     def _shut(self, how: int) -> None:
         if self._client is not None:

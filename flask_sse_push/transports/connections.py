@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 from gevent import monkey
 
+from ..brokers import forks
 from ..hub import background
 from ..hub.stream import Stream
 from .hijacked_socket import close_descriptor, detach
@@ -40,6 +41,7 @@ class ConnectionTable:
         self._epoll = _epoll()
         self._by_fd: dict[int, HijackedStream] = {}
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
+        forks.watch(self)
 
     def start(self) -> None:
         """Starts the greenlet that watches the connections. Switches to other greenlets."""
@@ -48,8 +50,8 @@ class ConnectionTable:
     def add(self, stream: HijackedStream, client: Any) -> int:
         """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it."""
         fd = detach(client)
-        self._by_fd[fd] = stream
         self._epoll.register(fd, _READABLE)
+        self._by_fd[fd] = stream
         return fd
 
     def watch_writable(self, fd: int, wanted: bool) -> None:
@@ -59,8 +61,19 @@ class ConnectionTable:
     def close(self, stream: HijackedStream, fd: int) -> None:
         """Closes the connection of `stream`, then calls `leave` with the stream. May be called twice."""
         if self._by_fd.pop(fd, None) is not None:
-            close_descriptor(fd)  # the kernel removes a closed descriptor from the epoll object
+            # Closing is not enough: a forked child may have a copy of the descriptor. The epoll object would
+            # then go on to report the connection, also when `fd` belongs to another connection.
+            self._epoll.unregister(fd)
+            close_descriptor(fd)
             self._leave(stream)
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`. The epoll object belongs to the parent too, so it must not change."""
+        self._watcher.stop()
+        self._epoll.close()
+        for fd in self._by_fd:
+            close_descriptor(fd)
+        self._by_fd = {}
 
     def _watch(self) -> None:
         hub = gevent.get_hub()

@@ -8,19 +8,17 @@ the parts of its parent. So gunicorn's `--preload`, and publishing from gunicorn
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
-from weakref import WeakSet
 
 from flask import Request
 
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
 from ..auth.recheck import FindForbidden, Recheck
-from ..brokers import native_threads
+from ..brokers import forks, native_threads
 from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker
 from ..config import Settings
@@ -123,7 +121,7 @@ class Services:
         self._dumps = dumps
         self._listener = listener
         self._clock: Callable[[], float] = time.monotonic
-        _all_services.add(self)
+        forks.watch(self)
 
     @_MadeOnce
     def publishing(self) -> Publishing:
@@ -240,7 +238,7 @@ class Services:
     def _take(self, name: str) -> Any:
         return vars(self).pop(name, None)
 
-    def _forget_parents_parts(self) -> None:
+    def after_fork(self) -> None:
         """Forgets the parts and locks of the parent process. Called in a forked child.
 
         The locks cannot be used, because another thread of the parent may have held them during the fork.
@@ -248,21 +246,7 @@ class Services:
         for name in ("publishing", "streaming"):
             self._take(f"{name} lock")
             self._take(f"{name} native lock")
-            _of_parents.append(self._take(name))
-
-
-_all_services: WeakSet[Services] = WeakSet()
-#: Parts of the parent process. A forked child never deletes them, because their finalizers could close the
-#: connections of the parent.
-_of_parents: list[object] = []
-
-
-def _after_fork() -> None:
-    for services in list(_all_services):
-        services._forget_parents_parts()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+            forks.keep(self._take(name))
 
 
 def max_streams(settings: Settings) -> int:

@@ -166,7 +166,7 @@ class RedisBroker(Broker):
         return {_text(name): int(head) for name, head in newest if name}  # state.lua adds the name ""
 
     def link(self, inbox: str) -> Link:
-        pool = self.pool
+        pool = self._clients.main.connection_pool
         with translated_errors():
             # The connection does not come from the pool, because the pool would close it while the link
             # reads.

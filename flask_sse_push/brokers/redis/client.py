@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +15,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from ...errors import BrokerUnavailable
-from .. import native_threads
+from .. import forks, native_threads
 
 #: At most this many connections for commands in one process, and as many more for native threads if some
 #: publish. Further callers wait for a free connection.
@@ -43,29 +42,54 @@ class Clients:
         native_threads.prepare()
         self._make_pool = make_pool
         self.main = Redis(connection_pool=make_pool())
-        self._of_courier: dict[int, Redis] = {}  # by process id
+        self._of_courier: Redis | None = None
+        forks.watch(self)
 
     @property
     def current(self) -> Redis:
         """The client whose connections belong to the thread that runs this code."""
         if not native_threads.is_courier():
             return self.main
-        pid = os.getpid()
-        if pid not in self._of_courier:
-            self._of_courier[pid] = Redis(connection_pool=self._make_pool())
-        return self._of_courier[pid]
+        if self._of_courier is None:
+            self._of_courier = Redis(connection_pool=self._make_pool())
+        return self._of_courier
 
     def close(self) -> None:
         """Closes the connections of both clients. May be called twice."""
         _disconnect(self.main)
-        of_courier = self._of_courier.pop(os.getpid(), None)
+        of_courier, self._of_courier = self._of_courier, None
         if of_courier is not None:
             native_threads.run_in_courier(partial(_disconnect, of_courier))
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`. The child gets a client of its own."""
+        for client in (self.main, self._of_courier):
+            if client is not None:
+                forks.keep(client)
+                close_copies(client.connection_pool)
+        self.main, self._of_courier = Redis(connection_pool=self._make_pool()), None
 
 
 def _disconnect(client: Redis) -> None:
     client.close()
     client.connection_pool.disconnect()
+
+
+def close_copies(pool: ConnectionPool) -> None:
+    """Closes a forked child's copies of the connections of a pool."""
+    for name in ("_connections", "_available_connections", "_in_use_connections"):
+        for connection in list(getattr(pool, name, ())):
+            close_copy(connection)
+
+
+def close_copy(connection: Any) -> None:
+    """Closes a forked child's copy of one connection of redis-py.
+
+    `connection.disconnect()` would leave the copy open until the event loop of gevent runs in the child.
+    """
+    socket, connection._sock = connection._sock, None
+    if socket is not None:
+        forks.close_copy(socket)
 
 
 def without_retries(timeout: float) -> dict[str, Any]:
@@ -108,6 +132,7 @@ def call_within(timeout: float, command: Callable[[], Any]) -> Any:
         return native_threads.run(partial(_try_twice, timeout, command), 2 * timeout)
 
 
+@forks.stays_in_parent
 def _try_twice(timeout: float, command: Callable[[], Any]) -> Any:
     last_start = time.monotonic() + timeout / TRIES
     for tries_left in reversed(range(TRIES)):

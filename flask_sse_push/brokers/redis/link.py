@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError
 
 from ...errors import BrokerUnavailable
+from .. import forks
 from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
-from .client import translated_errors
+from .client import close_copy, translated_errors
 
 
 class PubSub(NamedTuple):
@@ -44,6 +45,7 @@ class RedisLink(Link):
         self._connection = connection
         self._live = live
         self._inbox = inbox.encode()
+        forks.watch(self)
 
     def open(self) -> None:
         """Subscribes the link to its inbox.
@@ -86,6 +88,10 @@ class RedisLink(Link):
         elif kind == self._pubsub.unsubscribed and name == self._inbox:
             raise BrokerUnavailable("Redis: the slot moved to another node")
         return None
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`."""
+        close_copy(self._connection)
 
     def close(self) -> None:
         with contextlib.suppress(RedisError, OSError):

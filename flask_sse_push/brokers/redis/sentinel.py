@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from redis.exceptions import ConnectionError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from .. import forks
 from ..base import Bounds
 from .broker import RedisBroker
-from .client import SHARE, url_options, without_retries
+from .client import SHARE, close_copies, url_options, without_retries
 from .primary import Address, Primary, clients_of, parse_hosts
 
 DEFAULT_PORT = 26379
@@ -82,6 +83,12 @@ class ServicePrimary(Primary):
         super().__init__(timeout)
         self._sentinel = sentinel
         self.service_name = service_name
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """See `forks.Part.after_fork`."""
+        for client in self._sentinel.sentinels:
+            close_copies(client.connection_pool)
 
     def find(self) -> Address:
         try:

@@ -1,0 +1,146 @@
+"""Workers that fork: their children harm no stream, and publish over connections of their own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from flask_sse_push import MessageAnnouncer
+from tests.support.deadline import eventually
+from tests.support.fault_setup import gone
+from tests.support.processes import Gunicorn
+from tests.support.stream import Received, Stream
+
+from .conftest import Serve
+
+WAYS = ("os.fork", "Process", "ProcessPoolExecutor", "subprocess", "native thread", "spawn", "forkserver")
+#: The ways in which the child is a copy of the worker.
+COPIES = ("os.fork", "Process", "ProcessPoolExecutor", "native thread")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def server(serve: Serve) -> Gunicorn:
+    return serve("tests.apps.forking:app", heartbeat=1)
+
+
+@pytest.fixture
+def announcer(server: Gunicorn, empty_valkey: str) -> Iterator[MessageAnnouncer]:
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    yield announcer
+    announcer.close()
+
+
+def processor_seconds(pid: int) -> float:
+    """How long a process has kept a processor busy."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def connections_of(pid: int) -> set[str]:
+    """The TCP connections of a process, by the numbers of their sockets in the kernel."""
+    sockets = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            sockets.add(os.readlink(f"/proc/{pid}/fd/{number}").removeprefix("socket:[").removesuffix("]"))
+        except FileNotFoundError:
+            continue
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {line[9] for line in lines if line[3] != "0A" and line[9] in sockets}  # 0A: it listens
+
+
+def open_streams(server: Gunicorn, count: int, channels: str = "a") -> list[Stream]:
+    streams = [Stream(f"{server.url}/stream?channels={channels}") for _ in range(count)]
+    for stream in streams:
+        stream.next_of("sse.open")
+    return streams
+
+
+def start_child(server: Gunicorn, way: str, sleep: str, seconds: float, watcher: Stream) -> int:
+    """Makes the worker fork. Returns the process id of the child once it has published."""
+    with httpx.Client(timeout=60, trust_env=False) as http:
+        response = http.post(f"{server.url}/fork", params={"way": way, "sleep": sleep, "seconds": seconds})
+        assert response.status_code == 200
+    return int(watcher.next_of("message", "sse.close").json()["began"])
+
+
+def publish(announcer: MessageAnnouncer, first: int, count: int = 20) -> list[str]:
+    for number in range(first, first + count):
+        announcer.publish(str(number), channel="a")
+    return [str(number) for number in range(first, first + count)]
+
+
+def take(stream: Stream, count: int) -> list[str]:
+    return [stream.next_of("message", "sse.close", "sse.reset").data for _ in range(count)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_publishes_and_leaves_all_streams_alone(
+    server: Gunicorn, announcer: MessageAnnouncer, way: str
+) -> None:
+    (worker,) = server.worker_pids()
+    streams, (watcher,) = open_streams(server, 20), open_streams(server, 1, "children")
+    held = connections_of(worker)
+    child = start_child(server, way, "native", 2.0, watcher)
+    assert child != worker
+    assert os.path.exists(f"/proc/{child}")
+    assert connections_of(child) & held == set()
+    expected = publish(announcer, 0)
+    assert [take(stream, 20) for stream in streams] == [expected] * 20
+    for number, stream in enumerate(streams[:10]):
+        stream.reset() if number % 2 else stream.close()
+    younger = open_streams(server, 15)
+    expected = publish(announcer, 20)
+    began, used = time.monotonic(), processor_seconds(worker)
+    assert [take(stream, 20) for stream in (*streams[10:], *younger)] == [expected] * 25
+    assert int(watcher.next_of("message", "sse.close").json()["ended"]) == child
+    share = (processor_seconds(worker) - used) / (time.monotonic() - began)
+    print(f"the worker kept a processor busy for {share:.0%} of the time")
+    assert share < 0.3
+    assert {stream.next().type for stream in (*streams[10:], *younger)} == {"sse.heartbeat"}
+
+
+@pytest.mark.parametrize("way", ["os.fork", "Process", "ProcessPoolExecutor"])
+def test_a_child_that_runs_gevent_sends_nothing_to_the_streams_of_its_parent(
+    server: Gunicorn, announcer: MessageAnnouncer, way: str
+) -> None:
+    streams, (watcher,) = open_streams(server, 20), open_streams(server, 1, "children")
+    child = start_child(server, way, "gevent", 0.8, watcher)
+    expected: list[str] = []
+    while not gone(child):
+        expected += publish(announcer, len(expected), 5)
+    assert len(expected) >= 20
+    assert [take(stream, len(expected)) for stream in streams] == [expected] * 20
+    assert {stream.next().type for stream in streams} == {"sse.heartbeat"}
+
+
+@pytest.mark.parametrize("sleep", ["native", "gevent"])
+def test_a_run_goes_on_in_the_parent_only(server: Gunicorn, tmp_path: Path, sleep: str) -> None:
+    """One child is made in a view, another by the run itself."""
+    (worker,), (watcher,) = server.worker_pids(), open_streams(server, 1, "children")
+    notes = tmp_path / "steps"
+    with httpx.Client(timeout=60, trust_env=False) as http:
+        arguments: dict[str, str | int] = {"key": "k", "path": str(notes), "steps": 40, "forks_at": 20}
+        cursor = http.post(f"{server.url}/run", params=arguments).text
+    (stream,) = [Stream(f"{server.url}/stream?channels=run:k", cursor=cursor)]
+    eventually(lambda: notes.read_text().count("\n") >= 5)
+    start_child(server, "os.fork", sleep, 0.8, watcher)
+    events = list(run_events(stream))
+    assert "".join(event.json()["text"] for event in events[:-1]) == "".join(f"{step} " for step in range(40))
+    assert events[-1].json()["status"] == "done"
+    steps = [line.split() for line in notes.read_text().splitlines()]
+    assert steps == [[str(worker), str(step)] for step in [*range(40), "end"]]
+
+
+def run_events(stream: Stream) -> Iterator[Received]:
+    """Yields the events of a run, the last of which is `run.end`."""
+    while True:
+        event = stream.next_of("run.text", "run.end")
+        yield event
+        if event.type == "run.end":
+            return

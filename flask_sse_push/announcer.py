@@ -256,12 +256,13 @@ class MessageAnnouncer:
         *,
         since: str | None = None,
         last: int | None = None,
-        vouched: bool = True,
+        asked: str | None = None,
     ) -> None:
         """Lets an open stream join and leave channels in one step.
 
-        :param vouched: True if the app itself made the change. `@sse.authorize` is then not called for the
-            joined channels when rights are checked again.
+        :param asked: a cursor from before the app was asked whether the stream may join. A channel that was
+            revoked after this cursor is not joined. None means that the app itself made the change:
+            `@sse.authorize` is then not called for the channels when rights are checked again.
         """
         if since is not None and last is not None:
             raise InvalidEvent("since", "cannot be given together with last")
@@ -272,7 +273,7 @@ class MessageAnnouncer:
             leave=list(leave),
             since=since,
             last=last,
-            vouched=vouched,
+            asked=asked,
         )
 
     def command(self, name: str, **arguments: Any) -> str:

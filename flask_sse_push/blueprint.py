@@ -337,8 +337,9 @@ class SSEBlueprint(Routes):
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = tickets.LONGEST) -> str:
         """Returns a ticket that opens one stream: `new EventSource(url + "?ticket=" + ticket)`.
 
-        Does not block. Anybody who has the ticket can use it, but only once. So give tickets out only in a
-        page or an API that knows its user, and get a new ticket for each connection.
+        Anybody who has the ticket can use it, but only once. So give tickets out only in a page or an API
+        that knows its user, and get a new ticket for each connection. `revoke` and a logout end the unused
+        tickets of the user. Blocks for one call to the broker.
 
         :param user: a user object, a user id, or None for a visitor without a user.
         :param channels: the channels that the stream may have. If the URL names no channels, the stream has
@@ -346,5 +347,8 @@ class SSEBlueprint(Routes):
         :param seconds: how long the ticket is valid, in seconds; at most 60.
         :raises Refused: 401 or 403, if the user may not listen to one of the channels. If a view does not
             catch the exception, it becomes the response.
+        :raises BrokerUnavailable: if the broker does not answer in time.
         """
-        return self._endpoint.policy.ticket(user, channels, seconds)
+        endpoint = self._endpoint
+        asked = endpoint.services.command_position(page.began())
+        return endpoint.policy.ticket(user, channels, seconds, asked)

@@ -1,4 +1,4 @@
-"""Limits how many streams one user or one address may open, and how often they may try to connect.
+"""Limits how many streams one user or one address may open, and how often they may try.
 
 The limits apply to all workers together. While the broker does not answer, each worker counts only its own
 streams, and does not count attempts. So no client is refused because the broker is down.
@@ -11,6 +11,7 @@ import importlib.util
 import ipaddress
 import logging
 import random
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,14 @@ MAX_NAME = 100
 #: IPv6 addresses count as one address if their first IPV6_PREFIX bits are the same. A household usually gets
 #: a network of this size.
 IPV6_PREFIX = 64
+#: The name under which all clients are counted whose IP address is not known, for example those that connect
+#: through a Unix socket.
+UNKNOWN = "unknown"
+_WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]{1,5}|\[(?P<v6>[^]]+)\](?::[0-9]{1,5})?", re.ASCII)
 #: Prefix of the names of the count tables for open streams: `streams:user` and `streams:address`.
 TABLE = "streams:"
+#: What a client attempts. Attempts of each kind are counted apart, with the same limits.
+CONNECT, CHANGE = "connect", "join or leave channels"
 
 
 class Limits(StreamListener):
@@ -66,33 +73,35 @@ class Limits(StreamListener):
         self._worker_counts = worker_counts
         self._limiter = _rate_limiter(broker) if self._rates else None
         self._rates_paused_until = 0.0  # monotonic time until which attempts are not counted
+        self._reported = False  # whether the log has an error about a client without an IP address
 
-    def count_attempt(self, kind: str, name: str | None) -> None:
-        """Counts one attempt to connect. Blocks until the broker answers.
+    def count_attempt(self, kind: str, name: str | None, action: str = CONNECT) -> None:
+        """Counts one attempt to connect, or to change channels. Blocks until the broker answers.
 
         :param kind: `user` or `address`.
         :param name: the id of the user, or the address; if None, nothing is counted.
+        :param action: CONNECT or CHANGE. Each action has counts of its own.
         :raises Refused: 429, if the limit is reached. A refused attempt does not count against the limit.
         """
         rate, limiter = self._rates.get(kind), self._limiter
         if rate is None or limiter is None or time.monotonic() < self._rates_paused_until:
             return
-        name = _counted_name(kind, name)
+        name = self._counted_name(kind, name)
         if name is None:
             return
         from limits.errors import StorageError
 
         try:
-            if limiter.hit(rate, kind, name):
+            if limiter.hit(rate, kind, action, name):
                 return
-            reset: float = limiter.get_window_stats(rate, kind, name).reset_time
+            reset: float = limiter.get_window_stats(rate, kind, action, name).reset_time
         except StorageError as error:
-            logger.warning("attempts to connect are not counted for %g s: %s", RATES_PAUSE, error)
+            logger.warning("attempts of clients are not counted for %g s: %s", RATES_PAUSE, error)
             self._rates_paused_until = time.monotonic() + RATES_PAUSE
             return
         # The wait is random, so that clients that were refused together do not all come back together.
         wait = max(1.0, reset - time.time()) * random.uniform(1, 1.5)
-        raise _too_many(f"too many attempts to connect by this {kind}", kind, wait)
+        raise _too_many(f"too many attempts to {action} by this {kind}", kind, wait)
 
     def reserve(self, user_id: str | None, address: str | None) -> Reservation | None:
         """Counts the stream for its user and its address. Returns a reservation; None if no limit applies.
@@ -106,7 +115,7 @@ class Limits(StreamListener):
         limits = {
             CountKey(TABLE + kind, name): self._max_streams[kind]
             for kind, named in (("user", user_id), ("address", address))
-            if self._max_streams[kind] and (name := _counted_name(kind, named)) is not None
+            if self._max_streams[kind] and (name := self._counted_name(kind, named)) is not None
         }
         if not limits:
             return None
@@ -134,6 +143,23 @@ class Limits(StreamListener):
         except BrokerUnavailable:
             return here
 
+    def _counted_name(self, kind: str, name: str | None) -> str | None:
+        """Returns the text that stands for a user or an address in the broker's keys.
+
+        Returns None if there is no user.
+        """
+        if kind == "address":
+            given, name = name, network(name)
+            if name == UNKNOWN and not self._reported:
+                self._reported = True
+                logger.error(
+                    "a client's address is %.60r, which is not an IP address: all such clients share one "
+                    "limit. Behind a proxy, set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1), and let the "
+                    "proxy send X-Forwarded-For",
+                    given,
+                )
+        return None if name is None else _short(name)
+
     def closed(self, stream: Stream) -> None:
         if stream.reservation is not None:
             stream.reservation.release()
@@ -151,16 +177,16 @@ def check(settings: Settings) -> None:
             raise ConfigError(Settings.key(name), rate, expected)
 
 
-def network(address: str | None) -> str | None:
-    """Returns the name under which an address is counted; None if `address` is not an IP address.
+def network(address: str | None) -> str:
+    """Returns the name under which an address is counted.
 
-    An IPv4 address is its own name. All IPv6 addresses of one network share the network's name. A client that
-    connects through a Unix socket has no IP address.
+    An IPv4 address is its own name. All IPv6 addresses of one network share the network's name. A port behind
+    the address is ignored. All clients whose address is unknown share the name UNKNOWN.
     """
     try:
-        found = ipaddress.ip_address(address or "")
+        found = ipaddress.ip_address(_without_port(address or ""))
     except ValueError:
-        return None
+        return UNKNOWN
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)
     if found.ipv4_mapped:
@@ -168,13 +194,10 @@ def network(address: str | None) -> str | None:
     return str(ipaddress.ip_network((found.packed, IPV6_PREFIX), strict=False))
 
 
-def _counted_name(kind: str, name: str | None) -> str | None:
-    """Returns the text that stands for a user or an address in the broker's keys.
-
-    Returns None if there is no user, or if the address is not an IP address.
-    """
-    name = network(name) if kind == "address" else name
-    return None if name is None else _short(name)
+def _without_port(address: str) -> str:
+    """Returns the IP address in a text such as `192.0.2.1:80`, `[2001:db8::1]:80` or `[2001:db8::1]`."""
+    match = _WITH_PORT.fullmatch(address.strip())
+    return address.strip() if match is None else match["v4"] or match["v6"]
 
 
 def _short(name: str) -> str:

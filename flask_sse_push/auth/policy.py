@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,7 +16,7 @@ from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import flask_login
 from .identity import NOBODY, Identity, invalid_token, user_id
-from .tickets import LONGEST, StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
+from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
 #: The type of the function given to `@sse.authorize`. It returns whether a user may listen to a channel.
 Authorize = Callable[[Any, str], bool]
@@ -43,16 +42,8 @@ class Grant(NamedTuple):
     user_id: str | None = None
     channels: tuple[str, ...] = ()
     ticket: Ticket | None = None
-    began: float = 0.0  # monotonic time just before the user was looked up
+    began: float = 0.0  # monotonic time at which the request began, before the user was looked up
     can_change: bool = False  # whether rechecks are needed; False: no user, and only public channels
-
-    @property
-    def settled(self) -> tuple[str, ...]:
-        """The channels that rechecks skip: the ticket's channels, if the app cannot load the ticket's user.
-
-        Empty if there is no ticket, or if the app can load the user.
-        """
-        return () if self.ticket is None or self.identity.renew else self.ticket.channels
 
 
 #: The grant of a stream that was opened without a user and has public channels only.
@@ -73,17 +64,23 @@ class Policy:
     # -- checks for streams ------------------------------------------------------------------------------
 
     def grant(
-        self, request: Request, channels: tuple[str, ...], ticket_text: str | None, *, default: bool
+        self,
+        request: Request,
+        channels: tuple[str, ...],
+        ticket_text: str | None,
+        began: float,
+        *,
+        default: bool,
     ) -> Grant:
         """Returns the grant for a request that wants to open a stream: its user and its channels.
 
         Checks the ticket, but does not mark the ticket as used.
 
         :param ticket_text: the ticket in the query; None if the query has no ticket.
+        :param began: the monotonic time at which the request began.
         :param default: whether the query names no channel; the ticket's channels then replace `channels`.
         :raises Refused: 401 or 403, if the ticket is not valid, or if the user may not listen to a channel.
         """
-        began = time.monotonic()
         most = self.settings.max_channels
         ticket = None if ticket_text is None else self._tickets().read(ticket_text, most)
         if ticket is not None and default:
@@ -101,7 +98,7 @@ class Policy:
         )
         for name in closed:
             named = ticket is None or name in ticket.channels
-            if not (named and (name in grant.settled or self.may_listen(user, name))):
+            if not (named and self.may_listen(user, name)):
                 raise self._channel_refusal(user, name)
         return grant
 
@@ -135,17 +132,18 @@ class Policy:
                 if user is None:
                     return None
             with calling("authorize", self._hooks.authorize):
-                return [
-                    name for name in channels if not (name in grant.settled or self.may_listen(user, name))
-                ]
+                return [name for name in channels if not self.may_listen(user, name)]
 
-    def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = LONGEST) -> str:
-        """Returns a signed ticket for `user`; see `SSEBlueprint.ticket`."""
+    def ticket(self, user: Any, channels: str | Iterable[str], seconds: float, asked: str) -> str:
+        """Returns a signed ticket for `user`; see `SSEBlueprint.ticket`.
+
+        :param asked: a cursor from before this call, and from before `user` was loaded.
+        """
         names = checked_channels(channels, max(MAX_CHANNELS, self.settings.max_channels))
         if len(names) > self.settings.max_channels:
             raise ValueError(f"got {len(names)} channels, at most {self.settings.max_channels} are allowed")
         self.check(user, names)
-        return self._tickets().sign(user_id(user), names, seconds)
+        return self._tickets().sign(user_id(user), names, seconds, asked)
 
     def secrets(self) -> StreamSecrets | None:
         """Returns the object that computes the secrets of streams; None if the app has no `SECRET_KEY`."""

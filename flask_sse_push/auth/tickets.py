@@ -19,6 +19,10 @@ from urllib.parse import unquote_plus
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from ..brokers.base import NO_INBOX, Broker
+from ..protocol import cursor
+from ..protocol.command import COMMAND_CHANNEL, REVOKE, parse_command
+from ..protocol.entry import Entry
 from .identity import expired_token, invalid_token
 
 #: A ticket is valid for at most so many seconds, because it stands in a URL, which other people may see.
@@ -32,12 +36,40 @@ MAX_LENGTH, MAX_LENGTH_PER_CHANNEL = 8192, 272
 
 
 class Ticket(NamedTuple):
-    """The content of a ticket. Each ticket has a different `name`. `expires` is a Unix time in seconds."""
+    """The content of a ticket. Each ticket has a different `name`. `expires` is a Unix time in seconds.
+
+    `asked` is a cursor from before the app was asked whether the user may listen to the channels.
+    """
 
     name: str
     user_id: str | None
     channels: tuple[str, ...]
     expires: float
+    asked: str = ""
+
+    def is_revoked(self, broker: Broker) -> bool:
+        """Whether rights of the ticket were revoked since the app was asked about them. Blocks for one call.
+
+        Returns True too if the broker has lost its data since then, and may have lost a revocation.
+
+        :raises BrokerUnavailable: if the broker does not answer in time.
+        """
+        asked = cursor.parse(self.asked)
+        if self.user_id is None:
+            return False
+        if asked is None:
+            return True
+        history = broker.shards[0].history({COMMAND_CHANNEL: asked.id}, NO_INBOX)
+        commands = history.channels[COMMAND_CHANNEL]
+        known = cursor.belongs(asked, history.epoch, history.lineage) and commands.start <= asked.id
+        return not known or any(self._is_ended_by(entry) for entry in commands.entries if entry.id > asked.id)
+
+    def _is_ended_by(self, entry: Entry) -> bool:
+        command = parse_command(entry)
+        if command is None or command.name != REVOKE or command.arguments.get("user_id") != self.user_id:
+            return False
+        channel = command.arguments.get("channel")
+        return channel is None or channel in self.channels
 
 
 class Tickets:
@@ -51,16 +83,19 @@ class Tickets:
     def __init__(self, keys: Sequence[str | bytes], audience: str) -> None:
         self._serializer = URLSafeSerializer(_as_bytes(keys), salt=f"flask-sse-push.ticket.{audience}")
 
-    def sign(self, user_id: str | None, channels: Iterable[str], seconds: float = LONGEST) -> str:
+    def sign(
+        self, user_id: str | None, channels: Iterable[str], seconds: float = LONGEST, asked: str = ""
+    ) -> str:
         """Returns a new signed ticket, as text that fits into a URL.
 
         :param seconds: how long the ticket is valid.
+        :param asked: a cursor from before the app was asked whether the user may listen to the channels.
         :raises ValueError: if `seconds` is not more than 0, or is more than LONGEST.
         """
         if not 0 < seconds <= LONGEST:
             raise ValueError(f"seconds is {seconds!r}, must be more than 0 and at most {LONGEST:g}")
         expires_ms = math.ceil((time.time() + seconds) * 1000)
-        content = [secrets.token_urlsafe(12), user_id, list(channels), expires_ms]
+        content = [secrets.token_urlsafe(12), user_id, list(channels), expires_ms, asked]
         signed: str | bytes = self._serializer.dumps(content)
         return signed.decode() if isinstance(signed, bytes) else signed
 
@@ -74,12 +109,12 @@ class Tickets:
         if len(text) > MAX_LENGTH + MAX_LENGTH_PER_CHANNEL * max_channels:
             raise invalid_token()
         try:
-            name, user_id, channels, expires_ms = self._serializer.loads(text)
-        except (BadSignature, UnicodeError) as error:
+            name, user_id, channels, expires_ms, asked = self._serializer.loads(text)
+        except (BadSignature, ValueError) as error:
             raise invalid_token() from error
         if time.time() * 1000 >= expires_ms:
             raise expired_token()
-        return Ticket(name, user_id, tuple(channels), expires_ms / 1000)
+        return Ticket(name, user_id, tuple(channels), expires_ms / 1000, asked)
 
 
 class StreamSecrets:

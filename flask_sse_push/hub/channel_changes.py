@@ -46,9 +46,22 @@ class ChannelChange:
     :param start: where the client wants the events of the new channels to start.
     :param tab: which tab asked, such as `~k3x`; "" unless several tabs share the stream. The stream does
         not leave channels that a tab leaves, since the other tabs may still want these channels.
+    :param vouched: whether the app itself made the change. Rechecks then skip the joined channels.
+    :param notice: frames that the stream gets just before it has changed its channels.
     """
 
-    __slots__ = ("asked", "join", "leave", "moves_shards", "recovery", "start", "stream", "tab")
+    __slots__ = (
+        "asked",
+        "join",
+        "leave",
+        "moves_shards",
+        "notice",
+        "recovery",
+        "start",
+        "stream",
+        "tab",
+        "vouched",
+    )
 
     def __init__(
         self,
@@ -57,6 +70,9 @@ class ChannelChange:
         leave: Sequence[str],
         start: StartPoint,
         tab: str = "",
+        *,
+        vouched: bool = False,
+        notice: bytes = b"",
     ) -> None:
         self.stream = stream
         self.join = tuple(dict.fromkeys(join))
@@ -64,6 +80,8 @@ class ChannelChange:
         self.asked = self.join, tuple(dict.fromkeys(leave))  # the channels to join, and those to leave
         self.tab = tab
         self.start = start
+        self.vouched = vouched
+        self.notice = notice
         self.recovery: Recovery | None = None  # reads the missed events; None until the change has begun
         self.moves_shards = False  # whether the stream was on several shards, or moves to other shards
 
@@ -254,7 +272,10 @@ class ChannelChanges:
             for name in left:
                 self.note_left(stream, name, positions[after.history_cache.number])
             frames = control_frame("sse.channels", data, str(cursor))
-        effects.append(_writing(stream, frames + _unread_frame(change)))
+        stream.app_joined -= change.leave
+        if change.vouched:
+            stream.app_joined |= frozenset(change.asked[0])
+        effects.append(_writing(stream, change.notice + frames + _unread_frame(change)))
         effects.append(partial(self._changed, stream, change.join, left))
 
     def _too_many(self, change: ChannelChange) -> bytes:

@@ -43,8 +43,13 @@ class Commands:
         self._handlers: dict[str, Handler] = {}
         self._late: dict[str, LateHandler] = {}
         self._when_lost: list[Callable[[], None]] = []
+        self._when_heard: list[Callable[[int, float], None]] = []
+        #: The channel cache of the last `begin`: this worker has handled all commands in it.
+        self.heard: ChannelCache | None = None
         #: Id of the newest command at the last `split`. `split` is not called until a newer command comes.
         self.newest = 0
+        #: Id of the command that is being handled.
+        self.current = 0
 
     def on(self, name: str, handler: Handler, late: LateHandler | None = None) -> None:
         """Registers the handler of a command. The handler may get the same command twice.
@@ -62,6 +67,27 @@ class Commands:
         Commands are lost if the broker loses its data or does not keep commands long enough.
         """
         self._when_lost.append(listener)
+
+    def on_heard(self, listener: Callable[[int, float], None]) -> None:
+        """Registers a function that is called under the hub's lock when the worker begins to hear commands.
+
+        :param listener: takes the position after which the worker knows every command, and the monotonic time
+            at which the broker had reached this position.
+        """
+        self._when_heard.append(listener)
+
+    def begin(self, cache: ChannelCache, time_of: Callable[[int], float]) -> list[Effect]:
+        """Handles the commands that were published before this worker subscribed to commands.
+
+        Called once for each new channel cache of the commands.
+
+        :param time_of: returns the monotonic time at which the broker had reached a position.
+        :returns: the effects of the late handlers.
+        """
+        self.heard = cache
+        for listener in self._when_heard:
+            listener(cache.floor, time_of(cache.floor))
+        return self.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
 
     def lost(self) -> None:
         """Calls the functions registered by `on_lost`."""
@@ -88,6 +114,7 @@ class Commands:
         if handler is None:
             logger.warning("unknown command %r: do all workers run the same version?", command.name)
             return []
+        self.current = command.id
         return _effects(command.name, partial(handler, command.arguments))
 
     def handle_late(self, entries: Iterable[tuple[Entry, float]]) -> list[Effect]:
@@ -101,6 +128,7 @@ class Commands:
             command = parse_command(entry)
             late = command and self._late.get(command.name)
             if command and late:
+                self.current = command.id
                 effects += _effects(command.name, partial(late, command.arguments, published_at))
         return effects
 

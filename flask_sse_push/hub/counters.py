@@ -91,3 +91,4 @@ class Gauges(NamedTuple):
     link_down: int = 0  # 1 if there are streams but no link to the broker; else 0
     reconnects: int = 0  # how often the link connected again since the process began
     probe: float | None = None  # seconds from sending the last probe until its echo came
+    recheck_lag: float = 0.0  # how late the oldest waiting check of a stream's rights is, in seconds

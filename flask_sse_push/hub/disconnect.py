@@ -1,16 +1,20 @@
-"""Handles the `disconnect` and `channels` commands: closes streams, or changes their channels."""
+"""Handles the commands `disconnect`, `revoke` and `channels`: closes streams, or changes their channels."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..errors import ErrorCode
+from ..protocol.command import COMMAND_CHANNEL, REVOKE
 from ..protocol.entry import TAB_MARK, tab_of
-from ..protocol.frames import close_frame
+from ..protocol.frames import close_frame, error_frame
 from .channel_changes import ChannelChange, start_of_change
 from .commands import Effect
 from .group import Delivery
+from .revocations import Revocation, Revocations
 from .state import HubState
 from .stream import Stream
 
@@ -27,8 +31,12 @@ class Disconnector:
     def __init__(self, state: HubState, deliver: Callable[[Sequence[Delivery | Effect]], None]) -> None:
         self._state = state
         self._deliver = deliver
+        self._revocations = Revocations(state.shards.all[0].history_cache)
         state.commands.on("disconnect", self._disconnect)
         state.commands.on("channels", self._change_channels)
+        state.commands.on(REVOKE, self._revoke, late=self._revoke_late)
+        state.commands.on_heard(self._revocations.know_since)
+        state.commands.on_lost(self._revocations.note_lost)
 
     def find(
         self, *, user_id: str | None = None, connection: str | None = None, channel: str | None = None
@@ -52,15 +60,20 @@ class Disconnector:
 
         :returns: the effects that write `notice` to the streams and close them.
         """
-        streams, retry = list(streams), self._state.settings.retry
+        streams = list(streams)
         effects = self._write_pending(streams)
         for stream in streams:
-            stream.closing = True
-            stream.reason = reason
-            self._state.fanout.remove(stream)
-            last = close_frame(reason, reconnect=reconnect, retry=retry, plain=stream.plain)
-            effects.append(partial(stream.end, notice + last))
+            effects.append(self._closing(stream, reason, reconnect=reconnect, notice=notice))
         return effects
+
+    def _closing(self, stream: Stream, reason: str, *, reconnect: bool, notice: bytes = b"") -> Effect:
+        """Stops the delivery of events to a stream at once. Returns the effect that closes the stream."""
+        stream.closing = True
+        stream.reason = reason
+        self._state.fanout.remove(stream)
+        retry = self._state.settings.retry
+        last = close_frame(reason, reconnect=reconnect, retry=retry, plain=stream.plain)
+        return partial(stream.end, notice + last)
 
     def remove_channels(
         self, stream: Stream, channels: Iterable[str], reason: str, notice: bytes
@@ -101,6 +114,68 @@ class Disconnector:
         pending = self._state.fanout.take_pending([stream.group for stream in streams])
         return [partial(self._deliver, pending)] if pending else []
 
+    # -- rights that end -----------------------------------------------------------------------------------
+
+    def _revoke(self, arguments: Mapping[str, Any]) -> list[Effect]:
+        return self.revoke(arguments, self._state.commands.current)
+
+    def revoke(self, arguments: Mapping[str, Any], id: int = 0) -> list[Effect]:
+        """Takes a channel, or all channels, from the streams of a user; see `MessageAnnouncer.revoke`.
+
+        :param id: the position of the command; 0 if the command was not published.
+        """
+        revocation = Revocation.of(arguments, id, time.monotonic())
+        self._revocations.add(revocation)
+        return self._apply(revocation, self.find(user_id=revocation.user_id))
+
+    def _revoke_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
+        """Handles a revocation that was published before this worker subscribed to commands.
+
+        :param at: the monotonic time of the command.
+        """
+        revocation = Revocation.of(arguments, self._state.commands.current, at)
+        self._revocations.add(revocation)
+        streams = self.find(user_id=revocation.user_id)
+        return self._apply(revocation, [each for each in streams if each.grant and each.grant.began <= at])
+
+    def revoke_from_new(self, stream: Stream) -> Effect | None:
+        """Closes a new stream if rights of it were revoked after the app was asked about them.
+
+        The caller holds the hub's lock. If this worker does not know what was revoked since then, the stream
+        is closed too, and its client connects again.
+
+        :returns: the effect that closes the stream; None if the stream stays open.
+        """
+        if not self.hears_commands:
+            return None  # the stream gets no events until `_revoke_late` was called for all earlier commands
+        missed = self._revocations.since_time(stream.user_id, stream.grant.began)
+        if missed is None:
+            return self._closing(stream, "recheck", reconnect=True)
+        for revocation in missed:
+            if revocation.channel is None:
+                return self._closing(stream, revocation.reason, reconnect=False)
+        lost = {revocation.channel for revocation in missed}
+        gone = [name for name in stream.channels if name in lost]
+        if not gone:
+            return None
+        has_others = len(gone) < len(stream.channels)
+        return self._closing(stream, "revoked", reconnect=has_others, notice=forbidden_frames(gone))
+
+    @property
+    def hears_commands(self) -> bool:
+        """Whether this worker has handled the commands from before it subscribed to commands."""
+        cache = self._state.shards.all[0].history_cache.caches.get(COMMAND_CHANNEL)
+        return cache is not None and cache is self._state.commands.heard
+
+    def _apply(self, revocation: Revocation, streams: Iterable[Stream]) -> list[Effect]:
+        channel, reason = revocation.channel, revocation.reason
+        if channel is None:
+            return self.close_streams(streams, reason, reconnect=False)
+        effects: list[Effect] = []
+        for stream in streams:
+            effects += self.remove_channels(stream, [channel], reason, forbidden_frames([channel]))
+        return effects
+
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Effect]:
         given = ((key, arguments.get(key)) for key in ("user_id", "connection", "channel"))
         wanted = {key: value for key, value in given if value is not None}
@@ -108,14 +183,49 @@ class Disconnector:
             return []  # a command without criteria must not close every stream
         return self.close_streams(self.find(**wanted), "disconnected", reconnect=bool(arguments["reconnect"]))
 
+    # -- channels that clients and the app join and leave ----------------------------------------------------
+
     def _change_channels(self, arguments: Mapping[str, Any]) -> list[Effect]:
+        effects: list[Effect] = []
         for stream in self.find(connection=arguments["connection"]):
-            if arguments.get("vouched"):
-                stream.app_joined |= frozenset(arguments["join"])
-            start = start_of_change(arguments)
-            self._state.channel_changes.add(
-                ChannelChange(
-                    stream, arguments["join"], arguments["leave"], start, tab_of(arguments["connection"])
-                )
+            asked, join = arguments.get("asked"), list(arguments["join"])
+            revoked = self._revoked_since(stream, asked, join)
+            if revoked is None:
+                effects += self.close_streams([stream], "recheck", reconnect=True)
+                continue
+            change = ChannelChange(
+                stream,
+                [name for name in join if name not in revoked],
+                arguments["leave"],
+                start_of_change(arguments),
+                tab_of(arguments["connection"]),
+                vouched=asked is None,
+                notice=forbidden_frames(revoked),
             )
-        return []
+            self._state.channel_changes.add(change)
+        return effects
+
+    def _revoked_since(self, stream: Stream, asked: str | None, join: Sequence[str]) -> list[str] | None:
+        """Returns the channels of `join` that the user lost after the app was asked about them.
+
+        Returns None if this worker does not know what was revoked since then.
+
+        :param asked: a cursor from before the app was asked; None if the app itself lets the stream join.
+        """
+        if asked is None or stream.user_id is None or not join:
+            return []
+        missed = self._revocations.since_position(stream.user_id, asked)
+        if missed is None:
+            return None
+        gone = {revocation.channel for revocation in missed}
+        return [name for name in join if name in gone or None in gone]
+
+
+def forbidden_frames(channels: Iterable[str]) -> bytes:
+    """Returns the frames of `sse.error` events with code 1201, one for each channel that a stream loses."""
+    return b"".join(
+        error_frame(
+            ErrorCode.PERMISSION_DENIED, f"listening to {name!r} is not allowed any more", {"channel": name}
+        )
+        for name in channels
+    )

@@ -83,7 +83,6 @@ class Dispatcher:
         self._inbox = inbox
         self._history_cache = state.shards.all[0].history_cache  # commands are published on the first shard
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
-        self._late_handled: ChannelCache | None = None  # the last argument of `_handle_late_commands`
         self._closed = False
         self.maintenance = Maintenance(state, stopping, self.deliver)
 
@@ -157,8 +156,8 @@ class Dispatcher:
             steps += self._state.fanout.take_pending(notices)
         cache = shard.history_cache.caches.get(COMMAND_CHANNEL)
         if cache is not None:
-            if cache is not self._late_handled and cache.live:
-                steps += self._handle_late_commands(cache)
+            if cache is not self._state.commands.heard and cache.live:
+                steps += self._state.commands.begin(cache, self._history_cache.time_of)
             if dispatch.entries and cache.head != self._state.commands.newest:
                 return steps + self._with_commands(cache, dispatch, notices)
         if dispatch.entries or notices:
@@ -176,15 +175,6 @@ class Dispatcher:
             if command is not None:
                 steps += self._state.commands.handle(command)
         return steps
-
-    def _handle_late_commands(self, cache: ChannelCache) -> list[Effect]:
-        """Returns the effects of commands published before this worker subscribed to commands.
-
-        Called once for each new channel cache of the commands.
-        """
-        self._late_handled = cache
-        time_of = self._history_cache.time_of
-        return self._state.commands.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
 
     def _note_loss(self, shard: Shard, dispatch: Dispatch) -> dict[Group, bytes]:
         """Notes that a shard lost events. Returns the `sse.reset` frame of each group that lost events."""

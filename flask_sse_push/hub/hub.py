@@ -92,7 +92,7 @@ class Hub:
         #: Finds streams, closes them, and removes channels from them.
         self.disconnector = Disconnector(state, self._dispatcher.deliver)
         #: Sends a new stream the events that it missed; see `StreamOpener.follow`.
-        self.follow = StreamOpener(state, batching).follow
+        self.follow = StreamOpener(state, batching, self.disconnector).follow
         #: Returns the object that reads a stream's missed events, for `follow`; see `Shards.recovery`.
         self.recovery = self._shards.recovery
         self._started = False
@@ -126,6 +126,9 @@ class Hub:
             self._streams[stream.connection] = stream
             self._dispatcher.maintenance.add(stream, now)
             self._shards.enter(stream.subscribed)
+            close = self.disconnector.revoke_from_new(stream) if stream.grant is not None else None
+        if close is not None:
+            close()
         if first:
             for first_opened in self._listeners.first_opened:
                 first_opened()

@@ -9,6 +9,7 @@ from ..history.position import Opening
 from ..history.recovery_driver import Recovery, Step
 from ..protocol.frames import heartbeat_frame, jittered_ms, open_frame, reset_frame
 from .batches import BatchPolicy
+from .disconnect import Disconnector
 from .group import frames_for
 from .state import HubState
 from .stream import Stream
@@ -20,9 +21,10 @@ class StreamOpener:
     Each stream's own thread calls `follow`.
     """
 
-    def __init__(self, state: HubState, batching: BatchPolicy) -> None:
+    def __init__(self, state: HubState, batching: BatchPolicy, disconnector: Disconnector) -> None:
         self._state = state
         self._batching = batching
+        self._disconnector = disconnector
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
         """Returns the next frames with events that a stream missed. Blocks. Call it until it returns None.
@@ -35,7 +37,8 @@ class StreamOpener:
             with self._state.lock:
                 if stream.closing:
                     break
-                step = recovery.next()
+                may_begin = stream.grant is None or self._may_begin(recovery)
+                step = recovery.next() if may_begin else None
                 frames = None if step is None else self._send(stream, recovery, step)
             if step is not None:
                 if step.resets:
@@ -46,6 +49,17 @@ class StreamOpener:
                 return b""
         recovery.wait(deadline - time.monotonic())
         return b""
+
+    def _may_begin(self, recovery: Recovery) -> bool:
+        """Whether a stream whose rights may be revoked may get events now.
+
+        Such a stream waits until this worker has handled all revocations from before it heard of commands.
+        The recovery's `wait` ends when that may be the case.
+        """
+        if self._disconnector.hears_commands:
+            return True
+        self._state.shards.all[0].history_cache.waiters.add(recovery.waiter())
+        return False
 
     def _send(self, stream: Stream, recovery: Recovery, step: Step) -> bytes | None:
         frames = b""

@@ -50,6 +50,11 @@ PROBE = Gauge(
     "Seconds that the last probe took from a worker to the broker and back, for the slowest worker.",
     multiprocess_mode="livemax",
 )
+RECHECK_LAG = Gauge(
+    _PREFIX + "recheck_lag_seconds",
+    "How late the oldest waiting check of a stream's rights is, for the slowest worker.",
+    multiprocess_mode="livemax",
+)
 
 
 class Exporter:
@@ -92,6 +97,8 @@ class Exporter:
                 gauge.inc(now - then)
         if gauges.probe is not None and gauges.probe != before.probe:
             PROBE.set(gauges.probe)
+        if gauges.recheck_lag != before.recheck_lag:
+            RECHECK_LAG.set(gauges.recheck_lag)
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

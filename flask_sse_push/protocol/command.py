@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
     name: str
     arguments: dict[str, Any]
+    id: int = 0  # the position of the command in the broker's order; 0 if it was not published yet
 
 
 def command_publication(command: Command) -> Publication:
@@ -46,7 +47,7 @@ def parse_command(entry: Entry) -> Command | None:
     """Reads the command in an entry. If the entry is not a command, logs a warning and returns None."""
     try:
         name, arguments = json.loads(entry.frame.partition(b"\n")[2])
-        return Command(name, dict(arguments))
+        return Command(name, dict(arguments), entry.id)
     except (TypeError, ValueError):
         logger.warning("ignoring an entry of %r that is not a command", COMMAND_CHANNEL)
         return None

@@ -12,12 +12,14 @@ from typing import Any
 from flask import Request
 
 from ..announcer import DEFAULT_CHANNEL
+from ..auth.limits import CHANGE
 from ..auth.policy import Policy
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
 from ..protocol.entry import TAB_MARK
 from .body import IN_JSON, MAX_BODY, read_body, size_limit
+from .page import began
 from .refusal import bad_request
 from .services import Services
 
@@ -33,7 +35,9 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     The body of the request names the channels to join and to leave. When the stream has changed its channels,
     the client gets the event `sse.channels`.
 
-    :raises Refused: 400, 413 or 415, if the body is not valid; 401 or 403, if the change is not allowed.
+    :raises Refused: 400, 413 or 415, if the body is not valid; 401 or 403, if the change is not allowed; 429,
+        if the user or the address has reached a limit.
+    :raises BrokerUnavailable: if the broker does not answer in time.
     """
     settings = services.settings
     services.check_origin(request)
@@ -43,14 +47,20 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     if not join and not leave:
         raise bad_request("the body names no channel to join or leave")
     since, last = _start(body)
+    limits = services.streaming.limits
+    if limits.counts_attempts:
+        limits.count_attempt("address", request.remote_addr, CHANGE)
+    asked = services.command_position(began()) if join else None
     identity = policy.check_join(request, join)
+    if limits.counts_attempts:
+        limits.count_attempt("user", identity.user_id, CHANGE)
     secrets, secret = policy.secrets(), body.get("secret")
     can_match = isinstance(secret, str) and len(connection) <= MAX_CONNECTION and secrets is not None
     stream = connection.partition(TAB_MARK)[0]  # several tabs may share the stream
     if not can_match or not secrets.match(secret, stream, identity.user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is wrong: use the secret that sse.open gave this stream, as the same user"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
-    services.publishing.announcer.change(connection, join, leave, since=since, last=last, vouched=False)
+    services.publishing.announcer.change(connection, join, leave, since=since, last=last, asked=asked)
     return {"connection": connection, "join": join, "leave": leave}
 
 

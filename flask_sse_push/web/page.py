@@ -33,10 +33,14 @@ def cursor(services: Services, channels: tuple[str, ...]) -> str:
     """
     for name in channels:
         checked_channel(name)
-    started = g.get(STARTED, None) if has_request_context() else None
-    ago = 0.0 if started is None else time.monotonic() - started
     try:
-        return str(services.position(ago))
+        return str(services.position(began()))
     except BrokerUnavailable as error:
         logger.warning("no cursor for a page; its client will get sse.reset and fetch its state: %s", error)
         return LOST
+
+
+def began() -> float:
+    """Returns the monotonic time at which the current request began; the current time outside of requests."""
+    now = time.monotonic()
+    return g.get(STARTED, now) if has_request_context() else now

@@ -17,6 +17,7 @@ from flask import Request
 
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
+from ..auth.logouts import UnsentLogouts
 from ..auth.recheck import FindForbidden, Recheck
 from ..brokers import forks, native_threads
 from ..brokers.base import NO_INBOX, Broker, probe_all
@@ -59,6 +60,7 @@ class Streaming(NamedTuple):
     hub: Hub
     limits: Limits
     recheck: Recheck
+    logouts: UnsentLogouts
     worker_counts: WorkerCounts
     worker_queries: WorkerQueries
     runs: Runs
@@ -70,6 +72,7 @@ class Streaming(NamedTuple):
         """Closes the streams and ends the threads. May be called twice."""
         self.runs.close()
         self.recheck.close()
+        self.logouts.close()
         self.hub.close()
         self.worker_counts.close()
 
@@ -146,7 +149,7 @@ class Services:
         settings, (broker, announcer, counters, _) = self.settings, self.publishing
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
         limits = Limits(settings, worker_counts, broker)
-        recheck = Recheck(self._find_forbidden, settings.recheck, announcer.command)
+        recheck = Recheck(self._find_forbidden, settings.recheck)
         listeners = [self._listener, worker_counts, recheck, counters, StreamLog()]
         if limits.counts_streams:
             listeners.append(limits)
@@ -160,6 +163,7 @@ class Services:
             hub,
             limits,
             recheck,
+            UnsentLogouts(hub, announcer.command),
             worker_counts,
             WorkerQueries(hub, broker.counts, announcer, lambda: worker_counts.name),
             Runs(announcer, worker_counts, hub, settings, wsgi_server.is_stopping),
@@ -180,8 +184,8 @@ class Services:
         """The parts that serve streams; None if they were not made yet."""
         return vars(self).get("streaming")
 
-    def position(self, ago: float) -> StreamCursor:
-        """Returns a position from before every event of the last `ago` seconds.
+    def position(self, began: float) -> StreamCursor:
+        """Returns a position from before every event since the monotonic time `began`.
 
         A worker with streams already knows its position, and does not block. Any other process calls the
         broker, and blocks until the broker answers.
@@ -193,12 +197,22 @@ class Services:
         position = streaming.hub.position() if streaming and not native_threads.is_native() else None
         if position is None:
             position = probe_all(self.publishing.broker, NO_INBOX)
-        return position.earlier(ago)
+        return position.earlier(time.monotonic() - began)
+
+    def command_position(self, began: float) -> str:
+        """Returns a cursor from before every command since the monotonic time `began`. Blocks for one call.
+
+        :raises BrokerUnavailable: if the broker does not answer in time.
+        """
+        first = self.publishing.broker.shards[0]  # all commands are published on the first shard
+        return str(first.probe(NO_INBOX).earlier(time.monotonic() - began))
 
     def gauges(self) -> Gauges:
         """Returns the gauges of this process. All gauges are zero if the process has not served streams."""
         streaming = self._open_streaming
-        return streaming.hub.gauges() if streaming else Gauges()
+        if streaming is None:
+            return Gauges()
+        return streaming.hub.gauges()._replace(recheck_lag=streaming.recheck.lag())
 
     def broker_not_shared(self) -> bool:
         """Returns whether gunicorn runs several workers, but the broker works for one process only."""
@@ -215,7 +229,7 @@ class Services:
             self.publishing.announcer.command(REVOKE, **arguments)
         except BrokerUnavailable as error:
             logger.warning("cannot tell the other workers of a logout now, trying again: %s", error)
-            self.streaming.recheck.revoke_without_broker(**arguments)
+            self.streaming.logouts.add(arguments)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """Closes all parts. The next use makes new parts with the given settings.

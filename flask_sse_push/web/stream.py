@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, g
 from werkzeug.datastructures import Headers
 
 from ..auth.identity import invalid_token
@@ -23,6 +23,7 @@ from ..monitoring import log
 from ..monitoring.signals import StreamSignals
 from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream
+from .page import STARTED
 from .query import QueryCache, StreamQuery, accepts_gzip
 from .refusal import refusal
 from .response import StreamResponse
@@ -83,7 +84,9 @@ class StreamEndpoint:
         query = self._queries.of(request)
         if "HTTP_ORIGIN" in request.environ:  # a fast check: most requests for a stream have no Origin
             self.services.check_origin(request)
-        grant = self.policy.grant(request, query.channels, query.ticket, default=not query.names_channels)
+        began = g.get(STARTED) or time.monotonic()
+        default = not query.names_channels
+        grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)
         stream = self._new_stream(request, grant, query)
@@ -131,12 +134,13 @@ class StreamEndpoint:
     def _use_up(self, ticket: Ticket) -> None:
         """Marks the ticket as used in the broker, so that the ticket opens no second stream.
 
-        :raises Refused: 401, if the ticket was used before; 503, if the broker does not answer.
+        :raises Refused: 401, if the ticket was used before, or if its rights were revoked; 503, if the broker
+            does not answer.
         """
         with self.needs_broker("the broker does not answer, so the ticket cannot be checked"):
             broker, seconds = self.services.publishing.broker, ticket.expires - time.time()
-            first = broker.claim(f"ticket:{ticket.name}", seconds)
-        if not first:
+            valid = not ticket.is_revoked(broker) and broker.claim(f"ticket:{ticket.name}", seconds)
+        if not valid:
             raise invalid_token()
 
     # -- refusing a request ------------------------------------------------------------------------------

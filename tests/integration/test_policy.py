@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -196,13 +197,61 @@ def test_a_ticket_counts_instead_of_the_session(club: tuple[Flask, SSEBlueprint]
     assert refusal(client.get("/stream?channels=user:ada&ticket=forged")) == (401, 1102)
 
 
-def test_in_an_app_without_users_a_ticket_needs_no_second_check(make_app: MakeApp) -> None:
+def test_in_an_app_without_users_the_rule_gets_the_id_in_the_ticket(make_app: MakeApp) -> None:
     app, sse = make_app()
-    sse.authorize(lambda user, channel: channel == "club")
+    sse.authorize(lambda user, channel: (user, channel) == ("7", "club") or user == 7)
+    with app.app_context():
+        text, again = sse.ticket(7, "club"), sse.ticket(7, "club")
+    assert opens(app.test_client(), f"/stream?ticket={text}") == ["club"]
+    sse.authorize(lambda user, channel: False)
+    assert refusal(app.test_client().get(f"/stream?ticket={again}")) == (403, 1201)
+
+
+@pytest.mark.parametrize("company", [False, True], ids=["first stream of the worker", "others are open"])
+@pytest.mark.parametrize("channel", [None, "club"])
+def test_a_revocation_ends_the_unused_tickets_of_its_user(
+    make_app: MakeApp, channel: str | None, company: bool
+) -> None:
+    app, sse = make_app()
+    sse.authorize(lambda user, channel: True)
+    with app.app_context(), contextlib.ExitStack() as streams:
+        if company:
+            streams.enter_context(listening(app.test_client(), "/stream?channels=sse"))
+        early, others = sse.ticket("ada", "club"), sse.ticket("bob", "club")
+        apart, nobodys = sse.ticket("ada", "lab"), sse.ticket(None, "club")
+        sse.revoke("ada", channel)
+        late = sse.ticket("ada", "club")
+        assert refusal(app.test_client().get(f"/stream?ticket={early}")) == (401, 1102)
+        for ticket in (others, nobodys, late):
+            assert opens(app.test_client(), f"/stream?ticket={ticket}") == ["club"]
+        of_other_channel = app.test_client().get(f"/stream?ticket={apart}", buffered=False)
+        assert of_other_channel.status_code == (401 if channel is None else 200)
+        of_other_channel.close()
+
+
+def test_a_ticket_for_rights_that_were_revoked_during_the_same_request_is_ended(make_app: MakeApp) -> None:
+    """The app loads the user, then the rights are revoked, then the app makes the ticket."""
+    app, sse = make_app()
+    sse.authorize(lambda user, channel: True)
+
+    @app.get("/ticket")
+    def ticket() -> str:
+        sse.revoke("ada")
+        return sse.ticket("ada", "club")
+
+    text = app.test_client().get("/ticket").text
+    assert refusal(app.test_client().get(f"/stream?ticket={text}")) == (401, 1102)
+
+
+def test_tickets_end_with_the_data_of_the_broker(make_app: MakeApp) -> None:
+    """The broker may have lost a revocation too."""
+    app, sse = make_app()
+    sse.authorize(lambda user, channel: True)
     with app.app_context():
         text = sse.ticket("ada", "club")
-    sse.authorize(lambda user, channel: False)
-    assert opens(app.test_client(), f"/stream?ticket={text}") == ["club"]
+    services = app.extensions["sse_push"][sse].services
+    services.restart(services.settings)  # `memory://` begins anew
+    assert refusal(app.test_client().get(f"/stream?ticket={text}")) == (401, 1102)
 
 
 def test_the_apps_own_loader_finds_the_user_of_a_ticket(make_app: MakeApp) -> None:

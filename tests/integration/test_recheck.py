@@ -180,9 +180,9 @@ def test_a_command_that_comes_while_the_stream_is_being_made_still_counts(site: 
     """The app looks the user up, then revokes, then the stream opens."""
     with site.stream("red", "bob"):  # so that the worker hears commands
         response = site.app.test_client().get("/stream?channels=red&as=ada", buffered=False)
-        recheck = site.app.extensions["sse_push"][site.sse].services.streaming.recheck
+        hub = site.app.extensions["sse_push"][site.sse].services.streaming.hub
         site.revoke("ada")
-        eventually(lambda: recheck._revocations)
+        eventually(lambda: hub.disconnector._revocations._all)
         reader = Reader(response)
         assert reader.next()["event"] == "sse.open"
         assert close_reason(reader) == ("revoked", False)
@@ -209,10 +209,11 @@ def test_a_command_from_before_the_user_was_looked_up_does_not_count(make_app: M
         streaming = site.app.extensions["sse_push"][site.sse].services.streaming
         began = streaming.recheck._watched[site.opened["connection"]].stream.grant.began
         arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
-        streaming.hub.call_soon(lambda: streaming.recheck._revoke_late(arguments, began - 0.001))
+        late = streaming.hub.disconnector._revoke_late
+        streaming.hub.call_soon(lambda: late(arguments, began - 0.001))
         site.publish("still here", "red")
         assert ada.next()["data"] == "still here"
-        streaming.hub.call_soon(lambda: streaming.recheck._revoke_late(arguments, began))
+        streaming.hub.call_soon(lambda: late(arguments, began))
         assert close_reason(ada) == ("revoked", False)
 
 

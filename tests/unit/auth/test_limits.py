@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from flask_sse_push.auth.limits import MAX_NAME, _short, check, network
+from flask_sse_push.auth.limits import MAX_NAME, UNKNOWN, _short, check, network
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import ConfigError
 
@@ -20,13 +20,24 @@ from flask_sse_push.errors import ConfigError
         ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
         ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
         ("::1", "::/64"),
-        ("", None),
-        (None, None),
-        ("unix:", None),
-        ("somewhere", None),
+        ("192.0.2.7:50123", "192.0.2.7"),
+        (" 192.0.2.7 ", "192.0.2.7"),
+        ("[2001:db8:1:2::1]:50123", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::1]", "2001:db8:1:2::/64"),
+        ("[::ffff:192.0.2.7]:1", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", UNKNOWN),
+        (None, UNKNOWN),
+        ("unix:", UNKNOWN),
+        ("somewhere", UNKNOWN),
+        ("192.0.2.7:", UNKNOWN),
+        ("192.0.2.7:port", UNKNOWN),
+        ("192.0.2.777:1", UNKNOWN),
+        ("[192.0.2.7", UNKNOWN),
+        ("unix:[::1]:1", UNKNOWN),
     ],
 )
-def test_an_ipv6_address_counts_with_its_network(address: str | None, counted: str | None) -> None:
+def test_an_address_counts_without_its_port_and_with_its_network(address: str | None, counted: str) -> None:
     assert network(address) == counted
 
 

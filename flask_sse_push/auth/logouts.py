@@ -1,0 +1,75 @@
+"""Ends the streams of users who log out, also while the broker does not answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..errors import BrokerUnavailable
+from ..hub import background
+from ..hub.hub import Hub
+from ..protocol.command import REVOKE
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until a command that could not be published is tried again.
+PAUSE = 1.0
+#: At most so many commands wait for a broker that does not answer. A further command replaces the oldest.
+MAX_UNSENT = 1000
+
+
+class UnsentLogouts:
+    """The logouts that this worker could not publish yet. A thread publishes them when the broker is back.
+
+    :param send: a function that publishes a command, and raises BrokerUnavailable if the broker does not
+        answer.
+    """
+
+    def __init__(self, hub: Hub, send: Callable[..., Any]) -> None:
+        self._hub = hub
+        self._send = send
+        self._lock = threading.Lock()
+        self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT)
+        self._runs = self._closed = False
+
+    def add(self, arguments: dict[str, Any]) -> None:
+        """Revokes a user's rights on this worker now, and on all workers when the broker is back."""
+        self._hub.call_soon(partial(self._hub.disconnector.revoke, arguments))
+        with self._lock:
+            self._unsent.append(arguments)
+            starts, self._runs = not self._runs, True
+        if starts:
+            background.start("logouts", self._run)
+
+    def _run(self) -> None:
+        while self._has_more():
+            try:
+                arguments = self._unsent[0]
+                self._send(REVOKE, **arguments)
+                self._forget(arguments)
+            except BrokerUnavailable:
+                time.sleep(PAUSE)
+            except Exception:
+                logger.exception(
+                    "a logout could not be told to the other workers; trying again in %g s", PAUSE
+                )
+                time.sleep(PAUSE)
+
+    def _forget(self, arguments: dict[str, Any]) -> None:
+        with self._lock:
+            if self._unsent[0] is arguments:  # `add` may have dropped it
+                self._unsent.popleft()
+
+    def _has_more(self) -> bool:
+        with self._lock:
+            self._runs = bool(self._unsent) and not self._closed
+            return self._runs
+
+    def close(self) -> None:
+        """Ends the thread soon. May be called twice."""
+        self._closed = True

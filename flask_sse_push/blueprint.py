@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Flask, Response, current_app
 from flask.blueprints import BlueprintSetupState
 
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import tickets
+from .auth.decorators import Decorators
 from .cli import add_commands
 from .config import Settings
 from .monitoring import signals
@@ -24,10 +25,8 @@ from .web import page, response
 from .web.routes import EXTENSION, Routes
 from .web.stream import HEADERS, StreamEndpoint
 
-F = TypeVar("F")
 
-
-class SSEBlueprint(Routes):
+class SSEBlueprint(Decorators, Routes):
     """Pushes events to browsers. When it is registered on an app, `GET <prefix>` opens streams, and methods
     such as `publish` send events to them.
 
@@ -54,60 +53,6 @@ class SSEBlueprint(Routes):
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:
         state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))
-
-    # -- decorators --------------------------------------------------------------------------------------
-
-    def authorize(self, allowed: F) -> F:
-        """Registers `allowed(user, channel) -> bool`, which decides who may listen to a channel.
-
-        Public channels and a user's own channel `user:<id>` need no permission. Without such a function, all
-        other channels are forbidden. If several functions are registered, only the last is used.
-
-        The function is called in the request that opens a stream. While the stream is open, the function is
-        called again from time to time, outside any request, in an app context. So the function must use its
-        argument `user` (None for a visitor without a user), never `request` or `current_user`. The function
-        may block. If it raises an exception, the request fails. If it raises three times in a row for an open
-        stream, this stream is closed, and its client connects again.
-        """
-        self._hooks.authorize = allowed  # type: ignore[assignment]
-        return allowed
-
-    def identify(self, who: F) -> F:
-        """Registers `who(request) -> user | Identity | None`, which finds the user of a request.
-
-        If several functions are registered, the first result that is not None decides. A user is any object.
-        The user's id is the result of flask-login's `get_id()`, else the attribute `id`, else the object as
-        text. If no function is registered, flask-login's `current_user` is the user.
-        """
-        self._hooks.identify.append(who)  # type: ignore[arg-type]
-        return who
-
-    def load_user(self, load: F) -> F:
-        """Registers `load(user_id) -> user | None`, which loads the user of a ticket or of an open stream.
-
-        The id is a string. The result None means that the user does not exist any more. The function is
-        called in an app context, also outside any request, and may block. Without such a function,
-        flask-login's `user_loader` loads the users that signed in with flask-login, and the users of tickets.
-        """
-        self._hooks.load_user = load  # type: ignore[assignment]
-        return load
-
-    def authorize_publish(self, allowed: F) -> F:
-        """Registers `allowed(user, channel) -> bool`, which decides who may use `POST <prefix>/publish`.
-
-        Without such a function, the route answers 404.
-        """
-        self._hooks.authorize_publish = allowed  # type: ignore[assignment]
-        return allowed
-
-    def authorize_admin(self, allowed: F) -> F:
-        """Registers `allowed(user) -> bool`, which decides who may use `/stats`, `/metrics` and `/health`.
-
-        Without such a function, these routes answer 404. The function is called during the request, so it may
-        also use `request`, for example to check the token of a program that reads the metrics.
-        """
-        self._hooks.authorize_admin = allowed  # type: ignore[assignment]
-        return allowed
 
     # -- publishing --------------------------------------------------------------------------------------
 
@@ -338,17 +283,14 @@ class SSEBlueprint(Routes):
         """Returns a ticket that opens one stream: `new EventSource(url + "?ticket=" + ticket)`.
 
         Anybody who has the ticket can use it, but only once. So give tickets out only in a page or an API
-        that knows its user, and get a new ticket for each connection. `revoke` and a logout end the unused
-        tickets of the user. Blocks for one call to the broker.
+        that knows its user. `revoke` and a logout end unused tickets. Blocks for one call to the broker.
 
         :param user: a user object, a user id, or None for a visitor without a user.
         :param channels: the channels that the stream may have. If the URL names no channels, the stream has
             all of them. The user must be allowed to listen to them now.
         :param seconds: how long the ticket is valid, in seconds; at most 60.
-        :raises Refused: 401 or 403, if the user may not listen to one of the channels. If a view does not
-            catch the exception, it becomes the response.
-        :raises BrokerUnavailable: if the broker does not answer in time.
+        :raises Refused: 401 or 403, if the user may not listen to one of the channels. Without a handler in
+            the app, this is the response.
+        :raises BrokerUnavailable: if the broker does not answer.
         """
-        endpoint = self._endpoint
-        asked = endpoint.services.command_position(page.began())
-        return endpoint.policy.ticket(user, channels, seconds, asked)
+        return self._endpoint.ticket(user, channels, seconds)

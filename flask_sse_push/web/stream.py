@@ -6,7 +6,8 @@ import contextlib
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from flask import Flask, Request, Response, g
 from werkzeug.datastructures import Headers
@@ -23,7 +24,7 @@ from ..monitoring import log
 from ..monitoring.signals import StreamSignals
 from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream
-from .page import STARTED
+from . import page
 from .query import QueryCache, StreamQuery, accepts_gzip
 from .refusal import refusal
 from .response import StreamResponse
@@ -84,7 +85,7 @@ class StreamEndpoint:
         query = self._queries.of(request)
         if "HTTP_ORIGIN" in request.environ:  # a fast check: most requests for a stream have no Origin
             self.services.check_origin(request)
-        began = g.get(STARTED) or time.monotonic()
+        began = g.get(page.STARTED) or time.monotonic()
         default = not query.names_channels
         grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
         if limits.counts_attempts:
@@ -142,6 +143,11 @@ class StreamEndpoint:
             valid = not ticket.is_revoked(broker) and broker.claim(f"ticket:{ticket.name}", seconds)
         if not valid:
             raise invalid_token()
+
+    def ticket(self, user: Any, channels: str | Iterable[str], seconds: float) -> str:
+        """Returns a ticket; see `SSEBlueprint.ticket`."""
+        asked = self.services.command_position(page.began())
+        return self.policy.ticket(user, channels, seconds, asked)
 
     # -- refusing a request ------------------------------------------------------------------------------
 

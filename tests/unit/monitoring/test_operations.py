@@ -10,7 +10,13 @@ import pytest
 from flask_sse_push.monitoring import prometheus
 from tests.support.processes import ROOT
 
-GAUGES = (prometheus.STREAMS, prometheus.BUFFERED, prometheus.LINK_DOWN, prometheus.PROBE)
+GAUGES = (
+    prometheus.STREAMS,
+    prometheus.BUFFERED,
+    prometheus.LINK_DOWN,
+    prometheus.PROBE,
+    prometheus.RECHECK_LAG,
+)
 EXPOSED = {f"{counter._name}_total" for counter in prometheus.COUNTERS.values()} | {g._name for g in GAUGES}
 
 

@@ -30,12 +30,12 @@ def test_the_exporter_adds_the_counts_since_the_last_export() -> None:
     exporter.export()
     exporter.export()
     counters.delivered += 2
-    gauges[0] = Gauges(streams=1, buffered=0, reconnects=1, probe=0.5)
+    gauges[0] = Gauges(streams=1, buffered=0, reconnects=1, probe=0.5, recheck_lag=7.0)
     exporter.export()
     assert value("events_delivered_total") - before[0] == 7
     assert value("refused_total", code="1202") - before[1] == 1
     assert value("streams_open") - before[2] == 1
-    assert value("probe_seconds") == 0.5
+    assert (value("probe_seconds"), value("recheck_lag_seconds")) == (0.5, 7.0)
 
 
 def test_every_count_has_a_metric() -> None:

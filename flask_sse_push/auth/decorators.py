@@ -1,0 +1,67 @@
+"""The decorators with which an app registers functions about its users: `@sse.authorize` and others."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from .policy import Hooks
+
+F = TypeVar("F")
+
+
+class Decorators:
+    """The decorators of a blueprint. If a function is registered, the app calls it as each decorator says."""
+
+    _hooks: Hooks
+
+    def authorize(self, allowed: F) -> F:
+        """Registers `allowed(user, channel) -> bool`, which decides who may listen to a channel.
+
+        Public channels and a user's own channel `user:<id>` need no permission. Without such a function, all
+        other channels are forbidden. If several functions are registered, only the last is used.
+
+        The function is called in the request that opens a stream. While the stream is open, the function is
+        called again from time to time, outside any request, in an app context. So the function must use its
+        argument `user` (None for a visitor without a user), never `request` or `current_user`. The function
+        may block. If it raises an exception, the request fails. If it raises three times in a row for an open
+        stream, this stream is closed, and its client connects again.
+        """
+        self._hooks.authorize = allowed  # type: ignore[assignment]
+        return allowed
+
+    def identify(self, who: F) -> F:
+        """Registers `who(request) -> user | Identity | None`, which finds the user of a request.
+
+        If several functions are registered, the first result that is not None decides. A user is any object.
+        The user's id is the result of flask-login's `get_id()`, else the attribute `id`, else the object as
+        text. If no function is registered, flask-login's `current_user` is the user.
+        """
+        self._hooks.identify.append(who)  # type: ignore[arg-type]
+        return who
+
+    def load_user(self, load: F) -> F:
+        """Registers `load(user_id) -> user | None`, which loads the user of a ticket or of an open stream.
+
+        The id is a string. The result None means that the user does not exist any more. The function is
+        called in an app context, also outside any request, and may block. Without such a function,
+        flask-login's `user_loader` loads the users that signed in with flask-login, and the users of tickets.
+        """
+        self._hooks.load_user = load  # type: ignore[assignment]
+        return load
+
+    def authorize_publish(self, allowed: F) -> F:
+        """Registers `allowed(user, channel) -> bool`, which decides who may use `POST <prefix>/publish`.
+
+        Without such a function, the route answers 404.
+        """
+        self._hooks.authorize_publish = allowed  # type: ignore[assignment]
+        return allowed
+
+    def authorize_admin(self, allowed: F) -> F:
+        """Registers `allowed(user) -> bool`, which decides who may use `/stats`, `/metrics` and `/health`.
+
+        Without such a function, these routes answer 404. The function is called during the request, so it may
+        also use `request`, for example to check the token of a program that reads the metrics.
+        """
+        self._hooks.authorize_admin = allowed  # type: ignore[assignment]
+        return allowed

@@ -2,7 +2,8 @@
 
 The envelope is `{"compressed": true, "encoding": "gzip+base64", "data": "H4sI…"}`. The envelope contains the
 text that the `data:` lines of the event would have without compression, with the mark of JSON (see
-`protocol.data`). A client unpacks the text and then reads it as it reads any data.
+`protocol.data`). On the wire, the envelope has a mark of its own. A client unpacks only data with this mark,
+and then reads the text as it reads any data. So JSON of a user that looks like an envelope stays as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import zlib
 from typing import Any
 
 from .errors import InvalidPayload
-from .protocol.data import MARK, Dumps, flask_dumps, json_text
+from .protocol.data import MARK, Dumps, Envelope, flask_dumps, json_text
 from .protocol.event import Event, plain_line_ends
 
 #: The value of `encoding` in an envelope.
@@ -33,6 +34,8 @@ def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = flask_dumps
     """Returns an envelope with `obj` if the envelope is smaller as JSON, else `obj` itself.
 
     `decompress` restores `obj` in both cases, because an `obj` that looks like an envelope is always packed.
+    If an app publishes the envelope itself as an event's data, PushClient unpacks it. If the app first writes
+    the envelope as JSON and reads it again, or puts it into other data, the page must call `decompress`.
 
     :param threshold: an `obj` with at most this many bytes of JSON is returned as it is.
     :param dumps: writes `obj` as JSON. The default writes the types that Flask's `app.json.dumps` writes; if
@@ -40,13 +43,19 @@ def compress(obj: Any, threshold: int = THRESHOLD, *, dumps: Dumps = flask_dumps
     :raises TypeError, ValueError: if `obj` cannot be written as JSON.
     """
     packed = _packed(json_text(obj, dumps), MARK, threshold, always=is_envelope(obj))
-    return obj if packed is None else {"compressed": True, "encoding": ENCODING, "data": packed}
+    if packed is None:
+        return obj
+    return Envelope({"compressed": True, "encoding": ENCODING, "data": packed})
 
 
 def compress_event(event: Event) -> Event:
     """Returns the event with its text in an envelope if the envelope is smaller, else `event` itself."""
+    if event.is_packed:  # clients unpack only once
+        return event
     packed = _packed(plain_line_ends(event.data), MARK if event.is_json else "")
-    return event if packed is None else event._replace(data=_HEAD + packed + _TAIL, is_json=True)
+    return (
+        event if packed is None else event._replace(data=_HEAD + packed + _TAIL, is_json=True, is_packed=True)
+    )
 
 
 def is_envelope(obj: Any) -> bool:

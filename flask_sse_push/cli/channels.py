@@ -10,7 +10,9 @@ import click
 
 from ..protocol.channel import BROADCAST
 from ..protocol.command import COMMAND_CHANNEL
-from .common import Push, errors_without_traceback, shared_broker
+from ..protocol.cursor import MAX_ID
+from .common import Push, errors_without_traceback, one_line, say, shared_broker
+from .time_limit import time_limit, within
 
 
 def register(group: click.Group, push: Push) -> None:
@@ -18,13 +20,15 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("channels")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-    def channels(as_json: bool) -> None:
+    @time_limit(30)
+    def channels(as_json: bool, timeout: float) -> None:
         """List the channels that have a history, the one with the newest event first."""
         with errors_without_traceback():
-            heads = shared_broker(push).heads(MOST)
+            broker = shared_broker(push)
+            heads = within(timeout, lambda: broker.heads(MOST))
         for row in _channels(heads, time.time()):
-            line = "{channel}  newest {seconds:.0f} seconds ago".format(**row)
-            click.echo(json.dumps(row) if as_json else line)
+            line = f"{one_line(row['channel'])}  newest {row['seconds']:.0f} seconds ago"
+            say(json.dumps(row) if as_json else line)
 
 
 #: At most how many channels the command lists.
@@ -40,6 +44,6 @@ def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
     named = {name: head for name, head in heads.items() if name not in (BROADCAST, COMMAND_CHANNEL)}
     newest = sorted(named.items(), key=lambda pair: -pair[1])
     return [
-        {"channel": name, "seconds": round(max(0.0, now - head / 1e6), 1), "id": head}
+        {"channel": name, "seconds": round(max(0.0, now - min(head, MAX_ID) / 1e6), 1), "id": head}
         for name, head in newest
     ]

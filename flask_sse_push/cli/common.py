@@ -1,8 +1,9 @@
-"""What the commands of `flask sse` share: the broker, errors, options, and printing events."""
+"""What the commands of `flask sse` share: the broker, errors, options, and printing."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from ..errors import SSEPushError
 from ..protocol.cursor import Cursor
 from ..protocol.data import unmarked
 from ..protocol.entry import Entry
+from ..protocol.printable import printable
 from ..web.services import Services
 
 
@@ -34,7 +36,7 @@ def errors_without_traceback() -> Iterator[None]:
     try:
         yield
     except SSEPushError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
 
 
 def shared_broker(push: Push) -> Broker:
@@ -64,32 +66,49 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
     return headers
 
 
-#: `one_line` cuts a text after this many characters. Afterwards it escapes control characters.
+#: At most this many characters of a text stand on a line.
 MAX_LINE = 200
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:
     """Returns the fields of an event that the commands print.
 
-    These are the cursor (`id`), the local time when it was published (`at`), `type` and `data`.
+    These are the cursor (`id`), the local time when it was published (`at`), `type` and `data`. Bytes that
+    are not UTF-8 become escapes, such as `\\xff`.
     """
     fields: dict[str, list[str]] = {}
-    for line in entry.frame.decode().split("\n"):
+    for line in entry.frame.decode(errors="backslashreplace").split("\n"):
         name, colon, value = line.partition(":")
         if colon:
             fields.setdefault(name, []).append(value.removeprefix(" "))
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.id / 1e6))
     return {
         "id": str(Cursor(entry.epoch, entry.id)),
-        "at": at,
+        "at": _local_time(entry.id),
         "type": fields.get("event", ["message"])[-1],
         "data": unmarked("\n".join(fields.get("data", [])))[0],
     }
 
 
-def one_line(text: str) -> str:
-    """Returns `text` as one short line. Escapes control characters, because a terminal would obey them."""
-    line = text[:MAX_LINE]
-    if not text.isprintable():
-        line = line.encode("unicode_escape").decode()
-    return line + ("…" if len(text) > MAX_LINE else "")
+def _local_time(microseconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(microseconds / 10**6))
+    except (OverflowError, ValueError, OSError):  # another program wrote an id that is no time
+        return "at no time"
+
+
+def one_line(text: str, most: int = MAX_LINE) -> str:
+    """Returns the beginning of `text` as one line, with escapes for what a terminal would obey.
+
+    :param most: at most so many characters of `text` are shown.
+    """
+    return printable(text[:most]) + ("…" if len(text) > most else "")
+
+
+def say(line: str, *, mark: str = "", err: bool = False) -> None:
+    """Prints a line. Escapes what the terminal would obey, and what its encoding does not have.
+
+    :param mark: printed before the line as it is, so it may have colors.
+    :param err: whether to print to the error output.
+    """
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    click.echo(mark + printable(line).encode(encoding, "backslashreplace").decode(encoding), err=err)

@@ -6,19 +6,21 @@ import json
 
 import click
 
-from .common import Push, errors_without_traceback, shared_broker
+from .common import Push, errors_without_traceback, say, shared_broker
+from .time_limit import time_limit, within
 
 
 def register(group: click.Group, push: Push) -> None:
     """Adds the command to `group`."""
 
     @group.command("stats")
-    def stats() -> None:
+    @time_limit(30)
+    def stats(timeout: float) -> None:
         """Print the figures of each worker that has streams, one JSON object per line, then the sum."""
         with errors_without_traceback():
             shared_broker(push)
-            workers = push.services.streaming.worker_queries.stats()
+            workers = within(timeout, lambda: push.services.streaming.worker_queries.stats())
         for worker in workers:
-            click.echo(json.dumps(worker))
+            say(json.dumps(worker))
         streams = sum(worker["streams"] for worker in workers)
-        click.echo(json.dumps({"streams": streams, "workers": len(workers)}))
+        say(json.dumps({"streams": streams, "workers": len(workers)}))

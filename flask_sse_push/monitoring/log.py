@@ -19,6 +19,7 @@ from ..hub.callbacks import CallbackFailed, calling
 from ..hub.counters import CLIENT, CounterKey, Gauges
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
+from ..protocol.printable import printable
 
 #: Name of the logger that is the parent of all loggers of this package.
 ROOT = "flask_sse_push"
@@ -80,8 +81,8 @@ def refused(refusal: Refused, address: str | None, path: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Returns the text, shortened and with escaped line ends, so that a client cannot forge log lines."""
-    return text[:MAX_TEXT].encode("unicode_escape").decode()
+    """Returns the beginning of the text, with escapes, so that a client cannot forge lines of the log."""
+    return printable(text[:MAX_TEXT])
 
 
 class TotalsLog:

@@ -2,6 +2,9 @@
 
 The mark is one TAB at the end of the text. JSON ignores white space at its ends, so clients that know nothing
 of the mark read the same value. A client that knows the mark tells the number 42 from the string "42".
+
+An envelope (see `payload`) has the mark twice. So a client never unpacks JSON that only looks like an
+envelope.
 """
 
 from __future__ import annotations
@@ -23,8 +26,15 @@ Dumps = Callable[[Any], str | bytes]
 
 #: The mark at the end of data that the server wrote as JSON.
 MARK = "\t"
+#: The mark at the end of an envelope that this package has packed.
+PACKED = MARK + MARK
 #: At most this many characters of a place in the data are shown in an error message.
 MAX_PLACE = 200
+
+
+class Envelope(dict[str, Any]):
+    """An envelope that `payload.compress` has packed. A plain dict with the same content is ordinary data."""
+
 
 # One encoder for all calls, because json.dumps would make a new encoder for each call.
 _encode = json.JSONEncoder(
@@ -67,8 +77,8 @@ def encoded(data: Any, dumps: Dumps) -> tuple[str, bool]:
 
 
 def unmarked(text: str) -> tuple[str, bool]:
-    """Returns the data of a received event without the mark, and whether the data had the mark."""
-    return (text[:-1], True) if text[-1:] == MARK and _is_json(text) else (text, False)
+    """Returns the data of a received event without its marks, and whether the data had a mark."""
+    return (text.rstrip(MARK), True) if text[-1:] == MARK and _is_json(text) else (text, False)
 
 
 def _is_json(text: str) -> bool:
@@ -93,6 +103,8 @@ def json_text(value: Any, dumps: Dumps) -> str:
         text = text.decode()
     elif not isinstance(text, str):
         raise InvalidEvent("data", f"was written as {type(text).__name__}; dumps must return str or bytes")
+    if text[-1:] == MARK:  # the client would take it for a mark
+        text = text.rstrip()
     if "NaN" in text or "Infinity" in text:  # both words may also be part of a string
         _refuse_constants(text, value)
     return text if text.__class__ is str else plain_str(text)

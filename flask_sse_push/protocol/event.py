@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent
 from .channel import code_point, name_problem, plain_str
-from .data import MARK, Dumps, encoded, flask_dumps
+from .data import MARK, PACKED, Dumps, Envelope, encoded, flask_dumps
 
 #: Prefix of the event types that the protocol keeps for its own events.
 RESERVED = "sse."
+#: With this word in place of a type, a handler of `PushClient` gets the events of all types.
+EVERY_TYPE = "*"
 MAX_TYPE = 200
 #: The longest reconnection time, in milliseconds: 30 days. A client would hardly wait longer.
 MAX_RETRY_MS = 30 * 86_400_000
@@ -22,20 +24,23 @@ MAX_EXCLUDED = 100
 LINE_END = re.compile("\r\n|\r|\n")
 
 _ONCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-_TYPE_FORBIDDEN = re.compile("[\r\n\0\ud800-\udfff]")
+# Control characters (C0, DEL, C1), which a terminal would obey, and lone surrogates, which are not UTF-8.
+_TYPE_FORBIDDEN = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Event(NamedTuple):
     """One event: its text, an optional type, and an optional reconnection time for the client.
 
-    `is_json` says that the text is sent with the mark of JSON (see `data`).
+    `is_json` says that the text is sent with the mark of JSON, and `is_packed` that the text is an envelope,
+    which is sent with both marks (see `data`).
     """
 
     data: str
     type: str | None = None
     retry_ms: int | None = None
     is_json: bool = False
+    is_packed: bool = False
 
     def encode(self) -> bytes:
         """Returns the lines of the event for the wire: no `id:` line, and a blank line at the end."""
@@ -43,7 +48,8 @@ class Event(NamedTuple):
         if self.retry_ms is not None:
             head += f"retry: {self.retry_ms}\n"
         data = LINE_END.sub("\ndata: ", self.data)
-        return f"{head}data: {data}{MARK if self.is_json else ''}\n\n".encode()
+        mark = PACKED if self.is_packed else MARK if self.is_json else ""
+        return f"{head}data: {data}{mark}\n\n".encode()
 
 
 def make_event(
@@ -55,6 +61,7 @@ def make_event(
     :raises InvalidEvent: if an argument is not valid; the message names the argument.
     """
     is_json = False
+    is_packed = data.__class__ is Envelope
     if data.__class__ is not str or data[-1:] == MARK:
         data, is_json = encoded(data, dumps)
     if not data.isascii() and (found := _SURROGATE.search(data)):
@@ -65,7 +72,7 @@ def make_event(
         type = _checked_type(type)
     if retry is not None:
         _check_retry(retry)
-    return Event(data, type, retry, is_json)
+    return Event(data, type, retry, is_json, is_packed)
 
 
 def _checked_type(type: str) -> str:
@@ -74,6 +81,8 @@ def _checked_type(type: str) -> str:
     found = _TYPE_FORBIDDEN.search(type)
     if found:
         raise InvalidEvent("type", f"has the forbidden character {code_point(found[0])} at {found.start()}")
+    if type == EVERY_TYPE:
+        raise InvalidEvent("type", f"is {type!r}, which means events of every type when a page listens")
     if type.startswith(RESERVED):
         raise InvalidEvent("type", f"{type!r} begins with {RESERVED!r}, which is reserved for the protocol")
     if not 0 < len(type) <= MAX_TYPE:

@@ -10,11 +10,19 @@ import { inflate, isEnvelope, PayloadError } from "./payload.js";
 /** At most how many messages may wait because they, or an earlier message, must be decompressed. */
 const MAX_WAITING = 1000;
 
+/** At most how many characters of text the waiting messages may have together. A single message may have more. */
+const MAX_TEXT = 32_000_000;
+
+/** The end of an envelope that the server has packed. Without it, data that looks like an envelope is ordinary data. */
+const PACKED = "\t\t";
+
 export class Inbox {
   #sink;
   #messageOf;
   #maxInflated;
   #waiting = 0;
+  #size = 0; // how many characters of text the waiting messages have
+  #stopped = false; // whether the connection has ended
   #last = Promise.resolve(); // settles when the last message has been delivered
 
   /**
@@ -34,19 +42,24 @@ export class Inbox {
    */
   add(message) {
     if (message.type !== "sse.batch") return this.#add(message);
-    for (const event of message.data) this.#add(this.#messageOf(event));
+    const members = Array.isArray(message.data) ? message.data : [null];
+    for (const event of members) this.#add(isEvent(event) ? this.#messageOf(event) : broken(message));
   }
 
   /** @param {PackedMessage} message */
   #add(message) {
-    if (!this.#waiting && !isEnvelope(message.data)) return this.#sink.deliver(message);
-    if (this.#waiting >= MAX_WAITING) return this.#sink.fail({ reason: "overflow" });
+    if (!this.#waiting && !isPacked(message)) return void this.#sink.deliver(message);
+    const { length } = message.text;
+    const isTooMuch = this.#waiting >= MAX_WAITING || (this.#waiting && this.#size + length > MAX_TEXT);
+    if (isTooMuch) return this.#sink.fail({ reason: "overflow" });
     this.#waiting += 1;
-    const before = this.#last;
-    const unpacked = this.#unpack(message);
-    this.#last = Promise.all([unpacked, before]).then(() => {
+    this.#size += length;
+    // One after another: a small envelope may hold a lot of text.
+    this.#last = this.#last.then(async () => {
+      if (!this.#stopped) await this.#unpack(message);
       this.#waiting -= 1;
-      this.#sink.deliver(message);
+      this.#size -= length;
+      this.#stopped ||= this.#sink.deliver(message) === false;
     });
   }
 
@@ -55,7 +68,7 @@ export class Inbox {
    * @param {PackedMessage} message
    */
   async #unpack(message) {
-    if (!isEnvelope(message.data)) return;
+    if (!isPacked(message)) return;
     try {
       const unpacked = await inflate(message.data.data, this.#maxInflated);
       const { data, text } = this.#messageOf({ type: message.type, data: unpacked });
@@ -65,4 +78,19 @@ export class Inbox {
       message.skipped = { reason: "payload", size: failure.size, error: failure };
     }
   }
+}
+
+/** @param {PackedMessage} message */
+const isPacked = ({ skipped, text, data }) => !skipped && text.endsWith(PACKED) && isEnvelope(data);
+
+/** Whether a member of a batch is an event, as docs/protocol.md describes it. @param {any} event @returns {event is RawEvent} */
+function isEvent(event) {
+  const isText = (/** @type {unknown} */ value) => value === undefined || typeof value === "string";
+  return typeof event?.data === "string" && isText(event.type) && isText(event.id);
+}
+
+/** Stands for an event that cannot be read. @param {PackedMessage} batch @returns {PackedMessage} */
+function broken({ type, text, lastEventId }) {
+  const error = new PayloadError("the server sent a batch that cannot be read");
+  return { type, data: null, text, lastEventId, skipped: { reason: "payload", error } };
 }

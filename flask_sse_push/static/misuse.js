@@ -21,7 +21,12 @@ export function explanation([kind, subject, value, names]) {
   const name = String(subject);
   if (kind === "URL") {
     const outside = globalThis.location ? "" : " Outside of pages, the address needs its beginning too: https://…";
-    return `new PushClient(url) needs the address of a stream, for example "/stream?channels=news". It got ${shown(subject)}.${outside}`;
+    const other = /^(?!https?:)[a-z][-+.\w]*:/i.test(name.trim()) ? " A stream comes over http or https." : "";
+    return `new PushClient(url) needs the address of a stream, for example "/stream?channels=news". It got ${shown(subject)}.${other}${outside}`;
+  }
+  if (kind === "channel") {
+    const [method, names] = [name === "add" ? "join" : "leave", /** @type {unknown[]} */ (value)];
+    return `${method}("news") needs the names of channels. It got ${names.length ? names.map(shown).join(", ") : "none"}.`;
   }
   if (kind === "handler") return `on("${name}", handler) needs a function as its handler. It got ${shown(value)}.`;
   if (kind === "listener") {

@@ -5,6 +5,7 @@
  * @import { PushClient } from "./push-client.js"
  */
 
+import { warnOnce } from "./console.js";
 import "./reconnect.js"; // now, because PushClient needs it when there is no network
 
 /** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
@@ -16,7 +17,7 @@ const LONGEST_TIMER = 2 ** 31 - 1;
  * @param {boolean} [options.page] False if the client does not follow the page.
  * @param {number} [options.hiddenAfter] How long the page may be hidden before the client is suspended, in milliseconds.
  *   More than 24 days mean forever.
- * @param {string} memory The key of the cursor in sessionStorage; "" if the cursor is not kept.
+ * @param {string | false | undefined} memory The key of the cursor in sessionStorage, if the cursor is kept.
  * @param {(reason: string) => void} setSuspended Called with a reason, the function closes the connection. Called
  *   with "" when no reason is left, it connects again.
  * @param {AbortSignal} closed Aborted when the client is closed for good.
@@ -32,7 +33,11 @@ export function followPage(client, { page = true, hiddenAfter = Infinity }, memo
     if (reasons.delete(reason) && !reasons.size) setSuspended("");
   };
   const save = () => {
-    if (memory) sessionStorage.setItem(memory, client.lastEventId);
+    try {
+      if (memory) sessionStorage.setItem(memory, client.lastEventId);
+    } catch (error) {
+      warnOnce("the browser does not keep the cursor, so the option `remember` has no effect:", error);
+    }
   };
   const saveAndSuspend = (/** @type {string} */ reason) => {
     save();

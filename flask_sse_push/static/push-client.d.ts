@@ -66,9 +66,10 @@ export interface Failure {
    * "lost": the network failed, or a module could not be loaded. "refused": the server's answer was not a stream.
    * "silent": nothing arrived for 2.5 heartbeats. "overflow": too many events waited. "token", "headers": the function
    * in this option failed. The client also skips single events: "too large": the event was larger than `maxEvent`.
-   * "payload": a compressed event was broken, or had more text than `maxInflated`.
+   * "payload": a compressed event or a batch was broken, or an event had more text than `maxInflated`. "request": no
+   * browser sends a request with these options, so the client closes.
    */
-  reason: "lost" | "refused" | "silent" | "overflow" | "token" | "headers" | "too large" | "payload";
+  reason: "lost" | "refused" | "silent" | "overflow" | "token" | "headers" | "request" | "too large" | "payload";
   /** The HTTP status of a refusal. */
   status?: number;
   /** The address of a refusal; after a redirect, the address of the page to which the server sent the client. */

@@ -7,14 +7,13 @@
 import * as native from "./sources/native.js";
 
 const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
-const HEARTBEAT = 15; // seconds
 const MAX_WAITING = 1000; // events
 const MAX_EVENT = 16_000_000; // characters
 
 const NUMBERS = ["minDelay", "maxDelay", "maxRetries", "hiddenAfter", "batch", "maxEvent", "maxInflated"];
 const CALLABLE = ["EventSource", "headers", "token"];
 const OTHERS = ["channels", "lastEventId", "remember", "withCredentials", "tabs", "page", "transport", "method", "body"];
-OTHERS.push("headers", "token"); // may be functions too
+OTHERS.push(...CALLABLE.slice(1));
 
 /** @implements {T.PushClient} */
 export class PushClient extends EventTarget {
@@ -49,13 +48,14 @@ export class PushClient extends EventTarget {
     const { channels = "", batch, lastEventId, remember } = this.#options;
     try {
       const base = globalThis.document?.baseURI ?? globalThis.location?.href;
-      this.#url = new URL((typeof url === "string" ? url : url.href) || "http://", base);
+      this.#url = new URL((typeof url === "string" ? url : url.href) || "x:", base);
+      if (!/^http/.test(this.#url.protocol)) throw 0;
     } catch {
       misuse("URL", url);
     }
     const query = this.#url.searchParams;
     const named = [query.getAll("channels"), query.getAll("channel"), typeof channels === "string" ? channels : [...channels]];
-    this.#channels = new Set(named.join().split(",").filter(Boolean));
+    this.#channels = new Set(split(named));
     const cursor = query.get("last_event_id") ?? "";
     for (const name of ["channel", "last_event_id"]) query.delete(name);
     if (query.get("events") === "plain") {
@@ -63,8 +63,11 @@ export class PushClient extends EventTarget {
       console.warn("PushClient ignores events=plain");
     }
     if (batch) query.set("batch", `${batch}`);
-    this.#memory = remember && globalThis.sessionStorage ? `sse-push:${this.#url}` : "";
-    this.#lastEventId = lastEventId || (this.#memory && sessionStorage.getItem(this.#memory)) || cursor;
+    this.#memory = remember && `sse-push:${this.#url}`;
+    this.#lastEventId = lastEventId || cursor;
+    try {
+      if (this.#memory) this.#lastEventId = lastEventId || sessionStorage.getItem(this.#memory) || cursor;
+    } catch {} // no storage
     queueMicrotask(this.#connect);
   }
 
@@ -142,7 +145,8 @@ export class PushClient extends EventTarget {
   /** @param {"add" | "delete"} verb @param {string[]} names */
   async #change(verb, names) {
     const before = this.channels;
-    for (const name of names.flat()) this.#channels[verb](name);
+    if (!split(names)[0]) misuse("channel", verb, names);
+    for (const name of split(names)) this.#channels[verb](name);
     const after = this.channels;
     const { source, sink } = this.#connection;
     if (!sink || source?.change?.(this.#channels)) return;
@@ -150,7 +154,7 @@ export class PushClient extends EventTarget {
     const { changeChannels } = await import("./channels.js");
     const { signal } = this.#closed;
     const changed = await changeChannels(this.#url, this.#options, opening, before, after, this.#channels, signal);
-    if (!changed) this.#connect(); // the cursor is valid for all channels
+    if (!changed) this.#connect();
   }
 
   /** Opens a new connection, which continues after the cursor. */
@@ -205,13 +209,13 @@ export class PushClient extends EventTarget {
     this.#stats.received += 1;
     this.#stats.bytes += event.data.length;
     const message = this.#messageOf(event);
-    if (message.type === "sse.batch" || message.data?.compressed === true) {
+    if (message.type === "sse.batch" || event.data.endsWith("\t\t")) {
       const { maxInflated } = this.#options;
       this.#connection.inbox ??= import("./inbox.js").then(({ Inbox }) => new Inbox(sink, this.#messageOf, maxInflated));
     }
     const { inbox } = this.#connection;
     if (!inbox) this.#deliver(message);
-    else inbox.then((inbox) => inbox.add(message), (error) => sink.fail({ reason: "lost", error }));
+    else inbox.then((inbox) => inbox.add(message)).catch((error) => sink.fail({ reason: "lost", error }));
   }
 
   /** @type {(event: T.RawEvent) => T.PackedMessage} */
@@ -236,8 +240,8 @@ export class PushClient extends EventTarget {
     const lastEventId = (this.#lastEventId = message.lastEventId ??= this.#lastEventId);
     if (skipped) return skipped.reason && this.#emit("error", { type, lastEventId, channels, ...skipped });
     this.#stats.lastEvent = { type, lastEventId, at: new Date().toISOString() };
-    if (type === "sse.open") this.#onOpen(data);
-    for (const key of [type, "*"]) {
+    if (type === "sse.open") this.#onOpen(data ?? {});
+    for (const key of new Set([type, "*"])) {
       for (const [handler, once] of [...(this.#handlers.get(key) ?? [])]) {
         if (this.#state === "closed") return;
         if (once) this.off(key, handler);
@@ -265,7 +269,7 @@ export class PushClient extends EventTarget {
     this.#setState("open");
   }
 
-  /** Reconnects after the end of a connection, or closes. @param {T.Ending} ending */
+  /** @param {T.Ending} ending */
   async #end(ending) {
     const { openedAt } = this.#connection;
     this.#disconnect();
@@ -305,8 +309,7 @@ export class PushClient extends EventTarget {
   #watch() {
     clearTimeout(this.#timer);
     const end = () => this.#state === "waiting" || this.#end({ reason: "silent" });
-    const silence = 2500 * (this.#opening?.heartbeat ?? HEARTBEAT);
-    this.#timer = setTimeout(end, Math.min(silence, 1e9));
+    this.#timer = setTimeout(end, Math.min(2500 * Number(this.#opening?.heartbeat) || 37500, 1e9));
   }
 
   #disconnect() {
@@ -330,6 +333,8 @@ export class PushClient extends EventTarget {
     this.#emit("statechange", { state, ...detail });
   }
 }
+
+const split = (/** @type {unknown[]} */ names) => names.join().split(",").filter(Boolean);
 
 /** @param {[kind: string, subject: unknown, ...more: unknown[]]} about @returns {never} */
 function misuse(...about) {

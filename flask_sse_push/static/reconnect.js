@@ -27,7 +27,8 @@ export function nextStep({ retryAfter = 0, closing, final, ...detail }, openedAt
   if (lasted > STABLE) trouble.failures = 0;
   if (openedAt !== undefined) trouble.renewed = false;
   trouble.askWhy = reason === "refused";
-  if (closing) return afterClose(closing, lasted, trouble, options);
+  if (closing && (closing.reason ?? closing.reconnect) !== undefined) return afterClose(closing, lasted, trouble, options);
+  if (reason === "request") return { state: "closed", detail, error: true };
   // EventSource does not say why the server refused; fetch does.
   if (reason === "refused" && status === undefined) return { state: "connecting" };
   if (status === 401 && renews(options) && !final && !trouble.renewed) {
@@ -49,7 +50,7 @@ function afterClose({ reason, reconnect, retry = 0 }, lasted, trouble, options) 
     return hurried ? { state: "waiting", detail: { reason, delay: delay(trouble, options) } } : { state: "connecting" };
   }
   if (!reconnect) return { state: "closed", detail: { reason } };
-  return { state: "waiting", detail: { reason, delay: Math.min(LONGEST, retry) } };
+  return { state: "waiting", detail: { reason, delay: Math.min(LONGEST, Number(retry) || 0) } };
 }
 
 /** Whether the app gives new credentials for each connection. @param {Options} options */

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..protocol.data import unmarked
+from ..protocol.data import PACKED, unmarked
 from ..protocol.event import RESERVED
 
 _LINE_END = re.compile("\r\n|\r|\n")
@@ -23,6 +23,9 @@ class Event:
     id: str = ""  #: the event's cursor
     retry_ms: int | None = None  #: the reconnection time that came with the event, in milliseconds
     is_json: bool = False  #: whether the data is JSON, because the app published no string
+    #: whether the data is an envelope that the app's process has packed: `payload.decompress(event.json())`
+    #: unpacks it, as PushClient does
+    is_compressed: bool = False
 
     def json(self) -> Any:
         """Returns the data parsed as JSON. Raises ValueError if the data is not JSON."""
@@ -75,5 +78,7 @@ class Parser:
             return None
         retry_ms, self._retry_ms = self._retry_ms, None
         type = fields.get("event", [""])[-1] or "message"
-        data, is_marked = unmarked("\n".join(fields["data"]))
-        return Event(type, data, self._id, retry_ms, is_marked or type.startswith(RESERVED))
+        text = "\n".join(fields["data"])
+        data, is_marked = unmarked(text)
+        is_json = is_marked or type.startswith(RESERVED)
+        return Event(type, data, self._id, retry_ms, is_json, is_marked and text.endswith(PACKED))

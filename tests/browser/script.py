@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.sync_api import Page
 
 import flask_sse_push
+from flask_sse_push.protocol.data import PACKED
 
 from .conftest import eventually_on
 
@@ -29,6 +30,11 @@ def event(data: Any, type: str | None = None, id: str | None = None) -> str:
     text = data if isinstance(data, str) else json.dumps(data)
     head = (f"id: {id}\n" if id else "") + (f"event: {type}\n" if type else "")
     return f"{head}data: {text}\n\n"
+
+
+def packed_event(envelope: Any, type: str | None = None, id: str | None = None) -> str:
+    """Returns the frame of an event whose data is an envelope, with the marks that say so."""
+    return event((envelope if isinstance(envelope, str) else json.dumps(envelope)) + PACKED, type, id)
 
 
 def opening(heartbeat: float = 15, id: str = "e-1", resumed: bool = False) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from .conftest import Visitor, eventually_on
-from .script import Refusal, Script, event, opening
+from .script import Refusal, Script, event, opening, packed_event
 from .test_push_client import SOON, script, visitor
 
 __all__ = ["script", "visitor"]
@@ -74,7 +74,7 @@ DRAIN = event({"reason": "drain", "reconnect": True, "retry": 1}, "sse.close") +
 LOGOUT = event({"reason": "logout", "reconnect": False}, "sse.close") + Script.END
 EXPIRED = event({"reason": "expired", "reconnect": False}, "sse.close") + Script.END
 BATCH = event([{"data": "1", "id": "e-2"}, {"data": "2", "id": "e-3"}], "sse.batch", "e-3")
-PACKED = event(
+PACKED = packed_event(
     {"compressed": True, "encoding": "gzip+base64", "data": b64encode(gzip.compress(b'"big"')).decode()}
 )
 HTML = Refusal(200, {"Content-Type": "text/html"}, b"<p>")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .conftest import eventually_on
-from .script import Script, Started, event, noted, opening, states
+from .script import Script, Started, event, noted, opening, packed_event, states
 from .test_push_client import script, start, visitor
 
 __all__ = ["script", "start", "visitor"]
@@ -83,7 +83,7 @@ def test_too_much_compressed_text_is_told_with_type_and_size(
 ) -> None:
     data = b64encode(gzip.compress(b"0" * 5000)).decode()
     envelope = {"compressed": True, "encoding": "gzip+base64", "data": data}
-    script.then(opening() + own(event(envelope, "big", "e-2")) + own(event(3, id="e-3")))
+    script.then(opening() + own(packed_event(envelope, "big", "e-2")) + own(event(3, id="e-3")))
     page = start(NOTE, maxInflated=4999, **options)
     assert noted(page, 3)[1:] == [["payload", "big", 5000, "e-2"], 3]
 

@@ -15,6 +15,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from ...errors import BrokerUnavailable
+from ...protocol.printable import printable
 from .. import forks, native_threads
 
 #: At most this many connections for commands in one process, and as many more for native threads if some
@@ -152,7 +153,8 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise BrokerUnavailable(f"Redis: {type(error).__name__}: {error}") from error
+        # The text may come from the server, and stands in logs and in terminals.
+        raise BrokerUnavailable(f"Redis: {type(error).__name__}: {printable(str(error))}") from error
 
 
 def milliseconds(seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -106,13 +107,21 @@ def check_facts(facts: Mapping[str, Any], now: float) -> Iterator[Finding]:
     yield from _persistence(facts)
     yield from _clients(facts)
     if "time" in facts:
-        yield _clock(float(facts["time"]), now)
+        yield _clock(_number(facts, "time"), now)
+
+
+def _number(facts: Mapping[str, Any], name: str) -> float:
+    """Returns a fact that is a number; 0 if the server did not tell it, or told something else."""
+    try:
+        return float(facts.get(name, 0))
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _version(facts: Mapping[str, Any]) -> Finding:
     name = "Valkey" if "valkey_version" in facts else "Redis"
     version = str(facts.get("valkey_version") or facts.get("redis_version") or "0")
-    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal() and len(part) < 9)
     if parts >= OLDEST:
         return ok("version", f"{name} {version}")
     why = "flask_sse_push is not tested with this version, and its makers no longer fix it"
@@ -120,8 +129,8 @@ def _version(facts: Mapping[str, Any]) -> Finding:
 
 
 def _eviction(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    most, policy = int(facts.get("maxmemory", 0)), str(facts.get("maxmemory-policy", "noeviction"))
-    used = int(facts.get("used_memory", 0))
+    most, policy = _number(facts, "maxmemory"), str(facts.get("maxmemory-policy", "noeviction"))
+    used = _number(facts, "used_memory")
     if not most or "maxmemory-policy" not in facts:
         yield ok("eviction", "maxmemory is not set")
     elif policy != "noeviction":
@@ -134,7 +143,7 @@ def _eviction(facts: Mapping[str, Any]) -> Iterator[Finding]:
     elif used > 0.9 * most:
         yield warning(
             "eviction",
-            f"{used} of {most} bytes of memory are in use, and the policy is noeviction",
+            f"{used:.0f} of {most:.0f} bytes of memory are in use, and the policy is noeviction",
             "publishing fails when memory is full",
             "raise maxmemory, or lower SSE_PUSH_HISTORY_SIZE or SSE_PUSH_HISTORY_TTL",
         )
@@ -143,11 +152,10 @@ def _eviction(facts: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _buffer(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    limits = str(facts.get("client-output-buffer-limit", "")).split()
-    if "pubsub" not in limits:
+    found = re.search(r"\bpubsub (\d{1,18}) (\d{1,18})\b", str(facts.get("client-output-buffer-limit", "")))
+    if found is None:
         return
-    at = limits.index("pubsub")
-    hard, soft = int(limits[at + 1]), int(limits[at + 2])
+    hard, soft = int(found[1]), int(found[2])
     limit = min([size for size in (hard, soft) if size] or [0])
     name, what = "pub/sub buffer", f"client-output-buffer-limit pubsub is {hard} and {soft} bytes"
     why = "Redis cuts off a worker that reads slowly for a moment; it must then read all channels again"
@@ -172,11 +180,11 @@ def _persistence(facts: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _clients(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    most, now = int(facts.get("maxclients", 0)), int(facts.get("connected_clients", 0))
+    most, now = _number(facts, "maxclients"), _number(facts, "connected_clients")
     if most and now > 0.9 * most:
         yield broken(
             "clients",
-            f"{now} of {most} connections to Redis are in use",
+            f"{now:.0f} of {most:.0f} connections to Redis are in use",
             "Redis refuses workers that start or reconnect",
             "raise maxclients, or find out which clients have so many connections",
         )

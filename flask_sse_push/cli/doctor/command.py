@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 import click
 from flask import current_app
 
-from ..common import Push, errors_without_traceback, read_headers
+from ..common import Push, errors_without_traceback, one_line, read_headers, say
+from ..time_limit import each_within, time_limit
 from .broker import examine_broker
 from .connection import examine_connection
 from .finding import BROKEN, OK, WARNING, Finding
@@ -28,7 +29,10 @@ def register(group: click.Group, push: Push) -> None:
         "--gunicorn", default="", help="The options you start gunicorn with: '-c conf.py -k gevent'."
     )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-    def doctor(url: str | None, headers: tuple[str, ...], gunicorn: str, as_json: bool) -> None:
+    @time_limit(90)
+    def doctor(
+        url: str | None, headers: tuple[str, ...], gunicorn: str, as_json: bool, timeout: float
+    ) -> None:
         """Examine the set-up and print what is wrong, why it matters, and what to do.
 
         Loads gunicorn's configuration as gunicorn does, from ./gunicorn.conf.py if that file exists. So run
@@ -37,8 +41,11 @@ def register(group: click.Group, push: Push) -> None:
         """
         broken = 0
         with errors_without_traceback():
-            for finding in _examine_all(push, gunicorn, url, headers):
-                click.echo(json.dumps(finding._asdict()) if as_json else _as_text(finding))
+            for finding in each_within(timeout, _examine_all(push, gunicorn, url, headers)):
+                if as_json:
+                    say(json.dumps(finding._asdict()))
+                else:
+                    _show(finding)
                 broken += finding.level == BROKEN
         if broken:
             raise click.exceptions.Exit(1)
@@ -56,10 +63,13 @@ def _examine_all(push: Push, gunicorn: str, url: str | None, headers: Iterable[s
 
 _COLORS = {OK: "green", WARNING: "yellow", BROKEN: "red"}
 
+#: At most this many characters of a finding's fact are shown: it may have a text of the server.
+MAX_FACT = 600
 
-def _as_text(finding: Finding) -> str:
-    mark = click.style(f"{finding.level:8}", fg=_COLORS[finding.level])
-    lines = [f"{mark} {finding.name}: {finding.what}"]
+
+def _show(finding: Finding) -> None:
+    mark = click.style(f"{finding.level:8} ", fg=_COLORS[finding.level])
+    say(f"{finding.name}: {one_line(finding.what, MAX_FACT)}", mark=mark)
     if finding.level != OK:
-        lines += [f"         why: {finding.why}", f"         do:  {finding.advice}"]
-    return "\n".join(lines)
+        say(f"         why: {finding.why}")
+        say(f"         do:  {finding.advice}")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from ..time_limit import shut
 from .finding import Finding, broken, ok, warning
 
 #: How long to wait for the first event, in seconds. If it takes longer, a proxy probably buffers the stream.
 EVENT_TIMEOUT = 5.0
+#: At most how long one whole request takes, in seconds. A server may answer byte by byte.
+REQUEST_TIMEOUT = 2 * EVENT_TIMEOUT
 #: A first event that takes at least this many seconds is slow.
 SLOW = 1.0
 #: At most how many bytes are read until the first event.
@@ -33,28 +37,32 @@ class Opening(NamedTuple):
 
 
 def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding]:
-    """Yields findings about the stream at `url`. Opens the stream twice. Blocks for a few seconds at most."""
+    """Yields findings about the stream at `url`. Opens the stream twice.
+
+    Each time blocks for at most `REQUEST_TIMEOUT` seconds, and for the time to find and reach the server.
+    """
     try:
         first = open_stream(url, headers)
-    except (OSError, http.client.HTTPException) as error:
+        findings = list(check_opening(url, first))
+        yield from findings
+        if all(finding.level != "broken" for finding in findings):
+            yield _resumed(open_stream(url, {**headers, "Last-Event-ID": first.cursor}))
+    except (OSError, http.client.HTTPException, ValueError) as error:
         yield broken(
             "stream",
             f"{url} cannot be reached: {error or type(error).__name__}",
             "no browser can reach it either",
             "check that gunicorn and the proxy run, and check the host, the port and the certificate",
         )
-        return
-    findings = list(check_opening(url, first))
-    yield from findings
-    if all(finding.level != "broken" for finding in findings):
-        yield _resumed(open_stream(url, {**headers, "Last-Event-ID": first.cursor}))
 
 
 def open_stream(url: str, headers: Mapping[str, str]) -> Opening:
     """Opens the stream at `url`, reads its `sse.open` event, and closes the stream. Blocks.
 
     :raises OSError: if the server cannot be reached, or if `url` is no HTTP address.
+    :raises TimeoutError: if the head of the answer takes longer than `REQUEST_TIMEOUT`.
     :raises http.client.HTTPException: if the answer is not valid HTTP.
+    :raises ValueError: if `url` or a header has characters that HTTP cannot carry.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -67,13 +75,27 @@ def open_stream(url: str, headers: Mapping[str, str]) -> Opening:
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=EVENT_TIMEOUT)
     try:
-        started = time.monotonic()
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"Accept": "text/event-stream", **headers})
-        response = connection.getresponse()
-        return _read(response, started)
+        connection.connect()
+        limit = threading.Timer(REQUEST_TIMEOUT, shut, [connection.sock])
+        limit.daemon = True
+        limit.start()
+        try:
+            return _ask(connection, parts, headers)
+        except (OSError, http.client.HTTPException) as error:
+            if limit.finished.is_set():
+                raise TimeoutError(f"it sent no whole head in {REQUEST_TIMEOUT:g} seconds") from error
+            raise
+        finally:
+            limit.cancel()
     finally:
         connection.close()
+
+
+def _ask(connection: http.client.HTTPConnection, parts: SplitResult, headers: Mapping[str, str]) -> Opening:
+    started = time.monotonic()
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.request("GET", path, headers={"Accept": "text/event-stream", **headers})
+    return _read(connection.getresponse(), started)
 
 
 def _read(response: http.client.HTTPResponse, started: float) -> Opening:
@@ -81,7 +103,7 @@ def _read(response: http.client.HTTPResponse, started: float) -> Opening:
     headers = {name.lower(): value for name, value in response.getheaders()}
     text, opened_at = b"", None
     try:
-        while len(text) < MAX_BYTES and time.monotonic() < started + 2 * EVENT_TIMEOUT:
+        while len(text) < MAX_BYTES and time.monotonic() < started + REQUEST_TIMEOUT:
             part = response.read1(4096)
             text += part
             if b"event: sse.open" in text and b"\n\n" in text.partition(b"event: sse.open")[2]:
@@ -92,16 +114,24 @@ def _read(response: http.client.HTTPResponse, started: float) -> Opening:
     except TimeoutError:
         pass
     fields = _fields(text.decode("utf-8", "replace"))
-    data = json.loads(fields["data"]) if opened_at is not None else {}
     return Opening(
         response.status,
         headers,
         headers_at,
         opened_at,
         fields.get("id", ""),
-        data,
+        _object(fields.get("data", "")),
         text[:300].decode(errors="replace"),
     )
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Returns the object that is written in `text` as JSON; an empty dict if there is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -185,7 +215,4 @@ def _resumed(opening: Opening) -> Finding:
 
 
 def _message(body: str) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return " ".join(body.split())[:100] or "an empty page"
+    return str(_object(body).get("message") or " ".join(body.split())[:100] or "an empty page")

@@ -24,7 +24,8 @@ TOO_FEW_FILES, FEW_FILES = 300, 1_100
 # This program runs in a separate process, because the doctor's own process has already imported modules that
 # gunicorn would import only after monkey patching.
 _PROBE = """
-import json, resource, sys
+import json, resource, signal, sys
+signal.alarm(int(sys.argv.pop(1)))  # ends this process even if the doctor has ended
 late = []
 def watch():
     try:
@@ -80,7 +81,7 @@ def load_gunicorn(options: str) -> Setup | str:
     Reads gunicorn's configuration file and environment variables too. Returns the configuration, or a text
     that says why it cannot be loaded. Blocks for at most `LOAD_TIMEOUT` seconds.
     """
-    arguments = [*shlex.split(options), "doctor:app"]
+    arguments = [str(LOAD_TIMEOUT), *shlex.split(options), "doctor:app"]
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, timeout=LOAD_TIMEOUT

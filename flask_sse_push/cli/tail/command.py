@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,9 +20,10 @@ import click
 from ...brokers.base import NO_INBOX
 from ...history.link import LinkReader
 from ...protocol.channel import checked_channel, shard_of
-from ..common import Push, errors_without_traceback, one_line, read_headers, shared_broker
+from ..common import Push, errors_without_traceback, one_line, read_headers, say, shared_broker
+from ..time_limit import within
 from .channel import ChannelSource
-from .news import Ended, News, Received
+from .news import CONNECT_TIMEOUT, Ended, News, Received
 from .summary import Summary
 
 #: At most how many pieces of news wait for the terminal. When the queue is full, the source blocks.
@@ -95,8 +97,9 @@ def register(group: click.Group, push: Push) -> None:
         """Follow the stream at URL, or channels of the broker.
 
         Shows a live table in a terminal. In a pipe, prints one line for each event. Reconnects when the
-        connection breaks, and says whether events were lost. Exits with 1 if the stream ended for good, or
-        if --timeout was over before --count events had arrived.
+        connection breaks, or when the server takes longer than 15 seconds to answer, and says whether events
+        were lost. Exits with 1 if the stream ended for good, if the first answer did not come in time, or if
+        --timeout was over before --count events had arrived.
         """
         if (url is None) == (not channels):
             raise click.UsageError("give either a URL or --channel NAME")
@@ -113,8 +116,8 @@ def register(group: click.Group, push: Push) -> None:
             lines = Lines(as_json=as_json, everything=everything, silent=on_screen)
             is_complete = follow(source, news, summary, StopCondition(count, timeout), lines)
         if on_screen and summary.ended is not None:
-            click.echo(one_line(summary.ended), err=True)
-        click.echo(summary.totals(time.monotonic()), err=True)
+            say(one_line(summary.ended), err=True)
+        say(summary.totals(time.monotonic()), err=True)
         if not is_complete:
             raise click.exceptions.Exit(1)
 
@@ -126,7 +129,7 @@ def follow(
 
     Returns False if the source ended for good, or if the time was over before enough events had arrived.
     """
-    threading.Thread(target=source.run, daemon=True).start()
+    threading.Thread(target=_run, args=(source, news), daemon=True).start()
     try:
         while not stop.is_met(summary):
             left = stop.left()
@@ -147,6 +150,13 @@ def follow(
         source.close()
 
 
+def _run(source: Source, news: queue.Queue[News]) -> None:
+    try:
+        source.run()
+    except Exception as error:  # otherwise the command would wait for ever
+        news.put(Ended(f"following the stream failed: {type(error).__name__}: {error}"))
+
+
 class Lines:
     """Prints events to the standard output, one per line, and remarks to the error output.
 
@@ -164,9 +174,9 @@ class Lines:
         if self._silent:
             return
         if isinstance(news, Received) and (self._everything or not news.is_control):
-            click.echo(_as_json(news) if self._as_json else _as_line(news))
+            say(_as_json(news) if self._as_json else _as_line(news))
         if remark is not None:
-            click.echo(one_line(remark), err=True)
+            say(one_line(remark), err=True)
 
 
 def _as_json(event: Received) -> str:
@@ -179,7 +189,7 @@ def _as_json(event: Received) -> str:
 
 def _as_line(event: Received) -> str:
     parts = [time.strftime("%H:%M:%S"), *([event.channel] if event.channel else [])]
-    return "  ".join([*parts, one_line(event.type), one_line(event.data)])
+    return "  ".join(map(one_line, [*parts, event.type, event.data]))
 
 
 def _url_source(
@@ -206,7 +216,7 @@ def _channel_source(
             "stream"
         )
     # If the broker cannot be reached now, the command ends. If the broker fails later, the command waits.
-    broker.shards[numbers.pop()].probe(NO_INBOX)
+    within(CONNECT_TIMEOUT, partial(broker.shards[numbers.pop()].probe, NO_INBOX), "Is it really Redis?")
     # The command prints a remark when the link breaks, so the same message in the log is not needed.
     logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)
     return ChannelSource(broker, names, since, last, push.services.settings, news.put)

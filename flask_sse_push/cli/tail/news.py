@@ -12,6 +12,8 @@ from ...protocol.event import RESERVED
 #: How long a client waits before it reconnects, in seconds, if the server has not set a time. Browsers
 #: wait this long too.
 PAUSE = 3.0
+#: At most how many seconds a server takes to answer a request for a stream.
+CONNECT_TIMEOUT = 15.0
 
 
 class Received(NamedTuple):
@@ -76,14 +78,14 @@ def meaning(event: Received) -> Iterator[News]:
     elif event.type == "sse.open":
         yield Opened(
             content.get("resumed") is True,
-            tuple(str(name) for name in content.get("channels") or ()),
+            _names(content),
             _number(content.get("heartbeat")),
         )
     elif event.type == "sse.heartbeat":
         yield Heartbeat()
     elif event.type == "sse.reset":
-        names = ", ".join(map(str, content.get("channels") or ()))
-        yield Missed(f"{names or 'all channels'}: {content.get('reason', 'no reason given')}")
+        names = ", ".join(_names(content)) or "all channels"
+        yield Missed(f"{names}: {content.get('reason', 'no reason given')}")
     elif event.type == "sse.close":
         yield _closing(content)
 
@@ -93,8 +95,13 @@ def _content(event: Received) -> Any:
         return None
     try:
         return json.loads(event.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _names(content: dict[str, Any]) -> tuple[str, ...]:
+    channels = content.get("channels")
+    return tuple(map(str, channels)) if isinstance(channels, list) else ()
 
 
 def _members(content: Any) -> Iterator[Received]:

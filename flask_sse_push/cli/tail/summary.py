@@ -82,7 +82,7 @@ class Summary:
         if event.is_control:
             return
         self.events += 1
-        self.bytes += len(event.data.encode())
+        self.bytes += len(event.data.encode(errors="surrogatepass"))
         self.recent.append(Seen(event, clock))
         second = int(now)
         if not self._counts or self._counts[-1][0] != second:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import httpx
 import httpx_sse
 
 from ...protocol.data import unmarked
-from .news import PAUSE, Disconnected, Ended, News, Opened, Received, meaning
+from ...protocol.event import MAX_RETRY_MS
+from ..time_limit import shut
+from .news import CONNECT_TIMEOUT, PAUSE, Disconnected, Ended, News, Opened, Received, meaning
 
-#: How long to wait for the headers of a response, in seconds.
-CONNECT_TIMEOUT = 15.0
 #: At most how many seconds pass between two attempts to connect, unless the server set a longer time.
 LONGEST_PAUSE = 30.0
 #: HTTP statuses after which the same request may succeed later.
 TEMPORARY = (429, 502, 503, 504)
+# Each request opens a connection, so that `URLSource` knows the connection of each request.
+_NO_REUSE = httpx.Limits(max_keepalive_connections=0)
 #: The body of a refusal is read only if it has at most this many bytes.
 MAX_REFUSAL = 10_000
 
@@ -43,14 +45,15 @@ class URLSource:
         self._failures = 0
         self._was_open = False
         self._why = ""  # the reason that `cut` was given, until `run` reports it
-        self._response: httpx.Response | None = None
+        self._connection: Any = None  # httpcore's connection of the current request
+        self._is_late = False  # whether the time for the answer to the current request is over
         self._closed = threading.Event()
 
     def run(self) -> None:
         """Follows the stream until it ends for good or `close` is called. Blocks."""
         try:
             # Redirects are not followed: most of them lead to a sign-in page, which is no stream.
-            with httpx.Client(timeout=CONNECT_TIMEOUT, follow_redirects=False) as client:
+            with httpx.Client(timeout=CONNECT_TIMEOUT, follow_redirects=False, limits=_NO_REUSE) as client:
                 while not self._closed.is_set():
                     outcome = self._follow(client)
                     if self._closed.is_set():
@@ -64,12 +67,16 @@ class URLSource:
 
     def _follow(self, client: httpx.Client) -> Disconnected | Ended:
         """Sends one request and reads its response to the end. Returns why the response ended."""
+        headers, trace = self._request_headers(), {"trace": self._note_connection}
         try:
-            with client.stream("GET", self._url, headers=self._request_headers()) as response:
-                self._response = response
+            with (
+                self._answered_in_time() as answered,
+                client.stream("GET", self._url, headers=headers, extensions=trace) as response,
+            ):
                 refusal = self._refusal(response)
                 if refusal is not None:
                     return refusal
+                answered.cancel()
                 # The command, not httpx, decides how long a stream may be silent.
                 response.request.extensions["timeout"]["read"] = None
                 return self._read(response)
@@ -78,7 +85,32 @@ class URLSource:
             hopeless = isinstance(error, (httpx_sse.SSEError, httpx.UnsupportedProtocol))
             return self._again(why) if self._was_open and not hopeless else Ended(f"cannot open: {why}")
         finally:
-            self._response = None
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _answered_in_time(self) -> Iterator[threading.Timer]:
+        """Cuts the connection after `CONNECT_TIMEOUT`, unless the timer that the block gets is cancelled.
+
+        httpx limits only the time of each read, so a server that sends byte by byte would hold it for ever.
+        """
+        limit = threading.Timer(CONNECT_TIMEOUT, self._end_wait)
+        limit.daemon = True
+        self._is_late = False
+        limit.start()
+        try:
+            yield limit
+        finally:
+            limit.cancel()
+
+    def _end_wait(self) -> None:
+        self._is_late, self._why = True, f"no answer in {CONNECT_TIMEOUT:g} s"
+        self._shut()
+
+    def _note_connection(self, step: str, info: Mapping[str, Any]) -> None:
+        if step in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._connection = info["return_value"]
+            if self._is_late:
+                self._shut()
 
     def _request_headers(self) -> dict[str, str]:
         return {**self._headers, "Last-Event-ID": self._cursor} if self._cursor else dict(self._headers)
@@ -91,7 +123,7 @@ class URLSource:
                 if event.event != "sse.open":
                     self._report(Opened())
             if event.retry is not None:
-                self._pause = event.retry / 1000
+                self._pause = min(event.retry, MAX_RETRY_MS) / 1000
             end = self._take(event)
             if end is not None:
                 return end
@@ -134,7 +166,7 @@ class URLSource:
 
     def cut(self, why: str) -> None:
         """Closes the current connection. `run` then opens another connection with the cursor."""
-        if self._response is not None:
+        if self._connection is not None:
             self._why = why
             self._shut()
 
@@ -144,12 +176,10 @@ class URLSource:
         self._shut()
 
     def _shut(self) -> None:
-        response = self._response
-        stream = response.extensions.get("network_stream") if response else None
-        raw = stream.get_extra_info("socket") if stream else None
-        if raw is not None:  # shutdown, unlike close, wakes the thread that reads from the socket
-            with contextlib.suppress(OSError):
-                raw.shutdown(socket.SHUT_RDWR)
+        connection = self._connection
+        raw = connection.get_extra_info("socket") if connection is not None else None
+        if raw is not None:
+            shut(raw)
 
 
 def with_query(url: str, **values: int) -> str:
@@ -166,7 +196,7 @@ def _reason(response: httpx.Response) -> str:
     if response.is_redirect:
         return f"{why}, to {response.headers.get('Location')}"
     error: object = None
-    with contextlib.suppress(ValueError, httpx.HTTPError):
+    with contextlib.suppress(ValueError, RecursionError, httpx.HTTPError):
         if int(response.headers.get("Content-Length", MAX_REFUSAL + 1)) <= MAX_REFUSAL:
             response.read()
             error = response.json()

@@ -16,9 +16,10 @@ const IN_BODY = ["channels", "last_event_id", "ticket"];
 
 /** A function in the app's options failed, or an option cannot be sent. */
 class OptionError extends Error {
-  /** @param {"headers" | "token"} option @param {unknown} cause */
+  /** @param {"headers" | "token" | "request"} option "request": the address, the method or the body. @param {unknown} cause */
   constructor(option, cause) {
-    super(`the option "${option}" failed:`, { cause });
+    const what = option === "request" ? "this request cannot be sent, so the client closes" : `the option "${option}" failed`;
+    super(`${what}:`, { cause });
     this.option = option;
   }
 }
@@ -54,14 +55,9 @@ export class Source {
     const { withCredentials, maxEvent } = options;
     const { address, method, body } = requestOf(url, options);
     const headers = await headersOf({ ...options, body });
-    const response = await fetch(address, {
-      method,
-      body: isJson(body) ? JSON.stringify(body) : /** @type {BodyInit | undefined} */ (body),
-      headers,
-      credentials: withCredentials ? "include" : "same-origin",
-      cache: "no-store",
-      signal: this.#stop.signal,
-    });
+    const credentials = withCredentials ? "include" : "same-origin";
+    const { signal } = this.#stop;
+    const response = await fetch(requestFor(address, { method, body, headers, credentials, cache: "no-store", signal }));
     if (!isStream(response)) return refusal(response, url);
     const retry = (/** @type {number} */ ms) => (sink.trouble.retry = ms);
     const parser = new EventParser({ event: sink.event, retry }, { maxSize: maxEvent });
@@ -92,6 +88,20 @@ function requestOf(url, { method, body }) {
   const moved = IN_BODY.filter((name) => query.has(name)).map((name) => [name, query.get(name)]);
   for (const name of IN_BODY) query.delete(name);
   return { address, method: "POST", body: Object.fromEntries(moved) };
+}
+
+/**
+ * @param {string | URL} address @param {Omit<RequestInit, "body"> & { body: unknown }} init
+ * @throws {OptionError} If no browser sends such a request, for example a GET with a body. To repeat it would not help.
+ */
+function requestFor(address, { body, ...init }) {
+  try {
+    const content = isJson(body) ? JSON.stringify(body) : /** @type {BodyInit | undefined} */ (body);
+    if (/^head$/i.test(init.method ?? "")) throw new TypeError("the answer to HEAD has no body");
+    return new Request(address, { ...init, body: content });
+  } catch (error) {
+    throw new OptionError("request", error);
+  }
 }
 
 const isJson = (/** @type {unknown} */ body) =>

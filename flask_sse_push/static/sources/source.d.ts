@@ -70,8 +70,8 @@ export interface Sink {
   fail(ending: Ending): void;
   /** Only a source that reconnects by itself calls this. */
   waiting(detail: Ending): void;
-  /** A message whose payload has been unpacked; for the inbox. */
-  deliver(message: PackedMessage): void;
+  /** A message whose payload has been unpacked; for the inbox. Returns false if the connection has ended. */
+  deliver(message: PackedMessage): unknown;
 }
 
 /** The app's options, and `page`: whether the client follows the state of the page. A shared connection does not. */

@@ -77,7 +77,7 @@ export class Election {
     try {
       await navigator.locks.request(this.#name, options, () => this.#becomeLeader(options.steal === true));
     } catch (error) {
-      if (/** @type {Error} */ (error).name !== "AbortError") throw error;
+      if (/** @type {Error} */ (error).name !== "AbortError") return; // the browser refuses locks, so nobody leads
       if (options.signal?.aborted) return; // this tab left the line
       this.#becomeFollower(); // another tab stole the lock, so this tab must have been asleep
       if (!this.#stopped.signal.aborted) this.#queueForLock();

@@ -20,15 +20,19 @@ const hubs = new Map();
 export class TabHub {
   /**
    * Returns the page's hub for an address without channels, and for one user. Streams with different names in `tabs`
-   * do not share a hub.
+   * do not share a hub. Returns null if the browser refuses what a hub needs.
    * @param {URL} base @param {Options} options @param {string} user
    */
   static of(base, options, user) {
     const { tabs } = options;
     const name = `sse-push:${base}|${typeof tabs === "string" ? tabs : ""}|${user}`;
-    const hub = hubs.get(name) ?? new TabHub(name, base, options, user);
-    hubs.set(name, hub);
-    return hub;
+    try {
+      const hub = hubs.get(name) ?? new TabHub(name, base, options, user);
+      hubs.set(name, hub);
+      return hub;
+    } catch {
+      return null; // the browser refuses the BroadcastChannel, since the user has blocked cookies
+    }
   }
 
   /** @type {Leader} */

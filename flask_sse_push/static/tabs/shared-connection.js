@@ -70,8 +70,8 @@ export class SharedConnection {
     });
     client.addEventListener("statechange", ({ detail }) => {
       if (this.#closed) return;
-      if (detail.state === "waiting") this.#handlers.onWaiting(detail);
-      if (detail.state === "closed") this.#handlers.onClosed(detail);
+      if (detail.state === "waiting") this.#handlers.onWaiting(sendable(detail));
+      if (detail.state === "closed") this.#handlers.onClosed(sendable(detail));
     });
   }
 
@@ -106,5 +106,15 @@ export class SharedConnection {
     clearTimeout(this.#timers.join);
     clearTimeout(this.#timers.leave);
     this.#client.close();
+  }
+}
+
+/** Replaces an error that a browser cannot send to other tabs: an app may throw anything. @param {StateChange} detail */
+function sendable(detail) {
+  try {
+    structuredClone(detail.error);
+    return detail;
+  } catch {
+    return { ...detail, error: new Error("the app threw an error that cannot be sent to other tabs") };
   }
 }

@@ -95,16 +95,20 @@ export class Source {
     return true;
   }
 
-  /** @param {{ joined: string[], left: string[] }} change */
-  #onChannels({ joined, left }) {
+  /** @param {{ joined?: string[], left?: string[] }} change */
+  #onChannels({ joined = [], left = [] }) {
     this.channels = new Set([...this.channels, ...joined].filter((name) => !left.includes(name)));
     this.#hub?.updateWanted();
   }
 
+  /** Whether the server still has to join channels. */
+  get #isJoining() {
+    return [...this.#asked].some((name) => !this.channels.has(name));
+  }
+
   /** Whether the server still has to change the channels of the own connection, which must stay until then. */
   get #isChanging() {
-    if (this.#shared) return false;
-    return this.#asked.size !== this.channels.size || [...this.#asked].some((name) => !this.channels.has(name));
+    return !this.#shared && (this.#asked.size !== this.channels.size || this.#isJoining);
   }
 
   // -- called by the hub
@@ -112,8 +116,11 @@ export class Source {
   /** @param {Leader} leader */
   onLeader(leader) {
     const carried = [...this.channels].every((name) => leader.channels.includes(name));
-    if (this.#isChanging || !reached(this.#cursor, leader.cursor)) this.#openOwn();
-    else if (carried && !(this.#shared && this.#connection === leader.connection)) this.#share(leader);
+    const isNew = !this.#shared || this.#connection !== leader.connection;
+    // A join that the previous connection has not answered is lost with it. An own connection asks for it again.
+    const isLost = this.#shared && isNew && this.#isJoining;
+    if (isLost || this.#isChanging || !reached(this.#cursor, leader.cursor)) this.#openOwn();
+    else if (carried && isNew) this.#share(leader);
   }
 
   /** @param {T.RawEvent} event An event of the shared connection; it names its channels and the excluded tabs. */
@@ -214,8 +221,8 @@ export class Source {
     if (event.id) this.#cursor = event.id;
     this.#pass(event);
     if (ended.aborted) return; // a handler closed the client
-    if (event.type === "sse.channels") this.#onOwnChannels(JSON.parse(event.data), permit);
-    if (event.type === "sse.open") this.#onOwnOpen(JSON.parse(event.data), ended, permit);
+    if (event.type === "sse.channels") this.#onOwnChannels(objectIn(event.data), permit);
+    if (event.type === "sse.open") this.#onOwnOpen(objectIn(event.data), ended, permit);
     else if (this.#hub && !this.#isComparable) this.#neverShare(permit);
     else if (this.#hub?.leader.open) this.onLeader(this.#hub.leader);
   }
@@ -225,7 +232,7 @@ export class Source {
    * @param {{ joined: string[], left: string[] }} change @param {AbortController} permit
    */
   #onOwnChannels(change, permit) {
-    if (change.joined.every((name) => this.#asked.has(name))) return this.#onChannels(change);
+    if (change.joined?.every((name) => this.#asked.has(name))) return this.#onChannels(change);
     this.#neverShare(permit);
   }
 
@@ -243,7 +250,7 @@ export class Source {
 
   /** @param {T.Opening & { user?: string | null }} opening @param {AbortSignal} ended @param {AbortController} permit */
   #onOwnOpen({ channels, user }, ended, permit) {
-    this.channels = new Set(channels);
+    if (Array.isArray(channels)) this.channels = new Set(channels);
     this.#join(user, ended, permit);
   }
 
@@ -257,7 +264,7 @@ export class Source {
     this.#mayShare &&= !cannot;
     const module = this.#mayShare ? await import("./hub.js").catch(() => null) : null;
     if (ended.aborted) return;
-    const hub = module?.TabHub.of(this.#base, this.#options, user ?? "");
+    const hub = module?.TabHub.of(this.#base, this.#options, user ?? "") ?? null;
     if (hub !== this.#hub) this.#leave();
     if (!hub) return permit.abort();
     this.#hub = hub;
@@ -269,17 +276,26 @@ export class Source {
    * @param {string} type @param {string} data
    */
   #ownData(type, data) {
-    const { tab, ...content } = JSON.parse(data);
+    const { tab, ...content } = objectIn(data);
     if (tab ? tab !== this.#tab : type === "sse.channels") return null;
     if (type === "sse.channels") {
       this.#onChannels(content);
       content.channels = [...this.channels];
     } else if (type === "sse.reset" && !tab) {
-      const { channels } = content;
+      const { channels = ["*"] } = content;
       const all = channels.includes("*");
       content.channels = [...this.channels].filter((name) => all || channels.includes(name));
       if (!content.channels.length) return null;
     }
     return JSON.stringify(content);
+  }
+}
+
+/** Returns the object that is written in the data of an event; {} if there is none. @param {string} text @returns {any} */
+function objectIn(text) {
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    return {};
   }
 }

@@ -85,7 +85,21 @@ def test_a_lone_surrogate_in_the_data_is_named_with_its_place(text: str, shown: 
 
 @pytest.mark.parametrize(
     "type",
-    ["x", "a b", " ", "sse", "SSE.open", "x.sse.", "a:b", "\u2028\x85", "é😀", "\ufeff", "x" * MAX_TYPE],
+    [
+        "x",
+        "a b",
+        " ",
+        "sse",
+        "SSE.open",
+        "x.sse.",
+        "a:b",
+        "\u2028",
+        "é😀",
+        "**",
+        "a*",
+        "\ufeff",
+        "x" * MAX_TYPE,
+    ],
 )
 def test_a_type_may_be_any_line_of_text(type: str) -> None:
     assert make_event("", type).type == type
@@ -101,6 +115,10 @@ def test_a_type_may_be_any_line_of_text(type: str) -> None:
         ("a\ud83d", "U\\+D83D", 1),
         ("sse.\n", "U\\+000A", 4),
         ("x" * 300 + "\n", "U\\+000A", 300),
+        ("\t", "U\\+0009", 0),
+        ("a\x1b[2J", "U\\+001B", 1),
+        ("\x7f", "U\\+007F", 0),
+        ("\x9b2J", "U\\+009B", 0),
     ],
 )
 def test_a_character_that_a_type_cannot_have_is_named_with_its_place(type: str, shown: str, at: int) -> None:
@@ -115,6 +133,12 @@ def test_the_protocols_own_types_are_refused(type: str) -> None:
         InvalidEvent, match=f"^type: '{type}' begins with 'sse.', which is reserved for the protocol"
     ):
         make_event("", type)
+
+
+def test_the_word_for_all_types_is_no_type() -> None:
+    # A handler for "*" would get such an event twice.
+    with pytest.raises(InvalidEvent, match=r"^type: is '\*', which means events of every type"):
+        make_event("", "*")
 
 
 @pytest.mark.parametrize("type", ["", "x" * (MAX_TYPE + 1)])

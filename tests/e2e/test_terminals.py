@@ -1,0 +1,207 @@
+"""The commands against hostile data and hostile servers: nothing controls the terminal, nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.dripping import dripping
+
+from .test_cli import flask
+
+#: What a hostile app or server puts into its texts: it sets the window's title, clears the screen, forges a
+#: line, turns the direction of writing, and writes with C1 controls.
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\nforged \u202e \x9b31m \x7f"
+#: The characters of EVIL that must not reach the terminal.
+OBEYED = "\x1b\x07\r\u202e\x9b\x7f"
+DEEP = "[" * 100_000
+
+#: The beginnings of answers that never end.
+HEAD = b"HTTP/1.1 200 OK\r\nX-Long: "
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: "
+REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{"
+REPLY = b"$1000000\r\n"
+
+
+def assert_harmless(output: str) -> None:
+    found = sorted(set(OBEYED) & set(output))
+    assert found == [], output
+    assert "Traceback" not in output
+
+
+def publish_as_another_program(broker: str, channel: str, frame: bytes) -> None:
+    """Stores an event whose frame no version of this package would write."""
+    with redis.Redis.from_url(broker) as client:
+        assert flask("sse", "publish", channel, "MARKER", broker=broker).returncode == 0
+        [key] = [key for key in client.keys("*") if key.endswith(b":list:" + channel.encode())]
+        [entry] = client.lrange(key, 0, -1)
+        assert entry.endswith(b"data: MARKER\n\n")
+        client.lset(key, 0, entry.removesuffix(b"data: MARKER\n\n") + frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        f"event: {EVIL}\ndata: {EVIL}\n\n".encode(),
+        b"event: \xff\x1b[2J\ndata: \xfe\x9b\x1b]0;x\x07\n\n",
+        b"data: " + DEEP.encode() + b"\t\n\n",
+        b"no colon, no end",
+    ],
+    ids=["escapes", "no UTF-8", "deep", "no event"],
+)
+def test_history_and_tail_show_foreign_events_harmlessly(frame: bytes, empty_valkey: str) -> None:
+    publish_as_another_program(empty_valkey, "news", frame)
+    tail = ("sse", "tail", "--channel", "news", "--since", "earliest", "--timeout", "3")
+    for command in (("sse", "history", "news"), tail, (*tail, "--json")):
+        done = flask(*command, broker=empty_valkey)
+        assert_harmless(done.stdout + done.stderr)
+        assert done.stdout.count("\n") == 1, done.stderr
+
+
+def test_a_deep_value_can_be_published_and_shown(empty_valkey: str) -> None:
+    done = flask("sse", "publish", "news", DEEP[:9000], broker=empty_valkey)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert flask("sse", "history", "news", broker=empty_valkey).stdout.count("[") == 200
+
+
+def test_an_error_of_the_broker_is_shown_harmlessly() -> None:
+    with dripping(f"-ERR {EVIL[:-20]}\r\n".encode()) as server:
+        done = flask("sse", "publish", "a", "x", broker=f"redis://127.0.0.1:{server.port}/0")
+        assert server.connections
+    assert done.returncode == 1
+    assert_harmless(done.stdout + done.stderr)
+
+
+# -- hostile HTTP servers ------------------------------------------------------------------------------
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Refuses with evil texts in the status line, in the headers and in the body."""
+
+    answer: tuple[int, str, str, bytes] = (200, "OK", "text/html", b"")
+
+    def do_GET(self) -> None:
+        status, reason, kind, body = self.answer
+        self.wfile.write(
+            f"HTTP/1.0 {status} {reason}\r\nContent-Type: {kind}\r\nLocation: {kind}\r\n".encode("latin-1")
+        )
+        self.wfile.write(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def log_message(self, *args: Any) -> None:
+        """Logs nothing."""
+
+
+@pytest.fixture
+def hostile() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+LINE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f"  # EVIL on one line, as headers need it
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, f"No {LINE}", "text/plain", EVIL.encode()),
+        (403, "No", "application/json", json.dumps({"code": 1201, "message": EVIL}).encode()),
+        (403, "No", "application/json", DEEP.encode()),
+        (302, "Elsewhere", LINE, b""),
+        (200, "OK", LINE, b""),
+        (200, "OK", "text/event-stream", f"event: sse.open\ndata: {DEEP}\n\n".encode()),
+        (200, "OK", "text/event-stream", f"event: sse.open\ndata: {json.dumps([EVIL])}\n\n".encode()),
+        (200, "OK", "text/event-stream", b"event: sse.open\nid: \x80\xff\ndata: {}\n\n"),
+        (
+            200,
+            "OK",
+            "text/event-stream",
+            b'event: sse.batch\ndata: [{"type": "\\ud800", "data": "\\ud83d\\u001b"}]\n\n',
+        ),
+        (
+            200,
+            "OK",
+            "text/event-stream",
+            b'event: sse.reset\ndata: {"channels": 5, "reason": "\\u001b[2J"}\n\n',
+        ),
+        (200, "OK", "text/event-stream", b"retry: " + b"9" * 400 + b"\ndata: x\n\n"),
+    ],
+)
+def test_the_answers_of_a_hostile_server_are_shown_harmlessly(
+    hostile: ThreadingHTTPServer,
+    answer: tuple[int, str, str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    empty_valkey: str,
+) -> None:
+    monkeypatch.setattr(Hostile, "answer", answer)
+    url = f"http://127.0.0.1:{hostile.server_port}/stream"
+    for command in (("doctor", "--url", url), ("tail", url, "--all", "--timeout", "1")):
+        done = flask("sse", *command, broker=empty_valkey, NO_PROXY="*")
+        assert_harmless(done.stdout + done.stderr)
+
+
+# -- servers that never end their answers --------------------------------------------------------------
+
+
+def timed(*arguments: str, broker: str) -> tuple[float, str]:
+    """Runs a command that must fail without a traceback. Returns its seconds and its output."""
+    began = time.monotonic()
+    done = flask("sse", *arguments, broker=broker, NO_PROXY="*")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return time.monotonic() - began, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["history", "a", "--timeout", "1"], "the time limit is over"),
+        (["channels", "--timeout", "1"], "the time limit is over"),
+        (["stats", "--timeout", "1"], "the time limit is over"),
+        (["publish", "a", "x", "--timeout", "1"], "The event is stored once or not at all"),
+        (["doctor", "--timeout", "8"], "the time limit is over"),
+        (["tail", "--channel", "a"], "the time limit is over"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_dripping_redis_holds_no_command(command: list[str], says: str) -> None:
+    with dripping(REPLY) as server:
+        seconds, output = timed(*command, broker=f"redis://127.0.0.1:{server.port}/0")
+        assert server.sent > 3  # it did drip
+    assert seconds < 60
+    assert says in output
+
+
+@pytest.mark.parametrize("beginning", [HEAD, REFUSAL], ids=["head", "refusal"])
+def test_a_dripping_server_does_not_hold_tail(beginning: bytes) -> None:
+    with dripping(beginning) as server:
+        seconds, output = timed("tail", f"http://127.0.0.1:{server.port}/stream", broker="memory://")
+        assert server.sent > 3
+    assert seconds < 60
+    assert "refused: 403" in output or "no answer in 15 s" in output
+
+
+@pytest.mark.parametrize("beginning", [HEAD, STREAM], ids=["head", "stream"])
+def test_a_dripping_server_does_not_hold_the_doctor(beginning: bytes, empty_valkey: str) -> None:
+    with dripping(beginning) as server:
+        seconds, output = timed(
+            "doctor",
+            "--gunicorn",
+            "-k gevent",
+            "--url",
+            f"http://127.0.0.1:{server.port}/s",
+            broker=empty_valkey,
+        )
+        assert server.sent > 3
+    assert seconds < 80
+    assert "the time limit is over" not in output  # the doctor goes on, and says what is wrong
+    assert "broken" in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from tests.support.processes import free_port, redis_server
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("gate", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("gate")
+
+
+def pytest_configure() -> None:
+    """Lets coverage measure the servers that tests start, but not the tests. Only `make coverage` asks for this."""
+    if config := os.environ.get("MEASURE_SERVERS"):
+        os.environ["COVERAGE_PROCESS_START"] = config
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_the_gate_runs_each_stage_and_says_how_long_it_took(path: Path, tmp_path
     run = gate(path, tmp_path, 'echo "made $*"')
     assert run.returncode == 0, run.stderr
     made = re.findall(r"^made (.+)$", run.stdout, re.MULTILINE)
-    assert made == ["test", "test-oldest", "docs", "deploy"]
+    assert made == ["test", "test-oldest", "coverage", "docs", "deploy"]
     for stage in made:
         assert re.search(rf"^== make {stage}: \d+ s$", run.stdout, re.MULTILINE)
     assert f"== Python {HERE}: make test used it\n" in run.stdout
@@ -119,7 +119,7 @@ def test_the_gate_stops_at_the_first_stage_that_fails(path: Path, tmp_path: Path
     assert run.returncode == 1
     assert re.search(r"^== make test-oldest: failed after \d+ s$", run.stdout, re.MULTILINE)
     assert "made test-oldest\n" in run.stdout
-    assert "made docs\n" not in run.stdout
+    assert "made coverage\n" not in run.stdout
 
 
 # -- the workflows ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ settings.load_profile("gate")
 
 
 def pytest_configure() -> None:
-    """Lets coverage measure the servers that tests start, but not the tests. Only `make coverage` asks for this."""
+    """Lets coverage measure the servers that tests start, but not the tests, for `make coverage`."""
     if config := os.environ.get("MEASURE_SERVERS"):
         os.environ["COVERAGE_PROCESS_START"] = config
 

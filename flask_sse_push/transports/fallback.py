@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 
 from ..history.recovery_driver import Recovery
-from ..protocol.frames import close_frame
 from .base import OpenStreams, TransportStream
 from .generator import GeneratorStream
 from .handover import Handover
@@ -36,6 +35,5 @@ def fallback_body(
             sent += len(chunk)
             if length is not None and sent >= length:
                 stream.end(b"")
-            elif not handover.began and time.monotonic() > patience and not stream.ended:
-                stream.reason = "buffered"
-                stream.end(close_frame("buffered", reconnect=True, retry=settings.retry))
+            elif not handover.began and time.monotonic() > patience:
+                stream.end_as_buffered()

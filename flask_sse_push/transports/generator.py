@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+from ..history.recovery_driver import Recovery
 from ..hub.stream import Stream
-from .base import StreamFactory, TransportStream
+from ..protocol.frames import close_frame
+from .base import OpenStreams, StreamFactory, TransportStream
 from .cost import Cost, cost_of, explanation, refusal
+from .head import NOT_SENT, report
+from .sent_bytes import sent_bytes
 
 logger = logging.getLogger(__name__)
+
+_CONSEQUENCE = (
+    "let responses with the mimetype text/event-stream pass unchanged; until then the stream ends after each "
+    "heartbeat, and its client gets the events late"
+)
 
 
 class GeneratorTransport:
@@ -40,7 +51,7 @@ class GeneratorTransport:
                 self._free.add(kind)
             else:
                 self._tell(cost, environ)
-        return GeneratorStream
+        return GeneratorStream if client is None else WatchedStream
 
     def _tell(self, cost: Cost, environ: Mapping[str, Any]) -> None:
         refused = refusal(cost, environ)
@@ -62,6 +73,12 @@ class GeneratorStream(TransportStream):
         self._chunks: list[bytes] = []
         self._size = 0  # number of bytes in `_chunks`
         self._wake = threading.Event()
+
+    def end_as_buffered(self) -> None:
+        """Ends the stream because its client gets no byte before the end."""
+        if not self.ended:
+            self.reason = "buffered"
+            self.end(close_frame("buffered", reconnect=True, retry=self._settings.retry, plain=self.plain))
 
     @property
     def buffered(self) -> int:
@@ -92,3 +109,27 @@ class GeneratorStream(TransportStream):
         if self._last_frame is not None:
             chunks.append(super().take())
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class WatchedStream(GeneratorStream):
+    """A stream that ends if the server takes its chunks but sends none of them."""
+
+    __slots__ = ()
+
+    def body(self, hub: OpenStreams, recovery: Recovery) -> Generator[bytes, None, None]:
+        """Yields the response body, as `TransportStream.body` does.
+
+        The stream ends early if the server asks for more chunks but sends none. Then a WSGI middleware
+        collects the body, and would collect it as long as the stream is open.
+        """
+        before, patience = sent_bytes(self._client), time.monotonic() + self._settings.heartbeat / 2
+        with contextlib.closing(super().body(hub, recovery)) as body:
+            for chunk in body:
+                yield chunk
+                if before is None:
+                    continue
+                if sent_bytes(self._client) != before:
+                    before = None  # the server sends the chunks
+                elif time.monotonic() > patience:
+                    report(NOT_SENT.kind, f"{NOT_SENT.found}; {_CONSEQUENCE}")
+                    self.end_as_buffered()

@@ -28,7 +28,17 @@ RUN = {
     "flask with threads": "app.run(port=port)",
     "flask with processes": "app.run(port=port, threaded=False, processes=4)",
     "gevent": "from gevent.pywsgi import WSGIServer; WSGIServer(('', port), app).serve_forever()",
+    "uWSGI": "uwsgi()",
+    "uWSGI with threads": "uwsgi('--threads', '4')",
+    "uWSGI with gevent": "uwsgi('--gevent', '20', '--gevent-monkey-patch')",
 }
+#: Runs uWSGI in place of the process, since it wants to import the app itself.
+UWSGI = """
+def uwsgi(*options):
+    import pyuwsgi
+    app = ["--module", "tests.apps.plain:app", "--need-app", "--die-on-term"]
+    pyuwsgi.run(["--http-socket", f"127.0.0.1:{port}", *app, *options])
+"""
 PATCH = "from gevent import monkey; monkey.patch_all();"
 
 
@@ -37,7 +47,10 @@ def server(program: str, broker: str, log: Path) -> Iterator[str]:
     """Runs the plain app with a program until the block ends; gives the address."""
     port = free_port()
     code = PATCH if program.startswith(PATCH) else ""
-    code += f"from tests.apps.plain import app; port = {port}; {program.removeprefix(PATCH)}"
+    if program.startswith("uwsgi"):
+        code += f"port = {port}\n{UWSGI}\n{program}"
+    else:
+        code += f"from tests.apps.plain import app; port = {port}; {program.removeprefix(PATCH)}"
     env = {**os.environ, "SSE_PUSH_BROKER_URL": broker}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -162,6 +175,7 @@ def test_a_stream_over_gunicorns_cleartext_http2_is_refused(empty_valkey: str, l
     [
         ("flask without threads", "start it with threads"),
         ("wsgiref", "run gunicorn with -k gevent"),
+        ("uWSGI", "run gunicorn with -k gevent"),
         ("gevent", "run gunicorn with -k gevent"),  # without monkey patching, a stream blocks everything
     ],
 )
@@ -182,8 +196,17 @@ def test_a_server_with_one_thread_refuses_streams_and_serves_pages(
         (RUN["flask with processes"], 1),
         (RUN["flask with threads"], 0),
         (PATCH + RUN["gevent"], 0),
+        (RUN["uWSGI with threads"], 1),
+        (RUN["uWSGI with gevent"], 0),
     ],
-    ids=["waitress", "flask with processes", "flask with threads", "gevent, patched"],
+    ids=[
+        "waitress",
+        "flask with processes",
+        "flask with threads",
+        "gevent, patched",
+        "uWSGI",
+        "uWSGI, gevent",
+    ],
 )
 def test_a_server_that_can_serve_streams_beside_pages_does_so(
     empty_valkey: str, log: Path, http: httpx.Client, program: str, told: int

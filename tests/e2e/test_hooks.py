@@ -41,6 +41,20 @@ def serving(
         yield server
 
 
+@contextlib.contextmanager
+def served_by(server: str, log: Path) -> Iterator[str]:
+    """Runs tests/apps/hooked.py with a server or a class of gunicorn's workers; gives its address."""
+    settings = {"SSE_PUSH_HEARTBEAT": str(HEARTBEAT)}
+    if server == "flask run":
+        with flask_run("memory://", log, "tests.apps.hooked:app", **settings) as url:
+            yield url
+        return
+    options = ["--threads", "4"] if server == "gthread" else []
+    env = {"SSE_PUSH_BROKER_URL": "memory://", **settings}
+    with gunicorn("tests.apps.hooked:app", *options, env=env, worker_class=server, log=log) as running:
+        yield running.url
+
+
 def publish(url: str, data: object) -> str:
     """Publishes on channel `a` of the worker, and returns the cursor."""
     answer = httpx.post(f"{url}/publish", json={"data": data, "channel": "a"}, trust_env=False, timeout=60)
@@ -81,14 +95,7 @@ def errors(log: Path) -> list[str]:
 
 @pytest.mark.parametrize("server", ["gevent", "gthread", "flask run"])
 def test_a_hook_that_reads_the_body_fails_at_once_and_says_what_to_do(server: str, log: Path) -> None:
-    with contextlib.ExitStack() as running:
-        if server == "flask run":
-            url = running.enter_context(flask_run("memory://", log, "tests.apps.hooked:app"))
-        else:
-            options = ["--threads", "4"] if server == "gthread" else []
-            env = {"SSE_PUSH_BROKER_URL": "memory://"}
-            started = gunicorn("tests.apps.hooked:app", *options, env=env, worker_class=server, log=log)
-            url = running.enter_context(started).url
+    with served_by(server, log) as url:
         for hook in hooked.READING:
             began, size = time.monotonic(), log.stat().st_size
             headers = {"X-Hook": hook}
@@ -142,26 +149,24 @@ def test_middlewares_that_change_the_body_get_every_chunk(log: Path) -> None:
         ]
 
 
-def test_a_middleware_that_collects_the_body_gets_an_end_of_it(log: Path) -> None:
-    with serving(log) as server:
-        cursor = publish(server.url, "before")
-        publish(server.url, "missed")
-        with Stream(
-            f"{server.url}/stream?channels=a", cursor=cursor, headers={"X-Middleware": "collecting"}
-        ) as one:
+@pytest.mark.parametrize("server", ["gevent", "gthread", "flask run"])
+def test_a_middleware_that_collects_the_body_gets_an_end_of_it(server: str, log: Path) -> None:
+    with served_by(server, log) as url:
+        cursor = publish(url, "before")
+        publish(url, "missed")
+        headers = {"X-Middleware": "collecting"}
+        with Stream(f"{url}/stream?channels=a", cursor=cursor, headers=headers) as one:
             assert int(one.headers["content-length"]) > 0
             events = list(one)
         assert [event.data for event in events if event.type == "message"] == ["missed"]
         assert events[-1].json()["reason"] == "buffered"
         assert events[-1].json()["reconnect"] is True
-        publish(server.url, "later")
-        with Stream(
-            f"{server.url}/stream?channels=a", cursor=one.cursor, headers={"X-Middleware": "collecting"}
-        ) as two:
+        publish(url, "later")
+        with Stream(f"{url}/stream?channels=a", cursor=one.cursor, headers=headers) as two:
             assert two.next_of("message").data == "later"
         (line,) = errors(log)
         assert line.startswith("a WSGI middleware collects the response body")
-        assert kinds(server.url) == {}
+        assert kinds(url) == {}
 
 
 @pytest.mark.parametrize(("name", "length"), [("length", 512), ("zstd", None)])
@@ -288,13 +293,10 @@ def test_a_hook_that_collects_the_body_later_gets_an_end_of_it(log: Path) -> Non
 
 @pytest.mark.parametrize("server", ["gevent", "gthread"])
 def test_a_response_that_is_closed_too_early_fails_and_says_why(server: str, log: Path) -> None:
-    env = {"SSE_PUSH_BROKER_URL": "memory://"}
-    options = ["--threads", "4"]
-    with gunicorn("tests.apps.hooked:app", *options, env=env, worker_class=server, log=log) as running:
+    with served_by(server, log) as url:
         for headers in [*({"X-Hook": hook} for hook in hooked.CLOSING), {"X-Middleware": "closed"}]:
             size = log.stat().st_size
-            address = f"{running.url}/stream?channels=a"
-            answer = httpx.get(address, headers=headers, trust_env=False, timeout=60)
+            answer = httpx.get(f"{url}/stream?channels=a", headers=headers, trust_env=False, timeout=60)
             assert (headers, answer.status_code) == (headers, 500)
             assert "closed a stream's response before the server had sent it" in log.read_text()[size:]
-        check_events(running.url, {})
+        check_events(url, {})

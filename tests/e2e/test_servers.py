@@ -39,10 +39,10 @@ def check_live_and_resume(url: str, broker: str) -> None:
 
 
 @contextlib.contextmanager
-def flask_run(broker: str, log: Path, app: str = "tests.apps.plain:app") -> Iterator[str]:
+def flask_run(broker: str, log: Path, app: str = "tests.apps.plain:app", **settings: str) -> Iterator[str]:
     """Runs `flask run`, the development server, with threads; gives its address."""
     port = free_port()
-    env = {**os.environ, "SSE_PUSH_BROKER_URL": broker}
+    env = {**os.environ, "SSE_PUSH_BROKER_URL": broker, **settings}
     command = [sys.executable, "-m", "flask", "--app", app, "run", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)

@@ -10,14 +10,14 @@ import pytest
 
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import ConfigError
-from flask_sse_push.transports.generator import GeneratorStream
+from flask_sse_push.transports.generator import GeneratorStream, WatchedStream
 from flask_sse_push.transports.selection import Transports
 
 
 def test_without_gunicorns_gevent_worker_streams_use_the_generator_transport() -> None:
     transports = Transports(Settings(), lambda stream: None)
     assert type(transports.stream({}, "c", None, ("a",))) is GeneratorStream
-    assert type(transports.stream({"gunicorn.socket": object()}, "c", None, ("a",))) is GeneratorStream
+    assert type(transports.stream({"gunicorn.socket": object()}, "c", None, ("a",))) is WatchedStream
 
 
 def test_demanding_hijack_where_it_does_not_work_is_a_configuration_error() -> None:
@@ -69,7 +69,7 @@ def test_a_gevent_whose_sockets_cannot_be_hijacked_is_logged_once() -> None:
     """
     )
     output = patched(script)
-    assert output.count("GeneratorStream") == 2
+    assert output.count("WatchedStream") == 2
     assert output.count("sockets cannot be hijacked") == 1
 
 

@@ -264,7 +264,7 @@ def test_without_epoll_streams_use_the_generator_transport_and_one_line_says_why
     config = NO_CONFIG.with_name("no_epoll.conf.py")
     with serving(log, config=config) as server:
         for _ in range(2):
-            assert check_events(server.url, {}) == "GeneratorStream"
+            assert check_events(server.url, {}) == "WatchedStream"
         said = "streams use the generator transport; sockets cannot be hijacked: module 'select' has no"
         assert log.read_text().count(said) == 1
 

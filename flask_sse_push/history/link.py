@@ -56,6 +56,8 @@ class LinkReader:
         self._expected: Counter[str] = Counter()  # for each channel, how many confirmations must still arrive
         self._echo_since: float | None = None  # monotonic time of a call whose echo has not arrived
         self._closed = False
+        self._link: Link | None = None  # the open link, until `put` was told that it is gone
+        self._renews = False  # whether the link must be dropped, though it works
         self.connected = False
         self.heard_at = 0.0  # monotonic time of the last message
         self.proved_at = 0.0  # monotonic time of the last echo
@@ -85,6 +87,10 @@ class LinkReader:
         if self._changes and self.connected:
             self._broker.wake(self._inbox)
 
+    def renew(self) -> None:
+        """Makes the reader's thread drop the link and open a new one. Does not block."""
+        self._renews = True
+
     def expect_echo(self, expected: bool) -> None:
         """Notes that an echo will arrive. If `expected` is False, the call failed and no echo will arrive."""
         if not expected:
@@ -93,11 +99,15 @@ class LinkReader:
             self._echo_since = time.monotonic()
 
     def run(self) -> None:
-        """Reads from the broker until `close` is called. This is the main function of the reader's thread."""
+        """Reads from the broker until `close` is called. This is the main function of the reader's thread.
+
+        If something has ended the thread, the next thread calls this method again.
+        """
         pause = FIRST_PAUSE
         while not self._closed:
+            self._drop_link()
             try:
-                link = self._connect()
+                self._link = self._connect()
             except BrokerUnavailable as error:
                 if pause == FIRST_PAUSE:
                     self._log_down("cannot reach the broker; trying again: %s", error)
@@ -107,18 +117,24 @@ class LinkReader:
             pause = FIRST_PAUSE
             self._log_up()
             try:
-                self._read(link)
+                self._read(self._link)
             except BrokerUnavailable as error:
                 if not self._closed:
                     self._log_down("the link to the broker broke; connecting again: %s", error)
             except Exception:
                 # The thread must survive any error: without this thread the worker would get no more events.
                 logger.exception("reading from the broker failed; connecting again")
-                time.sleep(LONGEST_PAUSE)
-            finally:
                 self.connected = False
-                link.close()
+                time.sleep(LONGEST_PAUSE)
+        self._drop_link()
+
+    def _drop_link(self) -> None:
+        """Closes the link and tells `put` that it is gone. Does nothing without a link."""
+        self.connected = False
+        if self._link is not None:
+            self._link.close()
             self._put((self._number, None))
+            self._link = None  # only now: a thread that is ended before leaves the rest to the next thread
 
     def _log_down(self, text: str, error: BrokerUnavailable) -> None:
         self._down_since = self._down_since or time.monotonic()
@@ -139,9 +155,10 @@ class LinkReader:
         self._unconfirmed.clear()
         self._expected.clear()
         self._echo_since = None
+        self._renews = False
         try:
             self._subscribe(link, wanted)
-        except BrokerUnavailable:
+        except BaseException:
             link.close()
             raise
         self.reconnects += 1
@@ -151,6 +168,8 @@ class LinkReader:
 
     def _read(self, link: Link) -> None:
         while not self._closed:
+            if self._renews:
+                raise BrokerUnavailable("the worker asked for a new link after an error")
             if self._changes:
                 self._apply_changes(link)
             messages = link.read(READ_TIMEOUT)

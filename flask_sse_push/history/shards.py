@@ -109,6 +109,11 @@ class Shards:
         for shard in self.all:
             shard.reader.poke()
 
+    def renew_links(self) -> None:
+        """Makes all link readers open new links, as if the links had broken. Does not block."""
+        for shard in self.all:
+            shard.reader.renew()
+
     @property
     def idle(self) -> bool:
         """Whether there are channels that no stream uses."""

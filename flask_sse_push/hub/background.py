@@ -8,11 +8,12 @@ stand still without a word. So a new thread takes over, and `/health` is CRITICA
 from __future__ import annotations
 
 import _thread
+import contextlib
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import CodeType, TracebackType
 
@@ -37,6 +38,16 @@ def start(name: str, body: Callable[[], None], *, repeat: bool = True) -> None:
     :param repeat: whether another thread calls `body` again if `body` ends without returning.
     """
     _Thread(name, body, repeat).start()
+
+
+def start_all(bodies: Iterable[tuple[str, Callable[[], None]]]) -> None:
+    """Starts a thread for each pair of a name and a body, also if the caller is interrupted meanwhile.
+
+    :raises BaseException: what interrupted the caller, such as a `gevent.Timeout`, when all threads run.
+    """
+    with contextlib.ExitStack() as starts:
+        for name, body in bodies:
+            starts.callback(start, name, body)
 
 
 def is_own() -> bool:

@@ -49,6 +49,11 @@ class Inbox:
         if not self._filled.is_set():
             self._filled.set()
 
+    def put_first(self, items: Iterable[ShardItem]) -> None:
+        """Adds items that are taken before all that wait. Only the dispatcher calls this. Does not block."""
+        self._items.extendleft(items)
+        self._filled.set()
+
     def wake(self) -> None:
         """Makes a waiting `take` return at once. Any thread may call."""
         self._filled.set()
@@ -84,25 +89,53 @@ class Dispatcher:
         self._history_cache = state.shards.all[0].history_cache  # commands are published on the first shard
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
         self._closed = False
+        # What an error or the end of the thread would spoil now: nothing while the dispatcher waits.
+        self._dispatching = self._writing = False
         self.maintenance = Maintenance(state, stopping, self.deliver)
 
     def run(self) -> None:
-        """Dispatches until `close` is called. This is the main function of the dispatcher's thread."""
+        """Dispatches until `close` is called. This is the main function of the dispatcher's thread.
+
+        If something has ended the thread, the next thread calls this method again.
+        """
         while not self._closed:
             try:
-                due = min(self.maintenance.must_begin, self._state.fanout.batches.next_due)
-                items = self._inbox.take(max(0.0, due - self._state.clock()), self._state.settings.coalesce)
-                if items or self.is_due():
-                    self.deliver(self.dispatch(items))
-                if self._callbacks:
-                    self._run_callbacks()
-                now = self._state.clock()
-                if now >= self.maintenance.may_begin:
-                    self.maintenance.round(now)
+                self._repair()
+                self._run_round()
             except Exception:
-                # After an error, streams may have missed chunks. Closed streams resume and lose no events.
                 logger.exception("the dispatcher failed; closing all streams, so that the clients resume")
-                self.close_streams("error")
+
+    def _run_round(self) -> None:
+        due = min(self.maintenance.must_begin, self._state.fanout.batches.next_due)
+        items = self._inbox.take(max(0.0, due - self._state.clock()), self._state.settings.coalesce)
+        if items or self.is_due():
+            self._dispatching = True
+            steps = self.dispatch(items)
+            self._dispatching, self._writing = False, True
+            self.deliver(steps)
+        self._writing = True
+        if self._callbacks:
+            self._run_callbacks()
+        now = self._state.clock()
+        if now >= self.maintenance.may_begin:
+            self.maintenance.round(now)
+        self._writing = False
+
+    def _repair(self) -> None:
+        """Makes everything right again after a round that something has interrupted, else does nothing.
+
+        Streams may have missed chunks. Closed streams resume and lose no events. The items of the round may
+        be lost, and with them events: as after a broken link, the worker reads all channels again.
+        """
+        if self._dispatching:
+            self._inbox.put_first((shard.number, None) for shard in self._state.shards.all)
+            self._state.shards.renew_links()
+            self._dispatching, self._writing = False, True
+        if self._writing:
+            self.close_streams("error")
+            with self._state.lock:
+                self.maintenance.start_over(self._state.clock())
+            self._writing = False
 
     def is_due(self) -> bool:
         """Whether there is something to dispatch even without new items."""
@@ -117,11 +150,11 @@ class Dispatcher:
         self._inbox.wake()
 
     def _run_callbacks(self) -> None:
-        effects: list[Effect] = []
-        with self._state.lock:
-            while self._callbacks:
-                effects += self._callbacks.popleft()()
-        self.deliver(effects)
+        while self._callbacks:
+            handler = self._callbacks.popleft()
+            with self._state.lock:
+                effects = list(handler())
+            self.deliver(effects)
 
     # -- making of deliveries ---------------------------------------------------------------------------
 
@@ -235,7 +268,10 @@ class Dispatcher:
             if stream.compression is not None:
                 stream.compression.complete = False  # perhaps a compressed chunk was not written
             retry = self._state.settings.retry
-            stream.end(close_frame(reason, reconnect=True, retry=retry, plain=stream.plain))
+            try:
+                stream.end(close_frame(reason, reconnect=True, retry=retry, plain=stream.plain))
+            except Exception:  # the other streams must still be closed
+                logger.exception("stream %s could not be closed", stream.connection)
 
     def close(self) -> None:
         """Makes `run` return soon, and closes all streams."""

@@ -165,8 +165,7 @@ class Hub:
             bodies = [("hub", self._dispatcher.run)]
             for shard in self._shards.all:
                 bodies += [("reader", shard.reader.run), ("fetcher", shard.fetcher.run)]
-            for name, body in bodies:
-                background.start(name, body)
+            background.start_all(bodies)
 
     def after_fork(self) -> None:
         """See `forks.Part.after_fork`."""

@@ -46,6 +46,15 @@ class Maintenance:
         #: a worker that stops begins in time.
         self.must_begin = 0.0
 
+    def start_over(self, now: float) -> None:
+        """Registers all streams again, because an interrupted round may have forgotten some of them.
+
+        Call it under the hub's lock.
+        """
+        self._wheel.clear()
+        for stream in self._state.streams.values():
+            self._wheel.add(stream, now)
+
     def round(self, now: float) -> None:
         """Does all maintenance whose time has come."""
         self.may_begin = now + self._wheel.slot / 2
@@ -131,6 +140,10 @@ class HeartbeatWheel:
         """
         due = int((silent_since + self._interval) / self.slot)
         self._slots[max(due, self._next)].append(stream)
+
+    def clear(self) -> None:
+        """Removes all streams."""
+        self._slots.clear()
 
     def take(self, now: float) -> list[Stream]:
         """Removes and returns the streams of all slots up to the time `now`."""

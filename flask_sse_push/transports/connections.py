@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,8 @@ from .hijacked_socket import close_descriptor, detach
 
 if TYPE_CHECKING:
     from .hijacked_stream import HijackedStream
+
+logger = logging.getLogger(__name__)
 
 #: At most this many connections are handled per call of `poll`.
 MAX_EVENTS = 1000
@@ -83,8 +86,15 @@ class ConnectionTable:
             for stream, fd, events in ready:
                 # An earlier `_handle` may have switched greenlets. `fd` may now belong to another connection.
                 if stream is not None and self._by_fd.get(fd) is stream:
-                    self._handle(stream, fd, events)
+                    self._try_to_handle(stream, fd, events)
             gevent.sleep(0)
+
+    def _try_to_handle(self, stream: HijackedStream, fd: int, events: int) -> None:
+        try:
+            self._handle(stream, fd, events)
+        except Exception:  # otherwise the next round would meet the same error, and no other connection
+            logger.exception("serving the connection of stream %s failed; closing it", stream.connection)
+            stream.cut()
 
     def _handle(self, stream: HijackedStream, fd: int, events: int) -> None:
         if events & _BROKEN or (events & _READABLE and not stream.discard_input(fd)):

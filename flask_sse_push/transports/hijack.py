@@ -41,6 +41,9 @@ class HijackTransport:
                 self._socket_classes = ()
                 self.needs = f"a socket that can be hijacked. Here no socket can: {error}"
                 logger.warning("streams use the generator transport; sockets cannot be hijacked: %s", error)
+            except BaseException:  # this request was interrupted, for example by a gevent.Timeout
+                self._tested = bool(self._socket_classes)
+                raise
         if type(client) not in self._socket_classes:  # TLS sockets have another class
             return None
         return self._factories.get(environ["SERVER_PROTOCOL"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,8 +29,8 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 class MessageAnnouncer:
     """Publishes events from any process: views, Celery tasks, cron jobs, shells.
 
-    All methods block until the broker has stored the event, at most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
-    Threads may share an announcer.
+    Threads may share it. All methods block until the broker has stored the event, at most
+    `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
 
     :param dumps: writes data that is not a string as JSON.
     :param published: is called after each publish with the number of published events.
@@ -60,6 +61,11 @@ class MessageAnnouncer:
         """
         settings = Settings.for_url(url, config)
         return cls(connect_broker(settings), settings, dumps or flask_dumps)
+
+    def with_dumps(self, dumps: Dumps) -> MessageAnnouncer:
+        """Returns an announcer with the same connections that writes data as JSON with `dumps`."""
+        vars(other := copy.copy(self)).update(_dumps=dumps)
+        return other
 
     def publish(
         self,

@@ -18,9 +18,10 @@ from .config import Settings
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
-from .runs.manager import STOP, Run, run_channel
+from .runs.manager import STOP
 from .runs.output import Items
 from .runs.response import run_body
+from .runs.run import Run, run_channel
 from .web import page, response
 from .web.routes import EXTENSION, Routes
 from .web.stream import HEADERS, StreamEndpoint

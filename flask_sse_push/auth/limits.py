@@ -6,6 +6,7 @@ streams, and does not count attempts. So no client is refused because the broker
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import ipaddress
@@ -19,8 +20,6 @@ from ..brokers.base import Broker
 from ..brokers.counts import CountKey
 from ..config import Settings
 from ..errors import BrokerUnavailable, ConfigError, ErrorCode, Refused
-from ..hub.listener import StreamListener
-from ..hub.stream import Stream
 from ..presence.worker_counts import Reservation, WorkerCounts
 from ..protocol.frames import jittered_ms
 
@@ -51,7 +50,7 @@ TABLE = "streams:"
 CONNECT, CHANGE = "connect", "join or leave channels"
 
 
-class Limits(StreamListener):
+class Limits:
     """Applies the limits in one worker. Two attributes say which limits the settings switch on:
 
     - `counts_streams`: whether the number of open streams is limited; only then call `reserve`;
@@ -119,15 +118,20 @@ class Limits(StreamListener):
         }
         if not limits:
             return None
-        reservation = self._worker_counts.reserve(limits)
-        totals = self._totals(reservation, limits)
-        for key, limit in limits.items():
-            if totals[key] > limit:
-                reservation.release()
-                self._worker_counts.hurry()  # the other workers should soon stop counting this stream
-                kind = key.table.removeprefix(TABLE)
-                message = f"this {kind} already has {limit} open streams, which is the limit; close one first"
-                raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
+        with contextlib.ExitStack() as held:  # gives the place back if anything interrupts the wait
+            reservation = self._worker_counts.reserve(limits)
+            held.callback(
+                self._worker_counts.hurry
+            )  # the other workers should soon stop counting this stream
+            held.callback(reservation.release)
+            totals = self._totals(reservation, limits)
+            for key, limit in limits.items():
+                if totals[key] > limit:
+                    kind = key.table.removeprefix(TABLE)
+                    found = f"this {kind} already has {limit} open streams"
+                    message = f"{found}, which is the limit; close one first"
+                    raise _too_many(message, kind, jittered_ms(RETRY_AFTER) / 1000)
+            held.pop_all()
         return reservation
 
     def _totals(self, reservation: Reservation, limits: dict[CountKey, int]) -> dict[CountKey, int]:
@@ -159,10 +163,6 @@ class Limits(StreamListener):
                     given,
                 )
         return None if name is None else _short(name)
-
-    def closed(self, stream: Stream) -> None:
-        if stream.reservation is not None:
-            stream.reservation.release()
 
 
 def check(settings: Settings) -> None:

@@ -64,7 +64,8 @@ def name_of(callback: object) -> str:
         first = callback.args[0] if callback.args else None
         callback = first if callable(first) else callback.func
     named = callback if hasattr(callback, "__qualname__") else type(callback)
-    return f"{named.__module__}.{getattr(named, '__qualname__', named)}"
+    module = getattr(named, "__module__", None)  # a generator has none
+    return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)
 
 
 _logged: dict[tuple[str, str], tuple[float, int]] = {}  # the monotonic time of the log line, failures since

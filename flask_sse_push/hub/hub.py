@@ -7,6 +7,7 @@ guards all state of the hub. No thread holds this lock during I/O.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -114,7 +115,7 @@ class Hub:
         return self._streams.get(stream.connection) is stream
 
     def open(self, stream: Stream) -> None:
-        """Adds a stream to the open streams. Call `leave` when the stream has closed."""
+        """Adds a stream to the open streams. Call `leave` when the stream has closed, or if `open` raises."""
         if not self._started:
             self._start()
         now = self._clock()
@@ -139,8 +140,10 @@ class Hub:
                 opened_with_grant(stream)
 
     def leave(self, stream: Stream) -> None:
-        """Removes a stream that has closed. Does nothing if the stream is not open."""
+        """Removes a stream that has closed, and gives back its reservation. May be called twice."""
         now = self._clock()
+        if stream.reservation is not None:
+            stream.reservation.release()
         with self._lock:
             if self._streams.pop(stream.connection, None) is None:
                 return
@@ -149,8 +152,7 @@ class Hub:
             self._shards.exit(stream.subscribed, now)
             if not self._streams:
                 self._shards.exit((COMMAND_CHANNEL,), now)
-        for closed in self._listeners.closed:
-            closed(stream)
+        self._listeners.tell_closed(stream)
 
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Stream]:
         """Returns the open streams, or only those of one user or on one channel. Any thread may call."""
@@ -186,14 +188,16 @@ class Hub:
         if not self._started:
             self._start()
         deadline = time.monotonic() + timeout
-        with self._lock:
-            self._shards.enter((COMMAND_CHANNEL,))
-        while not self._history_cache.caches[COMMAND_CHANNEL].live:
-            if time.monotonic() > deadline:
-                self.stop_hearing_commands()
-                raise BrokerUnavailable(f"this worker still receives no commands after {timeout} s")
-            self._reader.poke()
-            time.sleep(HEAR_STEP)
+        with contextlib.ExitStack() as held:  # an interruption of the wait must not leave the channel entered
+            with self._lock:
+                self._shards.enter((COMMAND_CHANNEL,))
+            held.callback(self.stop_hearing_commands)
+            while not self._history_cache.caches[COMMAND_CHANNEL].live:
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailable(f"this worker still receives no commands after {timeout} s")
+                self._reader.poke()
+                time.sleep(HEAR_STEP)
+            held.pop_all()
 
     def stop_hearing_commands(self) -> None:
         """Ends the effect of one call of `hear_commands`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,6 +55,12 @@ class Listeners:
         self.closed: list[Callable[[Stream], None]] = methods("closed")
         self.changed: list[Callable[[Stream, Channels, Channels], None]] = methods("changed")
         self.lost: list[Callable[[Stream], None]] = methods("lost")
+
+    def tell_closed(self, stream: Stream) -> None:
+        """Calls the `closed` method of all listeners, also if one of the calls is interrupted."""
+        with contextlib.ExitStack() as calls:
+            for closed in reversed(self.closed):
+                calls.callback(closed, stream)
 
     def tell_changed(self, stream: Stream, joined: Channels, left: Channels) -> None:
         """Calls the `changed` method of all listeners."""

@@ -106,7 +106,7 @@ class Presence(StreamListener):
         for key, before, after in changes:
             if key.table.startswith(TABLE) and (before == 0) != (after == 0):
                 self._unpublished.append(UserChange(key.table[len(TABLE) :], key.name, joined=after > 0))
-        if self._unpublished:
+        if self._unpublished and not changes:
             try:
                 self._publish()
             except BrokerUnavailable as error:

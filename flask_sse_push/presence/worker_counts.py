@@ -135,13 +135,17 @@ class WorkerCounts(StreamListener):
     # -- counting -----------------------------------------------------------------------------------------
 
     def reserve(self, keys: Iterable[CountKey]) -> Reservation:
-        """Adds one to the count of each key, until the returned reservation is released. Does not block."""
+        """Adds one to the count of each key, until the returned reservation is released. Does not block.
+
+        Nothing can interrupt this method after the step that counts, so the caller gets each reservation.
+        """
+        self._ensure_thread()  # switches to other greenlets, so it comes first
         with self._lock:
             counts = self._add(dict.fromkeys(keys, 1))
             reservation = Reservation(self, counts, self._number)
             for key in counts:
                 self._unanswered[key].append(reservation)
-        self.wake()
+        self._wake.set()
         return reservation
 
     def add(self, changes: Mapping[CountKey, int]) -> None:
@@ -171,8 +175,8 @@ class WorkerCounts(StreamListener):
         """Registers a listener. The thread calls the listener with the totals that changed.
 
         A total changes through a report of this worker, or because this worker removed the counts of a killed
-        worker. After each round of reports the thread also calls the listener with an empty sequence. The
-        listener can then try again to publish events that it could not publish before.
+        worker. The listener notes the totals, without blocking. After each round of reports the thread also
+        calls the listener with an empty sequence. Then the listener may block, for example to publish events.
         """
         self._listeners.append(listener)
 
@@ -186,13 +190,16 @@ class WorkerCounts(StreamListener):
 
     def wake(self) -> None:
         """Makes the thread look for changes to report. Starts the thread if needed. Does not block."""
+        self._ensure_thread()
+        self._wake.set()
+
+    def _ensure_thread(self) -> None:
         if not self._started:
             with self._lock:
                 first, self._started = not self._started, True
             if first:
                 open_streams.append(self.unreported)
                 background.start("counts", self.run)
-        self._wake.set()
 
     def unreported(self) -> int:
         """Returns how many changes the process must still report to the broker before it ends.
@@ -267,14 +274,15 @@ class WorkerCounts(StreamListener):
     def _report(self, now: float) -> None:
         report = self._pending = self._pending or self._next_report()
         reply = self._broker_counts.report(report.worker, report.serial, report.counts, LEASE)
-        self._pending = None
         if not reply.known:
             logger.warning("the broker no longer has this worker's counts; reporting all of them again")
+            self._pending = None
             self._start_over()
             return
         self._serial, self._renewed = report.serial, now
         self._answer_reservations(report, reply.changes)
         self._notify(reply.changes)
+        self._pending = None  # only now: a thread that is ended before leaves the reply to the next thread
         for worker in reply.expired:
             self._reap(worker)
 

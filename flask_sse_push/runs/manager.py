@@ -7,6 +7,7 @@ the expired counts from the broker publishes that the run has failed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import secrets
@@ -15,30 +16,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..announcer import MessageAnnouncer
 from ..brokers import forks, native_threads
 from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
-from ..errors import BrokerUnavailable, ErrorCode, InvalidEvent, Refused
+from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..hub import background
 from ..hub.commands import Effect
 from ..hub.drain import open_streams
 from ..hub.hub import Hub
 from ..presence.worker_counts import WorkerCounts
-from ..protocol.channel import checked_channel
 from ..protocol.cursor import EARLIEST
+from ..protocol.data import flask_dumps
 from ..protocol.entry import Publication
 from ..transports import wsgi_server
 from .output import BEGIN, END, Items, Output, end_data
 from .producer import FAILED, STOPPED, Producer, close_items
+from .run import PREFIX, Run, run_channel
 
 logger = logging.getLogger(__name__)
 
-#: The channel of a run is this prefix, followed by the key of the run.
-PREFIX = "run:"
 #: The name of the command that stops a run. All workers get the command.
 STOP = "run.stop"
 #: Two tables of the shared counts. The first counts the keys in use, the second the pairs of key and run id.
@@ -63,25 +62,6 @@ GRACE = 15.0
 KEY_TRIES, KEY_DELAY = 3, 0.15
 
 
-class Run(NamedTuple):
-    """The result of `SSEBlueprint.start`: a run that was started, or that was already going on."""
-
-    key: str  #: the key of the run, for `SSEBlueprint.stop`
-    channel: str  #: the channel on which the events of the run are published
-    cursor: str  #: a stream opened with this cursor gets the whole run; `earliest` if `started` is False
-    started: bool  #: False if a run with this key was already going on; the new producer was then not used
-
-
-def run_channel(key: str) -> str:
-    """Returns the channel of the run with this key.
-
-    :raises InvalidEvent: if the key is not a string that fits into a channel's name.
-    """
-    if not isinstance(key, str) or not key:
-        raise InvalidEvent("key", f"is {key!r}, must be a string that fits into a channel's name")
-    return checked_channel(PREFIX + key)
-
-
 class Runs:
     """Starts and stops the runs of one worker. Any thread may call the methods.
 
@@ -97,6 +77,7 @@ class Runs:
         stopping: Callable[[], bool],
     ) -> None:
         self._announcer = announcer
+        self._own_announcer = announcer.with_dumps(flask_dumps)  # for events without items of the app
         self._worker_counts = worker_counts
         self._hub = hub
         self._settings = settings
@@ -108,6 +89,8 @@ class Runs:
         self._lost: deque[tuple[str, str]] = deque()  # keys and ids of runs whose worker was killed
         self._own: set[str] = set()  # ids of this worker's runs; removed once the counts report their end
         self._places_taken = 0
+        self._taken: list[Publication] = []  # events taken from the outputs, until they are published
+        self._once = f"run:{secrets.token_urlsafe(12)}"  # idempotency id of these events
         self._started = self._closed = False
         worker_counts.listen(self._on_count_changes)
         hub.commands.on(STOP, self._handle_stop)
@@ -129,74 +112,81 @@ class Runs:
         """
         channel = run_channel(key)
         native_threads.refuse_native()
-        self._take_place()
-        try:
-            producer = self._reserve_key(key, channel)
-            cursor = self._publish_begin(producer) if producer else EARLIEST
-        except BaseException:
-            self._free_place()
-            raise
-        if producer is None:
-            self._free_place()
-            close_items(items)
-            return Run(key, channel, EARLIEST, False)
-        self._producers[producer.id] = producer
         self._ensure_thread()
-        background.start("run", partial(self._produce, producer, items, context), repeat=False)
+        with contextlib.ExitStack() as place:  # gives the place back if anything interrupts the start
+            self._take_place(place)
+            producer = self._prepare(key, channel)
+            if producer is None:
+                close_items(items)
+                return Run(key, channel, EARLIEST, False)
+            # From here on the publishing thread ends the run, and gives back what the run holds.
+            self._producers[producer.id] = producer
+            try:
+                cursor = self._own_announcer.publish({"run": producer.id}, BEGIN, channel=channel)
+                self._start_thread(producer, items, context, place)
+            except BaseException as error:
+                producer.finish(FAILED, type(error).__name__)
+                raise
         return Run(key, channel, cursor, True)
 
-    def _take_place(self) -> None:
+    def _take_place(self, place: contextlib.ExitStack) -> None:
         with self._lock:
             if self._places_taken >= MAX_RUNS:
                 message = f"this worker runs {MAX_RUNS} producers already"
                 raise Refused(503, ErrorCode.SERVICE_UNAVAILABLE, message, retry_after=self._settings.retry)
             self._places_taken += 1
+            place.callback(self._free_place)
 
     def _free_place(self) -> None:
         with self._lock:
             self._places_taken -= 1
 
-    def _produce(
-        self, producer: Producer, items: Items, context: Callable[[], AbstractContextManager[Any]]
-    ) -> None:
-        try:
-            producer.run(items, context)
-        finally:
-            self._free_place()
+    def _prepare(self, key: str, channel: str) -> Producer | None:
+        """Reserves the key for a new run and makes this worker hear commands. Returns the run's producer.
 
-    def _reserve_key(self, key: str, channel: str) -> Producer | None:
-        """Reserves the key for a new run and returns the run's producer; None if another run has the key."""
+        Returns None if another run has the key. The producer's `held` gives everything back.
+        """
         for attempt in range(KEY_TRIES):
             if attempt:
                 time.sleep(KEY_DELAY)
-            id = secrets.token_urlsafe(9)
-            keys = CountKey(KEYS, key), CountKey(IDS, f"{key} {id}")
-            self._own.add(id)
-            reservation = self._worker_counts.reserve(keys)
-            try:
-                others = reservation.totals(self._settings.publish_timeout)[keys[0]] - 1
-            except BrokerUnavailable:
-                reservation.release()
-                raise
-            if not others:
-                output = Output(self._announcer, channel, self._settings.max_message)
-                name = self._worker_counts.name
-                return Producer(key, id, channel, output, reservation, name, self._wake.set)
-            reservation.release()
-            self._worker_counts.hurry()
+            with contextlib.ExitStack() as held:
+                id = secrets.token_urlsafe(9)
+                if self._reserve_key(key, id, held):
+                    self._hub.hear_commands(self._settings.publish_timeout)
+                    held.callback(self._hub.stop_hearing_commands)
+                    output = Output(self._announcer, channel, self._settings.max_message)
+                    held.callback(output.close)
+                    name = self._worker_counts.name
+                    return Producer(key, id, channel, output, held.pop_all(), name, self._wake.set)
         return None
 
-    def _publish_begin(self, producer: Producer) -> str:
-        """Makes this worker listen to commands, then publishes `run.begin` and returns its cursor."""
+    def _reserve_key(self, key: str, id: str, held: contextlib.ExitStack) -> bool:
+        """Counts the key. Returns whether no other run has it; adds to `held` what stops counting it."""
+        keys = CountKey(KEYS, key), CountKey(IDS, f"{key} {id}")
+        self._own.add(id)
+        reservation = self._worker_counts.reserve(keys)
+        held.callback(self._worker_counts.hurry)
+        held.callback(reservation.release)
+        return reservation.totals(self._settings.publish_timeout)[keys[0]] == 1
+
+    def _start_thread(
+        self,
+        producer: Producer,
+        items: Items,
+        context: Callable[[], AbstractContextManager[Any]],
+        place: contextlib.ExitStack,
+    ) -> None:
+        """Starts the thread of a run, which takes over the place."""
+        taken = place.pop_all()
+
+        def produce() -> None:
+            with taken:
+                producer.run(items, context)
+
         try:
-            self._hub.hear_commands(self._settings.publish_timeout)
-        except BrokerUnavailable:
-            producer.reservation.release()
-            raise
-        try:
-            return self._announcer.publish({"run": producer.id}, BEGIN, channel=producer.channel)
-        except BrokerUnavailable:
-            self._release(producer)
+            background.start("run", produce, repeat=False)
+        except RuntimeError:  # the system has no room for another thread
+            taken.close()
             raise
 
     def _handle_stop(self, arguments: Mapping[str, Any]) -> list[Effect]:
@@ -204,12 +194,6 @@ class Runs:
             if producer.key == arguments["key"]:
                 producer.finish(STOPPED)
         return []
-
-    def _release(self, producer: Producer) -> None:
-        producer.output.close()
-        self._hub.stop_hearing_commands()
-        producer.reservation.release()
-        self._worker_counts.hurry()
 
     # -- called by the thread of the counts -----------------------------------------------------------------
 
@@ -235,7 +219,10 @@ class Runs:
         self._wake.set()
 
     def run(self) -> None:
-        """Publishes the events of all runs until `close` is called. The body of the publishing thread."""
+        """Publishes the events of all runs until `close` is called. The body of the publishing thread.
+
+        If something has ended the thread, the next thread calls this method again.
+        """
         while not self._closed:
             self._wake.wait(self._time_to_wait(time.monotonic()))
             self._wake.clear()
@@ -245,6 +232,7 @@ class Runs:
                 self._publish_due(time.monotonic())
             except Exception:
                 logger.exception("publishing the events of runs failed, trying again")
+                self._taken = []  # the next try must not fail for the same events
                 time.sleep(RETRY_DELAY)
 
     def _time_to_wait(self, now: float) -> float | None:
@@ -276,26 +264,29 @@ class Runs:
 
     def _publish_due(self, now: float) -> None:
         due = [producer for producer in list(self._producers.values()) if producer.is_due(now)]
-        publications: list[Publication] = []
+        self._publish_taken()  # what the thread before this one has left, if something has ended it
         for producer in due:
-            taken = self._take(producer, MAX_SENT - len(publications))
+            taken = self._take(producer, MAX_SENT - len(self._taken))
             producer.note_sent(len(taken), self._interval(producer))
-            publications += taken
-        if publications:
-            once = f"run:{secrets.token_urlsafe(12)}"
-            self._retry(lambda: self._publish(publications, once))
+            self._taken += taken
+        self._publish_taken()
         for producer in due:
             if producer.end is not None and not len(producer.output):
                 self._publish_end(producer.channel, producer.id, *producer.end)
                 self._producers.pop(producer.id, None)
-                self._release(producer)
+                producer.held.close()
             elif len(producer.output):
                 self._wake.set()
+
+    def _publish_taken(self) -> None:
+        if self._taken:
+            self._retry(lambda: self._publish(self._taken, self._once))
+        self._taken, self._once = [], f"run:{secrets.token_urlsafe(12)}"
 
     def _take(self, producer: Producer, limit: int) -> list[Publication]:
         try:
             return producer.output.take(limit)
-        except InvalidEvent as error:
+        except Exception as error:  # the other runs must go on
             logger.warning("the text of run %r cannot be sent: %s", producer.key, error)
             producer.finish(FAILED, type(error).__name__)
             return []
@@ -316,7 +307,7 @@ class Runs:
     def _publish_end(self, channel: str, id: str, status: str, error: str | None) -> None:
         """Publishes `run.end`. If several workers publish it for a run, the broker stores only the first."""
         data = end_data(id, status, error)
-        self._retry(lambda: self._announcer.publish(data, END, channel=channel, id=f"run.end:{id}"))
+        self._retry(lambda: self._own_announcer.publish(data, END, channel=channel, id=f"run.end:{id}"))
 
     def _retry(self, publish: Callable[[], object]) -> None:
         """Calls `publish` until the broker answers. Until then, producers with a full output wait."""

@@ -19,6 +19,7 @@ from typing import Any
 from ..announcer import Batch, MessageAnnouncer
 from ..brokers import forks
 from ..errors import InvalidEvent
+from ..protocol.data import flask_dumps
 from ..protocol.entry import Publication
 
 BEGIN = "run.begin"
@@ -71,11 +72,13 @@ def end_data(run: str, status: str, error: str | None = None) -> dict[str, str |
 class Output:
     """A queue of the events of one run. The run's thread calls `put`, the publishing thread calls `take`.
 
+    :param announcer: writes the items that are no text as JSON, as the app does.
     :param max_message: the size limit of one event, in bytes.
     """
 
     def __init__(self, announcer: MessageAnnouncer, channel: str, max_message: int) -> None:
         self._announcer = announcer
+        self._text_announcer = announcer.with_dumps(flask_dumps)  # `take` must not call code of the app
         self._channel = channel
         # At most this many characters of text per event.
         self._max_text = max(1, (max_message - AROUND) // BYTES_PER_CHARACTER)
@@ -94,7 +97,7 @@ class Output:
         :raises InvalidEvent: if the item cannot be sent as an event.
         """
         type, data = event_of(item)
-        content: str | Publication = item if type == TEXT else self._publication(type, data)
+        content: str | Publication = item if type == TEXT else self._publication(self._announcer, type, data)
         with self._room:
             while self._size >= MAX_WAITING and not self._closed:
                 self._room.wait()
@@ -119,7 +122,7 @@ class Output:
                 left += len(self._waiting)
                 self._room.notify()
             if isinstance(content, str):
-                content = self._publication(TEXT, {"text": content})
+                content = self._publication(self._text_announcer, TEXT, {"text": content})
             taken.append(content)
         return taken
 
@@ -152,8 +155,8 @@ class Output:
             self._closed = True
             self._room.notify_all()
 
-    def _publication(self, type: str, data: Any) -> Publication:
-        batch = Batch(self._announcer)
+    def _publication(self, announcer: MessageAnnouncer, type: str, data: Any) -> Publication:
+        batch = Batch(announcer)
         batch.publish(data, type, channel=self._channel)
         return batch.publications[0]
 

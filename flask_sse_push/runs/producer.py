@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..presence.worker_counts import Reservation
+from ..hub.callbacks import CallbackFailed, calling
 from .output import Items, Output
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Producer:
     :param key: the key of the run.
     :param id: the id of the run.
     :param channel: the channel of the run.
-    :param reservation: counts the run's key in the broker until it is released.
+    :param held: gives back what the run holds, such as its key, when it is closed.
     :param worker: this worker's name in the broker's counts when the run began.
     :param wake: wakes the publishing thread. Called when `output` was empty and gets an item, and when the
         run has ended.
@@ -36,7 +36,7 @@ class Producer:
         id: str,
         channel: str,
         output: Output,
-        reservation: Reservation,
+        held: contextlib.ExitStack,
         worker: str,
         wake: Callable[[], None],
     ) -> None:
@@ -44,7 +44,7 @@ class Producer:
         self.id = id
         self.channel = channel
         self.output = output
-        self.reservation = reservation
+        self.held = held
         self.worker = worker
         self.events = 0  # number of events published so far
         self.next_send = 0.0  # monotonic time from which on the next events may be published
@@ -65,19 +65,18 @@ class Producer:
     def run(self, items: Items, context: Callable[[], AbstractContextManager[Any]]) -> None:
         """Runs the generator inside the context manager that `context` returns. The body of the thread."""
         try:
-            with context(), iterating(items) as iterable:
+            with calling("producer", items), context(), iterating(items) as iterable:
                 for item in iterable:
                     if self.end is not None or not self.output.put(item):
                         break
                     if len(self.output) == 1:  # the publishing thread knows about earlier items
                         self._wake()
             self.finish(DONE)
-        except Exception as error:
-            logger.exception("the producer of run %r failed", self.key)
-            self.finish(FAILED, type(error).__name__)
-        except BaseException as error:  # the greenlet of the run was killed
-            self.finish(FAILED, type(error).__name__)
-            raise
+        except CallbackFailed as failure:
+            logger.error("the producer of run %r failed: %r", self.key, failure.error)
+            self.finish(FAILED, type(failure.error).__name__)
+        finally:
+            self.finish(FAILED, "WorkerStopped")  # unless the run has ended: an exit of the process came
 
     def is_due(self, now: float) -> bool:
         """Returns whether events of the run, or its `run.end`, must be published now."""

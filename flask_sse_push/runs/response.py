@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Iterator
-from typing import Any
 
+from ..hub.callbacks import CallbackFailed, calling
 from ..protocol.data import Dumps
 from ..protocol.event import make_event
 from ..protocol.frames import close_frame
@@ -21,20 +22,21 @@ def run_body(items: Items, dumps: Dumps) -> Iterator[bytes]:
 
     The `sse.close` keeps clients from connecting again.
 
-    :param dumps: turns the data of an event into JSON.
+    :param dumps: turns the data of an item into JSON.
     """
-
-    def frame(type: str, data: Any) -> bytes:
-        return make_event(data, type, dumps=dumps).encode()
-
     run = secrets.token_urlsafe(9)
-    yield frame(BEGIN, {"run": run})
+    yield make_event({"run": run}, BEGIN).encode()
     end = end_data(run, DONE)
     try:
         with iterating(items) as iterable:
             for item in iterable:
-                yield frame(*event_of(item))
-    except Exception as error:
-        logger.exception("the producer of a response failed")
+                kind, data = event_of(item)
+                yield make_event(data, kind, dumps=dumps).encode()
+    except GeneratorExit:  # the client has left
+        raise
+    except BaseException as error:
+        with contextlib.suppress(CallbackFailed), calling("producer", items, whatever=True):
+            raise
+        logger.error("the producer of a response failed: %r", error)
         end = end_data(run, FAILED, type(error).__name__)
-    yield frame(END, end) + close_frame("done", reconnect=False, retry=1.0)
+    yield make_event(end, END).encode() + close_frame("done", reconnect=False, retry=1.0)

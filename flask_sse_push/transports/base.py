@@ -53,7 +53,8 @@ class OpenStreams(Protocol):
     """The part of the hub that a response body uses."""
 
     def open(self, stream: Stream) -> None:
-        """Registers an open stream. The caller must call `leave` when the stream has ended."""
+        """Registers an open stream. The caller must call `leave` when the stream has ended, or if this call
+        raises."""
 
     def leave(self, stream: Stream) -> None:
         """Removes a stream that has ended."""
@@ -123,8 +124,8 @@ class TransportStream(Stream):
         The stream is registered when the first chunk is requested. If the server never starts the body, as
         for a HEAD request, nothing has to be cleaned up.
         """
-        hub.open(self)
         try:
+            hub.open(self)
             for chunk in chain(self._missed(hub, recovery), iter(self.take, b"")):
                 self.waiting_since = time.monotonic()
                 yield chunk  # the generator continues when the server has sent the chunk

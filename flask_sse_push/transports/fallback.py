@@ -24,9 +24,13 @@ def fallback_body(
     :param begin: number of bytes that the response body has yielded before.
     """
     settings, client = refused._settings, refused._client
+    try:
+        handover.leave_to_gunicorn()
+    except BaseException:
+        hub.leave(refused)
+        raise
     stream = GeneratorStream(refused.connection, refused.user_id, refused.channels, settings, client)
     stream.take_place_of(refused)
-    handover.leave_to_gunicorn()
     length = handover.obstacle.length if handover.obstacle else None
     sent, patience = begin, time.monotonic() + settings.heartbeat / 2
     with contextlib.closing(stream.body(hub, recovery)) as body:

@@ -93,15 +93,20 @@ class HijackedStream(TransportStream):
         try:
             yield begin
         except BaseException:
+            hub.leave(self)
             handover.end()
             raise
         if handover.obstacle is not None:
             report(handover.obstacle.kind, f"{handover.obstacle.found}; {_CONSEQUENCE}")
             yield from fallback_body(self, handover, len(begin), hub, recovery)
             return
-        hub.open(self)
         try:
+            hub.open(self)
             yield from self._send_missed(hub, recovery)
+        except BaseException:
+            if self.hijacked:  # nothing else would send the first chunk
+                self.close()
+            raise
         finally:
             if not self.hijacked:
                 hub.leave(self)

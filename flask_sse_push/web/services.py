@@ -151,8 +151,6 @@ class Services:
         limits = Limits(settings, worker_counts, broker)
         recheck = Recheck(self._find_forbidden, settings.recheck)
         listeners = [self._listener, worker_counts, recheck, counters, StreamLog()]
-        if limits.counts_streams:
-            listeners.append(limits)
         if settings.presence_channels:
             patterns, grace = settings.presence_channels, settings.presence_grace
             listeners.append(Presence(worker_counts, broker, patterns, grace))

@@ -97,10 +97,9 @@ class StreamEndpoint:
         headers = Headers()
         # Assigning to the slice is three times as fast as passing the headers to the constructor.
         headers[:] = _negotiate(stream, request) if settings.http_compression else PLAIN
+        response = StreamResponse(stream.body(hub, recovery), headers, stream)
         if request.method != "HEAD" and (limits.counts_streams or grant.ticket is not None):
             self._reserve(limits, stream, request.remote_addr, grant.ticket)
-        response = StreamResponse(stream.body(hub, recovery), headers, stream)
-        if stream.reservation is not None:
             weakref.finalize(response.response, _release_unused, stream, hub)
         return response
 
@@ -120,17 +119,18 @@ class StreamEndpoint:
     def _reserve(
         self, limits: Limits, stream: TransportStream, address: str | None, ticket: Ticket | None
     ) -> None:
-        """Counts the stream and marks its ticket as used. If one of the two steps fails, neither is done."""
-        if limits.counts_streams:
-            stream.reservation = limits.reserve(stream.user_id, address)
-        if ticket is None:
-            return
-        try:
-            self._use_up(ticket)
-        except BaseException:
+        """Counts the stream and marks its ticket as used.
+
+        If a step fails or is interrupted, the stream is not counted.
+        """
+        with contextlib.ExitStack() as held:
+            if limits.counts_streams:
+                stream.reservation = limits.reserve(stream.user_id, address)
             if stream.reservation is not None:
-                stream.reservation.release()
-            raise
+                held.callback(stream.reservation.release)
+            if ticket is not None:
+                self._use_up(ticket)
+            held.pop_all()
 
     def _use_up(self, ticket: Ticket) -> None:
         """Marks the ticket as used in the broker, so that the ticket opens no second stream.

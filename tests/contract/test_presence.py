@@ -140,7 +140,9 @@ def test_a_user_who_joins_elsewhere_before_the_leave_is_published_is_there_in_th
     ann = CountKey(table("room:1"), "ann")
     broker.counts.report("other", 1, {ann: 1}, 60)
     late = WorkerCounts(broker.counts)
-    Presence(late, broker, ["room:*"], 60)._note_changes([CountChange(ann, 1, 0)])
+    presence = Presence(late, broker, ["room:*"], 60)
+    presence._note_changes([CountChange(ann, 1, 0)])
+    presence._note_changes(())  # the end of the round, when events are published
     eventually(lambda: any(event["join"] == ["ann"] for event in presence_events(watcher)))
     moves = [
         (event["join"], event["leave"]) for event in presence_events(watcher) if event["join"] != ["watcher"]

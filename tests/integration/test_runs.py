@@ -17,7 +17,7 @@ from flask import Flask, Response, current_app, has_request_context
 from flask_sse_push import BrokerUnavailable, InvalidEvent, SSEBlueprint
 from flask_sse_push.errors import Refused
 from flask_sse_push.runs import manager
-from flask_sse_push.runs.manager import Run
+from flask_sse_push.runs.run import Run
 from flask_sse_push.testing import Event, SSEClient, StreamRefused, published
 from tests.support.deadline import eventually
 from tests.support.servers import Server

@@ -117,9 +117,9 @@ def test_items_put_during_take_wait_for_the_next_take() -> None:
     """Otherwise each string of a producer that is as fast as the sending thread would be sent alone."""
 
     class Busy(Output):
-        def _publication(self, type: str, data: Any) -> Publication:
+        def _publication(self, announcer: MessageAnnouncer, type: str, data: Any) -> Publication:
             self.put("more")
-            return super()._publication(type, data)
+            return super()._publication(announcer, type, data)
 
     output = Busy(MessageAnnouncer.from_url("memory://"), "run:1", 10_000)
     output.put("first")

@@ -111,6 +111,8 @@ HIJACKED = (
         "Lets a stream join at once, with its first frames."
         def open(self, stream):
             pass
+        def leave(self, stream):
+            pass
         def follow(self, stream, recovery, timeout):
             stream.send_after_join(b"first")
             stream.join()

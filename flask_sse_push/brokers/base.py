@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from ..errors import InvalidEvent
 from ..protocol.cursor import Cursor, Lineage
 from ..protocol.entry import Entry, Publication
 from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
@@ -42,13 +43,16 @@ class History(NamedTuple):
     lineage: Lineage = {}
 
 
-def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -> ChannelHistory:
+def channel_history(
+    after: int, entries: list[Entry], head: int, horizon: int, unread: int = 0
+) -> ChannelHistory:
     """Returns the events of a channel after `after`, and the position after which no event is missing.
 
     :param entries: the newest entries of the channel's list, in order: either the whole list, or enough
         entries that the first is at or before `after`.
     :param head: id of the channel's newest event; 0 if the broker knows of no event.
     :param horizon: a position; if `head` is 0, the channel had no event after this position.
+    :param unread: a position; entries at or before this position may be missing from `entries`.
     """
     if not entries:
         return ChannelHistory(max(after, head or horizon), [], head)
@@ -59,7 +63,14 @@ def channel_history(after: int, entries: list[Entry], head: int, horizon: int) -
     for older, newer in pairwise(entries):
         if newer.prev > older.id:  # another program removed entries between `older` and `newer`
             start = max(start, newer.prev)
+    start = max(start, unread)
     return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
+
+
+def repeated_id(once: str, stored: int, given: int) -> InvalidEvent:
+    """Returns the error for an idempotency id that was used before for another number of events."""
+    problem = f"{once!r} was used before for {stored} events, but this call has {given}; use another id"
+    return InvalidEvent("id", problem)
 
 
 class LiveEvent(NamedTuple):
@@ -154,7 +165,8 @@ class Broker(ABC):
         """Stores and announces all `publications` in one atomic step, in their order. Returns their cursors.
 
         :param once: an idempotency id. A second call with the same id stores nothing and returns the cursors
-            of the first call.
+            of the first call, even if its events differ.
+        :raises InvalidEvent: if the first call with the same id had another number of events.
         :raises BrokerUnavailable: if the broker does not reply in time. The events are then stored once or
             not at all; with `once` it is safe to call again.
         """

@@ -25,6 +25,7 @@ from .base import (
     LiveEvent,
     Subscribed,
     channel_history,
+    repeated_id,
 )
 from .counts import MemoryCounts
 
@@ -58,7 +59,10 @@ class MemoryBroker(Broker):
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         with self._lock:
             if once is not None and once in self._published:
-                return self._published[once]
+                earlier = self._published[once]
+                if len(earlier) != len(publications):
+                    raise repeated_id(once, len(earlier), len(publications))
+                return earlier
             cursors = list(map(self._store, publications))
             self._forget_quiet()
             if once is not None:

@@ -19,6 +19,7 @@ from ..brokers.base import Echo, History, LinkMessage, LiveEvent
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
 from .channel_cache import NOW, ChannelCache
+from .checks import Checks
 from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
 from .pending_reads import PendingReads
@@ -76,6 +77,7 @@ class HistoryCache:
         self._heard_in_part = False  # whether the event `_heard` may still arrive on more channels
         self.paused = False  # whether entries wait until all channels were read again
         self._lost: dict[str, Gap] = {}
+        self._checks = Checks()
         self._read_at = 0, 0.0  # first a position, then the monotonic time at which the broker had reached it
 
     # -- channels ---------------------------------------------------------------------------------------
@@ -208,8 +210,10 @@ class HistoryCache:
             return  # the channel was unsubscribed after the broker had sent the event
         try:
             entry = Entry.parse(event.stored, event.channel)
-        except ValueError:
-            logger.warning("ignoring a message on channel %r that is not an event", event.channel)
+            entry.check_body()
+        except ValueError as error:
+            if self._checks.refuse(event.channel, error) and cache.live:
+                self._note_lost(Gap(event.channel, cache.head, self._position))
             return
         if entry.epoch != self._heard_epoch:
             self._note_epoch(entry.epoch)
@@ -276,6 +280,7 @@ class HistoryCache:
                 return
             cache = self.caches.get(name)
             if cache is not None:
+                self._checks.drop_wrong_bodies(name, history)
                 if name in reply.confirmed and self.reads.joining.get(name) in requests:
                     self._go_live(name, cache, reply)
                 else:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.command import Command, parse_command
+from ..brokers.foreign import ForeignData
+from ..protocol.command import COMMAND_CHANNEL, Command, parse_command
 from ..protocol.entry import Entry
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Commands:
         self._when_heard: list[Callable[[int, float], None]] = []
         #: The channel cache of the last `begin`: this worker has handled all commands in it.
         self.heard: ChannelCache | None = None
+        self._foreign = ForeignData()
         #: Id of the newest command at the last `split`. `split` is not called until a newer command comes.
         self.newest = 0
         #: Id of the command that is being handled.
@@ -104,9 +106,17 @@ class Commands:
         begin = 0
         for index, (where, entry) in enumerate(entries):
             if where is cache:
-                parts.append((entries[begin:index], parse_command(entry)))
+                parts.append((entries[begin:index], self._parsed(entry)))
                 begin = index + 1
         return [*parts, (entries[begin:], None)]
+
+    def _parsed(self, entry: Entry) -> Command | None:
+        """Returns the command in an entry. If the entry is not a command, reports it and returns None."""
+        try:
+            return parse_command(entry)
+        except ValueError as error:
+            self._foreign.report(f"a command on the channel {COMMAND_CHANNEL!r}", str(error))
+            return None
 
     def handle(self, command: Command) -> list[Effect]:
         """Calls the handler of `command` and returns its effects. If the handler fails, logs the error."""
@@ -125,7 +135,7 @@ class Commands:
         """
         effects: list[Effect] = []
         for entry, published_at in entries:
-            command = parse_command(entry)
+            command = self._parsed(entry)
             late = command and self._late.get(command.name)
             if command and late:
                 self.current = command.id

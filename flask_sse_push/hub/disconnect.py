@@ -181,7 +181,9 @@ class Disconnector:
         wanted = {key: value for key, value in given if value is not None}
         if not wanted:
             return []  # a command without criteria must not close every stream
-        return self.close_streams(self.find(**wanted), "disconnected", reconnect=bool(arguments["reconnect"]))
+        return self.close_streams(
+            self.find(**wanted), "disconnected", reconnect=bool(arguments.get("reconnect"))
+        )
 
     # -- channels that clients and the app join and leave ----------------------------------------------------
 

@@ -9,6 +9,7 @@ TIMEOUT seconds for its answer.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import threading
@@ -25,6 +26,8 @@ from ..hub import background
 from ..hub.commands import Effect
 from ..hub.hub import Hub
 from ..hub.stream import Stream
+
+logger = logging.getLogger(__name__)
 
 #: Name of the command that sends a query to all workers.
 COMMAND = "ask"
@@ -109,7 +112,7 @@ class WorkerQueries:
         while missing and time.monotonic() < deadline:
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            new = [json.loads(part) for part in self._counts.replies(ticket, len(parts))]
+            new = [_parsed(part) for part in self._counts.replies(ticket, len(parts))]
             missing -= {part["last_of"] for part in new if "last_of" in part}
             parts += new
         return parts
@@ -145,6 +148,19 @@ class WorkerQueries:
             yield {"stats": {"worker": name, "pid": os.getpid(), **self._hub.stats()}, "last_of": name}
         else:
             yield {"count": len(streams), "last_of": name}
+
+
+def _parsed(part: bytes) -> Part:
+    """Reads a part of an answer. Returns an empty part if no worker has written it."""
+    try:
+        found = json.loads(part)
+    except (ValueError, RecursionError):
+        found = None
+    kinds = {"streams": list, "count": int, "stats": dict, "last_of": str}
+    if isinstance(found, dict) and all(isinstance(found[key], kinds.get(key, object)) for key in found):
+        return found
+    logger.error("ignoring a part of an answer that no worker has written")
+    return {}
 
 
 def _listed(stream: Stream, worker: str) -> dict[str, Any]:

@@ -27,6 +27,11 @@ def shard_of(channel: str, count: int) -> int:
     return 0 if count == 1 or channel.startswith("!") else zlib.crc32(channel.encode()) % count
 
 
+def is_channel(name: str) -> bool:
+    """Whether `name` is a valid channel name."""
+    return _CHANNEL.fullmatch(name) is not None
+
+
 def checked_channel(name: str) -> str:
     """Returns `name` if it is a valid channel name.
 

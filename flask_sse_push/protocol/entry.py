@@ -8,12 +8,17 @@ from collections.abc import Collection
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
-from .cursor import Cursor
+from .cursor import MAX_ID, Cursor
 
 #: Tabs of a browser may share a stream. The id of a tab then begins with the id of the stream. This character
 #: follows, and then a part that only this tab has.
 TAB_MARK = "~"
 _TAB = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
+#: The first line of a stored entry.
+_HEAD = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16}) (-?[0-9]{1,16}) ([!-~]+)")
+#: The lines of a body before its first line of data, which follows. Of the types that begin with `sse.`, only
+#: `sse.presence` is published; the others come from a worker.
+_BODY = re.compile(rb"(?:event: (?!sse\.(?!presence\n))[^\r\n\0]+\n)?(?:retry: [0-9]{1,10}\n)?(?=data: )")
 
 
 class Publication(NamedTuple):
@@ -104,20 +109,59 @@ class Entry:
             names += filter(None, map(tab_of, sorted(self.exclude)))
         return b"channel: %b\n%b" % (",".join(names).encode(), self.frame)
 
+    def check_body(self) -> None:
+        """Checks that the event has only the lines that `Event.encode` writes.
+
+        Other lines could hide or change the next events of a stream. Clients never get the events of the
+        package's own channels, which begin with `!`, so those are not checked.
+
+        :raises ValueError: if the event has other lines.
+        """
+        if self.channels[0].startswith("!"):
+            return
+        frame = self.frame
+        begin = _BODY.match(frame, frame.index(b"\n") + 1)
+        if begin is None:
+            raise ValueError("the body does not begin with an event type, retry or data")
+        at = begin.end()
+        lines = 1 + frame.count(b"\ndata: ", at)
+        if frame[-2:] != b"\n\n" or b"\r" in frame or frame.count(b"\n", at) != lines + 1:
+            raise ValueError("the body has lines that are not data")
+        if not frame.isascii():
+            frame.decode()  # raises UnicodeDecodeError, which is a ValueError
+
     @classmethod
     def parse(cls, stored: bytes, channel: str = "") -> Entry:
         """Reads an entry of `channel` from its stored form `<epoch> <id> <prev> <meta>\\n<body>`.
 
-        :raises ValueError: if `stored` has another form.
+        :raises ValueError: if `stored` has another form, or a value that the broker never writes.
         """
         head, _, body = stored.partition(b"\n")
-        epoch, id, prev, meta = head.decode("ascii").split(" ")
-        if meta == "-":
-            return cls(epoch, int(id), int(prev), body, channels=(channel,))
-        fields = parse_qs(meta, strict_parsing=True)
-        expires = int(id) + int(fields["t"][0]) if "t" in fields else 0
+        found = _HEAD.fullmatch(head)
+        if found is None:
+            raise ValueError("the item does not begin with epoch, id, prev and meta")
+        id, prev = int(found[2]), int(found[3])
+        if not 0 < id <= MAX_ID:
+            raise ValueError(f"the id {id} is not valid")
+        epoch = found[1].decode()
+        if found[4] == b"-":
+            return cls(epoch, id, prev, body, channels=(channel,))
+        fields = parse_qs(found[4].decode("ascii"), strict_parsing=True)
+        expires = id + _micros(fields["t"][0]) if "t" in fields else 0
         exclude, channels = frozenset(fields.get("x", ())), tuple(fields.get("m", (channel,)))
-        return cls(epoch, int(id), int(prev), body, exclude, expires, "m" in fields, channels)
+        if channel and channel not in channels:
+            raise ValueError(f"the item belongs to other channels than {channel!r}")
+        return cls(epoch, id, prev, body, exclude, expires, "m" in fields, channels)
+
+
+def _micros(digits: str) -> int:
+    """Returns a number of microseconds.
+
+    :raises ValueError: if `digits` is not a number of at most 16 digits.
+    """
+    if len(digits) > 16 or not digits.isdecimal():
+        raise ValueError(f"the time to live {digits[:20]!r} is not a number of microseconds")
+    return int(digits)
 
 
 def tab_of(connection: str) -> str:

@@ -8,22 +8,35 @@ Keys, all under one hash tag: `{prefix:0}:state`, `{prefix:0}:heads`, `{prefix:0
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import resources
 from typing import Any, NamedTuple
 
 from redis import BlockingConnectionPool
+from redis.exceptions import ResponseError
 
 from ...errors import BrokerUnavailable
-from ...protocol.cursor import Cursor, Lineage, belongs
-from ...protocol.entry import Entry, Publication
-from ..base import Bounds, Broker, History, Link, channel_history
-from .client import SHARE, Call, Clients, call_within, milliseconds, pool_options, translated_errors
+from ...protocol.channel import BROADCAST, is_channel
+from ...protocol.cursor import MAX_ID, Cursor
+from ...protocol.entry import Publication
+from ..base import Bounds, Broker, History, Link, channel_history, repeated_id
+from ..foreign import ForeignData
+from .client import (
+    SHARE,
+    Call,
+    Clients,
+    call_within,
+    is_wrong_type,
+    milliseconds,
+    pool_options,
+    translated_errors,
+)
 from .counts import RedisCounts
+from .entries import parse_entries, parse_lineage
 from .link import PLAIN, PubSub, RedisLink
+from .refusals import WriteState
+from .scripts import script
 
 #: How long a publish without an idempotency id is remembered, in seconds: long enough for its second try.
 RETRY_MEMORY = 10.0
@@ -85,9 +98,11 @@ class RedisBroker(Broker):
         self.base = hash_tag(prefix, shard.number if shard else 0) + ":"
         self._state_keys = self.base + "state", self.base + "heads"
         self._live = self.base + "live:"
-        self._publish = clients.main.register_script(_script("publish"))
-        self._history = clients.main.register_script(_script("history"))
-        self.counts = RedisCounts(clients, self.base, self._call)
+        self._publish = clients.main.register_script(script("state", "publish"))
+        self._history = clients.main.register_script(script("state", "history"))
+        self._foreign = ForeignData()
+        self._writes = WriteState()
+        self.counts = RedisCounts(clients, self.base, self._call, self._foreign)
 
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         if not publications:
@@ -103,7 +118,11 @@ class RedisBroker(Broker):
         for each in publications:
             lists = each.lists
             args += [each.meta(), each.body, len(lists), *(index[name] for name in lists)]
-        epoch, first = self._call(lambda: self._store(keys, args))
+        epoch, first, count, foreign = self._call(lambda: self._store(keys, args))
+        if foreign:
+            self._foreign.report_all(foreign)
+        if count and int(count) != len(publications):
+            raise repeated_id(once, int(count), len(publications))
         return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
 
     def _store(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -124,16 +143,19 @@ class RedisBroker(Broker):
         args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self._pubsub.publish]
         for name, position in after.items():
             args += [name, position]
-        epoch, last, horizon, forks, *rest = self._call(
+        epoch, last, horizon, forks, refusal, foreign, *rest = self._call(
             lambda: self._history(keys=keys, args=args, client=self._clients.current)
         )
-        replies = zip(after.items(), rest[::2], rest[1::2], strict=True)
-        epoch, lineage = epoch.decode(), _lineage(forks)
-        channels = {
-            name: channel_history(at, _entries(name, epoch, lineage, stored), int(head), int(horizon))
-            for (name, at), head, stored in replies
-        }
-        return History(epoch, int(last), channels, lineage)
+        self._foreign.report_all(foreign)
+        self._writes.note(_text(refusal))
+        now, lineage = Cursor(epoch.decode(), int(last)), parse_lineage(forks)
+        channels = {}
+        for (name, at), head, items in zip(after.items(), rest[::2], rest[1::2], strict=True):
+            stored = parse_entries(name, items, now, lineage)
+            if stored.problem:
+                self._foreign.report(self._list_key(name), stored.problem)
+            channels[name] = channel_history(at, stored.entries, int(head), int(horizon), stored.unread)
+        return History(now.epoch, now.id, channels, lineage)
 
     def claim(self, name: str, seconds: float) -> bool:
         key, mine = f"{self.base}claim:{name}", secrets.token_bytes(8)
@@ -143,9 +165,19 @@ class RedisBroker(Broker):
             # value.
             client = self._clients.current
             taken = client.set(key, mine, px=milliseconds(seconds), nx=True)
-            return bool(taken) or client.get(key) == mine
+            return bool(taken) or self._value(key) == mine
 
         return bool(self._call(take))
+
+    def _value(self, key: str) -> Any:
+        """Returns the text of a key; None if the key has no text."""
+        try:
+            return self._clients.current.get(key)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            self._foreign.report(key, str(error))
+            return None
 
     def inspect(self) -> dict[str, Any]:
         facts: dict[str, Any] = dict(self._call(lambda: self._clients.current.info()))
@@ -163,7 +195,8 @@ class RedisBroker(Broker):
     def heads(self, most: int) -> dict[str, int]:
         heads = self._state_keys[1]
         newest = self._call(lambda: self._clients.current.zrevrange(heads, 0, most, withscores=True))
-        return {_text(name): int(head) for name, head in newest if name}  # state.lua adds the name ""
+        # Other programs may have added names and scores that are not valid.
+        return {name.decode(): int(head) for name, head in newest if _is_own(name) and 0 < head <= MAX_ID}
 
     def link(self, inbox: str) -> Link:
         pool = self._clients.main.connection_pool
@@ -172,7 +205,7 @@ class RedisBroker(Broker):
             # reads.
             connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
-        link = RedisLink(connection, self._live, self._inbox(inbox), self._pubsub)
+        link = RedisLink(connection, self._live, self._inbox(inbox), self._foreign, self._pubsub)
         link.open()
         return link
 
@@ -201,30 +234,11 @@ class RedisBroker(Broker):
         return f"{self.base}inbox:{inbox}"
 
 
-def _script(name: str) -> str:
-    folder = resources.files(__package__) / "lua"
-    return "".join((folder / f"{part}.lua").read_text("utf-8") for part in ("state", name))
+def _is_own(name: bytes) -> bool:
+    """Whether a name in heads is a channel. state.lua adds the name "", which is not."""
+    text = name.decode("ascii", "replace")
+    return text == BROADCAST or is_channel(text.removeprefix("!"))
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _lineage(forks: bytes) -> Lineage:
-    """Reads the lineage that state.lua wrote: `<epoch>:<last valid position> …`. Ignores other words."""
-    return {epoch.decode(): int(last) for epoch, last in re.findall(rb"([a-z0-9]+):([0-9]{1,16})\b", forks)}
-
-
-def _entries(channel: str, epoch: str, lineage: Lineage, stored: Sequence[bytes]) -> list[Entry]:
-    """Returns the entries of `epoch`, and those of earlier epochs that `lineage` says are still valid.
-
-    Ignores items in `stored` that are not entries. If such an item has replaced an entry, the `prev` of the
-    next entry shows the gap.
-    """
-    entries = []
-    for each in stored:
-        with contextlib.suppress(ValueError):
-            entry = Entry.parse(each, channel)
-            if belongs(Cursor(entry.epoch, entry.id), epoch, lineage):
-                entries.append(entry)
-    return entries

@@ -11,12 +11,13 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from ...errors import BrokerUnavailable
 from ...protocol.printable import printable
 from .. import forks, native_threads
+from .refusals import advice, is_refusal
 
 #: At most this many connections for commands in one process, and as many more for native threads if some
 #: publish. Further callers wait for a free connection.
@@ -141,7 +142,7 @@ def _try_twice(timeout: float, command: Callable[[], Any]) -> Any:
             with translated_errors():
                 return command()
         except BrokerUnavailable as error:
-            final = isinstance(error.__cause__, AuthenticationError)
+            final = isinstance(error.__cause__, AuthenticationError) or is_refusal(error)
             if final or not tries_left or time.monotonic() > last_start:
                 raise
     raise AssertionError("the last try returns or raises")
@@ -154,7 +155,13 @@ def translated_errors() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         # The text may come from the server, and stands in logs and in terminals.
-        raise BrokerUnavailable(f"Redis: {type(error).__name__}: {printable(str(error))}") from error
+        text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error)}"
+        raise BrokerUnavailable(text) from error
+
+
+def is_wrong_type(error: Exception) -> bool:
+    """Whether a command failed because its key has another type: another program has written the key."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 def milliseconds(seconds: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,11 @@ from redis.exceptions import RedisError
 from ...errors import BrokerUnavailable
 from .. import forks
 from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
+from ..foreign import ForeignData
 from .client import close_copy, translated_errors
+
+#: The content of an echo, `<epoch> <last>`. Anyone may publish to an inbox, so it must match exactly.
+_ECHO = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16})")
 
 
 class PubSub(NamedTuple):
@@ -38,9 +43,13 @@ class RedisLink(Link):
 
     :param live: prefix of the pub/sub names of channels.
     :param inbox: the pub/sub name of this link's inbox.
+    :param foreign: reports messages that another program has published.
     """
 
-    def __init__(self, connection: Any, live: str, inbox: str, pubsub: PubSub = PLAIN) -> None:
+    def __init__(
+        self, connection: Any, live: str, inbox: str, foreign: ForeignData, pubsub: PubSub = PLAIN
+    ) -> None:
+        self._foreign = foreign
         self._pubsub = pubsub
         self._connection = connection
         self._live = live
@@ -80,9 +89,11 @@ class RedisLink(Link):
         if kind == self._pubsub.message:
             if name != self._inbox:
                 return LiveEvent(name.decode()[len(self._live) :], content)
+            echo = _ECHO.fullmatch(content)
+            if echo:
+                return Echo(echo[1].decode(), int(echo[2]))
             if content:
-                epoch, last = content.split(b" ")
-                return Echo(epoch.decode(), int(last))
+                self._foreign.report(name, "a message that is not an echo")
         elif kind == self._pubsub.subscribed and name != self._inbox:
             return Subscribed(name.decode()[len(self._live) :])
         elif kind == self._pubsub.unsubscribed and name == self._inbox:

@@ -636,3 +636,61 @@ def test_a_cache_is_trimmed_and_reads_back_what_a_cursor_needs() -> None:
     bench.begin(recovery)
     taken = bench.missed(recovery)
     assert [entry.id for entry in taken] == published
+
+
+# -- messages of other programs ------------------------------------------------------------------------------
+
+NOT_EVENTS = [
+    b"",
+    b"\xff\xfe",
+    b"EPOCH 9 0 -",
+    b"EPOCH 9 0 -\ndata: x",
+    b"EPOCH 9 0 -\ndata: x\n",
+    b"EPOCH 9 0 -\ndata: x\n\ndata: y\n\n",
+    b"EPOCH 9 0 -\ndata: x\nid: 5\n\n",
+    b"EPOCH 9 0 -\nid: 5\ndata: x\n\n",
+    b"EPOCH 9 0 -\ndata: x\rid: 5\n\n",
+    b"EPOCH 9 0 -\nevent: sse.close\ndata: {}\n\n",
+    b"EPOCH 9 0 -\ndata: \xff\n\n",
+    b"EPOCH 9 0 -\n\ndata: x\n\n",
+    b"EPOCH -9 0 -\ndata: x\n\n",
+    b"EPOCH 0 0 -\ndata: x\n\n",
+    b"E\rP 9 0 -\ndata: x\n\n",
+    b"EPOCH 9 0 m=c\ndata: x\n\n",
+    b"EPOCH 9 0 t=x\ndata: x\n\n",
+]
+
+
+@pytest.mark.parametrize("junk", NOT_EVENTS)
+def test_a_message_that_is_no_event_harms_its_channel_only(
+    junk: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench("a", "b")
+    position = bench.history_cache.snapshot
+    stored = junk.replace(b"EPOCH", bench.broker._epoch.encode())
+    for count in range(3):
+        id = bench.publish("b")
+        dispatch = bench.history_cache.take([[LiveEvent("a", stored), *bench.messages()]])
+        assert [entry.id for _, entry in dispatch.entries] == [id]
+        assert list(dispatch.lost) == ([] if count else ["a"]), "each client is told once"
+    assert bench.history_cache.snapshot != position
+    id = bench.publish("a")
+    assert [entry.id for _, entry in bench.history_cache.take([bench.messages()]).entries] == [id]
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["'a'" in text for text in errors] == [True]
+
+
+def test_entries_with_lines_that_are_no_data_count_as_lost() -> None:
+    bench = Bench()
+    bodies = [b"data: 1\n\n", b"data: 2\n\nid: 9\n\n", b"data: 3\n\n"]
+    for name in "ab":
+        bench.broker.publish([Publication(body, (name,)) for body in (bodies if name == "a" else bodies[:1])])
+    for name in "ab":
+        bench.history_cache.enter(name, 0)
+    bench.link.subscribe(["a", "b"])
+    bench.run()
+    caches = bench.history_cache.caches
+    assert [entry.frame.split(b"\n")[1] for entry in caches["a"].entries] == [b"data: 3"]
+    assert caches["a"].coverage(0) is Coverage.LOST
+    assert [entry.frame.split(b"\n")[1] for entry in caches["b"].entries] == [b"data: 1"]
+    assert caches["b"].coverage(0) is Coverage.READY

@@ -43,10 +43,40 @@ def test_no_stream_or_publisher_can_use_the_channel_of_commands() -> None:
         checked_channel(COMMAND_CHANNEL)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'["a", 5]', b"\xff", b"data: x\n\n", b"null"])
-def test_what_is_no_command_is_logged_and_ignored(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    assert parse_command(entry(1, body)) is None
-    assert "is not a command" in caplog.text
+NOT_COMMANDS = [
+    b"",
+    b"{}",
+    b"[1]",
+    b'["a", 5]',
+    b'["a", [["x", 1]]]',
+    b'[["a"], {}]',
+    b"\xff",
+    b"data: x\n\n",
+    b"null",
+    b"[" * 100_000,
+    b'["disconnect", {"connection": ["k1"]}]',
+    b'["channels", {"connection": "k1", "join": [1], "leave": []}]',
+    b'["channels", {"connection": "k1", "join": "abc", "leave": []}]',
+    b'["channels", {"connection": "k1", "join": ["a b"], "leave": []}]',
+    b'["channels", {"connection": "k1", "join": ["a"], "leave": [], "since": 5}]',
+    b'["channels", {"connection": "k1", "join": ["a"], "leave": [], "last": "3"}]',
+    b'["channels", {"join": ["a"], "leave": []}]',
+    b'["revoke", {"user_id": "7"}]',
+    b'["revoke", {"reason": "x"}]',
+    b'["ask", {}]',
+    b'["run.stop", {"key": null}]',
+]
+
+
+@pytest.mark.parametrize("body", NOT_COMMANDS)
+def test_what_is_no_command_is_logged_once_and_ignored(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match=r"is not a command|is not valid"):
+        parse_command(entry(1, body))
+    commands, control = Commands(), ChannelCache(10)
+    found = commands.split(control, [(control, entry(id, body)) for id in (1, 2)])
+    assert [command for _, command in found] == [None, None, None]
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [COMMAND_CHANNEL in record.getMessage() for record in errors] == [True]
 
 
 def test_a_command_that_json_cannot_hold_or_is_too_long_is_refused() -> None:

@@ -1,0 +1,52 @@
+"""Says what to do when Redis refuses a command, and notes whether the server takes writes at present."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+logger = logging.getLogger(__name__)
+
+#: What to do, by the code of the error with which Redis refuses a command.
+ADVICE = {
+    "READONLY": "the server is a replica: set SSE_PUSH_BROKER_URL to the primary, or use redis+sentinel://",
+    "OOM": "the server has used up its `maxmemory`: raise it, or set `maxmemory-policy volatile-lru`",
+    "NOREPLICAS": "too few replicas are connected: start them, or lower the server's `min-replicas-to-write`",
+    "MISCONF": "the server cannot save its data to disk: look into its log, and free space on its disk",
+    "NOPERM": "grant the Redis user the rights that docs/redis.md lists under 'Who may write'",
+    "MASTERDOWN": "the server is a replica without a primary: set SSE_PUSH_BROKER_URL to the primary",
+}
+_CODE = re.compile(rf"\b({'|'.join(ADVICE)})\b")
+
+
+def advice(error: object) -> str:
+    """Returns what to do about an error of Redis, as the end of a sentence; "" if there is no advice."""
+    found = _CODE.search(str(error))
+    return f"; {ADVICE[found[1]]}" if found else ""
+
+
+def is_refusal(error: object) -> bool:
+    """Whether Redis refused a command for a reason that a second try would not change."""
+    return _CODE.search(str(error)) is not None
+
+
+class WriteState:
+    """Logs when the server begins to refuse writes, and when it takes writes again."""
+
+    def __init__(self) -> None:
+        self._refusal = ""
+
+    def note(self, refusal: str) -> None:
+        """Notes the outcome of a write.
+
+        :param refusal: the server's error message; "" if the write succeeded.
+        """
+        if bool(refusal) == bool(self._refusal):
+            return
+        self._refusal = refusal
+        if refusal:
+            text = "the broker takes no writes now; streams go on, but publish raises BrokerUnavailable: %s%s"
+            extra = {"event": "broker_read_only", "why": refusal}
+            logger.warning(text, refusal, advice(refusal), extra=extra)
+        else:
+            logger.warning("the broker takes writes again", extra={"event": "broker_writable"})

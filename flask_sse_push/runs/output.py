@@ -18,7 +18,7 @@ from typing import Any
 
 from ..announcer import Batch, MessageAnnouncer
 from ..brokers import forks
-from ..errors import InvalidEvent
+from ..errors import InvalidEvent, MessageTooLarge
 from ..protocol.data import flask_dumps
 from ..protocol.entry import Publication
 
@@ -36,8 +36,8 @@ Items = Iterable[Any] | Callable[[], Iterable[Any]]
 #: The producer must wait while the queue has at least this size. The size is the number of characters of all
 #: texts in the queue, plus the number of bytes of all other events.
 MAX_WAITING = 100_000
-#: One character takes at most this many bytes in JSON: two escapes `\\uXXXX`.
-BYTES_PER_CHARACTER = 12
+#: An event with text is full if its bytes reach this share of SSE_PUSH_MAX_MESSAGE.
+FULL = 3 / 4
 #: How many bytes the JSON of a `run.text` event has without the text.
 AROUND = len('{"text":  ""}')
 
@@ -80,8 +80,9 @@ class Output:
         self._announcer = announcer
         self._text_announcer = announcer.with_dumps(flask_dumps)  # `take` must not call code of the app
         self._channel = channel
-        # At most this many characters of text per event.
-        self._max_text = max(1, (max_message - AROUND) // BYTES_PER_CHARACTER)
+        self._full = FULL * max_message
+        # At most this many characters of text per event: each takes one byte or more.
+        self._max_text = max(1, max_message - AROUND)
         self._room = threading.Condition()
         self._waiting: deque[str | Publication] = deque()
         self._size = 0  # total size of `_waiting`, compared with MAX_WAITING
@@ -122,9 +123,42 @@ class Output:
                 left += len(self._waiting)
                 self._room.notify()
             if isinstance(content, str):
-                content = self._publication(self._text_announcer, TEXT, {"text": content})
+                content, rest = self._text_event(content)
+                left += self._put_back(rest)
             taken.append(content)
         return taken
+
+    def _text_event(self, text: str) -> tuple[Publication, str]:
+        """Returns an event with as much of the beginning of `text` as fits, and the rest of `text`.
+
+        A character takes 1 to 12 bytes of JSON. So the number of characters that fit is searched.
+        """
+        found: tuple[Publication, str] | None = None
+        least, most = 1, len(text)
+        count = most
+        while least <= most:
+            try:
+                event = self._publication(self._text_announcer, TEXT, {"text": text[:count]})
+            except MessageTooLarge:
+                if count == 1:
+                    raise
+                most = count - 1
+            else:
+                found = event, text[count:]
+                if len(event.body) >= self._full:
+                    break
+                least = count + 1
+            count = (least + most) // 2
+        assert found is not None  # a single character fits or raises
+        return found
+
+    def _put_back(self, rest: str) -> bool:
+        """Puts text back to the beginning of the queue. Returns whether there is any."""
+        with self._room:
+            if rest:
+                self._waiting.appendleft(rest)
+                self._size += len(rest)
+        return bool(rest)
 
     def _next(self) -> str | Publication:
         """Removes the content of the next event and returns it. The caller must hold `_room`."""

@@ -10,7 +10,7 @@ import pytest
 
 from flask_sse_push import InvalidEvent, MessageAnnouncer, MessageTooLarge
 from flask_sse_push.protocol.entry import Publication
-from flask_sse_push.runs.output import MAX_WAITING, Output, end_data, event_of
+from flask_sse_push.runs.output import FULL, MAX_WAITING, Output, end_data, event_of
 from flask_sse_push.testing import Parser
 from tests.support.deadline import eventually
 
@@ -69,6 +69,28 @@ def test_long_text_is_cut_into_events_that_fit(text: str) -> None:
     assert "".join(data["text"] for _, data in events) == text + "end"
     assert len(events) > 5
     assert all(len(json.dumps(data)) <= 600 for _, data in events)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_each"),
+    [("a", 1), ("ÿ", 6), ("👋", 12), ('"', 2), ("ab\n", 4 / 3), ("a" * 5000 + "👋" * 5000, 6.5)],
+)
+def test_text_takes_no_more_events_than_its_bytes_need(text: str, bytes_each: float) -> None:
+    output = make()
+    for _ in range(10):
+        output.put((text * 10_000)[:10_000])
+    events = read(output.take(1000))
+    assert "".join(data["text"] for _, data in events) == (text * 10_000)[:10_000] * 10
+    assert len(events) <= 100_000 * bytes_each / (FULL * 10_000) + 2
+
+
+def test_a_character_that_is_larger_than_an_event_raises_and_ends_the_wait() -> None:
+    output = make(max_message=20)
+    output.put("a👋")
+    assert read(output.take(1)) == [("run.text", {"text": "a"})]
+    with pytest.raises(MessageTooLarge):
+        output.take(1)
+    assert len(output) == 0
 
 
 def test_an_item_that_cannot_be_sent_raises_in_the_producer() -> None:

@@ -23,7 +23,7 @@ from ...protocol.channel import checked_channel, shard_of
 from ..common import Push, errors_without_traceback, one_line, read_headers, say, shared_broker
 from ..time_limit import within
 from .channel import ChannelSource
-from .news import CONNECT_TIMEOUT, Ended, News, Received
+from .news import ANSWER_TIMEOUT, Ended, News, Received
 from .summary import Summary
 
 #: At most how many pieces of news wait for the terminal. When the queue is full, the source blocks.
@@ -97,7 +97,7 @@ def register(group: click.Group, push: Push) -> None:
         """Follow the stream at URL, or channels of the broker.
 
         Shows a live table in a terminal. In a pipe, prints one line for each event. Reconnects when the
-        connection breaks, or when the server takes longer than 15 seconds to answer, and says whether events
+        connection breaks, or when the server takes longer than 20 seconds to answer, and says whether events
         were lost. Exits with 1 if the stream ended for good, if the first answer did not come in time, or if
         --timeout was over before --count events had arrived.
         """
@@ -216,7 +216,7 @@ def _channel_source(
             "stream"
         )
     # If the broker cannot be reached now, the command ends. If the broker fails later, the command waits.
-    within(CONNECT_TIMEOUT, partial(broker.shards[numbers.pop()].probe, NO_INBOX), "Is it really Redis?")
+    within(ANSWER_TIMEOUT, partial(broker.shards[numbers.pop()].probe, NO_INBOX), "Is it really Redis?")
     # The command prints a remark when the link breaks, so the same message in the log is not needed.
     logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)
     return ChannelSource(broker, names, since, last, push.services.settings, news.put)

@@ -12,8 +12,8 @@ from ...protocol.event import RESERVED
 #: How long a client waits before it reconnects, in seconds, if the server has not set a time. Browsers
 #: wait this long too.
 PAUSE = 3.0
-#: At most how many seconds a server takes to answer a request for a stream.
-CONNECT_TIMEOUT = 15.0
+#: At most how many seconds a server takes to answer a request for a stream, byte by byte or all at once.
+ANSWER_TIMEOUT = 20.0
 
 
 class Received(NamedTuple):

@@ -14,12 +14,14 @@ import httpx_sse
 from ...protocol.data import unmarked
 from ...protocol.event import MAX_RETRY_MS
 from ..time_limit import shut
-from .news import CONNECT_TIMEOUT, PAUSE, Disconnected, Ended, News, Opened, Received, meaning
+from .news import ANSWER_TIMEOUT, PAUSE, Disconnected, Ended, News, Opened, Received, meaning
 
 #: At most how many seconds pass between two attempts to connect, unless the server set a longer time.
 LONGEST_PAUSE = 30.0
 #: HTTP statuses after which the same request may succeed later.
 TEMPORARY = (429, 502, 503, 504)
+#: How long to wait for the connection, and for the next bytes of the answer, in seconds.
+CONNECT_TIMEOUT = 15.0
 # Each request opens a connection, so that `URLSource` knows the connection of each request.
 _NO_REUSE = httpx.Limits(max_keepalive_connections=0)
 #: The body of a refusal is read only if it has at most this many bytes.
@@ -89,11 +91,11 @@ class URLSource:
 
     @contextlib.contextmanager
     def _answered_in_time(self) -> Iterator[threading.Timer]:
-        """Cuts the connection after `CONNECT_TIMEOUT`, unless the timer that the block gets is cancelled.
+        """Cuts the connection after `ANSWER_TIMEOUT`, unless the timer that the block gets is cancelled.
 
         httpx limits only the time of each read, so a server that sends byte by byte would hold it for ever.
         """
-        limit = threading.Timer(CONNECT_TIMEOUT, self._end_wait)
+        limit = threading.Timer(ANSWER_TIMEOUT, self._end_wait)
         limit.daemon = True
         self._is_late = False
         limit.start()
@@ -103,7 +105,7 @@ class URLSource:
             limit.cancel()
 
     def _end_wait(self) -> None:
-        self._is_late, self._why = True, f"no answer in {CONNECT_TIMEOUT:g} s"
+        self._is_late, self._why = True, f"no whole answer in {ANSWER_TIMEOUT:g} s"
         self._shut()
 
     def _note_connection(self, step: str, info: Mapping[str, Any]) -> None:

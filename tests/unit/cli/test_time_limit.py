@@ -62,4 +62,4 @@ def test_the_help_of_each_command_names_its_time_limit(command: str) -> None:
     assert sorted(group.commands) == COMMANDS  # type: ignore[attr-defined]
     text = CliRunner().invoke(group, [command, "--help"]).output
     assert "--timeout" in text
-    assert "default: " in text or "15 seconds to answer" in " ".join(text.split())
+    assert "default: " in text or "20 seconds to answer" in " ".join(text.split())

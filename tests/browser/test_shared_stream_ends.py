@@ -1,4 +1,4 @@
-"""A join on a shared stream is not lost if the shared connection ends before the server has answered it."""
+"""What the tabs that share a stream are told, and what they keep, when the shared connection ends."""
 
 from __future__ import annotations
 
@@ -54,3 +54,31 @@ def test_a_join_is_repeated_if_the_leaders_connection_ends_before_the_answer(
     server.announcer.publish(last, channel=room)
     eventually_on(page, lambda: received(page)[-1:] == [str(last)])
     assert received(page) == [str(n) for n in range(first, last + 1)]
+
+
+#: Opens a client whose token fails while `window.fail` is set, with an error that no tab can send to another.
+FAILING = """async (name) => {
+  const { PushClient } = await import("/stream/client/push-client.js");
+  const token = () => {
+    if (window.fail) throw () => {};
+    return "";
+  };
+  const options = { tabs: true, minDelay: 50, maxRetries: 1, token };
+  window.client = new PushClient(`/stream?channels=${name}`, options);
+}"""
+
+
+def test_all_tabs_learn_that_the_leader_gave_up_whatever_the_app_throws(
+    server: Server, tabs: Callable[..., Page]
+) -> None:
+    names = [f"uncloneable-{n}" for n in range(2)]
+    pages = [tabs(name) for name in names]
+    for page, name in zip(pages, names, strict=True):
+        page.evaluate("client.close()")
+        page.evaluate(FAILING, name)
+    all_open(pages)
+    server.wait_for_streams(pages[0], set(names))
+    leader = leader_of(pages)
+    leader.evaluate("window.fail = true")
+    server.announcer.disconnect(channel=names[0])
+    eventually_on(pages[0], lambda: all(page.evaluate("client.state === 'closed'") for page in pages))

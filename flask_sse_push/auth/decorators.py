@@ -33,8 +33,8 @@ class Decorators:
         """Registers `who(request) -> user | Identity | None`, which finds the user of a request.
 
         If several functions are registered, the first result that is not None decides. A user is any object.
-        The user's id is the result of flask-login's `get_id()`, else the attribute `id`, else the object as
-        text. If no function is registered, flask-login's `current_user` is the user.
+        `user_id` says which id the user has. If no function is registered, the user is flask-login's
+        `current_user`.
         """
         self._hooks.identify.append(who)  # type: ignore[arg-type]
         return who
@@ -48,6 +48,17 @@ class Decorators:
         """
         self._hooks.load_user = load  # type: ignore[assignment]
         return load
+
+    def user_id(self, id_of: F) -> F:
+        """Registers `id_of(user) -> id`, which returns the id of a user object.
+
+        Other users see the id in presence, and `send_to_user`, `revoke` and the channel `user:<id>` use it.
+        Without such a function, the id is the attribute `id`, else the result of flask-login's `get_id()`,
+        else the object as text. If `get_id()` returns a secret token, users need an attribute `id` or this
+        function.
+        """
+        self._hooks.user_id = id_of  # type: ignore[assignment]
+        return id_of
 
     def authorize_publish(self, allowed: F) -> F:
         """Registers `allowed(user, channel) -> bool`, which decides who may use `POST <prefix>/publish`.

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Flask, Request, Response, after_this_request, current_app, has_request_context
+from flask import (
+    Flask,
+    Request,
+    Response,
+    after_this_request,
+    current_app,
+    has_request_context,
+    request,
+    session,
+)
 
-from .identity import Identity, user_id
+from .identity import Identity, login_id
 
 #: A function that takes a user id and returns the user, or None if there is no such user.
 Loader = Callable[[str], Any]
+
+#: The key in Flask's session under which a login stores a pair: a name for the session, and the id by which
+#: flask-login finds the user.
+SESSION = "_sse_push_session"
 
 
 def session_identity(request: Request) -> Identity | None:
@@ -32,7 +46,8 @@ def session_identity(request: Request) -> Identity | None:
         return None
     user = current_user._get_current_object()
     load = loader(app)
-    return Identity(user, renew=partial(load, user.get_id()) if load else None)
+    renew = partial(load, user.get_id()) if load else None
+    return Identity(user, renew=renew, session=session_name(app, user))
 
 
 def is_used(app: Flask) -> bool:
@@ -54,23 +69,58 @@ def _load_active(load: Loader, id: str) -> Any:
     return user if user is not None and user.is_active else None
 
 
-def end_streams_at_logout(app: Flask, log_out: Callable[[str], None]) -> None:
-    """Makes every request that logs a user out of `app` call `log_out(user_id)`."""
+def session_name(app: Flask, user: Any) -> str | None:
+    """Returns the name that the session of a user got at the login; None if it has no name."""
+    if not (is_used(app) and has_request_context()):
+        return None
+    name, known_by = session.get(SESSION) or (None, None)
+    return name if name is not None and login_id(user) == known_by else None
+
+
+def end_streams(app: Flask, user_id: Callable[[Any], str | None], log_out: Callable[..., None]) -> None:
+    """Makes every request that logs a user out of `app` call `log_out(user_id=…)`.
+
+    A request that logs another user in with the same session calls `log_out(session=…)`.
+    """
     with contextlib.suppress(ImportError):  # without flask-login there are no logouts to react to
-        from flask_login import user_logged_out
+        from flask_login import user_loaded_from_cookie, user_logged_in, user_logged_out
 
-        user_logged_out.connect(partial(_logged_out, log_out), sender=app, weak=False)
+        user_logged_out.connect(partial(_logged_out, user_id, log_out), sender=app, weak=False)
+        for signal in (user_logged_in, user_loaded_from_cookie):
+            signal.connect(partial(_logged_in, log_out), sender=app, weak=False)
 
 
-def _logged_out(log_out: Callable[[str], None], app: Flask, user: Any, **extra: Any) -> None:
+def _logged_out(
+    user_id: Callable[[Any], str | None], log_out: Callable[..., None], app: Flask, user: Any, **extra: Any
+) -> None:
     id = user_id(user)
-    if id is None:
+    if id is not None:
+        _now_and_when_sent(partial(log_out, user_id=id))
+
+
+def _logged_in(log_out: Callable[..., None], app: Flask, user: Any, **extra: Any) -> None:
+    """Gives the session a name of its own. Ends the streams of another user who used the session before."""
+    if not has_request_context():
         return
-    log_out(id)
+    # An app may empty the session before the login, so this reads the cookie of the request again.
+    before: Any = app.session_interface.open_session(app, request) or {}
+    known, known_by = session.get(SESSION) or before.get(SESSION), login_id(user)
+    if known and known[1] == known_by:
+        session[SESSION] = known
+        return
+    session[SESSION] = [secrets.token_urlsafe(12), known_by]
+    if known:
+        _now_and_when_sent(partial(log_out, session=known[0]))
+
+
+def _now_and_when_sent(function: Callable[[], None]) -> None:
+    """Calls a function now. In a request, calls it again after the response.
+
+    Until the browser has the response, its other tabs may still connect with the old session.
+    """
+    function()
     if has_request_context():
-        # Until the browser has this response, its other tabs may still connect with the old session. So
-        # `log_out` runs a second time, after the response.
-        after_this_request(partial(_call_when_sent, partial(log_out, id)))
+        after_this_request(partial(_call_when_sent, function))
 
 
 def _call_when_sent(function: Callable[[], None], response: Response) -> Response:

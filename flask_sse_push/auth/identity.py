@@ -18,15 +18,18 @@ class Identity:
     :param renew: a function that returns the current user object, or None if the user may not listen any
         more. Each recheck of the open stream calls this function, outside any request. Without this function,
         rechecks use `user` unchanged.
+    :param session: a name of the browser's session. The stream ends when another user signs in with this
+        session; flask-login's sessions have such names. None if the user has no session.
     """
 
     user: Any
     expires: float | None = None
     renew: Callable[[], Any] | None = None
+    session: str | None = None
 
     @property
     def user_id(self) -> str | None:
-        """The user's id as text; None if the request has no user."""
+        """The user's id as text, if the app has no function for ids; None if the request has no user."""
         return user_id(self.user)
 
 
@@ -36,12 +39,24 @@ NOBODY = Identity(None)
 def user_id(user: Any) -> str | None:
     """Returns the id of a user object as text; None if `user` is None.
 
-    The id is the result of flask-login's `get_id()`, else the attribute `id`, else the object itself.
+    The id is the attribute `id`, else the result of flask-login's `get_id()`, else the object itself. An app
+    may let `get_id()` return a secret token, which other users must not see.
     """
     if user is None:
         return None
     get_id = getattr(user, "get_id", None)
-    found = get_id() if callable(get_id) else getattr(user, "id", user)
+    if not callable(get_id):
+        found = getattr(user, "id", user)
+    else:
+        known_by = get_id()  # None for the anonymous user of flask-login
+        found = None if known_by is None else getattr(user, "id", known_by)
+    return None if found is None else str(found)
+
+
+def login_id(user: Any) -> str | None:
+    """Returns the id by which flask-login's `user_loader` finds a user; None if it finds no such user."""
+    get_id = getattr(user, "get_id", None)
+    found = get_id() if callable(get_id) else None
     return None if found is None else str(found)
 
 

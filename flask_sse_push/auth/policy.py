@@ -15,7 +15,7 @@ from ..errors import ConfigError, ErrorCode, Refused
 from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import flask_login
-from .identity import NOBODY, Identity, invalid_token, user_id
+from .identity import NOBODY, Identity, invalid_token, login_id, user_id
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
 #: The type of the function given to `@sse.authorize`. It returns whether a user may listen to a channel.
@@ -31,6 +31,7 @@ class Hooks:
     identify: list[Callable[[Request], Any]] = field(default_factory=list)
     authorize: Authorize | None = None
     load_user: flask_login.Loader | None = None
+    user_id: Callable[[Any], object] | None = None
     authorize_publish: Callable[[Any, str], bool] | None = None
     authorize_admin: Callable[[Any], bool] | None = None
 
@@ -44,6 +45,11 @@ class Grant(NamedTuple):
     ticket: Ticket | None = None
     began: float = 0.0  # monotonic time at which the request began, before the user was looked up
     can_change: bool = False  # whether rechecks are needed; False: no user, and only public channels
+
+    @property
+    def session(self) -> str | None:
+        """The name of the session that the user signed in with; None if there is none."""
+        return self.identity.session
 
 
 #: The grant of a stream that was opened without a user and has public channels only.
@@ -90,7 +96,7 @@ class Policy:
         closed = [name for name in channels if not is_public(name, public)]
         grant = Grant(
             identity,
-            None if user is None else identity.user_id,
+            None if user is None else self.user_id(user),
             channels,
             ticket,
             began,
@@ -102,14 +108,14 @@ class Policy:
                 raise self._channel_refusal(user, name)
         return grant
 
-    def check_join(self, request: Request, channels: Iterable[str]) -> Identity:
-        """Checks a request to add `channels` to an open stream. Returns the identity of the sender.
+    def check_join(self, request: Request, channels: Iterable[str]) -> str | None:
+        """Checks a request to add `channels` to an open stream. Returns the id of its user, or None.
 
         :raises Refused: 401 or 403, if the sender may not listen to one of the channels.
         """
         identity = self._identify(request)
         self.check(identity.user, channels)
-        return identity
+        return self.user_id(identity.user)
 
     def find_forbidden(self, grant: Grant | None, channels: Collection[str]) -> list[str] | None:
         """Returns the channels that an open stream may no longer listen to.
@@ -143,7 +149,8 @@ class Policy:
         if len(names) > self.settings.max_channels:
             raise ValueError(f"got {len(names)} channels, at most {self.settings.max_channels} are allowed")
         self.check(user, names)
-        return self._tickets().sign(user_id(user), names, seconds, asked)
+        session = flask_login.session_name(self._app, user)
+        return self._tickets().sign(self.user_id(user), names, seconds, asked, login_id(user), session)
 
     def secrets(self) -> StreamSecrets | None:
         """Returns the object that computes the secrets of streams; None if the app has no `SECRET_KEY`."""
@@ -151,6 +158,14 @@ class Policy:
         return stream_secrets(keys, self.settings.prefix) if keys[-1] else None
 
     # -- checks for other requests -----------------------------------------------------------------------
+
+    def user_id(self, user: Any) -> str | None:
+        """Returns the id of a user object as text; None if `user` is None."""
+        id, id_of = user_id(user), self._hooks.user_id
+        if id is None or id_of is None or isinstance(user, (str, int)):  # a ticket's user may be just an id
+            return id
+        found = id_of(user)
+        return None if found is None else str(found)
 
     def user(self, request: Request) -> Any:
         """Returns the user who sent a request; None if the request has no user."""
@@ -182,7 +197,7 @@ class Policy:
         """
         if is_public(channel, self.settings.public_channels):
             return True
-        own = user_id(user)
+        own = self.user_id(user)
         if own is not None and channel == f"user:{own}":
             return True
         authorize = self._hooks.authorize
@@ -212,7 +227,7 @@ class Policy:
     def _should_sign_in(self, user: Any) -> bool:
         """Whether signing in may help: the request has no user, and the app can identify users."""
         knows_users = bool(self._hooks.identify) or flask_login.is_used(self._app)
-        return knows_users and user_id(user) is None
+        return knows_users and self.user_id(user) is None
 
     # -- finding the user of a request -------------------------------------------------------------------
 
@@ -225,18 +240,21 @@ class Policy:
 
     def _renewable(self, user: Any) -> Identity:
         """Returns the identity of a user object. Rechecks load the user again, if the app has `load_user`."""
-        id, load = user_id(user), self._hooks.load_user
-        return Identity(user) if load is None or id is None else Identity(user, renew=partial(load, id))
+        id, load = self.user_id(user), self._hooks.load_user
+        renew = None if load is None or id is None else partial(load, id)
+        return Identity(user, renew=renew, session=flask_login.session_name(self._app, user))
 
     def _ticket_identity(self, ticket: Ticket) -> Identity:
         """Returns the identity of a ticket's user. If the app cannot load users, the user is just the id."""
-        load = self._hooks.load_user or flask_login.loader(self._app)
-        if ticket.user_id is None or load is None:
-            return Identity(ticket.user_id)
-        user = load(ticket.user_id)
+        load, id = self._hooks.load_user, ticket.user_id
+        if load is None:
+            load, id = flask_login.loader(self._app), ticket.login_id
+        if ticket.user_id is None or id is None or load is None:
+            return Identity(ticket.user_id, session=ticket.session)
+        user = load(id)
         if user is None:
             raise invalid_token()
-        return Identity(user, renew=partial(load, ticket.user_id))
+        return Identity(user, renew=partial(load, id), session=ticket.session)
 
     # -- the app's secret keys ---------------------------------------------------------------------------
 

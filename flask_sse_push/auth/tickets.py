@@ -38,7 +38,8 @@ MAX_LENGTH, MAX_LENGTH_PER_CHANNEL = 8192, 272
 class Ticket(NamedTuple):
     """The content of a ticket. Each ticket has a different `name`. `expires` is a Unix time in seconds.
 
-    `asked` is a cursor from before the app was asked whether the user may listen to the channels.
+    `asked` is a cursor from before the app was asked whether the user may listen to the channels. `login_id`
+    is the id by which flask-login finds the user; `session` names the session that the user signed in with.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Ticket(NamedTuple):
     channels: tuple[str, ...]
     expires: float
     asked: str = ""
+    login_id: str | None = None
+    session: str | None = None
 
     def is_revoked(self, broker: Broker) -> bool:
         """Whether rights of the ticket were revoked since the app was asked about them. Blocks for one call.
@@ -66,10 +69,12 @@ class Ticket(NamedTuple):
 
     def _is_ended_by(self, entry: Entry) -> bool:
         command = parse_command(entry)
-        if command is None or command.name != REVOKE or command.arguments.get("user_id") != self.user_id:
+        if command is None or command.name != REVOKE:
             return False
-        channel = command.arguments.get("channel")
-        return channel is None or channel in self.channels
+        arguments = command.arguments
+        user_id, session, channel = map(arguments.get, ("user_id", "session", "channel"))
+        concerned = user_id == self.user_id or (session is not None and session == self.session)
+        return concerned and (channel is None or channel in self.channels)
 
 
 class Tickets:
@@ -84,18 +89,27 @@ class Tickets:
         self._serializer = URLSafeSerializer(_as_bytes(keys), salt=f"flask-sse-push.ticket.{audience}")
 
     def sign(
-        self, user_id: str | None, channels: Iterable[str], seconds: float = LONGEST, asked: str = ""
+        self,
+        user_id: str | None,
+        channels: Iterable[str],
+        seconds: float = LONGEST,
+        asked: str = "",
+        login_id: str | None = None,
+        session: str | None = None,
     ) -> str:
         """Returns a new signed ticket, as text that fits into a URL.
 
         :param seconds: how long the ticket is valid.
         :param asked: a cursor from before the app was asked whether the user may listen to the channels.
+        :param login_id: the id by which flask-login finds the user.
+        :param session: the name of the session with which the user signed in.
         :raises ValueError: if `seconds` is not more than 0, or is more than LONGEST.
         """
         if not 0 < seconds <= LONGEST:
             raise ValueError(f"seconds is {seconds!r}, must be more than 0 and at most {LONGEST:g}")
         expires_ms = math.ceil((time.time() + seconds) * 1000)
-        content = [secrets.token_urlsafe(12), user_id, list(channels), expires_ms, asked]
+        name, known_by = secrets.token_urlsafe(12), None if login_id == user_id else login_id
+        content = [name, user_id, list(channels), expires_ms, asked, known_by, session]
         signed: str | bytes = self._serializer.dumps(content)
         return signed.decode() if isinstance(signed, bytes) else signed
 
@@ -109,12 +123,14 @@ class Tickets:
         if len(text) > MAX_LENGTH + MAX_LENGTH_PER_CHANNEL * max_channels:
             raise invalid_token()
         try:
-            name, user_id, channels, expires_ms, asked = self._serializer.loads(text)
+            content = self._serializer.loads(text)
+            name, user_id, channels, expires_ms, asked, known_by, session = content
         except (BadSignature, ValueError) as error:
             raise invalid_token() from error
         if time.time() * 1000 >= expires_ms:
             raise expired_token()
-        return Ticket(name, user_id, tuple(channels), expires_ms / 1000, asked)
+        expires = expires_ms / 1000
+        return Ticket(name, user_id, tuple(channels), expires, asked, known_by or user_id, session)
 
 
 class StreamSecrets:

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 #: The messages of one read of the link, or a reply of the fetcher, or None, which means that the link broke.
 Item = list[LinkMessage] | HistoryReply | None
 
-#: By how much the broker's clock may be faster than this worker's: seconds in each second, and in all.
-DRIFT, STEP = 0.001, 0.01
+#: By how many seconds in each second the broker's clock may be faster than this worker's clock.
+DRIFT = 0.001
 #: How many entries a channel cache may have above its limit. So one trim removes many entries at once.
 SLACK = 100
 
@@ -141,7 +141,7 @@ class HistoryCache:
         An id counts microseconds of the broker's clock, which may run a little faster than this worker's.
         """
         last, at = self._read_at
-        return min(at, at - (last - id) / 1e6 * (1 - DRIFT) + STEP)
+        return at - (last - id) / 1e6 * (1 - DRIFT)
 
     # -- messages and replies ---------------------------------------------------------------------------
 

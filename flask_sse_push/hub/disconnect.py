@@ -126,7 +126,7 @@ class Disconnector:
         """
         revocation = Revocation.of(arguments, id, time.monotonic())
         self._revocations.add(revocation)
-        return self._apply(revocation, self.find(user_id=revocation.user_id))
+        return self._apply(revocation, self._streams_of(revocation))
 
     def _revoke_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
         """Handles a revocation that was published before this worker subscribed to commands.
@@ -135,8 +135,14 @@ class Disconnector:
         """
         revocation = Revocation.of(arguments, self._state.commands.current, at)
         self._revocations.add(revocation)
-        streams = self.find(user_id=revocation.user_id)
+        streams = self._streams_of(revocation)
         return self._apply(revocation, [each for each in streams if each.grant and each.grant.began <= at])
+
+    def _streams_of(self, revocation: Revocation) -> list[Stream]:
+        if revocation.user_id is not None:
+            return self.find(user_id=revocation.user_id)
+        session = revocation.session
+        return [each for each in self.find() if each.grant is not None and each.grant.session == session]
 
     def revoke_from_new(self, stream: Stream) -> Effect | None:
         """Closes a new stream if rights of it were revoked after the app was asked about them.
@@ -148,7 +154,7 @@ class Disconnector:
         """
         if not self.hears_commands:
             return None  # the stream gets no events until `_revoke_late` was called for all earlier commands
-        missed = self._revocations.since_time(stream.user_id, stream.grant.began)
+        missed = self._revocations.since_time(stream, stream.grant.began)
         if missed is None:
             return self._closing(stream, "recheck", reconnect=True)
         for revocation in missed:
@@ -216,7 +222,7 @@ class Disconnector:
         """
         if asked is None or stream.user_id is None or not join:
             return []
-        missed = self._revocations.since_position(stream.user_id, asked)
+        missed = self._revocations.since_position(stream, asked)
         if missed is None:
             return None
         gone = {revocation.channel for revocation in missed}

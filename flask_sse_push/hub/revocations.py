@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..history.history_cache import HistoryCache
 from ..protocol import cursor
 from ..protocol.cursor import belongs
+from .stream import Stream
 
 #: How long a worker remembers a revocation, in seconds. So a rule's answer counts for at most so long after
 #: the rule was asked.
@@ -25,9 +26,10 @@ MAX_KEPT = 10_000
 
 
 class Revocation(NamedTuple):
-    """The end of a right: a user may no longer listen to a channel, or to any channel."""
+    """The end of a right: a user, or a session, may no longer listen to a channel, or to any channel."""
 
-    user_id: str
+    user_id: str | None  # None: of the users of one session
+    session: str | None
     channel: str | None  # None: all channels
     reason: str  # `revoked` or `logout`
     id: int  # the position of the command; 0: before every position that is valid now
@@ -37,7 +39,16 @@ class Revocation(NamedTuple):
     def of(cls, arguments: Mapping[str, Any], id: int, at: float) -> Revocation:
         """Returns the revocation in the arguments of a `revoke` command."""
         channel, reason = arguments.get("channel"), str(arguments.get("reason", "revoked"))
-        return cls(str(arguments["user_id"]), channel, reason, id, at)
+        return cls(arguments.get("user_id"), arguments.get("session"), channel, reason, id, at)
+
+    @property
+    def whose(self) -> Whose:
+        """Whose rights end."""
+        return self.user_id, self.session
+
+
+#: First the id of a user, then the name of a session. One of the two is None.
+Whose = tuple[str | None, str | None]
 
 
 class Revocations:
@@ -49,7 +60,7 @@ class Revocations:
     def __init__(self, history_cache: HistoryCache) -> None:
         self._history_cache = history_cache
         self._all: deque[Revocation] = deque()  # the oldest first
-        self._of_user: dict[str, deque[Revocation]] = {}
+        self._by_whose: dict[Whose, deque[Revocation]] = {}
         # The worker remembers every revocation that was published after the position `_after`, and every one
         # that it got after the monotonic time `_since`.
         self._after, self._since = 0, 0.0
@@ -57,7 +68,7 @@ class Revocations:
     def add(self, revocation: Revocation) -> None:
         """Remembers a revocation."""
         self._all.append(revocation)
-        self._of_user.setdefault(revocation.user_id, deque()).append(revocation)
+        self._by_whose.setdefault(revocation.whose, deque()).append(revocation)
         old = time.monotonic() - KEPT
         while len(self._all) > MAX_KEPT or self._all[0].at < old:
             self._forget_oldest()
@@ -66,10 +77,10 @@ class Revocations:
 
     def _forget_oldest(self) -> None:
         oldest = self._all.popleft()
-        of_user = self._of_user[oldest.user_id]
-        of_user.popleft()
-        if not of_user:
-            del self._of_user[oldest.user_id]
+        same = self._by_whose[oldest.whose]
+        same.popleft()
+        if not same:
+            del self._by_whose[oldest.whose]
         self.know_since(oldest.id, oldest.at)
 
     def know_since(self, id: int, at: float) -> None:
@@ -81,22 +92,22 @@ class Revocations:
         # The positions of the known revocations may be of an earlier epoch.
         known = [revocation._replace(id=0) for revocation in self._all]
         self._all.clear()
-        self._of_user.clear()
+        self._by_whose.clear()
         self._after, self._since = self._history_cache.announced.position, time.monotonic()
         for revocation in known:
             self.add(revocation)
 
-    def since_time(self, user_id: str | None, began: float) -> list[Revocation] | None:
-        """Returns the revocations of a user that this worker got after the monotonic time `began`.
+    def since_time(self, stream: Stream, began: float) -> list[Revocation] | None:
+        """Returns the revocations of a stream's rights that this worker got after the monotonic time `began`.
 
         Returns None if the worker may have forgotten some of them, or may never have got them.
         """
         if began <= self._since or began < time.monotonic() - KEPT:
             return None
-        return [each for each in self._of_user.get(user_id or "", ()) if each.at >= began]
+        return [each for each in self._of(stream) if each.at >= began]
 
-    def since_position(self, user_id: str | None, asked: str) -> list[Revocation] | None:
-        """Returns the revocations of a user that were published after the cursor `asked`.
+    def since_position(self, stream: Stream, asked: str) -> list[Revocation] | None:
+        """Returns the revocations of a stream's rights that were published after the cursor `asked`.
 
         Returns None if the worker may have forgotten some of them, or may never have got them.
         """
@@ -105,4 +116,10 @@ class Revocations:
             return None
         if position.id < self._after:
             return None
-        return [each for each in self._of_user.get(user_id or "", ()) if each.id > position.id]
+        return [each for each in self._of(stream) if each.id > position.id]
+
+    def _of(self, stream: Stream) -> Iterator[Revocation]:
+        if stream.user_id is not None:
+            yield from self._by_whose.get((stream.user_id, None), ())
+        if stream.grant is not None and stream.grant.session is not None:
+            yield from self._by_whose.get((None, stream.grant.session), ())

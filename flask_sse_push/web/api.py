@@ -51,13 +51,13 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     if limits.counts_attempts:
         limits.count_attempt("address", request.remote_addr, CHANGE)
     asked = services.command_position(began()) if join else None
-    identity = policy.check_join(request, join)
+    user_id = policy.check_join(request, join)
     if limits.counts_attempts:
-        limits.count_attempt("user", identity.user_id, CHANGE)
+        limits.count_attempt("user", user_id, CHANGE)
     secrets, secret = policy.secrets(), body.get("secret")
     can_match = isinstance(secret, str) and len(connection) <= MAX_CONNECTION and secrets is not None
     stream = connection.partition(TAB_MARK)[0]  # several tabs may share the stream
-    if not can_match or not secrets.match(secret, stream, identity.user_id):  # type: ignore[union-attr, arg-type]
+    if not can_match or not secrets.match(secret, stream, user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is wrong: use the secret that sse.open gave this stream, as the same user"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
     services.publishing.announcer.change(connection, join, leave, since=since, last=last, asked=asked)

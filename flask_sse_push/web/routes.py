@@ -68,7 +68,7 @@ class Routes(Blueprint):
             limits.check(settings)
             log.set_up(settings)
             endpoints[self] = StreamEndpoint(app, settings, self._hooks)
-            flask_login.end_streams_at_logout(app, endpoints[self].services.log_out)
+            flask_login.end_streams(app, endpoints[self].policy.user_id, endpoints[self].services.log_out)
         super().register(app, options)
 
     def _set_up_cors(self, state: BlueprintSetupState) -> None:

@@ -216,13 +216,15 @@ class Services:
         """Returns whether gunicorn runs several workers, but the broker works for one process only."""
         return self.settings.broker_url.startswith("memory:") and wsgi_server.worker_count() > 1
 
-    def log_out(self, user_id: str) -> None:
+    def log_out(self, **whose: str) -> None:
         """Closes the streams of a user who logs out, on all workers. Never raises.
 
         If the broker does not answer, this worker closes its own streams of the user now. The other workers
         close the user's streams when the broker is back.
+
+        :param whose: the `user_id` of the user, or the name of one `session`.
         """
-        arguments = {"user_id": user_id, "channel": None, "reason": "logout"}
+        arguments = {**whose, "channel": None, "reason": "logout"}
         try:
             self.publishing.announcer.command(REVOKE, **arguments)
         except BrokerUnavailable as error:

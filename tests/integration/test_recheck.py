@@ -7,16 +7,12 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import redis
-from flask import Flask, current_app
-from flask_login import LoginManager, UserMixin, login_user, logout_user
+from flask import current_app
 
-from flask_sse_push import Identity, SSEBlueprint
+from flask_sse_push import Identity
 from tests.support.deadline import eventually, stretched
-from tests.support.proxy import Proxy
 
 from .conftest import MakeApp
 from .test_blueprint import Reader, listening
@@ -355,93 +351,3 @@ def test_a_channel_revoked_while_it_is_joined_does_not_come(site: Site) -> None:
             site.revoke("ada", "blue")
         events = [ada.next()["event"] for _ in range(2)]
         assert events in (["sse.error", "sse.close"], ["sse.channels", "sse.error"])
-
-
-# -- logging out ---------------------------------------------------------------------------------------------
-
-
-class Member(UserMixin):  # type: ignore[misc]
-    def __init__(self, id: str) -> None:
-        self.id = id
-
-
-@pytest.fixture
-def club(make_app: MakeApp) -> tuple[Flask, SSEBlueprint]:
-    return make_club(make_app)
-
-
-def make_club(make_app: MakeApp, **settings: Any) -> tuple[Flask, SSEBlueprint]:
-    app, sse = make_app(**settings)
-    LoginManager(app).user_loader(Member)
-
-    @app.get("/login/<name>")
-    def sign_in(name: str) -> str:
-        login_user(Member(name))
-        return ""
-
-    @app.get("/logout")
-    def sign_out() -> str:
-        logout_user()
-        return "bye"
-
-    return app, sse
-
-
-def test_a_logout_ends_the_users_streams_and_a_browser_that_comes_back_is_refused(
-    club: tuple[Flask, SSEBlueprint],
-) -> None:
-    app, _ = club
-    ada, bob = app.test_client(), app.test_client()
-    ada.get("/login/ada")
-    bob.get("/login/bob")
-    with (
-        listening(ada, "/stream?channels=user:ada") as one,
-        listening(bob, "/stream?channels=user:bob") as two,
-    ):
-        assert one.next()["event"] == two.next()["event"] == "sse.open"
-        ada.get("/logout")
-        assert close_reason(one) == ("logout", False)
-        assert len(app.extensions["sse_push"][club[1]].services.streaming.hub) == 1
-    assert ada.get("/stream?channels=user:ada").status_code == 401  # which ends a native EventSource
-
-
-def test_a_tab_that_reconnected_before_the_logout_was_answered_is_closed_too(
-    club: tuple[Flask, SSEBlueprint],
-) -> None:
-    app, _ = club
-    client = app.test_client()
-    client.get("/login/ada")
-    cookie = client.get_cookie("session")
-    assert cookie is not None
-    logout = client.get("/logout", buffered=False)  # the server is done with it when it is closed
-    other = app.test_client()
-    other.set_cookie("session", cookie.value)
-    with listening(other, "/stream?channels=user:ada") as reader:
-        assert reader.next()["event"] == "sse.open"
-        logout.close()
-        assert close_reason(reader) == ("logout", False)
-
-
-def test_a_logout_of_nobody_does_nothing(club: tuple[Flask, SSEBlueprint]) -> None:
-    app, _ = club
-    assert app.test_client().get("/logout").data == b"bye"
-
-
-def test_a_logout_works_without_the_broker_and_is_sent_when_it_is_back(
-    make_app: MakeApp, empty_valkey: str
-) -> None:
-    with Proxy(urlsplit(empty_valkey).port or 0) as proxy, redis.Redis.from_url(empty_valkey) as beside:
-        app, _ = make_club(
-            make_app, broker_url=f"redis://127.0.0.1:{proxy.port}", prefix="club", publish_timeout=0.2
-        )
-        client = app.test_client()
-        client.get("/login/ada")
-        with listening(client, "/stream?channels=user:ada") as reader:
-            assert reader.next()["event"] == "sse.open"
-            proxy.requests.freeze()
-            assert client.get("/logout").data == b"bye"
-            assert close_reason(reader) == ("logout", False)
-            assert beside.llen("{club:0}:list:!control") == 0
-            proxy.cut()
-            proxy.requests.thaw()
-            eventually(lambda: beside.llen("{club:0}:list:!control"))

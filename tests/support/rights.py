@@ -28,6 +28,9 @@ CHANNELS = ("a", "b", "c")
 #: The last user never loses a right.
 USERS = ("ada", "bob", "eve")
 LUCKY = USERS[-1]
+#: The simulation's clock stands still between two steps, but ids of the broker grow. A request begins so many
+#: seconds before the clock's time, so that its beginning is not later than the ids that follow it.
+TICK = 0.001
 #: So much history that no command and no event is trimmed: lost commands have other tests.
 BOUNDS = Bounds(1000, 10_000.0)
 
@@ -136,7 +139,7 @@ class RightsWorld:
     # -- requests ----------------------------------------------------------------------------------------
 
     def connect(self, worker: int, user: str, channels: tuple[str, ...], *, missed: bool) -> None:
-        began = CLOCK.now
+        began = CLOCK.now - TICK
 
         def finish(number: int) -> None:
             self._open(worker, user, dict.fromkeys(channels, number), began, missed=missed)
@@ -166,7 +169,7 @@ class RightsWorld:
         if not self.tickets:
             return
         ticket, licences = self.tickets.pop(index % len(self.tickets))
-        began, user = CLOCK.now, ticket.user_id or ""
+        began, user = CLOCK.now - TICK, ticket.user_id or ""
 
         def finish() -> None:
             if not ticket.is_revoked(self.broker):

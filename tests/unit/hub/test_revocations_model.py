@@ -25,7 +25,7 @@ from flask_sse_push.protocol.command import REVOKE, Command, command_publication
 from flask_sse_push.protocol.cursor import EARLIEST
 from flask_sse_push.protocol.entry import Publication
 from flask_sse_push.protocol.event import make_event
-from tests.support.rights import BOUNDS, CHANNELS, LUCKY, USERS, RightsWorld, UserStream
+from tests.support.rights import BOUNDS, CHANNELS, LUCKY, TICK, USERS, RightsWorld, UserStream
 from tests.support.stepping import ALL, CLOCK, Primary, Turn, Worker
 
 #: How often a walk takes each step, on average.
@@ -247,7 +247,7 @@ def test_a_stream_waits_for_earlier_revocations_even_if_its_events_are_here() ->
     channel = next(name for name in ("a", "b", "c", "d") if shard_of(name, 2) == 1)
     brokers = [Primary(BOUNDS, "e0"), Primary(BOUNDS, "e1")]
     worker = Worker(brokers)
-    began = CLOCK.now
+    began = CLOCK.now - TICK
     arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
     brokers[0].publish([command_publication(Command(REVOKE, arguments))])
     brokers[1].publish([Publication(make_event("secret").encode(), (channel,))])

@@ -11,10 +11,12 @@ and a connection of the parent would stay open until the child ends. So in a chi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
@@ -38,6 +40,10 @@ class Part(Protocol):
 _parts: WeakSet[Part] = WeakSet()
 _functions: list[Callable[[], None]] = []
 _kept: list[object] = []
+
+
+#: The sockets that a child still shares with its parent: inode by descriptor. Empty without gevent.
+parents_sockets: dict[int, int] = {}
 
 
 class _Child:
@@ -82,6 +88,17 @@ def refuse(*_: object) -> NoReturn:
     current.kept = current  # a greenlet that nobody refers to would be killed
     while True:
         sys.modules["gevent"].get_hub().switch()
+
+
+def leave_to_parent(client: Any) -> None:
+    """Ends a request in the child if the parent serves it too: the client must not get two responses.
+
+    :param client: the client's socket.
+    """
+    descriptor = client.fileno()
+    if descriptor in parents_sockets and parents_sockets[descriptor] == os.fstat(descriptor).st_ino:
+        close_copy(client)
+        refuse()
 
 
 def stays_in_parent(function: Callable[P, T]) -> Callable[P, T]:
@@ -167,6 +184,18 @@ def _after_fork() -> None:
             function()
         except Exception:
             logger.exception("%s failed in a forked child", function)
+    parents_sockets.clear()
+    if current is not None:
+        parents_sockets.update(_sockets())
+
+
+def _sockets() -> Iterator[tuple[int, int]]:
+    """Yields the descriptor and the inode of each open socket."""
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the descriptor of the folder itself is closed by now
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                yield int(name), status.st_ino
 
 
 os.register_at_fork(after_in_child=_after_fork)

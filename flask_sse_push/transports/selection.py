@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..brokers import forks
 from ..config import Settings
 from ..errors import ConfigError
 from ..hub.stream import Stream
@@ -45,6 +46,8 @@ class Transports:
         :raises ConfigError: if the transport that SSE_PUSH_TRANSPORT demands cannot serve the request.
         """
         client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+        if forks.parents_sockets and client is not None:
+            forks.leave_to_parent(client)
         for transport in self._transports:
             make = transport.factory(environ, client)
             if make is not None:

@@ -18,6 +18,7 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
+from ..brokers import forks
 from ..hub.drain import is_exiting, watch_exit
 
 #: The part of a worker's threads or connections that streams may keep busy. Other requests use the rest.
@@ -70,9 +71,13 @@ def find_worker() -> Any:
     another thread.
     """
     if _State.worker is None or _State.worker.pid != os.getpid():  # a forked child has inherited the object
-        candidates = [*_objects_that_handle_signals(), *_callers()]
-        _State.worker = next((each for each in candidates if _is_worker(each)), None)
+        _State.worker = _worker_of(os.getpid())
     return _State.worker
+
+
+def _worker_of(pid: int) -> Any:
+    candidates = [*_objects_that_handle_signals(), *_callers()]
+    return next((each for each in candidates if _is_worker(each, pid)), None)
 
 
 def _objects_that_handle_signals() -> Iterator[Any]:
@@ -90,10 +95,27 @@ def _callers() -> Iterator[Any]:
         frame = frame.f_back
 
 
-def _is_worker(candidate: Any) -> bool:
-    """Whether an object is the gunicorn worker of this process: gunicorn stores the process id in it."""
+def _is_worker(candidate: Any, pid: int) -> bool:
+    """Whether an object is the gunicorn worker of a process: gunicorn stores the process id in it."""
     fields = vars(candidate) if hasattr(candidate, "__dict__") else {}
-    return fields.get("pid") == os.getpid() and {"alive", "cfg", "wsgi"} <= fields.keys()
+    return fields.get("pid") == pid and {"alive", "cfg", "wsgi"} <= fields.keys()
+
+
+def _stop_accepting() -> None:
+    """Called in a forked child of a worker: leaves all new connections to the worker.
+
+    gevent would accept connections in the child too, and their clients would be cut off when the child ends.
+    """
+    worker = _worker_of(os.getppid())
+    if worker is None:
+        return
+    silent, _ = os.pipe()
+    for listening in worker.sockets:
+        # gevent may watch the descriptor, so a pipe that nobody writes to takes its place.
+        os.dup2(silent, listening.fileno(), inheritable=False)
+
+
+forks.call_in_child(_stop_accepting)
 
 
 def prepare() -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import gevent
-from flask import request
+from flask import Request, Response, request
 from gevent import monkey
 
 from flask_sse_push import sse
@@ -60,27 +60,33 @@ def work(sleep: str, seconds: float) -> None:
         sse.publish({"ended": os.getpid()}, channel="children")
 
 
-def with_os(sleep: str, seconds: float) -> None:
-    if os.fork() == 0:
+def with_os(sleep: str, seconds: float, fork: Callable[[], int] = os.fork) -> int:
+    pid = fork()
+    if pid == 0:
         try:
             work(sleep, seconds)
         finally:
             os._exit(0)
+    return pid
 
 
-def with_process(sleep: str, seconds: float, method: str = "fork") -> None:
+def with_process(sleep: str, seconds: float, method: str = "fork") -> int:
     context: Any = multiprocessing.get_context(method)
-    context.Process(target=work, args=(sleep, seconds)).start()
+    child = context.Process(target=work, args=(sleep, seconds))
+    child.start()
+    return int(child.pid)
 
 
-def with_pool(sleep: str, seconds: float) -> None:
+def with_pool(sleep: str, seconds: float) -> int:
     pools.append(ProcessPoolExecutor(1, multiprocessing.get_context("fork")))
     pools[-1].submit(work, sleep, seconds)
+    return next(iter(pools[-1]._processes))
 
 
-def with_subprocess(sleep: str, seconds: float) -> None:
+def with_subprocess(sleep: str, seconds: float) -> int:
     """The child is another program. `preexec_fn` runs before the program starts."""
-    subprocess.Popen([sys.executable, "-c", SCRIPT, sleep, str(seconds)], preexec_fn=lambda: os.setpgrp())
+    command = [sys.executable, "-c", SCRIPT, sleep, str(seconds)]
+    return subprocess.Popen(command, preexec_fn=lambda: os.setpgrp()).pid
 
 
 SCRIPT = """
@@ -90,18 +96,12 @@ work(sys.argv[1], float(sys.argv[2]))
 """
 
 
-def in_native_thread(sleep: str, seconds: float) -> None:
-    def fork() -> None:
-        if native_fork() == 0:
-            try:
-                work(sleep, seconds)
-            finally:
-                os._exit(0)
-
-    gevent.get_hub().threadpool.apply(fork)
+def in_native_thread(sleep: str, seconds: float) -> int:
+    pid: int = gevent.get_hub().threadpool.apply(with_os, (sleep, seconds, native_fork))
+    return pid
 
 
-WAYS: dict[str, Callable[[str, float], None]] = {
+WAYS: dict[str, Callable[[str, float], int]] = {
     "os.fork": with_os,
     "Process": with_process,
     "ProcessPoolExecutor": with_pool,
@@ -114,8 +114,42 @@ WAYS: dict[str, Callable[[str, float], None]] = {
 
 @app.post("/fork")
 def start_child() -> str:
-    WAYS[request.args["way"]](request.args["sleep"], float(request.args["seconds"]))
-    return str(os.getpid())
+    """Starts a child. Returns its process id. The requests that wait go on in both processes."""
+    slow.clear()
+    return str(WAYS[request.args["way"]](request.args["sleep"], float(request.args["seconds"])))
+
+
+# -- requests that take time ---------------------------------------------------------------------------------
+
+slow: list[str] = []  # the hooks that wait for the next fork
+
+
+def wait_in(hook: str) -> None:
+    if request.args.get("slow") == hook:
+        slow.append(hook)
+        while hook in slow:
+            time.sleep(0.01)
+
+
+@app.before_request
+def before() -> None:
+    wait_in("before")
+
+
+@app.after_request
+def after(response: Response) -> Response:
+    wait_in("after")
+    return response
+
+
+@sse.identify
+def identify(request: Request) -> None:
+    wait_in("rule")
+
+
+@app.get("/slow")
+def count_slow() -> str:
+    return str(len(slow))
 
 
 # -- a run ---------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ faults: $(VENV)/test
 
 # All faults at once, for half an hour or SOAK_SECONDS.
 soak: $(VENV)/test
-	$(BIN)/python -m pytest -q -s tests/faults/soak.py $(ARGS)
+	$(BIN)/python -m pytest -q -s tests/faults/soak/soak.py $(ARGS)
 
 # Whether the workers' memory stays level, for 130 minutes or MEMORY_SECONDS.
 memory: $(VENV)/test

@@ -1,0 +1,113 @@
+"""`tests.apps.inspected` with everything that an app may do wrong: the app of the soak.
+
+A user gives a name in the query. Users may listen to `club:*` while Redis has the right in the set `rights`,
+and always to `slow:*`. The rule for these channels takes long; for `unlucky:*` it raises. Receivers of all
+signals and the user loader raise now and then. `/fork` forks the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import redis
+from flask import Request, request
+
+from flask_sse_push import event_published, history_lost, sse, stream_closed, stream_opened
+
+from .inspected import app
+
+__all__ = ["app"]
+
+#: The share of the calls of a receiver or of the loader that raise.
+SHARE = 0.05
+#: At most so many seconds a rule takes for `slow:*`, and for `club:*`.
+SLOW, BRIEF = 2.0, 0.3
+
+raised: Counter[str] = Counter()
+_rights = redis.Redis.from_url(os.environ["SSE_PUSH_BROKER_URL"])
+_ERRORS: tuple[Callable[[], BaseException], ...] = (
+    lambda: ValueError("trouble"), lambda: gevent.Timeout(1), lambda: SystemExit("trouble"),
+)  # fmt: skip
+
+
+def fail(name: str) -> None:
+    """Raises one of the exceptions that end a thread which nobody guards."""
+    raised[name] += 1
+    raise random.choice(_ERRORS)()
+
+
+@sse.identify
+def who(request: Request) -> str | None:
+    return request.args.get("user")
+
+
+@sse.load_user
+def load(id: str) -> str:
+    if random.random() < SHARE:
+        fail("loader")
+    return id
+
+
+@sse.authorize
+def may_listen(user: Any, channel: str) -> bool:
+    kind = channel.partition(":")[0]
+    if kind == "unlucky":
+        fail("rule")
+    if kind == "club":
+        has_right = bool(_rights.sismember("rights", f"{user} {channel}"))
+        time.sleep(random.uniform(0, BRIEF))  # a revoke may come before the answer
+        return has_right
+    if kind == "slow":
+        time.sleep(random.uniform(0, SLOW))
+    return user is not None and kind == "slow"
+
+
+def _receive(sender: Any, **facts: Any) -> None:
+    if random.random() < SHARE:
+        fail("receiver")
+
+
+for signal in (stream_opened, stream_closed, history_lost, event_published):
+    signal.connect(_receive)
+
+
+@app.get("/raised")
+def show_raised() -> dict[str, int]:
+    """How often each kind of function has raised in this worker."""
+    return dict(raised)
+
+
+@app.get("/ticket")
+def ticket() -> str:
+    return sse.ticket(request.args["user"], request.args["channel"], 60)
+
+
+@app.get("/fork")
+def fork() -> str:
+    """Forks the worker. The child sleeps, publishes the event `n` on `channel`, and ends. Returns its pid."""
+    n, channel, how = int(request.args["n"]), request.args["channel"], request.args["how"]
+    if how == "multiprocessing":
+        child = multiprocessing.get_context("fork").Process(target=be_child, args=(n, channel), daemon=True)
+        child.start()
+        return str(child.pid)
+    pid = os.fork()
+    if pid == 0:
+        be_child(n, channel)
+    return str(pid)
+
+
+def be_child(n: int, channel: str) -> None:
+    try:
+        time.sleep(random.uniform(0, 2))
+        with app.app_context():
+            sse.publish(json.dumps({"n": n}), channel=channel)
+    finally:
+        os._exit(0)

@@ -1,0 +1,218 @@
+"""The long test, FAULTS 25. Only `make soak` runs it. It takes half an hour, or SOAK_SECONDS.
+
+300 clients on both transports (SOAK_CLIENTS), whose connections last 1 to 20 seconds, get 200 events a second
+(SOAK_RATE). Meanwhile the thread of `troubles` breaks links, workers and channels, forks workers and takes
+rights away. To find out which of them breaks the soak, name some to leave out in SOAK_WITHOUT. The app,
+`tests.apps.troubled`, has slow rules, and callbacks that raise. The clients of `visitors` make the app call
+them, and ask for big replays.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.account.logs import LogAccount
+from tests.support.account.verdict import Verdict
+from tests.support.crowd import Client, Crowd
+from tests.support.fault_setup import Baseline, Publisher, Valkey, allow_files, servers, some_of
+from tests.support.measurements import Measurements
+from tests.support.memory import Point, resident_kb, slope
+from tests.support.processes import Gunicorn
+
+from .troubles import HURT, HURT_RATE, WITHOUT, Troubles
+from .visitors import Member, visitors
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
+CLIENTS = int(os.environ.get("SOAK_CLIENTS", "300"))
+RATE = float(os.environ.get("SOAK_RATE", "200"))
+#: Seconds after which the test checks the account and begins a new one, with new clients.
+ROUND = 120.0
+#: The first seconds of a worker, in which its memory may grow: histories fill, the allocator settles.
+WARM_UP = min(240.0, SECONDS / 8)
+#: A run must last this many seconds to check that memory does not grow. Shorter runs only print the growth.
+LONG = 1800.0
+CHANNELS = [f"room:{n}" for n in range(50)]
+CLUBS = [f"club:{n}" for n in range(5)]
+#: Events that a channel keeps: so few that the workers' channel caches are full after the warm-up.
+KEPT = 200
+#: The last line of a traceback that `tests.apps.troubled` causes.
+OWN_ERRORS = ("ValueError: trouble", "gevent.timeout.Timeout: 1 second", "SystemExit: trouble")
+
+
+@dataclass
+class Outcome:
+    """What came of the rounds so far."""
+
+    verdict: Verdict = field(default_factory=Verdict)
+    hurt: Verdict = field(default_factory=Verdict)  # of the clients on the channel that gets foreign data
+    published: int = 0
+    by_children: int = 0  # events that forked children published
+    cuts: int = 0
+    late: int = 0  # events that came although they were published after a revoke
+    statuses: set[int] = field(default_factory=set)
+    raised: set[str] = field(default_factory=set)  # kinds of the app's functions that raised
+
+
+@pytest.mark.timeout(SECONDS + 900)
+def test_25_soak(valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path) -> None:
+    allow_files(4000)
+    samples: defaultdict[int, list[Point]] = defaultdict(list)
+    settings: dict[str, Any] = {
+        "linger": 2, "heartbeat": 5, "retry": 1, "history_size": KEPT, "recheck": 5, "write_timeout": 10,
+        "public_channels": "room:*,bad:*,full:*,hurt:*,visit*", "presence_channels": "visit:*",
+    }  # fmt: skip
+    with servers(valkey.url, tmp_path, app="tests.apps.troubled:app", workers=2, **settings) as both:
+        troubles = Troubles(both, valkey, chance, SECONDS, KEPT)
+        troubles.fill()
+        play_round(both, valkey, chance, None, Outcome(), seconds=5)  # starts all threads
+        baseline = Baseline.take(both, 2)
+        troubles.start()
+        began, first, outcome = time.monotonic(), 0, Outcome()
+        while (left := began + SECONDS - time.monotonic()) > 0:
+            play_round(both, valkey, chance, troubles, outcome, min(ROUND, left), first, samples)
+            print(f"{time.monotonic() - began:.0f} s: {outcome.verdict}, {outcome.late} late", flush=True)
+            first += 10**7
+        troubles.stop()
+        leaks = baseline.leaks(valkey.client(), 20)
+        logs = [server.log.read_text() for server in both]
+    windows = [points for points in map(warmed_up, samples.values()) if len(points) >= 8]
+    assert windows, "no worker lived long enough"
+    # A backlog adds megabytes to the memory of one worker. A leak makes the memory of all workers grow.
+    growth = median(slope(points) for points in windows) * 600
+    foreign = [line for text in logs for line in errors_of_tracebacks(text) if line not in OWN_ERRORS]
+    measurements.note(seconds=SECONDS, published=outcome.published, cuts=outcome.cuts, **troubles.times)
+    measurements.note(by_children=outcome.by_children, verdict=outcome.verdict, LEAK=leaks)
+    measurements.note(late_after_revoke=outcome.late, hurt=outcome.hurt, raised=sorted(outcome.raised))
+    measurements.note(workers_watched=len(windows), growth_kb_in_10_minutes=growth)
+    if not WITHOUT:
+        assert_all_happened(troubles, outcome)
+    assert outcome.verdict.clean(), outcome.verdict
+    assert outcome.hurt.clean(), outcome.hurt
+    assert outcome.verdict.resets == 0
+    assert outcome.late == 0
+    assert outcome.statuses == {200}
+    assert not leaks
+    assert growth < 1000 or SECONDS < LONG
+    assert not foreign
+
+
+def assert_all_happened(troubles: Troubles, outcome: Outcome) -> None:
+    times = troubles.times
+    assert times["links_killed"] >= SECONDS / 20
+    assert times["workers_killed"] == 1
+    assert min(times[name] for name in ("reloads", "hurts", "revokes", "tickets")) > 0, times
+    assert min(times[name] for name in ("bad_type", "bad_entry", "bad_message")) > 0, times
+    forks = times["os_forks"], times["multiprocessing_forks"]
+    assert min(forks) > 0
+    assert outcome.by_children >= 0.9 * sum(forks), "children did not publish"
+    assert outcome.hurt.resets > 0
+    assert outcome.raised == {"loader", "receiver", "rule"}
+
+
+def play_round(
+    both: Sequence[Gunicorn],
+    valkey: Valkey,
+    chance: random.Random,
+    troubles: Troubles | None,
+    outcome: Outcome,
+    seconds: float,
+    first: int = 0,
+    samples: defaultdict[int, list[Point]] | None = None,
+) -> None:
+    """Runs new clients, then adds to `outcome` what they got.
+
+    :param first: serial number of the first event.
+    """
+    account, hurt_account = LogAccount(), LogAccount()
+    ports = [server.port for server in both]
+    named = [Client(some_of(chance, CHANNELS, 3)) for _ in range(CLIENTS)]
+    hurt = [Client([HURT, chance.choice(CHANNELS)]) for _ in range(10)]
+    members = [Member(chance.choice(CLUBS), chance.choice(CHANNELS)) for _ in range(40)]
+    checked, crowd_hurt = (Crowd(ports, clients, chance) for clients in (named, hurt))
+    visits = Crowd(ports, visitors(chance), chance, life=(0.5, 5))
+    coming = Crowd(ports, members, chance, life=(0.2, 4), pause=(0, 0.2))
+    crowds = checked, crowd_hurt, visits, coming
+    for crowd in (checked, crowd_hurt):
+        crowd.open_all()
+        crowd.start_cutting((1, 20))
+    many = max(1, round(RATE / 20))
+    publisher = Publisher(
+        valkey.url, account, lambda n: [CHANNELS[n % 50]], rate=RATE, many=many, first=first,
+        SSE_PUSH_HISTORY_SIZE=KEPT,
+    )  # fmt: skip
+    others = [
+        Publisher(valkey.url, account, lambda n: [CLUBS[n % 5]], rate=50, first=first + 10**6),
+        Publisher(valkey.url, hurt_account, lambda n: [HURT], rate=HURT_RATE, first=first),
+    ]
+    for each in (publisher, *others):
+        each.start()
+    if troubles is not None:
+        troubles.begin(account, members, CHANNELS, first + 2 * 10**6)
+    end, look_at = time.monotonic() + seconds, 0.0
+    while time.monotonic() < end:
+        checked.step(0.02)
+        for crowd in crowds[1:]:
+            crowd.step(0)
+        if samples is not None and time.monotonic() > look_at:
+            look_at = time.monotonic() + 10
+            take_samples(both, samples)
+    for crowd in (visits, coming):
+        crowd.close()
+    if troubles is not None:
+        troubles.pause()
+    for each in (publisher, *others):
+        each.stop()
+    for crowd, of_crowd in ((checked, account), (crowd_hurt, hurt_account)):
+        crowd.stop_cutting()
+        crowd.catch_up(of_crowd)
+        crowd.close()
+        outcome.statuses |= crowd.statuses()
+    note(outcome, account, named, members)
+    outcome.hurt.add(hurt_account.verdict([client.log for client in hurt]))
+    outcome.cuts += sum(crowd.cuts for crowd in crowds)
+    note_raised(both, outcome)
+
+
+def note(outcome: Outcome, account: LogAccount, named: Sequence[Client], members: Sequence[Member]) -> None:
+    """Adds what checked clients and members got."""
+    outcome.verdict.add(account.verdict([client.log for client in named]))
+    outcome.published += len(account.events)
+    outcome.late += sum(len(member.late(account)) for member in members)
+    got = {got.serial for client in named for connection in client.log for got in connection.got()}
+    outcome.by_children += len(got & account.unknown.keys())
+
+
+def note_raised(both: Sequence[Gunicorn], outcome: Outcome) -> None:
+    for server in both:
+        with suppress(httpx.HTTPError):
+            answer = httpx.get(f"{server.url}/raised", headers={"Connection": "close"}, timeout=30)
+            outcome.raised |= answer.json().keys()
+
+
+def take_samples(both: Sequence[Gunicorn], samples: defaultdict[int, list[Point]]) -> None:
+    for server in both:
+        for pid in server.worker_pids():
+            with suppress(OSError, StopIteration):  # a worker that has just ended has no memory
+                samples[pid].append((time.monotonic(), resident_kb(pid)))
+
+
+def errors_of_tracebacks(text: str) -> list[str]:
+    """The last line of each traceback in a log."""
+    blocks = text.split("Traceback (most recent call last):\n")[1:]
+    return [next((line for line in block.split("\n") if line and line[0] != " "), "") for block in blocks]
+
+
+def warmed_up(points: list[Point]) -> list[Point]:
+    return [point for point in points if point[0] >= points[0][0] + WARM_UP]

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import httpx
 
-from flask_sse_push import MessageAnnouncer
+from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from tests.support.account.logs import LogAccount
 from tests.support.deadline import eventually
 from tests.support.fault_setup import Valkey, gone
@@ -170,7 +170,8 @@ class Troubles(threading.Thread):
         elif what == "entry":
             self._redis.rpush(key, self._junk())
         else:
-            self._announcer.publish("good", channel=channel)
+            with suppress(BrokerUnavailable):
+                self._announcer.publish("good", channel=channel)
 
     def _hurt(self) -> None:
         """Writes foreign data to a channel on which clients are checked: they must get a reset."""
@@ -198,8 +199,17 @@ class Troubles(threading.Thread):
             with suppress(httpx.HTTPError):
                 member.take_ticket(self._chance.choice(self._servers).url)
         self._redis.srem("rights", f"{member.user} {member.channel}")
-        whole = self._chance.random() < 0.3
-        self._announcer.revoke(member.user, None if whole else member.channel)
+        channel = None if self._chance.random() < 0.3 else member.channel
+        while not self._is_revoked(member.user, channel):
+            self.times["failed_revokes"] += 1
         member.revoked = Revoke(member.user, member.channel, time.monotonic())
         self.times["revokes"] += 1
         self.times["tickets"] += member.ticket is not None
+
+    def _is_revoked(self, user: str, channel: str | None) -> bool:
+        """Tries to take a right away; returns whether the broker acknowledged this."""
+        try:
+            self._announcer.revoke(user, channel)
+        except BrokerUnavailable:  # the broker is busy with a big replay
+            return False
+        return True

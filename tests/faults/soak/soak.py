@@ -142,7 +142,7 @@ def play_round(
     account, hurt_account = LogAccount(), LogAccount()
     ports = [server.port for server in both]
     named = [Client(some_of(chance, CHANNELS, 3)) for _ in range(CLIENTS)]
-    hurt = [Client([HURT, chance.choice(CHANNELS)]) for _ in range(10)]
+    hurt = [Client([HURT]) for _ in range(10)]
     members = [Member(chance.choice(CLUBS), chance.choice(CHANNELS)) for _ in range(40)]
     checked, crowd_hurt = (Crowd(ports, clients, chance) for clients in (named, hurt))
     visits = Crowd(ports, visitors(), chance, life=(0.5, 5))
@@ -182,7 +182,7 @@ def play_round(
         each.stop()
     for crowd, of_crowd in ((checked, account), (crowd_hurt, hurt_account)):
         crowd.stop_cutting()
-        crowd.catch_up(of_crowd)
+        crowd.catch_up(of_crowd, 60)
         crowd.close()
         outcome.statuses |= crowd.statuses()
     note(outcome, account, named, members)

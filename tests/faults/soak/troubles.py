@@ -84,7 +84,7 @@ class Troubles(threading.Thread):
             while not self._stopped:
                 self._running.wait(1)
                 with self._lock:
-                    for cause in self._causes if self._running.is_set() else ():
+                    for cause in self._causes if self._running.is_set() and not self._stopped else ():
                         cause.call_if_due()
                 time.sleep(0.05)
         except Exception as error:
@@ -133,8 +133,9 @@ class Troubles(threading.Thread):
         self.times["reloads"] += 1
 
     def _kill_worker(self) -> None:
-        os.kill(self._servers[0].worker_pids()[0], signal.SIGKILL)
-        self.times["workers_killed"] += 1
+        if not self.times["workers_killed"]:
+            os.kill(self._servers[0].worker_pids()[0], signal.SIGKILL)
+            self.times["workers_killed"] += 1
 
     def _fork(self) -> None:
         n, self.first = self.first, self.first + 1

@@ -19,6 +19,7 @@ from typing import Any
 import gevent
 import redis
 from flask import Request, request
+from gevent import monkey
 
 from flask_sse_push import event_published, history_lost, sse, stream_closed, stream_opened
 
@@ -30,6 +31,9 @@ __all__ = ["app"]
 SHARE = 0.05
 #: At most so many seconds a rule takes for `slow:*`, and for `club:*`.
 SLOW, BRIEF = 2.0, 0.3
+
+#: Sleeps without letting other greenlets run.
+block = monkey.get_original("time", "sleep")
 
 raised: Counter[str] = Counter()
 _rights = redis.Redis.from_url(os.environ["SSE_PUSH_BROKER_URL"])
@@ -95,18 +99,27 @@ def fork() -> str:
     """Forks the worker. The child sleeps, publishes the event `n` on `channel`, and ends. Returns its pid."""
     n, channel, how = int(request.args["n"]), request.args["channel"], request.args["how"]
     if how == "multiprocessing":
-        child = multiprocessing.get_context("fork").Process(target=be_child, args=(n, channel), daemon=True)
+        child = multiprocessing.get_context("fork").Process(target=be_child, args=(n, channel, block))
         child.start()
+        gevent.spawn(reap, child, os.getpid())
         return str(child.pid)
     pid = os.fork()
     if pid == 0:
-        be_child(n, channel)
+        be_child(
+            n, channel, time.sleep
+        )  # if this takes a second, gunicorn's code in the child ends the child
     return str(pid)
 
 
-def be_child(n: int, channel: str) -> None:
+def reap(child: multiprocessing.process.BaseProcess, parent: int) -> None:
+    """Waits until the child has ended, and closes its descriptors."""
+    while os.getpid() == parent and child.is_alive():
+        time.sleep(0.1)
+
+
+def be_child(n: int, channel: str, sleep: Callable[[float], None]) -> None:
     try:
-        time.sleep(random.uniform(0, 2))
+        sleep(random.uniform(0, 2))
         with app.app_context():
             sse.publish(json.dumps({"n": n}), channel=channel)
     finally:

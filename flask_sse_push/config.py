@@ -216,6 +216,12 @@ class Settings:
     #: How many bytes of recent events a worker keeps in memory for one channel. If the history is bigger than
     #: this, the worker reads from Redis again for each client that is far behind.
     replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
+    #: At most about how many bytes of recent and missed events a worker keeps in memory. One half is for the
+    #: copies of the channels, the other half for streams that missed more events than these copies have.
+    catch_up_bytes: int = _setting(64_000_000, _whole(10_000, 10**11, "bytes"))
+    #: At most about how many bytes of missed events one stream holds in memory, and one call reads from
+    #: Redis. Each event counts 500 bytes more than it has.
+    catch_up_page: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
     #: How many Redis replicas must have an event before `publish` returns. If fewer have the event, `publish`
     #: raises BrokerUnavailable.
     wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))

@@ -13,58 +13,93 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent
-from ..protocol.cursor import Cursor, Lineage
+from ..protocol.cursor import MAX_ID, Cursor, Lineage
 from ..protocol.entry import Entry, Publication
 from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .counts import Counts
 
 #: The name of the inbox for callers without a link. Nobody reads the echo of such a call.
 NO_INBOX = "nobody"
+#: At most how many entries one call of `Broker.newest` looks at. More would keep the broker busy for long.
+MAX_COUNTED = 10_000
+
+
+#: How many bytes an entry counts in the room of a history call, beyond its own bytes: about as many as Python
+#: needs to hold a small entry.
+ENTRY_COST = 500
+#: The room of a history call that reads every entry.
+UNBOUNDED = MAX_ID
 
 
 class ChannelHistory(NamedTuple):
     """The history of a channel after a position: `entries` contains every event after `start`.
 
     If `start` is higher than the position that the caller passed, the events between the two positions are
-    gone.
+    gone; or they did not fit into the room of the call, and `is_cut` is True.
     """
 
     start: int
     entries: list[Entry]
     head: int  # id of the channel's newest event; 0 if the broker knows of no event
+    is_cut: bool = False
 
 
 class History(NamedTuple):
-    """What `Broker.history` returns: the histories of several channels at one position, `last`."""
+    """What `Broker.history` returns: the histories of several channels at one position, `last`.
+
+    `Broker.page` returns the same, but only with the events up to `until`.
+    """
 
     epoch: str
     last: int
     channels: dict[str, ChannelHistory]
     lineage: Lineage = {}
+    until: int = MAX_ID
 
 
 def channel_history(
-    after: int, entries: list[Entry], head: int, horizon: int, unread: int = 0
+    after: int,
+    entries: list[Entry],
+    head: int,
+    horizon: int,
+    unread: int = 0,
+    *,
+    is_cut: bool = False,
+    until: int = MAX_ID,
 ) -> ChannelHistory:
     """Returns the events of a channel after `after`, and the position after which no event is missing.
 
-    :param entries: the newest entries of the channel's list, in order: either the whole list, or enough
-        entries that the first is at or before `after`.
+    :param entries: entries of the channel's list, in order. If the entry before the first is not at or before
+        `after`, either the list has no such entry, or `is_cut` is True.
     :param head: id of the channel's newest event; 0 if the broker knows of no event.
     :param horizon: a position; if `head` is 0, the channel had no event after this position.
     :param unread: a position; entries at or before this position may be missing from `entries`.
+    :param is_cut: whether the list has older entries for which the call had no room.
+    :param until: the end of a page: later events are left out. If the page has no event of the channel,
+        `entries` has the next one, because its `prev` shows whether events before it are gone.
     """
     if not entries:
+        if is_cut:
+            return ChannelHistory(MAX_ID, [], head, True)
         return ChannelHistory(max(after, head or horizon), [], head)
     newest, oldest = entries[-1].id, entries[0]
     start = after if oldest.id <= after else max(after, abs(oldest.prev))
-    if newest != head:  # another program removed entries from the end of the list
+    is_cut = is_cut and start > after
+    if until == MAX_ID and newest != head:  # another program removed entries from the end of the list
         start = max(start, head)
     for older, newer in pairwise(entries):
         if newer.prev > older.id:  # another program removed entries between `older` and `newer`
             start = max(start, newer.prev)
     start = max(start, unread)
-    return ChannelHistory(start, [entry for entry in entries if entry.id > start], head)
+    found = [entry for entry in entries if start < entry.id <= until]
+    return ChannelHistory(start, found, head, is_cut)
+
+
+class Newest(NamedTuple):
+    """What `Broker.newest` returns: the ids that it found, and where the next call must go on."""
+
+    ids: list[int]  # the highest first
+    before: int  # the `before` of the next call; 0 if there are no older events
 
 
 def repeated_id(once: str, stored: int, given: int) -> InvalidEvent:
@@ -172,7 +207,7 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    def history(self, after: Mapping[str, int], inbox: str) -> History:
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
         """Reads the histories of several channels in one atomic step.
 
         The step also makes a new position, `last`, which is later than every event so far. It sends `last` in
@@ -180,6 +215,32 @@ class Broker(ABC):
 
         :param after: for each channel, the position after which events are read.
         :param inbox: the name of the link that gets the Echo.
+        :param room: at most about how many bytes the entries may have together. Each entry counts its own
+            bytes and `ENTRY_COST`. If there is no room for all entries of a channel, the reply has none of
+            them. If the first channel that has entries needs more room, the reply has its newest ones.
+        :raises BrokerUnavailable: if the broker does not reply in time.
+        """
+
+    @abstractmethod
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> History:
+        """Reads the oldest events after `after`, over all channels together, as far as `room` allows.
+
+        The reply has every event of the channels up to the position `until`. The next page begins there. If
+        `until` is `last`, no event follows. Each page with a room above 0 has an event, unless none follows.
+        Makes a position and sends an Echo like `history`, and has the same parameters.
+
+        :raises BrokerUnavailable: if the broker does not reply in time.
+        """
+
+    @abstractmethod
+    def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
+        """Finds the newest events of several channels together.
+
+        Looks at no more than `MAX_COUNTED` entries, so the caller may have to call again.
+
+        :param count: how many events to find. An event of several channels counts once. An event that is no
+            longer replayed does not count.
+        :param before: only events with lower ids are found.
         :raises BrokerUnavailable: if the broker does not reply in time.
         """
 

@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from ..errors import BrokerUnavailable
-from ..protocol.cursor import Cursor
+from ..protocol.cursor import MAX_ID, Cursor
 from ..protocol.entry import Entry, Publication, stored_form
 from . import forks, native_threads
 from .base import (
+    ENTRY_COST,
+    UNBOUNDED,
     Bounds,
     Broker,
-    ChannelHistory,
     Echo,
     History,
     Link,
     LinkMessage,
     LiveEvent,
+    Newest,
     Subscribed,
     channel_history,
     repeated_id,
@@ -104,23 +106,75 @@ class MemoryBroker(Broker):
             self._forget_quiet()
             return dict(islice(reversed(self._heads.items()), most))
 
-    def history(self, after: Mapping[str, int], inbox: str) -> History:
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
         with self._lock:
-            last = self._next_id()
-            self._forget_quiet()
-            if inbox in self._links:
-                self._links[inbox].put(Echo(self._epoch, last))
-            channels = {name: self._history(name, position) for name, position in after.items()}
+            last, is_first = self._new_position(inbox), True
+            channels = {}
+            for name, position in after.items():
+                entries, is_cut = self._newest_entries(name, position, room)
+                if is_cut and not is_first:
+                    entries, room = [], 0
+                is_first = is_first and not entries
+                room -= sum(_cost(entry) for entry in entries if entry.id > position)
+                head = self._heads.get(name, 0)
+                channels[name] = channel_history(position, entries, head, self._horizon, is_cut=is_cut)
             return History(self._epoch, last, channels)
 
-    def _history(self, name: str, after: int) -> ChannelHistory:
+    def _new_position(self, inbox: str) -> int:
+        last = self._next_id()
+        self._forget_quiet()
+        if inbox in self._links:
+            self._links[inbox].put(Echo(self._epoch, last))
+        return last
+
+    def _newest_entries(self, name: str, after: int, room: int = UNBOUNDED) -> tuple[list[Entry], bool]:
+        """Returns the newest entries of a channel, from the last one at or before `after` on.
+
+        Also returns whether there was no room for all of them.
+        """
         entries: list[Entry] = []
-        for stored in reversed(self._lists.get(name, ())):
-            entries.append(Entry.parse(stored, name))
-            if entries[-1].id <= after:
-                break
+        is_cut = False
+        if self._heads.get(name, 0) > after:
+            for stored in reversed(self._lists.get(name, ())):
+                if room <= 0:
+                    is_cut = True
+                    break
+                entries.append(Entry.parse(stored, name))
+                if entries[-1].id <= after:
+                    break
+                room -= _cost(entries[-1])
         entries.reverse()
-        return channel_history(after, entries, self._heads.get(name, 0), self._horizon)
+        return entries, is_cut
+
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> History:
+        with self._lock:
+            last = until = self._new_position(inbox)
+            found = {name: self._newest_entries(name, position)[0] for name, position in after.items()}
+            ids: dict[int, int] = {}
+            for name, entries in found.items():
+                for entry in entries:
+                    if entry.id > after[name]:
+                        ids[entry.id] = ids.get(entry.id, 0) + _cost(entry)
+            for id in sorted(ids):
+                if room <= 0:
+                    until = id - 1
+                    break
+                room -= ids[id]
+            channels = {}
+            for name, entries in found.items():
+                page = [entry for entry in entries if entry.id <= until] or entries[:1]
+                is_whole = not entries or entries[-1].id <= until
+                head, end = self._heads.get(name, 0), MAX_ID if is_whole else until
+                channels[name] = channel_history(after[name], page, head, self._horizon, until=end)
+            return History(self._epoch, last, channels, until=until)
+
+    def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
+        with self._lock:
+            now = time.time_ns() // 1000
+            entries = [entry for name in channels for entry in self._newest_entries(name, 0)[0]]
+            ids = {entry.id for entry in entries if entry.id < before and not entry.is_expired(now)}
+            found = sorted(ids, reverse=True)
+            return Newest(found[:count], found[count - 1] if len(found) > count else 0)
 
     def link(self, inbox: str) -> Link:
         with self._lock:
@@ -173,6 +227,10 @@ class MemoryBroker(Broker):
                 kept.clear()
             self._claimed.clear()
             self._claims.clear()
+
+
+def _cost(entry: Entry) -> int:
+    return len(entry.frame) + ENTRY_COST
 
 
 class MemoryLink(Link):

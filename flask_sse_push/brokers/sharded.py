@@ -6,13 +6,13 @@ shards. Counts and claims are stored on the first shard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..protocol.channel import BROADCAST, shard_of
-from ..protocol.cursor import Cursor
+from ..protocol.cursor import MAX_ID, Cursor
 from ..protocol.entry import Publication
-from .base import Broker, History, Link
+from .base import UNBOUNDED, Broker, History, Link, Newest
 
 
 class ShardedBroker(Broker):
@@ -61,11 +61,20 @@ class ShardedBroker(Broker):
         here = tuple(name for name in channels if name == BROADCAST or shard_of(name, count) == number)
         return publication._replace(here=here) if len(here) < len(channels) else publication
 
-    def history(self, after: Mapping[str, int], inbox: str) -> History:
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
         """Reads the history of channels that all lie on one shard. Workers read each shard directly."""
-        numbers = {shard_of(name, len(self._shards)) for name in after} or {0}
-        (number,) = numbers
-        return self._shards[number].history(after, inbox)
+        return self._shard_of(after).history(after, inbox, room)
+
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> History:
+        return self._shard_of(after).page(after, inbox, room)
+
+    def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
+        return self._shard_of(channels).newest(channels, count, before)
+
+    def _shard_of(self, channels: Iterable[str]) -> Broker:
+        """Returns the one shard on which all the channels lie."""
+        (number,) = {shard_of(name, len(self._shards)) for name in channels} or {0}
+        return self._shards[number]
 
     def heads(self, most: int) -> dict[str, int]:
         heads: dict[str, int] = {}

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from enum import Enum
-from operator import attrgetter
 
-from ..brokers.base import ChannelHistory
+from ..brokers.base import ENTRY_COST, ChannelHistory
 from ..protocol.cursor import MAX_ID
 from ..protocol.entry import Entry
+from .page import between
 
 #: The position to pass to a history call that needs no entries, only the id of the channel's newest event.
 NOW = MAX_ID
 #: The `floor` of a channel cache before the channel's history was read. It is higher than every position.
 UNREAD = MAX_ID + 1
-
-_id = attrgetter("id")
 
 
 class Coverage(Enum):
@@ -33,7 +30,7 @@ class ChannelCache:
     :param keep: at most how many entries wait in `tail`; the oldest are dropped first.
     """
 
-    __slots__ = ("entries", "floor", "gone", "head", "live", "size", "tail", "users")
+    __slots__ = ("entries", "floor", "gone", "head", "is_too_small", "live", "size", "tail", "users")
 
     def __init__(self, keep: int) -> None:
         self.entries: list[Entry] = []
@@ -41,6 +38,7 @@ class ChannelCache:
         self.floor = UNREAD  # `entries` has every event of the channel after this position
         self.gone = 0  # the broker has no entries of the channel at or before this position
         self.head = 0  # id of the channel's newest known event
+        self.is_too_small = False  # whether the broker may have more entries than one history call reads
         self.live = False  # whether new events go to `entries`; if False, they wait in `tail`
         self.tail: deque[Entry] = deque(maxlen=keep)
         self.users = 0  # how many streams have the channel or are joining it
@@ -58,10 +56,7 @@ class ChannelCache:
 
     def between(self, after: int, until: int) -> list[Entry]:
         """Returns the entries with ids above `after`, up to and including `until`."""
-        entries = self.entries
-        if not entries or entries[-1].id <= after:
-            return []
-        return entries[bisect_right(entries, after, key=_id) : bisect_right(entries, until, key=_id)]
+        return between(self.entries, after, until)
 
     def append(self, entry: Entry) -> None:
         """Adds the entry of the channel's next event."""
@@ -72,6 +67,21 @@ class ChannelCache:
     def misses_one_before(self, entry: Entry) -> bool:
         """Whether the previous event of the channel never arrived. Its id is the `prev` of `entry`."""
         return entry.prev > self.head
+
+    def go_live(self, epoch: str, last: int) -> Entry | None:
+        """Adds the entries of `tail` that are newer than the position `last`. Then the cache is live.
+
+        :returns: None; or an entry before which an event is missing, and which was not added.
+        """
+        self.live = True
+        tail = list(self.tail)
+        self.tail.clear()
+        for entry in tail:
+            if entry.epoch == epoch and entry.id > max(last, self.head):
+                if self.misses_one_before(entry):
+                    return entry
+                self.append(entry)
+        return None
 
     def lacks_event(self, history: ChannelHistory, position: int) -> bool:
         """Whether the broker has an event at or before `position` that never arrived at this worker.
@@ -92,7 +102,7 @@ class ChannelCache:
         """
         start = min(history.start, last)
         if self.floor == UNREAD or start > known:
-            self._note_gone(start, after)
+            self._note_read(history, start, after)
             self._replace(history.entries, start)
         else:
             self.add_older(history, after=after, last=last)
@@ -105,16 +115,28 @@ class ChannelCache:
     def add_older(self, history: ChannelHistory, *, after: int, last: int) -> None:
         """Adds the entries that are older than those in the cache. Newer entries arrive over the link."""
         start = min(history.start, last)
-        self._note_gone(start, after)
+        self._note_read(history, start, after)
         if start < self.floor <= last:
             older = [entry for entry in history.entries if entry.id <= self.floor]
             self.entries[:0] = older
             self.size += sum(len(entry.frame) for entry in older)
             self.floor = start
 
-    def _note_gone(self, start: int, after: int) -> None:
+    def _note_read(self, history: ChannelHistory, start: int, after: int) -> None:
+        if not history.is_cut:
+            self.note_gone(start, after)
+        elif history.entries:
+            self.is_too_small = True
+
+    def note_gone(self, start: int, after: int) -> None:
+        """Notes from where on the broker has the entries, as a read after the position `after` has shown."""
         if start > after:
             self.gone = max(self.gone, start)
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of memory the entries take."""
+        return self.size + ENTRY_COST * len(self.entries)
 
     def _replace(self, entries: list[Entry], start: int) -> None:
         self.entries = list(entries)

@@ -8,34 +8,17 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..brokers.base import Broker, History
+from ..brokers.base import MAX_COUNTED, Broker, ChannelHistory, History
 from ..errors import BrokerUnavailable
+from ..protocol.cursor import MAX_ID
+from .page import PageRequest
+from .read_queue import MAX_FAILURES, ChannelRead, HistoryRequest, PageRead, ReadQueue, Requests
+from .room import Lease, Room
 
 logger = logging.getLogger(__name__)
 
-#: At most how many channels one history call reads. 500 channels keep the broker busy for about 1 ms.
-MAX_AT_ONCE = 500
 #: Seconds from a failed history call to the next attempt.
 PAUSE = 0.2
-
-
-class HistoryRequest:
-    """A request for a channel's history after the position `after`.
-
-    :param waiters: the `threading.Event` objects to set when the history was read.
-    """
-
-    __slots__ = ("after", "confirmed", "waiters")
-
-    def __init__(self, after: int, *waiters: threading.Event) -> None:
-        self.after = after
-        self.confirmed = False  # whether the current link has confirmed its subscription to the channel
-        self.waiters = set(waiters)
-
-    def merge(self, other: HistoryRequest) -> None:
-        """Extends this request, so that its reply also answers `other`."""
-        self.after = min(self.after, other.after)
-        self.waiters |= other.waiters
 
 
 class HistoryReply(NamedTuple):
@@ -46,11 +29,13 @@ class HistoryReply(NamedTuple):
     """
 
     generation: int  # `HistoryFetcher.generation` at the start; an outdated reply is ignored
-    requests: dict[str, list[HistoryRequest]]
+    requests: Requests
     after: dict[str, int]  # for each channel, the position after which it was read
     confirmed: frozenset[str]  # channels whose subscription the link had confirmed
     history: History
     received_at: float = 0.0  # monotonic seconds when the reply came
+    page: PageRequest | None = None  # the request for the page that the reply has
+    lease: Lease | None = None  # the room that the reply takes
 
 
 class HistoryFetcher:
@@ -63,6 +48,8 @@ class HistoryFetcher:
     :param expect_echo: called with True before each history call, because the call's echo will arrive over
         the link. Called with False if the call failed.
     :param number: the number of the shard.
+    :param room: the room of the worker for pages and replies.
+    :param call_room: how many bytes the entries of one call may have.
     """
 
     def __init__(
@@ -73,6 +60,8 @@ class HistoryFetcher:
         probe: float,
         expect_echo: Callable[[bool], None] = lambda expected: None,
         number: int = 0,
+        room: Room | None = None,
+        call_room: int = 1_000_000,
     ) -> None:
         self._broker = broker
         self._inbox = inbox
@@ -80,26 +69,29 @@ class HistoryFetcher:
         self._probe = probe
         self._expect_echo = expect_echo
         self._number = number
-        self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._queued: dict[str, list[HistoryRequest]] = {}
+        room = room or Room(32 * call_room)
+        room.on_return.append(self._go_on)
+        self.queue = ReadQueue(room, call_room)
         self._closed = False
         self.generation = 0  # grows by 1 when the replies to all earlier calls must be ignored
         self.calls = 0
 
     def submit(self, channel: str, request: HistoryRequest) -> None:
-        """Queues a request for a channel's history. One call answers all queued requests. Does not block."""
-        with self._lock:
-            queued = self._queued.setdefault(channel, [])
-            if request not in queued:
-                queued.append(request)
+        """Queues a request for a channel's history. One call answers many queued requests. Does not block."""
+        self.queue.add(channel, request)
         self._wake.set()
 
-    def withdraw(self) -> dict[str, list[HistoryRequest]]:
-        """Removes and returns all queued requests, by channel. Does not block."""
-        with self._lock:
-            queued, self._queued = self._queued, {}
+    def submit_page(self, request: PageRequest) -> PageRequest:
+        """Queues a request for a page. Returns the request that will have the page. Does not block."""
+        queued = self.queue.add_page(request)
+        self._wake.set()
         return queued
+
+    def _go_on(self) -> None:
+        """Called when there is room again for requests that had to wait."""
+        if self.queue:
+            self._wake.set()
 
     def run(self) -> None:
         """Reads history until `close` is called. This is the main function of the fetcher's thread."""
@@ -110,41 +102,116 @@ class HistoryFetcher:
                 self._fetch()
 
     def _fetch(self) -> None:
+        """Makes one call. The next call follows at once if further requests wait."""
         generation = self.generation
-        requests = self._take_batch()
-        after = {name: min(request.after for request in several) for name, several in requests.items()}
-        confirmed = frozenset(
-            name for name, several in requests.items() if any(request.confirmed for request in several)
-        )
-        self.calls += 1
-        self._expect_echo(True)
+        read = self.queue.take()
         try:
-            history = self._broker.history(after, self._inbox)
+            reply = self._read_page(read) if isinstance(read, PageRead) else self._read_channels(read)
         except Exception as error:  # the thread must not die from any error; the requests are queued again
             self._expect_echo(False)
-            self._retry_later(requests, error)
-            return
-        reply = HistoryReply(generation, requests, after, confirmed, history, time.monotonic())
-        self._put((self._number, reply))
+            self._note_failure(read, error)
+            time.sleep(PAUSE)
+        else:
+            self._put((self._number, reply._replace(generation=generation, received_at=time.monotonic())))
+        if isinstance(read, PageRead) or read.requests:  # if not, all other requests wait for room
+            self._go_on()
 
-    def _retry_later(self, requests: dict[str, list[HistoryRequest]], error: Exception) -> None:
+    def _read_channels(self, read: ChannelRead) -> HistoryReply:
+        history = self._call(lambda: self._broker.history(read.after, self._inbox, self.queue.call_room))
+        return HistoryReply(0, read.requests, read.after, read.confirmed, history, lease=read.lease)
+
+    def _read_page(self, read: PageRead) -> HistoryReply:
+        request = read.request
+        if request.newest is not None:
+            self._find_newest(request, request.newest)
+        after = {name: max(at, request.begin) for name, at in request.after.items()}
+        history = self._call(lambda: self._broker.page(after, self._inbox, read.room))
+        return HistoryReply(0, {}, after, frozenset(), history, page=request, lease=read.lease)
+
+    def _call(self, read: Callable[[], History]) -> History:
+        self.calls += 1
+        self._expect_echo(True)
+        return read()
+
+    def _find_newest(self, request: PageRequest, count: int) -> None:
+        """Finds where the newest `count` events begin."""
+        found, before = 0, MAX_ID
+        request.ids, request.begin = [], 0
+        while before and found < count:
+            newest = self._broker.newest(list(request.after), min(count - found, MAX_COUNTED), before)
+            before, found = newest.before, found + len(newest.ids)
+            request.ids = (request.ids + newest.ids)[:MAX_COUNTED]
+            if found >= count:
+                request.begin = newest.ids[-1] - 1
+
+    # -- failed calls -----------------------------------------------------------------------------------
+
+    def _note_failure(self, read: ChannelRead | PageRead, error: Exception) -> None:
+        """Queues the requests of a failed call again.
+
+        If the broker answers other calls, the channels of the call are read one by one, so that a channel
+        that cannot be read holds no other channel.
+        """
         unavailable = isinstance(error, BrokerUnavailable)
         level = logging.DEBUG if unavailable else logging.ERROR
         logger.log(level, "reading history from the broker failed: %s", error, exc_info=not unavailable)
-        for name, several in requests.items():
-            for request in several:
-                self.submit(name, request)
-        time.sleep(PAUSE)
+        asks = isinstance(read, PageRead) or read.requests
+        probe = self._probe_broker() if asks else None
+        if isinstance(read, PageRead):
+            self._retry_page(read.request, probe, error)
+            return
+        for name, several in read.requests.items():
+            if probe is None:
+                for request in several:
+                    self.submit(name, request)
+            elif len(read.requests) > 1:
+                self.queue.add_apart(name, several)
+            else:
+                self._retry_alone(name, read, probe, error)
 
-    def _take_batch(self) -> dict[str, list[HistoryRequest]]:
-        with self._lock:
-            names = list(self._queued)[:MAX_AT_ONCE]
-            batch = {name: self._queued.pop(name) for name in names}
-            if self._queued:
-                self._wake.set()
-            return batch
+    def _probe_broker(self) -> History | None:
+        """Returns the reply to a history call without channels; None if this call fails too."""
+        try:
+            return self._call(lambda: self._broker.history({}, self._inbox))
+        except Exception:
+            self._expect_echo(False)
+            return None
+
+    def _retry_alone(self, name: str, read: ChannelRead, probe: History, error: Exception) -> None:
+        several = read.requests[name]
+        for request in several:
+            request.failures += 1
+        if max(request.failures for request in several) < MAX_FAILURES:
+            self.queue.add_apart(name, several)
+            return
+        _log_unreadable([name], error)
+        history = _unreadable(probe, [name])
+        reply = HistoryReply(self.generation, read.requests, read.after, read.confirmed, history)
+        self._put((self._number, reply._replace(received_at=time.monotonic())))
+
+    def _retry_page(self, request: PageRequest, probe: History | None, error: Exception) -> None:
+        request.failures += probe is not None
+        if probe is None or request.failures < MAX_FAILURES:
+            self.queue.add_page(request)
+            return
+        _log_unreadable(list(request.after), error)
+        history = _unreadable(probe, list(request.after))
+        request.is_lost = True
+        reply = HistoryReply(self.generation, {}, request.after, frozenset(), history, page=request)
+        self._put((self._number, reply._replace(received_at=time.monotonic())))
 
     def close(self) -> None:
         """Makes `run` return soon."""
         self._closed = True
         self._wake.set()
+
+
+def _unreadable(probe: History, names: list[str]) -> History:
+    """Returns the history of channels whose events up to now cannot be read: these events count as gone."""
+    return probe._replace(channels={name: ChannelHistory(probe.last, [], probe.last) for name in names})
+
+
+def _log_unreadable(names: list[str], error: Exception) -> None:
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    text = "the events of channels %s cannot be read; streams that need them get sse.reset: %s"
+    logger.error(text, shown, error)

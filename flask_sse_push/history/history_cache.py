@@ -11,19 +11,22 @@ gets a cursor that is later than an event which the stream has yet to get. The c
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..brokers.base import Echo, History, LinkMessage, LiveEvent
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
-from .channel_cache import NOW, ChannelCache
+from .channel_cache import ChannelCache
+from .channel_caches import ChannelCaches
 from .checks import Checks
 from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
+from .page import Answered, Page, PageRequest
 from .pending_reads import PendingReads
 from .position import Gap, Snapshot
+from .read_queue import HistoryRequest
+from .resync import Resyncs
 
 logger = logging.getLogger(__name__)
 
@@ -44,19 +47,21 @@ class Dispatch(NamedTuple):
     new_epoch: bool  # whether the broker lost its data, so that older cursors are no longer valid
 
 
-class HistoryCache:
-    """The channel caches of one shard.
+class HistoryCache(ChannelCaches):
+    """The channel caches of one shard, and how far the worker has dispatched their entries.
 
     :param keep: at most how many entries the cache keeps for each channel.
     :param keep_bytes: at most how many bytes the cache keeps for each channel.
     :param number: the number of the shard.
+    :param hold: about how many bytes the cache keeps for all channels together.
     """
 
-    def __init__(self, fetcher: HistoryFetcher, keep: int, keep_bytes: int, number: int = 0) -> None:
+    def __init__(
+        self, fetcher: HistoryFetcher, keep: int, keep_bytes: int, number: int = 0, hold: int = 32_000_000
+    ) -> None:
+        super().__init__(PendingReads(fetcher), keep, hold)
         self.number = number
-        self.caches: dict[str, ChannelCache] = {}
-        self.idle: dict[str, float] = {}  # channels without streams: the monotonic time of the last `exit`
-        self.reads = PendingReads(fetcher)
+        self._resyncs = Resyncs(self.reads, hold)
         self.chunk_cache = ChunkCache()
         #: The current snapshot. None until the first reply, and in a new epoch until streams got the reset.
         self.snapshot: Snapshot | None = None
@@ -64,8 +69,7 @@ class HistoryCache:
         self.announced = Snapshot("", 0, 0)
         #: Whether a new epoch began and the open streams did not get the reset about it yet.
         self.new_epoch = False
-        self.waiters: set[threading.Event] = set()  # they are set at the next dispatch
-        self._keep = keep
+        self.waiters: set[Answered] = set()  # they are set at the next dispatch
         self._keep_bytes = keep_bytes
         self._epoch: str | None = None
         self._lineage: Lineage = {}
@@ -79,46 +83,6 @@ class HistoryCache:
         self._lost: dict[str, Gap] = {}
         self._checks = Checks()
         self._read_at = 0, 0.0  # first a position, then the monotonic time at which the broker had reached it
-
-    # -- channels ---------------------------------------------------------------------------------------
-
-    def enter(self, name: str, after: int = NOW) -> bool:
-        """Notes that one more stream uses a channel; returns whether the channel must be subscribed.
-
-        :param after: the position after which the history is read if the channel is new.
-        """
-        cache = self.caches.get(name)
-        if cache is None:
-            cache = self.caches[name] = ChannelCache(self._keep)
-            cache.users = 1
-            self.reads.join(name, after)
-            return True
-        if not cache.users:
-            self.idle.pop(name, None)
-        cache.users += 1
-        return False
-
-    def exit(self, name: str, now: float) -> None:
-        """Notes that a stream does not use a channel any more.
-
-        :param now: monotonic seconds; never less than in the call before.
-        """
-        cache = self.caches[name]
-        cache.users -= 1
-        if not cache.users:
-            self.idle[name] = now
-
-    def forget_idle(self, before: float) -> list[str]:
-        """Drops the channels that no stream has used since the monotonic time `before`; returns them."""
-        gone = []
-        for name, since in self.idle.items():
-            if since > before:  # `idle` is in the order of time: the rest became idle later still
-                break
-            gone.append(name)
-        for name in gone:
-            del self.idle[name], self.caches[name]
-            self.reads.forget(name)
-        return gone
 
     # -- positions --------------------------------------------------------------------------------------
 
@@ -276,18 +240,50 @@ class HistoryCache:
             self._change_epoch(history)
         for name, requests in reply.requests.items():
             if self.reads.is_outdated(reply):  # `_go_live` paused delivery again and dropped the tails
-                self.reads.request_again(reply.requests)
+                self.reads.request_again(reply)
                 return
             cache = self.caches.get(name)
             if cache is not None:
                 self._checks.drop_wrong_bodies(name, history)
                 if name in reply.confirmed and self.reads.joining.get(name) in requests:
-                    self._go_live(name, cache, reply)
+                    self._join(name, cache, reply)
                 else:
                     cache.add_older(history.channels[name], after=reply.after[name], last=history.last)
-            for request in requests:
-                self.waiters |= request.waiters
-                request.waiters.clear()
+            self._answer(requests)
+        if reply.page is not None:
+            self._take_page(reply, reply.page)
+        elif reply.requests and not self.paused:  # in a pause, entries of the caches are not dispatched yet
+            self.trim()
+
+    def _take_page(self, reply: HistoryReply, request: PageRequest) -> None:
+        for name in list(reply.history.channels):
+            self._checks.drop_wrong_bodies(name, reply.history)
+        if request.is_resync:
+            whole = self._resyncs.add(reply, request)
+            if whole is not None:
+                (name,) = whole.requests
+                self._go_live(name, self.caches[name], whole)
+                self._answer(whole.requests[name])
+            return
+        for name, found in reply.history.channels.items():
+            if name in self.caches:
+                self.caches[name].note_gone(found.start, reply.after[name])
+        request.page = Page(reply.history, reply.after, reply.lease)
+        self._answer([request])
+
+    def _answer(self, requests: Iterable[HistoryRequest | PageRequest]) -> None:
+        """Ends the wait of the streams that made the requests, at the next dispatch."""
+        for request in requests:
+            self.waiters |= request.waiters
+            request.waiters.clear()
+
+    def _join(self, name: str, cache: ChannelCache, reply: HistoryReply) -> None:
+        """Makes a channel live, unless it needs older entries for which the call had no room."""
+        request, found = self.reads.joining[name], reply.history.channels[name]
+        if found.is_cut and min(found.start, reply.history.last) > request.least:
+            self._resyncs.begin(name, request)
+        else:
+            self._go_live(name, cache, reply)
 
     def _go_live(self, name: str, cache: ChannelCache, reply: HistoryReply) -> None:
         """Adds the history of a channel to its cache, then the newer entries that arrived over the link."""
@@ -301,16 +297,9 @@ class HistoryCache:
             self.reads.resyncing.discard(name)
             if start > self._position:
                 self._note_lost(Gap(name, self._position, start))
-        cache.live = True
-        tail = list(cache.tail)
-        cache.tail.clear()
-        for entry in tail:
-            if entry.epoch != self._epoch or entry.id <= max(last, cache.head):
-                continue
-            if cache.misses_one_before(entry):
-                self._pause_for_gap(name, entry)
-                return
-            cache.append(entry)
+        after_gap = cache.go_live(str(self._epoch), last)
+        if after_gap is not None:
+            self._pause_for_gap(name, after_gap)
 
     def _change_epoch(self, history: History) -> None:
         known = self._epoch is not None
@@ -337,5 +326,5 @@ class HistoryCache:
         for cache in self.caches.values():
             cache.clear()
         for request in self.reads.joining.values():
-            request.after = self._base
+            request.start_at(self._base)
         self._pause(link_up=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from .fetcher import HistoryFetcher, HistoryReply, HistoryRequest
+from .fetcher import HistoryFetcher, HistoryReply
+from .page import PageRequest
+from .read_queue import HistoryRequest
 
 
 class PendingReads:
@@ -24,7 +26,7 @@ class PendingReads:
 
     def join(self, name: str, after: int) -> None:
         """Adds a channel. Its history after `after` is read when the link has confirmed its subscription."""
-        self.joining[name] = HistoryRequest(after)
+        self.joining[name] = HistoryRequest(after, is_join=True)
 
     def forget(self, name: str) -> None:
         """Removes a channel that no stream uses."""
@@ -53,7 +55,14 @@ class PendingReads:
         if joining is None:
             self._fetcher.submit(name, request)
         elif joining is not request:
-            joining.merge(request)
+            if name in self.resyncing:  # a channel that holds the dispatch is read no further than necessary
+                joining.waiters |= request.waiters
+            else:
+                joining.merge(request)
+
+    def request_page(self, request: PageRequest) -> PageRequest:
+        """Queues a request for a page. Returns the request that will have the page."""
+        return self._fetcher.submit_page(request)
 
     def is_outdated(self, reply: HistoryReply) -> bool:
         """Whether a reply belongs to a history call that began before the last `restart`."""
@@ -72,9 +81,9 @@ class PendingReads:
                 self.join(name, position)
                 self.resyncing.add(name)
         for reply in outdated:
-            self.request_again(reply.requests)
+            self.request_again(reply)
         if not link_up:
-            self.request_again(self._fetcher.withdraw())
+            self._request_all(self._fetcher.queue.withdraw())
             self._confirmed.clear()
             for request in self.joining.values():
                 request.confirmed = False
@@ -82,8 +91,13 @@ class PendingReads:
             if name in self._confirmed:
                 self._submit(name)
 
-    def request_again(self, requests: Mapping[str, list[HistoryRequest]]) -> None:
+    def request_again(self, reply: HistoryReply) -> None:
         """Queues the requests of an outdated reply again."""
+        self._request_all(reply.requests)
+        if reply.page is not None and not reply.page.is_resync:  # `restart` reads the channels itself
+            self._fetcher.submit_page(reply.page)
+
+    def _request_all(self, requests: Mapping[str, list[HistoryRequest]]) -> None:
         for name, several in requests.items():
             for request in several:
                 self.request(name, request)
@@ -97,7 +111,7 @@ class PendingReads:
         waiting, self.replies = self.replies, []
         for reply in waiting:
             if self.is_outdated(reply):
-                self.request_again(reply.requests)
+                self.request_again(reply)
             elif reply.history.epoch == epoch and reply.history.last <= heard:
                 yield reply
             else:

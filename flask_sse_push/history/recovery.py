@@ -9,6 +9,7 @@ from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
 from ..protocol.entry import Entry
 from .channel_cache import NOW, ChannelCache, Coverage
 from .chunk import NO_CHUNK, ChunkCache, MissedChunk
+from .page import Page, PageRequest
 from .position import Gap, Opening, Reset, Snapshot, StartPoint, reset_of
 
 #: At most how many bytes one chunk of missed events has. The chunk stays in memory until the client reads it.
@@ -29,12 +30,16 @@ class MissedEvents:
         self.gaps: list[Gap] = []
         self._start = start
         self._given = parse(start.cursor) if start.cursor else None
-        self._wants_kept = start.cursor == EARLIEST or (not start.cursor and start.newest is not None)
+        self._wants_kept = start.cursor == EARLIEST or (not start.cursor and bool(start.newest))
         self._epoch = ""
         #: For some channels, a later position than `position`. Earlier events of these channels are not sent.
         self._channel_start: dict[str, int] = {}
         self._probed: threading.Event | None = None
         self._complete_at: Snapshot | None = None  # a snapshot; the stream has every event in it
+        #: The request for the stream's next page, or for the one that it is sending; None without pages.
+        self._asked_page: PageRequest | None = None
+        #: Whether the last chunk came from a page, so that more missed events may follow an empty chunk.
+        self.is_paging = False
 
     @property
     def cursor(self) -> Cursor:
@@ -53,6 +58,16 @@ class MissedEvents:
             snapshot == self._complete_at and self.position is not None and self.position <= snapshot.position
         )
 
+    @property
+    def page_has_ended(self) -> bool:
+        """Whether the last chunk was the end of a page."""
+        return self.is_paging and self._asked_page is None
+
+    @property
+    def newest_ids(self) -> list[int]:
+        """The ids of the newest events, if the stream reads the newest events in pages."""
+        return self._asked_page.ids if self._asked_page is not None else []
+
     # -- missing history --------------------------------------------------------------------------------
 
     def needs(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot | None) -> dict[str, int]:
@@ -61,6 +76,8 @@ class MissedEvents:
             continues = snapshot is not None and self._continues(snapshot)
             wanted = {name: self._after(name) if continues else NOW for name in self.channels}
         elif self._wants_kept:
+            if snapshot is not None and self._newest_begin(caches, snapshot) is not None:
+                return {}
             return {name: 0 for name in self.channels if not caches[name].has_all_kept}
         elif self._given and not (snapshot and self.is_ahead(snapshot)):
             wanted = dict.fromkeys(self.channels, self._given.id)
@@ -68,6 +85,28 @@ class MissedEvents:
             wanted = dict.fromkeys(self.channels, NOW)
         absent = Coverage.ABSENT
         return {name: after for name, after in wanted.items() if caches[name].coverage(after) is absent}
+
+    def page_request(self, needs: Mapping[str, int]) -> PageRequest:
+        """Makes the request for the page with the stream's next missed events."""
+        if self.position is None and self._wants_kept:
+            newest = None if self._start.cursor else self._start.newest
+            request = PageRequest(dict.fromkeys(self.channels, 0), newest)
+        else:
+            request = PageRequest(needs)
+        self._asked_page = request
+        return request
+
+    def has_page(self, needs: Mapping[str, int], snapshot: Snapshot) -> bool:
+        """Whether the stream's page has the events that must be read, so that the stream can go on."""
+        page = self._page(snapshot)
+        if page is None:
+            return False
+        return (self.position is None and self._wants_kept) or page.covers(needs)
+
+    def _page(self, snapshot: Snapshot) -> Page | None:
+        """Returns the stream's page, if it has one that is valid in the epoch of `snapshot`."""
+        page = self._asked_page.page if self._asked_page is not None else None
+        return page if page is not None and page.epoch == snapshot.epoch else None
 
     def is_ahead(self, snapshot: Snapshot) -> bool:
         """Whether the stream's cursor is later than this worker's snapshot, or not valid in its epoch."""
@@ -125,7 +164,7 @@ class MissedEvents:
         """
         self._epoch = snapshot.epoch
         if self._wants_kept:
-            return self._begin_with_kept(caches, snapshot), None
+            return self._begin_with_kept(caches, snapshot)
         if not self._start.cursor:
             self.position = snapshot.position
             return Opening(str(self.cursor), False), None
@@ -137,19 +176,45 @@ class MissedEvents:
         lost_all = reset is not None and reset.cursor is not None
         return Opening(LOST if lost_all else str(self._given), reset is None), reset
 
-    def _begin_with_kept(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening:
-        self.position = 0
-        self._channel_start = {name: caches[name].floor for name in self.channels}
-        kept = [entry for entry in self.entries(caches, snapshot) if not entry.is_expired(snapshot.seen)]
-        newest = self._start.newest
-        if newest == 0:
-            self.position, self._channel_start = snapshot.position, {}
-        elif self._start.cursor or newest is None or len(kept) <= newest:
-            self.gaps += [Gap(name, 0, floor) for name, floor in self._channel_start.items()]
-            return Opening(EARLIEST, False)
+    def _begin_with_kept(
+        self, caches: Mapping[str, ChannelCache], snapshot: Snapshot
+    ) -> tuple[Opening, Reset | None]:
+        page, asked = self._page(snapshot), self._asked_page
+        begin = self._newest_begin(caches, snapshot)
+        starts = {name: caches[name].floor for name in self.channels}
+        if page is not None and asked is not None:
+            begin, starts = asked.begin, page.start
+        self.position = begin or 0
+        self._channel_start = {name: max(self.position, start) for name, start in starts.items()}
+        if begin:
+            opening = Opening(str(self.cursor), False)
         else:
-            self.position = kept[-newest - 1].id
-        return Opening(str(self.cursor), False)
+            self.gaps += [Gap(name, 0, start) for name, start in self._channel_start.items()]
+            opening = Opening(EARLIEST, False)
+        if asked is not None and asked.is_lost:
+            return opening, self._lose(list(self.channels), "history", snapshot)
+        return opening, None
+
+    def _newest_begin(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> int | None:
+        """Returns the position after which the newest events are that the client wants.
+
+        Returns 0 if there are not more events than the client wants. Returns None if the client wants every
+        kept event, or if the caches do not have all the wanted events.
+        """
+        newest = None if self._start.cursor else self._start.newest
+        if newest is None:
+            return None
+        of_channels = [caches[name] for name in self.channels]
+        base = max([cache.floor for cache in of_channels if not cache.has_all_kept], default=0)
+        found: set[int] = set()
+        for cache in of_channels:
+            kept = cache.between(base, snapshot.seen)
+            found.update([entry.id for entry in kept if not entry.is_expired(snapshot.seen)])
+        if len(found) > newest:
+            return sorted(found)[-newest - 1]
+        if base and len(found) == newest:
+            return base
+        return 0 if not base else None
 
     def skip(self, until: int) -> None:
         """Skips the missed events up to and including the position `until`."""
@@ -188,6 +253,10 @@ class MissedEvents:
 
         :param chunk_cache: has the newest chunk, which is returned if this stream missed the same events.
         """
+        page = self._page(snapshot)
+        self.is_paging = page is not None
+        if page is not None:
+            return self._take_from(page, caches, snapshot)
         key = self.channels, self.position, self._channel_start, snapshot
         if chunk_cache.key == key:
             chunk, reached = chunk_cache.chunk, True
@@ -201,6 +270,17 @@ class MissedEvents:
         if chunk.is_last and reached:
             self._complete_at = snapshot
         return chunk
+
+    def _take_from(self, page: Page, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> MissedChunk:
+        """Returns the next chunk up to the end of the stream's page. After the last chunk, drops the page."""
+        assert self.position is not None
+        chunk = self._chunk(caches, snapshot)
+        if chunk.position is not None:
+            self.position = chunk.position
+        if chunk.is_last:
+            self.position = max(self.position, min(page.until, snapshot.position))
+            self._asked_page = None
+        return MissedChunk(chunk.entries, self.position, False)
 
     def _chunk(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> MissedChunk:
         missed = self.entries(caches, snapshot)
@@ -231,8 +311,14 @@ class MissedEvents:
 
         An entry of several channels is in the list once.
         """
+        page, until = self._page(snapshot), snapshot.seen
+        if page is not None:
+            until = min(until, page.until)
         found = {}
         for name in self.channels:
-            for entry in caches[name].between(self._after(name), snapshot.seen):
+            source = page if page is not None and name in page.entries else None
+            after = self._after(name)
+            entries = source.between(name, after, until) if source else caches[name].between(after, until)
+            for entry in entries:
                 found[entry.id] = entry
         return [found[id] for id in sorted(found)]

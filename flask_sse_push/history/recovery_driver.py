@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,10 +10,15 @@ from ..protocol.channel import BROADCAST
 from ..protocol.shard_cursor import Position
 from .channel_cache import NOW
 from .chunk import NO_CHUNK, MissedChunk
-from .fetcher import HistoryRequest
 from .history_cache import HistoryCache
-from .position import Gap, Opening, Reset, StartPoint
+from .page import Waiter
+from .position import Gap, Opening, Reset, Snapshot, StartPoint
+from .read_queue import HistoryRequest
 from .recovery import MissedEvents
+
+#: At most how many times a stream has its missed events read into the channel caches. If the caches still
+#: lack some, the stream reads them in pages.
+MAX_FILLS = 16
 
 
 class Step(NamedTuple):
@@ -40,7 +44,7 @@ class Recovery(ABC):
 
     #: The gaps found so far. A caller that records gaps removes them from this list.
     gaps: list[Gap]
-    _waiter: threading.Event | None = None
+    _waiter: Waiter | None = None
 
     @abstractmethod
     def next(self) -> Step | None:
@@ -63,10 +67,24 @@ class Recovery(ABC):
     def positions(self) -> Position:
         """For each shard, the position up to which the stream has every event."""
 
-    def waiter(self) -> threading.Event:
-        """Returns the `threading.Event` that is set when the broker has answered a request."""
+    @abstractmethod
+    def has_more(self) -> bool:
+        """Whether more missed events may follow, although the last step had no frames."""
+
+    @property
+    @abstractmethod
+    def waits_for_room(self) -> bool:
+        """Whether the stream waits because other streams take all the room for missed events."""
+
+    def close(self) -> None:
+        """Says that the stream needs no more missed events. Nothing is read for it then. Does not block."""
+        if self._waiter is not None:
+            self._waiter.gone = True
+
+    def waiter(self) -> Waiter:
+        """Returns the object that is set when the broker has answered a request."""
         if self._waiter is None:
-            self._waiter = threading.Event()
+            self._waiter = Waiter()
         return self._waiter
 
     def wait(self, timeout: float) -> bool:
@@ -74,10 +92,7 @@ class Recovery(ABC):
 
         :returns: whether the broker answered in time.
         """
-        waiter = self.waiter()
-        answered = waiter.wait(max(0.0, timeout))
-        waiter.clear()
-        return answered
+        return self.waiter().wait(max(0.0, timeout))
 
 
 class ShardRecovery(MissedEvents, Recovery):
@@ -88,11 +103,12 @@ class ShardRecovery(MissedEvents, Recovery):
         history_cache: HistoryCache,
         channels: tuple[str, ...],
         start: StartPoint,
-        waiter: threading.Event | None = None,
+        waiter: Waiter | None = None,
     ) -> None:
         super().__init__(channels, start)
         self.history_cache = history_cache
         self._waiter = waiter
+        self._fills = 0  # how often missed events of this stream were read into the channel caches
 
     def next(self) -> Step | None:
         snapshot = self.history_cache.snapshot
@@ -118,12 +134,40 @@ class ShardRecovery(MissedEvents, Recovery):
             return True
         snapshot = history_cache.snapshot
         needs = self.needs(history_cache.caches, snapshot)
-        for name, after in needs.items():
-            history_cache.reads.request(name, HistoryRequest(after, self.waiter()))
+        if needs and not (snapshot is not None and self.has_page(needs, snapshot)):
+            self._read(needs, snapshot)
+            return True
         if needs or snapshot is None or not self.must_probe(snapshot):
-            return bool(needs)
+            return False
         self._request_probe()
         return True
+
+    def _read(self, needs: dict[str, int], snapshot: Snapshot | None) -> None:
+        """Requests the events that the channel caches lack, for the caches or as a page of this stream."""
+        caches, waiter = self.history_cache.caches, self.waiter()
+        asked = self._asked_page
+        if asked is not None and asked.page is None:
+            return  # the page is on its way
+        if asked is not None and snapshot is not None and self.history_cache.paused:
+            # The page reaches further than the dispatch. It helps again when the dispatch goes on.
+            self.history_cache.waiters.add(waiter)
+            return
+        too_small = any(caches[name].is_too_small for name in needs)
+        if snapshot is not None and (too_small or self._fills >= MAX_FILLS):
+            request = self.page_request(needs)
+            request.waiters.add(waiter)
+            self._asked_page = self.history_cache.reads.request_page(request)
+            return
+        self._fills += 1
+        for name, after in needs.items():
+            self.history_cache.reads.request(name, HistoryRequest(after, waiter))
+
+    def has_more(self) -> bool:
+        return self.is_paging
+
+    @property
+    def waits_for_room(self) -> bool:
+        return self._asked_page is not None and self._asked_page.is_crowded
 
     def begin_or_reset(self) -> tuple[Opening | None, Sequence[Reset]]:
         """Returns the content of `sse.open` in the first call, and the resets for events that are gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 
 from ..protocol import shard_cursor
@@ -10,6 +9,7 @@ from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
 from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ANY_CHANNELS, Position
 from .chunk import MissedChunk
+from .page import Waiter
 from .placement import Placement
 from .position import Opening, Reset, StartPoint, reset_of
 from .recovery_driver import NOTHING_MISSED, Recovery, ShardRecovery, Step
@@ -21,7 +21,7 @@ class ShardedRecovery(Recovery):
     def __init__(self, placement: Placement, start: StartPoint) -> None:
         self.gaps = []  # stays empty: gaps are not recorded for streams on several shards
         self._placement = placement
-        self._waiter = threading.Event()
+        self._waiter = Waiter()
         self._newest = start.newest if not start.cursor else None
         self._given = start.cursor
         self._recoveries = {
@@ -96,6 +96,9 @@ class ShardedRecovery(Recovery):
         kept = []
         for number, recovery in self._recoveries.items():
             history_cache = recovery.history_cache
+            if recovery.newest_ids:
+                kept += [(id, number) for id in recovery.newest_ids]
+                continue
             for entry in recovery.entries(history_cache.caches, history_cache.announced):
                 if self._placement.delivers(entry, number):
                     kept.append((entry.id, number))
@@ -115,6 +118,8 @@ class ShardedRecovery(Recovery):
                     return [self._placed(entry, {**cursors, number: entry.position}) for entry in taken]
                 assert recovery.position != position, "a chunk of missed events did not move the position"
                 position = recovery.position
+                if recovery.page_has_ended:  # the events after the page must be read first
+                    break
         return []
 
     def _placed(self, entry: Entry, cursors: Mapping[int, Cursor]) -> Entry:
@@ -140,6 +145,13 @@ class ShardedRecovery(Recovery):
         # A list and no generator: `is_settled` queues a probe, so it must run for every shard.
         settled = [recovery.is_settled() for recovery in self._recoveries.values()]
         return all(settled)
+
+    def has_more(self) -> bool:
+        return any(recovery.is_paging for recovery in self._recoveries.values())
+
+    @property
+    def waits_for_room(self) -> bool:
+        return any(recovery.waits_for_room for recovery in self._recoveries.values())
 
     @property
     def positions(self) -> Position:

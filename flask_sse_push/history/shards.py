@@ -20,6 +20,7 @@ from .link import LinkReader
 from .placement import Placement
 from .position import StartPoint
 from .recovery_driver import Recovery, ShardRecovery
+from .room import Room
 from .sharded_recovery import ShardedRecovery, start_points
 
 #: At most how many placements are kept. Many streams have the same channels, and so the same placement. A
@@ -34,13 +35,22 @@ class Shard:
     """The link reader, the history fetcher and the history cache of a worker for one shard of the broker."""
 
     def __init__(
-        self, number: int, broker: Broker, inbox: str, put: Callable[[ShardItem], None], settings: Settings
+        self,
+        number: int,
+        broker: Broker,
+        inbox: str,
+        put: Callable[[ShardItem], None],
+        settings: Settings,
+        room: Room,
+        hold: int,
     ) -> None:
         self.number = number
         self.reader = LinkReader(broker, inbox, put, 2 * settings.probe, number)
-        self.fetcher = HistoryFetcher(broker, inbox, put, settings.probe, self.reader.expect_echo, number)
+        self.fetcher = HistoryFetcher(
+            broker, inbox, put, settings.probe, self.reader.expect_echo, number, room, settings.catch_up_page
+        )
         keep, keep_bytes = settings.history_size, settings.replica_bytes
-        self.history_cache = HistoryCache(self.fetcher, keep, keep_bytes, number)
+        self.history_cache = HistoryCache(self.fetcher, keep, keep_bytes, number, hold)
 
 
 class LinkState(NamedTuple):
@@ -65,7 +75,12 @@ class Shards:
     def __init__(
         self, brokers: Sequence[Broker], inbox: str, put: Callable[[ShardItem], None], settings: Settings
     ) -> None:
-        self.all = [Shard(number, broker, inbox, put, settings) for number, broker in enumerate(brokers)]
+        # One half is for pages and replies, the other half for the channel caches of all shards.
+        half = settings.catch_up_bytes // 2
+        room, hold = Room(half), half // len(brokers)
+        self.all = [
+            Shard(number, broker, inbox, put, settings, room, hold) for number, broker in enumerate(brokers)
+        ]
         history_caches = [shard.history_cache for shard in self.all]
         #: Returns the placement of a tuple of channels.
         self.placement: Callable[[tuple[str, ...]], Placement] = lru_cache(MAX_PLACEMENTS)(

@@ -225,6 +225,7 @@ class ChannelChanges:
 
     def _give_up(self, change: ChannelChange) -> None:
         if change.recovery is not None:
+            change.recovery.close()
             self._shards.exit(change.channels if change.moves_shards else change.join, self._clock())
 
     def _missed(self, change: ChannelChange, recovery: Recovery, step: Step) -> bytes:

@@ -43,7 +43,9 @@ class StreamOpener:
             if step is not None:
                 if step.resets:
                     self._state.listeners.tell_lost(stream)
-                return frames
+                if frames != b"":
+                    return frames
+                continue
             self._state.shards.poke()
             if not recovery.wait(deadline - time.monotonic()):
                 return b""
@@ -78,6 +80,8 @@ class StreamOpener:
             stream.bytes += len(frames)
             if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
                 return frames
+        elif not step.is_complete and recovery.has_more():
+            return b""
         # The lock was not released since the check for missed events, so no event was missed in between.
         stream.join()
         stream.written_at = self._state.clock()

@@ -12,21 +12,18 @@ from typing import Any, Protocol
 
 from ..brokers import forks
 from ..config import Settings
-from ..errors import ErrorCode
 from ..history.recovery_driver import Recovery
 from ..hub.stream import Stream
-from ..protocol.frames import close_frame, comment, error_frame, jittered_ms, retry_line
+from ..protocol.frames import close_frame, comment, jittered_ms, retry_line
 from .head import Obstacle
+from .waiting import BrokerWait
 
 logger = logging.getLogger(__name__)
 
-#: How long a new stream waits for the broker before its client gets `sse.error`, in seconds.
-BROKER_TIMEOUT = 2.0
 #: Seconds between two checks of whether a stream that waits for the broker has ended. The time is short,
 #: because a worker that stops ends all its streams within two seconds.
 STEP = 0.25
 
-_NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # None outside Linux
 
 
@@ -136,25 +133,30 @@ class TransportStream(Stream):
 
     def _missed(self, hub: OpenStreams, recovery: Recovery) -> Iterator[bytes]:
         """Yields the chunks that the stream gets before it joins its group."""
-        frames = hub.follow(self, recovery, 0)
-        if frames is None:
-            return
-        yield self.first_chunk(frames or comment("looking up what was missed"))
-        deadline = time.monotonic() + BROKER_TIMEOUT
-        reported = False
-        while not self.ended:
-            frames = hub.follow(self, recovery, STEP)
+        try:
+            frames = hub.follow(self, recovery, 0)
             if frames is None:
                 return
-            if not frames:
-                if time.monotonic() < deadline:
-                    continue
-                if reported:
-                    frames = comment("waiting for the broker")
+            yield self.first_chunk(frames or comment("looking up what was missed"))
+            wait = BrokerWait(self._settings)
+            while not self.ended:
+                frames = hub.follow(self, recovery, STEP)
+                if frames is None:
+                    return
+                if frames:
+                    wait.ended()
+                elif wait.is_too_long(recovery):
+                    self.reason = "busy"
+                    self.end(
+                        close_frame("busy", reconnect=True, retry=self._settings.retry, plain=self.plain)
+                    )
+                    return
                 else:
-                    frames = error_frame(ErrorCode.SERVICE_UNAVAILABLE, _NO_ANSWER)
-                reported, deadline = True, time.monotonic() + self._settings.heartbeat
-            yield self.encoded(frames)
+                    frames = wait.frames(recovery)
+                if frames:
+                    yield self.encoded(frames)
+        finally:
+            recovery.close()
 
     def first_chunk(self, frames: bytes) -> bytes:
         """Returns the chunk with the first frames of the stream. It also has the `retry:` line."""

@@ -8,12 +8,12 @@ decisions give the same result.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
-from flask_sse_push.brokers.base import Broker, History, Link, LinkMessage
+from flask_sse_push.brokers.base import UNBOUNDED, Broker, History, Link, LinkMessage
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.config import Settings
@@ -22,7 +22,7 @@ from flask_sse_push.history.shards import Shard, ShardItem
 from flask_sse_push.hub.commands import Effect
 from flask_sse_push.hub.group import Delivery
 from flask_sse_push.hub.hub import Hub
-from flask_sse_push.protocol.cursor import Cursor, Lineage
+from flask_sse_push.protocol.cursor import MAX_ID, Cursor, Lineage
 from flask_sse_push.protocol.entry import Publication
 
 #: Small limits, so that lists are trimmed, and recoveries take several chunks, all the time.
@@ -32,6 +32,8 @@ SETTINGS = Settings(
     history_size=KEPT,
     history_ttl=TTL,
     replica_bytes=300,
+    catch_up_page=1300,
+    catch_up_bytes=16_000,
     heartbeat=1.0,
     probe=5.0,
     linger=2.0,
@@ -90,8 +92,11 @@ class Primary(MemoryBroker):
 
     lineage: Lineage = {}
 
-    def history(self, after: Mapping[str, int], inbox: str) -> History:
-        return super().history(after, inbox)._replace(lineage=self.lineage)
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
+        return super().history(after, inbox, room)._replace(lineage=self.lineage)
+
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> History:
+        return super().page(after, inbox, room)._replace(lineage=self.lineage)
 
     def copy(self) -> Copy:
         lists = {name: entries.copy() for name, entries in self._lists.items()}
@@ -208,10 +213,19 @@ class Gate(Broker):
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         raise NotImplementedError
 
-    def history(self, after: Mapping[str, int], inbox: str) -> Any:
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> Any:
+        return self._answer(lambda: self._broker.history(after, inbox, room))
+
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> Any:
+        return self._answer(lambda: self._broker.page(after, inbox, room))
+
+    def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Any:
+        return self._answer(lambda: self._broker.newest(channels, count, before))
+
+    def _answer(self, call: Callable[[], Any]) -> Any:
         pause()
         self._reach()
-        answer = self._broker.history(after, inbox)
+        answer = call()
         lost = pause()
         if lost:
             raise BrokerUnavailable("the reply was lost")
@@ -278,7 +292,10 @@ class ShardThreads:
 
     def fetch_all(self) -> None:
         """Makes all history calls that are queued."""
-        while self.fetching or self.shard.fetcher._queued:
+        waiting = ALL
+        while self.fetching or 0 < len(self.shard.fetcher.queue) < waiting:
+            if not self.fetching:
+                waiting = len(self.shard.fetcher.queue)
             self.fetch()
             if not self.gate.reachable:
                 break
@@ -294,7 +311,7 @@ class ShardThreads:
         waiting = any(
             name in history_cache.caches for reply in history_cache.reads.replies for name in reply.requests
         )
-        busy = history_cache.paused or history_cache.reads.joining or waiting or self.shard.fetcher._queued
+        busy = history_cache.paused or history_cache.reads.joining or waiting or self.shard.fetcher.queue
         linked = self.gate.wire is not None and self.gate.wire.quiet and self.shard.reader.connected
         return linked and not (busy or self.fetching or self.shard.reader._changes)
 

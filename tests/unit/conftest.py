@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_sse_push.brokers import memory
-from flask_sse_push.history import fetcher, link, recovery
+from flask_sse_push.history import fetcher, link, read_queue, recovery, recovery_driver
 from flask_sse_push.hub import compression, dispatcher, hub, opening
 from flask_sse_push.protocol import batch
 from tests.support.simulation import CHUNK
@@ -18,7 +18,8 @@ def simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (memory, hub, dispatcher, opening, link, fetcher):
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(recovery, "MAX_CHUNK", CHUNK)
+    monkeypatch.setattr(recovery_driver, "MAX_FILLS", 2)
     monkeypatch.setattr(batch, "MAX_EVENTS", 3)
     monkeypatch.setattr(compression, "MAX_WINDOWS", 2)
-    for module in (fetcher, link):
+    for module in (read_queue, link):
         monkeypatch.setattr(module, "MAX_AT_ONCE", 2)

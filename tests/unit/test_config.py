@@ -21,6 +21,8 @@ WHOLE = {
     "max_streams_per_address": (0, 1_000_000, "streams"),
     "max_buffer": (1000, 10**9, "bytes"),
     "replica_bytes": (1000, 10**10, "bytes"),
+    "catch_up_bytes": (10_000, 10**11, "bytes"),
+    "catch_up_page": (1000, 10**9, "bytes"),
     "wait_replicas": (0, 10, "replicas"),
     "shards": (1, 8, "shards"),
 }

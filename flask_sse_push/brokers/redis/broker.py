@@ -14,13 +14,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from redis import BlockingConnectionPool
+from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
 from ...errors import BrokerUnavailable
 from ...protocol.channel import BROADCAST, is_channel
 from ...protocol.cursor import MAX_ID, Cursor
 from ...protocol.entry import Publication
-from ..base import Bounds, Broker, History, Link, channel_history, repeated_id
+from ..base import MAX_COUNTED, UNBOUNDED, Bounds, Broker, History, Link, Newest, repeated_id
 from ..foreign import ForeignData
 from .client import (
     SHARE,
@@ -33,8 +34,8 @@ from .client import (
     translated_errors,
 )
 from .counts import RedisCounts
-from .entries import parse_entries, parse_lineage
 from .link import PLAIN, PubSub, RedisLink
+from .read_reply import ReadReply
 from .refusals import WriteState
 from .scripts import script
 
@@ -99,7 +100,9 @@ class RedisBroker(Broker):
         self._state_keys = self.base + "state", self.base + "heads"
         self._live = self.base + "live:"
         self._publish = clients.main.register_script(script("state", "publish"))
-        self._history = clients.main.register_script(script("state", "history"))
+        self._history = clients.main.register_script(script("state", "lists", "history"))
+        self._page = clients.main.register_script(script("state", "lists", "page"))
+        self._newest = clients.main.register_script(script("lists", "newest"))
         self._foreign = ForeignData()
         self._writes = WriteState()
         self.counts = RedisCounts(clients, self.base, self._call, self._foreign)
@@ -138,24 +141,31 @@ class RedisBroker(Broker):
             raise BrokerUnavailable(f"Redis: {replicas} of {self._wait_replicas} replicas have the event")
         return reply
 
-    def history(self, after: Mapping[str, int], inbox: str) -> History:
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
+        reply = self._read(self._history, after, inbox, room)
+        return reply.history(after, self._found_foreign)
+
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> History:
+        reply = self._read(self._page, after, inbox, room)
+        return reply.page(after, self._found_foreign)
+
+    def _read(self, script: Script, after: Mapping[str, int], inbox: str, room: int) -> ReadReply:
         keys = [*self._state_keys, *map(self._list_key, after)]
-        args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self._pubsub.publish]
+        args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self._pubsub.publish, room]
         for name, position in after.items():
             args += [name, position]
-        epoch, last, horizon, forks, refusal, foreign, *rest = self._call(
-            lambda: self._history(keys=keys, args=args, client=self._clients.current)
-        )
-        self._foreign.report_all(foreign)
-        self._writes.note(_text(refusal))
-        now, lineage = Cursor(epoch.decode(), int(last)), parse_lineage(forks)
-        channels = {}
-        for (name, at), head, items in zip(after.items(), rest[::2], rest[1::2], strict=True):
-            stored = parse_entries(name, items, now, lineage)
-            if stored.problem:
-                self._foreign.report(self._list_key(name), stored.problem)
-            channels[name] = channel_history(at, stored.entries, int(head), int(horizon), stored.unread)
-        return History(now.epoch, now.id, channels, lineage)
+        reply = ReadReply(self._call(lambda: script(keys=keys, args=args, client=self._clients.current)))
+        self._foreign.report_all(reply.foreign)
+        self._writes.note(reply.refusal)
+        return reply
+
+    def _found_foreign(self, channel: str, problem: str) -> None:
+        self._foreign.report(self._list_key(channel), problem)
+
+    def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
+        keys, args = list(map(self._list_key, channels)), [count, before, MAX_COUNTED]
+        low, *ids = self._call(lambda: self._newest(keys=keys, args=args, client=self._clients.current))
+        return Newest(list(map(int, ids)), int(low))
 
     def claim(self, name: str, seconds: float) -> bool:
         key, mine = f"{self.base}claim:{name}", secrets.token_bytes(8)

@@ -7,12 +7,13 @@ import pytest
 from flask_sse_push.brokers.base import Bounds, Echo, LinkMessage, LiveEvent, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.errors import BrokerUnavailable
-from flask_sse_push.history import fetcher as fetcher_module
+from flask_sse_push.history import read_queue
 from flask_sse_push.history.channel_cache import Coverage
 from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import Dispatch, HistoryCache
 from flask_sse_push.history.position import Gap, Opening, Reset, Snapshot, StartPoint
+from flask_sse_push.history.read_queue import ChannelRead
 from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, Cursor
@@ -71,7 +72,7 @@ class Bench:
         """Lets everything happen that can happen now; returns what was dispatched."""
         dispatches = [self.hear()]
         for _ in range(2):
-            while self.fetcher._queued:
+            while self.fetcher.queue:
                 dispatches.append(self.history_cache.take([self.fetch(), self.messages()]))
             dispatches.append(self.history_cache.take([self.fetch(), self.messages()]))  # a probe
         return dispatches
@@ -286,7 +287,7 @@ def test_while_it_holds_nothing_is_dispatched_and_the_position_stands_still() ->
 
 def test_it_holds_until_all_channels_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("a", "b", "c")
-    monkeypatch.setattr(fetcher_module, "MAX_AT_ONCE", 1)
+    monkeypatch.setattr(read_queue, "MAX_AT_ONCE", 1)
     bench.cut()
     bench.link.subscribe(["a", "b", "c"])
     published = []
@@ -294,7 +295,7 @@ def test_it_holds_until_all_channels_are_read_again(monkeypatch: pytest.MonkeyPa
         published += [bench.publish(name) for name in "cab"]
         assert ids(bench.hear()) == []
         last = bench.fetch()
-        if bench.fetcher._queued:
+        if bench.fetcher.queue:
             assert ids(bench.history_cache.take([last])) == []
     assert ids(bench.history_cache.take([bench.messages(), last])) == published
 
@@ -370,9 +371,10 @@ def test_a_call_that_failed_with_the_old_link_is_not_taken_for_one_of_the_new() 
     bench = Bench("other")
     bench.join("a")
     bench.hear()
-    requests = bench.fetcher._take_batch()  # the call is under way when the link breaks
+    read = bench.fetcher.queue.take()  # the call is under way when the link breaks
+    assert isinstance(read, ChannelRead)
     bench.cut()
-    for name, several in requests.items():  # and fails: the fetcher queues them again
+    for name, several in read.requests.items():  # and fails: the fetcher queues them again
         for request in several:
             bench.fetcher.submit(name, request)
     early = bench.fetch()  # the new link has not confirmed the channel
@@ -458,12 +460,12 @@ def test_a_new_epoch_may_have_lower_ids(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_events_between_the_parts_of_a_new_epoch_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("a", "b")
-    monkeypatch.setattr(fetcher_module, "MAX_AT_ONCE", 1)
+    monkeypatch.setattr(read_queue, "MAX_AT_ONCE", 1)
     bench.broker.forget_all()
     bench.fetcher._fetch()  # a probe: its reply has the epoch
     published: list[int] = []
     dispatches = [bench.history_cache.take([bench.replies.pop()[1], bench.messages()])]
-    while bench.fetcher._queued:
+    while bench.fetcher.queue:
         dispatches.append(bench.history_cache.take([bench.fetch(), bench.messages()]))
         published += [bench.publish("a"), bench.publish("b")]
     dispatches += bench.run()
@@ -491,7 +493,7 @@ def test_new_streams_wait_until_the_open_ones_know_of_a_new_epoch() -> None:
     bench.broker.forget_all()
     bench.broker.probe("w")
     bench.hear()
-    while bench.fetcher._queued and not bench.history_cache.new_epoch:
+    while bench.fetcher.queue and not bench.history_cache.new_epoch:
         bench.history_cache.take([bench.fetch(), bench.messages()])
     if bench.history_cache.new_epoch:
         assert bench.history_cache.announced == announced
@@ -516,6 +518,9 @@ def test_a_request_whose_reply_became_void_is_repeated() -> None:
     assert ids(bench.history_cache.take([void])) == []
     assert bench.history_cache.caches["a"].coverage(0) is Coverage.ABSENT
     bench.reconnect()
+    assert bench.known("a") == [], "the resync reads no further than it must"
+    assert recovery.must_wait()
+    bench.run()
     assert not recovery.must_wait()
     assert bench.known("a") == [first]
 

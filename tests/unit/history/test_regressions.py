@@ -11,6 +11,7 @@ from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.history_cache import HistoryCache
 from flask_sse_push.history.position import Snapshot, StartPoint
+from flask_sse_push.history.read_queue import ChannelRead
 from flask_sse_push.history.recovery import MissedEvents
 from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import checked_channel
@@ -27,14 +28,18 @@ def test_a_request_merged_while_its_call_is_under_way_is_not_taken_for_a_loss() 
     history_cache.enter("a")
     link.subscribe(["a"])
     history_cache.take([link.read(0)])
-    requests = fetcher._take_batch()
-    after = {name: min(request.after for request in several) for name, several in requests.items()}
+    read = fetcher.queue.take()
+    assert isinstance(read, ChannelRead)
+    after = {name: min(request.after for request in several) for name, several in read.requests.items()}
     history = broker.history(after, "w")
     history_cache.enter("a")
     recovery = ShardRecovery(history_cache, ("a",), StartPoint(str(first)))
     assert recovery.must_wait()  # merged with the request under way
     history_cache.take(
-        [HistoryReply(fetcher.generation, requests, after, frozenset(requests), history), link.read(0)]
+        [
+            HistoryReply(fetcher.generation, read.requests, after, frozenset(read.requests), history),
+            link.read(0),
+        ]
     )
     assert history_cache.caches["a"].coverage(first.id) is Coverage.ABSENT
 

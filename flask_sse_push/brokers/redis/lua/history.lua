@@ -6,49 +6,66 @@
 -- ARGV  1 fresh epoch, used when the state is missing or damaged
 --       2 pub/sub name of the inbox to which the new position is sent, as "<epoch> <last>"
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
+--       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, error, list `foreign` as in state.lua, then for each channel: head or "0",
--- list of entries}.
+-- Returns {epoch, last, horizon, lineage, error, list `foreign` as in state.lua, "0", then for each channel: head or
+-- "0", list of entries, "1" if older entries after the position were left out because there was no room, else "0"}. If
+-- there is no room for all entries of a channel, all are left out, unless the channel is the first with entries: then
+-- its newest entries are in the reply.
 -- `last` is the new position. If the server refuses writes, `error` is its message, and `last` is the newest position
--- before; else `error` is "". The entries are in order. The first entry may be the newest entry at or before
--- the position; all further entries are after the position.
--- The script reads a list from its end, in steps that double. So its time depends on how many
--- entries it returns, not on the length of the list.
+-- before; else `error` is "". The entries are in order. The first entry may be the newest entry at or before the
+-- position; all further entries are after the position.
+-- The script reads a list from its end, in steps that double as long as there is room. So its time depends on how
+-- many entries it returns, not on the length of the list.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
 if write('HSET', KEYS[1], 'last', whole_text(next_position(last))) then last = next_position(last) end
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
-local function id_of(entry)
-  return tonumber(string.match(entry, '^%S+ (%d+) ')) or 0
-end
+local MOST_AT_ONCE = 512
+local room, entry_size = tonumber(ARGV[4]), 0
 
--- Returns the entries of a list after the position `after`, and perhaps one entry before them.
-local function entries_after(list, after)
-  local step, stop, parts = 16, -1, {}
-  while true do
-    local part = typed('LRANGE', list, stop - step + 1, stop)
-    if not part or #part == 0 then break end
-    table.insert(parts, 1, part)
-    if #part < step or id_of(part[1]) <= after then break end
+-- Returns the newest entries of a list up to the first one at or before the position, and "1" if there was no room for
+-- all of them, else "0". The newest entry comes first.
+local function newest_entries(list, after)
+  local entries, stop, step = {}, -1, 16
+  while room > 0 do
+    -- The entries of a list often have the same size. So a step reads little more than there is room for.
+    step = math.max(1, math.min(step, MOST_AT_ONCE, math.ceil(room / (entry_size + ENTRY_COST))))
+    local part = typed('LRANGE', list, stop - step + 1, stop) or {}
+    for at = #part, 1, -1 do
+      if room <= 0 then return entries, '1' end
+      entries[#entries + 1] = part[at]
+      if id_of(part[at]) <= after then return entries, '0' end
+      entry_size = #part[at]
+      room = room - entry_size - ENTRY_COST
+    end
+    if #part < step then return entries, '0' end
     stop, step = stop - step, step * 2
   end
-  local entries = {}
-  for _, part in ipairs(parts) do
-    for at, entry in ipairs(part) do
-      local next_one = part[at + 1]
-      if not (next_one and id_of(next_one) <= after) then entries[#entries + 1] = entry end
-    end
-  end
-  return entries
+  return entries, '1'
 end
 
-local reply = {epoch, whole_text(last), whole_text(horizon), lineage, refused and refused.err or '', foreign}
+local function in_order(entries)
+  local turned = {}
+  for at = #entries, 1, -1 do turned[#turned + 1] = entries[at] end
+  return turned
+end
+
+local reply = {epoch, whole_text(last), whole_text(horizon), lineage, refused and refused.err or '', foreign, '0'}
+local first = true
 for i = 3, #KEYS do
-  local channel, after = ARGV[2 * i - 2], tonumber(ARGV[2 * i - 1])
+  local channel, after = ARGV[2 * i - 1], tonumber(ARGV[2 * i])
   local head = head_of(KEYS[2], channel, KEYS[i], epoch, horizon, last)
+  local entries, is_cut = {}, '0'
+  if head > after then
+    entries, is_cut = newest_entries(KEYS[i], after)
+    if is_cut == '1' and not first then entries = {} end
+    first = first and #entries == 0
+  end
   reply[#reply + 1] = whole_text(head)
-  reply[#reply + 1] = head > after and entries_after(KEYS[i], after) or {}
+  reply[#reply + 1] = in_order(entries)
+  reply[#reply + 1] = is_cut
 end
 return reply

@@ -1,0 +1,46 @@
+-- Finds the newest events of several channels together, without reading their data.
+--
+-- KEYS  1.. lists  list   of the channels
+-- ARGV  1 how many events to find
+--       2 only events with lower ids are found
+--       3 how many entries the script looks at
+-- Returns {the id below which the next call must go on, or "0" if there are no older entries, then the ids that were
+-- found, the highest first}.
+
+local wanted, before, steps = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Whether the event's time to live is over. Its meta data may have the time as `t=<microseconds>`.
+local function is_over(entry, id)
+  local meta = string.match(entry, '^%S+ %d+ %S+ (%S+)') or '-'
+  local ttl = string.match('&' .. meta, '&t=(%d+)')
+  return ttl and id + tonumber(ttl) <= now
+end
+
+local open = {}
+for i = 1, #KEYS do
+  local index = first_after(KEYS[i], before - 1) - 1
+  local entry = index >= 0 and entry_at(KEYS[i], index)
+  if entry then open[#open + 1] = {list = KEYS[i], index = index, entry = entry, id = id_of(entry)} end
+end
+
+local reply, highest = {'0'}, before
+while #open > 0 and #reply <= wanted and steps > 0 do
+  highest = open[1].id
+  for at = 2, #open do highest = math.max(highest, open[at].id) end
+  local counts = false
+  for at = #open, 1, -1 do
+    local channel = open[at]
+    if channel.id == highest then
+      steps = steps - 1
+      counts = counts or not is_over(channel.entry, highest)
+      channel.index = channel.index - 1
+      channel.entry = channel.index >= 0 and entry_at(channel.list, channel.index)
+      if channel.entry then channel.id = id_of(channel.entry) else table.remove(open, at) end
+    end
+  end
+  if counts then reply[#reply + 1] = whole_text(highest) end
+end
+if #open > 0 then reply[1] = whole_text(highest) end
+return reply

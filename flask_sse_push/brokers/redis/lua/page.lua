@@ -1,0 +1,73 @@
+-- Reads the oldest entries after a position of several channels together, up to a number of bytes, and makes a new
+-- position.
+--
+-- KEYS  1 state    hash   as in state.lua
+--       2 heads    zset   as in state.lua
+--       3.. lists  list   of the channels in ARGV, in their order
+-- ARGV  1 fresh epoch, used when the state is missing or damaged
+--       2 pub/sub name of the inbox to which the new position is sent, as "<epoch> <last>"
+--       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
+--       4 room: how many bytes the entries may have together, with ENTRY_COST for each
+--       then for each channel: its name, the position after which entries are read
+-- Returns {epoch, last, horizon, lineage, error, list `foreign` as in state.lua, until, then for each channel: head or
+-- "0", list of entries, "1" if these reach up to the end of the channel's list, else "0"}.
+-- `last` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last` if no
+-- entries follow. The first entry of a channel may be the newest entry at or before the position. A channel that would have no entry
+-- in the reply has the next entry after `until` instead, without its data.
+
+local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
+if not epoch then return refused end
+if write('HSET', KEYS[1], 'last', whole_text(next_position(last))) then last = next_position(last) end
+redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
+
+local room = tonumber(ARGV[4])
+local found, open = {}, {} -- `open` has the channels that have further entries
+for i = 3, #KEYS do
+  local after = tonumber(ARGV[2 * i])
+  local head = head_of(KEYS[2], ARGV[2 * i - 1], KEYS[i], epoch, horizon, last)
+  local channel = {list = KEYS[i], head = head, entries = {}}
+  found[#found + 1] = channel
+  if head > after then
+    local index = first_after(KEYS[i], after)
+    if index > 0 then channel.entries[1] = entry_at(KEYS[i], index - 1) or nil end
+    channel.index, channel.entry, channel.id = index, entry_at(KEYS[i], index), after + 1
+    if channel.entry then
+      channel.id = math.max(channel.id, id_of(channel.entry)) -- another program may have stored any text
+      open[#open + 1] = channel
+    end
+  end
+end
+
+-- Takes the entry with the lowest id of all channels, again and again. Entries with the same id are one event of
+-- several channels, so they are taken together.
+local until_id = last
+while #open > 0 do
+  local lowest = open[1].id
+  for at = 2, #open do lowest = math.min(lowest, open[at].id) end
+  if room <= 0 then
+    until_id = math.min(last, lowest - 1)
+    break
+  end
+  for at = #open, 1, -1 do
+    local channel = open[at]
+    if channel.id == lowest then
+      channel.entries[#channel.entries + 1] = channel.entry
+      room = room - #channel.entry - ENTRY_COST
+      channel.index = channel.index + 1
+      channel.entry = entry_at(channel.list, channel.index)
+      if channel.entry then channel.id = math.max(lowest, id_of(channel.entry)) else table.remove(open, at) end
+    end
+  end
+end
+
+local reply = {epoch, whole_text(last), whole_text(horizon), lineage, refused and refused.err or '', foreign}
+reply[#reply + 1] = whole_text(until_id)
+for _, channel in ipairs(found) do
+  reply[#reply + 1] = whole_text(channel.head)
+  if channel.entry and #channel.entries == 0 then -- shows whether events before it are gone; its data is not needed
+    channel.entries[1] = string.match(channel.entry, '^[^\n]*\n')
+  end
+  reply[#reply + 1] = channel.entries
+  reply[#reply + 1] = channel.entry and '0' or '1'
+end
+return reply

@@ -1,0 +1,71 @@
+"""The channel caches of one shard: which channels are in use, and how much memory the caches may take."""
+
+from __future__ import annotations
+
+from ..brokers.base import ENTRY_COST
+from .channel_cache import NOW, ChannelCache
+from .pending_reads import PendingReads
+
+
+class ChannelCaches:
+    """The channel caches of one shard. The caller holds the hub's lock.
+
+    :param keep: at most how many entries are kept for each channel.
+    :param hold: about how many bytes are kept for all channels together.
+    """
+
+    def __init__(self, reads: PendingReads, keep: int, hold: int) -> None:
+        self.caches: dict[str, ChannelCache] = {}
+        self.idle: dict[str, float] = {}  # channels without streams: the monotonic time of the last `exit`
+        self.reads = reads
+        self._keep = keep
+        self._hold = hold
+
+    def enter(self, name: str, after: int = NOW) -> bool:
+        """Notes that one more stream uses a channel; returns whether the channel must be subscribed.
+
+        :param after: the position after which the history is read if the channel is new.
+        """
+        cache = self.caches.get(name)
+        if cache is None:
+            cache = self.caches[name] = ChannelCache(self._keep)
+            cache.users = 1
+            self.reads.join(name, after)
+            return True
+        if not cache.users:
+            self.idle.pop(name, None)
+        cache.users += 1
+        return False
+
+    def exit(self, name: str, now: float) -> None:
+        """Notes that a stream does not use a channel any more.
+
+        :param now: monotonic seconds; never less than in the call before.
+        """
+        cache = self.caches[name]
+        cache.users -= 1
+        if not cache.users:
+            self.idle[name] = now
+
+    def forget_idle(self, before: float) -> list[str]:
+        """Drops the channels that no stream has used since the monotonic time `before`; returns them."""
+        gone = []
+        for name, since in self.idle.items():
+            if since > before:  # `idle` is in the order of time: the rest became idle later still
+                break
+            gone.append(name)
+        for name in gone:
+            del self.idle[name], self.caches[name]
+            self.reads.forget(name)
+        return gone
+
+    def trim(self) -> None:
+        """Drops the oldest entries of all channels if the caches take more memory than they may.
+
+        Afterwards they take half of that, so that the next trim is not due soon.
+        """
+        caches = self.caches.values()
+        if sum([cache.cost for cache in caches]) > self._hold:
+            share = self._hold // 4 // sum(1 for cache in caches if cache.entries)
+            for cache in caches:
+                cache.trim(share // ENTRY_COST, share)

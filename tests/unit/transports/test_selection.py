@@ -107,6 +107,9 @@ HIJACKED = (
     other.settimeout(5)
     HEAD = b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
     FIRST = b"e\\r\\nretry: 0\\nfirst\\r\\n"
+    class Recovery:
+        def close(self):
+            pass
     class Hub:
         "Lets a stream join at once, with its first frames."
         def open(self, stream):
@@ -118,7 +121,7 @@ HIJACKED = (
             stream.join()
     def serve(head=HEAD):
         "Sends a response as gunicorn does."
-        for chunk in stream.body(Hub(), None):
+        for chunk in stream.body(Hub(), Recovery()):
             if head:
                 client.sendall(head)
             client.sendall(b"%X\\r\\n%b\\r\\n" % (len(chunk), chunk))
@@ -208,7 +211,7 @@ def test_a_body_that_a_middleware_cuts_off_is_sent_up_to_there() -> None:
     script = (
         HIJACKED
         + """
-    body = stream.body(Hub(), None)
+    body = stream.body(Hub(), Recovery())
     client.sendall(HEAD)
     client.sendall(b"%X\\r\\n%b\\r\\n" % (len(chunk := next(body)), chunk))
     body.close()

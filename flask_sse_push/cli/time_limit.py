@@ -14,6 +14,12 @@ from typing import Any, TypeVar
 
 import click
 
+from ..errors import SSEPushError
+from ..protocol.printable import printable
+
+#: What code may raise that reads an answer of a server that is no Redis, or whose data are foreign.
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+
 Value = TypeVar("Value")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,12 +39,12 @@ def time_limit(seconds: float) -> Callable[[Command], Command]:
 
 
 def within(seconds: float, call: Callable[[], Value], hint: str = "") -> Value:
-    """Returns `call()`, and raises what it raises. Blocks for at most `seconds`.
+    """Returns `call()`, which asks a server. Raises what `call` raises. Blocks for at most `seconds`.
 
     Another thread makes the call. If the time is over, this thread is left alone and ends with the command.
 
     :param hint: a sentence for the error message: what the user should know if the time is over.
-    :raises click.ClickException: if the time is over.
+    :raises click.ClickException: if the time is over, or if the answer cannot be read.
     """
     outcomes: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -57,6 +63,9 @@ def within(seconds: float, call: Callable[[], Value], hint: str = "") -> Value:
         raise click.ClickException(
             f"the time limit is over, and the answer is not complete. {hint} --timeout sets another limit."
         ) from None
+    if isinstance(error, UNREADABLE) and not isinstance(error, SSEPushError):
+        why = printable(f"{type(error).__name__}: {error}")
+        raise click.ClickException(f"the answer of the server cannot be read: {why}") from error
     if error is not None:
         raise error
     result: Value = value

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.dripping import dripping
+from tests.support.dripping import dripping, parrot
 
 from .test_cli import flask
 
@@ -205,3 +205,13 @@ def test_a_dripping_server_does_not_hold_the_doctor(beginning: bytes, empty_valk
     assert seconds < 80
     assert "the time limit is over" not in output  # the doctor goes on, and says what is wrong
     assert "broken" in output
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b"*1\r\n" * 3000 + b":1\r\n"], ids=["OK", "deep"])
+@pytest.mark.parametrize(
+    "command", ["history a", "channels", "stats", "publish a x", "doctor", "tail --channel a"]
+)
+def test_a_server_that_is_no_redis_ends_no_command_in_a_traceback(answer: bytes, command: str) -> None:
+    with parrot(answer) as port:
+        _, output = timed(*command.split(), "--timeout", "20", broker=f"redis://127.0.0.1:{port}/0")
+    assert "cannot be read" in output or "does not answer as it should" in output

@@ -1,8 +1,9 @@
-"""A server that never ends its answer: after the beginning, it sends one byte at a time for ever."""
+"""Servers that no program expects: one never ends its answer, one always gives the same answer."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -55,3 +56,26 @@ def dripping(beginning: bytes, drop: bytes = b"x") -> Iterator[Dripping]:
         yield server
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def parrot(answer: bytes) -> Iterator[int]:
+    """Runs a server that answers each command of Redis with `answer`. Yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_accept, args=(listener, answer), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _accept(listener: socket.socket, answer: bytes) -> None:
+    with contextlib.suppress(OSError):  # the listener was closed
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_repeat, args=(connection, answer), daemon=True).start()
+
+
+def _repeat(connection: socket.socket, answer: bytes) -> None:
+    with connection, contextlib.suppress(OSError):
+        while sent := connection.recv(65536):
+            commands = re.findall(rb"(?:^|\r\n)\*\d+\r\n", sent)
+            connection.sendall(answer * len(commands))

@@ -10,6 +10,7 @@ from typing import Any
 from ...brokers.base import Broker, Echo, Link
 from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
+from ..time_limit import UNREADABLE
 from .finding import Finding, broken, graded, ok, warning
 
 #: A probe that takes at least this many seconds is slow.
@@ -33,7 +34,7 @@ def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
         return
     try:
         seconds = max([_probe_time(shard) for shard in broker.shards])
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, *UNREADABLE) as error:
         yield broken(
             "broker",
             f"{url} does not answer as it should: {error}",
@@ -44,7 +45,7 @@ def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
     yield _speed(url, seconds)
     try:
         facts = broker.inspect()
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, *UNREADABLE) as error:
         yield warning(
             "broker",
             f"the commands INFO and CONFIG GET failed: {error}",

@@ -11,16 +11,34 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask, current_app
 
-from flask_sse_push import SSEBlueprint
+from flask_sse_push import InvalidEvent, SSEBlueprint
 from flask_sse_push.cli.time_limit import each_within, within
+from flask_sse_push.protocol.channel import checked_channel
 
 COMMANDS = ["channels", "doctor", "history", "publish", "stats", "tail"]
 
 
 def test_a_call_in_time_returns_its_value_or_raises_its_error() -> None:
     assert within(30, lambda: 7) == 7
-    with pytest.raises(ZeroDivisionError):
-        within(30, lambda: 1 // 0)
+    with pytest.raises(InvalidEvent):
+        within(30, lambda: checked_channel("no name"))
+    with pytest.raises(KeyboardInterrupt):
+        within(30, interrupt)
+
+
+def test_an_answer_that_cannot_be_read_ends_with_an_error() -> None:
+    with pytest.raises(click.ClickException, match="cannot be read: UnicodeDecodeError: 'utf-8'"):
+        within(30, lambda: b"\xff".decode())
+    with pytest.raises(click.ClickException, match=r"cannot be read: ValueError: a\\x1b\[2J"):
+        within(30, lambda: fail("a\x1b[2J"))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
 
 
 def test_a_call_knows_the_app() -> None:

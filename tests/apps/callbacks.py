@@ -7,6 +7,7 @@ wait for ever if it is `hang`. `?user=` in a request names the user.
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any
 
 import gevent
 from flask import Flask, Request, jsonify, request
-from greenlet import GreenletExit
+from greenlet import GreenletExit, greenlet, settrace
 from werkzeug import Response
 
 from flask_sse_push import event_published, history_lost, sse, stream_closed, stream_opened
@@ -36,7 +37,6 @@ ERRORS: dict[str, type[BaseException]] = {
     "KeyboardInterrupt": KeyboardInterrupt,
 }
 SIGNALS = (stream_opened, stream_closed, history_lost, event_published)
-app.config["SSE_PUSH_PUBLIC_CHANNELS"] = ["public", "room:*", "run:*"]
 dispatcher.MAX_RUN = 5  # the dispatcher lets other greenlets run after so many streams
 
 broken: dict[str, str] = {}  # which error each function raises, by the function's name
@@ -77,7 +77,8 @@ def operator(user: str | None) -> bool:
 
 def connect(name: str) -> Any:
     def receiver(sender: Flask, **facts: Any) -> None:
-        misbehave(name)
+        if not request:  # a receiver has no request, not even the one that started its thread
+            misbehave(name)
 
     return receiver
 
@@ -95,16 +96,28 @@ def break_functions() -> Response:
     return jsonify(calls)
 
 
+@app.get("/calls")
+def show_calls() -> Response:
+    """How often each function was called."""
+    return jsonify(calls)
+
+
 @app.post("/start/<key>")
 def start(key: str) -> Response:
     """Starts a run of numbers. `seconds` bounds the start by a gevent.Timeout."""
     with gevent.Timeout(float(request.args.get("seconds", "60"))):
-        run = sse.start(count_slowly(), key)
+        run = sse.start(count_slowly(int(request.args.get("numbers", "100000"))), key)
     return jsonify(started=run.started)
 
 
-def count_slowly() -> Iterator[str]:
-    for number in range(100_000):
+@app.post("/join/<connection>/<channel>")
+def join(connection: str, channel: str) -> str:
+    sse.join(connection, channel)
+    return "joined"
+
+
+def count_slowly(numbers: int) -> Iterator[str]:
+    for number in range(numbers):
         yield f"{number} "
         time.sleep(0.01)
         misbehave("producer")
@@ -152,7 +165,7 @@ def end(name: str) -> Response:
     return jsonify(dead=thread.dead, was_in=was_in, ended=background.ended())
 
 
-def _functions(thread: gevent.Greenlet[..., Any]) -> list[str]:
+def _functions(thread: greenlet) -> list[str]:
     names, frame = [], thread.gr_frame
     while isinstance(frame, FrameType):
         names.append(frame.f_code.co_name)
@@ -176,7 +189,7 @@ def _exit() -> None:
 
 def _publish_in_app() -> str:
     with app.app_context():
-        return sse.publish("from a native thread", channel="public")
+        return sse.publish("from a native thread", channel="room:1")
 
 
 @app.get("/held")
@@ -186,6 +199,7 @@ def held() -> Response:
     counts: WorkerCounts = streaming.worker_counts
     return jsonify(
         counts={f"{key.table} {key.name}": count for key, count in counts._counts.items() if count},
+        unreported=counts.unreported(),
         streams=len(streaming.hub),
         runs=len(streaming.runs),
         places=streaming.runs._places_taken,
@@ -196,3 +210,59 @@ def held() -> Response:
             if name not in shard.history_cache.idle
         ),
     )
+
+
+@app.post("/restart")
+def restart() -> str:
+    """Closes all parts of the package. The next request makes new ones, and starts their threads."""
+    services = app.extensions["sse_push"][sse].services
+    services.restart(services.settings)
+    return "restarted"
+
+
+# -- interrupting requests -------------------------------------------------------------------------------
+
+
+class Interruptions:
+    """A middleware that interrupts requests: `X-Interrupt: 3 Timeout` raises the error at the third switch.
+
+    A switch is a moment at which the request's greenlet waits for anything. `X-Interrupt: publish Timeout`
+    raises the error at the first switch inside a function of that name. `places` says where each interrupted
+    request was.
+    """
+
+    def __init__(self, wsgi_app: Any) -> None:
+        self._wsgi_app = wsgi_app
+        self.places: list[list[str]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        wanted = environ.get("HTTP_X_INTERRUPT")
+        if wanted is not None:
+            where, error = wanted.split()
+            self._interrupt(where, ERRORS[error])
+        return self._wsgi_app(environ, start_response)
+
+    def _interrupt(self, where: str, error: type[BaseException]) -> None:
+        victim, switches = gevent.getcurrent(), itertools.count(1)
+
+        def trace(event: str, switch: tuple[greenlet, greenlet]) -> None:
+            if switch[0] is victim and (str(next(switches)) == where or where in _functions(victim)):
+                settrace(None)
+                gevent.get_hub().loop.run_callback(self._throw, victim, error)
+
+        settrace(trace)
+
+    def _throw(self, victim: greenlet, error: type[BaseException]) -> None:
+        self.places.append(_functions(victim))
+        victim.throw(error())
+
+
+interruptions = Interruptions(app.wsgi_app)
+app.wsgi_app = interruptions  # type: ignore[method-assign]
+
+
+@app.get("/interrupted")
+def interrupted() -> Response:
+    """In which functions the interrupted requests were, since the last call."""
+    places, interruptions.places = interruptions.places, []
+    return jsonify(places)

@@ -1,0 +1,326 @@
+"""Streams that missed more than one history call may read; streams that are gone; channels that fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from flask_sse_push.brokers.base import UNBOUNDED, History
+from flask_sse_push.errors import BrokerUnavailable
+from flask_sse_push.history import fetcher
+from flask_sse_push.history.channel_cache import NOW
+from flask_sse_push.history.page import PageRequest, Waiter
+from flask_sse_push.history.position import Reset, StartPoint
+from flask_sse_push.history.read_queue import ChannelRead, HistoryRequest, PageRead, ReadQueue
+from flask_sse_push.history.recovery_driver import ShardRecovery, Step
+from flask_sse_push.history.room import Room
+from flask_sse_push.protocol.cursor import EARLIEST, Cursor
+from tests.unit.history.test_history_cache import Bench, Flaky, ids
+
+#: Room for two events of the bench.
+TWO_EVENTS = 1040
+
+
+def bench(*names: str, room: int = TWO_EVENTS) -> Bench:
+    made = Bench(*names)
+    made.fetcher.queue.call_room = room
+    return made
+
+
+def steps(made: Bench, recovery: ShardRecovery) -> list[Step]:
+    """Lets a stream catch up; returns its steps."""
+    found: list[Step] = []
+    for _ in range(100):
+        step = recovery.next()
+        if step is None:
+            made.run()
+            continue
+        found.append(step)
+        if step.is_complete:
+            return found
+    raise AssertionError("the stream never catches up")
+
+
+def events(found: list[Step]) -> list[int]:
+    return [entry.id for step in found for entry in step.chunk.entries]
+
+
+def resets(found: list[Step]) -> list[Reset]:
+    return [reset for step in found for reset in step.resets]
+
+
+# -- pages ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_missed_more_than_a_call_may_read_gets_every_event_in_order() -> None:
+    made = bench("a", "b")
+    first = made.publish("a")
+    published = [made.publish(name) for name in ("a", "b", "b", "a", "a", "b", "a") * 5]
+    made.history_cache.take([made.messages()])
+    for cache in made.history_cache.caches.values():
+        cache.trim(2, UNBOUNDED)
+    recovery = made.recovery(("a", "b"), StartPoint(str(Cursor(made.broker._epoch, first))))
+    found = steps(made, recovery)
+    assert events(found) == published
+    assert not resets(found)
+    assert len(found) > 10, "one step has no more than a page"
+
+
+@pytest.mark.parametrize("newest", [1, 7, 30])
+def test_the_newest_events_are_found_without_reading_the_others(newest: int) -> None:
+    made = bench("a", "b")
+    published = [made.publish(name) for name in "aaaaabbbbb" * 4]
+    made.history_cache.take([made.messages()])
+    for cache in made.history_cache.caches.values():
+        cache.trim(0, 0)
+    found = steps(made, made.recovery(("a", "b"), StartPoint(newest=newest)))
+    assert events(found) == published[-newest:]
+    assert not resets(found)
+
+
+def test_a_stream_that_wants_everything_gets_what_the_broker_keeps() -> None:
+    made = Bench("a", "b", size=5)
+    made.fetcher.queue.call_room = TWO_EVENTS
+    published = [made.publish(name) for name in "ab" * 20]
+    made.run()
+    found = steps(made, made.recovery(("a", "b"), StartPoint(EARLIEST)))
+    assert events(found) == published[-10:]
+    assert not resets(found)
+
+
+def test_events_that_go_while_a_stream_reads_pages_are_a_reset() -> None:
+    made = Bench("a", "b", size=20)
+    made.fetcher.queue.call_room = TWO_EVENTS
+    first = made.publish("a")
+    for name in "ab" * 9:
+        made.publish(name)
+    made.history_cache.take([made.messages()])
+    for cache in made.history_cache.caches.values():
+        cache.trim(0, 0)
+    recovery = made.recovery(("a", "b"), StartPoint(str(Cursor(made.broker._epoch, first))))
+    while recovery.next() is None:
+        made.run()
+    for _ in range(25):
+        made.publish("a")
+    made.run()
+    made.history_cache.caches["a"].trim(0, 0)
+    found = steps(made, recovery)
+    assert [reset.channels for reset in resets(found)] == [["a"]]
+
+
+def test_a_page_gives_its_room_back_when_it_was_sent() -> None:
+    made = bench("a")
+    for _ in range(20):
+        made.publish("a")
+    made.run()
+    made.history_cache.caches["a"].trim(0, 0)
+    room = made.fetcher.queue._room
+    steps(made, made.recovery(("a",), StartPoint(EARLIEST)))
+    assert room.taken == 0
+
+
+def test_the_caches_of_all_channels_together_have_a_bound() -> None:
+    made = Bench("a", "b", "c")
+    made.history_cache._hold = 20_000
+    for name in "abc" * 50:
+        made.publish(name)
+        made.run()
+    made.history_cache.trim()
+    assert sum(cache.cost for cache in made.history_cache.caches.values()) <= 20_000
+
+
+# -- what is read first, and what is not read ----------------------------------------------------------------
+
+
+def queue() -> ReadQueue:
+    return ReadQueue(Room(10_000), 1000)
+
+
+def test_asks_of_streams_that_are_gone_are_not_sent() -> None:
+    reads, gone, here = queue(), Waiter(), Waiter()
+    reads.add("a", HistoryRequest(5, gone))
+    reads.add("b", HistoryRequest(6, gone))
+    reads.add("b", HistoryRequest(7, here))
+    page = PageRequest({"c": 1})
+    page.waiters.add(gone)
+    reads.add_page(page)
+    gone.gone = True
+    read = reads.take()
+    assert isinstance(read, ChannelRead)
+    assert read.after == {"b": 7}
+    probe = reads.take()
+    assert isinstance(probe, ChannelRead)
+    assert not probe.requests
+    assert not len(reads)
+
+
+def test_a_channel_that_joins_is_read_without_what_a_gone_stream_wanted() -> None:
+    reads, gone = queue(), Waiter()
+    request = HistoryRequest(NOW, is_join=True)
+    request.merge(HistoryRequest(0, gone))
+    gone.gone = True
+    reads.add("a", request)
+    read = reads.take()
+    assert isinstance(read, ChannelRead)
+    assert read.after == {"a": NOW}
+
+
+def test_a_recovery_that_was_closed_asks_for_nothing_more() -> None:
+    made = bench("a")
+    for _ in range(20):
+        made.publish("a")
+    made.run()
+    made.history_cache.caches["a"].trim(0, 0)
+    recovery = made.recovery(("a",), StartPoint(EARLIEST))
+    assert recovery.next() is None
+    recovery.close()
+    read = made.fetcher.queue.take()
+    assert isinstance(read, ChannelRead)
+    assert not read.requests
+
+
+def test_channels_that_hold_the_dispatch_are_read_before_everything_else() -> None:
+    reads, here = queue(), Waiter()
+    page = PageRequest({"page": 1})
+    page.waiters.add(here)
+    reads.add_page(page)
+    reads.add("asked", HistoryRequest(0, here))
+    reads.add_page(PageRequest({"resync": 1}, is_resync=True))
+    reads.add("join", HistoryRequest(3, is_join=True))
+    first, second = reads.take(), reads.take()
+    assert isinstance(first, ChannelRead)
+    assert list(first.requests) == ["join"]
+    assert isinstance(second, PageRead)
+    assert second.request.is_resync
+
+
+def test_a_full_room_lets_catch_ups_wait_but_no_join() -> None:
+    reads, here = queue(), Waiter()
+    taken = reads._room.take(9500)
+    page = PageRequest({"page": 1})
+    page.waiters.add(here)
+    reads.add_page(page)
+    reads.add("asked", HistoryRequest(0, here))
+    joins = HistoryRequest(NOW, is_join=True)
+    joins.merge(HistoryRequest(0, here))
+    reads.add("join", joins)
+    read = reads.take()
+    assert isinstance(read, ChannelRead)
+    assert read.after == {"join": NOW}, "the channel goes live; its stream asks again for older events"
+    probe = reads.take()
+    assert isinstance(probe, ChannelRead)
+    assert not probe.requests
+    assert page.is_crowded
+    del taken
+    assert {type(reads.take()), type(reads.take())} == {ChannelRead, PageRead}
+    assert not page.is_crowded
+
+
+def test_a_resync_goes_on_while_streams_read_pages() -> None:
+    made = bench("a", "live")
+    for _ in range(30):
+        made.publish("a")
+    made.run()
+    made.history_cache.caches["a"].trim(0, 0)
+    recoveries = [made.recovery(("a",), StartPoint(newest=n)) for n in range(5, 25)]
+    assert all(recovery.next() is None for recovery in recoveries)
+    made.cut()
+    missed = [made.publish("live") for _ in range(10)]
+    made.link.subscribe(list(made.history_cache.caches))
+    made.hear()
+    found: list[int] = []
+    calls = 0
+    while not found:
+        found = ids(made.history_cache.take([made.fetch(), made.messages()]))
+        calls += 1
+    assert found == missed
+    assert calls < 10, "a resync must not wait for the pages of streams"
+    assert all(events(steps(made, recovery)) for recovery in recoveries)
+
+
+# -- channels that cannot be read ----------------------------------------------------------------------------
+
+
+class Slow(Flaky):
+    """A broker that never answers a call that needs entries of the channel `bad`."""
+
+    def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> Any:  # type: ignore[override]
+        if after.get("bad", NOW) < NOW:
+            raise BrokerUnavailable("timed out")
+        return super().history(after, inbox, room)
+
+    def page(self, after: Mapping[str, int], inbox: str, room: int) -> History:
+        if "bad" in after:
+            raise BrokerUnavailable("timed out")
+        return super().page(after, inbox, room)
+
+
+def test_a_channel_that_cannot_be_read_is_a_reset_and_holds_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fetcher, "PAUSE", 0.0)
+    made = Bench("bad", "good", "fine")
+    made.broker.__class__ = Slow
+    first = made.publish("bad")
+    missed = [made.publish(name) for name in ("bad", "good", "fine")]
+    made.history_cache.take([made.messages()])
+    for cache in made.history_cache.caches.values():
+        cache.trim(0, 0)
+    start = StartPoint(str(Cursor(made.broker._epoch, first)))
+    recoveries = [made.recovery((name,), start) for name in ("bad", "good", "fine")]
+    assert all(recovery.next() is None for recovery in recoveries)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(12):
+            made.fetcher._fetch()
+            replies = [reply for _, reply in made.replies]
+            made.replies.clear()
+            made.history_cache.take([*replies, made.messages()])
+    assert [events(steps(made, recovery)) for recovery in recoveries[1:]] == [[missed[1]], [missed[2]]]
+    found = steps(made, recoveries[0])
+    assert [reset.reason for reset in resets(found)] == ["history"]
+    assert [record.getMessage() for record in caplog.records if "bad" in record.getMessage()] == [
+        "the events of channels bad cannot be read; streams that need them get sse.reset: timed out"
+    ]
+    live = made.publish("bad")
+    assert live in ids(*made.run()), "the channel stays live"
+
+
+def test_a_page_that_cannot_be_read_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "PAUSE", 0.0)
+    made = bench("bad")
+    for _ in range(20):
+        made.publish("bad")
+    made.run()
+    cache = made.history_cache.caches["bad"]
+    cache.trim(0, 0)
+    cache.is_too_small = True
+    made.broker.__class__ = Slow
+    recovery = made.recovery(("bad",), StartPoint(newest=15))
+    assert recovery.next() is None
+    for _ in range(8):
+        made.fetcher._fetch()
+        replies = [reply for _, reply in made.replies]
+        made.replies.clear()
+        made.history_cache.take([*replies, made.messages()])
+    found = steps(made, recovery)
+    assert events(found) == []
+    assert [reset.reason for reset in resets(found)] == ["history"]
+
+
+def test_a_broker_that_does_not_answer_makes_no_channel_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "PAUSE", 0.0)
+    made = Bench("a")
+    first, missed = made.publish("a"), made.publish("a")
+    made.history_cache.take([made.messages()])
+    made.history_cache.caches["a"].trim(0, 0)
+    recovery = made.recovery(("a",), StartPoint(str(Cursor(made.broker._epoch, first))))
+    assert recovery.next() is None
+    made.broker.reachable = False
+    for _ in range(20):
+        made.fetcher._fetch()
+    assert not made.replies
+    made.broker.reachable = True
+    assert events(steps(made, recovery)) == [missed]

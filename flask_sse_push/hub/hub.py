@@ -67,12 +67,13 @@ class Hub:
         first = self._shards.all[0]  # commands are published on the first shard
         self._history_cache, self._reader = first.history_cache, first.reader
         batching = BatchPolicy(settings.batch_ms)
-        self._fanout = Fanout(self._shards, batching, self._clock)
+        #: The groups of the open streams.
+        self.fanout = Fanout(self._shards, batching, self._clock)
         self._channel_changes = ChannelChanges(
             self._shards,
             settings.max_channels,
             clock=self._clock,
-            move=self._fanout.move,
+            move=self.fanout.move,
             changed=self._listeners.tell_changed,
         )
         #: The handlers of commands.
@@ -83,7 +84,7 @@ class Hub:
             self._lock,
             self._streams,
             self._shards,
-            self._fanout,
+            self.fanout,
             self._channel_changes,
             self.commands,
             self._listeners,
@@ -147,7 +148,7 @@ class Hub:
         with self._lock:
             if self._streams.pop(stream.connection, None) is None:
                 return
-            self._fanout.remove(stream)
+            self.fanout.remove(stream)
             self._channel_changes.forget(stream)
             self._shards.exit(stream.subscribed, now)
             if not self._streams:
@@ -249,7 +250,7 @@ class Hub:
         now, link = time.monotonic(), self._shards.link()
         return {
             "streams": len(self._streams),
-            "groups": len(self._fanout.groups),
+            "groups": len(self.fanout.groups),
             "channels": sum(len(shard.history_cache.caches) for shard in self._shards.all),
             "connected": link.connected,
             "heard_ago": round(now - link.heard_at, 3) if link.heard_at else None,

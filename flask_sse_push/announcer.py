@@ -18,11 +18,13 @@ from .protocol.channel import BROADCAST, checked_channel, checked_channels
 from .protocol.command import REVOKE, Command, command_publication
 from .protocol.data import Dumps, flask_dumps
 from .protocol.entry import Publication
-from .protocol.event import Event, checked_exclude, checked_once, checked_ttl, make_event
+from .protocol.event import checked_exclude, checked_once, checked_ttl, make_event
 
 DEFAULT_CHANNEL = "sse"
 #: At most this many events in one batch. While the broker stores a batch, it does nothing else.
 MAX_BATCH = 1000
+#: At most this many entries in one batch: one for each channel of each event.
+MAX_STORED = 10_000
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -106,7 +108,7 @@ class MessageAnnouncer:
         """Stores several events in one step, in their order, or none of them. Returns their cursors.
 
         :param events: at most 1000 events. Each event is a mapping with arguments of `publish` except `id`,
-            such as `{"data": 1, "channel": "news"}`.
+            such as `{"data": 1, "channel": "news"}`. Counted once for each of their channels, at most 10,000.
         :param id: one idempotency id for all the events together.
         :raises InvalidEvent: if an event is not valid; the message names the event and its field. No event
             is published then.
@@ -311,6 +313,7 @@ class Batch:
     def __init__(self, announcer: MessageAnnouncer) -> None:
         self._announcer = announcer
         self.publications: list[Publication] = []
+        self._stored = 0  # how many entries the broker will store
         self.cursors: list[str] = []
 
     def publish(
@@ -329,22 +332,19 @@ class Batch:
         :raises InvalidEvent: if an argument is not valid, or if the batch is full.
         :raises MessageTooLarge: if the event is bigger than `SSE_PUSH_MAX_MESSAGE`.
         """
-        if len(self.publications) >= MAX_BATCH:
-            raise InvalidEvent("batch", f"has {MAX_BATCH} events already; publish in several batches")
         event = make_event(data, type, retry=retry, dumps=self._announcer._dumps)
-        if compress is not None:
-            event = _compressed(event, compress)
+        if compress == "auto":
+            event = payload.compress_event(event)
+        elif compress is not None:
+            raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
         size, max_message = len(event.data.encode()), self._announcer._max_message
         if size > max_message:
             raise MessageTooLarge(size, max_message)
         publication = Publication(event.encode(), checked_channels(channel))
+        self._stored += len(publication.channels)
+        if len(self.publications) >= MAX_BATCH or self._stored > MAX_STORED:
+            most = f"{MAX_BATCH} events, or {MAX_STORED} if an event counts once for each of its channels"
+            raise InvalidEvent("batch", f"has more than {most}; publish in several batches")
         if exclude is not None or ttl is not None:
             publication = publication._replace(exclude=checked_exclude(exclude), ttl=checked_ttl(ttl))
         self.publications.append(publication)
-
-
-def _compressed(event: Event, compress: str) -> Event:
-    """Returns the event with its text in an envelope (see `payload`), if the envelope is smaller."""
-    if compress != "auto":
-        raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
-    return payload.compress_event(event)

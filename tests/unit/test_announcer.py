@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageAnnouncer, MessageTooLarge
-from flask_sse_push.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH
+from flask_sse_push.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH, MAX_STORED
 from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
@@ -249,6 +249,14 @@ def test_too_many_events_are_refused(publishing: Publishing) -> None:
     with pytest.raises(InvalidEvent, match=str(MAX_BATCH)):
         publishing.announcer.publish_many({"data": n} for n in range(MAX_BATCH + 1))
     assert len(publishing.entries()) == MAX_BATCH
+
+
+def test_events_are_counted_for_each_of_their_channels(publishing: Publishing) -> None:
+    event = {"data": 1, "channel": [f"c{n}" for n in range(100)]}
+    assert len(publishing.announcer.publish_many([event] * (MAX_STORED // 100))) == MAX_STORED // 100
+    with pytest.raises(InvalidEvent, match=r"events\[100\].*10000 if an event counts.*several batches"):
+        publishing.announcer.publish_many([event] * (MAX_STORED // 100 + 1))
+    assert len(publishing.entries("c5")) == MAX_STORED // 100
 
 
 def test_a_batch_is_published_when_its_block_ends(publishing: Publishing) -> None:

@@ -36,10 +36,9 @@ local function push(list, entry)
     redis.call('DEL', list)
     redis.call('RPUSH', list, entry)
   end
-  redis.call('LTRIM', list, -tonumber(ARGV[3]), -1)
-  redis.call('PEXPIRE', list, ARGV[4])
 end
 
+local heads = {} -- by index into the names: id of the channel's newest event, once this call has stored one
 local names = tonumber(ARGV[7])
 local at = 8 + names
 while ARGV[at] do
@@ -49,17 +48,22 @@ while ARGV[at] do
   for k = at + 3, at + 2 + count do
     local index = tonumber(ARGV[k])
     local channel, list = ARGV[7 + index], KEYS[3 + index]
-    local prev = head_of(KEYS[2], channel, list, epoch, horizon, id - 1)
+    local prev = heads[index] or head_of(KEYS[2], channel, list, epoch, horizon, id - 1)
     if prev == 0 then
       prev = -horizon
       redis.call('DEL', list) -- the channel has no head, so its list is from an earlier epoch
     end
     local entry = epoch .. ' ' .. id_text .. ' ' .. whole_text(prev) .. ' ' .. meta .. '\n' .. body
     push(list, entry)
-    redis.call('ZADD', KEYS[2], id_text, channel)
     redis.call(ARGV[6], ARGV[2] .. channel, entry)
+    heads[index] = id
   end
   at = at + 3 + count
+end
+for index, head in pairs(heads) do
+  redis.call('LTRIM', KEYS[3 + index], -tonumber(ARGV[3]), -1)
+  redis.call('PEXPIRE', KEYS[3 + index], ARGV[4])
+  redis.call('ZADD', KEYS[2], whole_text(head), ARGV[7 + index])
 end
 
 -- Removes the heads of channels whose lists have expired. If there are any, the horizon moves to the position up to

@@ -31,6 +31,7 @@ TEXTS = [
 #: Values that JSON can express.
 VALUES: list[Any] = [
     *(None, True, False, 0, 42, -1.5, 1e22, 2**53, [], {}, [[]], [1, "42", None, "x\t"]),
+    dict(payload.compress("x" * 5000)),  # looks like an envelope, but nobody has packed it for this event
     *({"a": {"b": "\t", "": []}}, {"text": "42"}, ["NaN", "\0", "é€😀\u2028"], {"compressed": True}),
 ]
 #: Text and values that are long enough to be compressed.

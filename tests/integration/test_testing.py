@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, Response
 
-from flask_sse_push import ConfigError, SSEBlueprint
+from flask_sse_push import ConfigError, SSEBlueprint, payload
 from flask_sse_push.testing import (
     Event,
     EventStream,
@@ -87,6 +88,25 @@ def test_text_and_json_are_told_apart(sse_app: Flask, sse_client: SSEClient) -> 
         ]
         assert events[2].json() == '"x"\t'
         assert stream.opening["channels"] == ["news"]
+
+
+def test_only_an_envelope_that_the_app_has_packed_counts_as_compressed(
+    sse_app: Flask, sse_client: SSEClient
+) -> None:
+    big, packed = ["x"] * 1000, payload.compress(["y"] * 1000)
+    forged = json.loads(json.dumps(packed))  # as a user sends it
+    with sse_client.open("news") as stream, sse_app.app_context():
+        sse.publish(big, channel="news", compress="auto")
+        sse.publish(packed, channel="news")
+        sse.publish(packed, channel="news", compress="auto")  # is not packed twice
+        for lookalike in (forged, json.dumps(forged), json.dumps(forged) + "\t\t"):
+            sse.publish(lookalike, channel="news")
+        events = stream.take(6)
+    assert [event.is_compressed for event in events] == [True, True, True, False, False, False]
+    assert [payload.decompress(event.json()) for event in events[:3]] == [big, ["y"] * 1000, ["y"] * 1000]
+    assert events[3].json() == forged
+    assert [event.is_json for event in events[3:]] == [True, False, True]
+    assert events[5].json() == json.dumps(forged) + "\t\t"
 
 
 def test_received_returns_all_that_was_published_before(sse_client: SSEClient) -> None:

@@ -17,7 +17,16 @@ from flask.json.provider import DefaultJSONProvider
 from markupsafe import Markup
 
 from flask_sse_push import InvalidEvent
-from flask_sse_push.protocol.data import MARK, MAX_PLACE, flask_dumps, json_text, parse_json, unmarked
+from flask_sse_push.protocol.data import (
+    MARK,
+    MAX_PLACE,
+    PACKED,
+    Envelope,
+    flask_dumps,
+    json_text,
+    parse_json,
+    unmarked,
+)
 from flask_sse_push.protocol.event import make_event
 from flask_sse_push.testing.events import Parser
 
@@ -230,3 +239,22 @@ def test_what_a_flask_app_cannot_write_is_refused_too(value: Any) -> None:
     with pytest.raises(TypeError) as caught:
         flask_dumps(value)
     assert str(caught.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("end", ["\t", "\t\t", " \t", "\n\t"])
+def test_white_space_that_the_apps_dumps_adds_is_no_mark(end: str) -> None:
+    event = make_event({"a": 1}, dumps=lambda value: json.dumps(value) + end)
+    assert (event.data, event.encode()) == ('{"a": 1}', b'data: {"a": 1}\t\n\n')
+
+
+def test_an_envelope_has_two_marks_and_what_looks_like_one_has_one() -> None:
+    content = {"compressed": True, "encoding": "gzip+base64", "data": "x"}
+    assert make_event(Envelope(content)).encode().endswith(b'"}\t\t\n\n')
+    assert make_event(content).encode().endswith(b'"}\t\n\n')
+    assert make_event(json.dumps(content)).encode().endswith(b'"}\n\n')
+    # A string with both marks is written as a JSON string, which is no envelope.
+    assert make_event(json.dumps(content) + PACKED).encode().endswith(b'\\t\\t"\t\n\n')
+    assert unmarked(make_event(Envelope(content)).data + PACKED) == (
+        json.dumps(content, sort_keys=True),
+        True,
+    )

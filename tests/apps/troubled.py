@@ -1,7 +1,7 @@
 """`tests.apps.inspected` with everything that an app may do wrong: the app of the soak.
 
-A user gives a name in the query. Users may listen to `club:*` while Redis has the right in the set `rights`,
-and always to `slow:*`. The rule for these channels takes long; for `unlucky:*` it raises. Receivers of all
+A user gives a name in the query. Users may listen to `slow:*`, and to `club:*` while the folder RIGHTS has the
+file `<user> <channel>`. The rule for these channels takes long; for `unlucky:*` it raises. Receivers of all
 signals and the user loader raise now and then. `/fork` forks the worker.
 """
 
@@ -12,12 +12,13 @@ import multiprocessing
 import os
 import random
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gevent
-import redis
 from flask import Request, request
 from gevent import monkey
 
@@ -36,7 +37,7 @@ SLOW, BRIEF = 2.0, 0.3
 block = monkey.get_original("time", "sleep")
 
 raised: Counter[str] = Counter()
-_rights = redis.Redis.from_url(os.environ["SSE_PUSH_BROKER_URL"])
+_rights = Path(os.environ["RIGHTS"])
 _ERRORS: tuple[Callable[[], BaseException], ...] = (
     lambda: ValueError("trouble"), lambda: gevent.Timeout(1), lambda: SystemExit("trouble"),
 )  # fmt: skip
@@ -66,7 +67,7 @@ def may_listen(user: Any, channel: str) -> bool:
     if kind == "unlucky":
         fail("rule")
     if kind == "club":
-        has_right = bool(_rights.sismember("rights", f"{user} {channel}"))
+        has_right = (_rights / f"{user} {channel}").exists()
         time.sleep(random.uniform(0, BRIEF))  # a revoke may come before the answer
         return has_right
     if kind == "slow":
@@ -122,5 +123,7 @@ def be_child(n: int, channel: str, sleep: Callable[[float], None]) -> None:
         sleep(random.uniform(0, 2))
         with app.app_context():
             sse.publish(json.dumps({"n": n}), channel=channel)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(0)

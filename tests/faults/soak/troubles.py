@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 
@@ -46,11 +47,18 @@ class Every:
 class Troubles(threading.Thread):
     """Causes faults until `stop`. What happened is counted in `times`.
 
+    :param rights: the folder with the rights, see `tests.apps.troubled`.
     :param seconds: how long the soak takes.
     """
 
     def __init__(
-        self, servers: Sequence[Gunicorn], valkey: Valkey, chance: random.Random, seconds: float, kept: int
+        self,
+        servers: Sequence[Gunicorn],
+        valkey: Valkey,
+        rights: Path,
+        chance: random.Random,
+        seconds: float,
+        kept: int,
     ) -> None:
         super().__init__(daemon=True)
         self.times: Counter[str] = Counter()
@@ -60,6 +68,7 @@ class Troubles(threading.Thread):
         self.first = 0  # serial number of the next child's event
         self.errors: list[BaseException] = []
         self._servers = servers
+        self._rights = rights
         self._chance = chance
         self._redis = valkey.client()
         self._announcer = MessageAnnouncer.from_url(valkey.url, SSE_PUSH_HISTORY_SIZE=max(kept, FULL_EVENTS))
@@ -97,7 +106,7 @@ class Troubles(threading.Thread):
         """
         self.account, self.members, self.rooms, self.first = account, members, rooms, first
         for member in members:
-            self._redis.sadd("rights", f"{member.user} {member.channel}")
+            (self._rights / f"{member.user} {member.channel}").touch()
         self._running.set()
 
     def pause(self) -> None:
@@ -199,7 +208,7 @@ class Troubles(threading.Thread):
         if self._chance.random() < 0.5:
             with suppress(httpx.HTTPError):
                 member.take_ticket(self._chance.choice(self._servers).url)
-        self._redis.srem("rights", f"{member.user} {member.channel}")
+        (self._rights / f"{member.user} {member.channel}").unlink()
         channel = None if self._chance.random() < 0.3 else member.channel
         while not self._is_revoked(member.user, channel):
             self.times["failed_revokes"] += 1

@@ -1,7 +1,7 @@
 """`tests.apps.inspected` with everything that an app may do wrong: the app of the soak.
 
-A user gives a name in the query. Users may listen to `slow:*`, and to `club:*` while the folder RIGHTS has the
-file `<user> <channel>`. The rule for these channels takes long; for `unlucky:*` it raises. Receivers of all
+A user gives a name in the query. Users may listen to `slow:*`, and to `club:*` while the folder RIGHTS has
+the file `<user> <channel>`. The rule for these channels takes long; for `unlucky:*` it raises. Receivers of all
 signals and the user loader raise now and then. `/fork` forks the worker.
 """
 

@@ -1,8 +1,8 @@
 """`tests.apps.inspected` with everything that an app may do wrong: the app of the soak.
 
-A user gives a name in the query. Users may listen to `slow:*`, and to `club:*` while the folder RIGHTS has
-the file `<user> <channel>`. The rule for these channels takes long; for `unlucky:*` it raises. Receivers of all
-signals and the user loader raise now and then. `/fork` forks the worker.
+A user gives a name in the query. Users may listen to `slow:*`. They may listen to `club:*` while the folder
+RIGHTS has the file `<user> <channel>`. The rule for these channels takes long; for `unlucky:*` it raises.
+Receivers of all signals and the user loader raise now and then. `/fork` forks the worker.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def ticket() -> str:
 
 @app.get("/fork")
 def fork() -> str:
-    """Forks the worker. The child sleeps, publishes the event `n` on `channel`, and ends. Returns its pid."""
+    """Forks the worker. The child publishes the event `n` on `channel`, sleeps, and ends. Returns its pid."""
     n, channel, how = int(request.args["n"]), request.args["channel"], request.args["how"]
     if how == "multiprocessing":
         child = multiprocessing.get_context("fork").Process(target=be_child, args=(n, channel, block))
@@ -120,9 +120,9 @@ def reap(child: multiprocessing.process.BaseProcess, parent: int) -> None:
 
 def be_child(n: int, channel: str, sleep: Callable[[float], None]) -> None:
     try:
-        sleep(random.uniform(0, 2))
         with app.app_context():
             sse.publish(json.dumps({"n": n}), channel=channel)
+        sleep(random.uniform(0, 2))
     except BaseException:
         traceback.print_exc()
     finally:

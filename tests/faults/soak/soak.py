@@ -134,8 +134,8 @@ def assert_all_happened(troubles: Troubles, outcome: Outcome) -> None:
     assert min(times[name] for name in ("bad_type", "bad_entry", "bad_message")) > 0, times
     forks = times["os_forks"], times["multiprocessing_forks"]
     assert min(forks) > 0
-    # gunicorn's code in the child ends some of the children of `os.fork`.
-    assert outcome.by_children >= 0.8 * times["multiprocessing_forks"], "children did not publish"
+    # No client may listen to the channel of a child, and gunicorn's code may end a child before it publishes.
+    assert outcome.by_children >= 0.5 * sum(forks), "children did not publish"
     assert outcome.hurt.resets > 0
     assert outcome.raised == {"loader", "receiver", "rule"}
 

@@ -216,7 +216,8 @@ def note(outcome: Outcome, account: LogAccount, named: Sequence[Client], members
 
 
 def note_raised(both: Sequence[Gunicorn], outcome: Outcome) -> None:
-    for server in both:
+    """Asks each server several times which functions raised, so that all its workers answer."""
+    for server in [*both] * 8:
         with suppress(httpx.HTTPError):
             answer = httpx.get(f"{server.url}/raised", headers={"Connection": "close"}, timeout=30)
             outcome.raised |= answer.json().keys()

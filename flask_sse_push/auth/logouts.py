@@ -13,7 +13,6 @@ from typing import Any
 from ..errors import BrokerUnavailable
 from ..hub import background
 from ..hub.hub import Hub
-from ..protocol.command import REVOKE
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +33,17 @@ class UnsentLogouts:
         self._hub = hub
         self._send = send
         self._lock = threading.Lock()
-        self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT)
+        self._unsent: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_UNSENT)
         self._runs = self._closed = False
 
-    def add(self, arguments: dict[str, Any]) -> None:
-        """Revokes a user's rights on this worker now, and on all workers when the broker is back."""
+    def add(self, command: str, arguments: dict[str, Any]) -> None:
+        """Revokes rights on this worker now, and on all workers when the broker is back.
+
+        :param command: REVOKE or REVOKE_SESSION.
+        """
         self._hub.call_soon(partial(self._hub.disconnector.revoke, arguments))
         with self._lock:
-            self._unsent.append(arguments)
+            self._unsent.append((command, arguments))
             starts, self._runs = not self._runs, True
         if starts:
             background.start("logouts", self._run)
@@ -49,9 +51,9 @@ class UnsentLogouts:
     def _run(self) -> None:
         while self._has_more():
             try:
-                arguments = self._unsent[0]
-                self._send(REVOKE, **arguments)
-                self._forget(arguments)
+                unsent = self._unsent[0]
+                self._send(unsent[0], **unsent[1])
+                self._forget(unsent)
             except BrokerUnavailable:
                 time.sleep(PAUSE)
             except Exception:
@@ -60,9 +62,9 @@ class UnsentLogouts:
                 )
                 time.sleep(PAUSE)
 
-    def _forget(self, arguments: dict[str, Any]) -> None:
+    def _forget(self, sent: tuple[str, dict[str, Any]]) -> None:
         with self._lock:
-            if self._unsent[0] is arguments:  # `add` may have dropped it
+            if self._unsent[0] is sent:  # `add` may have dropped it
                 self._unsent.popleft()
 
     def _has_more(self) -> bool:

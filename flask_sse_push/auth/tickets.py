@@ -21,7 +21,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..brokers.base import NO_INBOX, Broker
 from ..protocol import cursor
-from ..protocol.command import COMMAND_CHANNEL, REVOKE, parse_command
+from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION, parse_command
 from ..protocol.entry import Entry
 from .identity import expired_token, invalid_token
 
@@ -68,13 +68,17 @@ class Ticket(NamedTuple):
         return not known or any(self._is_ended_by(entry) for entry in commands.entries if entry.id > asked.id)
 
     def _is_ended_by(self, entry: Entry) -> bool:
-        command = parse_command(entry)
-        if command is None or command.name != REVOKE:
-            return False
+        try:
+            command = parse_command(entry)
+        except ValueError:
+            return True  # nobody knows what the command was
         arguments = command.arguments
-        user_id, session, channel = map(arguments.get, ("user_id", "session", "channel"))
-        concerned = user_id == self.user_id or (session is not None and session == self.session)
-        return concerned and (channel is None or channel in self.channels)
+        if command.name == REVOKE_SESSION:
+            return bool(arguments["session"] == self.session)
+        if command.name != REVOKE or arguments["user_id"] != self.user_id:
+            return False
+        channel = arguments.get("channel")
+        return channel is None or channel in self.channels
 
 
 class Tickets:

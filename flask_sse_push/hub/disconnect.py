@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import ErrorCode
-from ..protocol.command import COMMAND_CHANNEL, REVOKE
+from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION
 from ..protocol.entry import TAB_MARK, tab_of
 from ..protocol.frames import close_frame, error_frame
 from .channel_changes import ChannelChange, start_of_change
@@ -34,7 +34,8 @@ class Disconnector:
         self._revocations = Revocations(state.shards.all[0].history_cache)
         state.commands.on("disconnect", self._disconnect)
         state.commands.on("channels", self._change_channels)
-        state.commands.on(REVOKE, self._revoke, late=self._revoke_late)
+        for name in (REVOKE, REVOKE_SESSION):
+            state.commands.on(name, self._revoke, late=self._revoke_late)
         state.commands.on_heard(self._revocations.know_since)
         state.commands.on_lost(self._revocations.note_lost)
 

@@ -15,6 +15,8 @@ COMMAND_CHANNEL = "!control"
 
 #: Name of the command that takes one channel, or all channels, from the streams of a user.
 REVOKE = "revoke"
+#: Name of the command that ends the streams of one browser's session.
+REVOKE_SESSION = "revoke.session"
 #: At most this many bytes in one command, because every worker reads every command. One command can join
 #: and leave a thousand channels, the most that SSE_PUSH_MAX_CHANNELS allows, with names of 200 characters.
 MAX_COMMAND = 500_000
@@ -88,9 +90,11 @@ _ARGUMENTS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
         "join": _are_channels,
         "leave": _are_channels,
         "since": _is_text_or_none,
+        "asked": _is_text_or_none,
         "last": _is_count_or_none,
     },
     REVOKE: {"user_id": _is_text, "channel": _is_text_or_none, "reason": _is_text},
+    REVOKE_SESSION: {"session": _is_text, "reason": _is_text},
     "ask": {
         **dict.fromkeys(("ticket", "what", "asker"), _is_text),
         **dict.fromkeys(("channel", "user_id"), _is_text_or_none),

@@ -32,7 +32,7 @@ from ..monitoring.reporter import Reporter
 from ..presence.presence import Presence
 from ..presence.query import WorkerQueries
 from ..presence.worker_counts import WorkerCounts
-from ..protocol.command import REVOKE
+from ..protocol.command import REVOKE, REVOKE_SESSION
 from ..protocol.data import Dumps
 from ..protocol.shard_cursor import StreamCursor
 from ..runs.manager import Runs
@@ -216,20 +216,20 @@ class Services:
         """Returns whether gunicorn runs several workers, but the broker works for one process only."""
         return self.settings.broker_url.startswith("memory:") and wsgi_server.worker_count() > 1
 
-    def log_out(self, **whose: str) -> None:
-        """Closes the streams of a user who logs out, on all workers. Never raises.
+    def log_out(self, user_id: str | None = None, session: str | None = None) -> None:
+        """Closes the streams of a user who logs out, or of one session, on all workers. Never raises.
 
         If the broker does not answer, this worker closes its own streams of the user now. The other workers
         close the user's streams when the broker is back.
-
-        :param whose: the `user_id` of the user, or the name of one `session`.
         """
-        arguments = {**whose, "channel": None, "reason": "logout"}
+        command = REVOKE if session is None else REVOKE_SESSION
+        whose = {"user_id": user_id} if session is None else {"session": session}
+        arguments = {**whose, "reason": "logout"}
         try:
-            self.publishing.announcer.command(REVOKE, **arguments)
+            self.publishing.announcer.command(command, **arguments)
         except BrokerUnavailable as error:
             logger.warning("cannot tell the other workers of a logout now, trying again: %s", error)
-            self.streaming.logouts.add(arguments)
+            self.streaming.logouts.add(command, arguments)
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """Closes all parts. The next use makes new parts with the given settings.

@@ -65,7 +65,7 @@ def _write(text: str, *values: object, extra: Mapping[str, Any]) -> None:
 def _facts(stream: Stream) -> dict[str, Any]:
     return {
         "connection": stream.connection,
-        "user_id": stream.user_id,
+        "user_id": None if stream.user_id is None else _one_line(stream.user_id),
         "channels": list(stream.channels),
         "address": stream.address,
     }
@@ -81,7 +81,10 @@ def refused(refusal: Refused, address: str | None, path: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """Returns the beginning of the text, with escapes, so that a client cannot forge lines of the log."""
+    """Returns the beginning of the text, with escapes.
+
+    So a client can neither forge lines of the log nor control the terminal of its reader.
+    """
     return printable(text[:MAX_TEXT])
 
 

@@ -71,6 +71,22 @@ def test_a_refusal_is_logged_with_its_code_and_cannot_forge_a_line(
     assert "hidden" not in caplog.text
 
 
+def test_names_and_paths_in_the_log_control_no_terminal_and_stay_readable(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    app, sse = make_app()
+    sse.identify(lambda request: "Jürgen\x1b[2J\u202e")
+    app.test_client().post("/stream/%1B%5B2J%C2%9B%E6%9D%B1%E4%BA%AC/channels", json={"join": ["a"]})
+    [refusal] = facts(caplog, "refused")
+    assert refusal["path"] == "/stream/\\x1b[2J\\x9b東京/channels"
+    response = app.test_client().get("/stream")
+    next(response.iter_encoded())
+    response.close()
+    [opened] = facts(caplog, "stream_opened")
+    assert opened["user_id"] == "Jürgen\\x1b[2J\\u202e"
+
+
 def test_nothing_is_logged_below_its_level(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "flask_sse_push")
     app, _ = make_app()

@@ -134,3 +134,11 @@ def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert isinstance(found, server.Setup), found
     assert (found.worker_class, found.workers, found.patched) == ("sync", 3, False)
     assert isinstance(server.load_gunicorn("--no-such-option"), str)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "many", "\x1b[2J", None, "9" * 400, "1.5.x", "pubsub", "pubsub x y", [], {}]
+)
+def test_facts_that_are_no_facts_are_passed_over(value: Any) -> None:
+    for name in REDIS:
+        assert {finding.level for finding in broker.check_facts({**REDIS, name: value}, 1000.0)} >= {OK}

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
 from ..brokers.base import History
 from ..brokers.foreign import ForeignData
+
+#: For so many seconds after a forged id, further ids ahead of the clock do not make the worker read history.
+CALM = 1.0
+
+
+class Doubt(NamedTuple):
+    """An id that is ahead of the broker's clock, and the monotonic time at which it arrived.
+
+    `was_read` says whether the channels were read again because of this id.
+    """
+
+    id: int
+    at: float
+    was_read: bool
 
 
 class Checks:
@@ -11,6 +29,37 @@ class Checks:
 
     def __init__(self) -> None:
         self._foreign = ForeignData()
+        self._doubts: dict[str, Doubt] = {}  # the newest id in doubt of each channel
+        self._calm_until = 0.0
+
+    def doubt(self, channel: str, id: int) -> bool:
+        """Notes an id that is ahead of the broker's clock.
+
+        :returns: whether the channels must be read again. They need not while someone forges such ids.
+        """
+        now = time.monotonic()
+        must_read = now >= self._calm_until
+        self._doubts[channel] = Doubt(id, now, must_read)
+        return must_read
+
+    def judge(self, believes: Callable[[int], bool], sent_at: float) -> bool:
+        """Judges the ids in doubt by a reply of the broker. Reports those that were forged.
+
+        :param believes: says whether an id can be right, after the reply.
+        :param sent_at: monotonic time at which the call of the reply began.
+        :returns: whether the channels must be read again.
+        """
+        must_read = False
+        for channel, doubt in list(self._doubts.items()):
+            if doubt.at >= sent_at:
+                continue
+            del self._doubts[channel]
+            if believes(doubt.id):
+                must_read = must_read or not doubt.was_read
+            else:
+                self._calm_until = time.monotonic() + CALM
+                self.refuse(channel, ValueError(f"the id {doubt.id} is ahead of the broker's clock"))
+        return must_read
 
     def refuse(self, channel: str, problem: ValueError) -> bool:
         """Reports a message on a channel that is not an event, unless the channel was reported before.

@@ -34,6 +34,7 @@ class HistoryReply(NamedTuple):
     confirmed: frozenset[str]  # channels whose subscription the link had confirmed
     history: History
     received_at: float = 0.0  # monotonic seconds when the reply came
+    sent_at: float = 0.0  # monotonic seconds when the call began
     page: PageRequest | None = None  # the request for the page that the reply has
     lease: Lease | None = None  # the room that the reply takes
 
@@ -76,6 +77,7 @@ class HistoryFetcher:
         self._closed = False
         self.generation = 0  # grows by 1 when the replies to all earlier calls must be ignored
         self.calls = 0
+        self._sent_at = 0.0  # monotonic time at which the last call began
 
     def submit(self, channel: str, request: HistoryRequest) -> None:
         """Queues a request for a channel's history. One call answers many queued requests. Does not block."""
@@ -112,7 +114,7 @@ class HistoryFetcher:
             self._note_failure(read, error)
             time.sleep(PAUSE)
         else:
-            self._put((self._number, reply._replace(generation=generation, received_at=time.monotonic())))
+            self._send(reply._replace(generation=generation))
         if isinstance(read, PageRead) or read.requests:  # if not, all other requests wait for room
             self._go_on()
 
@@ -128,9 +130,13 @@ class HistoryFetcher:
         history = self._call(lambda: self._broker.page(after, self._inbox, read.room))
         return HistoryReply(0, {}, after, frozenset(), history, page=request, lease=read.lease)
 
+    def _send(self, reply: HistoryReply) -> None:
+        self._put((self._number, reply._replace(received_at=time.monotonic(), sent_at=self._sent_at)))
+
     def _call(self, read: Callable[[], History]) -> History:
         self.calls += 1
         self._expect_echo(True)
+        self._sent_at = time.monotonic()
         return read()
 
     def _find_newest(self, request: PageRequest, count: int) -> None:
@@ -187,7 +193,7 @@ class HistoryFetcher:
         _log_unreadable([name], error)
         history = _unreadable(probe, [name])
         reply = HistoryReply(self.generation, read.requests, read.after, read.confirmed, history)
-        self._put((self._number, reply._replace(received_at=time.monotonic())))
+        self._send(reply)
 
     def _retry_page(self, request: PageRequest, probe: History | None, error: Exception) -> None:
         request.failures += probe is not None
@@ -198,7 +204,7 @@ class HistoryFetcher:
         history = _unreadable(probe, list(request.after))
         request.is_lost = True
         reply = HistoryReply(self.generation, {}, request.after, frozenset(), history, page=request)
-        self._put((self._number, reply._replace(received_at=time.monotonic())))
+        self._send(reply)
 
     def close(self) -> None:
         """Makes `run` return soon."""

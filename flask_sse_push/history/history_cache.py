@@ -18,8 +18,6 @@ from ..brokers.base import Echo, History, LinkMessage, LiveEvent
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
 from .channel_cache import ChannelCache
-from .channel_caches import ChannelCaches
-from .checks import Checks
 from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
 from .page import Answered, Page, PageRequest
@@ -27,6 +25,7 @@ from .pending_reads import PendingReads
 from .position import Gap, Snapshot
 from .read_queue import HistoryRequest
 from .resync import Resyncs
+from .trusted_caches import TrustedCaches
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Dispatch(NamedTuple):
     new_epoch: bool  # whether the broker lost its data, so that older cursors are no longer valid
 
 
-class HistoryCache(ChannelCaches):
+class HistoryCache(TrustedCaches):
     """The channel caches of one shard, and how far the worker has dispatched their entries.
 
     :param keep: at most how many entries the cache keeps for each channel.
@@ -71,17 +70,10 @@ class HistoryCache(ChannelCaches):
         self.new_epoch = False
         self.waiters: set[Answered] = set()  # they are set at the next dispatch
         self._keep_bytes = keep_bytes
-        self._epoch: str | None = None
         self._lineage: Lineage = {}
         self._base = 0  # the first position that this worker knows in the current epoch
-        self._position = 0  # the position up to which every event was dispatched
         self._seen = 0  # the id of the newest dispatched event, or a later position
-        self._heard = 0  # the highest id that arrived over the link in the epoch `_heard_epoch`
-        self._heard_epoch: str | None = None
-        self._heard_in_part = False  # whether the event `_heard` may still arrive on more channels
         self.paused = False  # whether entries wait until all channels were read again
-        self._lost: dict[str, Gap] = {}
-        self._checks = Checks()
         self._read_at = 0, 0.0  # first a position, then the monotonic time at which the broker had reached it
 
     # -- positions --------------------------------------------------------------------------------------
@@ -117,20 +109,18 @@ class HistoryCache(ChannelCaches):
             if item is None:
                 self._pause(link_up=False)
             elif isinstance(item, HistoryReply):
-                self.reads.replies.append(item)
+                self._note_reply(item)
             else:
                 for message in item:
                     if isinstance(message, LiveEvent):
                         self._take_event(message, fresh)
                     elif isinstance(message, Echo):
-                        if message.epoch != self._heard_epoch:
-                            self._note_epoch(message.epoch)
-                        if message.last > self._heard:
-                            self._heard, self._heard_in_part = message.last, False
+                        if not self._heard.note_echo(message):
+                            self._distrust()
                     elif message.channel in self.caches and not self.reads.confirm(message.channel):
                         self._pause(link_up=True)
         if self.reads.replies:
-            for reply in self.reads.usable(self._heard_epoch, self._heard):
+            for reply in self.reads.usable(self._heard.epoch, self._heard.id):
                 self._take_reply(reply)
         if self.paused:
             if self.reads.resyncing:
@@ -140,9 +130,10 @@ class HistoryCache(ChannelCaches):
         return self._dispatch(self._undispatched() if was_paused else fresh)
 
     def _dispatch(self, entries: list[tuple[ChannelCache, Entry]]) -> Dispatch:
-        if self._heard_epoch == self._epoch and self._heard > self._seen:
-            self._seen = self._heard
-        in_part = self._heard_in_part and self._seen == self._heard
+        heard = self._heard
+        if heard.epoch == self._epoch and heard.id > self._seen:
+            self._seen = heard.id
+        in_part = heard.in_part and self._seen == heard.id
         self._position = self._seen - 1 if in_part else self._seen
         dispatch = Dispatch(entries, self._lost, self.new_epoch)
         self._lost, self.new_epoch = {}, False
@@ -179,10 +170,9 @@ class HistoryCache(ChannelCaches):
             if self._checks.refuse(event.channel, error) and cache.live:
                 self._note_lost(Gap(event.channel, cache.head, self._position))
             return
-        if entry.epoch != self._heard_epoch:
-            self._note_epoch(entry.epoch)
-        if entry.id > self._heard:
-            self._heard, self._heard_in_part = entry.id, entry.shared
+        if not self._heard.note_event(entry) and self._heard.epoch is not None:
+            self._doubt(event.channel, cache, entry)
+            return
         if not cache.live:
             cache.tail.append(entry)
         elif entry.id > cache.head:
@@ -196,13 +186,6 @@ class HistoryCache(ChannelCaches):
             full = len(cache.entries) > self._keep + SLACK or cache.size > self._keep_bytes
             if full and not self.paused:  # in a pause, entries of the cache are not dispatched yet
                 cache.trim(self._keep, self._keep_bytes)
-
-    def _note_epoch(self, epoch: str) -> None:
-        """Notes that the link brought a message of another epoch."""
-        known = {self._epoch, self._heard_epoch} - {None, epoch}
-        self._heard_epoch, self._heard, self._heard_in_part = epoch, -1, False
-        if known:  # replies to calls made before now may belong to the earlier epoch
-            self._pause(link_up=True)
 
     # -- pauses -----------------------------------------------------------------------------------------
 
@@ -227,16 +210,12 @@ class HistoryCache(ChannelCaches):
             self._note_lost(Gap(name, self.caches[name].head, self._position))
         self._pause(link_up=True)
 
-    def _note_lost(self, gap: Gap) -> None:
-        known = self._lost.get(gap.channel, gap)
-        self._lost[gap.channel] = Gap(gap.channel, min(known.until, gap.until), max(known.after, gap.after))
-
     # -- replies ----------------------------------------------------------------------------------------
 
     def _take_reply(self, reply: HistoryReply) -> None:
         history = reply.history
         self._read_at = history.last, reply.received_at
-        if history.epoch != self._epoch:
+        if history.epoch != self._epoch or self._distrusted:
             self._change_epoch(history)
         for name, requests in reply.requests.items():
             if self.reads.is_outdated(reply):  # `_go_live` paused delivery again and dropped the tails
@@ -297,6 +276,8 @@ class HistoryCache(ChannelCaches):
             self.reads.resyncing.discard(name)
             if start > self._position:
                 self._note_lost(Gap(name, self._position, start))
+        if self._drop_doubtful(name, cache):
+            return
         after_gap = cache.go_live(str(self._epoch), last)
         if after_gap is not None:
             self._pause_for_gap(name, after_gap)
@@ -304,7 +285,9 @@ class HistoryCache(ChannelCaches):
     def _change_epoch(self, history: History) -> None:
         known = self._epoch is not None
         # After a failover or restart, streams go on if the broker still has all dispatched events.
-        continues = known and belongs(Cursor(str(self._epoch), self._seen), history.epoch, history.lineage)
+        seen = Cursor(str(self._epoch), self._seen)
+        continues = known and not self._distrusted and belongs(seen, history.epoch, history.lineage)
+        self._distrusted = False
         self._epoch, self._lineage = history.epoch, history.lineage
         if continues:
             for cache in self.caches.values():

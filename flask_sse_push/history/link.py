@@ -7,14 +7,17 @@ history call, which proves that events arrive, or the confirmation of a subscrip
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..brokers.base import Broker, Echo, Link, LinkMessage, Subscribed
 from ..errors import BrokerUnavailable
+from ..protocol.entry import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,12 @@ READ_TIMEOUT = 0.5
 #: Seconds between attempts to connect: first the shortest pause, then the longest. Each pause is twice as
 #: long as the pause before. The first pause is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+
+#: At most so many microseconds may an id be ahead of the position that the broker should have reached by now.
+#: Between two replies, the clocks of the broker and of the worker drift apart by some milliseconds.
+ALLOWANCE = 100_000
+#: At most this many echoes and this many replies wait for their counterpart.
+MAX_WAITING = 100
 
 
 class LinkReader:
@@ -238,3 +247,80 @@ class LinkReader:
     def close(self) -> None:
         """Makes `run` return soon."""
         self._closed = True
+
+
+class Heard:
+    """The newest position that the link has reached, in the epoch of the newest reply.
+
+    Anyone who may publish on the server can forge a message, but not the reply to a call. So a message counts
+    only within the bounds that replies set.
+    """
+
+    def __init__(self) -> None:
+        self.epoch: str | None = None
+        self.id = 0  # the highest id that arrived over the link in `epoch`; -1 if none has arrived yet
+        self.in_part = False  # whether the event `id` may still arrive on more channels
+        # The highest believable id is this number, plus the microseconds of monotonic time.
+        self._bound = -math.inf
+        self._echoes: OrderedDict[Echo, int] = OrderedDict()  # echoes without a reply: `id` when they arrived
+        self._replies: OrderedDict[Echo, bool] = OrderedDict()  # replies whose echo has not arrived
+
+    def begin(self, epoch: str | None) -> None:
+        """Begins again in an epoch, before any message of this epoch counts."""
+        self.epoch, self.id, self.in_part = epoch, -1, False
+
+    def believes(self, id: int) -> bool:
+        """Whether the broker can have reached the position `id` by now.
+
+        Positions grow no faster than the broker's clock: a broker makes less than a million in one second.
+        They jump only if the clock is set forward.
+        """
+        return id <= time.monotonic() * 1e6 + self._bound
+
+    def note_event(self, entry: Entry) -> bool:
+        """Notes an event that has arrived.
+
+        :returns: False if the broker cannot have reached the event's id in this epoch yet, or if a higher id
+            has arrived before: then this message or an earlier one was forged.
+        """
+        if self.id < entry.id <= time.monotonic() * 1e6 + self._bound and entry.epoch == self.epoch:
+            self.id, self.in_part = entry.id, entry.shared
+            return True
+        return entry.id == self.id and entry.epoch == self.epoch
+
+    def note_reply(self, echo: Echo, sent_at: float) -> bool:
+        """Notes the position in a reply. Its echo may have arrived, or arrives soon.
+
+        :returns: False if the link has brought an id before the echo that is higher: then that id was forged.
+        """
+        self._bound = echo.last - sent_at * 1e6 + ALLOWANCE
+        if echo in self._echoes:
+            return self._match(echo, self._echoes.pop(echo))
+        _add(self._replies, echo, True)
+        return True
+
+    def note_echo(self, echo: Echo) -> bool:
+        """Notes an echo. Returns the same as `note_reply`.
+
+        If the broker cannot have reached the echo's position, the echo counts only when a reply confirms it.
+        """
+        before = self.id if echo.epoch == self.epoch else -1
+        if echo.epoch == self.epoch and echo.last > self.id and self.believes(echo.last):
+            self.id, self.in_part = echo.last, False
+        if self._replies.pop(echo, False):
+            return self._match(echo, before)
+        _add(self._echoes, echo, before)
+        return True
+
+    def _match(self, echo: Echo, before: int) -> bool:
+        if echo.epoch != self.epoch:
+            return True
+        if echo.last > self.id:
+            self.id, self.in_part = echo.last, False
+        return before <= echo.last
+
+
+def _add(waiting: OrderedDict[Echo, Any], echo: Echo, value: int) -> None:
+    waiting[echo] = value
+    if len(waiting) > MAX_WAITING:
+        waiting.popitem(last=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_sse_push.brokers import memory
-from flask_sse_push.history import fetcher, link, read_queue, recovery, recovery_driver
+from flask_sse_push.history import checks, fetcher, link, read_queue, recovery, recovery_driver
 from flask_sse_push.hub import compression, dispatcher, hub, opening
 from flask_sse_push.protocol import batch
 from tests.support.simulation import CHUNK
@@ -15,7 +15,7 @@ from tests.support.stepping import CLOCK
 @pytest.fixture
 def simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulation's clock, and small bounds."""
-    for module in (memory, hub, dispatcher, opening, link, fetcher):
+    for module in (memory, hub, dispatcher, opening, link, fetcher, checks):
         monkeypatch.setattr(module, "time", CLOCK)
     monkeypatch.setattr(recovery, "MAX_CHUNK", CHUNK)
     monkeypatch.setattr(recovery_driver, "MAX_FILLS", 2)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
+from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import Bounds, Echo, LinkMessage, LiveEvent, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.errors import BrokerUnavailable
@@ -16,7 +20,7 @@ from flask_sse_push.history.position import Gap, Opening, Reset, Snapshot, Start
 from flask_sse_push.history.read_queue import ChannelRead
 from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
-from flask_sse_push.protocol.cursor import EARLIEST, Cursor
+from flask_sse_push.protocol.cursor import EARLIEST, MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
 
 
@@ -699,3 +703,101 @@ def test_entries_with_lines_that_are_no_data_count_as_lost() -> None:
     assert caches["a"].coverage(0) is Coverage.LOST
     assert [entry.frame.split(b"\n")[1] for entry in caches["b"].entries] == [b"data: 1"]
     assert caches["b"].coverage(0) is Coverage.READY
+
+
+def forged(bench: Bench, id: int, channel: str = "a", prev: int = 0, epoch: str = "") -> LiveEvent:
+    return LiveEvent(channel, f"{epoch or bench.broker._epoch} {id} {prev} -\ndata: forged\n\n".encode())
+
+
+@pytest.mark.parametrize("ahead", [10**6, 3600 * 10**6, 10**15, MAX_ID])
+def test_an_id_ahead_of_the_clock_neither_comes_through_nor_silences_its_channel(
+    ahead: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench("a", "b")
+    for _ in range(3):
+        id = min(MAX_ID, bench.position + ahead)
+        first = bench.history_cache.take([[forged(bench, id)]])
+        in_a, in_b = bench.publish("a"), bench.publish("b")
+        dispatches = [first, *bench.run()]
+        assert sorted(id for each in dispatches for id in ids(each)) == [in_a, in_b]
+        assert not any(each.lost or each.new_epoch for each in dispatches)
+        assert in_b <= bench.position < in_b + 10**6
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["ahead of the broker's clock" in text for text in errors] == [True]
+
+
+def test_a_clock_that_is_set_forward_loses_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("a", "b")
+    now = time.time_ns()
+    monkeypatch.setattr(memory, "time", SimpleNamespace(time_ns=lambda: now + 3600 * 10**9))
+    published = [bench.publish("a"), bench.publish("b"), bench.publish("a")]
+    dispatches = bench.run()
+    published.append(bench.publish("b"))
+    dispatches += bench.run()
+    assert [id for each in dispatches for id in ids(each)] == published
+    assert not any(each.lost for each in dispatches)
+
+
+def test_an_event_below_a_forged_id_is_told_as_lost() -> None:
+    """An id that is only a moment ahead cannot be told from a right one until the next event comes."""
+    bench = Bench("a", "b")
+    id = bench.position + 50_000
+    assert ids(bench.history_cache.take([[forged(bench, id)]])) == [id]
+    real = bench.publish("a")
+    assert real < id, "the machine was too slow for this test"
+    dispatch = bench.hear()
+    assert ids(dispatch) == []
+    assert list(dispatch.lost) == ["a"]
+
+
+def test_an_echo_below_what_was_heard_resets_all_streams() -> None:
+    bench = Bench("a", "b")
+    bench.history_cache.take([[forged(bench, bench.position + 50_000)]])
+    reply = bench.fetch()
+    assert reply.history.last < bench.position, "the machine was too slow for this test"
+    dispatches = [bench.history_cache.take([bench.messages(), reply]), *bench.run()]
+    assert any(each.new_epoch for each in dispatches)
+    in_b = bench.publish("b")
+    assert ids(bench.hear()) == [in_b]
+    assert bench.position == in_b
+
+
+def test_an_old_message_that_is_sent_again_harms_its_channel_only() -> None:
+    bench = Bench("a", "b")
+    bench.publish("a")
+    again = bench.messages()
+    bench.history_cache.take([again])
+    bench.publish("b")
+    assert bench.hear().lost == {}
+    assert bench.history_cache.take([again]) == Dispatch([], {}, False), "it is known already"
+    dispatch = bench.history_cache.take([[forged(bench, bench.position - 10, "b")]])
+    assert ids(dispatch) == []
+    assert "a" not in dispatch.lost
+    in_a, in_b = bench.publish("a"), bench.publish("b")
+    assert ids(bench.hear()) == [in_a, in_b]
+
+
+def test_a_message_of_an_unknown_epoch_is_ignored_and_the_broker_is_asked() -> None:
+    bench = Bench("a", "b")
+    for _ in range(3):
+        assert ids(bench.history_cache.take([[forged(bench, bench.position + 5, epoch="other")]])) == []
+        in_b = bench.publish("b")
+        assert ids(bench.hear()) == [in_b], "the other channels go on"
+    requests = bench.fetcher.queue.take()
+    assert isinstance(requests, ChannelRead)
+    assert {name: len(several) for name, several in requests.requests.items()} == {BROADCAST: 1}
+    assert not any(each.lost or each.new_epoch for each in bench.run())
+    in_a = bench.publish("a")
+    assert ids(bench.hear()) == [in_a]
+
+
+def test_forged_echoes_move_no_position() -> None:
+    bench = Bench("a")
+    epoch = bench.broker._epoch
+    for echo in (Echo(epoch, MAX_ID), Echo(epoch, bench.position + 10**9), Echo("other", 5), Echo(epoch, 1)):
+        before = bench.position
+        assert bench.history_cache.take([[echo] * 300]) == Dispatch([], {}, False)
+        assert bench.position == before
+        bench.run()
+        id = bench.publish("a")
+        assert ids(bench.hear()) == [id]

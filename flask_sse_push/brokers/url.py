@@ -27,7 +27,7 @@ _CREDENTIALS = "with / # ? @ % in the password as %2F %23 %3F %40 %25"
 def connect_broker(settings: Settings) -> Broker:
     """Returns the broker at `settings.broker_url`. Opens no connection, but `embedded://` may start a server.
 
-    :raises ConfigError: if the scheme is unknown, or the URL is not valid.
+    :raises ConfigError: if the scheme is unknown, the URL is not valid, or an option must not be set.
     :raises BrokerUnavailable: if the server of `embedded://` cannot start.
     """
     scheme, _, rest = settings.broker_url.partition("://")
@@ -48,6 +48,9 @@ def connect_broker(settings: Settings) -> Broker:
         "timeout": settings.publish_timeout,
         "wait_replicas": settings.wait_replicas,
     }
+    wrong = _wrong_option(f"{scheme}://{rest}", scheme)
+    if wrong:
+        raise _wrong(settings, wrong)
     # The text of a ValueError may quote the password. So a ConfigError must not be raised from it.
     with contextlib.suppress(ValueError):
         if scheme in _SENTINEL:
@@ -65,6 +68,15 @@ def connect_broker(settings: Settings) -> Broker:
         expected = "scheme://user:password@host:port/database"
         return broker.connect(f"{_SAME_AS[scheme]}://{rest}", **options)
     raise _wrong(settings, f"{expected}, {_CREDENTIALS}")
+
+
+def _wrong_option(url: str, scheme: str) -> str:
+    """Returns what is wrong with the options of a URL, as the end of "must be …"; "" if nothing is wrong."""
+    from .redis.options import wrong_option
+
+    with contextlib.suppress(ValueError):  # the URL itself is not valid; the caller says so
+        return wrong_option(url, sentinel=scheme in _SENTINEL)
+    return ""
 
 
 def _wrong(settings: Settings, expected: str) -> ConfigError:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from redis import BlockingConnectionPool
 from redis.commands.core import Script
 from redis.exceptions import ResponseError
+from redis.sentinel import SentinelManagedConnection
 
 from ...errors import BrokerUnavailable
 from ...protocol.channel import BROADCAST, is_channel
@@ -156,7 +157,7 @@ class RedisBroker(Broker):
             args += [name, position]
         reply = ReadReply(self._call(lambda: script(keys=keys, args=args, client=self._clients.current)))
         self._foreign.report_all(reply.foreign)
-        self._writes.note(reply.refusal)
+        self._note_refusal(reply.refusal)
         return reply
 
     def _found_foreign(self, channel: str, problem: str) -> None:
@@ -166,6 +167,19 @@ class RedisBroker(Broker):
         keys, args = list(map(self._list_key, channels)), [count, before, MAX_COUNTED]
         low, *ids = self._call(lambda: self._newest(keys=keys, args=args, client=self._clients.current))
         return Newest(list(map(int, ids)), int(low))
+
+    def _note_refusal(self, refusal: str) -> None:
+        """Notes whether the server takes writes.
+
+        :param refusal: the server's error message; "" if it takes writes.
+        :raises BrokerUnavailable: if a former primary has become a replica. The next call asks who is primary.
+        """
+        if refusal.startswith("READONLY") and issubclass(
+            self.pool.connection_class, SentinelManagedConnection
+        ):
+            self._clients.current.connection_pool.disconnect(inuse_connections=False)
+            raise BrokerUnavailable("Redis: the server is no longer the primary")
+        self._writes.note(refusal)
 
     def claim(self, name: str, seconds: float) -> bool:
         key, mine = f"{self.base}claim:{name}", secrets.token_bytes(8)

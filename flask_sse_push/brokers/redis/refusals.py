@@ -20,9 +20,9 @@ _CODE = re.compile(rf"\b({'|'.join(ADVICE)})\b")
 
 
 def advice(error: object) -> str:
-    """Returns what to do about an error of Redis, as the end of a sentence; "" if there is no advice."""
+    """Returns what to do about an error of Redis, in parentheses; "" if there is no advice."""
     found = _CODE.search(str(error))
-    return f"; {ADVICE[found[1]]}" if found else ""
+    return f" ({ADVICE[found[1]]})" if found else ""
 
 
 def is_refusal(error: object) -> bool:

@@ -17,11 +17,10 @@ from .. import forks
 from ..base import Bounds
 from .broker import RedisBroker
 from .client import SHARE, close_copies, url_options, without_retries
+from .options import FOR_SENTINELS
 from .primary import Address, Primary, clients_of, parse_hosts
 
 DEFAULT_PORT = 26379
-#: Prefix of the URL's options that are for the sentinels.
-FOR_SENTINELS = "sentinel_"
 #: How long one sentinel may take to reply, as a share of a call's time. Then the next sentinel is asked.
 SENTINEL_SHARE = SHARE / 2
 

@@ -70,7 +70,7 @@ def test_every_sentinel_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> 
         "redis+sentinel://h1,,h2/shop",
         "redis+sentinel://h1:port/shop",
         "redis+sentinel://h1/shop/one",
-        "redis+sentinel://h1/shop?socket_timeout=soon",
+        "redis+sentinel://h1/shop?db=soon",
     ],
 )
 def test_a_wrong_sentinel_url_is_named_with_what_is_expected(url: str) -> None:
@@ -103,3 +103,62 @@ def test_every_cluster_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> N
 def test_a_wrong_cluster_url_is_named_with_what_is_expected(url: str) -> None:
     with pytest.raises(ConfigError, match="node1:port,node2"):
         connect_broker(Settings(broker_url=url))
+
+
+REFUSED = [
+    "protocol=3",
+    "decode_responses=True",
+    "decode_responses=",
+    "encoding=latin-1",
+    "encoding_errors=ignore",
+    "single_connection_client=True",
+    "retry_on_timeout=True",
+    "retry_on_error=x",
+    "retry=3",
+    "health_check_interval=5",
+    "socket_timeout=3",
+    "socket_connect_timeout=3",
+    "timeout=3",
+    "socket_read_size=1",
+    "parser_class=x",
+    "legacy_responses=false",
+    "lib_name=x",
+    "foo=1",
+    "DB=1",
+    "ssl_ca_certs=/ca.pem&protocol=3",
+]
+
+
+@pytest.mark.parametrize(
+    "base", ["redis://h/0", "rediss://h", "unix:///s", "valkey+cluster://h1,h2", "redis+sentinel://h/s"]
+)
+@pytest.mark.parametrize("query", REFUSED)
+def test_an_option_that_changes_what_the_package_relies_on_is_refused(base: str, query: str) -> None:
+    name = query.split("&")[-1].split("=")[0]
+    with pytest.raises(ConfigError, match=rf"SSE_PUSH_BROKER_URL .* without the option '{name}'"):
+        connect_broker(Settings(broker_url=f"{base}?{query}"))
+
+
+def test_options_for_the_sentinels_are_checked_too() -> None:
+    with pytest.raises(ConfigError, match="without the option 'sentinel_protocol'"):
+        connect_broker(Settings(broker_url="redis+sentinel://h/s?sentinel_protocol=3"))
+    with pytest.raises(ConfigError, match="without the option 'sentinel_password'"):
+        connect_broker(Settings(broker_url="redis://h/0?sentinel_password=secret"))
+
+
+def test_the_password_of_a_url_with_a_wrong_option_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        connect_broker(Settings(broker_url="redis://me:secret@h/0?protocol=3&password=secret2"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/0?client_name=x&max_connections=5&socket_keepalive=1&username=u&password=p&db=2",
+        "rediss://h/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none&ssl_check_hostname=false&ssl_certfile=c&ssl_keyfile=k",
+        "unix:///s?db=1",
+    ],
+)
+def test_options_that_say_how_to_connect_are_allowed(url: str) -> None:
+    connect_broker(Settings(broker_url=url)).close()

@@ -22,7 +22,7 @@ MEASURED_SERVERS := tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
-.PHONY: demo screenshots test test-python test-oldest first-event faults soak memory coverage bench lint deploy docs format clean
+.PHONY: demo screenshots test test-python test-oldest first-event faults fuzz soak memory coverage bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -52,6 +52,11 @@ first-event: $(VENV)/test
 # Runs only tests/faults, and prints the measurements of docs/delivery.md at the end.
 faults: $(VENV)/test
 	$(BIN)/python -m pytest -q tests/faults $(ARGS)
+
+# Writes 100,000 random inputs, or FUZZ_INPUTS, into the keys and channels of a real Valkey.
+fuzz: $(VENV)/test
+	FUZZ_INPUTS=$${FUZZ_INPUTS:-100000} $(BIN)/python -m pytest -q -s --hypothesis-profile explore \
+		tests/contract/test_fuzz.py $(ARGS)
 
 # All faults at once, for half an hour or SOAK_SECONDS.
 soak: $(VENV)/test

@@ -172,7 +172,7 @@ class RedisBroker(Broker):
         """Notes whether the server takes writes.
 
         :param refusal: the server's error message; "" if it takes writes.
-        :raises BrokerUnavailable: if a former primary has become a replica. The next call asks who is primary.
+        :raises BrokerUnavailable: if the server is a former primary. The next call asks who is primary.
         """
         if refusal.startswith("READONLY") and issubclass(
             self.pool.connection_class, SentinelManagedConnection

@@ -97,7 +97,9 @@ class Recheck(StreamListener):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._watched: dict[str, WatchedStream] = {}  # keys are connection ids
-        self._looks: list[tuple[float, int, WatchedStream]] = []  # a heap; its first item is the next look
+        # A heap; its first item is the next look. It has the connection ids of streams, not the streams, so
+        # that a stream that has closed does not stay in memory until the timer would have looked at it.
+        self._looks: list[tuple[float, int, str]] = []
         self._numbers = itertools.count()  # a number for each look, so that the heap compares no streams
         self._threads = RuleThreads()
         self._commands_lost_at = 0.0
@@ -146,8 +148,9 @@ class Recheck(StreamListener):
         """Makes the timer look at a stream at the monotonic time `at`, or earlier if its identity expires."""
         with self._lock:
             watched.look_at = at if watched.expires is None else min(at, watched.expires)
-            heapq.heappush(self._looks, (watched.look_at, next(self._numbers), watched))
-            is_next = self._looks[0][2] is watched
+            look = watched.look_at, next(self._numbers), watched.stream.connection
+            heapq.heappush(self._looks, look)
+            is_next = self._looks[0] is look
         if is_next:
             self._wake.set()
 
@@ -181,8 +184,9 @@ class Recheck(StreamListener):
             with self._lock:
                 if not self._looks or self._looks[0][0] > time.monotonic():
                     return
-                at, _, watched = heapq.heappop(self._looks)
-            if watched.look_at == at and self._watched.get(watched.stream.connection) is watched:
+                at, _, connection = heapq.heappop(self._looks)
+            watched = self._watched.get(connection)
+            if watched is not None and watched.look_at == at:
                 self._look_now(watched, time.monotonic())
             if count % MAX_RUN == 0:
                 time.sleep(0)

@@ -67,7 +67,7 @@ class Presence(StreamListener):
         self._lock = threading.Lock()
         self._counted: dict[str, set[str]] = {}  # the counted channels of each connection
         self._unpublished: deque[UserChange] = deque(maxlen=MAX_UNPUBLISHED)
-        self._counts_in = lru_cache(4096)(
+        self._counts_in = lru_cache(512)(
             lambda channel: any(fnmatchcase(channel, pattern) for pattern in patterns)
         )
         worker_counts.listen(self._note_changes)

@@ -26,6 +26,8 @@ from .stream import Stream
 
 #: The header of a gzip file: deflate, no name, no time, no flags, unknown system.
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+#: An empty deflate block, which adds nothing to the text.
+EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 #: An empty deflate block, marked as the last one.
 FINAL = b"\x03\x00"
 #: At most this many shared windows per worker. In a group without a shared window, each chunk is compressed

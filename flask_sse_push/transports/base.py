@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import fcntl
 import logging
 import socket
+import sys
+import termios
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
@@ -72,7 +76,7 @@ class TransportStream(Stream):
     :param client: the client's socket; None if the WSGI server does not show it.
     """
 
-    __slots__ = ("_client", "_last_frame", "_retry_sent", "_settings", "waiting_since")
+    __slots__ = ("_client", "_last_frame", "_read_at", "_retry_sent", "_settings", "_unread", "waiting_since")
 
     def __init__(
         self,
@@ -87,8 +91,10 @@ class TransportStream(Stream):
         self._client = client
         self._last_frame: bytes | None = None  # None until the stream ends
         self._retry_sent = False
-        # Monotonic time since which the client has taken none of the waiting bytes; None if no bytes wait.
+        # Monotonic time since which the kernel has taken none of the waiting bytes; None if no bytes wait.
         self.waiting_since: float | None = None
+        self._unread = 0  # result of `unread_bytes` at the last look
+        self._read_at = 0.0  # monotonic time of the last look at which that number had changed; 0: never
         if client is not None:
             _limit_silence(client, settings.write_timeout + settings.heartbeat)
 
@@ -191,16 +197,39 @@ class TransportStream(Stream):
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has taken no byte for SSE_PUSH_WRITE_TIMEOUT seconds.
 
+        A slow client may take bytes from the kernel long before the kernel takes more bytes of the stream.
+
         No `sse.close` is sent, because the client would not read it. The stream's reason is then `stuck`.
         Called by maintenance.
         """
         since = self.waiting_since
-        if since is None or now - since <= self._settings.write_timeout:
+        if since is None:
+            if self._read_at:
+                self._read_at = 0.0
+                self._limit_silence(self._settings.write_timeout + self._settings.heartbeat)
+            return False
+        unread = unread_bytes(self._descriptor)
+        if unread != self._unread:
+            if not self._read_at:  # the kernel would give up a client with a small window, whatever it reads
+                self._limit_silence(0)
+            self._unread, self._read_at = unread, now
+        if now - max(since, self._read_at) <= self._settings.write_timeout:
             return False
         logger.info("cutting stream %s: its client reads nothing", self.connection)
         self.reason = "stuck"
         self.cut()
         return True
+
+    @property
+    def _descriptor(self) -> int:
+        """The file descriptor of the connection; -1 if the WSGI server does not show it."""
+        return -1 if self._client is None else int(self._client.fileno())
+
+    def _limit_silence(self, seconds: float) -> None:
+        with contextlib.suppress(OSError, ValueError):  # raised if the connection was closed in the meantime
+            connection = _socket.socket(fileno=self._descriptor)
+            _limit_silence(connection, seconds)
+            connection.detach()
 
     def _drop_waiting(self) -> None:
         """Drops the bytes that wait for the client. The rest of a partly sent chunk stays."""
@@ -226,12 +255,23 @@ class TransportStream(Stream):
                 self._client.shutdown(how)
 
 
+def unread_bytes(descriptor: int) -> int:
+    """Returns how many bytes the kernel still keeps for the other side of a connection.
+
+    The other side has not confirmed these bytes. Returns 0 if the system cannot tell.
+    """
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        return 0
+
+
 def _limit_silence(client: Any, seconds: float) -> None:
     """Makes the kernel close the connection if the client's host does not answer for `seconds`.
 
-    Without this limit the kernel would keep the connection for a quarter of an hour. A client whose network
-    comes back in time keeps its stream. If the host answers but the client does not read, `cut_if_stuck` cuts
-    the connection earlier, and logs that.
+    With 0, the kernel keeps the connection for a quarter of an hour. A client whose network comes back in
+    time keeps its stream. If the host answers but the client does not read, `cut_if_stuck` cuts the
+    connection earlier, and logs that.
     """
     if _USER_TIMEOUT is not None:
         with contextlib.suppress(OSError, AttributeError):  # raised if the socket is not TCP

@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 #: At most this many connections are handled per call of `poll`.
 MAX_EVENTS = 1000
 
-_READABLE = select.EPOLLIN | select.EPOLLRDHUP
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 # gevent hides `select.epoll`, because `poll` can block all greenlets. `_watch` calls `poll` with a timeout of
@@ -53,13 +52,17 @@ class ConnectionTable:
     def add(self, stream: HijackedStream, client: Any) -> int:
         """Takes the file descriptor out of the socket `client`, begins to watch it, and returns it."""
         fd = detach(client)
-        self._epoll.register(fd, _READABLE)
+        self._epoll.register(fd, select.EPOLLIN)
         self._by_fd[fd] = stream
         return fd
 
-    def watch_writable(self, fd: int, wanted: bool) -> None:
-        """Sets whether `HijackedStream.flush` is called when the client can take more bytes."""
-        self._epoll.modify(fd, _READABLE | select.EPOLLOUT if wanted else _READABLE)
+    def watch(self, fd: int, *, readable: bool, writable: bool) -> None:
+        """Sets which calls a connection causes. A broken connection always causes `HijackedStream.close`.
+
+        :param readable: whether `discard_input` is called when the client has sent bytes or the end.
+        :param writable: whether `flush` is called when the client can take more bytes.
+        """
+        self._epoll.modify(fd, readable * select.EPOLLIN | writable * select.EPOLLOUT)
 
     def close(self, stream: HijackedStream, fd: int) -> None:
         """Closes the connection of `stream`, then calls `leave` with the stream. May be called twice."""
@@ -97,7 +100,7 @@ class ConnectionTable:
             stream.cut()
 
     def _handle(self, stream: HijackedStream, fd: int, events: int) -> None:
-        if events & _BROKEN or (events & _READABLE and not stream.discard_input(fd)):
+        if events & _BROKEN or (events & select.EPOLLIN and not stream.discard_input(fd)):
             stream.close()
         elif events & select.EPOLLOUT:
             stream.flush()

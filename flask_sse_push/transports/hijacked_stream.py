@@ -12,8 +12,9 @@ from collections.abc import Generator, Iterator
 from typing import Any, cast
 
 from ..history.recovery_driver import Recovery
-from ..protocol.frames import jittered_ms, retry_line
-from .base import OpenStreams, TransportStream
+from ..hub.compression import EMPTY_BLOCK
+from ..protocol.frames import comment, jittered_ms, retry_line
+from .base import OpenStreams, TransportStream, unread_bytes
 from .connections import ConnectionTable
 from .descriptors import Descriptors
 from .fallback import fallback_body
@@ -43,6 +44,7 @@ class HijackedStream(TransportStream):
         "_connections",
         "_ending",
         "_first_chunk",
+        "_half_closed",
         "_handover",
         "_received",
         "_socket_fd",
@@ -71,6 +73,7 @@ class HijackedStream(TransportStream):
         self._ending = False  # whether the backlog contains the end of the response body
         self._first_chunk: bytes | None = None  # the chunk that the stream sends just after it has joined
         self._received = 0  # number of bytes that the client sent after its request
+        self._half_closed = False  # whether the client has said that it sends nothing more
 
     @property
     def hijacked(self) -> bool:
@@ -163,7 +166,10 @@ class HijackedStream(TransportStream):
         if self._backlog is not None:
             self._send_backlog()
         if self._backlog is not None:
-            self._connections.watch_writable(self._socket_fd, True)
+            self._watch(writable=True)
+
+    def _watch(self, *, writable: bool) -> None:
+        self._connections.watch(self._socket_fd, readable=not self._half_closed, writable=writable)
 
     # -- called by the dispatcher ---------------------------------------------------------------------
 
@@ -191,7 +197,8 @@ class HijackedStream(TransportStream):
             self._backlog = []
             self.waiting_since = time.monotonic()
             self._set_write_fd(NO_DESCRIPTOR)
-            self._connections.watch_writable(self._socket_fd, True)
+            self._unread = unread_bytes(self._socket_fd)
+            self._watch(writable=True)
         self._backlog.append(rest)
         self._waiting += len(rest)
 
@@ -208,7 +215,7 @@ class HijackedStream(TransportStream):
         """Sends as much of the backlog as the client takes. Called when the client can take more bytes."""
         self._send_backlog()
         if self.write_fd != NO_DESCRIPTOR:
-            self._connections.watch_writable(self.write_fd, False)
+            self._watch(writable=False)
 
     def _send_backlog(self) -> None:
         backlog = self._backlog or []
@@ -241,6 +248,10 @@ class HijackedStream(TransportStream):
             del self._backlog[1:]
             self._waiting = len(self._backlog[0])
 
+    @property
+    def _descriptor(self) -> int:
+        return self._socket_fd if self.hijacked else super()._descriptor
+
     def discard_input(self, fd: int) -> bool:
         """Reads and drops bytes from the client. Returns False if the client has left or sends too much."""
         try:
@@ -249,8 +260,21 @@ class HijackedStream(TransportStream):
             return True
         except OSError:
             return False
+        if not data:
+            self._note_half_close()
         self._received += len(data)
-        return bool(data) and self._received <= MAX_INPUT
+        return self._received <= MAX_INPUT
+
+    def _note_half_close(self) -> None:
+        """Goes on with a client that sends nothing more, and finds out whether it still reads.
+
+        The FIN of TCP does not tell whether a client has left, or has only closed its side (`nc -N`, some
+        proxies). The host of a client that has left answers the next bytes with a RST.
+        """
+        self._half_closed = True
+        self._watch(writable=self._backlog is not None)
+        if not self._ending:
+            self.write(self.framed(comment("") if self.compression is None else EMPTY_BLOCK))
 
     # -- the end of the stream --------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+import zlib
 
 import httpx
 import pytest
@@ -123,3 +125,71 @@ def test_a_worker_refuses_streams_beyond_max_streams_and_still_answers_pages(
     assert answer.json()["code"] == 1203
     assert answer.json()["retry"] is True
     assert http.get(f"{server.url}/").text == "hello"
+
+
+@pytest.mark.parametrize("when", ["with the request", "later"])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_half_closed_client_gets_all_events(
+    serve: Serve, empty_valkey: str, http: httpx.Client, when: str, encoding: str
+) -> None:
+    """`nc -N` and some proxies close their side of the connection after the request."""
+    server = serve(heartbeat=0.5, http_compression="true")
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        request = f"GET /stream?channels=a HTTP/1.1\r\nHost: test\r\nAccept-Encoding: {encoding}\r\n\r\n"
+        client.sendall(request.encode())
+        if when == "with the request":
+            client.shutdown(socket.SHUT_WR)
+        body = Body(client, encoding)
+        body.until("event: sse.open")
+        if when == "later":
+            client.shutdown(socket.SHUT_WR)
+        for number in range(3):
+            announcer.publish(f"event {number}", channel="a")
+            body.until(f"data: event {number}\n\n")
+            body.until("event: sse.heartbeat")
+        assert open_streams(server, http) == 1
+        body.close()
+    eventually(lambda: open_streams(server, http) == 0, 5)
+
+
+class Body:
+    """The body of a response in HTTP/1.1 chunks, as text."""
+
+    def __init__(self, client: socket.socket, encoding: str) -> None:
+        self._file = client.makefile("rb")
+        self._decoder = zlib.decompressobj(31) if encoding == "gzip" else None
+        assert self._file.readline().startswith(b"HTTP/1.1 200")
+        while self._file.readline() != b"\r\n":
+            pass
+        self._text = ""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def until(self, text: str) -> None:
+        """Reads the body until `text` has come."""
+        while text not in self._text:
+            size = int(self._file.readline(), 16)
+            assert size > 0, f"the stream ended before {text!r}"
+            chunk = self._file.read(size + 2)[:-2]
+            self._text += (self._decoder.decompress(chunk) if self._decoder else chunk).decode()
+        self._text = self._text.partition(text)[2]
+
+
+def test_a_client_that_reads_slowly_is_not_stuck(serve: Serve, empty_valkey: str, http: httpx.Client) -> None:
+    """One client reads 10 kB a second, another reads nothing. The kernel has megabytes for both."""
+    timeout = 3.0
+    server = serve(heartbeat=0.5, write_timeout=timeout, max_buffer=50_000_000)
+    slow, stuck = (Stream(f"{server.url}/stream?channels=a", receive_buffer=4096) for _ in range(2))
+    announcer = MessageAnnouncer.from_url(empty_valkey)
+    big = [{"data": "x" * 9_900, "channel": "a"}] * 100
+    for step in range(round(3 * timeout / 0.4)):
+        if step < 9:
+            announcer.publish_many(big)
+        slow._socket.recv(4096)
+        time.sleep(0.4)
+    assert open_streams(server, http) == 1
+    assert slow._socket.recv(4096)
+    slow.close()
+    stuck.close()

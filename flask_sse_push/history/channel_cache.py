@@ -14,6 +14,8 @@ from .page import between
 NOW = MAX_ID
 #: The `floor` of a channel cache before the channel's history was read. It is higher than every position.
 UNREAD = MAX_ID + 1
+#: How long entries that one stream needed are kept for further streams, in seconds.
+KEPT_FILLED = 30
 
 
 class Coverage(Enum):
@@ -30,10 +32,24 @@ class ChannelCache:
     :param keep: at most how many entries wait in `tail`; the oldest are dropped first.
     """
 
-    __slots__ = ("entries", "floor", "gone", "head", "is_too_small", "live", "size", "tail", "users")
+    __slots__ = (
+        "entries",
+        "filled",
+        "floor",
+        "gone",
+        "head",
+        "is_too_small",
+        "live",
+        "size",
+        "tail",
+        "users",
+    )
 
     def __init__(self, keep: int) -> None:
         self.entries: list[Entry] = []
+        self.filled = (
+            0  # for how many calls of `ChannelCaches.tend` older entries are kept for further streams
+        )
         self.size = 0  # how many bytes the frames of `entries` have
         self.floor = UNREAD  # `entries` has every event of the channel after this position
         self.gone = 0  # the broker has no entries of the channel at or before this position
@@ -119,6 +135,7 @@ class ChannelCache:
         if start < self.floor <= last:
             older = [entry for entry in history.entries if entry.id <= self.floor]
             self.entries[:0] = older
+            self.filled = KEPT_FILLED
             self.size += sum(len(entry.frame) for entry in older)
             self.floor = start
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ..brokers.base import ENTRY_COST
+from ..brokers.base import ENTRY_COST, UNBOUNDED
 from .channel_cache import NOW, ChannelCache
 from .pending_reads import PendingReads
+
+#: How many of the newest entries a cache keeps when no stream has needed older ones for a while.
+FRESH = 100
 
 
 class ChannelCaches:
@@ -58,6 +61,15 @@ class ChannelCaches:
             del self.idle[name], self.caches[name]
             self.reads.forget(name)
         return gone
+
+    def tend(self) -> None:
+        """Gives memory back. Called about once a second, unless the dispatch pauses."""
+        self.trim()
+        for cache in self.caches.values():
+            if cache.filled:
+                cache.filled -= 1
+                if not cache.filled:
+                    cache.trim(FRESH, UNBOUNDED)
 
     def trim(self) -> None:
         """Drops the oldest entries of all channels if the caches take more memory than they may.

@@ -81,6 +81,7 @@ class Shards:
         self.all = [
             Shard(number, broker, inbox, put, settings, room, hold) for number, broker in enumerate(brokers)
         ]
+        self._tend_at = 0.0
         history_caches = [shard.history_cache for shard in self.all]
         #: Returns the placement of a tuple of channels.
         self.placement: Callable[[tuple[str, ...]], Placement] = lru_cache(MAX_PLACEMENTS)(
@@ -118,6 +119,14 @@ class Shards:
                 gone = shard.history_cache.forget_idle(before)
                 if gone:
                     shard.reader.unsubscribe(gone)
+
+    def tend(self, now: float) -> None:
+        """Lets the channel caches give memory back, once a second. `now` is monotonic seconds."""
+        if now >= self._tend_at:
+            self._tend_at = now + 1.0
+            for shard in self.all:
+                if not shard.history_cache.paused:
+                    shard.history_cache.tend()
 
     def poke(self) -> None:
         """Makes the link readers send new subscriptions now. Each reader that has some needs a round trip."""

@@ -66,6 +66,7 @@ class Maintenance:
             leaving = self._drain.leaving(list(self._state.streams.values()), now) if draining else ()
             due = self._wheel.take(now)
             self._state.shards.forget_idle(now - self._linger)
+            self._state.shards.tend(now)
         due = [stream for stream in due if self._state.streams.get(stream.connection) is stream]
         if leaving or due or self._state.fanout.early:
             self._write_pending([*leaving, *[stream for stream in due if self._wheel.is_silent(stream, now)]])

@@ -14,6 +14,10 @@ from .group import frames_for
 from .state import HubState
 from .stream import Stream
 
+#: Seconds between two chunks of missed events in one worker, after the first chunk of each stream. So streams
+#: that missed much leave the worker time for everything else.
+REST = 0.0005
+
 
 class StreamOpener:
     """Sends new streams the events that they missed, then adds the streams to their groups.
@@ -24,6 +28,7 @@ class StreamOpener:
     def __init__(self, state: HubState, batching: BatchPolicy, disconnector: Disconnector) -> None:
         self._state = state
         self._batching = batching
+        self._next_at = 0.0  # monotonic time at which the next chunk may be made
         self._disconnector = disconnector
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
@@ -32,6 +37,8 @@ class StreamOpener:
         :returns: None when the stream has every missed event and is in its group; b"" if the broker did not
             answer within `timeout` seconds, or if the stream is closing.
         """
+        if timeout:
+            self._rest()
         deadline = time.monotonic() + timeout
         while True:
             with self._state.lock:
@@ -51,6 +58,12 @@ class StreamOpener:
                 return b""
         recovery.wait(deadline - time.monotonic())
         return b""
+
+    def _rest(self) -> None:
+        """Lets other threads run before the next chunk."""
+        now = time.monotonic()
+        begin, self._next_at = max(now, self._next_at), max(now, self._next_at) + REST
+        time.sleep(begin - now)
 
     def _may_begin(self, recovery: Recovery) -> bool:
         """Whether a stream whose rights may be revoked may get events now.

@@ -10,8 +10,8 @@ import pytest
 
 from flask_sse_push.brokers.base import UNBOUNDED, History
 from flask_sse_push.errors import BrokerUnavailable
-from flask_sse_push.history import fetcher
-from flask_sse_push.history.channel_cache import NOW
+from flask_sse_push.history import channel_caches, fetcher
+from flask_sse_push.history.channel_cache import KEPT_FILLED, NOW
 from flask_sse_push.history.page import PageRequest, Waiter
 from flask_sse_push.history.position import Reset, StartPoint
 from flask_sse_push.history.read_queue import ChannelRead, HistoryRequest, PageRead, ReadQueue
@@ -130,6 +130,22 @@ def test_the_caches_of_all_channels_together_have_a_bound() -> None:
         made.run()
     made.history_cache.trim()
     assert sum(cache.cost for cache in made.history_cache.caches.values()) <= 20_000
+
+
+def test_entries_that_one_stream_needed_are_given_back_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_caches, "FRESH", 3)
+    made = Bench("a")
+    published = [made.publish("a") for _ in range(20)]
+    made.run()
+    made.history_cache.caches["a"].trim(0, 0)
+    assert events(steps(made, made.recovery(("a",), StartPoint(EARLIEST)))) == published
+    for _ in range(KEPT_FILLED):
+        assert made.known("a") == published
+        made.history_cache.tend()
+    assert made.known("a") == published[-3:]
+    for _ in range(KEPT_FILLED):
+        made.history_cache.tend()
+    assert events(steps(made, made.recovery(("a",), StartPoint(EARLIEST)))) == published
 
 
 # -- what is read first, and what is not read ----------------------------------------------------------------

@@ -14,9 +14,11 @@ from .group import frames_for
 from .state import HubState
 from .stream import Stream
 
-#: Seconds between two chunks of missed events in one worker, after the first chunk of each stream. So streams
-#: that missed much leave the worker time for everything else.
-REST = 0.0005
+#: A stream that got more bytes of missed events than this rests between its chunks, so that the worker has
+#: time for everything else.
+MUCH = 65_536
+#: At most how many bytes of missed events all such streams of a worker get in a second.
+MOST_A_SECOND = 100_000_000
 
 
 class StreamOpener:
@@ -37,7 +39,7 @@ class StreamOpener:
         :returns: None when the stream has every missed event and is in its group; b"" if the broker did not
             answer within `timeout` seconds, or if the stream is closing.
         """
-        if timeout:
+        if stream.bytes > MUCH:
             self._rest()
         deadline = time.monotonic() + timeout
         while True:
@@ -60,9 +62,10 @@ class StreamOpener:
         return b""
 
     def _rest(self) -> None:
-        """Lets other threads run before the next chunk."""
+        """Lets other threads run, and waits until another chunk of `MUCH` bytes may be sent."""
         now = time.monotonic()
-        begin, self._next_at = max(now, self._next_at), max(now, self._next_at) + REST
+        begin = max(now, self._next_at)
+        self._next_at = begin + MUCH / MOST_A_SECOND
         time.sleep(begin - now)
 
     def _may_begin(self, recovery: Recovery) -> bool:

@@ -10,15 +10,19 @@ In a process without gevent's monkey patching there are no native threads in thi
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 def is_native() -> bool:
@@ -74,6 +78,7 @@ def run(command: Callable[[], T], timeout: float | None = None) -> T:
 
     :param timeout: at most how many seconds a native thread waits for the courier.
     :raises TimeoutError: if the courier needs more time. The command may still run.
+    :raises ConnectionAbortedError: if something ends the courier. The command may have run.
     """
     if not is_native() or is_courier():
         return command()
@@ -87,10 +92,18 @@ def run(command: Callable[[], T], timeout: float | None = None) -> T:
 
 def is_courier() -> bool:
     """Whether this code runs in the courier."""
+    return courier_number() != 0
+
+
+def courier_number() -> int:
+    """Returns the number of the courier that runs this code; 0 outside the courier.
+
+    If something ends a courier, the next courier has another number.
+    """
     if not _couriers:  # the usual case, and a fast check
-        return False
+        return 0
     courier = _couriers.get(os.getpid())
-    return courier is not None and courier.thread_id == _thread_id()
+    return courier.number if courier is not None and courier.thread_id == _thread_id() else 0
 
 
 def run_in_courier(command: Callable[[], None]) -> None:
@@ -101,9 +114,16 @@ def run_in_courier(command: Callable[[], None]) -> None:
 
 
 class _Courier:
-    """A thread with an event loop of its own, which runs the commands of all native threads side by side."""
+    """A thread with an event loop of its own, which runs the commands of all native threads side by side.
+
+    If something ends the thread, such as a `sys.exit` in one of its greenlets, another courier takes over.
+    """
 
     def __init__(self) -> None:
+        self.number = next(_numbers)
+        self._lock = _original("allocate_lock")()  # guards the next two fields
+        self._waiting: dict[int, tuple[list[Callable[[], Any]], Any]] = {}  # the callers of `run`
+        self._ended = False
         self._ready = _original("allocate_lock")()
         self._ready.acquire()
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -119,7 +139,24 @@ class _Courier:
         self._added = hub.loop.async_()
         self._added.start(self._spawn_added)  # while a watcher is started, the event loop does not end
         self._ready.release()
-        hub.switch()
+        try:
+            hub.switch()
+        except BaseException as error:
+            self._hand_over(error)
+
+    def _hand_over(self, error: BaseException) -> None:
+        """Starts another courier, and ends the waits of all callers of `run`. The last act of the thread."""
+        pid = os.getpid()
+        with _locks[pid]:
+            _couriers[pid] = _Courier()
+        text = "the thread that serves native threads has ended by %r; another thread goes on with its work"
+        _couriers[pid].spawn(logger.error, text, error)
+        with self._lock:
+            self._ended, waiting = True, list(self._waiting.values())
+        for outcome, done in waiting:
+            if not outcome:
+                outcome.append(_fail_aborted)
+                done.release()
 
     def _spawn_added(self) -> None:
         from gevent import spawn
@@ -139,10 +176,22 @@ class _Courier:
         outcome: list[Callable[[], T]] = []
         done = _original("allocate_lock")()
         done.acquire()
+        with self._lock:
+            ended = self._ended
+            self._waiting[id(done)] = outcome, done
+        if ended:
+            return _courier().run(command, timeout)
         self.spawn(_settle, command, outcome, done)
-        if not done.acquire(True, -1 if timeout is None else timeout):
-            raise TimeoutError(f"the thread that serves native threads did not answer within {timeout:g} s")
+        try:
+            if not done.acquire(True, -1 if timeout is None else timeout):
+                raise TimeoutError(f"the thread that serves native threads did not answer in {timeout:g} s")
+        finally:
+            self._waiting.pop(id(done), None)
         return outcome[0]()
+
+
+def _fail_aborted() -> NoReturn:
+    raise ConnectionAbortedError("something has ended the thread that serves native threads")
 
 
 def _settle(command: Callable[[], T], outcome: list[Callable[[], T]], done: Any) -> None:
@@ -165,6 +214,7 @@ def _settle(command: Callable[[], T], outcome: list[Callable[[], T]], done: Any)
 #: The courier of each process, by process id: a forked child has the entry of its parent, but not its thread.
 _couriers: dict[int, _Courier] = {}
 _locks: dict[int, Any] = {}
+_numbers = itertools.count(1)
 
 
 def _courier() -> _Courier:

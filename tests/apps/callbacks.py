@@ -175,12 +175,24 @@ def _functions(thread: greenlet) -> list[str]:
 
 @app.post("/end-courier")
 def end_courier() -> Response:
-    """Ends the thread that serves native threads, then publishes from a native thread."""
+    """Ends the thread that serves native threads, while a native thread waits for it.
+
+    Publishes from a native thread before and after.
+    """
     pool = gevent.get_hub().threadpool
     pool.apply(_publish_in_app)
-    native_threads.run_in_courier(_exit)
+    waiting = pool.spawn(_wait_in_courier)
     gevent.sleep(0.2)
-    return jsonify(cursor=pool.apply(_publish_in_app))
+    native_threads.run_in_courier(_exit)
+    return jsonify(interrupted=waiting.get(timeout=10), cursor=pool.apply(_publish_in_app))
+
+
+def _wait_in_courier() -> str:
+    try:
+        native_threads.run(lambda: gevent.sleep(60))
+    except OSError as error:
+        return repr(error)
+    return "was not interrupted"
 
 
 def _exit() -> None:

@@ -126,3 +126,17 @@ def test_native_threads_publish_over_sentinel_and_cluster(
         for way in ["new thread", "greenlet", "threadpool", "greenlet", "new thread"]:
             for what in ("publish", "broadcast", "announcer", "presence"):
                 assert failed(call(server, http, way, what, 3)) == []
+
+
+def test_native_threads_publish_after_something_has_ended_the_courier(
+    serve: Serve, http: httpx.Client, log: Path
+) -> None:
+    server = serve("tests.apps.callbacks:app")
+    with Stream(f"{server.url}/stream?channels=room:1") as stream:
+        stream.next_of("sse.open")
+        for _ in range(3):
+            answer = http.post(f"{server.url}/end-courier").json()
+            assert answer["cursor"]
+            assert "ConnectionAbortedError" in answer["interrupted"]
+            assert [stream.next().data for _ in range(2)] == ["from a native thread"] * 2
+    assert log.read_text().count("the thread that serves native threads has ended by SystemExit()") == 3

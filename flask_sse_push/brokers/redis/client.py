@@ -45,15 +45,20 @@ class Clients:
         self._make_pool = make_pool
         self.main = Redis(connection_pool=make_pool())
         self._of_courier: Redis | None = None
+        self._courier = 0  # the number of the courier that has `_of_courier`
+        self._lost: list[Redis] = []  # of couriers that have ended, and whose event loops are gone
         forks.watch(self)
 
     @property
     def current(self) -> Redis:
         """The client whose connections belong to the thread that runs this code."""
-        if not native_threads.is_courier():
+        courier = native_threads.courier_number()
+        if not courier:
             return self.main
-        if self._of_courier is None:
-            self._of_courier = Redis(connection_pool=self._make_pool())
+        if self._of_courier is None or self._courier != courier:
+            if self._of_courier is not None:
+                self._lost.append(self._of_courier)
+            self._of_courier, self._courier = Redis(connection_pool=self._make_pool()), courier
         return self._of_courier
 
     def close(self) -> None:

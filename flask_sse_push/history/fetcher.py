@@ -108,15 +108,34 @@ class HistoryFetcher:
         generation = self.generation
         read = self.queue.take()
         try:
-            reply = self._read_page(read) if isinstance(read, PageRead) else self._read_channels(read)
-        except Exception as error:  # the thread must not die from any error; the requests are queued again
+            answered = self._answer(read, generation)
+        except BaseException:  # something ends this thread; the next thread must find the requests
             self._expect_echo(False)
-            self._note_failure(read, error)
+            self._queue_again(read, generation)
+            raise
+        if not answered:
             time.sleep(PAUSE)
-        else:
-            self._send(reply._replace(generation=generation))
         if isinstance(read, PageRead) or read.requests:  # if not, all other requests wait for room
             self._go_on()
+
+    def _answer(self, read: ChannelRead | PageRead, generation: int) -> bool:
+        """Makes a call, and passes its reply on. Returns False if the call failed: the requests then wait."""
+        try:
+            reply = self._read_page(read) if isinstance(read, PageRead) else self._read_channels(read)
+        except Exception as error:  # the thread must not die from any error
+            self._expect_echo(False)
+            self._note_failure(read, error)
+            return False
+        self._send(reply._replace(generation=generation))
+        return True
+
+    def _queue_again(self, read: ChannelRead | PageRead, generation: int) -> None:
+        if isinstance(read, ChannelRead):
+            for name, several in read.requests.items():
+                for request in several:
+                    self.submit(name, request)
+        elif generation == self.generation or not read.request.is_resync:
+            self.submit_page(read.request)
 
     def _read_channels(self, read: ChannelRead) -> HistoryReply:
         history = self._call(lambda: self._broker.history(read.after, self._inbox, self.queue.call_room))

@@ -1,4 +1,4 @@
-"""The inbox of the dispatcher: nothing is lost, and the order stays."""
+"""The dispatcher: its inbox loses nothing, and a thread that is ended leaves its work to the next one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import time
 
 import pytest
 
+from flask_sse_push.brokers.base import Bounds
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.config import Settings
 from flask_sse_push.history.shards import ShardItem
 from flask_sse_push.hub import dispatcher
 from flask_sse_push.hub.dispatcher import Inbox
+from flask_sse_push.hub.hub import Hub
+from flask_sse_push.transports.generator import GeneratorStream
 
 #: Seconds that no wait takes here.
 LONG = 30.0
@@ -95,3 +100,95 @@ def test_no_item_of_several_threads_is_lost_or_overtaken(monkeypatch: pytest.Mon
     for thread in range(threads):
         mine = [item for item in taken if isinstance(item, tuple) and item[0] == thread]
         assert mine == [(thread, number) for number in range(count)]
+
+
+class Greenlike(BaseException):
+    """Stands for `gevent.Timeout` and `GreenletExit`, which are no Exceptions."""
+
+
+class Recorded(GeneratorStream):
+    """A stream that records its last frame, and whose first chunk interrupts the dispatcher."""
+
+    __slots__ = ("frames",)
+
+    def write(self, chunk: bytes) -> None:
+        raise Greenlike
+
+    def end(self, frame: bytes) -> None:
+        self.frames = [frame]
+        super().end(frame)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A hub whose threads do not run."""
+    hub = Hub(MemoryBroker(Bounds(100, 60.0)), Settings(heartbeat=60))
+    monkeypatch.setattr(hub, "_started", True)
+    return hub
+
+
+def opened(hub: Hub) -> Recorded:
+    stream = Recorded("c", None, ("a",), Settings())
+    hub.open(stream)
+    return stream
+
+
+def test_the_next_dispatcher_closes_streams_that_may_have_missed_a_chunk(hub: Hub) -> None:
+    stream, run = opened(hub), hub._dispatcher
+    run._callbacks.append(lambda: [lambda: stream.write(b"x")])
+    hub._inbox.wake()
+    with pytest.raises(Greenlike):
+        run._run_round()
+    assert not stream.ended
+    run._repair()
+    assert b'"reason":"error"' in stream.frames[0]
+    assert len(hub._inbox) == 0
+    assert not any(shard.reader._renews for shard in hub._shards.all)
+    wheel = run.maintenance._wheel
+    assert [stream for slot in wheel._slots.values() for stream in slot] == [stream]
+
+
+def test_the_next_dispatcher_reads_all_channels_again_if_items_may_be_lost(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(items: object) -> None:
+        raise Greenlike
+
+    stream, run = opened(hub), hub._dispatcher
+    hub._inbox.put((0, []))
+    monkeypatch.setattr(run, "dispatch", interrupted)
+    with pytest.raises(Greenlike):
+        run._run_round()
+    hub._inbox.put((0, []))
+    run._repair()
+    assert hub._inbox.take(0) == [(0, None), (0, [])]
+    assert hub._shards.all[0].reader._renews
+    assert stream.ended
+
+
+def test_a_dispatcher_that_is_ended_while_it_waits_closes_nothing(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(timeout: float, coalesce: float) -> None:
+        raise Greenlike
+
+    stream, run = opened(hub), hub._dispatcher
+    monkeypatch.setattr(hub._inbox, "take", interrupted)
+    with pytest.raises(Greenlike):
+        run._run_round()
+    run._repair()
+    assert not stream.ended
+
+
+def test_a_stream_that_cannot_be_closed_keeps_no_other_open(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(stream: Recorded, frame: bytes) -> None:
+        raise OSError("no space left on device")
+
+    first, second = opened(hub), GeneratorStream("d", None, ("a",), Settings())
+    hub.open(second)
+    monkeypatch.setattr(Recorded, "end", fail)
+    hub._dispatcher.close_streams("error")
+    assert second.ended
+    assert f"stream {first.connection} could not be closed" in caplog.text

@@ -15,7 +15,7 @@ import pytest
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually
 from tests.support.fault_setup import gone
-from tests.support.processes import Gunicorn
+from tests.support.processes import Gunicorn, connections_of, processor_seconds
 from tests.support.stream import Received, Stream
 
 from .conftest import Serve
@@ -23,7 +23,6 @@ from .conftest import Serve
 WAYS = ("os.fork", "Process", "ProcessPoolExecutor", "subprocess", "native thread", "spawn", "forkserver")
 #: The ways in which the child is a copy of the worker.
 COPIES = ("os.fork", "Process", "ProcessPoolExecutor", "native thread")
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
@@ -36,24 +35,6 @@ def announcer(server: Gunicorn, empty_valkey: str) -> Iterator[MessageAnnouncer]
     announcer = MessageAnnouncer.from_url(empty_valkey)
     yield announcer
     announcer.close()
-
-
-def processor_seconds(pid: int) -> float:
-    """How long a process has kept a processor busy."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def connections_of(pid: int) -> set[str]:
-    """The TCP connections of a process, by the numbers of their sockets in the kernel."""
-    sockets = set()
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            sockets.add(os.readlink(f"/proc/{pid}/fd/{number}").removeprefix("socket:[").removesuffix("]"))
-        except FileNotFoundError:
-            continue
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {line[9] for line in lines if line[3] != "0A" and line[9] in sockets}  # 0A: it listens
 
 
 def open_streams(server: Gunicorn, count: int, channels: str = "a") -> list[Stream]:

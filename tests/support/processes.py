@@ -73,6 +73,24 @@ def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def processor_seconds(pid: int) -> float:
+    """How long a process has kept a processor busy."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def connections_of(pid: int) -> set[str]:
+    """The TCP connections of a process, by the numbers of their sockets in the kernel."""
+    sockets = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            sockets.add(os.readlink(f"/proc/{pid}/fd/{number}").removeprefix("socket:[").removesuffix("]"))
+        except FileNotFoundError:
+            continue
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {line[9] for line in lines if line[3] != "0A" and line[9] in sockets}  # 0A: it listens
+
+
 def accepts(port: int) -> bool:
     """Whether a server listens on the local port."""
     with socket.socket() as probe:

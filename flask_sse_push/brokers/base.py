@@ -55,6 +55,7 @@ class History(NamedTuple):
     channels: dict[str, ChannelHistory]
     lineage: Lineage = {}
     until: int = MAX_ID
+    clock: int = 0  # the broker's clock, by which events expire, in microseconds; never goes back
 
 
 def channel_history(

@@ -50,6 +50,9 @@ class MemoryBroker(Broker):
         self._epoch = epoch or secrets.token_hex(4)
         self._last = 0
         self._horizon = 0
+        self._time = self._behind = (
+            0  # the system's clock at the last call of `_clock`; how far it was set back
+        )
         self._heads: OrderedDict[str, int] = OrderedDict()  # newest id by channel; lowest id first
         self._lists: dict[str, deque[bytes]] = {}
         self._subscribers: dict[str, list[MemoryLink]] = {}  # by channel
@@ -74,9 +77,12 @@ class MemoryBroker(Broker):
             return cursors
 
     def _store(self, publication: Publication) -> Cursor:
-        id = self._next_id()
+        id, expires = self._next_id(), 0
+        if publication.ttl is not None:
+            expires = self._time + self._behind + round(publication.ttl * 1_000_000)
         for name in publication.lists:
-            stored = stored_form(self._epoch, id, self._heads.get(name, -self._horizon), publication)
+            prev = self._heads.get(name, -self._horizon)
+            stored = stored_form(self._epoch, id, prev, publication, expires)
             self._lists.setdefault(name, deque(maxlen=self._bounds.size)).append(stored)
             self._heads[name] = id
             self._heads.move_to_end(name)
@@ -85,7 +91,11 @@ class MemoryBroker(Broker):
         return Cursor(self._epoch, id)
 
     def _next_id(self) -> int:
-        self._last = max(self._last + 1, time.time_ns() // 1000)
+        now = time.time_ns() // 1000
+        if now < self._time:
+            self._behind += self._time - now
+        self._time = now
+        self._last = max(self._last + 1, now)
         return self._last
 
     def _forget_quiet(self) -> None:
@@ -118,7 +128,7 @@ class MemoryBroker(Broker):
                 room -= sum(_cost(entry) for entry in entries if entry.id > position)
                 head = self._heads.get(name, 0)
                 channels[name] = channel_history(position, entries, head, self._horizon, is_cut=is_cut)
-            return History(self._epoch, last, channels)
+            return History(self._epoch, last, channels, clock=self._time + self._behind)
 
     def _new_position(self, inbox: str) -> int:
         last = self._next_id()
@@ -166,11 +176,11 @@ class MemoryBroker(Broker):
                 is_whole = not entries or entries[-1].id <= until
                 head, end = self._heads.get(name, 0), MAX_ID if is_whole else until
                 channels[name] = channel_history(after[name], page, head, self._horizon, until=end)
-            return History(self._epoch, last, channels, until=until)
+            return History(self._epoch, last, channels, until=until, clock=self._time + self._behind)
 
     def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
         with self._lock:
-            now = time.time_ns() // 1000
+            now = time.time_ns() // 1000 + self._behind
             entries = [entry for name in channels for entry in self._newest_entries(name, 0)[0]]
             ids = {entry.id for entry in entries if entry.id < before and not entry.is_expired(now)}
             found = sorted(ids, reverse=True)

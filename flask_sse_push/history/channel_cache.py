@@ -34,6 +34,7 @@ class ChannelCache:
 
     __slots__ = (
         "entries",
+        "expires",
         "filled",
         "floor",
         "gone",
@@ -50,6 +51,7 @@ class ChannelCache:
         self.filled = (
             0  # for how many calls of `ChannelCaches.tend` older entries are kept for further streams
         )
+        self.expires = 0  # when the last of the entries with a time to live expires; see `Entry.expires`
         self.size = 0  # how many bytes the frames of `entries` have
         self.floor = UNREAD  # `entries` has every event of the channel after this position
         self.gone = 0  # the broker has no entries of the channel at or before this position
@@ -78,6 +80,8 @@ class ChannelCache:
         """Adds the entry of the channel's next event."""
         self.entries.append(entry)
         self.size += len(entry.frame)
+        if entry.expires > self.expires:
+            self.expires = entry.expires
         self.head = entry.id
 
     def misses_one_before(self, entry: Entry) -> bool:
@@ -137,6 +141,7 @@ class ChannelCache:
             self.entries[:0] = older
             self.filled = KEPT_FILLED
             self.size += sum(len(entry.frame) for entry in older)
+            self.expires = max([self.expires, *[entry.expires for entry in older]])
             self.floor = start
 
     def _note_read(self, history: ChannelHistory, start: int, after: int) -> None:
@@ -157,6 +162,7 @@ class ChannelCache:
 
     def _replace(self, entries: list[Entry], start: int) -> None:
         self.entries = list(entries)
+        self.expires = max([entry.expires for entry in entries], default=0)
         self.size = sum(len(entry.frame) for entry in entries)
         self.floor = start
         if entries:

@@ -156,6 +156,7 @@ class HistoryCache(TrustedCaches):
             for cache in self.caches.values()
             if cache.live
             for entry in cache.between(self._position, MAX_ID)
+            if not entry.expires or not entry.is_expired(self.clock())
         ]
         return sorted(found, key=lambda pair: pair[1].id)
 

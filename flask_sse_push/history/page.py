@@ -71,7 +71,7 @@ class Page:
     :param lease: the room that the page takes.
     """
 
-    __slots__ = ("_lease", "after", "entries", "epoch", "start", "until")
+    __slots__ = ("_lease", "after", "entries", "epoch", "expires", "start", "until")
 
     def __init__(self, history: History, after: Mapping[str, int], lease: Lease | None) -> None:
         self.epoch = history.epoch
@@ -79,6 +79,9 @@ class Page:
         self.until = min(history.until, history.last)
         self.start = {name: found.start for name, found in history.channels.items()}
         self.entries = {name: found.entries for name, found in history.channels.items()}
+        of_all = self.entries.values()
+        #: When the last of the entries with a time to live expires; see `Entry.expires`.
+        self.expires = max([entry.expires for entries in of_all for entry in entries], default=0)
         self._lease = lease  # given back when the page is not used any more
         if lease is not None:
             lease.resize(sum(map(cost_of, self.entries.values())))

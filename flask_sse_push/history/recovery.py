@@ -52,6 +52,10 @@ class MissedEvents:
         """Whether the client wants every kept event and has not received any event yet."""
         return self._wants_kept and self.position == 0
 
+    def clock(self, snapshot: Snapshot) -> float:
+        """Returns the broker's clock in microseconds, at least the position in `snapshot`."""
+        return snapshot.seen
+
     def has_all_of(self, snapshot: Snapshot) -> bool:
         """Whether the stream has every event in `snapshot`."""
         return (
@@ -209,7 +213,7 @@ class MissedEvents:
         found: set[int] = set()
         for cache in of_channels:
             kept = cache.between(base, snapshot.seen)
-            found.update([entry.id for entry in kept if not entry.is_expired(snapshot.seen)])
+            found.update([entry.id for entry in kept if not entry.is_expired(self.clock(snapshot))])
         if len(found) > newest:
             return sorted(found)[-newest - 1]
         if base and len(found) == newest:
@@ -262,7 +266,8 @@ class MissedEvents:
             chunk, reached = chunk_cache.chunk, True
         else:
             chunk, reached = self._chunk(caches, snapshot), self._reached(caches)
-            if reached:  # if not, the same snapshot may give more events after the next read
+            # If not reached, the same snapshot may give more events after the next read.
+            if reached and not any(entry.expires for entry in chunk.entries):
                 chunk_cache.key = self.channels, self.position, dict(self._channel_start), snapshot
                 chunk_cache.chunk = chunk
         if chunk.position is not None:
@@ -288,8 +293,9 @@ class MissedEvents:
             return NO_CHUNK
         entries: list[Entry] = []
         size = 0
+        clock = self.clock(snapshot)
         for entry in missed:
-            if entry.is_expired(snapshot.seen):
+            if entry.is_expired(clock):
                 continue
             if entries and size + len(entry.frame) > MAX_CHUNK:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -109,6 +110,7 @@ class ShardRecovery(MissedEvents, Recovery):
         self.history_cache = history_cache
         self._waiter = waiter
         self._fills = 0  # how often missed events of this stream were read into the channel caches
+        self._clock_read: threading.Event | None = None  # set when the clock was read for the next chunk
 
     def next(self) -> Step | None:
         snapshot = self.history_cache.snapshot
@@ -137,9 +139,30 @@ class ShardRecovery(MissedEvents, Recovery):
         if needs and not (snapshot is not None and self.has_page(needs, snapshot)):
             self._read(needs, snapshot)
             return True
-        if needs or snapshot is None or not self.must_probe(snapshot):
+        if snapshot is None:
             return False
-        self._request_probe()
+        if not needs and self.must_probe(snapshot):
+            self._request_probe()
+            return True
+        return self.must_read_clock(snapshot)
+
+    def clock(self, snapshot: Snapshot) -> float:
+        return self.history_cache.clock()
+
+    def must_read_clock(self, snapshot: Snapshot) -> bool:
+        """Whether the broker's clock must be read before the next chunk. Queues a history call that reads it.
+
+        Only if events have a time to live that is not over yet: the broker's clock may have been set forward
+        since the last reply.
+        """
+        if self._clock_read is not None:
+            return not self._clock_read.is_set()
+        caches, page = self.history_cache.caches, self._page(snapshot)
+        expires = max([page.expires if page else 0, *[caches[name].expires for name in self.channels]])
+        if expires <= self.history_cache.clock():
+            return False
+        self._clock_read = threading.Event()
+        self.history_cache.reads.request(BROADCAST, HistoryRequest(NOW, self._clock_read, self.waiter()))
         return True
 
     def _read(self, needs: dict[str, int], snapshot: Snapshot | None) -> None:
@@ -181,6 +204,7 @@ class ShardRecovery(MissedEvents, Recovery):
     def next_chunk(self) -> MissedChunk:
         """Returns the next chunk of missed events. Call this only after `begin_or_reset`."""
         history_cache = self.history_cache
+        self._clock_read = None
         return self.take(history_cache.caches, history_cache.announced, history_cache.chunk_cache)
 
     def is_complete(self) -> bool:

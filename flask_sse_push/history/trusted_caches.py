@@ -6,6 +6,7 @@ Anyone who may publish on the server can forge messages. Nobody can forge the re
 from __future__ import annotations
 
 import logging
+import time
 from abc import abstractmethod
 
 from ..brokers.base import Echo
@@ -34,7 +35,12 @@ class TrustedCaches(ChannelCaches):
         self._checks = Checks()
         self._heard = Heard()
         self._distrusted = False  # whether a forged id was believed, so that positions are wrong
+        self._clock_ahead = 0.0  # the broker's clock minus the monotonic clock, in microseconds
         self._asked = False  # whether a probe was requested because of a message of an unknown epoch
+
+    def clock(self) -> float:
+        """Returns the broker's clock in microseconds, at most one round trip too late."""
+        return time.monotonic() * 1e6 + self._clock_ahead
 
     @abstractmethod
     def _pause(self, *, link_up: bool) -> None:
@@ -85,6 +91,7 @@ class TrustedCaches(ChannelCaches):
     def _note_reply(self, reply: HistoryReply) -> None:
         """Notes the epoch and the position of a reply. The reply is used when the link has reached them."""
         self._asked = False
+        self._clock_ahead = reply.history.clock - reply.sent_at * 1e6
         epoch, last = reply.history.epoch, reply.history.last
         if epoch != self._heard.epoch:
             known = {self._epoch, self._heard.epoch} - {None, epoch}

@@ -75,13 +75,13 @@ class Entry:
         self.prev = prev
         self.frame = event_frame(str(Cursor(epoch, id)), body)
         self.exclude = exclude
-        self.expires = expires  # from this position on, the event is not replayed; 0: no limit
+        self.expires = expires  # from this time of the broker's clock on, it is not replayed; 0: no limit
         self.shared = shared  # whether the event was published to several channels
         self.channels = channels  # all channels that the event was published to
 
-    def is_expired(self, position: int) -> bool:
-        """Whether the event is too old at `position` to be replayed."""
-        return 0 < self.expires <= position
+    def is_expired(self, clock: float) -> bool:
+        """Whether the event is too old to be replayed. `clock` is the broker's clock in microseconds."""
+        return 0 < self.expires <= clock
 
     @property
     def position(self) -> Cursor:
@@ -147,7 +147,9 @@ class Entry:
         if found[4] == b"-":
             return cls(epoch, id, prev, body, channels=(channel,))
         fields = parse_qs(found[4].decode("ascii"), strict_parsing=True)
-        expires = id + _micros(fields["t"][0]) if "t" in fields else 0
+        expires = 0
+        if "t" in fields:  # entries of older versions have no `e`: there, the id stands for the clock
+            expires = _micros(fields["e"][0]) if "e" in fields else id + _micros(fields["t"][0])
         exclude, channels = frozenset(fields.get("x", ())), tuple(fields.get("m", (channel,)))
         if channel and channel not in channels:
             raise ValueError(f"the item belongs to other channels than {channel!r}")
@@ -170,11 +172,15 @@ def tab_of(connection: str) -> str:
     return mark + tab if _TAB.fullmatch(tab) else ""
 
 
-def stored_form(epoch: str, id: int, prev: int, publication: Publication) -> bytes:
+def stored_form(epoch: str, id: int, prev: int, publication: Publication, expires: int = 0) -> bytes:
     """Returns the bytes of an entry as brokers store it: `<epoch> <id> <prev> <meta>`, a line end, the body.
 
     publish.lua writes the same form.
+
+    :param expires: the time of the broker's clock at which an event with a time to live expires.
     """
+    if expires:
+        return f"{epoch} {id} {prev} {publication.meta()}&e={expires}\n".encode() + publication.body
     return f"{epoch} {id} {prev} {publication.meta()}\n".encode() + publication.body
 
 

@@ -378,6 +378,36 @@ def test_another_number_of_shards_begins_a_new_epoch(store: Store) -> None:
     assert store.publish("x").epoch != alone
 
 
+def test_a_time_to_live_goes_by_the_clock_and_not_by_the_id(store: Store) -> None:
+    ahead = store.publish("x").id + 3600 * 1_000_000
+    store.client.hset(store.base + "state", "last", ahead)
+    store.broker.publish([Publication(b"data: x\n\n", ("a",), ttl=5.0)])
+    history = store.broker.history({"a": ahead}, "nobody")
+    (entry,) = history.channels["a"].entries
+    assert entry.id == ahead + 1
+    assert 0 < entry.expires - history.clock <= 5_000_000
+
+
+def test_the_clock_of_expiry_goes_on_when_the_clock_was_set_back(store: Store) -> None:
+    """As if the clock had been an hour ahead until now."""
+    before = store.broker.history({}, "nobody").clock
+    noted = int(store.client.hget(store.base + "state", "time"))
+    store.client.hset(store.base + "state", "time", noted + 3600 * 1_000_000)
+    clocks = [store.broker.history({}, "nobody").clock for _ in range(3)]
+    assert clocks == sorted(clocks)
+    assert before + 3600 * 1_000_000 <= clocks[0] < before + 3660 * 1_000_000
+
+
+@pytest.mark.parametrize("field", ["time", "behind"])
+@pytest.mark.parametrize("value", ["", "-5", "inf", "rubbish", "9" * 15, "9" * 30])
+def test_rubbish_in_the_clock_of_expiry_breaks_nothing(store: Store, field: str, value: str) -> None:
+    store.broker.history({}, "nobody")
+    store.client.hset(store.base + "state", field, value)
+    store.broker.publish([Publication(b"data: x\n\n", ("a",), ttl=5.0)])
+    history = store.broker.history({"a": 0}, "nobody")
+    assert 0 < history.channels["a"].entries[0].expires - history.clock <= 5_000_000
+
+
 def test_a_state_set_back_behind_its_events_ends_the_epoch(store: Store) -> None:
     before = [store.publish(str(n)) for n in range(3)]
     ahead = before[-1].id + 3600 * 1_000_000

@@ -20,9 +20,9 @@ class ReadReply:
     """
 
     def __init__(self, reply: list[Any]) -> None:
-        epoch, last, horizon, lineage, refusal, self.foreign, until, *self._channels = reply
+        epoch, last, horizon, lineage, clock, refusal, self.foreign, until, *self._channels = reply
         self._now = Cursor(epoch.decode(), int(last))
-        self._horizon, self._until = int(horizon), int(until)
+        self._horizon, self._until, self._clock = int(horizon), int(until), int(clock)
         self._lineage = parse_lineage(lineage)
         self.refusal = refusal.decode("utf-8", "replace")
 
@@ -31,7 +31,7 @@ class ReadReply:
         channels = {}
         for name, head, found, is_cut in self._found(after, on_foreign):
             channels[name] = self._channel(after[name], head, found, is_cut=is_cut)
-        return History(self._now.epoch, self._now.id, channels, self._lineage)
+        return History(self._now.epoch, self._now.id, channels, self._lineage, clock=self._clock)
 
     def page(self, after: Mapping[str, int], on_foreign: OnForeign) -> History:
         """Returns a page of the events of the channels in `after`."""
@@ -39,7 +39,7 @@ class ReadReply:
         for name, head, found, is_whole in self._found(after, on_foreign):
             end = MAX_ID if is_whole else self._until
             channels[name] = self._channel(after[name], head, found, until=end)
-        return History(self._now.epoch, self._now.id, channels, self._lineage, self._until)
+        return History(self._now.epoch, self._now.id, channels, self._lineage, self._until, self._clock)
 
     def _channel(self, after: int, head: int, found: StoredEntries, **options: Any) -> ChannelHistory:
         return channel_history(after, found.entries, head, self._horizon, found.unread, **options)

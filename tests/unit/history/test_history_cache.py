@@ -11,7 +11,11 @@ from flask_sse_push.brokers import memory
 from flask_sse_push.brokers.base import Bounds, Echo, LinkMessage, LiveEvent, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.errors import BrokerUnavailable
+from flask_sse_push.history import checks as checks_module
+from flask_sse_push.history import fetcher as fetcher_module
+from flask_sse_push.history import link as link_module
 from flask_sse_push.history import read_queue
+from flask_sse_push.history import trusted_caches as trusted_module
 from flask_sse_push.history.channel_cache import Coverage
 from flask_sse_push.history.chunk import ChunkCache
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
@@ -801,3 +805,103 @@ def test_forged_echoes_move_no_position() -> None:
         bench.run()
         id = bench.publish("a")
         assert ids(bench.hear()) == [id]
+
+
+# -- events with a time to live ------------------------------------------------------------------------------
+
+
+class Clocks:
+    """The clocks of the broker and of the worker, in seconds from now. A test sets them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.broker = self.worker = 0.0
+        start, began = time.time_ns(), time.monotonic()
+        monkeypatch.setattr(
+            memory,
+            "time",
+            SimpleNamespace(time_ns=lambda: start + round(self.broker * 1e9), monotonic=lambda: 0),
+        )
+        worker = SimpleNamespace(monotonic=lambda: began + self.worker)
+        for module in (trusted_module, link_module, fetcher_module, checks_module):
+            monkeypatch.setattr(module, "time", worker)
+
+    def advance(self, seconds: float) -> None:
+        self.broker += seconds
+        self.worker += seconds
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+def replayed(bench: Bench, start: StartPoint, *names: str) -> list[bytes]:
+    """The texts of the events that a stream gets when it opens."""
+    recovery = bench.recovery(names, start)
+    frames: list[bytes] = []
+    for _ in range(10):
+        step = recovery.next()
+        if step is not None:
+            frames += [entry.frame for entry in step.chunk.entries]
+            if step.is_complete:
+                return [frame.split(b"data: ")[1].strip() for frame in frames]
+        bench.run()
+    raise AssertionError("the stream never gets all events")
+
+
+def publish_for(bench: Bench, text: bytes, ttl: float | None) -> None:
+    bench.broker.publish([Publication(b"data: %b\n\n" % text, ("a",), ttl=ttl)])
+
+
+@pytest.mark.parametrize("start", [EARLIEST, "cursor", "newest"])
+def test_an_event_is_not_replayed_after_its_time_on_a_quiet_broker(clocks: Clocks, start: str) -> None:
+    bench = Bench("a")
+    cursor = str(bench.broker.probe("w"))
+    publish_for(bench, b"for ever", None)
+    publish_for(bench, b"for 1 s", 1.0)
+    publish_for(bench, b"for 5 s", 5.0)
+    bench.hear()
+    begin = StartPoint(newest=5) if start == "newest" else StartPoint(cursor if start == "cursor" else start)
+    assert replayed(bench, begin, "a") == [b"for ever", b"for 1 s", b"for 5 s"]
+    clocks.advance(2.0)  # without a message or a probe
+    assert replayed(bench, begin, "a") == [b"for ever", b"for 5 s"]
+    clocks.advance(2.99)
+    assert replayed(bench, begin, "a") == [b"for ever", b"for 5 s"]
+    clocks.advance(0.01)
+    assert replayed(bench, begin, "a") == [b"for ever"]
+
+
+def test_an_event_is_not_replayed_once_the_clock_was_set_forward(clocks: Clocks) -> None:
+    bench = Bench("a")
+    publish_for(bench, b"for ever", None)
+    publish_for(bench, b"for 60 s", 60.0)
+    bench.hear()
+    clocks.broker += 3600  # the worker cannot know this yet
+    assert replayed(bench, StartPoint(EARLIEST), "a") == [b"for ever"]
+
+
+def test_an_event_lives_no_longer_because_the_clock_was_set_back(clocks: Clocks) -> None:
+    bench = Bench("a")
+    publish_for(bench, b"for 60 s", 60.0)
+    bench.run()
+    clocks.broker -= 3600
+    bench.run()
+    publish_for(bench, b"for 10 s", 10.0)
+    bench.run()
+    assert replayed(bench, StartPoint(EARLIEST), "a") == [b"for 60 s", b"for 10 s"]
+    clocks.advance(11)
+    assert replayed(bench, StartPoint(EARLIEST), "a") == [b"for 60 s"]
+    clocks.advance(50)
+    assert replayed(bench, StartPoint(EARLIEST), "a") == []
+
+
+def test_a_stream_does_not_get_an_expired_event_after_a_broken_link(clocks: Clocks) -> None:
+    bench = Bench("a")
+    bench.cut()
+    publish_for(bench, b"for 1 s", 1.0)
+    publish_for(bench, b"for ever", None)
+    clocks.advance(2.0)
+    dispatches = bench.reconnect()
+    frames = [entry.frame for each in dispatches for _, entry in each.entries]
+    assert [frame.split(b"data: ")[1].strip() for frame in frames] == [b"for ever"]
+    assert not any(each.lost for each in dispatches)

@@ -8,11 +8,11 @@
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, error, list `foreign` as in state.lua, "0", then for each channel: head or
+-- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, "0", then for each channel: head or
 -- "0", list of entries, "1" if older entries after the position were left out because there was no room, else "0"}. If
 -- there is no room for all entries of a channel, all are left out, unless the channel is the first with entries: then
 -- its newest entries are in the reply.
--- `last` is the new position. If the server refuses writes, `error` is its message, and `last` is the newest position
+-- `clock` is the time by which events expire. `last` is the new position. If the server refuses writes, `error` is its message, and `last` is the newest position
 -- before; else `error` is "". The entries are in order. The first entry may be the newest entry at or before the
 -- position; all further entries are after the position.
 -- The script reads a list from its end, in steps that double as long as there is room. So its time depends on how
@@ -20,7 +20,7 @@
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
-if write('HSET', KEYS[1], 'last', whole_text(next_position(last))) then last = next_position(last) end
+local last, clock = take_position(KEYS[1], last)
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
 local MOST_AT_ONCE = 512
@@ -53,7 +53,8 @@ local function in_order(entries)
   return turned
 end
 
-local reply = {epoch, whole_text(last), whole_text(horizon), lineage, refused and refused.err or '', foreign, '0'}
+local reply = {epoch, whole_text(last), whole_text(horizon), lineage, whole_text(clock)}
+reply[6], reply[7], reply[8] = refused and refused.err or '', foreign, '0'
 local first = true
 for i = 3, #KEYS do
   local channel, after = ARGV[2 * i - 1], tonumber(ARGV[2 * i])

@@ -11,11 +11,11 @@ local wanted, before, steps = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARG
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Whether the event's time to live is over. Its meta data may have the time as `t=<microseconds>`.
-local function is_over(entry, id)
+-- Whether the event has expired. Its meta data may have the time as `e=<microseconds>`.
+local function is_over(entry)
   local meta = string.match(entry, '^%S+ %d+ %S+ (%S+)') or '-'
-  local ttl = string.match('&' .. meta, '&t=(%d+)')
-  return ttl and id + tonumber(ttl) <= now
+  local expires = string.match('&' .. meta, '&e=(%d+)')
+  return expires and tonumber(expires) <= now
 end
 
 local open = {}
@@ -34,7 +34,7 @@ while #open > 0 and #reply <= wanted and steps > 0 do
     local channel = open[at]
     if channel.id == highest then
       steps = steps - 1
-      counts = counts or not is_over(channel.entry, highest)
+      counts = counts or not is_over(channel.entry)
       channel.index = channel.index - 1
       channel.entry = channel.index >= 0 and entry_at(channel.list, channel.index)
       if channel.entry then channel.id = id_of(channel.entry) else table.remove(open, at) end

@@ -9,15 +9,15 @@
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, error, list `foreign` as in state.lua, until, then for each channel: head or
+-- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, until, then for each channel: head or
 -- "0", list of entries, "1" if these reach up to the end of the channel's list, else "0"}.
--- `last` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last` if no
+-- `last`, `clock` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last` if no
 -- entries follow. The first entry of a channel may be the newest entry at or before the position. A channel that would have no entry
 -- in the reply has the next entry after `until` instead, without its data.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
-if write('HSET', KEYS[1], 'last', whole_text(next_position(last))) then last = next_position(last) end
+local last, clock = take_position(KEYS[1], last)
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
 local room = tonumber(ARGV[4])
@@ -60,8 +60,8 @@ while #open > 0 do
   end
 end
 
-local reply = {epoch, whole_text(last), whole_text(horizon), lineage, refused and refused.err or '', foreign}
-reply[#reply + 1] = whole_text(until_id)
+local reply = {epoch, whole_text(last), whole_text(horizon), lineage, whole_text(clock)}
+reply[6], reply[7], reply[8] = refused and refused.err or '', foreign, whole_text(until_id)
 for _, channel in ipairs(found) do
   reply[#reply + 1] = whole_text(channel.head)
   if channel.entry and #channel.entries == 0 then -- shows whether events before it are gone; its data is not needed

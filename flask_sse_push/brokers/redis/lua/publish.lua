@@ -38,13 +38,22 @@ local function push(list, entry)
   end
 end
 
+-- Adds to the meta of an event with a time to live when the event expires.
+local function with_expiry(meta)
+  local ttl = string.match(meta, '^t=(%d+)$') or string.match(meta, '&t=(%d+)$')
+  if not ttl then return meta end
+  local clock, behind = expiry_clock(KEYS[1])
+  redis.call('HSET', KEYS[1], 'time', whole_text(now), 'behind', whole_text(behind))
+  return meta .. '&e=' .. whole_text(clock + ttl)
+end
+
 local heads = {} -- by index into the names: id of the channel's newest event, once this call has stored one
 local names = tonumber(ARGV[7])
 local at = 8 + names
 while ARGV[at] do
   id = id + 1
   local id_text = whole_text(id)
-  local meta, body, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local meta, body, count = with_expiry(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2])
   for k = at + 3, at + 2 + count do
     local index = tonumber(ARGV[k])
     local channel, list = ARGV[7 + index], KEYS[3 + index]

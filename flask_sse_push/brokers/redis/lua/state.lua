@@ -5,6 +5,8 @@
 --              last     the highest position so far
 --              horizon  a channel that is not in heads had no event after this position
 --              server   replication id of the server that wrote the state
+--              time     the server's clock at the last history call, in microseconds
+--              behind   by how much the server's clock was set back altogether, in microseconds
 --              lineage  the earlier epochs whose older events are kept (see open_state), newest first:
 --                       "<epoch>:<last position that is still valid> ..."
 -- heads  zset  channel -> id of its newest event; also "" with score +inf, which shows that the zset is complete
@@ -163,6 +165,27 @@ local function head_of(heads_key, channel, list, epoch, horizon, last)
   return id
 end
 
+-- Returns the time by which events expire, and `behind`. The time is the server's clock, but it never goes back: what
+-- was lost when the clock was set back is added.
+local function expiry_clock(state_key)
+  local noted = redis.call('HMGET', state_key, 'time', 'behind')
+  local before, behind = position(noted[1]) or now, position(noted[2]) or 0
+  if behind > LATEST / 2 then behind = 0 end
+  if before > now and before <= now + AHEAD then behind = behind + before - now end
+  return now + behind, behind
+end
+
 local function next_position(last)
   return math.max(last + 1, now)
+end
+
+-- Makes a new position, and notes the clock. Returns the position, and the time by which events expire. Returns the
+-- old position if the server refuses writes.
+local function take_position(state_key, last)
+  local clock, behind = expiry_clock(state_key)
+  local position_text = whole_text(next_position(last))
+  if write('HSET', state_key, 'last', position_text, 'time', whole_text(now), 'behind', whole_text(behind)) then
+    last = next_position(last)
+  end
+  return last, clock
 end

@@ -47,6 +47,11 @@ class Grant(NamedTuple):
     can_change: bool = False  # whether rechecks are needed; False: no user, and only public channels
 
     @property
+    def asked(self) -> str | None:
+        """A cursor from before the app was asked, if it was asked when it made a ticket; else None."""
+        return None if self.ticket is None else self.ticket.asked
+
+    @property
     def session(self) -> str | None:
         """The name of the session that the user signed in with; None if there is none."""
         return self.identity.session

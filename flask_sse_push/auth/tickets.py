@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -20,6 +20,7 @@ from urllib.parse import unquote_plus
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..brokers.base import NO_INBOX, Broker
+from ..hub.revocations import Revocation
 from ..protocol import cursor
 from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION, parse_command
 from ..protocol.entry import Entry
@@ -33,6 +34,10 @@ PARAMETER = "ticket"
 #: that a stream may have, the second number is added: Base64 writes the 203 bytes of the longest name with
 #: quotes and comma in 271 characters.
 MAX_LENGTH, MAX_LENGTH_PER_CHANNEL = 8192, 272
+
+
+#: Returns the revocations of a user and a session after a cursor; None if this worker does not know them all.
+Known = Callable[[str | None, str | None, str], Sequence[Revocation] | None]
 
 
 class Ticket(NamedTuple):
@@ -50,11 +55,13 @@ class Ticket(NamedTuple):
     login_id: str | None = None
     session: str | None = None
 
-    def is_revoked(self, broker: Broker) -> bool:
-        """Whether rights of the ticket were revoked since the app was asked about them. Blocks for one call.
+    def is_revoked(self, broker: Broker, known: Known = lambda user_id, session, asked: None) -> bool:
+        """Whether rights of the ticket were revoked since the app was asked about them.
 
-        Returns True too if the broker has lost its data since then, and may have lost a revocation.
+        Blocks for one call to the broker, if this worker does not know. Returns True too if the broker has
+        lost its data since then, or does not keep so many commands.
 
+        :param known: returns what this worker knows, see `Disconnector.revoked_since`.
         :raises BrokerUnavailable: if the broker does not answer in time.
         """
         asked = cursor.parse(self.asked)
@@ -62,10 +69,15 @@ class Ticket(NamedTuple):
             return False
         if asked is None:
             return True
+        found = known(self.user_id, self.session, self.asked)
+        if found is not None:
+            return any(each.channel is None or each.channel in self.channels for each in found)
         history = broker.shards[0].history({COMMAND_CHANNEL: asked.id}, NO_INBOX)
         commands = history.channels[COMMAND_CHANNEL]
-        known = cursor.belongs(asked, history.epoch, history.lineage) and commands.start <= asked.id
-        return not known or any(self._is_ended_by(entry) for entry in commands.entries if entry.id > asked.id)
+        complete = cursor.belongs(asked, history.epoch, history.lineage) and commands.start <= asked.id
+        return not complete or any(
+            self._is_ended_by(entry) for entry in commands.entries if entry.id > asked.id
+        )
 
     def _is_ended_by(self, entry: Entry) -> bool:
         try:

@@ -44,7 +44,7 @@ class Commands:
         self._handlers: dict[str, Handler] = {}
         self._late: dict[str, LateHandler] = {}
         self._when_lost: list[Callable[[], None]] = []
-        self._when_heard: list[Callable[[int, float], None]] = []
+        self._when_heard: list[Callable[[int, float], Iterable[Effect]]] = []
         #: The channel cache of the last `begin`: this worker has handled all commands in it.
         self.heard: ChannelCache | None = None
         self._foreign = ForeignData()
@@ -70,11 +70,11 @@ class Commands:
         """
         self._when_lost.append(listener)
 
-    def on_heard(self, listener: Callable[[int, float], None]) -> None:
+    def on_heard(self, listener: Callable[[int, float], Iterable[Effect]]) -> None:
         """Registers a function that is called under the hub's lock when the worker begins to hear commands.
 
         :param listener: takes the position after which the worker knows every command, and the monotonic time
-            at which the broker had reached this position.
+            at which the broker had reached this position. Returns effects. Called after the late handlers.
         """
         self._when_heard.append(listener)
 
@@ -87,9 +87,10 @@ class Commands:
         :returns: the effects of the late handlers.
         """
         self.heard = cache
+        effects = self.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
         for listener in self._when_heard:
-            listener(cache.floor, time_of(cache.floor))
-        return self.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
+            effects += listener(cache.floor, time_of(cache.floor))
+        return effects
 
     def lost(self) -> None:
         """Calls the functions registered by `on_lost`."""

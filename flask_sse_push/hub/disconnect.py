@@ -14,7 +14,7 @@ from ..protocol.frames import close_frame, error_frame
 from .channel_changes import ChannelChange, start_of_change
 from .commands import Effect
 from .group import Delivery
-from .revocations import Revocation, Revocations
+from .revocations import Revocation, Revocations, whose
 from .state import HubState
 from .stream import Stream
 
@@ -36,7 +36,7 @@ class Disconnector:
         state.commands.on("channels", self._change_channels)
         for name in (REVOKE, REVOKE_SESSION):
             state.commands.on(name, self._revoke, late=self._revoke_late)
-        state.commands.on_heard(self._revocations.know_since)
+        state.commands.on_heard(self._begin_to_hear)
         state.commands.on_lost(self._revocations.note_lost)
 
     def find(
@@ -130,14 +130,23 @@ class Disconnector:
         return self._apply(revocation, self._streams_of(revocation))
 
     def _revoke_late(self, arguments: Mapping[str, Any], at: float) -> list[Effect]:
-        """Handles a revocation that was published before this worker subscribed to commands.
+        """Remembers a revocation that was published before this worker subscribed to commands.
 
         :param at: the monotonic time of the command.
         """
-        revocation = Revocation.of(arguments, self._state.commands.current, at)
-        self._revocations.add(revocation)
-        streams = self._streams_of(revocation)
-        return self._apply(revocation, [each for each in streams if each.grant and each.grant.began <= at])
+        self._revocations.add(Revocation.of(arguments, self._state.commands.current, at))
+        return []
+
+    def _begin_to_hear(self, id: int, at: float) -> list[Effect]:
+        """Closes the streams that have waited for earlier revocations, and have lost rights by them.
+
+        :param id: the position after which this worker knows every command.
+        :param at: the monotonic time at which the broker had reached this position.
+        """
+        self._revocations.know_since(id, at)
+        waiting = [stream for stream in self.find() if stream.grant is not None and not stream.closing]
+        ends = [self.revoke_from_new(stream) for stream in waiting]
+        return [end for end in ends if end is not None]
 
     def _streams_of(self, revocation: Revocation) -> list[Stream]:
         if revocation.user_id is not None:
@@ -154,8 +163,8 @@ class Disconnector:
         :returns: the effect that closes the stream; None if the stream stays open.
         """
         if not self.hears_commands:
-            return None  # the stream gets no events until `_revoke_late` was called for all earlier commands
-        missed = self._revocations.since_time(stream, stream.grant.began)
+            return None  # the stream waits for `_begin_to_hear` before it gets events
+        missed = self._revocations.of_new(stream)
         if missed is None:
             return self._closing(stream, "recheck", reconnect=True)
         for revocation in missed:
@@ -173,6 +182,16 @@ class Disconnector:
         """Whether this worker has handled the commands from before it subscribed to commands."""
         cache = self._state.shards.all[0].history_cache.caches.get(COMMAND_CHANNEL)
         return cache is not None and cache is self._state.commands.heard
+
+    def revoked_since(self, user_id: str | None, session: str | None, asked: str) -> list[Revocation] | None:
+        """Returns what was revoked from a user or a session after the cursor `asked`. Any thread may call.
+
+        Returns None if this worker may not know all of it.
+        """
+        with self._state.lock:
+            if self.hears_commands:
+                return self._revocations.since_position(user_id, session, asked)
+            return None
 
     def _apply(self, revocation: Revocation, streams: Iterable[Stream]) -> list[Effect]:
         channel, reason = revocation.channel, revocation.reason
@@ -223,7 +242,7 @@ class Disconnector:
         """
         if asked is None or stream.user_id is None or not join:
             return []
-        missed = self._revocations.since_position(stream, asked)
+        missed = self._revocations.since_position(*whose(stream), asked)
         if missed is None:
             return None
         gone = {revocation.channel for revocation in missed}

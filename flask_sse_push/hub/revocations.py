@@ -97,29 +97,50 @@ class Revocations:
         for revocation in known:
             self.add(revocation)
 
-    def since_time(self, stream: Stream, began: float) -> list[Revocation] | None:
-        """Returns the revocations of a stream's rights that this worker got after the monotonic time `began`.
+    def of_new(self, stream: Stream) -> list[Revocation] | None:
+        """Returns the revocations of a new stream's rights since the app was asked about them.
 
         Returns None if the worker may have forgotten some of them, or may never have got them.
         """
+        began = stream.grant.began
         if began <= self._since or began < time.monotonic() - KEPT:
             return None
-        return [each for each in self._of(stream) if each.at >= began]
+        return [each for each in self._of(*whose(stream)) if self.is_later(each, stream.grant)]
 
-    def since_position(self, stream: Stream, asked: str) -> list[Revocation] | None:
-        """Returns the revocations of a stream's rights that were published after the cursor `asked`.
+    def is_later(self, revocation: Revocation, grant: Any) -> bool:
+        """Whether a revocation came after the app was asked about the rights in a grant.
 
-        Returns None if the worker may have forgotten some of them, or may never have got them.
+        If the rights come from a ticket, the app was asked when the ticket was made.
         """
+        if revocation.at >= grant.began:
+            return True
+        position = None if grant.asked is None else self._position(grant.asked)
+        return position is not None and revocation.id > position
+
+    def _position(self, asked: str) -> int | None:
+        """Returns the position of a cursor; None if the cursor is not valid in the broker's epoch."""
         position, announced = cursor.parse(asked), self._history_cache.announced
         if position is None or not belongs(position, announced.epoch, announced.lineage):
             return None
-        if position.id < self._after:
-            return None
-        return [each for each in self._of(stream) if each.id > position.id]
+        return position.id
 
-    def _of(self, stream: Stream) -> Iterator[Revocation]:
-        if stream.user_id is not None:
-            yield from self._by_whose.get((stream.user_id, None), ())
-        if stream.grant is not None and stream.grant.session is not None:
-            yield from self._by_whose.get((None, stream.grant.session), ())
+    def since_position(self, user_id: str | None, session: str | None, asked: str) -> list[Revocation] | None:
+        """Returns the revocations of a user or a session that were published after the cursor `asked`.
+
+        Returns None if the worker may have forgotten some of them, or may never have got them.
+        """
+        position = self._position(asked)
+        if position is None or position < self._after:
+            return None
+        return [each for each in self._of(user_id, session) if each.id > position]
+
+    def _of(self, user_id: str | None, session: str | None) -> Iterator[Revocation]:
+        if user_id is not None:
+            yield from self._by_whose.get((user_id, None), ())
+        if session is not None:
+            yield from self._by_whose.get((None, session), ())
+
+
+def whose(stream: Stream) -> Whose:
+    """Returns the user and the session of a stream."""
+    return stream.user_id, None if stream.grant is None else stream.grant.session

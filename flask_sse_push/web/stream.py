@@ -142,7 +142,8 @@ class StreamEndpoint:
         """
         with self.needs_broker("the broker does not answer, so the ticket cannot be checked"):
             broker, seconds = self.services.publishing.broker, ticket.expires - time.time()
-            valid = not ticket.is_revoked(broker) and broker.claim(f"ticket:{ticket.name}", seconds)
+            revoked = ticket.is_revoked(broker, self.services.streaming.hub.disconnector.revoked_since)
+            valid = not revoked and broker.claim(f"ticket:{ticket.name}", seconds)
         if not valid:
             raise invalid_token()
 

@@ -12,6 +12,7 @@ import pytest
 from flask import current_app
 
 from flask_sse_push import Identity
+from flask_sse_push.hub.revocations import Revocation
 from tests.support.deadline import eventually, stretched
 
 from .conftest import MakeApp
@@ -201,16 +202,13 @@ def test_a_command_given_before_a_workers_first_stream_opens_still_counts(make_a
 
 def test_a_command_from_before_the_user_was_looked_up_does_not_count(make_app: MakeApp) -> None:
     site = Site(make_app, recheck=3600)
-    with site.stream("red") as ada:
+    with site.stream("red"):
         streaming = site.app.extensions["sse_push"][site.sse].services.streaming
-        began = streaming.recheck._watched[site.opened["connection"]].stream.grant.began
+        grant = streaming.recheck._watched[site.opened["connection"]].stream.grant
         arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
-        late = streaming.hub.disconnector._revoke_late
-        streaming.hub.call_soon(lambda: late(arguments, began - 0.001))
-        site.publish("still here", "red")
-        assert ada.next()["data"] == "still here"
-        streaming.hub.call_soon(lambda: late(arguments, began))
-        assert close_reason(ada) == ("revoked", False)
+        is_later = streaming.hub.disconnector._revocations.is_later
+        assert not is_later(Revocation.of(arguments, 0, grant.began - 0.001), grant)
+        assert is_later(Revocation.of(arguments, 0, grant.began), grant)
 
 
 def test_an_old_command_does_not_count_for_a_new_stream(site: Site) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from flask_sse_push.auth.policy import Grant
@@ -22,7 +23,7 @@ from flask_sse_push.protocol.cursor import EARLIEST
 from flask_sse_push.protocol.entry import Publication
 from flask_sse_push.protocol.event import make_event
 
-from .stepping import CLOCK, Primary, Worker
+from .stepping import CLOCK, SETTINGS, Primary, Worker
 
 CHANNELS = ("a", "b", "c")
 #: The last user never loses a right.
@@ -33,6 +34,7 @@ LUCKY = USERS[-1]
 TICK = 0.001
 #: So much history that no command and no event is trimmed: lost commands have other tests.
 BOUNDS = Bounds(1000, 10_000.0)
+ROOMY = replace(SETTINGS, history_size=1000, catch_up_page=1_000_000, catch_up_bytes=32_000_000)
 
 
 class Revoked(NamedTuple):
@@ -97,7 +99,7 @@ class RightsWorld:
     def __init__(self) -> None:
         CLOCK.reset()
         self.broker = Primary(BOUNDS, "e0")
-        self.workers = [Worker([self.broker]) for _ in range(2)]
+        self.workers = [Worker([self.broker], ROOMY) for _ in range(2)]
         self.allowed = {(user, channel) for user in USERS for channel in CHANNELS}
         self.revoked: list[Revoked] = []
         self.events: dict[int, frozenset[str]] = {}
@@ -146,9 +148,20 @@ class RightsWorld:
 
         self._ask(user, channels, finish)
 
-    def _open(self, worker: int, user: str, licences: dict[str, int], began: float, *, missed: bool) -> None:
+    def _open(
+        self,
+        worker: int,
+        user: str,
+        licences: dict[str, int],
+        began: float,
+        *,
+        missed: bool,
+        ticket: Ticket | None = None,
+    ) -> None:
         stream = UserStream(self, self.workers[worker], user, licences)
-        stream.grant = Grant(user_id=user, channels=tuple(licences), began=began, can_change=True)
+        stream.grant = Grant(
+            user_id=user, channels=tuple(licences), ticket=ticket, began=began, can_change=True
+        )
         start = StartPoint(EARLIEST if missed else None)
         stream.recovery = stream.worker.hub.recovery(stream.subscribed, start)
         self.streams.append(stream)
@@ -171,12 +184,14 @@ class RightsWorld:
         ticket, licences = self.tickets.pop(index % len(self.tickets))
         began, user = CLOCK.now - TICK, ticket.user_id or ""
 
+        def open_stream() -> None:
+            self._open(worker, user, licences, began, missed=missed, ticket=ticket)
+
         def finish() -> None:
-            if not ticket.is_revoked(self.broker):
-                # An answer of the rules counts from the time of the ticket: the ticket must still end.
-                self.asked.append(
-                    Asked(self.next(), lambda: self._open(worker, user, licences, began, missed=missed))
-                )
+            known = self.workers[worker].hub.disconnector.revoked_since
+            if not ticket.is_revoked(self.broker, known):
+                # The rules are asked again, but what counts is when they were asked about the ticket.
+                self.asked.append(Asked(self.next(), open_stream))
 
         self.asked.append(Asked(licences[ticket.channels[0]], finish))
 

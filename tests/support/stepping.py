@@ -319,10 +319,10 @@ class ShardThreads:
 class Worker:
     """A hub over all shards, whose threads take one step at a time."""
 
-    def __init__(self, brokers: Sequence[MemoryBroker]) -> None:
+    def __init__(self, brokers: Sequence[MemoryBroker], settings: Settings = SETTINGS) -> None:
         self._brokers = brokers
         gates = [Gate(broker) for broker in brokers]
-        self.hub = Hub(ShardedBroker(gates), SETTINGS)
+        self.hub = Hub(ShardedBroker(gates), settings)
         self.hub._started = True
         self.threads = [ShardThreads(shard, gates[shard.number]) for shard in self.hub._shards.all]
         self._arrived: list[ShardItem] = []

@@ -15,6 +15,7 @@ import pytest
 
 from flask_sse_push.auth.policy import Grant
 from flask_sse_push.auth.tickets import Ticket
+from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.history.position import StartPoint
 from flask_sse_push.hub import disconnect, revocations
 from flask_sse_push.hub.disconnect import Disconnector
@@ -216,11 +217,11 @@ class Recorded(UserStream):
         self.last = frame
 
 
-def _nothing(self: Revocations, user_id: str | None, since: Any) -> list[Any]:
+def _nothing(self: Revocations, *arguments: Any) -> list[Any]:
     return []
 
 
-def _alive(self: Ticket, broker: Any) -> bool:
+def _alive(self: Ticket, broker: Any, known: Any) -> bool:
     return False
 
 
@@ -228,7 +229,7 @@ def _alive(self: Ticket, broker: Any) -> bool:
     ("owner", "name", "fault"),
     [
         (Revocations, "since_position", _nothing),
-        (Revocations, "since_time", _nothing),
+        (Revocations, "of_new", _nothing),
         (Ticket, "is_revoked", _alive),
         (Disconnector, "_revoke_late", lambda self, arguments, at: []),
     ],
@@ -265,3 +266,19 @@ def test_a_stream_waits_for_earlier_revocations_even_if_its_events_are_here() ->
             worker.deliver()
             assert worker.hub.follow(stream, recovery, 0) == got
     assert b'"reason":"revoked"' in stream.last
+
+
+def test_a_first_stream_whose_revocation_may_be_gone_from_the_broker_connects_again() -> None:
+    broker = Primary(Bounds(2, 1000.0), "e0")
+    worker = Worker([broker])
+    began = CLOCK.now - TICK
+    for user in ("ada", "bob", "bob"):
+        arguments = {"user_id": user, "channel": None, "reason": "revoked"}
+        broker.publish([command_publication(Command(REVOKE, arguments))])
+    stream = Recorded("s1", "ada", ("a",))
+    stream.grant = Grant(user_id="ada", channels=("a",), began=began, can_change=True)
+    worker.hub.open(stream)
+    for _ in range(3):
+        worker.run()
+    assert b'"reason":"recheck"' in stream.last
+    assert b'"reconnect":true' in stream.last

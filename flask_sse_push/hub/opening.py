@@ -18,7 +18,7 @@ from .stream import Stream
 #: time for everything else.
 MUCH = 65_536
 #: At most how many bytes of missed events all such streams of a worker get in a second.
-MOST_A_SECOND = 100_000_000
+MOST_A_SECOND = 50_000_000
 
 
 class StreamOpener:

@@ -36,6 +36,28 @@ def post(app: Flask, opened: dict[str, Any], user: str | None = "ann", **body: A
     return app.test_client().post(path, json=body, headers=headers)
 
 
+@pytest.mark.parametrize("kind", ["user", "address"])
+@pytest.mark.parametrize("change", [{"join": ["team:ann"]}, {"leave": ["open"]}], ids=["join", "leave"])
+def test_changes_have_the_limits_of_attempts_to_connect_but_counts_of_their_own(
+    make_app: MakeApp, kind: str, change: dict[str, Any]
+) -> None:
+    app, _ = make(make_app, **{f"rate_per_{kind}": "3/hour"})
+    client, headers = app.test_client(), {"X-User": "ann"}
+    with listening(client, "/stream?channels=open", headers=headers) as reader:
+        opened = json.loads(reader.next()["data"])
+        statuses = [post(app, opened, **change).status_code for _ in range(5)]
+        assert statuses == [202, 202, 202, 429, 429]
+        refused = post(app, opened, **change)
+        assert refused.json is not None
+        assert (refused.json["code"], refused.json["details"]) == (1202, {"per": kind})
+        assert f"too many attempts to join or leave channels by this {kind}" in refused.json["message"]
+        assert int(refused.headers["Retry-After"]) >= 1
+    for _ in range(2):
+        with listening(client, "/stream?channels=open", headers=headers):
+            pass
+    assert client.get("/stream?channels=open", headers=headers).status_code == 429
+
+
 def test_a_client_joins_and_leaves_by_the_secret_of_its_stream(make_app: MakeApp) -> None:
     app, sse = make(make_app)
     with listening(app.test_client(), "/stream?channels=open", headers={"X-User": "ann"}) as reader:

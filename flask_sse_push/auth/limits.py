@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..brokers.base import Broker
 from ..brokers.counts import CountKey
+from ..brokers.foreign import ForeignData
 from ..config import Settings
 from ..errors import BrokerUnavailable, ConfigError, ErrorCode, Refused
 from ..presence.worker_counts import Reservation, WorkerCounts
@@ -72,6 +73,7 @@ class Limits:
         self._worker_counts = worker_counts
         self._limiter = _rate_limiter(broker) if self._rates else None
         self._rates_paused_until = 0.0  # monotonic time until which attempts are not counted
+        self._foreign = ForeignData()
         self._reported = False  # whether the log has an error about a client without an IP address
 
     def count_attempt(self, kind: str, name: str | None, action: str = CONNECT) -> None:
@@ -94,7 +96,10 @@ class Limits:
             if limiter.hit(rate, kind, action, name):
                 return
             reset: float = limiter.get_window_stats(rate, kind, action, name).reset_time
-        except StorageError as error:
+        except (StorageError, ValueError) as error:
+            if _is_damaged(error):  # other users and addresses have other keys
+                self._foreign.report(f"the key with the attempts of {kind} {name!r}", str(error))
+                return
             logger.warning("attempts of clients are not counted for %g s: %s", RATES_PAUSE, error)
             self._rates_paused_until = time.monotonic() + RATES_PAUSE
             return
@@ -204,6 +209,16 @@ def _short(name: str) -> str:
     """Returns `name`, or its hash if `name` has more than MAX_NAME bytes."""
     clean = name.encode("utf-8", "backslashreplace")
     return clean.decode() if len(clean) <= MAX_NAME else hashlib.sha256(clean).hexdigest()
+
+
+def _is_damaged(error: Exception) -> bool:
+    """Whether an attempt cannot be counted because another program has written into its key."""
+    from redis.exceptions import ResponseError
+
+    from ..brokers.redis.refusals import is_refusal
+
+    cause = error.__cause__ or error.__context__
+    return isinstance(error, ValueError) or (isinstance(cause, ResponseError) and not is_refusal(cause))
 
 
 def _parsed_rate(rate: str) -> RateLimitItem:

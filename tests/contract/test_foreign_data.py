@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flask_sse_push import InvalidEvent
+from flask_sse_push.auth.limits import Limits
 from flask_sse_push.brokers.base import Echo, LiveEvent
 from flask_sse_push.brokers.counts import CountKey
+from flask_sse_push.config import Settings
+from flask_sse_push.errors import Refused
+from flask_sse_push.presence.worker_counts import WorkerCounts
 from flask_sse_push.protocol.cursor import MAX_ID
 from flask_sse_push.protocol.entry import Publication
 from tests.support.deadline import eventually
@@ -287,3 +291,22 @@ def test_a_repeated_id_with_more_events_is_refused(store: Store) -> None:
             store.broker.publish(others, "an-id")
     assert store.broker.publish(events[3:], "an-id") == first
     assert store.ids() == [cursor.id for cursor in first]
+
+
+@pytest.mark.parametrize("kind", [*WRONG_TYPES, "junk"])
+def test_a_damaged_count_of_attempts_harms_one_user_only(store: Store, kind: str) -> None:
+    worker_counts = WorkerCounts(store.broker.counts)
+    limits = Limits(Settings(rate_per_user="3/hour"), worker_counts, store.broker)
+    limits.count_attempt("user", "7")
+    (key,) = [name for name in store.names() if name.startswith("rate")]
+    if kind == "junk":
+        store.client.set(store.base + key, "junk")
+    else:
+        replace(store, key, kind)
+    for _ in range(5):
+        with contextlib.suppress(Refused):  # a text or a hash may be readable as a count
+            limits.count_attempt("user", "7")
+    for _ in range(3):
+        limits.count_attempt("user", "8")
+    with pytest.raises(Refused):
+        limits.count_attempt("user", "8")

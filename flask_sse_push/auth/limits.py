@@ -213,12 +213,9 @@ def _short(name: str) -> str:
 
 def _is_damaged(error: Exception) -> bool:
     """Whether an attempt cannot be counted because another program has written into its key."""
-    from redis.exceptions import ResponseError
+    from ..brokers.redis.refusals import is_damage
 
-    from ..brokers.redis.refusals import is_refusal
-
-    cause = error.__cause__ or error.__context__
-    return isinstance(error, ValueError) or (isinstance(cause, ResponseError) and not is_refusal(cause))
+    return isinstance(error, ValueError) or is_damage(error.__cause__ or error.__context__)
 
 
 def _parsed_rate(rate: str) -> RateLimitItem:

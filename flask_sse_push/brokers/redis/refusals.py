@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
+from redis.exceptions import ResponseError
+
 logger = logging.getLogger(__name__)
 
 #: What to do, by the code of the error with which Redis refuses a command.
@@ -28,6 +30,11 @@ def advice(error: object) -> str:
 def is_refusal(error: object) -> bool:
     """Whether Redis refused a command for a reason that a second try would not change."""
     return _CODE.search(str(error)) is not None
+
+
+def is_damage(error: object) -> bool:
+    """Whether a command failed because of what its key contains."""
+    return isinstance(error, ResponseError) and not is_refusal(error)
 
 
 class WriteState:

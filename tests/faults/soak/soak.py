@@ -54,8 +54,8 @@ OWN_ERRORS = (
     "ValueError: trouble",
     "gevent.timeout.Timeout: 1 second",
     "SystemExit: trouble",
-    # In children of `os.fork`: a thread that was starting, Python's end of multiprocessing, and a connection that
-    # gevent was about to accept.
+    # In children of `os.fork`: a thread that was starting, Python's end of multiprocessing, and a connection
+    # that gevent was about to accept.
     "KeyError: <Thread(",
     "can only join a child process",
     "Socket operation on non-socket",

@@ -277,7 +277,7 @@ class HistoryCache(TrustedCaches):
             self.reads.resyncing.discard(name)
             if start > self._position:
                 self._note_lost(Gap(name, self._position, start))
-        if self._drop_doubtful(name, cache):
+        if self._check_tail(name, cache):
             return
         after_gap = cache.go_live(str(self._epoch), last)
         if after_gap is not None:

@@ -69,8 +69,12 @@ class TrustedCaches(ChannelCaches):
             self._checks.refuse(name, ValueError(f"the id {entry.id} came after the id {self._heard.id}"))
             self._note_lost(Gap(name, min(cache.head, entry.id - 1), self._position))
 
-    def _drop_doubtful(self, name: str, cache: ChannelCache) -> bool:
-        """Drops the waiting entries that the broker cannot have published.
+    def _check_tail(self, name: str, cache: ChannelCache) -> bool:
+        """Drops the waiting entries that the broker cannot have published, and notes the others.
+
+        The others go to the channel cache without a dispatch. So the worker's position must not stay behind
+        an entry that came before the first reply, when nothing told which ids are right: a stream that joined
+        its group at an earlier position would never get the entry.
 
         :returns: whether all channels are read again because of them.
         """
@@ -79,6 +83,8 @@ class TrustedCaches(ChannelCaches):
             if self._checks.doubt(name, entry.id):
                 self._pause(link_up=True)
                 return True
+        for entry in cache.tail:
+            self._heard.note_event(entry)
         return False
 
     def _distrust(self) -> None:

@@ -162,6 +162,18 @@ def test_the_echo_may_arrive_before_its_reply() -> None:
     assert bench.position == reply.history.last
 
 
+def test_the_position_covers_events_that_arrived_between_the_first_echo_and_its_reply() -> None:
+    bench = Bench()
+    bench.join("a")
+    bench.hear()
+    reply = bench.fetch()
+    event = bench.publish("a")
+    bench.hear()  # the echo, then the event
+    bench.history_cache.take([reply])
+    assert bench.known("a") == [event]
+    assert bench.snapshot.position == event, "a stream would join its group before the event and never get it"
+
+
 def test_a_second_stream_of_a_channel_requests_nothing() -> None:
     bench = Bench("a")
     assert not bench.history_cache.enter("a")

@@ -31,8 +31,8 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 class MessageAnnouncer:
     """Publishes events from any process: views, Celery tasks, cron jobs, shells.
 
-    Threads may share it. All methods block until the broker has stored the event, at most
-    `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
+    Several threads may share one announcer. All methods block until the broker has stored the event, at
+    most `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
 
     :param dumps: writes data that is not a string as JSON.
     :param published: is called after each publish with the number of published events.

@@ -249,7 +249,7 @@ class SSEBlueprint(Decorators, Routes):
         The dict has the keys `channel`, `count` (how many users) and `users` (their ids, sorted). The channel
         must match `SSE_PUSH_PRESENCE_CHANNELS`. Blocks for two calls to the broker.
 
-        :param users: at most so many user ids are returned. `count` always counts all users.
+        :param users: at most this many user ids are returned. `count` always counts all users.
         :raises BrokerUnavailable: if the broker does not answer.
         """
         table = presence.table(checked_channel(channel))

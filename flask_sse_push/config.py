@@ -175,11 +175,11 @@ class Settings:
     #: How many streams one address (for IPv6: a /64 network) may have open over all workers; 0 means no
     #: limit.
     max_streams_per_address: int = _setting(0, _whole(0, 1_000_000, "streams"))
-    #: How often one user may try to connect, such as `60/minute`; empty means no limit. Needs the extra
-    #: `limits`.
+    #: How often one user may try to connect, such as `60/minute`; empty means no limit. Requests to join or
+    #: leave channels are counted apart, with the same limit. Needs the extra `limits`.
     rate_per_user: str = _setting("", _rate)
-    #: How often one address may try to connect, such as `60/minute`; empty means no limit. Needs the extra
-    #: `limits`.
+    #: How often one address may try to connect, such as `60/minute`; empty means no limit. Requests to join
+    #: or leave channels are counted apart, with the same limit. Needs the extra `limits`.
     rate_per_address: str = _setting("", _rate)
     #: How many bytes may wait for one slow client. If more wait, its stream is closed; the client reconnects
     #: and resumes from its cursor.

@@ -10,7 +10,7 @@ F = TypeVar("F")
 
 
 class Decorators:
-    """The decorators of a blueprint. If a function is registered, the app calls it as each decorator says."""
+    """The decorators of a blueprint. Each decorator says when this package calls the function."""
 
     _hooks: Hooks
 

@@ -29,7 +29,7 @@ class Identity:
 
     @property
     def user_id(self) -> str | None:
-        """The user's id as text, if the app has no function for ids; None if the request has no user."""
+        """The user's id as text, in an app without `@sse.user_id`; None if the request has no user."""
         return user_id(self.user)
 
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a request waits for the counts of the other workers, in seconds.
 COUNTS_TIMEOUT = 0.25
-#: After the broker failed to count an attempt to connect, attempts are not counted for so many seconds.
+#: After the broker failed to count an attempt to connect, attempts are not counted for this many seconds.
 RATES_PAUSE = 5.0
 #: Seconds until a client that was refused because of too many streams may try again, on average.
 RETRY_AFTER = 5.0
@@ -100,7 +100,9 @@ class Limits:
             if _is_damaged(error):  # other users and addresses have other keys
                 self._foreign.report(f"the key with the attempts of {kind} {name!r}", str(error))
                 return
-            logger.warning("attempts of clients are not counted for %g s: %s", RATES_PAUSE, error)
+            logger.warning(
+                "attempts have no limit for %g s, as the broker counts none: %s", RATES_PAUSE, error
+            )
             self._rates_paused_until = time.monotonic() + RATES_PAUSE
             return
         # The wait is random, so that clients that were refused together do not all come back together.

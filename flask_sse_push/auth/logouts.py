@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a command that could not be published is tried again.
 PAUSE = 1.0
-#: At most so many commands wait for a broker that does not answer. A further command replaces the oldest.
+#: At most this many commands wait for a broker that does not answer. A further command replaces the oldest.
 MAX_UNSENT = 1000
 
 
@@ -58,7 +58,7 @@ class UnsentLogouts:
                 time.sleep(PAUSE)
             except Exception:
                 logger.exception(
-                    "a logout could not be told to the other workers; trying again in %g s", PAUSE
+                    "the other workers do not know of a logout yet; telling them again in %g s", PAUSE
                 )
                 time.sleep(PAUSE)
 

@@ -48,7 +48,7 @@ class Grant(NamedTuple):
 
     @property
     def asked(self) -> str | None:
-        """A cursor from before the app was asked, if it was asked when it made a ticket; else None."""
+        """A cursor from before the app allowed the channels of the ticket; None without a ticket."""
         return None if self.ticket is None else self.ticket.asked
 
     @property

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 EARLIEST = 0.75
 #: Seconds until a failed check is repeated.
 PAUSE = 1.0
-#: After so many failed checks in a row, the stream is closed. A check fails if the app's function raises an
+#: After this many failed checks in a row, the stream is closed. A check fails if the app's function raises an
 #: exception. The client reconnects and is then checked like a new client.
 MAX_FAILURES = 3
 #: A check that takes longer than this, in seconds, closes its stream. The client reconnects and is then
@@ -42,9 +42,9 @@ MAX_FAILURES = 3
 HUNG = 10.0
 #: If checks begin later than this many seconds after their time, the log has a warning.
 LATE = 5.0
-#: Seconds between two of these warnings.
+#: Seconds between two warnings of the same kind.
 WARN_EVERY = 60.0
-#: After so many streams in a row, the timer lets other threads run.
+#: After it has looked at this many streams in a row, the timer lets other threads run.
 MAX_RUN = 20
 
 #: A function that takes a grant and channels, and returns the channels that the user may no longer listen to;
@@ -87,7 +87,7 @@ class Recheck(StreamListener):
     """Checks the open streams of this worker. The threads start when the first stream is watched.
 
     :param find_forbidden: finds the channels that a stream may no longer listen to; see `FindForbidden`.
-    :param interval: at most so many seconds lie between two checks of a stream.
+    :param interval: at most this many seconds lie between two checks of a stream.
     """
 
     def __init__(self, find_forbidden: FindForbidden, interval: float) -> None:

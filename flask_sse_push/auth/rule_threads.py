@@ -8,10 +8,11 @@ from collections import deque
 
 from ..hub import background
 
-#: At most so many rules are asked at the same time, not counting rules that hang. Each may need a connection
-#: of the app to its database.
+#: At most this many threads ask rules at the same time, not counting rules that hang. Each rule may need a
+#: connection of the app to its database.
 SIDE_BY_SIDE = 10
-#: At most so many hanging rules are replaced by another thread. A further rule that hangs keeps its place.
+#: At most this many hanging rules give their places to other threads. A further rule that hangs keeps its
+#: place.
 MAX_HANGING = 100
 
 
@@ -64,7 +65,7 @@ class RuleThreads:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether so many rules hang that no further hanging rule is replaced."""
+        """Whether MAX_HANGING rules hang, so that a further hanging rule keeps its place."""
         return self._hanging >= MAX_HANGING
 
     def waiting(self) -> tuple[int, float]:

@@ -26,7 +26,7 @@ from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION, parse_co
 from ..protocol.entry import Entry
 from .identity import expired_token, invalid_token
 
-#: A ticket is valid for at most so many seconds, because it stands in a URL, which other people may see.
+#: A ticket is valid for at most this many seconds, because it stands in a URL, which other people may see.
 LONGEST = 60.0
 #: Name of the query parameter that carries the ticket.
 PARAMETER = "ticket"
@@ -58,8 +58,8 @@ class Ticket(NamedTuple):
     def is_revoked(self, broker: Broker, known: Known = lambda user_id, session, asked: None) -> bool:
         """Whether rights of the ticket were revoked since the app was asked about them.
 
-        Blocks for one call to the broker, if this worker does not know. Returns True too if the broker has
-        lost its data since then, or does not keep so many commands.
+        Blocks for one call to the broker, if this worker does not know. Also True if the broker has lost its
+        data since then, or does not keep all commands since then.
 
         :param known: returns what this worker knows, see `Disconnector.revoked_since`.
         :raises BrokerUnavailable: if the broker does not answer in time.
@@ -132,7 +132,7 @@ class Tickets:
     def read(self, text: str, max_channels: int = 0) -> Ticket:
         """Returns the content of a ticket. Does not check whether the ticket was already used.
 
-        :param max_channels: the ticket may be long enough for so many channels.
+        :param max_channels: the ticket may be long enough for this many channels.
         :raises Refused: if the ticket is not valid. The status is 401; the error code is 1103 for an expired
             ticket, and 1102 for any other invalid ticket.
         """

@@ -20,7 +20,8 @@ from .counts import Counts
 
 #: The name of the inbox for callers without a link. Nobody reads the echo of such a call.
 NO_INBOX = "nobody"
-#: At most how many entries one call of `Broker.newest` looks at. More would keep the broker busy for long.
+#: At most how many entries one call of `Broker.newest` looks at. More entries would keep the broker busy
+#: for too long.
 MAX_COUNTED = 10_000
 
 

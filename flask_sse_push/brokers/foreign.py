@@ -16,9 +16,9 @@ from ..protocol.printable import printable
 
 logger = logging.getLogger(__name__)
 
-#: At most this many keys are remembered as reported.
+#: At most how many reported keys are remembered.
 MAX_REPORTED = 1000
-#: After so many seconds, a key that still has such data is reported again.
+#: After this many seconds, a key that still has data of another program is reported again.
 AGAIN = 3600.0
 
 
@@ -50,7 +50,7 @@ class ForeignData:
         return True
 
     def report_all(self, found: Sequence[bytes]) -> None:
-        """Reports what a script found: keys and problems in turn."""
+        """Reports what a script found: a list in which each key is followed by its problem."""
         for key, problem in zip(found[::2], found[1::2], strict=True):
             self.report(key, problem)
 

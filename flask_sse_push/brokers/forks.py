@@ -42,7 +42,7 @@ _functions: list[Callable[[], None]] = []
 _kept: list[object] = []
 
 
-#: The sockets that a child still shares with its parent: inode by descriptor. Empty without gevent.
+#: The sockets that a child still shares with its parent: the inode of each descriptor. Empty without gevent.
 parents_sockets: dict[int, int] = {}
 
 
@@ -75,15 +75,17 @@ def close_copy(socket: Any) -> None:
 
 
 def refuse(*_: object) -> NoReturn:
-    """Ends a call on a part of the parent. A greenlet of the parent then waits for ever.
+    """Stops a call in the child that only the parent may make. Never returns.
+
+    In the copy of a greenlet of the parent, waits for ever.
 
     :raises RuntimeError: in the thread or greenlet that has forked.
     """
     current = _greenlet()
     if current is None or current is _Child.forker:
         raise RuntimeError(
-            "this object belongs to the process that forked this one. A child may publish and may open "
-            "streams of its own, but cannot go on with a stream or a run of its parent"
+            "this object belongs to the parent of this process. After a fork, the child may publish and may "
+            "open streams of its own, but cannot go on with a stream or a run of its parent"
         )
     current.kept = current  # a greenlet that nobody refers to would be killed
     while True:

@@ -99,7 +99,7 @@ def _local_time(microseconds: int) -> str:
 def one_line(text: str, most: int = MAX_LINE) -> str:
     """Returns the beginning of `text` as one line, with escapes for what a terminal would obey.
 
-    :param most: at most so many characters of `text` are shown.
+    :param most: at most this many characters of `text` are shown.
     """
     return printable(text[:most]) + ("…" if len(text) > most else "")
 

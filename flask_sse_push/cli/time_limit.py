@@ -34,7 +34,7 @@ def time_limit(seconds: float) -> Callable[[Command], Command]:
         default=seconds,
         show_default=True,
         metavar="SECONDS",
-        help="End with an error if all answers together take longer.",
+        help="At most how long all answers may take together. If they take longer, ends with an error.",
     )
 
 

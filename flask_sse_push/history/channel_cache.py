@@ -14,7 +14,7 @@ from .page import between
 NOW = MAX_ID
 #: The `floor` of a channel cache before the channel's history was read. It is higher than every position.
 UNREAD = MAX_ID + 1
-#: How long entries that one stream needed are kept for further streams, in seconds.
+#: How long, in seconds, a cache keeps the older entries that it got for one stream, for further streams.
 KEPT_FILLED = 30
 
 
@@ -151,7 +151,7 @@ class ChannelCache:
             self.is_too_small = True
 
     def note_gone(self, start: int, after: int) -> None:
-        """Notes from where on the broker has the entries, as a read after the position `after` has shown."""
+        """If `start` is above `after`, notes that the broker no longer has the events in between."""
         if start > after:
             self.gone = max(self.gone, start)
 

@@ -72,9 +72,9 @@ class ChannelCaches:
                     cache.trim(FRESH, UNBOUNDED)
 
     def trim(self) -> None:
-        """Drops the oldest entries of all channels if the caches take more memory than they may.
+        """If the caches take more memory than they may, drops the oldest entries of all channels.
 
-        Afterwards they take half of that, so that the next trim is not due soon.
+        The caches then take at most half of what they may, so that the next trim is not due soon.
         """
         caches = self.caches.values()
         if sum([cache.cost for cache in caches]) > self._hold:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from ..brokers.base import History
 from ..brokers.foreign import ForeignData
 
-#: For so many seconds after a forged id, further ids ahead of the clock do not make the worker read history.
+#: For this many seconds after a forged id, the worker does not read history because of further ids that are
+#: ahead of the clock.
 CALM = 1.0
 
 
@@ -25,7 +26,7 @@ class Doubt(NamedTuple):
 
 
 class Checks:
-    """Tells the entries of events from other data. Reports each source of other data once."""
+    """Finds received data that are not entries of events. Reports each source of such data once."""
 
     def __init__(self) -> None:
         self._foreign = ForeignData()
@@ -35,7 +36,7 @@ class Checks:
     def doubt(self, channel: str, id: int) -> bool:
         """Notes an id that is ahead of the broker's clock.
 
-        :returns: whether the channels must be read again. They need not while someone forges such ids.
+        :returns: whether the channels must be read again; False while someone forges such ids.
         """
         now = time.monotonic()
         must_read = now >= self._calm_until
@@ -43,7 +44,7 @@ class Checks:
         return must_read
 
     def judge(self, believes: Callable[[int], bool], sent_at: float) -> bool:
-        """Judges the ids in doubt by a reply of the broker. Reports those that were forged.
+        """Decides by a reply of the broker which ids in doubt were forged. Reports the forged ids.
 
         :param believes: says whether an id can be right, after the reply.
         :param sent_at: monotonic time at which the call of the reply began.

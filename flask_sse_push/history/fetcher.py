@@ -175,7 +175,7 @@ class HistoryFetcher:
         """Queues the requests of a failed call again.
 
         If the broker answers other calls, the channels of the call are read one by one, so that a channel
-        that cannot be read holds no other channel.
+        that cannot be read holds up no other channel.
         """
         unavailable = isinstance(error, BrokerUnavailable)
         level = logging.DEBUG if unavailable else logging.ERROR

@@ -29,10 +29,10 @@ READ_TIMEOUT = 0.5
 #: long as the pause before. The first pause is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
-#: At most so many microseconds may an id be ahead of the position that the broker should have reached by now.
+#: How many microseconds an id may be ahead of the position that the broker should have reached by now.
 #: Between two replies, the clocks of the broker and of the worker drift apart by some milliseconds.
 ALLOWANCE = 100_000
-#: At most this many echoes and this many replies wait for their counterpart.
+#: At most this many echoes wait for their replies, and at most this many replies wait for their echoes.
 MAX_WAITING = 100
 
 
@@ -266,7 +266,7 @@ class Heard:
         self._replies: OrderedDict[Echo, bool] = OrderedDict()  # replies whose echo has not arrived
 
     def begin(self, epoch: str | None) -> None:
-        """Begins again in an epoch, before any message of this epoch counts."""
+        """Forgets what was heard, because from now on only messages of this epoch count."""
         self.epoch, self.id, self.in_part = epoch, -1, False
 
     def believes(self, id: int) -> bool:

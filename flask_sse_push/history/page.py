@@ -102,7 +102,8 @@ class PageRequest:
     :param after: for each channel, the position after which its events are read.
     :param newest: if not None, the page begins with this many newest events of all channels together, and
         the positions in `after` are 0.
-    :param is_resync: whether the history cache asks, to go on with the dispatch. Such a request goes first.
+    :param is_resync: whether the history cache itself needs the page to go on with the dispatch. Such a
+        request goes before the requests of streams.
     """
 
     __slots__ = (

@@ -17,7 +17,7 @@ from .room import Lease, Room
 MAX_AT_ONCE = 500
 #: The smallest room of a page, in bytes. Pages are small while many streams wait for one.
 SMALLEST_PAGE = 65_536
-#: After so many calls have failed although the broker answered others, the events count as unreadable.
+#: After this many calls have failed although the broker answered others, the events count as unreadable.
 MAX_FAILURES = 3
 
 

@@ -36,7 +36,7 @@ class MissedEvents:
         self._channel_start: dict[str, int] = {}
         self._probed: threading.Event | None = None
         self._complete_at: Snapshot | None = None  # a snapshot; the stream has every event in it
-        #: The request for the stream's next page, or for the one that it is sending; None without pages.
+        #: The request for the page that the stream waits for or sends; None if the stream reads no pages.
         self._asked_page: PageRequest | None = None
         #: Whether the last chunk came from a page, so that more missed events may follow an empty chunk.
         self.is_paging = False
@@ -266,7 +266,7 @@ class MissedEvents:
             chunk, reached = chunk_cache.chunk, True
         else:
             chunk, reached = self._chunk(caches, snapshot), self._reached(caches)
-            # If not reached, the same snapshot may give more events after the next read.
+            # Without the wanted events, the same snapshot may give more events after the next read.
             if reached and not any(entry.expires for entry in chunk.entries):
                 chunk_cache.key = self.channels, self.position, dict(self._channel_start), snapshot
                 chunk_cache.chunk = chunk

@@ -78,7 +78,7 @@ class Recovery(ABC):
         """Whether the stream waits because other streams take all the room for missed events."""
 
     def close(self) -> None:
-        """Says that the stream needs no more missed events. Nothing is read for it then. Does not block."""
+        """Says that the stream needs no more missed events, so that none are read for it. Does not block."""
         if self._waiter is not None:
             self._waiter.gone = True
 
@@ -152,8 +152,8 @@ class ShardRecovery(MissedEvents, Recovery):
     def must_read_clock(self, snapshot: Snapshot) -> bool:
         """Whether the broker's clock must be read before the next chunk. Queues a history call that reads it.
 
-        Only if events have a time to live that is not over yet: the broker's clock may have been set forward
-        since the last reply.
+        The clock matters only for events with a time to live that is not over yet. The broker's clock may
+        have been set forward since the last reply.
         """
         if self._clock_read is not None:
             return not self._clock_read.is_set()
@@ -172,7 +172,7 @@ class ShardRecovery(MissedEvents, Recovery):
         if asked is not None and asked.page is None:
             return  # the page is on its way
         if asked is not None and snapshot is not None and self.history_cache.paused:
-            # The page reaches further than the dispatch. It helps again when the dispatch goes on.
+            # The page reaches further than the dispatch. The stream can use it when the dispatch goes on.
             self.history_cache.waiters.add(waiter)
             return
         too_small = any(caches[name].is_too_small for name in needs)

@@ -27,8 +27,8 @@ class _Channel:
 class Resyncs:
     """The channels of a shard that are read in pages. The caller holds the hub's lock.
 
-    :param hold: at most how many bytes of one channel's events are collected. If there are more, the oldest
-        ones count as lost.
+    :param hold: at most how many bytes of one channel's events are collected. If the channel has more,
+        its oldest events count as lost.
     """
 
     def __init__(self, reads: PendingReads, hold: int) -> None:

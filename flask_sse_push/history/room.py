@@ -21,7 +21,7 @@ class Room:
         self._lock = native_threads.lock()
 
     def take(self, size: int) -> Lease | None:
-        """Takes `size` bytes of the room. Returns None if they do not fit; an empty room fits any size."""
+        """Takes `size` bytes of the room. Returns None if they do not fit. An empty room fits any size."""
         with self._lock:
             if self.taken and self.taken + size > self.size:
                 return None
@@ -38,7 +38,7 @@ class Room:
 
 
 class Lease:
-    """Some bytes of a room. They are given back when nothing refers to the lease any more."""
+    """Some bytes of a room. The room gets the bytes back when nothing refers to the lease any more."""
 
     __slots__ = ("_room", "_size")
 
@@ -47,7 +47,7 @@ class Lease:
         self._size = size
 
     def resize(self, size: int) -> None:
-        """Changes how many bytes are taken: to the size that the events really have."""
+        """Changes how many bytes the lease takes to `size`, which the events really have."""
         self._room.change(size - self._size)
         self._size = size
 

@@ -24,7 +24,7 @@ from .room import Room
 from .sharded_recovery import ShardedRecovery, start_points
 
 #: At most how many placements are kept. Many streams have the same channels, and so the same placement. A
-#: placement of many channels takes some 10 kB.
+#: placement of many channels takes about 10 kB.
 MAX_PLACEMENTS = 128
 
 #: First the number of a shard, then an item from its link reader or its history fetcher.

@@ -1,8 +1,9 @@
-"""The threads of this package. Whatever ends one of them before its work is done, it is started again.
+"""The threads of this package. If something ends a thread before its work is done, another thread goes on.
 
 On a gevent worker each thread is a greenlet. An app can end a greenlet that it does not own: by
 `gevent.killall`, by a `gevent.Timeout` in its code, by `sys.exit` in a signal handler. Streams would then
-stand still without a word. So a new thread takes over, and `/health` is CRITICAL until it runs.
+get no more events, and no log line would say so. So a new thread takes over, and `/health` is CRITICAL until
+it runs.
 """
 
 from __future__ import annotations

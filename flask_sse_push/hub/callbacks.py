@@ -16,7 +16,7 @@ from . import background, tallies
 
 logger = logging.getLogger(__name__)
 
-#: After a failure of a callback was logged, its further failures are only counted for so many seconds.
+#: After a failure of a callback was logged, its further failures are only counted for this many seconds.
 QUIET = 60.0
 #: At most how many callbacks are remembered, to log each of them once in QUIET seconds.
 MAX_REMEMBERED = 1000
@@ -38,7 +38,7 @@ def calling(kind: str, callback: object, *, whatever: bool = False) -> Iterator[
     may come from outside: the app may have put a `gevent.Timeout` around its call of this package. So such an
     error passes unchanged.
 
-    :param kind: what the app registered the callback for, such as `authorize`. The label of the metric.
+    :param kind: what the app registered the callback for, such as `authorize`. Also the label of the metric.
     :param callback: the function of the app. The log shows its name.
     :param whatever: whether every error is the callback's, also in other threads.
     :raises CallbackFailed: if the block raises an error.

@@ -184,9 +184,9 @@ class Disconnector:
         return cache is not None and cache is self._state.commands.heard
 
     def revoked_since(self, user_id: str | None, session: str | None, asked: str) -> list[Revocation] | None:
-        """Returns what was revoked from a user or a session after the cursor `asked`. Any thread may call.
+        """Returns the revocations of a user or a session after the cursor `asked`. Any thread may call.
 
-        Returns None if this worker may not know all of it.
+        Returns None if this worker may not know all of these revocations.
         """
         with self._state.lock:
             if self.hears_commands:

@@ -89,7 +89,7 @@ class Dispatcher:
         self._history_cache = state.shards.all[0].history_cache  # commands are published on the first shard
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
         self._closed = False
-        # What an error or the end of the thread would spoil now: nothing while the dispatcher waits.
+        # What an error or the end of the thread would interrupt now. Both are False while the thread waits.
         self._dispatching = self._writing = False
         self.maintenance = Maintenance(state, stopping, self.deliver)
 
@@ -122,7 +122,7 @@ class Dispatcher:
         self._writing = False
 
     def _repair(self) -> None:
-        """Makes everything right again after a round that something has interrupted, else does nothing.
+        """If something has interrupted the last round, repairs what that round left unfinished.
 
         Streams may have missed chunks. Closed streams resume and lose no events. The items of the round may
         be lost, and with them events: as after a broken link, the worker reads all channels again.

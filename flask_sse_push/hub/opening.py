@@ -71,8 +71,8 @@ class StreamOpener:
     def _may_begin(self, recovery: Recovery) -> bool:
         """Whether a stream whose rights may be revoked may get events now.
 
-        Such a stream waits until this worker has handled all revocations from before it heard of commands.
-        The recovery's `wait` ends when that may be the case.
+        Such a stream waits until this worker has handled all revocations from before it heard commands.
+        The recovery's `wait` ends when the stream may be able to begin.
         """
         if self._disconnector.hears_commands:
             return True

@@ -18,8 +18,8 @@ from ..protocol import cursor
 from ..protocol.cursor import belongs
 from .stream import Stream
 
-#: How long a worker remembers a revocation, in seconds. So a rule's answer counts for at most so long after
-#: the rule was asked.
+#: How long a worker remembers a revocation, in seconds. The worker does not trust an answer of a
+#: rule that was asked longer ago.
 KEPT = 600.0
 #: At most how many revocations a worker remembers; it forgets the oldest first.
 MAX_KEPT = 10_000
@@ -108,7 +108,7 @@ class Revocations:
         return [each for each in self._of(*whose(stream)) if self.is_later(each, stream.grant)]
 
     def is_later(self, revocation: Revocation, grant: Any) -> bool:
-        """Whether a revocation came after the app was asked about the rights in a grant.
+        """Whether a revocation came after the app was asked about the rights that `grant` gives.
 
         If the rights come from a ticket, the app was asked when the ticket was made.
         """

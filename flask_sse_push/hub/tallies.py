@@ -1,7 +1,7 @@
-"""What a process has counted and no blueprint yet: failures of callbacks, and ends of threads.
+"""Counts failures of callbacks and ends of threads, for code that knows no blueprint.
 
-The code that counts here knows no blueprint. The counters of whichever blueprint reports next take the
-numbers over.
+The blueprint of this process that reports next adds these numbers to its own counters, and sets them to 0
+here.
 """
 
 from __future__ import annotations

@@ -109,8 +109,8 @@ def _worker(vitals: Vitals) -> list[Reason]:
             Reason(
                 CRITICAL,
                 f"threads of this worker have ended and do not run again yet: {names}",
-                "what they do for the streams waits: sending, reading from the broker, rechecks or counts",
-                "they are started again; the log says why each of them has ended",
+                "streams wait for what they do: sending, reading from the broker, rechecks or counts",
+                "nothing to do: the worker starts the threads again. The log says why each thread has ended",
             )
         )
     return reasons + _places(vitals)

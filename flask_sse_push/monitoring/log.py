@@ -23,7 +23,7 @@ from ..protocol.printable import printable
 
 #: Name of the logger that is the parent of all loggers of this package.
 ROOT = "flask_sse_push"
-#: At most so many characters of a text that a client may have chosen are logged.
+#: At most this many characters of a text that a client may have chosen are logged.
 MAX_TEXT = 300
 
 logger = logging.getLogger(__name__)

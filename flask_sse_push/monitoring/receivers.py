@@ -124,7 +124,7 @@ def _warn(receiver: _Receiver) -> None:
     if receiver not in _warned:
         _warned.add(receiver)
         logger.error(
-            "the receiver %s of the signal %s is too slow: %d calls wait, further calls are left out",
+            "the receiver %s of the signal %s is too slow: %d calls wait, so further calls are left out",
             name_of(receiver.function), receiver.signal, MAX_WAITING,
             extra={"event": "callbacks_dropped", "kind": receiver.signal},
         )  # fmt: skip

@@ -45,7 +45,7 @@ def checked_channel(name: str) -> str:
 def checked_channels(channel: str | Iterable[str], most: int = MAX_CHANNELS) -> tuple[str, ...]:
     """Returns one channel name or several as a tuple, in their order and without repeats.
 
-    :param most: at most so many names may be given.
+    :param most: at most this many names may be given.
     :raises InvalidEvent: if there is no name, if there are too many names, or if a name is not valid.
     """
     if type(channel) is str and _CHANNEL.fullmatch(channel):

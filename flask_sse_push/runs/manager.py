@@ -161,7 +161,10 @@ class Runs:
         return None
 
     def _reserve_key(self, key: str, id: str, held: contextlib.ExitStack) -> bool:
-        """Counts the key. Returns whether no other run has it; adds to `held` what stops counting it."""
+        """Counts a run under its key in the broker. Returns whether no other run has the key.
+
+        :param held: gets the functions that end the counting.
+        """
         keys = CountKey(KEYS, key), CountKey(IDS, f"{key} {id}")
         self._own.add(id)
         reservation = self._worker_counts.reserve(keys)
@@ -176,7 +179,7 @@ class Runs:
         context: Callable[[], AbstractContextManager[Any]],
         place: contextlib.ExitStack,
     ) -> None:
-        """Starts the thread of a run, which takes over the place."""
+        """Starts the thread of a run. The thread gives back what `place` holds when the run has ended."""
         taken = place.pop_all()
 
         def produce() -> None:

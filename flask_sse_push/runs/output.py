@@ -81,7 +81,7 @@ class Output:
         self._text_announcer = announcer.with_dumps(flask_dumps)  # `take` must not call code of the app
         self._channel = channel
         self._full = FULL * max_message
-        # At most this many characters of text per event: each takes one byte or more.
+        # Each character takes at least one byte, so no event can have more characters of text than this.
         self._max_text = max(1, max_message - AROUND)
         self._room = threading.Condition()
         self._waiting: deque[str | Publication] = deque()
@@ -131,7 +131,7 @@ class Output:
     def _text_event(self, text: str) -> tuple[Publication, str]:
         """Returns an event with as much of the beginning of `text` as fits, and the rest of `text`.
 
-        A character takes 1 to 12 bytes of JSON. So the number of characters that fit is searched.
+        A character takes 1 to 12 bytes of JSON. So the method searches the number of characters that fit.
         """
         found: tuple[Publication, str] | None = None
         least, most = 1, len(text)

@@ -54,7 +54,7 @@ export class Inbox {
     if (isTooMuch) return this.#sink.fail({ reason: "overflow" });
     this.#waiting += 1;
     this.#size += length;
-    // One after another: a small envelope may hold a lot of text.
+    // Unpacks one message after another, because a small envelope may hold a lot of text.
     this.#last = this.#last.then(async () => {
       if (!this.#stopped) await this.#unpack(message);
       this.#waiting -= 1;

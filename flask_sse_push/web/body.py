@@ -22,7 +22,7 @@ BESIDE = 10_000
 
 
 def size_limit(channels: int, longest: int) -> int:
-    """Returns how many bytes a body may have that names at most so many channels.
+    """Returns how many bytes a body may have that names at most this many channels.
 
     :param longest: how many bytes the longest name takes.
     """

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 #: request. Scripts cannot set this header, and browsers send it only over HTTPS and to localhost.
 OWN_SITES = frozenset({"same-origin", "none"})
 
-#: At most so many characters of an origin or a host are quoted in a message.
+#: At most this many characters of an origin or a host are quoted in a message.
 MAX_SHOWN = 200
 
 ADVICE = (

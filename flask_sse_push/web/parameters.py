@@ -44,7 +44,7 @@ def take_body(request: Request, max_channels: int) -> None:
     Call this function before any function of the app can read the body. If the body has a ticket, later
     readers of the body see `***` instead of the ticket.
 
-    :param max_channels: the body may be long enough for so many channels.
+    :param max_channels: the body may be long enough for this many channels.
     """
     found: MultiDict[str, str] | Refused
     try:

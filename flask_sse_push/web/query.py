@@ -25,7 +25,7 @@ _TOO_LONG = "?"
 #: Parameters that often have the same values for many clients. A query with other parameters is not cached.
 _COMMON = frozenset({"channels", "channel", "last", "tagged", "batch", "events"})
 _TICKET_BYTES = tickets.PARAMETER.encode()
-#: Limits of the cache. The first number: at most so many queries are cached. The second number: a query with
+#: Limits of the cache. The first number: at most how many queries are cached. The second number: a query with
 #: more bytes is not cached.
 MAX_KEPT, MAX_KEPT_SIZE = 128, 500
 
@@ -52,7 +52,7 @@ class StreamQuery(NamedTuple):
 class QueryCache:
     """Parses queries. Caches the queries that many clients share, because parsing takes about 10 µs.
 
-    :param max_channels: at most so many channels are allowed on one stream.
+    :param max_channels: at most this many channels are allowed on one stream.
     """
 
     def __init__(self, max_channels: int) -> None:

@@ -65,8 +65,8 @@ class Streaming(NamedTuple):
     worker_queries: WorkerQueries
     runs: Runs
     transports: Transports
-    max_streams: int  # at most so many streams are open on this worker
-    max_waiting: int  # at most so many streams may each occupy a thread or connection of the server
+    max_streams: int  # at most this many streams are open on this worker
+    max_waiting: int  # at most this many streams may each occupy a thread or connection of the server
 
     def close(self) -> None:
         """Closes the streams and ends the threads. May be called twice."""

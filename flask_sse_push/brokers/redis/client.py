@@ -159,7 +159,7 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        # The text may come from the server, and stands in logs and in terminals.
+        # The server may have written the text, which logs and terminals show.
         text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error)}"
         raise BrokerUnavailable(text) from error
 

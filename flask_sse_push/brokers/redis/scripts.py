@@ -6,6 +6,6 @@ from importlib import resources
 
 
 def script(*names: str) -> str:
-    """Returns the text of a script that begins with `foreign.lua` and consists of the given parts."""
+    """Returns the text of a script: `foreign.lua`, followed by the files with these names."""
     folder = resources.files(__package__) / "lua"
     return "".join((folder / f"{name}.lua").read_text("utf-8") for name in ("foreign", *names))

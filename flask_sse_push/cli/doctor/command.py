@@ -63,7 +63,7 @@ def _examine_all(push: Push, gunicorn: str, url: str | None, headers: Iterable[s
 
 _COLORS = {OK: "green", WARNING: "yellow", BROKEN: "red"}
 
-#: At most this many characters of a finding's fact are shown: it may have a text of the server.
+#: At most this many characters of a finding's fact are shown, because the server may have written the fact.
 MAX_FACT = 600
 
 

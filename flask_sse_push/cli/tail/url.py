@@ -91,7 +91,7 @@ class URLSource:
 
     @contextlib.contextmanager
     def _answered_in_time(self) -> Iterator[threading.Timer]:
-        """Cuts the connection after `ANSWER_TIMEOUT`, unless the timer that the block gets is cancelled.
+        """Cuts the connection after `ANSWER_TIMEOUT`, unless the block cancels the timer that it gets.
 
         httpx limits only the time of each read, so a server that sends byte by byte would hold it for ever.
         """

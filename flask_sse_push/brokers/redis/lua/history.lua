@@ -8,12 +8,12 @@
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, "0", then for each channel: head or
--- "0", list of entries, "1" if older entries after the position were left out because there was no room, else "0"}. If
--- there is no room for all entries of a channel, all are left out, unless the channel is the first with entries: then
--- its newest entries are in the reply.
--- `clock` is the time by which events expire. `last` is the new position. If the server refuses writes, `error` is its message, and `last` is the newest position
--- before; else `error` is "". The entries are in order. The first entry may be the newest entry at or before the
+-- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, "0", then for each
+-- channel: head or "0", list of entries, "1" if there was no room for older entries after the position, else "0"}.
+-- If there is no room for all entries of a channel, the reply has none of them. Only the first channel with entries
+-- then has its newest entries in the reply.
+-- `clock` is the time by which events expire. `last` is the new position, and `error` is "". If the server refuses
+-- writes, `error` is the server's message, and `last` is the newest position so far. The entries are in order. The first entry may be the newest entry at or before the
 -- position; all further entries are after the position.
 -- The script reads a list from its end, in steps that double as long as there is room. So its time depends on how
 -- many entries it returns, not on the length of the list.

@@ -1,4 +1,5 @@
--- Functions that read lists of entries. Other programs may have written into the lists. This text is put in front of history.lua, page.lua and newest.lua.
+-- Functions that read lists of entries. Other programs may have written into the lists. This text is put in front
+-- of history.lua, page.lua and newest.lua.
 
 -- How many bytes an entry counts in the room of a call, beyond its own bytes. base.py has the same number.
 local ENTRY_COST = 500

@@ -9,11 +9,11 @@
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, until, then for each channel: head or
--- "0", list of entries, "1" if these reach up to the end of the channel's list, else "0"}.
--- `last`, `clock` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last` if no
--- entries follow. The first entry of a channel may be the newest entry at or before the position. A channel that would have no entry
--- in the reply has the next entry after `until` instead, without its data.
+-- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, until, then for each
+-- channel: head or "0", list of entries, "1" if these reach up to the end of the channel's list, else "0"}.
+-- `last`, `clock` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last`
+-- if no entries follow. The first entry of a channel may be the newest entry at or before the position. A channel
+-- without entries up to `until` has the next entry after `until` instead, without its data.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end

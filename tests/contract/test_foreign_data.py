@@ -310,3 +310,50 @@ def test_a_damaged_count_of_attempts_harms_one_user_only(store: Store, kind: str
         limits.count_attempt("user", "8")
     with pytest.raises(Refused):
         limits.count_attempt("user", "8")
+
+
+FUTURE = 1_000_000_000  # microseconds
+
+#: Texts of other programs that stand behind an entry, given the entry's epoch and id.
+BEHIND: dict[str, Callable[[str, int], bytes]] = {
+    "a huge id": lambda epoch, id: b"%b %b 0 -\ndata: x\n\n" % (epoch.encode(), b"9" * 400),
+    "a later id": lambda epoch, id: b"%b %d 0 -\ndata: x\n\n" % (epoch.encode(), id + FUTURE),
+    "no id": lambda epoch, id: b"x" * 2000,
+}
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+@pytest.mark.parametrize("at", [0, 10, 19])
+def test_pages_pass_texts_of_other_programs(store: Store, kind: str, at: int) -> None:
+    """Each page goes on from the last one, and the events that are missing are known to be."""
+    published = [store.publish("x").id for _ in range(20)]
+    epoch, key = store.broker.probe("nobody").epoch, store.base + "list:a"
+    entry = store.client.lindex(key, at)
+    for _ in range(30):
+        store.client.linsert(key, "AFTER", entry, BEHIND[kind](epoch, published[at]))
+    after, got, lost = 0, list[int](), set[int]()
+    while True:
+        page = store.broker.page({"a": after}, "nobody", 1000)
+        found = page.channels["a"]
+        got += [each.id for each in found.entries]
+        lost |= {id for id in published if after < id <= min(found.start, page.until)}
+        assert page.until > after, "the page does not go on"
+        after = page.until
+        if page.until == page.last:
+            break
+    assert got == sorted(got)
+    assert not set(got) - set(published)
+    assert set(got) | lost == set(published)
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+@pytest.mark.parametrize("at", [0, 10, 19])
+def test_texts_of_other_programs_are_no_newest_events(store: Store, kind: str, at: int) -> None:
+    published = [store.publish("x").id for _ in range(20)]
+    epoch, key = store.broker.probe("nobody").epoch, store.base + "list:a"
+    entry = store.client.lindex(key, at)
+    for _ in range(10):
+        store.client.linsert(key, "AFTER", entry, BEHIND[kind](epoch, published[at]))
+    found = [id for id in store.broker.newest(["a"], 15).ids if id]
+    assert set(found) <= set(published)
+    assert found == sorted(found, reverse=True)

@@ -103,7 +103,7 @@ class RedisBroker(Broker):
         self._publish = clients.main.register_script(script("state", "publish"))
         self._history = clients.main.register_script(script("state", "lists", "history"))
         self._page = clients.main.register_script(script("state", "lists", "page"))
-        self._newest = clients.main.register_script(script("lists", "newest"))
+        self._newest = clients.main.register_script(script("state", "lists", "newest"))
         self._foreign = ForeignData()
         self._writes = WriteState()
         self.counts = RedisCounts(clients, self.base, self._call, self._foreign)
@@ -164,7 +164,7 @@ class RedisBroker(Broker):
         self._foreign.report(self._list_key(channel), problem)
 
     def newest(self, channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
-        keys, args = list(map(self._list_key, channels)), [count, before, MAX_COUNTED]
+        keys, args = [self._state_keys[0], *map(self._list_key, channels)], [count, before, MAX_COUNTED]
         low, *ids = self._call(lambda: self._newest(keys=keys, args=args, client=self._clients.current))
         return Newest(list(map(int, ids)), int(low))
 

@@ -21,6 +21,7 @@
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
 local last, clock = take_position(KEYS[1], last)
+highest_id = last
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
 local MOST_AT_ONCE = 512

@@ -4,8 +4,13 @@
 -- How many bytes an entry counts in the room of a call, beyond its own bytes. base.py has the same number.
 local ENTRY_COST = 500
 
+-- The highest id that an entry may have: the broker's newest position. Each script sets it.
+local highest_id = 0
+
+-- Returns the id of an entry; 0 if another program has stored the text.
 local function id_of(entry)
-  return tonumber(string.match(entry, '^%S+ (%d+) ')) or 0
+  local id = tonumber(string.match(entry, '^%S+ (%d+) ')) or 0
+  return id <= highest_id and id or 0
 end
 
 -- Returns the entry at a 0-based index of a list; false if there is none.

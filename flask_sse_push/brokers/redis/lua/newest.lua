@@ -1,6 +1,7 @@
 -- Finds the newest events of several channels together, without reading their data.
 --
--- KEYS  1.. lists  list   of the channels
+-- KEYS  1 state    hash   as in state.lua
+--       2.. lists  list   of the channels
 -- ARGV  1 how many events to find
 --       2 only events with lower ids are found
 --       3 how many entries the script looks at
@@ -8,8 +9,7 @@
 -- found, the highest first}.
 
 local wanted, before, steps = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+highest_id = position((typed('HMGET', KEYS[1], 'last') or {})[1]) or 0
 
 -- Whether the event has expired. Its meta data may have the time as `e=<microseconds>`.
 local function is_over(entry)
@@ -19,7 +19,7 @@ local function is_over(entry)
 end
 
 local open = {}
-for i = 1, #KEYS do
+for i = 2, #KEYS do
   local index = first_after(KEYS[i], before - 1) - 1
   local entry = index >= 0 and entry_at(KEYS[i], index)
   if entry then open[#open + 1] = {list = KEYS[i], index = index, entry = entry, id = id_of(entry)} end

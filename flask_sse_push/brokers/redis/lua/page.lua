@@ -18,6 +18,7 @@
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
 local last, clock = take_position(KEYS[1], last)
+highest_id = last
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
 local room = tonumber(ARGV[4])
@@ -40,14 +41,16 @@ end
 
 -- Takes the entry with the lowest id of all channels, again and again. Entries with the same id are one event of
 -- several channels, so they are taken together.
-local until_id = last
+local until_id, taken = last, 0
 while #open > 0 do
   local lowest = open[1].id
   for at = 2, #open do lowest = math.min(lowest, open[at].id) end
   if room <= 0 then
-    until_id = math.min(last, lowest - 1)
+    -- If `lowest` was taken before, only texts of other programs follow it. The next page begins behind them.
+    until_id = math.min(last, lowest == taken and lowest or lowest - 1)
     break
   end
+  taken = lowest
   for at = #open, 1, -1 do
     local channel = open[at]
     if channel.id == lowest then

@@ -1,5 +1,5 @@
--- Reads and checks the state of a shard. This text and foreign.lua are put in front of publish.lua
--- and of history.lua.
+-- Reads and checks the state of a shard. This text and foreign.lua are put in front of publish.lua, history.lua,
+-- page.lua and newest.lua.
 --
 -- state  hash  epoch
 --              last     the highest position so far

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from .identity import Identity, expired_token, invalid_token
 #: A token with more characters than this is refused, because checking a long token takes long.
 MAX_TOKEN = 8192
 
+#: JSON can hold half of a character. Such a text has no bytes, so it cannot be the id of a user.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: Shortest HMAC key allowed for each algorithm, in bytes: as long as the algorithm's hash (RFC 7518, 3.2).
 _HMAC_KEYS = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -75,13 +78,14 @@ class BearerJWT:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        claims = self._claims(token.strip())
-        identity = Identity(self._user(claims), expires=float(claims["exp"]) + self._leeway)
+        claims, expires = self._claims(token.strip())
+        identity = Identity(self._user(claims), expires=expires + self._leeway)
         if identity.user_id is None:
             raise invalid_token()
         return identity
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _claims(self, token: str) -> tuple[dict[str, Any], float]:
+        """Returns the claims of a token, and the Unix time at which it expires."""
         if len(token) > MAX_TOKEN:
             raise invalid_token()
         required = ["exp"] + ["aud"] * bool(self._audience) + ["iss"] * bool(self._issuer)
@@ -95,11 +99,11 @@ class BearerJWT:
                 leeway=self._leeway,
                 options={"require": required},
             )
+            return claims, float(claims["exp"])
         except self._jwt.ExpiredSignatureError as error:
             raise expired_token() from error
         except (self._jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
             raise invalid_token() from error
-        return claims
 
 
 def _checked_algorithms(algorithms: list[str], key: Any) -> list[str]:
@@ -121,6 +125,6 @@ def _checked_algorithms(algorithms: list[str], key: Any) -> list[str]:
 
 def _token_user(claims: Mapping[str, Any]) -> TokenUser:
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not subject:
+    if not isinstance(subject, str) or not subject or _LONE_SURROGATE.search(subject):
         raise invalid_token()
     return TokenUser(subject, claims)

@@ -14,6 +14,7 @@ from flask import (
     Response,
     after_this_request,
     current_app,
+    g,
     has_request_context,
     request,
     session,
@@ -94,33 +95,46 @@ def _logged_out(
     user_id: Callable[[Any], str | None], log_out: Callable[..., None], app: Flask, user: Any, **extra: Any
 ) -> None:
     id = user_id(user)
-    if id is not None:
-        _now_and_when_sent(partial(log_out, user_id=id))
+    if id is None:
+        return
+    log_out(user_id=id)
+    if has_request_context():
+        known = _known_session(app)
+        session.pop(SESSION, None)
+        setattr(g, SESSION, True)  # a login in this request begins another session
+        # The user may log in again at once. So after the response only the streams of the old session end.
+        _when_sent(partial(log_out, session=known[0]) if known else partial(log_out, user_id=id))
 
 
 def _logged_in(log_out: Callable[..., None], app: Flask, user: Any, **extra: Any) -> None:
     """Gives the session a name of its own. Ends the streams of another user who used the session before."""
     if not has_request_context():
         return
-    # An app may empty the session before the login, so this reads the cookie of the request again.
-    before: Any = app.session_interface.open_session(app, request) or {}
-    known, known_by = session.get(SESSION) or before.get(SESSION), login_id(user)
+    known, known_by = _known_session(app), login_id(user)
     if known and known[1] == known_by:
         session[SESSION] = known
         return
     session[SESSION] = [secrets.token_urlsafe(12), known_by]
     if known:
-        _now_and_when_sent(partial(log_out, session=known[0]))
+        log_out(session=known[0])
+        _when_sent(partial(log_out, session=known[0]))
 
 
-def _now_and_when_sent(function: Callable[[], None]) -> None:
-    """Calls a function now. In a request, calls it again after the response.
+def _known_session(app: Flask) -> Any:
+    """Returns the pair under SESSION that the request came with; None if there is none, or after a logout."""
+    if g.get(SESSION):
+        return session.get(SESSION)
+    # An app may empty the session before the login or logout, so this reads the cookie of the request again.
+    before: Any = app.session_interface.open_session(app, request) or {}
+    return session.get(SESSION) or before.get(SESSION)
+
+
+def _when_sent(function: Callable[[], None]) -> None:
+    """Calls a function after the response of the current request.
 
     Until the browser has the response, its other tabs may still connect with the old session.
     """
-    function()
-    if has_request_context():
-        after_this_request(partial(_call_when_sent, function))
+    after_this_request(partial(_call_when_sent, function))
 
 
 def _call_when_sent(function: Callable[[], None], response: Response) -> Response:

@@ -20,12 +20,21 @@ class Identity:
         rechecks use `user` unchanged.
     :param session: a name of the browser's session. The stream ends when another user signs in with this
         session; flask-login's sessions have such names. None if the user has no session.
+    :raises ValueError: if `expires` is no number, for example a `datetime`.
     """
 
     user: Any
     expires: float | None = None
     renew: Callable[[], Any] | None = None
     session: str | None = None
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.expires, (int, float)) and self.expires == self.expires  # nan is no time
+        if self.expires is not None and not number:
+            raise ValueError(
+                f"Identity: expires is {self.expires!r}, must be a Unix time in seconds: of a datetime, take "
+                "its timestamp()"
+            )
 
     @property
     def user_id(self) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -240,8 +240,14 @@ class Policy:
         for identify in self._hooks.identify or (flask_login.session_identity,):
             found = identify(request)
             if found is not None:
-                return found if isinstance(found, Identity) else self._renewable(found)
+                return self._in_session(found) if isinstance(found, Identity) else self._renewable(found)
         return NOBODY
+
+    def _in_session(self, identity: Identity) -> Identity:
+        """Returns the identity with the name of the user's session, if flask-login knows the session."""
+        if identity.session is not None or not flask_login.is_used(self._app):
+            return identity
+        return replace(identity, session=flask_login.session_name(self._app, identity.user))
 
     def _renewable(self, user: Any) -> Identity:
         """Returns the identity of a user object. Rechecks load the user again, if the app has `load_user`."""

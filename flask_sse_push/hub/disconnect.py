@@ -195,12 +195,24 @@ class Disconnector:
 
     def _apply(self, revocation: Revocation, streams: Iterable[Stream]) -> list[Effect]:
         channel, reason = revocation.channel, revocation.reason
-        if channel is None:
-            return self.close_streams(streams, reason, reconnect=False)
         effects: list[Effect] = []
+        if channel is None:
+            published = self._published_at(revocation)
+            for stream in streams:
+                # Perhaps the user has signed in again since then. The client comes back, and is checked.
+                is_later = stream.grant is not None and stream.grant.began > published
+                why = "recheck" if is_later else reason
+                effects += self.close_streams([stream], why, reconnect=is_later)
+            return effects
         for stream in streams:
             effects += self.remove_channels(stream, [channel], reason, forbidden_frames([channel]))
         return effects
+
+    def _published_at(self, revocation: Revocation) -> float:
+        """Returns the monotonic time at which a revocation was published, by the broker's clock."""
+        if not revocation.id:
+            return revocation.at
+        return min(revocation.at, self._state.shards.all[0].history_cache.time_of(revocation.id))
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Effect]:
         given = ((key, arguments.get(key)) for key in ("user_id", "connection", "channel"))

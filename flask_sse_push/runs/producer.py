@@ -73,8 +73,8 @@ class Producer:
                         self._wake()
             self.finish(DONE)
         except CallbackFailed as failure:
-            logger.error("the producer of run %r failed: %r", self.key, failure.error)
             self.finish(FAILED, type(failure.error).__name__)
+            logger.error("the producer of run %r failed: %r", self.key, failure.error)
         finally:
             self.finish(FAILED, "WorkerStopped")  # unless the run has ended: an exit of the process came
 

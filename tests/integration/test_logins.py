@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +12,8 @@ from flask import Flask, session
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
-from flask_sse_push import SSEBlueprint
+from flask_sse_push import Identity, SSEBlueprint
+from flask_sse_push.protocol.cursor import parse
 from tests.support.deadline import eventually
 from tests.support.proxy import Proxy
 
@@ -83,6 +85,48 @@ def test_a_tab_that_reconnected_before_the_logout_was_answered_is_closed_too(
         assert close_reason(reader) == ("logout", False)
 
 
+@pytest.mark.parametrize("path", ["/logout", "/again/ada"])
+def test_a_user_who_logs_in_again_at_once_keeps_the_new_stream(
+    club: tuple[Flask, SSEBlueprint], path: str
+) -> None:
+    app, sse = club
+
+    @app.get("/again/<name>")
+    def sign_in_again(name: str) -> str:
+        logout_user()
+        login_user(Member(name))
+        return ""
+
+    client = app.test_client()
+    client.get("/login/ada")
+    first = client.get(path, buffered=False)  # the server is done with it when it is closed
+    client.get("/login/ada")
+    with listening(client, "/stream?channels=user:ada") as reader, app.app_context():
+        assert reader.next()["event"] == "sse.open"
+        first.close()
+        sse.send_to_user("ada", "welcome back")
+        assert reader.next()["data"] == "welcome back"
+
+
+def test_a_stream_of_a_later_login_comes_back_if_a_worker_hears_of_the_logout_late(
+    club: tuple[Flask, SSEBlueprint],
+) -> None:
+    app, sse = club
+    services, client = app.extensions["sse_push"][sse].services, app.test_client()
+    client.get("/login/ada")
+    arguments: dict[str, Any] = {"user_id": "ada", "channel": None, "reason": "logout"}
+    with listening(client, "/stream?channels=user:ada") as before:
+        assert before.next()["event"] == "sse.open"
+        position = parse(services.publishing.announcer.command("revoke", **arguments))
+        assert position is not None
+        assert close_reason(before) == ("logout", False)
+    with listening(client, "/stream?channels=user:ada") as after:
+        assert after.next()["event"] == "sse.open"
+        hub = services.streaming.hub
+        hub.call_soon(partial(hub.disconnector.revoke, arguments, position.id))
+        assert close_reason(after) == ("recheck", True)
+
+
 def test_a_logout_of_nobody_does_nothing(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     assert app.test_client().get("/logout").data == b"bye"
@@ -111,14 +155,15 @@ def test_a_logout_works_without_the_broker_and_is_sent_when_it_is_back(
 # -- logging in as another user, without a logout ------------------------------------------------------------
 
 
-@pytest.fixture(params=["current_user", "the app's own function"])
+@pytest.fixture(params=["current_user", "the app's own function", "an Identity"])
 def shared_computer(
     make_app: MakeApp, request: pytest.FixtureRequest
 ) -> tuple[Flask, SSEBlueprint, FlaskClient, FlaskClient]:
     """Two browsers in which ada is signed in."""
     app, sse = make_club(make_app)
     if request.param != "current_user":
-        sse.identify(lambda request: current_user if current_user.is_authenticated else None)
+        own: Any = (lambda user: user) if request.param != "an Identity" else Identity
+        sse.identify(lambda request: own(current_user) if current_user.is_authenticated else None)
 
     @app.get("/switch/<name>")
     def switch(name: str) -> str:

@@ -76,8 +76,10 @@ def test_the_scheme_may_be_written_in_any_case() -> None:
         {"exp": "soon"},
         {"exp": [1]},
         {"exp": float("inf")},
+        {"exp": 10**400},
         {"sub": None},
         {"sub": ""},
+        {"sub": "half a character: \ud83d"},
         {"aud": "push"},  # made for another audience, where the app names none
         {"nbf": time.time() + 3600},
     ],

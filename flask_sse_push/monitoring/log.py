@@ -65,9 +65,9 @@ def _write(text: str, *values: object, extra: Mapping[str, Any]) -> None:
 def _facts(stream: Stream) -> dict[str, Any]:
     return {
         "connection": stream.connection,
-        "user_id": None if stream.user_id is None else _one_line(stream.user_id),
+        "user_id": _one_line(stream.user_id),
         "channels": list(stream.channels),
-        "address": stream.address,
+        "address": _one_line(stream.address),
     }
 
 
@@ -75,17 +75,22 @@ def refused(refusal: Refused, address: str | None, path: str) -> None:
     """Logs a refusal at level INFO, because a refusal is usually the client's mistake, not the server's."""
     if logger.isEnabledFor(logging.INFO):
         code, why = int(refusal.code), _one_line(refusal.message)
-        facts = {"code": code, "status": refusal.status, "address": address, "path": _one_line(path)}
+        facts = {
+            "code": code,
+            "status": refusal.status,
+            "address": _one_line(address),
+            "path": _one_line(path),
+        }
         extra = {"event": "refused", **facts, "why": why}
         logger.info("refused with %d, code %d: %s", refusal.status, code, why, extra=extra)
 
 
-def _one_line(text: str) -> str:
-    """Returns the beginning of the text, with escapes.
+def _one_line(text: str | None) -> str | None:
+    """Returns the beginning of the text, with escapes; None if there is no text.
 
     So a client can neither forge lines of the log nor control the terminal of its reader.
     """
-    return printable(text[:MAX_TEXT])
+    return None if text is None else printable(text[:MAX_TEXT])
 
 
 class TotalsLog:

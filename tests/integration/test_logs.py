@@ -71,6 +71,19 @@ def test_a_refusal_is_logged_with_its_code_and_cannot_forge_a_line(
     assert "hidden" not in caplog.text
 
 
+def test_an_address_that_a_proxy_passes_on_controls_no_terminal(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    app, _ = make_app()
+    client, behind_proxy = app.test_client(), {"REMOTE_ADDR": "\x1b[31mred"}
+    client.get("/stream?channels=closed", environ_overrides=behind_proxy)
+    with client.get("/stream", environ_overrides=behind_proxy) as response:
+        next(response.iter_encoded())
+    [refusal], [opened] = facts(caplog, "refused"), facts(caplog, "stream_opened")
+    assert refusal["address"] == opened["address"] == "\\x1b[31mred"
+
+
 def test_names_and_paths_in_the_log_control_no_terminal_and_stay_readable(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:

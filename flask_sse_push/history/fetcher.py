@@ -84,9 +84,12 @@ class HistoryFetcher:
         self.queue.add(channel, request)
         self._wake.set()
 
-    def submit_page(self, request: PageRequest) -> PageRequest:
-        """Queues a request for a page. Returns the request that will have the page. Does not block."""
-        queued = self.queue.add_page(request)
+    def submit_page(self, request: PageRequest, *, again: bool = False) -> PageRequest:
+        """Queues a request for a page. Returns the request that will have the page. Does not block.
+
+        :param again: whether the request was in the queue before.
+        """
+        queued = self.queue.add_page(request, again=again)
         self._wake.set()
         return queued
 
@@ -135,7 +138,7 @@ class HistoryFetcher:
                 for request in several:
                     self.submit(name, request)
         elif generation == self.generation or not read.request.is_resync:
-            self.submit_page(read.request)
+            self.submit_page(read.request, again=True)
 
     def _read_channels(self, read: ChannelRead) -> HistoryReply:
         history = self._call(lambda: self._broker.history(read.after, self._inbox, self.queue.call_room))
@@ -217,7 +220,7 @@ class HistoryFetcher:
     def _retry_page(self, request: PageRequest, probe: History | None, error: Exception) -> None:
         request.failures += probe is not None
         if probe is None or request.failures < MAX_FAILURES:
-            self.queue.add_page(request)
+            self.queue.add_page(request, again=True)
             return
         _log_unreadable(list(request.after), error)
         history = _unreadable(probe, list(request.after))

@@ -95,7 +95,7 @@ class PendingReads:
         """Queues the requests of an outdated reply again."""
         self._request_all(reply.requests)
         if reply.page is not None and not reply.page.is_resync:  # `restart` reads the channels itself
-            self._fetcher.submit_page(reply.page)
+            self._fetcher.submit_page(reply.page, again=True)
 
     def _request_all(self, requests: Mapping[str, list[HistoryRequest]]) -> None:
         for name, several in requests.items():

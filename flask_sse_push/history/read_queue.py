@@ -121,13 +121,18 @@ class ReadQueue:
         with self._lock:
             self._apart.append((name, requests))
 
-    def add_page(self, request: PageRequest) -> PageRequest:
-        """Adds a request for a page. Returns the request that will have the page: an equal one if queued."""
+    def add_page(self, request: PageRequest, *, again: bool = False) -> PageRequest:
+        """Adds a request for a page. Returns the request that will have the page: an equal one if queued.
+
+        :param again: whether the request was in the queue before. Its streams wait for the page of this very
+            request, so no equal request takes its place.
+        """
         with self._lock:
             if request.is_resync:
                 self._resyncs.append(request)
                 return request
-            queued = self._pages.setdefault(request.key, request)
+            key = (*request.key, id(request)) if again else request.key
+            queued = self._pages.setdefault(key, request)
             queued.waiters |= request.waiters
             return queued
 

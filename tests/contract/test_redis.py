@@ -31,6 +31,7 @@ from flask_sse_push.brokers.base import (
     LiveEvent,
     Subscribed,
 )
+from flask_sse_push.brokers.redis import broker as redis_broker
 from flask_sse_push.brokers.redis.broker import RedisBroker, ShardNumber
 from flask_sse_push.brokers.redis.client import Clients
 from flask_sse_push.brokers.url import connect_broker
@@ -228,6 +229,21 @@ LOSSES: dict[str, Harm] = {
     "last deleted": lambda store: store.client.hdel(store.base + "state", "last"),
     "state of rubbish": lambda store: store.client.hset(store.base + "state", "last", "rubbish"),
 }
+
+
+def test_a_search_in_many_channels_looks_at_fewer_entries_in_each_call(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_broker, "MAX_COUNTED", 50)
+    names = [f"c{n}" for n in range(50)]
+    published = [store.publish("x", name).id for name in names * 2]
+    found, before, sizes = list[int](), MAX_ID, list[int]()
+    while before:
+        newest = store.broker.newest(names, 100, before)
+        found, before = found + newest.ids, newest.before
+        sizes.append(len(newest.ids))
+    assert found == published[::-1]
+    assert sizes[0] <= 10
 
 
 @pytest.mark.parametrize("then", ["at once", "after a publish", "after others published"])

@@ -340,3 +340,30 @@ def test_a_broker_that_does_not_answer_makes_no_channel_unreadable(monkeypatch: 
     assert not made.replies
     made.broker.reachable = True
     assert events(steps(made, recovery)) == [missed]
+
+
+def test_streams_that_ask_for_the_same_page_both_get_it_if_the_first_call_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second stream asks while the call for the first stream is under way."""
+    monkeypatch.setattr(fetcher, "PAUSE", 0.0)
+    made = bench("a")
+    published = [made.publish("a") for _ in range(20)]
+    made.run()
+    cache = made.history_cache.caches["a"]
+    cache.trim(0, 0)
+    cache.is_too_small = True
+    first, second = (made.recovery(("a",), StartPoint(newest=15)) for _ in range(2))
+    read_page, failed = made.broker.page, list[Step | None]()
+
+    def fail_once(after: Mapping[str, int], inbox: str, room: int) -> History:
+        if failed:
+            return read_page(after, inbox, room)
+        failed.append(second.next())
+        raise BrokerUnavailable("timed out")
+
+    monkeypatch.setattr(made.broker, "page", fail_once)
+    assert first.next() is None
+    made.fetcher._fetch()
+    assert failed == [None]
+    assert [events(steps(made, recovery)) for recovery in (first, second)] == [published[5:]] * 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +46,9 @@ def tabs(chromium: Browser, server: Server) -> Iterator[Tabs]:
     context = chromium.new_context()
     context.set_default_timeout(PATIENCE)
 
-    def open_tab(channels: str, user: str | None = None, **options: Any) -> Page:
+    def open_tab(channels: str, user: str | None = None, url: str = server.url, **options: Any) -> Page:
         page = context.new_page()
-        page.goto(server.url if user is None else f"{server.url}/login/{user}")
+        page.goto(url if user is None else f"{url}/login/{user}")
         page.evaluate(LISTEN, [channels, options])
         return page
 
@@ -70,6 +73,26 @@ def all_share(pages: list[Page]) -> None:
     eventually_on(pages[0], lambda: all(map(shares, pages)))
 
 
+@contextlib.contextmanager
+def busy(server: Server, channel: str) -> Iterator[None]:
+    """Publishes the numbers from 0 on, ten a second, until the block ends."""
+    ended = threading.Event()
+
+    def publish() -> None:
+        for number in itertools.count():
+            if ended.wait(0.1):
+                return
+            server.announcer.publish(number, channel=channel)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_ten_tabs_load_and_are_live(server: Server, tabs: Tabs) -> None:
     pages = [tabs("news") for _ in range(10)]
     all_share(pages)
@@ -89,6 +112,38 @@ def test_tabs_that_begin_with_all_kept_events_share_too(server: Server, tabs: Ta
     all_share(pages)
     all_received(pages, 3)
     assert [received(page) for page in pages] == [[0, 1, 2]] * 8
+
+
+def test_tabs_with_quiet_channels_share_while_another_channel_is_busy(
+    valkey_url: str, tmp_path: Path, tabs: Tabs
+) -> None:
+    """Heartbeats are so rare that no tab gets one. If a tab needed one, the next tabs would wait too."""
+    quiet = ["kept", "single", "apart", "edits", "lobby"]
+    settings = {"app": "tests.apps.members:app", "SSE_PUSH_HEARTBEAT": "300"}
+    with running(valkey_url, tmp_path, **settings) as server, busy(server, "news"):
+        pages = [tabs(name, url=server.url) for name in ["news", *quiet]]
+        all_share(pages)
+        for name, page in zip(quiet, pages[1:], strict=True):
+            server.announcer.publish(name, channel=name)
+            page.wait_for_function("name => received.at(-1) === name", arg=name)
+    numbers = received(pages[0])
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "none lost, none doubled"
+
+
+def test_a_tab_that_reloads_makes_no_error_in_the_others(server: Server, tabs: Tabs) -> None:
+    pages = [tabs(name) for name in ("news", "edits", "lobby")]
+    problems: list[str] = []
+    for page in pages[:2]:
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+    all_share(pages)
+    gone = pages[0].evaluate("performance.now()")
+    pages[2].reload()
+    pages[2].evaluate(LISTEN, ["lobby", {}])
+    all_share(pages)
+    # Channels that no tab wants are left after five seconds.
+    pages[0].wait_for_function("began => performance.now() > began + 6000", arg=gone)
+    assert problems == []
 
 
 def test_a_single_tab_has_one_plain_stream(server: Server, tabs: Tabs) -> None:

@@ -19,3 +19,6 @@ export function reached(position, cursor) {
   // Ids are in base 36 without leading zeros: the longer id is greater; ids of the same length compare as text.
   return id.length === otherId.length ? id > otherId : id.length > otherId.length;
 }
+
+/** Returns the cursor that comes first; "" stands for no cursor. @param {string} one @param {string} other */
+export const earlier = (one, other) => (!one || (other && reached(one, other)) ? other : one);

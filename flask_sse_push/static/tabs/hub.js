@@ -8,9 +8,10 @@
  * (a number), and pages ignore messages of a leader with a lower term.
  *
  * @import { Options, StateChange } from "../push-client.js"
- * @import { Content, Leader, Member, TabMessage } from "./messages.js"
+ * @import { Content, Leader, Member, TabMessage, Wanted } from "./messages.js"
  */
 
+import { earlier } from "./cursor.js";
 import { Election } from "./election.js";
 import { GATHER, SharedConnection } from "./shared-connection.js";
 
@@ -45,7 +46,7 @@ export class TabHub {
   #holdsPageLock = false;
   /** @type {Set<Member>} */
   #members = new Set();
-  /** @type {Map<string, string[]>} Wanted channels by page. */
+  /** @type {Map<string, Wanted>} Wanted channels by page. */
   #wanted = new Map();
   #bus;
   /** @type {Election | undefined} */
@@ -134,7 +135,7 @@ export class TabHub {
   /** @param {TabMessage} message */
   #onMessage(message) {
     const { kind, page, term } = message;
-    if (kind === "wanted") this.#noteWanted(page, message.channels);
+    if (kind === "wanted") this.#noteWanted(page, message);
     else if (kind === "hello") this.#greet();
     else if (kind === "ask") this.#answer();
     else if (kind === "leader" && term >= this.leader.term) this.#onLeader(message);
@@ -179,20 +180,23 @@ export class TabHub {
 
   /** Collects the channels of this page's members (its streams) and sends them to all pages. */
   updateWanted() {
-    const channels = new Set([...this.#members].flatMap((member) => [...member.channels]));
-    this.#wanted.set(this.#page, [...channels]);
+    const members = [...this.#members];
+    const channels = new Set(members.flatMap((member) => [...member.channels]));
+    const after = members.reduce((cursor, member) => earlier(cursor, member.neededAfter), "");
+    this.#wanted.set(this.#page, { channels: [...channels], after });
     this.#sendWanted();
     this.#connection?.adapt();
   }
 
   #sendWanted() {
-    if (this.#holdsPageLock) this.#send({ kind: "wanted", channels: this.#wanted.get(this.#page) ?? [] });
+    const wanted = this.#wanted.get(this.#page) ?? { channels: [], after: "" };
+    if (this.#holdsPageLock) this.#send({ kind: "wanted", ...wanted });
   }
 
-  /** @param {string} page @param {string[]} channels */
-  #noteWanted(page, channels) {
+  /** @param {string} page @param {Wanted} wanted */
+  #noteWanted(page, { channels, after }) {
     const known = this.#wanted.has(page);
-    this.#wanted.set(page, channels);
+    this.#wanted.set(page, { channels, after });
     this.#shareWithOthers();
     if (!known && this.#connection) this.#forgetWhenGone(page);
     this.#connection?.adapt();
@@ -223,12 +227,20 @@ export class TabHub {
   /** @param {string} cursor */
   #connect(cursor) {
     this.#connection = new SharedConnection(this.#base, this.#options, cursor, {
-      wanted: () => new Set([...this.#wanted.values()].flat()),
+      wanted: () => new Set([...this.#wanted.values()].flatMap(({ channels }) => channels)),
+      neededAfter: () => this.#neededAfter(),
       onOpen: (opening, user) => this.#onOpen(opening, user),
       onEvent: (event) => this.#sendToAll({ kind: "event", ...event }),
       onWaiting: (detail) => this.#sendToAll({ kind: "waiting", detail }),
       onClosed: (detail) => this.#onClosed(detail),
     });
+  }
+
+  /** Returns the cursor after which the tabs that do not share yet need their channels; "" if nobody waits. */
+  #neededAfter() {
+    let cursor = "";
+    for (const { after } of this.#wanted.values()) cursor = earlier(cursor, after);
+    return cursor;
   }
 
   /**

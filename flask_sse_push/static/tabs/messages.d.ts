@@ -23,6 +23,13 @@ export interface Leader {
   secret?: string;
 }
 
+/** The channels that a page listens to. */
+export interface Wanted {
+  channels: string[];
+  /** The cursor after which its streams that do not share yet need the channels; "" if there are none. */
+  after: string;
+}
+
 /** The server refused the leader's connection; `channel` names the channel it refused, if it was one. */
 export interface TabRefusal extends Ending {
   channel?: string;
@@ -30,7 +37,7 @@ export interface TabRefusal extends Ending {
 
 export type TabMessage = { page: string; term: number } & (
   | { kind: "hello" } // a new page: the others send the channels they want, and the leader the channels it carries
-  | { kind: "wanted"; channels: string[] } // the channels that the page listens to
+  | ({ kind: "wanted" } & Wanted) // the channels that the page listens to
   | { kind: "ask" } // the leader must answer
   | { kind: "here" } // its answer
   | ({ kind: "leader"; page: string; stolen?: boolean } & Leader) // a new leader, or a change of its connection
@@ -49,6 +56,7 @@ export type Content<Kind extends TabMessage = TabMessage> = Kind extends TabMess
 export interface Member {
   readonly channels: Set<string>;
   readonly cursor: string;
+  readonly neededAfter: string;
   /** The leader's connection is open and carries `leader.channels` after `leader.cursor`. */
   onLeader(leader: Leader): void;
   onMessage(event: RawEvent): void;

@@ -49,6 +49,8 @@ export class Source {
   /** @type {Set<string>} The channels that the client asks for. `channels` also has those that the app joined. */
   #asked;
   #cursor;
+  /** @type {string | undefined} The shared connection whose events `owed` counts. */ #counted;
+  #owed = ""; // the cursor of its newest event of these channels, or after which it began
 
   /** @param {string} url @param {T.Options} options @param {T.Sink} sink */
   constructor(url, options, sink) {
@@ -67,6 +69,11 @@ export class Source {
   /** The cursor up to which this stream has had every event; "" before it has one. */
   get cursor() {
     return this.#cursor;
+  }
+
+  /** The cursor after which the shared connection must carry the channels, so that this stream can use it. */
+  get neededAfter() {
+    return this.#shared || !comparable(this.#cursor) ? "" : this.#cursor;
   }
 
   close() {
@@ -119,20 +126,38 @@ export class Source {
     const isNew = !this.#shared || this.#connection !== leader.connection;
     // A join that the previous connection has not answered is lost with it. An own connection asks for it again.
     const isLost = this.#shared && isNew && this.#isJoining;
-    if (isLost || this.#isChanging || !reached(this.#cursor, leader.cursor)) this.#openOwn();
+    if (this.#counted !== leader.connection) this.#owed = leader.cursor;
+    this.#counted = leader.connection;
+    const hasAll = reached(this.#cursor, this.#shared ? leader.cursor : this.#owed);
+    if (isLost || this.#isChanging || !hasAll) this.#openOwn();
     else if (carried && isNew) this.#share(leader);
   }
 
   /** @param {T.RawEvent} event An event of the shared connection; it names its channels and the excluded tabs. */
   onMessage(event) {
-    if (!this.#shared) return;
+    if (!this.#shared) return this.#noteOwed(event);
     const { type, data, id, channels, skipped = false, marks = false } = event;
     const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
     if (id && !known) this.#cursor = id;
-    if (channels && !channels.includes("*") && !channels.some((name) => this.channels.has(name))) return;
+    if (!this.#listensTo(channels)) return;
     if ((known && type !== "sse.heartbeat") || channels?.includes(this.#tab)) return;
     const own = !skipped && type?.startsWith("sse.") ? this.#ownData(type, data) : data;
     if (own !== null) this.#pass({ ...event, data: own, id: this.#cursor, skipped, marks });
+  }
+
+  /**
+   * Notes an event of the shared connection that this stream gets on its own connection. The stream may share once it
+   * has had the event. Events of other channels do not count, so a stream with quiet channels shares at once.
+   * @param {T.RawEvent} event
+   */
+  #noteOwed({ type = "message", id, channels }) {
+    const concerns = type.startsWith("sse.") ? type === "sse.reset" : this.#listensTo(channels);
+    if (id && concerns) this.#owed = id;
+  }
+
+  /** @param {string[] | undefined} channels The channels of an event. */
+  #listensTo(channels) {
+    return !channels || channels.includes("*") || channels.some((name) => this.channels.has(name));
   }
 
   /** @param {T.RawEvent} event */
@@ -171,12 +196,15 @@ export class Source {
   }
 
   /** @param {Leader} leader */
-  #share({ connection, heartbeat, resumed, secret, marks }) {
+  #share({ connection, heartbeat, resumed, secret, marks, cursor }) {
     this.#own?.abort();
     this.#own = null;
     // A tab that had its own connection until now has missed nothing.
     const missed = this.#shared && !resumed;
+    const isFirst = !this.#shared;
     this.#shared = true;
+    if (isFirst) this.#hub?.updateWanted(); // this stream needs no earlier events any more
+    if (reached(cursor, this.#cursor)) this.#cursor = cursor; // the events up to there are of other channels
     this.#connection = connection ?? "";
     const opening = { channels: [...this.channels], resumed: !missed, heartbeat, secret };
     this.#emit("sse.open", { connection: this.#connection + this.#tab, ...opening }, marks);
@@ -194,9 +222,9 @@ export class Source {
     const permit = new AbortController();
     const answered = new AbortController();
     own.signal.addEventListener("abort", () => [permit, answered].forEach((each) => each.abort()));
-    warnIfSilent(this.#mayShare, answered.signal);
     if (this.#mayShare) await acquirePermit(`sse-push:${this.#base}/own`, MAX_OWN, permit.signal);
     if (own.signal.aborted) return;
+    warnIfSilent(this.#mayShare, answered.signal);
     const query = this.#url.searchParams;
     if (this.#cursor) query.set("last_event_id", this.#cursor);
     if (query.has("channels") || this.#asked.size > 1) query.set("channels", [...this.#asked].join());

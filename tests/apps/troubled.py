@@ -28,8 +28,8 @@ from .inspected import app
 
 __all__ = ["app"]
 
-#: The share of the calls of a receiver or of the loader that raise.
-SHARE = 0.05
+#: The share of the calls of a receiver, and of the loader, that raise.
+SHARE, LOADER_SHARE = 0.05, 0.2
 #: At most so many seconds a rule takes for `slow:*`, and for `club:*`.
 SLOW, BRIEF = 2.0, 0.3
 
@@ -56,7 +56,7 @@ def who(request: Request) -> str | None:
 
 @sse.load_user
 def load(id: str) -> str:
-    if random.random() < SHARE:
+    if random.random() < LOADER_SHARE:
         fail("loader")
     return id
 

@@ -91,7 +91,7 @@ def test_25_soak(
     allow_files(4000)
     samples: defaultdict[int, list[Point]] = defaultdict(list)
     settings: dict[str, Any] = {
-        "linger": 2, "heartbeat": 5, "retry": 1, "history_size": KEPT, "recheck": 5, "write_timeout": 10,
+        "linger": 2, "heartbeat": 5, "retry": 1, "history_size": KEPT, "recheck": 2, "write_timeout": 10,
         "public_channels": "room:*,bad:*,full:*,hurt:*,visit*", "presence_channels": "visit:*",
     }  # fmt: skip
     with servers(valkey.url, tmp_path, app="tests.apps.troubled:app", workers=2, **settings) as both:

@@ -29,8 +29,8 @@ class Fanout:
         self._batching = batching
         self._clock = clock
         self.groups: dict[Hashable, Group] = {}
-        #: How many streams are in groups. The other streams still get events that they missed.
-        self.joined = 0
+        #: The streams that missed more than one chunk, by connection. They are in no group yet.
+        self.behind: set[str] = set()
         self._followers: dict[ChannelCache, list[Group]] = {}  # the groups that listen to each channel
         #: Which groups have a batch to send later, and when.
         self.batches = BatchQueue()
@@ -45,7 +45,6 @@ class Fanout:
         """Removes a stream from its group. Does nothing if the stream has no group."""
         group = stream.group
         if group is not None:
-            self.joined -= 1
             group.remove(stream)
             if not group.streams:
                 self._drop(group)
@@ -74,7 +73,7 @@ class Fanout:
         elif group.pending:  # the new stream already has the pending events; the other streams get them now
             self.early += group.flush(self._clock(), {})
         group.add(stream)
-        self.joined += 1
+        self.behind.discard(stream.connection)
 
     def move(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> list[Delivery]:
         """Moves a stream to the group of other channels.

@@ -148,6 +148,7 @@ class Hub:
         with self._lock:
             if self._streams.pop(stream.connection, None) is None:
                 return
+            self.fanout.behind.discard(stream.connection)
             self.fanout.remove(stream)
             self._channel_changes.forget(stream)
             self._shards.exit(stream.subscribed, now)

@@ -94,6 +94,8 @@ class StreamOpener:
             self._count(stream, step.chunk, len(frames))
         if frames:
             stream.bytes += len(frames)
+            if not step.is_complete:
+                self._state.fanout.behind.add(stream.connection)
             if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
                 return frames
         elif not step.is_complete and recovery.has_more():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -149,8 +148,11 @@ class RedisCounts(Counts):
 
     def _scan(self, key: str, most: int) -> list[bytes]:
         """Returns the names of at most `most` fields of the hash at `key`."""
-        scan = partial(self._client.hscan_iter, key, count=most)
-        return [field for field, _ in self._read(key, lambda: list(islice(scan(), most)), [])]
+
+        def scan() -> list[tuple[bytes, bytes]]:
+            return list(islice(self._client.hscan_iter(key, count=most), most))
+
+        return [field for field, _ in self._read(key, scan, [])]
 
     def _read(self, key: str, command: Callable[[], Any], default: Any) -> Any:
         """Runs a command that uses a key. Returns `default` if the key has a wrong type."""

@@ -233,20 +233,29 @@ REQUESTS = (
     Case("close in a handler", (stream("data: close\n\ndata: no\n\n", stays=True),), (message("close"),)),
 )
 
-SCHEMES = tuple(
+SCHEMES = (
+    *(
+        Case(
+            f"the scheme {address.partition(':')[0]}",
+            (stream(),),
+            (["throws", "TypeError"],),
+            origin=address,
+            differs="an address that is neither http nor https",
+            connections=1,
+        )
+        for address in (
+            "ftp://example.invalid/",
+            "about:blank",
+            "mailto:a@example.invalid",
+            "javascript:alert(1)",
+        )
+    ),
     Case(
-        f"the scheme {address.partition(':')[0]}",
+        "a host that does not exist",
         (stream(),),
         (LOST,),
-        origin=address,
+        origin="http://example.invalid/",
         differs=NETWORK,
         connections=1,
-    )
-    for address in (
-        "ftp://example.invalid/",
-        "about:blank",
-        "mailto:a@example.invalid",
-        "javascript:alert(1)",
-        "http://example.invalid/",
-    )
+    ),
 )

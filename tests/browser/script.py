@@ -101,7 +101,9 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         if url.path.startswith("/client/"):
-            self.whole(200, {"Content-Type": "text/javascript"}, (STATIC / url.path[8:]).read_bytes())
+            # Frames with an origin of their own load the modules too.
+            headers = {"Content-Type": "text/javascript", "Access-Control-Allow-Origin": "*"}
+            self.whole(200, headers, (STATIC / url.path[8:]).read_bytes())
         elif url.path.endswith("/channels"):
             self.rfile.read(int(self.headers["Content-Length"]))
             self.script.channel_changes.append({name.lower(): value for name, value in self.headers.items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page
 
 from .conftest import eventually_on
 from .script import Script, Started, event, note, noted, opening
@@ -73,14 +73,6 @@ WITHOUT_STORAGE = """<script type="module">
 
 def test_a_client_whose_page_has_no_storage_works(script: Script, visitor: Any) -> None:
     page = visitor.page
-
-    # The frame has an origin of its own, so the server must allow it to load the modules.
-    def allow(route: Route) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, headers={**answer.headers, "Access-Control-Allow-Origin": "*"})
-
-    # The page loads modules too. The frame may get them from the browser's cache.
-    page.route("**/client/**", allow)
     page.goto(script.url)
     told = page.evaluate(SANDBOXED, WITHOUT_STORAGE.replace("SERVER", script.url.rstrip("/")))
     assert told == ["SecurityError", "connecting", "closed"]

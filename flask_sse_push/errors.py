@@ -113,7 +113,11 @@ class ErrorCode(IntEnum):
     AUTH_EXPIRED = 1103, "The token or ticket has expired: get a new one."
     PERMISSION_DENIED = 1201, "The user may not do this: listen to the channel, or come from this origin."
     RATE_LIMIT_EXCEEDED = 1202, "Too many streams, or too many attempts in a short time.", True
-    SERVICE_UNAVAILABLE = 1203, "The worker is full, or the broker does not answer.", True
+    SERVICE_UNAVAILABLE = (
+        1203,
+        "The worker is full or sends missed events to many clients, or the broker does not answer.",
+        True,
+    )
     INVALID_FORMAT = 1301, "A part of the request is not valid: a channel's name, a number or the body."
     DATA_NOT_FOUND = 1302, "The request names something that does not exist."
     DATA_CONFLICT = 1303, "The thing that the request names has changed in the meantime."

@@ -268,8 +268,8 @@ class MessageAnnouncer:
     ) -> None:
         """Lets an open stream join and leave channels in one step.
 
-        :param asked: a cursor from before the app was asked whether the stream may join. A channel that was
-            revoked after this cursor is not joined. None means that the app itself made the change:
+        :param asked: a cursor that is older than the app's answer that the stream may join. A channel that
+            was revoked after this cursor is not joined. None means that the app itself made the change:
             `@sse.authorize` is then not called for the channels when rights are checked again.
         """
         if since is not None and last is not None:

@@ -63,7 +63,7 @@ class WatchedStream:
         # `Identity.expires` is wall-clock time. `self.expires` is monotonic, so a changed clock does no harm.
         expires = stream.grant and stream.grant.identity.expires
         self.expires = None if expires is None else now + expires - time.time()
-        self.due = 0.0  # when the next check is due
+        self.due = 0.0  # monotonic time of the next check
         self.check: Check | None = None  # the check that waits for a thread or runs
         self.look_at = 0.0  # when the timer looks at the stream
         self.failures = 0  # how many checks in a row have failed

@@ -69,9 +69,9 @@ class RuleThreads:
         return self._hanging >= MAX_HANGING
 
     def waiting(self) -> tuple[int, float]:
-        """Returns how many questions wait for a thread, and since when the oldest of them is due.
+        """Returns how many questions wait for a thread, and when the oldest of them should have been asked.
 
-        The time is monotonic; it is infinite if no question waits.
+        This is a monotonic time. If no question waits, it is infinite.
         """
         with self._lock:
             return len(self._waiting), self._waiting[0].due if self._waiting else float("inf")

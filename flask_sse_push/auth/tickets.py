@@ -43,8 +43,8 @@ Known = Callable[[str | None, str | None, str], Sequence[Revocation] | None]
 class Ticket(NamedTuple):
     """The content of a ticket. Each ticket has a different `name`. `expires` is a Unix time in seconds.
 
-    `asked` is a cursor from before the app was asked whether the user may listen to the channels. `login_id`
-    is the id by which flask-login finds the user; `session` names the session that the user signed in with.
+    `asked` is a cursor that is older than the app's answer that the user may listen. `login_id` is the id by
+    which flask-login finds the user; `session` names the session that the user signed in with.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Ticket(NamedTuple):
     session: str | None = None
 
     def is_revoked(self, broker: Broker, known: Known = lambda user_id, session, asked: None) -> bool:
-        """Whether rights of the ticket were revoked since the app was asked about them.
+        """Whether the app has revoked rights of the ticket since it gave them, after the cursor `asked`.
 
         Blocks for one call to the broker, if this worker does not know. Also True if the broker has lost its
         data since then, or does not keep all commands since then.
@@ -116,7 +116,7 @@ class Tickets:
         """Returns a new signed ticket, as text that fits into a URL.
 
         :param seconds: how long the ticket is valid.
-        :param asked: a cursor from before the app was asked whether the user may listen to the channels.
+        :param asked: a cursor that is older than the app's answer that the user may listen to the channels.
         :param login_id: the id by which flask-login finds the user.
         :param session: the name of the session with which the user signed in.
         :raises ValueError: if `seconds` is not more than 0, or is more than LONGEST.

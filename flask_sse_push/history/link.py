@@ -65,7 +65,7 @@ class LinkReader:
         self._expected: Counter[str] = Counter()  # for each channel, how many confirmations must still arrive
         self._echo_since: float | None = None  # monotonic time of a call whose echo has not arrived
         self._closed = False
-        self._link: Link | None = None  # the open link, until `put` was told that it is gone
+        self._link: Link | None = None  # the link; kept after it broke, until `put` knows
         self._renews = False  # whether the link must be dropped, though it works
         self.connected = False
         self.heard_at = 0.0  # monotonic time of the last message

@@ -155,7 +155,7 @@ class Disconnector:
         return [each for each in self.find() if each.grant is not None and each.grant.session == session]
 
     def revoke_from_new(self, stream: Stream) -> Effect | None:
-        """Closes a new stream if rights of it were revoked after the app was asked about them.
+        """Closes a new stream if the app has revoked rights of the stream since it gave them.
 
         The caller holds the hub's lock. If this worker does not know what was revoked since then, the stream
         is closed too, and its client connects again.
@@ -250,7 +250,8 @@ class Disconnector:
 
         Returns None if this worker does not know what was revoked since then.
 
-        :param asked: a cursor from before the app was asked; None if the app itself lets the stream join.
+        :param asked: a cursor that is older than the app's answer that the stream may join; None if the app
+            itself made the stream join.
         """
         if asked is None or stream.user_id is None or not join:
             return []

@@ -29,8 +29,6 @@ class Fanout:
         self._batching = batching
         self._clock = clock
         self.groups: dict[Hashable, Group] = {}
-        #: The streams that missed more than one chunk, by connection. They are in no group yet.
-        self.behind: set[str] = set()
         self._followers: dict[ChannelCache, list[Group]] = {}  # the groups that listen to each channel
         #: Which groups have a batch to send later, and when.
         self.batches = BatchQueue()
@@ -73,7 +71,6 @@ class Fanout:
         elif group.pending:  # the new stream already has the pending events; the other streams get them now
             self.early += group.flush(self._clock(), {})
         group.add(stream)
-        self.behind.discard(stream.connection)
 
     def move(self, stream: Stream, channels: tuple[str, ...], last: Mapping[int, int]) -> list[Delivery]:
         """Moves a stream to the group of other channels.

@@ -67,13 +67,12 @@ class Hub:
         first = self._shards.all[0]  # commands are published on the first shard
         self._history_cache, self._reader = first.history_cache, first.reader
         batching = BatchPolicy(settings.batch_ms)
-        #: The groups of the open streams.
-        self.fanout = Fanout(self._shards, batching, self._clock)
+        self._fanout = Fanout(self._shards, batching, self._clock)
         self._channel_changes = ChannelChanges(
             self._shards,
             settings.max_channels,
             clock=self._clock,
-            move=self.fanout.move,
+            move=self._fanout.move,
             changed=self._listeners.tell_changed,
         )
         #: The handlers of commands.
@@ -84,7 +83,7 @@ class Hub:
             self._lock,
             self._streams,
             self._shards,
-            self.fanout,
+            self._fanout,
             self._channel_changes,
             self.commands,
             self._listeners,
@@ -93,8 +92,11 @@ class Hub:
         self._dispatcher = Dispatcher(state, self._inbox, stopping)
         #: Finds streams, closes them, and removes channels from them.
         self.disconnector = Disconnector(state, self._dispatcher.deliver)
+        opener = StreamOpener(state, batching, self.disconnector)
         #: Sends a new stream the events that it missed; see `StreamOpener.follow`.
-        self.follow = StreamOpener(state, batching, self.disconnector).follow
+        self.follow = opener.follow
+        #: See `StreamOpener.behind`.
+        self.behind = opener.behind
         #: Returns the object that reads a stream's missed events, for `follow`; see `Shards.recovery`.
         self.recovery = self._shards.recovery
         self._started = False
@@ -148,8 +150,8 @@ class Hub:
         with self._lock:
             if self._streams.pop(stream.connection, None) is None:
                 return
-            self.fanout.behind.discard(stream.connection)
-            self.fanout.remove(stream)
+            self.behind.discard(stream.connection)
+            self._fanout.remove(stream)
             self._channel_changes.forget(stream)
             self._shards.exit(stream.subscribed, now)
             if not self._streams:
@@ -251,7 +253,7 @@ class Hub:
         now, link = time.monotonic(), self._shards.link()
         return {
             "streams": len(self._streams),
-            "groups": len(self.fanout.groups),
+            "groups": len(self._fanout.groups),
             "channels": sum(len(shard.history_cache.caches) for shard in self._shards.all),
             "connected": link.connected,
             "heard_ago": round(now - link.heard_at, 3) if link.heard_at else None,

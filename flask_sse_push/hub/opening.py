@@ -31,6 +31,8 @@ class StreamOpener:
         self._state = state
         self._batching = batching
         self._next_at = 0.0  # monotonic time at which the next chunk may be made
+        #: The connection ids of the streams that missed more than one chunk and are in no group yet.
+        self.behind: set[str] = set()
         self._disconnector = disconnector
 
     def follow(self, stream: Stream, recovery: Recovery, timeout: float) -> bytes | None:
@@ -95,7 +97,7 @@ class StreamOpener:
         if frames:
             stream.bytes += len(frames)
             if not step.is_complete:
-                self._state.fanout.behind.add(stream.connection)
+                self.behind.add(stream.connection)
             if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
                 return frames
         elif not step.is_complete and recovery.has_more():
@@ -104,6 +106,7 @@ class StreamOpener:
         stream.join()
         stream.written_at = self._state.clock()
         self._state.fanout.add(stream, stream.subscribed, recovery.positions)
+        self.behind.discard(stream.connection)
         return None
 
     def _count(self, stream: Stream, chunk: MissedChunk, size: int) -> None:

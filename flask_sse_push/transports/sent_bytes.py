@@ -7,6 +7,8 @@ import struct
 import sys
 from typing import Any
 
+from .base import unread_bytes
+
 #: The field `tcpi_bytes_acked` of Linux's `struct tcp_info`, and the size of the struct up to its end.
 _BYTES_ACKED, _SIZE = 120, 128
 
@@ -20,15 +22,11 @@ def sent_bytes(client: Any) -> int | None:
     """
     if client is None or sys.platform != "linux":
         return None
-    import fcntl
-    import termios
-
     try:
         state = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
-        waiting = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))  # the same number as SIOCOUTQ
-    except (OSError, ValueError):
+    except OSError:
         return None
     if len(state) < _SIZE:
         return None
-    sent: int = struct.unpack_from("=Q", state, _BYTES_ACKED)[0] + struct.unpack("=i", waiting)[0]
-    return sent
+    acknowledged: int = struct.unpack_from("=Q", state, _BYTES_ACKED)[0]
+    return acknowledged + unread_bytes(client.fileno())

@@ -94,7 +94,7 @@ class StreamEndpoint:
         recovery = hub.recovery(stream.subscribed, query.start_for(request.environ.get("HTTP_LAST_EVENT_ID")))
         most = streaming.max_waiting if stream.holds_request else streaming.max_streams
         # A stream that missed much keeps its request busy until it joins its group.
-        if len(hub) >= most or len(hub.fanout.behind) >= streaming.max_waiting:
+        if len(hub) >= most or len(hub.behind) >= streaming.max_waiting:
             raise self._full()
         headers = Headers()
         # Assigning to the slice is three times as fast as passing the headers to the constructor.

@@ -322,15 +322,21 @@ BEHIND: dict[str, Callable[[str, int], bytes]] = {
 }
 
 
+def publish_around(store: Store, kind: str, at: int, count: int) -> list[int]:
+    """Publishes 20 events, with `count` texts of another program behind the event `at`. Returns the ids."""
+    published = [store.publish("x").id for _ in range(20)]
+    epoch, key = store.broker.probe("nobody").epoch, store.base + "list:a"
+    entry = store.client.lindex(key, at)
+    for _ in range(count):
+        store.client.linsert(key, "AFTER", entry, BEHIND[kind](epoch, published[at]))
+    return published
+
+
 @pytest.mark.parametrize("kind", BEHIND)
 @pytest.mark.parametrize("at", [0, 10, 19])
 def test_pages_pass_texts_of_other_programs(store: Store, kind: str, at: int) -> None:
     """Each page goes on from the last one, and the events that are missing are known to be."""
-    published = [store.publish("x").id for _ in range(20)]
-    epoch, key = store.broker.probe("nobody").epoch, store.base + "list:a"
-    entry = store.client.lindex(key, at)
-    for _ in range(30):
-        store.client.linsert(key, "AFTER", entry, BEHIND[kind](epoch, published[at]))
+    published = publish_around(store, kind, at, 30)
     after, got, lost = 0, list[int](), set[int]()
     while True:
         page = store.broker.page({"a": after}, "nobody", 1000)
@@ -349,11 +355,7 @@ def test_pages_pass_texts_of_other_programs(store: Store, kind: str, at: int) ->
 @pytest.mark.parametrize("kind", BEHIND)
 @pytest.mark.parametrize("at", [0, 10, 19])
 def test_texts_of_other_programs_are_no_newest_events(store: Store, kind: str, at: int) -> None:
-    published = [store.publish("x").id for _ in range(20)]
-    epoch, key = store.broker.probe("nobody").epoch, store.base + "list:a"
-    entry = store.client.lindex(key, at)
-    for _ in range(10):
-        store.client.linsert(key, "AFTER", entry, BEHIND[kind](epoch, published[at]))
+    published = publish_around(store, kind, at, 10)
     found = [id for id in store.broker.newest(["a"], 15).ids if id]
     assert set(found) <= set(published)
     assert found == sorted(found, reverse=True)

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -26,6 +26,12 @@ class SlowSite(Site):
         self.slow: set[tuple[str | None, str]] = set()
         self.inside = 0  # how many calls of the rule wait now
         self.go = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go.set()  # no rule hangs longer than its test
 
     def allowed(self, user: str | None, channel: str) -> bool:
         answer = super().allowed(user, channel)
@@ -181,29 +187,24 @@ def test_a_channel_that_the_app_added_is_checked_once_the_client_joins_it_again(
 
 
 def test_an_identity_expires_in_time_while_the_rules_of_others_hang(make_app: MakeApp) -> None:
-    site = SlowSite(make_app, recheck=0.2)
-    try:
-        with contextlib.ExitStack() as streams:
-            for _ in range(rule_threads.SIDE_BY_SIDE + 2):
-                streams.enter_context(site.stream("red", "bob"))
-            site.slow = {("bob", "red")}
-            eventually(lambda: site.inside >= rule_threads.SIDE_BY_SIDE)
-            site.lifetime = 1.5
-            ada = streams.enter_context(site.stream("blue"))
-            event = ada.next()
-            late = time.time() - site.expires
-            assert (event["event"], data(event)["code"]) == ("sse.error", 1103)
-            assert close_reason(ada) == ("expired", False)
-            assert -0.1 <= late < stretched(1)
-            assert site.inside >= rule_threads.SIDE_BY_SIDE
-    finally:
-        site.go.set()
+    with SlowSite(make_app, recheck=0.2) as site, contextlib.ExitStack() as streams:
+        for _ in range(rule_threads.SIDE_BY_SIDE + 2):
+            streams.enter_context(site.stream("red", "bob"))
+        site.slow = {("bob", "red")}
+        eventually(lambda: site.inside >= rule_threads.SIDE_BY_SIDE)
+        site.lifetime = 1.5
+        ada = streams.enter_context(site.stream("blue"))
+        event = ada.next()
+        late = time.time() - site.expires
+        assert (event["event"], data(event)["code"]) == ("sse.error", 1103)
+        assert close_reason(ada) == ("expired", False)
+        assert -0.1 <= late < stretched(1)
+        assert site.inside >= rule_threads.SIDE_BY_SIDE
 
 
 def test_the_rules_are_asked_side_by_side_but_not_all_at_once(make_app: MakeApp) -> None:
-    site = SlowSite(make_app, recheck=0.2)
-    count = rule_threads.SIDE_BY_SIDE
-    try:
+    with SlowSite(make_app, recheck=0.2) as site:
+        count = rule_threads.SIDE_BY_SIDE
         with contextlib.ExitStack() as streams:
             for _ in range(2 * count):
                 streams.enter_context(site.stream("red", "bob"))
@@ -214,8 +215,6 @@ def test_the_rules_are_asked_side_by_side_but_not_all_at_once(make_app: MakeApp)
             site.slow.clear()
             site.go.set()
             eventually(lambda: lag().recheck_lag == 0)
-    finally:
-        site.go.set()
 
 
 def test_a_rule_that_hangs_ends_its_own_stream_and_no_other(
@@ -223,8 +222,7 @@ def test_a_rule_that_hangs_ends_its_own_stream_and_no_other(
 ) -> None:
     monkeypatch.setattr(recheck, "HUNG", 0.5)
     monkeypatch.setattr(rule_threads, "SIDE_BY_SIDE", 1)
-    site = SlowSite(make_app, recheck=0.2)
-    try:
+    with SlowSite(make_app, recheck=0.2) as site:
         with site.stream("red", "bob") as bob, site.stream("blue") as ada:
             site.slow = {("bob", "red")}
             assert close_reason(bob) == ("recheck", True)
@@ -237,8 +235,6 @@ def test_a_rule_that_hangs_ends_its_own_stream_and_no_other(
         site.go.set()
         threads = site.app.extensions["sse_push"][site.sse].services.streaming.recheck._threads
         eventually(lambda: (threads._hanging, threads._places) == (0, 1))
-    finally:
-        site.go.set()
 
 
 def test_streams_whose_rights_nobody_can_check_any_more_are_closed(
@@ -251,15 +247,11 @@ def test_streams_whose_rights_nobody_can_check_any_more_are_closed(
         (rule_threads, "MAX_HANGING", 2),
     ):
         monkeypatch.setattr(module, name, value)
-    site = SlowSite(make_app, recheck=0.2)
-    try:
-        with contextlib.ExitStack() as streams:
-            bobs = [streams.enter_context(site.stream("red", "bob")) for _ in range(5)]
-            site.slow = {("bob", "red")}
-            assert {close_reason(bob) for bob in bobs} == {("recheck", True)}
-            assert site.inside == 3
-    finally:
-        site.go.set()
+    with SlowSite(make_app, recheck=0.2) as site, contextlib.ExitStack() as streams:
+        bobs = [streams.enter_context(site.stream("red", "bob")) for _ in range(5)]
+        site.slow = {("bob", "red")}
+        assert {close_reason(bob) for bob in bobs} == {("recheck", True)}
+        assert site.inside == 3
 
 
 def test_checks_that_come_late_are_in_the_log_once(

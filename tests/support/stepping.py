@@ -363,7 +363,7 @@ class Worker:
 
     @property
     def quiet(self) -> bool:
-        batches = any(group.pending for group in self.hub.fanout.groups.values())
+        batches = any(group.pending for group in self.hub._fanout.groups.values())
         waiting = self._arrived or len(self.hub._inbox) or self.hub._channel_changes.under_way
         busy = batches or self._deliveries or waiting
         return not busy and all(threads.quiet for threads in self.threads)

@@ -30,6 +30,14 @@ def bench(*names: str, room: int = TWO_EVENTS) -> Bench:
     return made
 
 
+def publish_and_forget(made: Bench, count: int) -> None:
+    """Publishes events on channel `a`, and drops them from the channel cache: the broker still has them."""
+    for _ in range(count):
+        made.publish("a")
+    made.run()
+    made.history_cache.caches["a"].trim(0, 0)
+
+
 def steps(made: Bench, recovery: ShardRecovery) -> list[Step]:
     """Lets a stream catch up; returns its steps."""
     found: list[Step] = []
@@ -103,20 +111,14 @@ def test_events_that_go_while_a_stream_reads_pages_are_a_reset() -> None:
     recovery = made.recovery(("a", "b"), StartPoint(str(Cursor(made.broker._epoch, first))))
     while recovery.next() is None:
         made.run()
-    for _ in range(25):
-        made.publish("a")
-    made.run()
-    made.history_cache.caches["a"].trim(0, 0)
+    publish_and_forget(made, 25)
     found = steps(made, recovery)
     assert [reset.channels for reset in resets(found)] == [["a"]]
 
 
 def test_a_page_gives_its_room_back_when_it_was_sent() -> None:
     made = bench("a")
-    for _ in range(20):
-        made.publish("a")
-    made.run()
-    made.history_cache.caches["a"].trim(0, 0)
+    publish_and_forget(made, 20)
     room = made.fetcher.queue._room
     steps(made, made.recovery(("a",), StartPoint(EARLIEST)))
     assert room.taken == 0
@@ -186,10 +188,7 @@ def test_a_channel_that_joins_is_read_without_what_a_gone_stream_wanted() -> Non
 
 def test_a_recovery_that_was_closed_asks_for_nothing_more() -> None:
     made = bench("a")
-    for _ in range(20):
-        made.publish("a")
-    made.run()
-    made.history_cache.caches["a"].trim(0, 0)
+    publish_and_forget(made, 20)
     recovery = made.recovery(("a",), StartPoint(EARLIEST))
     assert recovery.next() is None
     recovery.close()
@@ -237,10 +236,7 @@ def test_a_full_room_lets_catch_ups_wait_but_no_join() -> None:
 
 def test_a_resync_goes_on_while_streams_read_pages() -> None:
     made = bench("a", "live")
-    for _ in range(30):
-        made.publish("a")
-    made.run()
-    made.history_cache.caches["a"].trim(0, 0)
+    publish_and_forget(made, 30)
     recoveries = [made.recovery(("a",), StartPoint(newest=n)) for n in range(5, 25)]
     assert all(recovery.next() is None for recovery in recoveries)
     made.cut()

@@ -22,17 +22,24 @@ def register(group: click.Group, push: Push) -> None:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     @time_limit(30)
     def channels(as_json: bool, timeout: float) -> None:
-        """List the channels that have a history, the one with the newest event first."""
+        """List the channels that have a history, the one with the newest event first.
+
+        Example: flask sse channels --json
+        """
         with errors_without_traceback():
             broker = shared_broker(push)
             heads = within(timeout, lambda: broker.heads(MOST))
         for row in _channels(heads, time.time()):
             line = f"{one_line(row['channel'])}  newest {row['seconds']:.0f} seconds ago"
             say(json.dumps(row) if as_json else line)
+        if not heads.keys() - OWN:
+            say("No channel has events: nothing was published yet, or all events have expired.", err=True)
 
 
 #: At most how many channels the command lists.
 MOST = 10_000
+#: The channels that no app names, so they are not listed.
+OWN = {BROADCAST, COMMAND_CHANNEL}
 
 
 def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
@@ -41,7 +48,7 @@ def _channels(heads: dict[str, int], now: float) -> list[dict[str, Any]]:
     :param heads: for each channel, the id of its newest entry: microseconds of the broker's clock.
     :param now: the current Unix time in seconds.
     """
-    named = {name: head for name, head in heads.items() if name not in (BROADCAST, COMMAND_CHANNEL)}
+    named = {name: head for name, head in heads.items() if name not in OWN}
     newest = sorted(named.items(), key=lambda pair: -pair[1])
     return [
         {"channel": name, "seconds": round(max(0.0, now - min(head, MAX_ID) / 1e6), 1), "id": head}

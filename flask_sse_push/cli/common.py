@@ -66,6 +66,8 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
     return headers
 
 
+#: How the commands print a local time: with its difference from UTC, since servers are often in other zones.
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S %z"
 #: At most this many characters of a text stand on a line.
 MAX_LINE = 200
 
@@ -73,8 +75,8 @@ MAX_LINE = 200
 def entry_fields(entry: Entry) -> dict[str, Any]:
     """Returns the fields of an event that the commands print.
 
-    These are the cursor (`id`), the local time when it was published (`at`), `type` and `data`. Bytes that
-    are not UTF-8 become escapes, such as `\\xff`.
+    These are the cursor (`id`), the local time when it was published (`at`, with its difference from UTC),
+    `type` and `data`. Bytes that are not UTF-8 become escapes, such as `\\xff`.
     """
     fields: dict[str, list[str]] = {}
     for line in entry.frame.decode(errors="backslashreplace").split("\n"):
@@ -83,15 +85,16 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
             fields.setdefault(name, []).append(value.removeprefix(" "))
     return {
         "id": str(Cursor(entry.epoch, entry.id)),
-        "at": _local_time(entry.id),
+        "at": local_time(entry.id / 10**6),
         "type": fields.get("event", ["message"])[-1],
         "data": unmarked("\n".join(fields.get("data", [])))[0],
     }
 
 
-def _local_time(microseconds: int) -> str:
+def local_time(seconds: float) -> str:
+    """Returns a Unix time in seconds as local time, with its difference from UTC."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(microseconds / 10**6))
+        return time.strftime(TIME_FORMAT, time.localtime(seconds))
     except (OverflowError, ValueError, OSError):  # another program wrote an id that is no time
         return "at no time"
 

@@ -17,16 +17,31 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("history")
     @click.argument("channel")
-    @click.option("--last", default=20, show_default=True, help="Print the newest N events.", metavar="N")
+    @click.option(
+        "--last",
+        type=click.IntRange(1),
+        default=20,
+        show_default=True,
+        help="Print the newest N events.",
+        metavar="N",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     @time_limit(30)
     def history(channel: str, last: int, as_json: bool, timeout: float) -> None:
-        """Print the events that the broker keeps for CHANNEL, oldest first."""
+        """Print the events that the broker keeps for CHANNEL, oldest first. Exits with 1 if it keeps none.
+
+        Example: flask sse history news --last 5
+        """
         with errors_without_traceback():
             checked_channel(channel)
             broker = shared_broker(push)
             kept = within(timeout, lambda: broker.history({channel: 0}, NO_INBOX).channels[channel])
-        for entry in kept.entries[-last:] if last > 0 else []:
+        for entry in kept.entries[-last:]:
             fields = entry_fields(entry)
             line = "  ".join(one_line(fields[name]) for name in ("id", "at", "type", "data"))
             say(json.dumps(fields) if as_json else line)
+        if not kept.entries:
+            raise click.ClickException(
+                f"the broker keeps no events of the channel {channel}: nothing was published to it, or its "
+                "events have expired. `flask sse channels` lists the channels that have events"
+            )

@@ -16,7 +16,10 @@ def register(group: click.Group, push: Push) -> None:
     @group.command("stats")
     @time_limit(30)
     def stats(timeout: float) -> None:
-        """Print the figures of each worker that has streams, one JSON object per line, then the sum."""
+        """Print the figures of each worker that has streams, one JSON object per line, then the sum.
+
+        Example: flask sse stats | tail -1
+        """
         with errors_without_traceback():
             shared_broker(push)
             workers = within(timeout, lambda: push.services.streaming.worker_queries.stats())
@@ -24,3 +27,5 @@ def register(group: click.Group, push: Push) -> None:
             say(json.dumps(worker))
         streams = sum(worker["streams"] for worker in workers)
         say(json.dumps({"streams": streams, "workers": len(workers)}))
+        if not workers:
+            say("No worker has streams: the app does not run, or no client is connected.", err=True)

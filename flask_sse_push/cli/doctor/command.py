@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 
 import click
 from flask import current_app
 
 from ..common import Push, errors_without_traceback, one_line, read_headers, say
 from ..time_limit import each_within, time_limit
+from ..tls import tls_context, tls_options
 from .broker import examine_broker
 from .connection import examine_connection
 from .finding import BROKEN, OK, WARNING, Finding
@@ -25,23 +27,37 @@ def register(group: click.Group, push: Push) -> None:
         "--url", help="The URL of a stream of the running app, as browsers use it, through all proxies."
     )
     @click.option("--header", "headers", multiple=True, help="A header to send to URL: 'Cookie: session=…'.")
+    @tls_options
+    @click.option("--token", envvar="SSE_TOKEN", help="A Bearer token to send to URL. Or set SSE_TOKEN.")
     @click.option(
         "--gunicorn", default="", help="The options you start gunicorn with: '-c conf.py -k gevent'."
     )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     @time_limit(90)
     def doctor(
-        url: str | None, headers: tuple[str, ...], gunicorn: str, as_json: bool, timeout: float
+        url: str | None,
+        headers: tuple[str, ...],
+        cacert: str | None,
+        insecure: bool,
+        token: str | None,
+        gunicorn: str,
+        as_json: bool,
+        timeout: float,
     ) -> None:
         """Examine the set-up and print what is wrong, why it matters, and what to do.
 
         Loads gunicorn's configuration as gunicorn does, from ./gunicorn.conf.py if that file exists. So run
         the command as the user who runs gunicorn, and in gunicorn's folder. Exits with 1 if anything is
         broken.
+
+        Example: flask sse doctor --url https://app.example.com/stream?channels=news
         """
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        request = {**bearer, **read_headers(headers)}
+        context = tls_context(cacert, insecure)
         broken = 0
         with errors_without_traceback():
-            for finding in each_within(timeout, _examine_all(push, gunicorn, url, headers)):
+            for finding in each_within(timeout, _examine_all(push, gunicorn, url, request, context)):
                 if as_json:
                     say(json.dumps(finding._asdict()))
                 else:
@@ -51,14 +67,16 @@ def register(group: click.Group, push: Push) -> None:
             raise click.exceptions.Exit(1)
 
 
-def _examine_all(push: Push, gunicorn: str, url: str | None, headers: Iterable[str]) -> Iterator[Finding]:
+def _examine_all(
+    push: Push, gunicorn: str, url: str | None, headers: Mapping[str, str], context: ssl.SSLContext
+) -> Iterator[Finding]:
     """Yields each finding as soon as its check is done. Blocks while a check runs."""
     services = push.services
     yield from examine_settings(services.settings, current_app.config)
     yield from examine_server(load_gunicorn(gunicorn), services.settings)
     yield from examine_broker(services.publishing.broker, services.settings)
     if url is not None:
-        yield from examine_connection(url, read_headers(headers))
+        yield from examine_connection(url, headers, context)
 
 
 _COLORS = {OK: "green", WARNING: "yellow", BROKEN: "red"}

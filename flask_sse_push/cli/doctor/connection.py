@@ -36,17 +36,17 @@ class Opening(NamedTuple):
     body: str  # the first 300 bytes of the body, as text
 
 
-def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding]:
+def examine_connection(url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> Iterator[Finding]:
     """Yields findings about the stream at `url`. Opens the stream twice.
 
     Each time blocks for at most `REQUEST_TIMEOUT` seconds, and for the time to find and reach the server.
     """
     try:
-        first = open_stream(url, headers)
+        first = open_stream(url, headers, context)
         findings = list(check_opening(url, first))
         yield from findings
         if all(finding.level != "broken" for finding in findings):
-            yield _resumed(open_stream(url, {**headers, "Last-Event-ID": first.cursor}))
+            yield _resumed(open_stream(url, {**headers, "Last-Event-ID": first.cursor}, context))
     except (OSError, http.client.HTTPException, ValueError) as error:
         yield broken(
             "stream",
@@ -56,7 +56,7 @@ def examine_connection(url: str, headers: Mapping[str, str]) -> Iterator[Finding
         )
 
 
-def open_stream(url: str, headers: Mapping[str, str]) -> Opening:
+def open_stream(url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> Opening:
     """Opens the stream at `url`, reads its `sse.open` event, and closes the stream. Blocks.
 
     :raises OSError: if the server cannot be reached, or if `url` is no HTTP address.
@@ -68,7 +68,6 @@ def open_stream(url: str, headers: Mapping[str, str]) -> Opening:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise OSError("the URL does not begin with http:// or https://")
     if parts.scheme == "https":
-        context = ssl.create_default_context()
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
             parts.hostname, parts.port, timeout=EVENT_TIMEOUT, context=context
         )

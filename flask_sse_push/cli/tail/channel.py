@@ -149,7 +149,8 @@ class ChannelSource:
                 self._last_id = entry.id
                 event = entry_fields(entry)
                 channel = next(name for name in entry.channels if name in self._channels)
-                self._report(Received(event["type"], event["data"], event["id"], channel))
+                at = entry.id / 1e6
+                self._report(Received(event["type"], event["data"], event["id"], channel, at))
 
     def cut(self, why: str) -> None:
         """Does nothing: the link reader renews a dead link."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import queue
+import ssl
 import sys
 import threading
 import time
@@ -20,8 +21,17 @@ import click
 from ...brokers.base import NO_INBOX
 from ...history.link import LinkReader
 from ...protocol.channel import checked_channel, shard_of
-from ..common import Push, errors_without_traceback, one_line, read_headers, say, shared_broker
+from ..common import (
+    Push,
+    errors_without_traceback,
+    local_time,
+    one_line,
+    read_headers,
+    say,
+    shared_broker,
+)
 from ..time_limit import within
+from ..tls import tls_context, tls_options
 from .channel import ChannelSource
 from .news import ANSWER_TIMEOUT, Ended, News, Received
 from .summary import Summary
@@ -82,6 +92,7 @@ def register(group: click.Group, push: Push) -> None:
     @click.option("--token", envvar="SSE_TOKEN", help="A Bearer token to send to URL. Or set SSE_TOKEN.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event and line.")
     @click.option("--all", "everything", is_flag=True, help="Also print the protocol's events (sse.…).")
+    @tls_options
     def tail(
         url: str | None,
         channels: tuple[str, ...],
@@ -93,13 +104,20 @@ def register(group: click.Group, push: Push) -> None:
         token: str | None,
         as_json: bool,
         everything: bool,
+        cacert: str | None,
+        insecure: bool,
     ) -> None:
         """Follow the stream at URL, or channels of the broker.
 
         Shows a live table in a terminal. In a pipe, prints one line for each event. Reconnects when the
         connection breaks, or when the server takes longer than 20 seconds to answer, and says whether events
         were lost. Exits with 1 if the stream ended for good, if the first answer did not come in time, or if
-        --timeout was over before --count events had arrived.
+        --timeout was over before --count events had arrived. With --channel, each event has the local time
+        when it was published; with a URL, the time when it arrived.
+
+        \b
+        Examples: flask sse tail https://app.example.com/stream?channels=news
+                  flask sse tail --channel news --last 5
         """
         if (url is None) == (not channels):
             raise click.UsageError("give either a URL or --channel NAME")
@@ -107,7 +125,8 @@ def register(group: click.Group, push: Push) -> None:
         news: queue.Queue[News] = queue.Queue(MAX_WAITING)
         with errors_without_traceback():
             if url is not None:
-                source = _url_source(url, read_headers(headers), token, since, last, news)
+                context = tls_context(cacert, insecure)
+                source = _url_source(url, read_headers(headers), token, since, last, news, context)
             else:
                 source = _channel_source(push, channels, since, last, news)
         on_screen = not as_json and sys.stdout.isatty()
@@ -184,16 +203,25 @@ def _as_json(event: Received) -> str:
     found: dict[str, Any] = {"id": event.id, "type": event.type, "data": event.data, "received": received}
     if event.channel:
         found["channel"] = event.channel
+    if event.published is not None:
+        found["published"] = local_time(event.published)
     return json.dumps(found)
 
 
 def _as_line(event: Received) -> str:
-    parts = [time.strftime("%H:%M:%S"), *([event.channel] if event.channel else [])]
+    at = local_time(time.time() if event.published is None else event.published)
+    parts = [at, *([event.channel] if event.channel else [])]
     return "  ".join(map(one_line, [*parts, event.type, event.data]))
 
 
 def _url_source(
-    url: str, headers: Mapping[str, str], token: str | None, since: str, last: int, news: queue.Queue[News]
+    url: str,
+    headers: Mapping[str, str],
+    token: str | None,
+    since: str,
+    last: int,
+    news: queue.Queue[News],
+    context: ssl.SSLContext,
 ) -> Source:
     try:
         from .url import URLSource, with_query
@@ -201,7 +229,7 @@ def _url_source(
         raise _not_installed(error) from error
     bearer = {"Authorization": f"Bearer {token}"} if token else {}
     target = with_query(url, last=last) if last and not since else url
-    return URLSource(target, {**bearer, **headers}, since, news.put)
+    return URLSource(target, {**bearer, **headers}, since, news.put, context)
 
 
 def _channel_source(

@@ -23,6 +23,7 @@ class Received(NamedTuple):
     data: str
     id: str = ""
     channel: str = ""  # the event's channel; empty if the source does not know the channel
+    published: float | None = None  # Unix time in seconds; None if the source does not know the time
 
     @property
     def is_control(self) -> bool:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..common import one_line
+from ..common import local_time, one_line
 from .summary import Summary
 
 #: How many lines of the screen are not events, but figures, headings, remarks or borders.
@@ -73,6 +73,6 @@ def _events(summary: Summary, lines: int) -> Table:
     table.add_column("data", no_wrap=True, overflow="ellipsis", ratio=1)
     for event, at in newest:
         channel = [event.channel] if named else []
-        cells = [time.strftime("%H:%M:%S", time.localtime(at)), *channel, event.type, event.data]
+        cells = [local_time(at), *channel, event.type, event.data]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     return table

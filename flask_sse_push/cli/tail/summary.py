@@ -16,7 +16,7 @@ BEATS_MISSED = 2.5
 
 
 class Seen(NamedTuple):
-    """An event, and the Unix time in seconds when it arrived."""
+    """An event, and the Unix time in seconds when it was published; if that is unknown, when it arrived."""
 
     event: Received
     at: float
@@ -83,7 +83,7 @@ class Summary:
             return
         self.events += 1
         self.bytes += len(event.data.encode(errors="surrogatepass"))
-        self.recent.append(Seen(event, clock))
+        self.recent.append(Seen(event, clock if event.published is None else event.published))
         second = int(now)
         if not self._counts or self._counts[-1][0] != second:
             self._counts.append([second, 0])

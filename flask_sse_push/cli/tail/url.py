@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,11 +35,18 @@ class URLSource:
     :param headers: HTTP headers that are sent with each request.
     :param cursor: the cursor after which to begin; empty to begin with the next event.
     :param report: called with each piece of news, by the thread of `run`. May block.
+    :param context: which certificates of https URLs are trusted; None for those of the system.
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], cursor: str, report: Callable[[News], None]
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        cursor: str,
+        report: Callable[[News], None],
+        context: ssl.SSLContext | None = None,
     ) -> None:
+        self._context = context
         self._url = url
         self._headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **headers}
         self._cursor = cursor
@@ -54,8 +62,7 @@ class URLSource:
     def run(self) -> None:
         """Follows the stream until it ends for good or `close` is called. Blocks."""
         try:
-            # Redirects are not followed: most of them lead to a sign-in page, which is no stream.
-            with httpx.Client(timeout=CONNECT_TIMEOUT, follow_redirects=False, limits=_NO_REUSE) as client:
+            with self._client() as client:
                 while not self._closed.is_set():
                     outcome = self._follow(client)
                     if self._closed.is_set():
@@ -66,6 +73,11 @@ class URLSource:
                     self._closed.wait(outcome.pause)
         except (httpx.InvalidURL, ValueError) as error:  # the URL or a header cannot be sent
             self._report(Ended(str(error)))
+
+    def _client(self) -> httpx.Client:
+        # Redirects are not followed: most of them lead to a sign-in page, which is no stream.
+        verify = self._context or True
+        return httpx.Client(timeout=CONNECT_TIMEOUT, follow_redirects=False, limits=_NO_REUSE, verify=verify)
 
     def _follow(self, client: httpx.Client) -> Disconnected | Ended:
         """Sends one request and reads its response to the end. Returns why the response ended."""

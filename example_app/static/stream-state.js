@@ -14,6 +14,9 @@ const REASONS = {
 
 /**
  * Writes the state of a stream into an element's text and `data-state`, and logs each change.
+ *
+ * A stream that was open may move to another connection, because the tabs of a browser share connections. The user
+ * notices nothing then, so the text stays.
  * @param {PushClient} client
  * @param {HTMLElement} element Has role="status", so that screen readers read it out.
  * @param {(text: string) => void} log Gets a text for each change.
@@ -23,8 +26,10 @@ export function showState(client, element, log) {
     element.dataset.state = state;
     element.textContent = text;
   };
+  let wasOpen = false; // before the newest `sse.open`
 
   client.addEventListener("statechange", ({ detail: { state, reason = "", delay = 0 } }) => {
+    if (state === "open") wasOpen = false;
     if (state === "connecting") show(state, "Connecting…");
     if (state === "closed") show(state, "Closed");
     if (state === "waiting") {
@@ -33,6 +38,8 @@ export function showState(client, element, log) {
     }
   });
   client.on("sse.open", ({ data }) => {
+    if (wasOpen) return log("moved to another connection");
+    wasOpen = true;
     if (data.resumed) show("resumed", "Live, resumed");
     else show("open", "Live");
     log(data.resumed ? "resumed where it was" : `open: ${data.channels.join(", ")}`);

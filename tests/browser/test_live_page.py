@@ -70,6 +70,15 @@ def test_a_private_event_reaches_only_its_user(calm_site: Site, visit: Visit) ->
     assert refused.json()["name"] == "PERMISSION_DENIED"
 
 
+def test_windows_stay_live_when_they_begin_to_share_a_connection(calm_site: Site, visit: Visit) -> None:
+    visitor = visit()
+    pages = [visitor.sign_in(calm_site.url, "ada"), visitor.another_tab()]
+    pages[1].goto(f"{calm_site.url}/live/")
+    for page in pages:
+        expect(page.locator("#log")).to_contain_text("moved to another connection")
+        expect(page.locator("#state")).to_have_text("Live")
+
+
 def test_an_event_published_by_the_command_line_arrives(calm_site: Site, visit: Visit) -> None:
     page = visit().sign_in(calm_site.url, "ada")
     calm_site.run("sse", "publish", "news", '{"hello": 1}')

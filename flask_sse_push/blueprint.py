@@ -14,7 +14,6 @@ from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import tickets
 from .auth.decorators import Decorators
 from .cli import add_commands
-from .config import Settings
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
@@ -50,7 +49,7 @@ class SSEBlueprint(Decorators, Routes):
 
         :raises ConfigError: if a setting is invalid; the message names it.
         """
-        app.register_blueprint(self, url_prefix=Settings.load(app.config).url_prefix)
+        app.register_blueprint(self, url_prefix="")  # `register` reads the setting
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:
         state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))

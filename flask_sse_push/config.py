@@ -19,6 +19,9 @@ KEY_PREFIX = "SSE_PUSH_"
 #: store events: the history stores events.
 MAX_BATCH_MS = 5000
 
+#: The names of environment variables that Kubernetes and Docker set for a service named `sse-push`.
+_OF_A_SERVICE = re.compile(r"SSE_PUSH(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT(_[0-9]+_\w+)?)")
+
 #: The keys in which the older package Flask-SSE looks for the URL of Redis.
 REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
 
@@ -260,11 +263,12 @@ class Settings:
         If `SSE_PUSH_BROKER_URL` is not set, the broker's URL is read from `SSE_REDIS_URL` or `REDIS_URL`, as
         in the package Flask-SSE.
 
-        :raises ConfigError: if a value is not valid, or if `config` has an unknown key that begins with
-            `SSE_PUSH_`.
+        :raises ConfigError: if a value is not valid, or if a key that begins with `SSE_PUSH_` is unknown.
         """
         environ = os.environ if environ is None else environ
-        _refuse_unknown(cls, {key: config[key] for key in config if key.startswith(KEY_PREFIX)})
+        _refuse_unknown(cls, {key: config[key] for key in list(config) if key.startswith(KEY_PREFIX)})
+        given = [key for key in list(environ) if key.startswith(KEY_PREFIX)]
+        _refuse_unknown(cls, {key: environ[key] for key in given if not _OF_A_SERVICE.fullmatch(key)})
         values: dict[str, Any] = {}
         for spec in fields(cls):
             key = cls.key(spec.name)

@@ -2,7 +2,8 @@
 
 SSEPushError
 ├── ConfigError         a setting has a wrong value
-│   └── UnknownSetting  no setting has this name
+│   ├── UnknownSetting  no setting has this name
+│   └── MissingExtra    a part of this package needs an extra that is not installed
 ├── InvalidEvent        an event, a channel name or an argument has a wrong value
 │   └── MessageTooLarge an event is bigger than SSE_PUSH_MAX_MESSAGE
 ├── InvalidPayload      a compressed payload is broken or too big
@@ -42,6 +43,14 @@ class UnknownSetting(ConfigError):
         super().__init__(key, value, "one of the known keys: " + ", ".join(known))
         hint = f"did you mean {similar[0]}?" if similar else "docs/settings.md lists all settings"
         self.args = (f"there is no setting {key}; {hint}",)
+
+
+class MissingExtra(ConfigError):
+    """The app uses a part of this package, named `key`, that needs an extra which is not installed."""
+
+    def __init__(self, part: str, extra: str) -> None:
+        super().__init__(part, None, f"used with the extra `{extra}`")
+        self.args = (f"{part} needs the extra `{extra}`: pip install 'flask-sse-push[{extra}]'",)
 
 
 class InvalidEvent(SSEPushError, ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingExtra
 from .identity import Identity, expired_token, invalid_token
 
 #: A token with more characters than this is refused, because checking a long token takes long.
@@ -60,7 +60,7 @@ class BearerJWT:
         try:
             import jwt
         except ImportError as error:
-            raise ImportError("BearerJWT needs PyJWT: pip install flask-sse-push[jwt]") from error
+            raise MissingExtra("BearerJWT", "jwt") from error
         self._jwt = jwt
         self._key = key
         self._algorithms = _checked_algorithms(list(algorithms), key)

@@ -11,11 +11,13 @@ from pkgutil import iter_modules
 
 import click
 
+from . import uncaught
 from .common import Push
 
 
 def add_commands(group: click.Group, push: Push) -> None:
     """Adds every command of this package to `group`."""
+    uncaught.shorten()
     for found in iter_modules(__path__):
         register = getattr(import_module(f"{__name__}.{found.name}"), "register", None)
         if register is not None:

@@ -13,6 +13,7 @@ from flask import Flask
 from ..brokers.base import NO_INBOX
 from ..config import Settings
 from ..protocol.channel import checked_channel
+from ..web.endpoints import Endpoints
 from ..web.routes import EXTENSION
 from ..web.stream import StreamEndpoint
 from .events import Event, Parser
@@ -47,10 +48,10 @@ def endpoints(app: Flask) -> list[StreamEndpoint]:
 
     :raises RuntimeError: if no blueprint is registered.
     """
-    found = list(app.extensions.get(EXTENSION, {}).values())
-    if not found:
+    found: Endpoints | None = app.extensions.get(EXTENSION)
+    if found is None:
         raise RuntimeError(f"no SSEBlueprint is registered on {app.name!r}")
-    return found
+    return found.all()
 
 
 @contextlib.contextmanager
@@ -66,13 +67,14 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
     changed = NEVER_SLOW | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
-    before = [(endpoint, endpoint.services.settings) for endpoint in endpoints(app)]
-    for endpoint, own in before:
+    used = endpoints(app)
+    own = app.extensions[EXTENSION].read_settings()
+    for endpoint in used:
         endpoint.restart(replace(own, **changed), clock)
     try:
         yield app
     finally:
-        for endpoint, own in before:
+        for endpoint in used:
             endpoint.restart(own)
 
 

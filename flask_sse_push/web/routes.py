@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, current_app, g, jsonify, request
 from flask.blueprints import BlueprintSetupState
 
-from ..auth import flask_login, limits
+from ..auth import flask_login
 from ..auth.policy import Hooks
-from ..config import Settings
 from ..errors import Refused
-from ..monitoring import log
-from . import admin, api, cors, page
+from . import admin, api, page
+from .endpoints import Endpoints
 from .parameters import take_body
 from .query import hide_ticket
 from .services import Services
 from .stream import StreamEndpoint
 
-#: Key in `app.extensions`. The value is a dict with the `StreamEndpoint` of each registered blueprint.
+#: Key in `app.extensions`. The value is the `Endpoints` of the app.
 EXTENSION = "sse_push"
 
 
@@ -48,35 +46,37 @@ class Routes(Blueprint):
         self.url_value_preprocessor(hide_ticket)
         self.url_value_preprocessor(self._take_body)
         self.app_errorhandler(Refused)(self._refuse)
-        self.record(self._set_up_cors)
+        self.record(self._add_name)
 
     # -- registration on an app --------------------------------------------------------------------------
 
     def register(self, app: Flask, options: dict[str, Any]) -> None:  # type: ignore[override]
-        """Registers the blueprint on an app and reads the app's settings. Opens no connection.
+        """Registers the blueprint on an app. Opens no connection.
 
-        Called by `app.register_blueprint`. Without a `url_prefix`, the prefix is `SSE_PUSH_URL_PREFIX`.
+        Called by `app.register_blueprint`. Without a `url_prefix`, the prefix is `SSE_PUSH_URL_PREFIX`. The
+        settings that are set by now are checked now. They are read when the blueprint is first used, so the
+        app may set them later.
 
         :raises ConfigError: if a setting is invalid; the message names it.
         :raises ValueError: if the routes cannot work under this `url_prefix` or on this app.
         """
-        prefix = options.get("url_prefix", self.url_prefix) or Settings.load(app.config).url_prefix
+        endpoints: Endpoints = app.extensions.get(EXTENSION, Endpoints(app))
+        prefix = options.get("url_prefix", self.url_prefix) or endpoints.default_prefix()
         options = {**options, "url_prefix": _checked_prefix(self.name, app, prefix)}
-        endpoints = app.extensions.setdefault(EXTENSION, {})
-        if self not in endpoints:
-            settings = Settings.load(app.config)
-            limits.check(settings)
-            log.set_up(settings)
-            endpoints[self] = StreamEndpoint(app, settings, self._hooks)
-            flask_login.end_streams(app, endpoints[self].policy.user_id, endpoints[self].services.log_out)
+        endpoints.check_settings()
+        app.extensions[EXTENSION] = endpoints
+        if endpoints.add(self, self._hooks):
+            flask_login.end_streams(
+                app,
+                lambda user: endpoints[self].policy.user_id(user),
+                lambda **whose: endpoints[self].services.log_out(**whose),
+            )
         super().register(app, options)
 
-    def _set_up_cors(self, state: BlueprintSetupState) -> None:
-        """Adds CORS headers to all responses, also to static files, if the settings allow other origins."""
-        services = state.app.extensions[EXTENSION][self].services
-        if services.settings.cors_origins:  # only such apps need the hook, which runs after every request
-            name = f"{state.name_prefix}.{state.name}".lstrip(".")
-            state.app.after_request(partial(_add_cors_headers, name, services))
+    def _add_name(self, state: BlueprintSetupState) -> None:
+        """Tells the app's endpoints under which name the blueprint was registered."""
+        endpoints: Endpoints = state.app.extensions[EXTENSION]
+        endpoints.add_name(self, f"{state.name_prefix}.{state.name}".lstrip("."))
 
     @property
     def services(self) -> Services:
@@ -106,13 +106,17 @@ class Routes(Blueprint):
         )
 
     def _take_body(self, endpoint: str | None, values: dict[str, Any] | None) -> None:
-        """Reads the body of a `POST` request for a stream. Flask calls this method before the app's hooks."""
+        """Reads the body of a `POST` request for a stream. Flask calls this method before the app's hooks.
+
+        The first request reads the settings, because CORS headers must also be on answers without a view.
+        """
+        own: StreamEndpoint = current_app.extensions[EXTENSION][self]
         if (
             request.method == "POST"
             and endpoint
             and endpoint.rpartition(".")[2] in ("stream", "stream_slash")
         ):
-            settings = self._endpoint.services.settings
+            settings = own.services.settings
             take_body(request._get_current_object(), settings.max_channels)  # type: ignore[attr-defined]
 
     # -- view functions ----------------------------------------------------------------------------------
@@ -191,16 +195,3 @@ def _checked_prefix(name: str, app: Flask, prefix: str) -> str:
 def _note_start(endpoint: str | None, values: dict[str, Any] | None) -> None:
     """Stores the time at which the request began in `flask.g`. Flask calls this function before the view."""
     setattr(g, page.STARTED, time.monotonic())
-
-
-def _add_cors_headers(name: str, services: Services, response: Response) -> Response:
-    """Adds the CORS headers to a response of the blueprint. Called after each request of the app.
-
-    :param name: the full name of the blueprint in this app.
-    """
-    allowed = services.settings.cors_origins
-    if allowed and request.blueprint == name:
-        origin, preflight = request.headers.get("Origin"), request.method == "OPTIONS"
-        response.headers.update(cors.headers(origin, allowed, preflight=preflight))
-        response.vary.add("Origin")
-    return response

@@ -145,6 +145,23 @@ def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None
         assert Settings.key(name) in caught.value.expected
 
 
+def test_an_unknown_key_in_the_environment_is_refused_too() -> None:
+    expected = r"^there is no setting SSE_PUSH_BROKER_URI; did you mean SSE_PUSH_BROKER_URL\?$"
+    with pytest.raises(ConfigError, match=expected):
+        Settings.load({}, {"SSE_PUSH_BROKER_URI": "redis://b", "SSE_PUSHER": "other", "PATH": "/bin"})
+
+
+def test_what_kubernetes_sets_for_a_service_with_the_same_name_is_no_setting() -> None:
+    environ = {
+        "SSE_PUSH_SERVICE_HOST": "10.0.0.1",
+        "SSE_PUSH_SERVICE_PORT": "80",
+        "SSE_PUSH_SERVICE_PORT_HTTP": "80",
+        "SSE_PUSH_PORT": "tcp://10.0.0.1:80",
+        "SSE_PUSH_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert Settings.load({}, environ) == Settings()
+
+
 # -- what each key accepts ----------------------------------------------------------------------------------
 
 

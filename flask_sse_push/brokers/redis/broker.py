@@ -90,7 +90,7 @@ class RedisBroker(Broker):
         shard: ShardNumber | None = None,
     ) -> None:
         self._shard = shard
-        self._pubsub = pubsub
+        self.pubsub = pubsub
         self._clients = clients
         self._wait_replicas = wait_replicas
         self._bounds = bounds
@@ -117,7 +117,7 @@ class RedisBroker(Broker):
         index = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys, f"{self.base}once:{once}", *map(self._list_key, channels)]
         args: list[Any] = [self._fresh_epoch(), self._live, self._bounds.size]
-        args += [milliseconds(self._bounds.ttl), milliseconds(remembered), self._pubsub.publish]
+        args += [milliseconds(self._bounds.ttl), milliseconds(remembered), self.pubsub.publish]
         args += [len(channels), *channels]
         for each in publications:
             lists = each.lists
@@ -152,7 +152,7 @@ class RedisBroker(Broker):
 
     def _read(self, script: Script, after: Mapping[str, int], inbox: str, room: int) -> ReadReply:
         keys = [*self._state_keys, *map(self._list_key, after)]
-        args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self._pubsub.publish, room]
+        args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self.pubsub.publish, room]
         for name, position in after.items():
             args += [name, position]
         reply = ReadReply(self._call(lambda: script(keys=keys, args=args, client=self._clients.current)))
@@ -229,14 +229,20 @@ class RedisBroker(Broker):
             # reads.
             connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
-        link = RedisLink(connection, self._live, self._inbox(inbox), self._foreign, self._pubsub)
+        link = RedisLink(connection, self._live, self._inbox(inbox), self._foreign, self.pubsub)
         link.open()
         return link
 
     def wake(self, inbox: str) -> None:
-        command = self._pubsub.publish, self._inbox(inbox), b""
         with contextlib.suppress(BrokerUnavailable):
-            self._call(lambda: self._clients.current.execute_command(*command))
+            self.run(self.pubsub.publish, self._inbox(inbox), b"")
+
+    def run(self, *command: Any) -> Any:
+        """Returns the reply to one command of Redis, which must be safe to run twice. Blocks.
+
+        :raises BrokerUnavailable: if the command fails, or the server does not answer in time.
+        """
+        return self._call(lambda: self._clients.current.execute_command(*command))
 
     def close(self) -> None:
         self._clients.close()

@@ -18,18 +18,31 @@ ADVICE = {
     "NOPERM": "grant the Redis user the rights that docs/redis.md lists under 'Who may write'",
     "MASTERDOWN": "the server is a replica without a primary: set SSE_PUSH_BROKER_URL to the primary",
 }
-_CODE = re.compile(rf"\b({'|'.join(ADVICE)})\b")
+#: redis-py drops the code of some errors, and raises a class instead.
+_CODES = {
+    "ReadOnlyError": "READONLY",
+    "OutOfMemoryError": "OOM",
+    "NoPermissionError": "NOPERM",
+    "MasterDownError": "MASTERDOWN",
+}
+_CODE = re.compile(rf"\b({'|'.join([*ADVICE, *_CODES])})\b")
+
+
+def code_of(error: object) -> str:
+    """Returns the code with which Redis refused a command, such as `OOM`; "" for other errors."""
+    found = _CODE.search(f"{type(error).__name__}: {error}")
+    return _CODES.get(found[1], found[1]) if found else ""
 
 
 def advice(error: object) -> str:
     """Returns what to do about an error of Redis, in parentheses; "" if there is no advice."""
-    found = _CODE.search(str(error))
-    return f" ({ADVICE[found[1]]})" if found else ""
+    code = code_of(error)
+    return f" ({ADVICE[code]})" if code else ""
 
 
 def is_refusal(error: object) -> bool:
     """Whether Redis refused a command for a reason that a second try would not change."""
-    return _CODE.search(str(error)) is not None
+    return code_of(error) != ""
 
 
 def is_damage(error: object) -> bool:

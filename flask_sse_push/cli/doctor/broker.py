@@ -1,48 +1,51 @@
-"""Checks Redis and its configuration, over the connection that the app uses."""
+"""Checks the broker: whether the app can publish and listen, and how Redis is configured."""
 
 from __future__ import annotations
 
-import re
+import secrets
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from ...brokers.base import Broker, Echo, Link
+from ...brokers.redis.broker import RedisBroker
+from ...brokers.redis.rights import Missing, missing_rights
+from ...brokers.redis.surroundings import Surroundings, surroundings
+from ...brokers.redis.trial import has_state, send_echo
 from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from ..time_limit import UNREADABLE
-from .finding import Finding, broken, graded, ok, warning
+from .finding import Finding, ok, warning
+from .redis_facts import check_facts
+from .unreachable import explain, rights
 
 #: A probe that takes at least this many seconds is slow.
 SLOW = 0.05
-#: How many seconds the clocks of Redis and of this machine may differ.
-SKEW = 2.0
-#: Two limits for the bytes of Redis' output buffer for a worker. A buffer below the first limit is an error,
-#: and a buffer below the second limit is a warning.
-TOO_SMALL, SMALL = 1_000_000, 8_000_000
-#: The oldest version of Redis that this package is tested with: (major, minor).
-OLDEST = (7, 0)
 #: How long to wait for a probe's echo, in seconds.
 PROBE_TIMEOUT = 3.0
+#: The key that shows whether Redis takes writes disappears by itself after this many seconds.
+WRITTEN_FOR = 1.0
+#: By how many seconds the newest event may be ahead of Redis' clock, and by how many seconds the time for
+#: which another process keeps a channel may differ.
+AHEAD, KEPT_DIFFERS = 1.0, 5.0
 
 
 def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
-    """Yields findings about the broker. Blocks for a few calls to Redis."""
-    url = without_secret(settings.broker_url)
+    """Yields findings about the broker. Blocks for many small calls to Redis. Leaves nothing in Redis."""
     if settings.broker_url.startswith("memory:"):
         yield ok("broker", "memory:// keeps events in one process")
         return
+    missing = _missing(broker, settings)
+    if missing is not None and missing.rules:
+        yield rights(missing)
+        return
     try:
         seconds = max([_probe_time(shard) for shard in broker.shards])
+        for shard in broker.shards:
+            shard.claim(f"doctor-{secrets.token_hex(4)}", WRITTEN_FOR)
     except (BrokerUnavailable, *UNREADABLE) as error:
-        yield broken(
-            "broker",
-            f"{url} does not answer as it should: {error}",
-            "nothing can be published, and no stream opens",
-            "check the URL, the password, the user's rights (EVALSHA, PUBLISH, SUBSCRIBE) and the network",
-        )
+        yield explain(error, settings)
         return
-    yield _speed(url, seconds)
+    yield _speed(without_secret(settings.broker_url), seconds)
     try:
         facts = broker.inspect()
     except (BrokerUnavailable, *UNREADABLE) as error:
@@ -54,6 +57,21 @@ def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
         )
         return
     yield from check_facts(facts, time.time())
+    yield from _around(broker, settings)
+
+
+def _missing(broker: Broker, settings: Settings) -> Missing | None:
+    """Returns which rights the Redis user lacks; None if the broker does not tell, or does not answer."""
+    waits = settings.wait_replicas > 0
+    try:
+        for shard in broker.shards:
+            if isinstance(shard, RedisBroker):
+                found = missing_rights(shard, settings.prefix, waits=waits)
+                if found.rules:
+                    return found
+    except (BrokerUnavailable, *UNREADABLE):
+        pass  # the next check finds the same fault and explains it
+    return None
 
 
 def _probe_time(broker: Broker) -> float:
@@ -66,7 +84,10 @@ def _probe_time(broker: Broker) -> float:
     link = broker.link("doctor")
     try:
         began = time.monotonic()
-        broker.probe("doctor")
+        if isinstance(broker, RedisBroker) and not has_state(broker):
+            send_echo(broker, "doctor")
+        else:
+            broker.probe("doctor")
         while time.monotonic() < began + PROBE_TIMEOUT:
             if _echoed(link):
                 return time.monotonic() - began
@@ -87,117 +108,63 @@ def _speed(url: str, seconds: float) -> Finding:
     return warning("broker", text, why, "move Redis closer to the workers, and read its slow log")
 
 
-def check_facts(facts: Mapping[str, Any], now: float) -> Iterator[Finding]:
-    """Yields findings about the facts that Redis reported. Pure.
-
-    Skips a check if the fact that it needs is missing.
-
-    :param facts: the result of `Broker.inspect`.
-    :param now: the Unix time of this machine, in seconds.
-    """
-    yield _version(facts)
-    if facts.get("role") == "slave":
-        yield broken(
-            "role",
-            "this Redis is a replica",
-            "it accepts no writes: every publish fails",
-            "set the URL of the primary, or redis+sentinel://, which finds the primary",
-        )
-    yield from _eviction(facts)
-    yield from _buffer(facts)
-    yield from _persistence(facts)
-    yield from _clients(facts)
-    if "time" in facts:
-        yield _clock(_number(facts, "time"), now)
+# -- other processes that use the same Redis --------------------------------------------------------------
 
 
-def _number(facts: Mapping[str, Any], name: str) -> float:
-    """Returns a fact that is a number; 0 if the server did not tell it, or told something else."""
+def _around(broker: Broker, settings: Settings) -> Iterator[Finding]:
+    first = broker.shards[0]
+    if not isinstance(first, RedisBroker):
+        return
     try:
-        return float(facts.get(name, 0))
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-
-
-def _version(facts: Mapping[str, Any]) -> Finding:
-    name = "Valkey" if "valkey_version" in facts else "Redis"
-    version = str(facts.get("valkey_version") or facts.get("redis_version") or "0")
-    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal() and len(part) < 9)
-    if parts >= OLDEST:
-        return ok("version", f"{name} {version}")
-    why = "flask_sse_push is not tested with this version, and its makers no longer fix it"
-    return warning("version", f"{name} {version}", why, "run Redis 7 or Valkey 7.2 or newer")
-
-
-def _eviction(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    most, policy = _number(facts, "maxmemory"), str(facts.get("maxmemory-policy", "noeviction"))
-    used = _number(facts, "used_memory")
-    if not most or "maxmemory-policy" not in facts:
-        yield ok("eviction", "maxmemory is not set")
-    elif policy != "noeviction":
-        yield broken(
-            "eviction",
-            f"maxmemory-policy is {policy}",
-            "when memory is full, Redis deletes kept events and counters: clients then get sse.reset",
-            "set maxmemory-policy to noeviction, or use a Redis that is no cache",
-        )
-    elif used > 0.9 * most:
+        found = surroundings(first, settings.prefix)
+    except (BrokerUnavailable, *UNREADABLE):
+        return  # the server may forbid to look around
+    yield _publishers(found, settings)
+    yield from _policies(found, settings)
+    if found.ahead > AHEAD:
         yield warning(
-            "eviction",
-            f"{used:.0f} of {most:.0f} bytes of memory are in use, and the policy is noeviction",
-            "publishing fails when memory is full",
-            "raise maxmemory, or lower SSE_PUSH_HISTORY_SIZE or SSE_PUSH_HISTORY_TTL",
-        )
-    else:
-        yield ok("eviction", "noeviction")
-
-
-def _buffer(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    found = re.search(r"\bpubsub (\d{1,18}) (\d{1,18})\b", str(facts.get("client-output-buffer-limit", "")))
-    if found is None:
-        return
-    hard, soft = int(found[1]), int(found[2])
-    limit = min([size for size in (hard, soft) if size] or [0])
-    name, what = "pub/sub buffer", f"client-output-buffer-limit pubsub is {hard} and {soft} bytes"
-    why = "Redis cuts off a worker that reads slowly for a moment; it must then read all channels again"
-    advice = "set client-output-buffer-limit 'pubsub 32mb 8mb 60' (Redis' default) or more"
-    too_small, small = 0 < limit < TOO_SMALL, 0 < limit < SMALL
-    yield graded(name, what, why, advice, is_broken=too_small, is_poor=small)
-
-
-def _persistence(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    if "appendonly" not in facts:
-        return
-    if facts["appendonly"] == "yes":
-        yield ok("persistence", "appendonly yes")
-        return
-    what = "appendonly is no" + ("" if facts.get("save") else ", and no snapshots are saved")
-    yield warning(
-        "persistence",
-        what,
-        "after a restart Redis has lost the newest events or all events: clients then get sse.reset",
-        "set appendonly yes",
-    )
-
-
-def _clients(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    most, now = _number(facts, "maxclients"), _number(facts, "connected_clients")
-    if most and now > 0.9 * most:
-        yield broken(
-            "clients",
-            f"{now:.0f} of {most:.0f} connections to Redis are in use",
-            "Redis refuses workers that start or reconnect",
-            "raise maxclients, or find out which clients have so many connections",
+            "clock of Redis",
+            f"the newest event is {found.ahead:.0f} seconds ahead of Redis' clock: the clock was set back",
+            "events keep their order, but their times are wrong until the clock has caught up; a step of "
+            "more than a day makes every client lose its place (sse.reset)",
+            "run a time service on the machine of Redis that slews the clock (chrony without makestep)",
         )
 
 
-def _clock(theirs: float, now: float) -> Finding:
-    skew = abs(theirs - now)
-    if skew < SKEW:
-        return ok("clock", f"Redis' clock differs by {skew:.1f} seconds")
+def _publishers(found: Surroundings, settings: Settings) -> Finding:
+    elsewhere = [*(f"the prefix {name}" for name in found.prefixes)]
+    elsewhere += [f"database {number}" for number in found.databases]
+    if not elsewhere:
+        return ok("publishers", "nobody uses this Redis with another prefix or database")
+    what = ", ".join(elsewhere)
+    if found.has_events:
+        return ok("publishers", f"other apps use {what}; events of this app are there too")
     return warning(
-        "clock",
-        f"the clocks of Redis and of this machine differ by {skew:.0f} seconds",
-        "tickets and tokens may count as expired, and times in logs do not match",
-        "run a time service (chrony, systemd-timesyncd) on both machines",
+        "publishers",
+        f"this app (prefix {settings.prefix}) has no events here, but {what} of the same Redis has",
+        "if the publishers use another prefix or database than the app, its streams get none of their events",
+        "give all processes of the app the same SSE_PUSH_PREFIX and the same database at the end of "
+        "SSE_PUSH_BROKER_URL",
     )
+
+
+def _policies(found: Surroundings, settings: Settings) -> Iterator[Finding]:
+    """Yields a finding if other processes keep events longer, shorter or more of them than this app says."""
+    for channel, events, seconds in found.kept:
+        differs = abs(seconds - settings.history_ttl) > max(KEPT_DIFFERS, settings.history_ttl / 100)
+        if differs or events > settings.history_size:
+            theirs = (
+                f"keep its events for {seconds:.0f} seconds, and SSE_PUSH_HISTORY_TTL here is "
+                f"{settings.history_ttl:g}"
+                if differs
+                else f"keep {events} of its events, and SSE_PUSH_HISTORY_SIZE here is {settings.history_size}"
+            )
+            yield warning(
+                "history of publishers",
+                f"the publishers of the channel {channel} {theirs}",
+                "each publisher sets anew how long and how many events of the channel are kept, so clients "
+                "that were away lose events that this app wants to keep",
+                "give all processes the same SSE_PUSH_HISTORY_TTL and SSE_PUSH_HISTORY_SIZE; if you have "
+                "just changed them, publish one more event to the channel",
+            )
+            return

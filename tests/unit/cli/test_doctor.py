@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_sse_push.cli.doctor import broker, connection, server, settings
+from flask_sse_push.cli.doctor import connection, redis_facts, server, settings
 from flask_sse_push.cli.doctor.finding import BROKEN, OK, WARNING
 from flask_sse_push.config import Settings
 
@@ -34,7 +34,7 @@ def levels(findings: Any) -> dict[str, str]:
 
 def test_good_facts_have_no_findings() -> None:
     assert levels(server.examine_server(SETUP, Settings(broker_url="redis://x"))) == {}
-    assert levels(broker.check_facts(REDIS, 1000.5)) == {}
+    assert levels(redis_facts.check_facts(REDIS, 1000.5)) == {}
     assert levels(settings.examine_settings(Settings(), {"SECRET_KEY": "x"})) == {}
 
 
@@ -75,7 +75,7 @@ def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[st
     [
         ({"redis_version": "5.0.3"}, {"version": WARNING}),
         ({"redis_version": "7.2.4", "valkey_version": "9.0.1"}, {}),
-        ({"role": "slave"}, {"role": BROKEN}),
+        ({"role": "slave"}, {"role": WARNING}),
         ({"maxmemory": "1000", "maxmemory-policy": "volatile-ttl"}, {"eviction": BROKEN}),
         ({"maxmemory": "1000", "used_memory": 950}, {"eviction": WARNING}),
         ({"maxmemory": "1000"}, {}),
@@ -88,11 +88,11 @@ def test_gunicorn(change: dict[str, Any], wanted: dict[str, Any], found: dict[st
     ],
 )
 def test_redis(change: dict[str, Any], found: dict[str, str]) -> None:
-    assert levels(broker.check_facts({**REDIS, **change}, 1000.0)) == found
+    assert levels(redis_facts.check_facts({**REDIS, **change}, 1000.0)) == found
 
 
 def test_facts_that_redis_does_not_report_are_skipped() -> None:
-    assert levels(broker.check_facts({"redis_version": "7.0.0"}, 1000.0)) == {}
+    assert levels(redis_facts.check_facts({"redis_version": "7.0.0"}, 1000.0)) == {}
 
 
 @pytest.mark.parametrize(
@@ -141,4 +141,4 @@ def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 )
 def test_facts_that_are_no_facts_are_passed_over(value: Any) -> None:
     for name in REDIS:
-        assert {finding.level for finding in broker.check_facts({**REDIS, name: value}, 1000.0)} >= {OK}
+        assert {finding.level for finding in redis_facts.check_facts({**REDIS, name: value}, 1000.0)} >= {OK}

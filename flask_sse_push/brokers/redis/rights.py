@@ -1,0 +1,146 @@
+"""Finds out which rights the Redis user lacks, without writing anything.
+
+Inside a transaction Redis checks the rights for each command when it gets the command, not when it runs it.
+So the check begins a transaction, sends each command, and discards the transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoPermissionError, ResponseError
+
+from .broker import RedisBroker
+from .client import translated_errors
+from .link import PLAIN, PubSub
+
+#: The commands with a key that the package calls, also in its scripts, and how many arguments follow the key.
+#: Redis checks the number of arguments before it checks the rights.
+COMMANDS: dict[str, int] = {
+    "DEL": 0, "EXPIRE": 1, "GET": 0, "HDEL": 1, "HGET": 1, "HINCRBY": 2, "HLEN": 0, "HMGET": 1, "HSCAN": 1,
+    "HSET": 2, "LINDEX": 1, "LLEN": 0, "LRANGE": 2, "LTRIM": 2, "PEXPIRE": 1, "RPUSH": 1, "SET": 1, "ZADD": 2,
+    "ZRANGEBYSCORE": 2, "ZREM": 1, "ZREMRANGEBYSCORE": 2, "ZREVRANGE": 2, "ZREVRANGEBYSCORE": 2, "ZSCORE": 1,
+}  # fmt: skip
+#: Commands without a key, as they are sent.
+WITHOUT_KEY = (
+    ("EVALSHA", "0" * 40, "0"),
+    ("SCRIPT", "LOAD", "return 1"),
+    ("INFO", "replication"),
+    ("TIME",),
+    ("CLIENT", "SETNAME", "flask-sse-push"),
+)
+#: The same commands as rules of ACL SETUSER name them, and SELECT, which a URL with a database needs.
+PLAIN_NAMES = ("CLIENT|SETNAME", "EVALSHA", "INFO", "SCRIPT|LOAD", "SELECT", "TIME")
+_USER = re.compile(r"[Uu]ser (\S+) has no permissions")
+
+
+class Missing(NamedTuple):
+    """The rights that a Redis user lacks.
+
+    `rules` are in the form of the command ACL SETUSER, such as `+rpush`; empty if nothing is missing.
+    """
+
+    user: str
+    rules: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The line for redis-cli that grants the rights."""
+        return f"ACL SETUSER {self.user} {' '.join(self.rules)}"
+
+
+def missing_rights(broker: RedisBroker, prefix: str, *, waits: bool = False) -> Missing:
+    """Returns which rights the user of the broker URL lacks. Blocks for some sixty small calls.
+
+    If the user may not use transactions, only what the user may publish and subscribe to is checked.
+
+    :param prefix: the setting SSE_PUSH_PREFIX.
+    :param waits: whether `publish` waits for replicas, which needs the command WAIT.
+    :raises BrokerUnavailable: if the server does not answer.
+    """
+    pool = broker.pool
+    with translated_errors():
+        # redis-py names each new connection, which needs a right too.
+        unnamed = {**pool.connection_kwargs, "client_name": None}
+        connection: Any = pool.connection_class(**unnamed)
+        try:
+            connection.connect()
+            user = str(pool.connection_kwargs.get("username") or "default")
+            return _Check(connection, user, broker).run(prefix, waits=waits)
+        finally:
+            connection.disconnect()
+
+
+def all_rules(prefix: str, pubsub: PubSub = PLAIN) -> tuple[str, ...]:
+    """Returns the rules of ACL SETUSER that grant all rights that the package needs, and few others."""
+    names = [*COMMANDS, *PLAIN_NAMES, pubsub.publish, pubsub.subscribe]
+    commands = [f"+{name.lower()}" for name in [*names, pubsub.unsubscribe]]
+    return (*sorted(commands), *_patterns(prefix, "~&"))
+
+
+def _patterns(prefix: str, kinds: str) -> list[str]:
+    return [f"{kind}{{{prefix}:*}}:*" for kind in kinds]
+
+
+class _Check:
+    """Tries commands over one connection, and notes what Redis refuses."""
+
+    def __init__(self, connection: Any, user: str, broker: RedisBroker) -> None:
+        self._connection = connection
+        self._key = f"{broker.base}list:doctor"
+        self._live = f"{broker.base}live:doctor"
+        self._inbox = f"{broker.base}inbox:doctor"
+        self._pubsub = broker.pubsub
+        self._user = user
+        self._rules: dict[str, None] = {}
+
+    def run(self, prefix: str, *, waits: bool) -> Missing:
+        if self._refusal("MULTI") is None:
+            self._try_commands(prefix, waits=waits)
+            self._refusal("DISCARD")
+        subscribe, unsubscribe = self._pubsub.subscribe, self._pubsub.unsubscribe
+        for command in ((subscribe, self._live), (unsubscribe, self._live), (subscribe, self._inbox)):
+            self._note(command, prefix)
+        return Missing(self._user, (*self._rules, *self._hidden_rules(prefix)))
+
+    def _hidden_rules(self, prefix: str) -> list[str]:
+        """Returns the rules for keys and channels if no command was allowed that would show their lack."""
+        lacks_all_keys = all(f"+{name.lower()}" in self._rules for name in COMMANDS)
+        lacks_pubsub = {f"+{self._pubsub.publish.lower()}", f"+{self._pubsub.subscribe.lower()}"}
+        kinds = ("~" if lacks_all_keys else "") + ("&" if lacks_pubsub <= self._rules.keys() else "")
+        return _patterns(prefix, kinds)
+
+    def _try_commands(self, prefix: str, *, waits: bool) -> None:
+        keyed = [(name, self._key, *("1" for _ in range(count))) for name, count in COMMANDS.items()]
+        published = [(self._pubsub.publish, name, "") for name in (self._live, self._inbox)]
+        wait = [("WAIT", "1", "1")] if waits else []
+        for command in [*keyed, *WITHOUT_KEY, *published, *wait]:
+            self._note(command, prefix)
+
+    def _note(self, command: Sequence[str], prefix: str) -> None:
+        """Sends a command. If Redis refuses it for lack of rights, notes the rule that would allow it."""
+        refusal = self._refusal(*command)
+        if refusal is None:
+            return
+        found = _USER.search(refusal)
+        self._user = found[1] if found and found[1] != "this" else self._user
+        if "keys" in refusal:
+            rule = _patterns(prefix, "~")[0]
+        elif "channels" in refusal:
+            rule = _patterns(prefix, "&")[0]
+        else:
+            rule = "+" + "|".join(command[: 2 if command[0] in ("SCRIPT", "CLIENT") else 1]).lower()
+        self._rules[rule] = None
+
+    def _refusal(self, *command: str) -> str | None:
+        """Sends a command. Returns the text with which Redis refuses it for lack of rights, else None."""
+        self._connection.send_command(*command, check_health=False)
+        try:
+            self._connection.read_response()
+        except NoPermissionError as error:
+            return str(error)
+        except ResponseError:  # a server that takes no writes refuses some commands for another reason
+            return None
+        return None

@@ -1,0 +1,110 @@
+"""Looks for data of processes that use the same Redis with other settings."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from redis.exceptions import RedisError
+
+from .broker import RedisBroker
+from .client import translated_errors
+
+#: The name of a shard's state. The first group is the prefix.
+_STATE = re.compile(r"\{([A-Za-z0-9_.-]{1,64}):[0-7]\}:state")
+#: At most how many times the scan for prefixes asks, and for about how many keys each time.
+SCANS, SCANNED = 50, 1000
+#: At most how many databases are looked into, and how many of the newest channels.
+DATABASES, CHANNELS = 16, 10
+
+
+class Kept(NamedTuple):
+    """How one channel is kept: how many events, and for how many seconds after the newest event."""
+
+    channel: str
+    events: int
+    seconds: float
+
+
+class Surroundings(NamedTuple):
+    """What lies around the events of this app in Redis."""
+
+    has_events: bool  # whether this app has events under its own prefix, in its own database
+    prefixes: tuple[str, ...]  # other prefixes in the same database
+    databases: tuple[int, ...]  # other databases in which events lie under the app's own prefix
+    kept: tuple[Kept, ...]  # the newest channels
+    ahead: float  # by how many seconds the newest event is ahead of the server's clock
+
+
+def surroundings(broker: RedisBroker, prefix: str) -> Surroundings:
+    """Looks around in Redis. Leaves out what the server does not allow to look at. Blocks for some calls.
+
+    :param prefix: the setting SSE_PUSH_PREFIX.
+    :raises BrokerUnavailable: if the server does not answer.
+    """
+    pool = broker.pool
+    with translated_errors():
+        # The connection does not come from the pool, because the search changes its database.
+        connection: Any = pool.connection_class(**pool.connection_kwargs)
+        try:
+            connection.connect()
+            return _Search(connection, broker.base, prefix).run()
+        finally:
+            connection.disconnect()
+
+
+class _Search:
+    def __init__(self, connection: Any, base: str, prefix: str) -> None:
+        self._connection = connection
+        self._base = base
+        self._prefix = prefix
+
+    def run(self) -> Surroundings:
+        heads = self._ask([], "ZREVRANGE", self._base + "heads", 0, CHANNELS, "WITHSCORES")
+        newest = [
+            (name.decode(errors="replace"), float(score))
+            for name, score in zip(heads[::2], heads[1::2], strict=True)
+            if name not in (b"", b"*") and not name.startswith(b"!")
+        ]
+        seconds, micros = self._ask([0, 0], "TIME")
+        now = int(seconds) + int(micros) / 1e6
+        kept = [each for name, head in newest if (each := self._kept(name, head / 1e6, now)) is not None]
+        [last] = self._ask([None], "HMGET", self._base + "state", "last")
+        ahead = int(last) / 1e6 - now if last and last.isdigit() and now else 0.0
+        return Surroundings(bool(newest), self._prefixes(), self._databases(), tuple(kept), ahead)
+
+    def _kept(self, channel: str, head: float, now: float) -> Kept | None:
+        key = f"{self._base}list:{channel}"
+        left, events = self._ask(-1, "PTTL", key), self._ask(0, "LLEN", key)
+        return Kept(channel, int(events), now - head + int(left) / 1000) if int(left) > 0 else None
+
+    def _prefixes(self) -> tuple[str, ...]:
+        found = {match[1] for key in self._keys() if (match := _STATE.fullmatch(key))}
+        return tuple(sorted(found - {self._prefix}))[:CHANNELS]
+
+    def _keys(self) -> Iterator[str]:
+        cursor = "0"
+        for _ in range(SCANS):
+            at, keys = self._ask([b"0", []], "SCAN", cursor, "MATCH", "{*}:state", "COUNT", SCANNED)
+            yield from (key.decode(errors="replace") for key in keys)
+            cursor = at.decode()
+            if cursor == "0":
+                return
+
+    def _databases(self) -> tuple[int, ...]:
+        own = int(getattr(self._connection, "db", 0) or 0)
+        return tuple(number for number in range(DATABASES) if number != own and self._is_used(number))
+
+    def _is_used(self, database: int) -> bool:
+        """Whether the app's prefix has a state in a database. Changes to this database."""
+        changed = self._ask(None, "SELECT", database) is not None
+        return changed and bool(self._ask(0, "EXISTS", self._base + "state"))
+
+    def _ask(self, default: Any, *command: Any) -> Any:
+        """Returns the reply to a command; `default` if the server refuses the command."""
+        with contextlib.suppress(RedisError):
+            self._connection.send_command(*command, check_health=False)
+            return self._connection.read_response()
+        return default

@@ -20,12 +20,14 @@ from flask_sse_push import sse
 
 from .plain import app
 
+#: A child that has not ended by itself is killed after so many seconds.
+LONGEST = 120
+
 SLEEPS: dict[str, Callable[[float], None]] = {
     "native": monkey.get_original("time", "sleep"),
     "gevent": gevent.sleep,
 }
 native_fork = monkey.get_original("os", "fork")
-pools: list[ProcessPoolExecutor] = []
 
 
 def fork(seconds: float) -> int:
@@ -54,6 +56,7 @@ def terminate_child() -> str:
 
 def work(sleep: str, seconds: float) -> None:
     """Runs in the child: publishes its process id, sleeps, and publishes again."""
+    signal.alarm(LONGEST)  # no code handles this signal, so the child ends whatever it waits for
     with app.app_context():
         sse.publish({"began": os.getpid()}, channel="children")
         SLEEPS[sleep](seconds)
@@ -78,9 +81,12 @@ def with_process(sleep: str, seconds: float, method: str = "fork") -> int:
 
 
 def with_pool(sleep: str, seconds: float) -> int:
-    pools.append(ProcessPoolExecutor(1, multiprocessing.get_context("fork")))
-    pools[-1].submit(work, sleep, seconds)
-    return next(iter(pools[-1]._processes))
+    """The child ends after its work. The child of an open pool would wait for more work for ever."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+    pool.submit(work, sleep, seconds)
+    pid = next(iter(pool._processes))
+    pool.shutdown(wait=False)
+    return pid
 
 
 def with_subprocess(sleep: str, seconds: float) -> int:

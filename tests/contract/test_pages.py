@@ -25,6 +25,7 @@ def all_pages(broker: Broker, after: Mapping[str, int], room: int) -> list[Histo
     pages: list[History] = []
     while not pages or pages[-1].until < pages[-1].last:
         pages.append(broker.page(after, "nobody", room))
+        assert len(pages) < 10_000, "the pages do not end"
         after = {name: max(position, pages[-1].until) for name, position in after.items()}
     return pages
 

@@ -98,8 +98,12 @@ def test_a_child_that_runs_gevent_sends_nothing_to_the_streams_of_its_parent(
     streams = open_streams(server, 20)
     child = start_child(server, way, "gevent", 0.8)
     expected: list[str] = []
-    while not gone(child):
-        expected += publish(announcer, len(expected), 5)
+
+    def ended() -> bool:
+        expected.extend(publish(announcer, len(expected), 5))
+        return gone(child)
+
+    eventually(ended)
     assert [take(stream, len(expected)) for stream in streams] == [expected] * 20
     assert {stream.next().type for stream in streams} == {"sse.heartbeat"}
 
@@ -147,8 +151,9 @@ def test_a_run_goes_on_in_the_parent_only(server: Gunicorn, tmp_path: Path, slee
 
 def run_events(stream: Stream) -> Iterator[Received]:
     """Yields the events of a run, the last of which is `run.end`."""
-    while True:
+    for _ in range(1000):
         event = stream.next_of("run.text", "run.end")
         yield event
         if event.type == "run.end":
             return
+    raise AssertionError("the run does not end")

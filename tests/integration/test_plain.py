@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +29,9 @@ class Plain:
         self.all: list[tuple[str, str]] = []  # what a client without a filter shows
 
     def read(self, until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
         while not until():
+            assert time.monotonic() < deadline, f"the stream got only {self.text!r}"
             self.feed(next(self._body))
 
     def feed(self, chunk: bytes) -> None:

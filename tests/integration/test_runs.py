@@ -333,6 +333,7 @@ def answer(make_app: MakeApp) -> Callable[[Any], list[Event]]:
         assert stream.response.headers["Cache-Control"].startswith("no-cache")
         events: list[Event] = []
         while not events or events[-1].type != "sse.close":
+            assert len(events) < 1000, "the stream does not end"
             events.append(
                 stream.next("sse.close") if events and events[-1].type == "run.end" else stream.next()
             )

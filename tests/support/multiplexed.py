@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ class Multiplexed:
         parts = urlsplit(url)
         assert parts.hostname is not None
         assert parts.port is not None
+        self._timeout = timeout
         trust.set_alpn_protocols(["h2"])
         raw = socket.create_connection((parts.hostname, parts.port), timeout)
         self._socket = trust.wrap_socket(raw, server_hostname=parts.hostname)
@@ -52,7 +54,10 @@ class Multiplexed:
         self._read_until(lambda: self.ended == len(self.events))
 
     def _read_until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._timeout
         while not done():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not all streams got what they wait for in {self._timeout} seconds")
             self._socket.sendall(self._connection.data_to_send())
             data = self._socket.recv(65536)
             if not data:

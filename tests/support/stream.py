@@ -173,15 +173,20 @@ class Stream:
         raise EOFError(f"the stream ended before {types}")
 
     def take(self, count: int, *, control: bool = False) -> list[Received]:
-        """The next `count` events. Skips the protocol's own `sse.*` events, unless `control` is set."""
+        """The next `count` events. Skips the protocol's own `sse.*` events, unless `control` is set.
+        Raises TimeoutError if only skipped events have come for as long as the timeout."""
         events: list[Received] = []
         if count == 0:
             return events
+        deadline = time.monotonic() + self._timeout
         for event in self:
             if control or not event.type.startswith("sse."):
                 events.append(event)
+                deadline = time.monotonic() + self._timeout
                 if len(events) == count:
                     return events
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"only {len(events)} of {count} events came; the last event was {event}")
         raise EOFError(f"the stream ended after {len(events)} of {count} events")
 
     def close(self) -> None:

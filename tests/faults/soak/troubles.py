@@ -210,7 +210,9 @@ class Troubles(threading.Thread):
                 member.take_ticket(self._chance.choice(self._servers).url)
         (self._rights / f"{member.user} {member.channel}").unlink()
         channel = None if self._chance.random() < 0.3 else member.channel
+        deadline = time.monotonic() + 120
         while not self._is_revoked(member.user, channel):
+            assert time.monotonic() < deadline, "the broker has acknowledged no revoke for two minutes"
             self.times["failed_revokes"] += 1
         member.revoked = Revoke(member.user, member.channel, time.monotonic())
         self.times["revokes"] += 1

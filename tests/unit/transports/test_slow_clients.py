@@ -46,6 +46,7 @@ HIJACKED = (
     while not stream.buffered:
         chunk_of(b"<" + b"-" * 298 + b">").write(0, 1)
         sent += 300
+        assert sent < 100_000_000, "the socket takes everything"
     assert not stream.reason
     """
 )

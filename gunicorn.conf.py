@@ -40,14 +40,6 @@ os.environ.setdefault("SECRET_KEY", secrets.token_hex())
 os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="sse-push-metrics-"))
 
 
-def on_starting(server: Any) -> None:
-    """Starts a Valkey in the master, for all workers, unless you have set the URL of a Redis."""
-    if not any(os.environ.get(key) for key in ("SSE_PUSH_BROKER_URL", "SSE_REDIS_URL", "REDIS_URL")):
-        from flask_sse_push.brokers import embedded
-
-        os.environ["SSE_PUSH_BROKER_URL"] = embedded.ensure()
-
-
 def post_worker_init(worker: Any) -> None:
     """Makes the runs of a worker end at once when the worker must stop at once."""
     # Ctrl-C sends SIGINT to all processes of a terminal. Workers ignore it: the master stops them.
@@ -81,5 +73,8 @@ def when_ready(server: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Ends the process that publishes. It need not wait: the master reaps all its children."""
+    """Ends the process that publishes, and the demo's Valkey. The master reaps all its children."""
+    from example_app import broker
+
     server.ticker.terminate()
+    broker.stop_embedded()

@@ -71,7 +71,8 @@ def close_copy(socket: Any) -> None:
     """Closes the child's copy of a socket of the parent. The connection stays open."""
     descriptor = socket.detach()
     if descriptor >= 0:
-        _close()(descriptor)
+        # gevent's own function would leave the descriptor open until the child's event loop runs.
+        original("close")(descriptor)
 
 
 def refuse(*_: object) -> NoReturn:
@@ -164,16 +165,13 @@ def _getcurrent() -> Callable[[], Any]:
 
 
 @cache
-def _close() -> Callable[[int], None]:
-    """Returns `os.close` as it was before gevent's monkey patching.
-
-    gevent's own function would leave the descriptor open until the child's event loop runs.
-    """
+def original(name: str) -> Callable[..., Any]:
+    """Returns a function of `os` as it was before gevent's monkey patching."""
     if "gevent.monkey" not in sys.modules:
-        return os.close
+        return getattr(os, name)  # type: ignore[no-any-return]
     from gevent.monkey import get_original
 
-    return get_original("os", "close")  # type: ignore[no-any-return]
+    return get_original("os", name)  # type: ignore[no-any-return]
 
 
 def _after_fork() -> None:

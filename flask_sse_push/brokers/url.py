@@ -24,11 +24,11 @@ SCHEMES = ("memory", *_SAME_AS, "embedded", *_SENTINEL, *_CLUSTER)
 _CREDENTIALS = "with / # ? @ % in the password as %2F %23 %3F %40 %25"
 
 
-def connect_broker(settings: Settings) -> Broker:
-    """Returns the broker at `settings.broker_url`. Opens no connection, but `embedded://` may start a server.
+def connect_broker(settings: Settings, root: str | None = None) -> Broker:
+    """Returns the broker at `settings.broker_url`. Opens no connection, and starts no server yet.
 
+    :param root: the app's `root_path`, by which `embedded://` finds the project; None if there is no app.
     :raises ConfigError: if the scheme is unknown, the URL is not valid, or an option must not be set.
-    :raises BrokerUnavailable: if the server of `embedded://` cannot start.
     """
     scheme, _, rest = settings.broker_url.partition("://")
     bounds = Bounds(settings.history_size, settings.history_ttl)
@@ -36,10 +36,6 @@ def connect_broker(settings: Settings) -> Broker:
         from .memory import MemoryBroker
 
         return MemoryBroker(bounds)
-    if scheme == "embedded":
-        from . import embedded
-
-        scheme, _, rest = embedded.ensure().partition("://")
     if scheme not in SCHEMES:
         raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
     options: dict[str, Any] = {
@@ -48,11 +44,16 @@ def connect_broker(settings: Settings) -> Broker:
         "timeout": settings.publish_timeout,
         "wait_replicas": settings.wait_replicas,
     }
-    wrong = _wrong_option(f"{scheme}://{rest}", scheme)
+    wrong = scheme != "embedded" and _wrong_option(f"{scheme}://{rest}", scheme)
     if wrong:
         raise _wrong(settings, wrong)
     # The text of a ValueError may quote the password. So a ConfigError must not be raised from it.
     with contextlib.suppress(ValueError):
+        if scheme == "embedded":
+            from .embedded import broker as embedded
+
+            expected = embedded.EXPECTED
+            return embedded.connect(settings.broker_url, root, **options)
         if scheme in _SENTINEL:
             from .redis import sentinel
 

@@ -8,7 +8,6 @@ from functools import partial
 
 import click
 
-from ..brokers import embedded
 from .common import Push, errors_without_traceback, say, shared_broker
 from .time_limit import time_limit, within
 
@@ -33,12 +32,6 @@ def register(group: click.Group, push: Push) -> None:
             say(within(timeout, event, "The event is stored once or not at all."))
         if problem := _json_problem(data):
             say(f"DATA was sent as text, because it is not JSON: {problem}", err=True)
-        if embedded.is_own():
-            say(
-                "No embedded server was running. This command started one, and the server ends with the "
-                "command, so nobody gets this event. Start the app first.",
-                err=True,
-            )
 
 
 #: How data begin that were probably meant to be JSON: with an object, an array or a quoted text.

@@ -113,15 +113,22 @@ class Services:
     :param listener: a stream listener; it is called before the other listeners of a stream.
     :param find_forbidden: a function that returns the channels that an open stream must leave; `Recheck`
         calls this function.
+    :param root: the app's `root_path`.
     """
 
     def __init__(
-        self, settings: Settings, dumps: Dumps, listener: StreamListener, find_forbidden: FindForbidden
+        self,
+        settings: Settings,
+        dumps: Dumps,
+        listener: StreamListener,
+        find_forbidden: FindForbidden,
+        root: str | None = None,
     ) -> None:
         self.settings = settings
         self._check_origin = OriginCheck()
         self._find_forbidden = find_forbidden
         self._dumps = dumps
+        self._root = root
         self._listener = listener
         self._clock: Callable[[], float] = time.monotonic
         forks.watch(self)
@@ -129,7 +136,7 @@ class Services:
     @_MadeOnce
     def publishing(self) -> Publishing:
         """The parts that publish events. They are made on first use."""
-        broker = connect_broker(self.settings)
+        broker = connect_broker(self.settings, self._root)
         reporter = Reporter(self.gauges, self.settings.log_totals)
         counters = reporter.counters
         announcer = MessageAnnouncer(broker, self.settings, self._dumps, counters.published)

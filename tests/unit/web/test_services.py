@@ -126,11 +126,11 @@ def test_a_fork_while_another_thread_makes_the_parts_does_not_block_the_child(
 ) -> None:
     parent, making, forked = os.getpid(), threading.Event(), threading.Event()
 
-    def connect(settings: Settings) -> Broker:
+    def connect(settings: Settings, root: str | None) -> Broker:
         if os.getpid() == parent:
             making.set()
             assert forked.wait(20)
-        return connect_broker(settings)
+        return connect_broker(settings, root)
 
     monkeypatch.setattr(module, "connect_broker", connect)
     services = make_services()

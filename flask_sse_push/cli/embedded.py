@@ -8,6 +8,7 @@ import click
 from flask import current_app
 
 from .common import Push, errors_without_traceback, say
+from .time_limit import time_limit, within
 
 if TYPE_CHECKING:
     from ..brokers.embedded.server import EmbeddedServer
@@ -21,11 +22,12 @@ def register(group: click.Group, push: Push) -> None:
         """Show or stop the server of `embedded://`."""
 
     @embedded.command("status")
-    def status() -> None:
+    @time_limit(30)
+    def status(timeout: float) -> None:
         """Show the server: its address, folder, process, memory and use. Exits with 1 if it does not run."""
         with errors_without_traceback():
             server = _server(push)
-            found = server.status()
+            found = within(timeout, server.status)
             if found is None:
                 say(f"No embedded server runs. Its folder is {server.folder}")
                 raise click.exceptions.Exit(1)
@@ -37,11 +39,12 @@ def register(group: click.Group, push: Push) -> None:
             say(f"used     {used}; ends {found.idle:.0f} s after its last use")
 
     @embedded.command("stop")
-    def stop() -> None:
+    @time_limit(30)
+    def stop(timeout: float) -> None:
         """Stop the server. Its events stay on disk, and the next process that needs it starts it again."""
         with errors_without_traceback():
             server = _server(push)
-            was_running = server.stop()
+            was_running = within(timeout, server.stop)
             say(f"{'Stopped' if was_running else 'No embedded server runs'}. Its folder is {server.folder}")
 
 

@@ -151,7 +151,7 @@ class Refused(SSEPushError):
     """A request gets an HTTP error instead of a stream. A view that raises this error sends the HTTP error.
 
     `status` is the HTTP status. `code`, `message` and `details` are fields of the JSON body. `retry_after`
-    says in how many seconds the client may try again.
+    says in how many seconds the client may try again. `for_log` is what only the log says.
     """
 
     def __init__(
@@ -162,6 +162,7 @@ class Refused(SSEPushError):
         *,
         details: dict[str, Any] | None = None,
         retry_after: float | None = None,
+        for_log: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -169,3 +170,4 @@ class Refused(SSEPushError):
         self.message = message
         self.details = details
         self.retry_after = retry_after
+        self.for_log = for_log

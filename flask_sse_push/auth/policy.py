@@ -222,12 +222,24 @@ class Policy:
 
         The error is the same for a channel that does not exist, so clients cannot learn which channels exist.
         """
-        details = {"channel": channel}
+        details, for_log = {"channel": channel}, f"{self._described(user)}; {self._decision()}"
         if self._should_sign_in(user):
             message = f"the channel {channel!r} is not public: sign in, or send a token or a ticket"
-            return Refused(401, ErrorCode.AUTH_REQUIRED, message, details=details)
+            for_log += f"; {ADVICE}"
+            return Refused(401, ErrorCode.AUTH_REQUIRED, message, details=details, for_log=for_log)
         message = f"listening to the channel {channel!r} is not allowed; {ADVICE}"
-        return Refused(403, ErrorCode.PERMISSION_DENIED, message, details=details)
+        return Refused(403, ErrorCode.PERMISSION_DENIED, message, details=details, for_log=for_log)
+
+    def _described(self, user: Any) -> str:
+        id = self.user_id(user)
+        return "the request has no user" if id is None else f"the user is {id[:100]!r}"
+
+    def _decision(self) -> str:
+        """Returns what decided about a channel that is not allowed."""
+        authorize = self._hooks.authorize
+        if authorize is None:
+            return "SSE_PUSH_PUBLIC_CHANNELS does not have it, and the app has no @sse.authorize rule"
+        return f"the @sse.authorize rule {getattr(authorize, '__qualname__', authorize)} returned False"
 
     def _should_sign_in(self, user: Any) -> bool:
         """Whether signing in may help: the request has no user, and the app can identify users."""

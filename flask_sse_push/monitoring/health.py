@@ -23,7 +23,9 @@ class Vitals(NamedTuple):
     linked: bool  # False if the worker has streams but no link to the broker
     probe: float | None  # seconds from sending the last probe until its echo came; None before the first echo
     stopping: bool  # whether the worker is shutting down
-    broker_not_shared: bool  # whether several workers use memory://, which cannot connect them
+    not_shared: (
+        str | None
+    )  # which processes use memory://, though it cannot connect them; None: only one does
     ended_threads: Sequence[str] = ()  # names of the threads that have ended and do not run again yet
 
 
@@ -86,12 +88,12 @@ def _broker(vitals: Vitals) -> list[Reason]:
                 "check Redis' slow log, the worker's CPU and the network between them",
             )
         )
-    if vitals.broker_not_shared:
+    if vitals.not_shared:
         reasons.append(
             Reason(
                 CRITICAL,
-                "SSE_PUSH_BROKER_URL is memory:// and gunicorn runs several workers",
-                "streams miss the events that other workers publish",
+                f"SSE_PUSH_BROKER_URL is memory:// and {vitals.not_shared}",
+                "streams miss the events that other processes publish",
                 "set SSE_PUSH_BROKER_URL to a Redis URL, or run one worker",
             )
         )

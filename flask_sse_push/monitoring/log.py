@@ -1,4 +1,4 @@
-"""Writes log lines: when a stream opens or closes, when a request is refused, and totals at intervals.
+"""Writes log lines: when a stream opens or closes, and totals at intervals.
 
 No line is written for a single event that is published or sent. All loggers are below `flask_sse_push`. Each
 record also has its facts as attributes (`extra`), so that JSON formatters show them. The attribute `event`
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..config import Settings
-from ..errors import ConfigError, Refused
+from ..errors import ConfigError
 from ..hub.callbacks import CallbackFailed, calling
 from ..hub.counters import CLIENT, CounterKey, Gauges
 from ..hub.listener import StreamListener
@@ -65,32 +65,18 @@ def _write(text: str, *values: object, extra: Mapping[str, Any]) -> None:
 def _facts(stream: Stream) -> dict[str, Any]:
     return {
         "connection": stream.connection,
-        "user_id": _one_line(stream.user_id),
+        "user_id": one_line(stream.user_id),
         "channels": list(stream.channels),
-        "address": _one_line(stream.address),
+        "address": one_line(stream.address),
     }
 
 
-def refused(refusal: Refused, address: str | None, path: str) -> None:
-    """Logs a refusal at level INFO, because a refusal is usually the client's mistake, not the server's."""
-    if logger.isEnabledFor(logging.INFO):
-        code, why = int(refusal.code), _one_line(refusal.message)
-        facts = {
-            "code": code,
-            "status": refusal.status,
-            "address": _one_line(address),
-            "path": _one_line(path),
-        }
-        extra = {"event": "refused", **facts, "why": why}
-        logger.info("refused with %d, code %d: %s", refusal.status, code, why, extra=extra)
-
-
-def _one_line(text: str | None) -> str | None:
-    """Returns the beginning of the text, with escapes; None if there is no text.
+def one_line(text: str | None, most: int = MAX_TEXT) -> str | None:
+    """Returns the first `most` characters of the text, with escapes; None if there is no text.
 
     So a client can neither forge lines of the log nor control the terminal of its reader.
     """
-    return None if text is None else printable(text[:MAX_TEXT])
+    return None if text is None else printable(text[:most])
 
 
 class TotalsLog:

@@ -43,6 +43,6 @@ export async function changeChannels(stream, options, opening, before, after, ch
   if (response?.status === 202) return true;
   if (!response || RECONNECT.includes(response.status)) return false;
   for (const name of join) channels.delete(name);
-  const { status, error } = await refusal(response);
+  const { status, error } = await refusal(response, stream.href);
   throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });
 }

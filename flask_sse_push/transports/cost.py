@@ -5,6 +5,7 @@ Only servers are judged that name themselves in the WSGI environment. A test cli
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -77,11 +78,19 @@ def _has_greenlets(environ: Mapping[str, Any]) -> bool:
     return "uwsgi.version" in environ or environ.get("SERVER_SOFTWARE", "").startswith("gevent/")
 
 
+def gevent_advice() -> str:
+    """Returns how to start the app on gunicorn's gevent worker: the words and the command."""
+    worker = wsgi_server.find_worker()
+    app = getattr(getattr(worker, "app", None), "app_uri", None) or "module:app"
+    install = "" if importlib.util.find_spec("gevent") else "pip install 'gunicorn[gevent]' and "
+    return f"{install}{RUN_GEVENT}: `gunicorn -k gevent {app}`"
+
+
 def explanation(cost: Cost, environ: Mapping[str, Any]) -> str:
     """Returns a sentence that says what the server is, what a stream costs there, and what to change."""
     if cost is Cost.CONNECTION:
         return f"{HTTP2_BLOCKS}; {HTTP2_ADVICE}"
-    advice = RUN_GEVENT
+    advice = gevent_advice()
     if "werkzeug.socket" in environ:
         advice = "start it with threads: leave out --without-threads and --processes (app.run: threaded=True)"
     why = BLOCKS if cost is Cost.SERVER else TAKES_THREAD

@@ -180,16 +180,19 @@ def worker_count() -> int:
     return int(worker.cfg.workers) if worker else 1
 
 
+def connection_count() -> int | None:
+    """Returns how many connections this worker of gunicorn serves at the same time; None outside gunicorn."""
+    worker = find_worker()
+    return int(worker.cfg.worker_connections) if worker else None
+
+
 def request_places() -> int | None:
     """Returns how many streams may be open if each stream keeps a thread or connection busy.
 
     None if there is no limit.
     """
-    worker = find_worker()
-    if worker is None:
-        return None
-    places = thread_count() or worker.cfg.worker_connections
-    return max(1, int(places * STREAMS_SHARE))
+    places = thread_count() or connection_count()
+    return max(1, int(places * STREAMS_SHARE)) if places else None
 
 
 def thread_count() -> int | None:

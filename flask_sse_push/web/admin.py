@@ -14,8 +14,9 @@ from ..monitoring import health
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import wsgi_server
 from .body import read_body
+from .capacity import max_streams
 from .refusal import bad_request
-from .services import Services, max_streams
+from .services import Services
 
 #: The fields that a client's report may have.
 KINDS = ("opened", "lost", "silent", "refused", "errors")
@@ -68,7 +69,7 @@ def check_health(services: Services) -> Response:
             linked=not gauges.link_down,
             probe=gauges.probe,
             stopping=wsgi_server.is_stopping(),
-            broker_not_shared=services.broker_not_shared(),
+            not_shared=services.broker_not_shared(),
             ended_threads=background.ended(),
         )
     )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from flask import Request
+from flask import Request, has_request_context, request
 
 from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
@@ -36,11 +36,18 @@ from ..protocol.command import REVOKE, REVOKE_SESSION
 from ..protocol.data import Dumps
 from ..protocol.shard_cursor import StreamCursor
 from ..runs.manager import Runs
-from ..transports import wsgi_server
+from ..transports import processes, wsgi_server
 from ..transports.selection import Transports
+from .capacity import max_streams
 from .cors import OriginCheck
 
 logger = logging.getLogger(__name__)
+
+#: What to change if `memory://` does not fit.
+SHARE_BROKER = (
+    "set SSE_PUSH_BROKER_URL=redis://localhost:6379/0, or without a Redis SSE_PUSH_BROKER_URL=embedded:// "
+    "(pip install 'flask-sse-push[embedded]')"
+)
 
 Made = TypeVar("Made")
 
@@ -147,12 +154,7 @@ class Services:
         """The parts that serve streams. They are made on first use, in the thread that serves requests."""
         native_threads.refuse_native()
         wsgi_server.prepare()
-        if self.broker_not_shared():
-            logger.error(
-                "SSE_PUSH_BROKER_URL is memory://, which serves one process, but gunicorn runs %d workers: "
-                "streams miss the events that other workers publish; set SSE_PUSH_BROKER_URL to a Redis URL",
-                wsgi_server.worker_count(),
-            )
+        self._check_memory()
         settings, (broker, announcer, counters, _) = self.settings, self.publishing
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
         limits = Limits(settings, worker_counts, broker)
@@ -219,9 +221,28 @@ class Services:
             return Gauges()
         return streaming.hub.gauges()._replace(recheck_lag=streaming.recheck.lag())
 
-    def broker_not_shared(self) -> bool:
-        """Returns whether gunicorn runs several workers, but the broker works for one process only."""
-        return self.settings.broker_url.startswith("memory:") and wsgi_server.worker_count() > 1
+    def broker_not_shared(self) -> str | None:
+        """Returns which processes serve the app, if there are several and the broker works for one only."""
+        if not self.settings.broker_url.startswith("memory:"):
+            return None
+        return processes.several(request.environ if has_request_context() else {})
+
+    def _check_memory(self) -> None:
+        """Logs what goes wrong with `memory://` in the way in which this process runs."""
+        several = self.broker_not_shared()
+        if several:
+            logger.error(
+                "SSE_PUSH_BROKER_URL is memory://, which serves one process, but %s: streams miss the events "
+                "that other processes publish; %s",
+                several,
+                SHARE_BROKER,
+            )
+        elif self.settings.broker_url.startswith("memory:") and processes.is_reloaded():
+            logger.warning(
+                "SSE_PUSH_BROKER_URL is memory://, which begins anew at each reload of the app: clients then "
+                "get sse.reset, and miss what was published meanwhile; %s",
+                SHARE_BROKER,
+            )
 
     def log_out(self, user_id: str | None = None, session: str | None = None) -> None:
         """Closes the streams of a user who logs out, or of one session, on all workers. Never raises.
@@ -268,9 +289,3 @@ class Services:
             self._take(f"{name} lock")
             self._take(f"{name} native lock")
             forks.keep(self._take(name))
-
-
-def max_streams(settings: Settings) -> int:
-    """Returns how many streams this worker may have at most: the setting, or fewer if the limit of open files
-    is lower."""
-    return min(settings.max_streams, wsgi_server.file_places())

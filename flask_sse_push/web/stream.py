@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import time
 import weakref
@@ -20,15 +21,18 @@ from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..hub.compression import StreamCompression
 from ..hub.hub import Hub
-from ..monitoring import log
+from ..monitoring.refusals import RefusalLog
 from ..monitoring.signals import StreamSignals
 from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream
 from . import page
+from .capacity import explain_full
 from .query import QueryCache, StreamQuery, accepts_gzip
 from .refusal import refusal
 from .response import StreamResponse
 from .services import Services
+
+logger = logging.getLogger(__name__)
 
 #: Headers of every stream. They forbid proxies to store, change or delay the stream. `nosniff` keeps old
 #: browsers from guessing another content type.
@@ -54,6 +58,8 @@ class StreamEndpoint:
     def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
         self.policy = Policy(app, settings, hooks)
         self._queries = QueryCache(settings.max_channels)
+        self._refusals = RefusalLog(app)
+        self._told_full = False
         self.services = Services(
             settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden, app.root_path
         )
@@ -81,7 +87,7 @@ class StreamEndpoint:
         streaming, settings = self.services.streaming, self.services.settings
         hub, limits = streaming.hub, streaming.limits
         if len(hub) >= streaming.max_streams:  # a full worker refuses before the app looks up the user
-            raise self._full()
+            raise self._full(False)
         if limits.counts_attempts:
             limits.count_attempt("address", request.remote_addr)
         query = self._queries.of(request)
@@ -97,7 +103,7 @@ class StreamEndpoint:
         most = streaming.max_waiting if stream.holds_request else streaming.max_streams
         # A stream that missed much keeps its request busy until it joins its group.
         if len(hub) >= most or len(hub.behind) >= streaming.max_waiting:
-            raise self._full()
+            raise self._full(stream.holds_request)
         headers = Headers()
         # Assigning to the slice is three times as fast as passing the headers to the constructor.
         headers[:] = _negotiate(stream, request) if settings.http_compression else PLAIN
@@ -167,7 +173,13 @@ class StreamEndpoint:
         except BrokerUnavailable as error:
             raise self._unavailable(message) from error
 
-    def _full(self) -> Refused:
+    def _full(self, holds_request: bool) -> Refused:
+        """Returns the refusal of a stream that the worker has no room for. The log gets the reason once."""
+        streaming, settings = self.services.streaming, self.services.settings
+        if not self._told_full and len(streaming.hub.behind) < streaming.max_waiting:
+            self._told_full = True
+            why = explain_full(settings, holds_request=holds_request)
+            logger.error("this worker has no room for another stream, and refuses it with 503: %s", why)
         return self._unavailable("this worker has no room for another stream")
 
     def _unavailable(self, message: str) -> Refused:
@@ -177,7 +189,7 @@ class StreamEndpoint:
     def refuse(self, refused: Refused, request: Request) -> Response:
         """Counts and logs a refusal. Returns the response for the refused request."""
         self.services.publishing.counters.count("refused", str(int(refused.code)))
-        log.refused(refused, request.remote_addr, request.path)
+        self._refusals.write(refused, request.remote_addr, request.path)
         return refusal(refused)
 
 

@@ -55,7 +55,10 @@ def test_a_refused_channel_leaves_the_stream_as_it_was(script: Script, start: St
     script.channel_change = Refusal(403, {"Content-Type": "application/json"}, error)
     page = start("close")
     eventually_on(page, lambda: page.evaluate("client.state") == "open")
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
     refused = "client.join('b').catch(({ status, error, message }) => [status, error.code, message])"
     assert page.evaluate(refused) == [403, 1201, "no"]
     assert page.evaluate("[client.channels.join(), client.state]") == ["a", "open"]
     assert len(script.requests) == 1
+    assert f"PushClient: {script.url}/stream answered 403 (application/json). no" in said

@@ -33,7 +33,7 @@ export function essence(value) {
 
 /**
  * @param {Response} response Its body is read or cancelled.
- * @param {string} [requested] The address of the request, if it was a request for a stream.
+ * @param {string} requested The address of the stream.
  * @returns {Promise<Refusal>}
  */
 export async function refusal(response, requested) {
@@ -42,7 +42,7 @@ export async function refusal(response, requested) {
   const text = /\bjson$|^text\/plain$/.test(essence(contentType)) ? await textOf(response) : "";
   response.body?.cancel().catch(() => {}); // a body that was read cannot be cancelled
   const error = parsed(text);
-  if (requested) warnOnce(explanation(response, requested, error?.message ?? text.slice(0, MAX_SHOWN)));
+  warnOnce(explanation(response, requested, error?.message ?? text.slice(0, MAX_SHOWN)));
   return { reason: "refused", status, url, redirected, contentType, error, retryAfter: retryAfter(headers) };
 }
 

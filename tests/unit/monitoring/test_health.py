@@ -19,7 +19,7 @@ WELL = Vitals(
     linked=True,
     probe=0.002,
     stopping=False,
-    broker_not_shared=False,
+    not_shared=None,
 )
 
 
@@ -34,7 +34,7 @@ def test_a_healthy_worker_has_no_reasons() -> None:
         ({"linked": False}, CRITICAL, "link to the broker is cut"),
         ({"broker_seconds": 0.3}, WARNING, "takes 0.30 seconds"),
         ({"probe": 0.5}, WARNING, "takes 0.50 seconds"),
-        ({"broker_not_shared": True}, CRITICAL, "memory://"),
+        ({"not_shared": "gunicorn runs 2 workers"}, CRITICAL, "memory://"),
         ({"stopping": True}, CRITICAL, "stopping"),
         ({"ended_threads": ["fetcher", "hub"]}, CRITICAL, "not run again yet: fetcher, hub"),
         ({"streams": 89}, HEALTHY, ""),
@@ -51,7 +51,7 @@ def test_each_problem_has_a_reason(change: dict[str, Any], status: str, says: st
 
 
 def test_the_status_is_the_worst_reasons_and_all_reasons_are_listed() -> None:
-    health = assess(WELL._replace(probe=1.0, broker_not_shared=True))
+    health = assess(WELL._replace(probe=1.0, not_shared="gunicorn runs 2 workers"))
     assert health.status == CRITICAL
     assert [reason.status for reason in health.reasons] == [WARNING, CRITICAL]
 

@@ -43,6 +43,6 @@ def test_the_explanation_says_what_the_server_is_and_what_to_change() -> None:
     text = explanation(Cost.THREAD, {**THREADS, "SERVER_SOFTWARE": "waitress"})
     assert text == (
         "the server is waitress: each stream keeps a thread busy: when no thread is free, no page is served; "
-        "run gunicorn with -k gevent"
+        "run gunicorn with -k gevent: `gunicorn -k gevent module:app`"
     )
     assert "uWSGI" in explanation(Cost.SERVER, {**SINGLE, "uwsgi.version": b"2.0"})

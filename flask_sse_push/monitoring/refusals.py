@@ -1,0 +1,53 @@
+"""Writes a log line for each refused request. A developer sees the first line of a kind at level WARNING."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask
+
+from ..errors import Refused
+from .log import MAX_TEXT, one_line
+
+logger = logging.getLogger(__name__)
+
+#: At most this many kinds of refusals are logged at level WARNING. Clients choose the names of channels, so
+#: without a limit they could flood the log.
+MAX_TOLD = 100
+
+
+class RefusalLog:
+    """The log lines for the refusals of one blueprint.
+
+    The first refusal of a channel for a reason is a WARNING, and so is each refusal while the app is in debug
+    mode. All others are INFO, because a refusal is usually the client's mistake.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._told: set[object] = set()
+
+    def write(self, refused: Refused, address: str | None, path: str) -> None:
+        """Logs a refusal.
+
+        :param address: the address of the client; None if it is not known.
+        :param path: the path of the request.
+        """
+        level = logging.WARNING if self._is_new(refused) or self._app.debug else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        code, why = int(refused.code), one_line(refused.message, 2 * MAX_TEXT)
+        facts = {"code": code, "status": refused.status, "address": one_line(address), "path": one_line(path)}
+        extra = {"event": "refused", **facts, "why": why}
+        more = f" ({one_line(refused.for_log)})" if refused.for_log else ""
+        logger.log(level, "refused with %d, code %d: %s%s", refused.status, code, why, more, extra=extra)
+
+    def _is_new(self, refused: Refused) -> bool:
+        """Whether no refusal of the same kind was told before. At most `MAX_TOLD` kinds are new."""
+        kind = refused.code, (refused.details or {}).get("channel", refused.message[:MAX_TEXT])
+        if kind in self._told or len(self._told) >= MAX_TOLD:
+            return False
+        self._told.add(kind)
+        if len(self._told) == MAX_TOLD:
+            logger.warning("%d kinds of refusals were logged; new kinds are only logged at INFO", MAX_TOLD)
+        return True

@@ -13,12 +13,16 @@ from ..errors import BrokerUnavailable
 from ..protocol.cursor import MAX_ID
 from .page import PageRequest
 from .read_queue import MAX_FAILURES, ChannelRead, HistoryRequest, PageRead, ReadQueue, Requests
-from .room import Lease, Room
+from .room import Room, Share
 
 logger = logging.getLogger(__name__)
 
 #: Seconds from a failed history call to the next attempt.
 PAUSE = 0.2
+#: After reading a part of a page's events for a stream, the fetcher rests for this many times as long as the
+#: reading took, but at most for `LONGEST_REST` seconds. So pages leave the broker time for everything else.
+REST = 2
+LONGEST_REST = 0.05
 
 
 class HistoryReply(NamedTuple):
@@ -36,7 +40,7 @@ class HistoryReply(NamedTuple):
     received_at: float = 0.0  # monotonic seconds when the reply came
     sent_at: float = 0.0  # monotonic seconds when the call began
     page: PageRequest | None = None  # the request for the page that the reply has
-    lease: Lease | None = None  # the room that the reply takes
+    share: Share | None = None  # the room that the reply takes
 
 
 class HistoryFetcher:
@@ -108,7 +112,7 @@ class HistoryFetcher:
 
     def _fetch(self) -> None:
         """Makes one call. The next call follows at once if further requests wait."""
-        generation = self.generation
+        generation, began = self.generation, time.monotonic()
         read = self.queue.take()
         try:
             answered = self._answer(read, generation)
@@ -118,12 +122,17 @@ class HistoryFetcher:
             raise
         if not answered:
             time.sleep(PAUSE)
+        elif isinstance(read, PageRead) and not read.request.is_resync:
+            time.sleep(min(REST * (time.monotonic() - began), LONGEST_REST))
         if isinstance(read, PageRead) or read.requests:  # if not, all other requests wait for room
             self._go_on()
 
     def _answer(self, read: ChannelRead | PageRead, generation: int) -> bool:
         """Makes a call, and passes its reply on. Returns False if the call failed: the requests then wait."""
         try:
+            if isinstance(read, PageRead) and not self._has_begin(read.request):
+                self.queue.add_page(read.request, again=True)  # after the other requests had their turn
+                return True
             reply = self._read_page(read) if isinstance(read, PageRead) else self._read_channels(read)
         except Exception as error:  # the thread must not die from any error
             self._expect_echo(False)
@@ -142,15 +151,13 @@ class HistoryFetcher:
 
     def _read_channels(self, read: ChannelRead) -> HistoryReply:
         history = self._call(lambda: self._broker.history(read.after, self._inbox, self.queue.call_room))
-        return HistoryReply(0, read.requests, read.after, read.confirmed, history, lease=read.lease)
+        return HistoryReply(0, read.requests, read.after, read.confirmed, history, share=read.share)
 
     def _read_page(self, read: PageRead) -> HistoryReply:
         request = read.request
-        if request.newest is not None:
-            self._find_newest(request, request.newest)
         after = {name: max(at, request.begin) for name, at in request.after.items()}
         history = self._call(lambda: self._broker.page(after, self._inbox, read.room))
-        return HistoryReply(0, {}, after, frozenset(), history, page=request, lease=read.lease)
+        return HistoryReply(0, {}, after, frozenset(), history, page=request, share=read.share)
 
     def _send(self, reply: HistoryReply) -> None:
         self._put((self._number, reply._replace(received_at=time.monotonic(), sent_at=self._sent_at)))
@@ -161,16 +168,23 @@ class HistoryFetcher:
         self._sent_at = time.monotonic()
         return read()
 
-    def _find_newest(self, request: PageRequest, count: int) -> None:
-        """Finds where the newest `count` events begin."""
-        found, before = 0, MAX_ID
-        request.ids, request.begin = [], 0
-        while before and found < count:
-            newest = self._broker.newest(list(request.after), min(count - found, MAX_COUNTED), before)
-            before, found = newest.before, found + len(newest.ids)
-            request.ids = (request.ids + newest.ids)[:MAX_COUNTED]
-            if found >= count:
-                request.begin = newest.ids[-1] - 1
+    def _has_begin(self, request: PageRequest) -> bool:
+        """Whether it is known where the page begins. If not, makes one call that searches for it."""
+        count = request.newest
+        if count is None:
+            return True
+        if not request.before or request.generation != self.generation:
+            request.before, request.found, request.ids, request.begin = MAX_ID, 0, [], 0
+            request.generation = self.generation
+        newest = self._broker.newest(
+            list(request.after), min(count - request.found, MAX_COUNTED), request.before
+        )
+        request.found += len(newest.ids)
+        request.ids = (request.ids + newest.ids)[:MAX_COUNTED]
+        request.before = newest.before
+        if request.found >= count:
+            request.begin, request.before = newest.ids[-1] - 1, 0
+        return not request.before
 
     # -- failed calls -----------------------------------------------------------------------------------
 

@@ -127,6 +127,7 @@ class HistoryCache(TrustedCaches):
                 return Dispatch([], {}, False)
             self.paused = False
             was_paused = True
+            self._resyncs.release()
         return self._dispatch(self._undispatched() if was_paused else fresh)
 
     def _dispatch(self, entries: list[tuple[ChannelCache, Entry]]) -> Dispatch:
@@ -244,11 +245,14 @@ class HistoryCache(TrustedCaches):
                 (name,) = whole.requests
                 self._go_live(name, self.caches[name], whole)
                 self._answer(whole.requests[name])
+                if not self.paused:
+                    self.trim()
+                    self._resyncs.release()
             return
         for name, found in reply.history.channels.items():
             if name in self.caches:
                 self.caches[name].note_gone(found.start, reply.after[name])
-        request.page = Page(reply.history, reply.after, reply.lease)
+        request.page = Page(reply.history, reply.after, reply.share)
         self._answer([request])
 
     def _answer(self, requests: Iterable[HistoryRequest | PageRequest]) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ..brokers.base import ENTRY_COST, History
 from ..protocol.entry import Entry
-from .room import Lease
+from .room import Share
 
 _id = attrgetter("id")
 
@@ -68,12 +68,12 @@ class Page:
 
     :param start: for each channel, the position after which the page has its events. If it is higher than the
         position after which the page was read, the events in between are gone.
-    :param lease: the room that the page takes.
+    :param share: the room that the page takes.
     """
 
-    __slots__ = ("_lease", "after", "entries", "epoch", "expires", "start", "until")
+    __slots__ = ("_share", "after", "entries", "epoch", "expires", "start", "until")
 
-    def __init__(self, history: History, after: Mapping[str, int], lease: Lease | None) -> None:
+    def __init__(self, history: History, after: Mapping[str, int], share: Share | None) -> None:
         self.epoch = history.epoch
         self.after = dict(after)
         self.until = min(history.until, history.last)
@@ -82,9 +82,9 @@ class Page:
         of_all = self.entries.values()
         #: When the last of the entries with a time to live expires; see `Entry.expires`.
         self.expires = max([entry.expires for entries in of_all for entry in entries], default=0)
-        self._lease = lease  # given back when the page is not used any more
-        if lease is not None:
-            lease.resize(sum(map(cost_of, self.entries.values())))
+        self._share = share  # given back when the page is not used any more
+        if share is not None:
+            share.resize(sum(map(cost_of, self.entries.values())))
 
     def covers(self, needs: Mapping[str, int]) -> bool:
         """Whether the page has all events of these channels from the given positions to its end."""
@@ -108,8 +108,11 @@ class PageRequest:
 
     __slots__ = (
         "after",
+        "before",
         "begin",
         "failures",
+        "found",
+        "generation",
         "ids",
         "is_crowded",
         "is_lost",
@@ -125,6 +128,9 @@ class PageRequest:
         self.is_resync = is_resync
         self.begin = 0  # the position after which the newest events are; known when the page was read
         self.ids: list[int] = []  # the ids of the newest events, the highest first
+        self.found = 0  # how many of the newest events the search has found
+        self.before = 0  # the search goes on with ids below this one; 0 if no search is under way
+        self.generation = 0  # the fetcher's generation when the search began
         self.waiters: set[Waiter] = set()
         self.page: Page | None = None
         self.is_crowded = False  # whether the request waits because there is no room for a page

@@ -11,10 +11,13 @@ import threading
 from collections import deque
 
 from .page import Answered, PageRequest, is_wanted
-from .room import Lease, Room
+from .room import Room, Share
 
 #: At most how many channels one history call reads. 500 channels keep the broker busy for about 1 ms.
 MAX_AT_ONCE = 500
+#: A page of a stream takes at most a quarter of the room of a call. Reading and sending such a page takes the
+#: broker and the worker 1 to 3 ms, so events for other streams wait no longer.
+PAGE_PART = 4
 #: The smallest room of a page, in bytes. Pages are small while many streams wait for one.
 SMALLEST_PAGE = 65_536
 #: After this many calls have failed although the broker answered others, the events count as unreadable.
@@ -59,19 +62,19 @@ Requests = dict[str, list[HistoryRequest]]
 class ChannelRead:
     """A call that reads the newest entries of some channels. Without channels, the call is a probe.
 
-    :param lease: the room for entries that only streams need; None if the room is full.
+    :param share: the room for entries that only streams need; None if the room is full.
     """
 
-    def __init__(self, requests: Requests, lease: Lease | None = None) -> None:
+    def __init__(self, requests: Requests, share: Share | None = None) -> None:
         self.requests = requests
-        self.lease = lease
+        self.share = share
         self.after = {name: min(map(self._after, several)) for name, several in requests.items()}
         self.confirmed = frozenset(
             name for name, several in requests.items() if any(request.confirmed for request in several)
         )
 
     def _after(self, request: HistoryRequest) -> int:
-        return request.after if self.lease is not None and is_wanted(request.waiters) else request.least
+        return request.after if self.share is not None and is_wanted(request.waiters) else request.least
 
 
 class PageRead:
@@ -80,10 +83,10 @@ class PageRead:
     :param room: how many bytes the entries of the page may have.
     """
 
-    def __init__(self, request: PageRequest, room: int, lease: Lease | None) -> None:
+    def __init__(self, request: PageRequest, room: int, share: Share | None) -> None:
         self.request = request
         self.room = room
-        self.lease = lease
+        self.share = share
 
 
 class ReadQueue:
@@ -131,7 +134,9 @@ class ReadQueue:
             if request.is_resync:
                 self._resyncs.append(request)
                 return request
-            key = (*request.key, id(request)) if again else request.key
+            key = request.key
+            if again and key in self._pages:
+                key = (*key, id(request))
             queued = self._pages.setdefault(key, request)
             queued.waiters |= request.waiters
             return queued
@@ -155,7 +160,9 @@ class ReadQueue:
                 requests = {name: self._first.pop(name) for name in names}
                 return ChannelRead(requests, self._room.take(self.call_room))
             if self._resyncs:
-                return PageRead(self._resyncs.popleft(), self.call_room, None)
+                return PageRead(
+                    self._resyncs.popleft(), self.call_room, self._room.take_always(self.call_room)
+                )
             for _ in range(3):
                 self._turn += 1
                 read = (self._take_asked, self._take_page, self._take_apart)[self._turn % 3]()
@@ -164,35 +171,35 @@ class ReadQueue:
             return ChannelRead({})
 
     def _take_asked(self) -> ChannelRead | None:
-        lease = self._room.take(self.call_room) if self._asked else None
+        share = self._room.take(self.call_room) if self._asked else None
         requests: Requests = {}
-        while lease is not None and self._asked and len(requests) < MAX_AT_ONCE:
+        while share is not None and self._asked and len(requests) < MAX_AT_ONCE:
             name = next(iter(self._asked))
             wanted = [request for request in self._asked.pop(name) if request.is_wanted]
             if wanted:
                 requests[name] = wanted
-        return ChannelRead(requests, lease) if requests else None
+        return ChannelRead(requests, share) if requests else None
 
     def _take_page(self) -> PageRead | None:
         for key, request in list(self._pages.items()):
             if not request.is_wanted:
                 del self._pages[key]
                 continue
-            share = min(self.call_room, self._room.size // (2 * len(self._pages)))
-            room = max(share, min(self.call_room, SMALLEST_PAGE)) >> 2 * request.failures
-            lease = self._room.take(room)
-            request.is_crowded = lease is None
-            return None if lease is None else PageRead(self._pages.pop(key), max(1, room), lease)
+            most = min(self.call_room // PAGE_PART, self._room.size // (2 * len(self._pages)))
+            room = max(most, min(self.call_room, SMALLEST_PAGE)) >> 2 * request.failures
+            share = self._room.take(room)
+            request.is_crowded = share is None
+            return None if share is None else PageRead(self._pages.pop(key), max(1, room), share)
         return None
 
     def _take_apart(self) -> ChannelRead | None:
         while self._apart:
             name, several = self._apart[0]
             wanted = [request for request in several if request.is_wanted]
-            lease = self._room.take(self.call_room) if wanted else None
-            if wanted and lease is None:
+            share = self._room.take(self.call_room) if wanted else None
+            if wanted and share is None:
                 return None
             self._apart.popleft()
             if wanted:
-                return ChannelRead({name: wanted}, lease)
+                return ChannelRead({name: wanted}, share)
         return None

@@ -11,6 +11,7 @@ from .fetcher import HistoryReply
 from .page import PageRequest, cost_of
 from .pending_reads import PendingReads
 from .read_queue import HistoryRequest
+from .room import Share
 
 
 class _Channel:
@@ -21,11 +22,14 @@ class _Channel:
         self.after = self.start = request.least
         self.entries: list[Entry] = []
         self.size = 0
+        self.shares: list[Share] = []
         self.is_cut = False
 
 
 class Resyncs:
     """The channels of a shard that are read in pages. The caller holds the hub's lock.
+
+    Their events take a share of the worker's room for missed events, so streams that catch up get less of it.
 
     :param hold: at most how many bytes of one channel's events are collected. If the channel has more,
         its oldest events count as lost.
@@ -35,6 +39,7 @@ class Resyncs:
         self._reads = reads
         self._hold = hold
         self._channels: dict[str, _Channel] = {}
+        self._shares: list[Share] = []  # of channels whose pages were all read since the last `release`
 
     def begin(self, name: str, request: HistoryRequest) -> None:
         """Requests the first page of a channel."""
@@ -58,17 +63,26 @@ class Resyncs:
         is_full = channel.size + cost > self._hold
         if is_full or found.start > channel.after:
             channel.entries, channel.size, channel.start = [], 0, max(found.start, channel.after)
+            channel.shares.clear()
             channel.is_cut = is_full  # the broker has the dropped entries, for streams that read pages
         channel.entries += found.entries
         channel.size += cost
+        if reply.share is not None:
+            reply.share.resize(cost)
+            channel.shares.append(reply.share)
         channel.after = min(history.until, history.last)
         if channel.after < history.last:
             self._reads.request_page(PageRequest({name: channel.after}, is_resync=True))
             return None
         del self._channels[name]
+        self._shares += channel.shares
         whole = ChannelHistory(channel.start, channel.entries, found.head, channel.is_cut)
         return reply._replace(
             requests={name: [channel.request]},
             after={name: channel.request.least},
             history=history._replace(channels={name: whole}),
         )
+
+    def release(self) -> None:
+        """Gives the room of complete channels back. Called when no dispatch waits for their events."""
+        self._shares.clear()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 
 from ..history.chunk import MissedChunk
+from ..history.page import cost_of
 from ..history.position import Opening
 from ..history.recovery_driver import Recovery, Step
 from ..protocol.frames import heartbeat_frame, jittered_ms, open_frame, reset_frame
 from .batches import BatchPolicy
 from .disconnect import Disconnector
 from .group import frames_for
+from .pace import Pace
 from .state import HubState
 from .stream import Stream
 
 #: A stream that got more bytes of missed events than this rests between its chunks, so that the worker has
 #: time for everything else.
 MUCH = 65_536
-#: At most how many bytes of missed events all such streams of a worker get in a second.
-MOST_A_SECOND = 50_000_000
 
 
 class StreamOpener:
@@ -30,7 +30,7 @@ class StreamOpener:
     def __init__(self, state: HubState, batching: BatchPolicy, disconnector: Disconnector) -> None:
         self._state = state
         self._batching = batching
-        self._next_at = 0.0  # monotonic time at which the next chunk may be made
+        self._pace = Pace()
         #: The connection ids of the streams that missed more than one chunk and are in no group yet.
         self.behind: set[str] = set()
         self._disconnector = disconnector
@@ -42,7 +42,7 @@ class StreamOpener:
             answer within `timeout` seconds, or if the stream is closing.
         """
         if stream.bytes > MUCH:
-            self._rest()
+            self._pace.rest(MUCH)
         deadline = time.monotonic() + timeout
         while True:
             with self._state.lock:
@@ -62,13 +62,6 @@ class StreamOpener:
                 return b""
         recovery.wait(deadline - time.monotonic())
         return b""
-
-    def _rest(self) -> None:
-        """Lets other threads run, and waits until another chunk of `MUCH` bytes may be sent."""
-        now = time.monotonic()
-        begin = max(now, self._next_at)
-        self._next_at = begin + MUCH / MOST_A_SECOND
-        time.sleep(begin - now)
 
     def _may_begin(self, recovery: Recovery) -> bool:
         """Whether a stream whose rights may be revoked may get events now.
@@ -94,6 +87,8 @@ class StreamOpener:
         if step.chunk.entries:
             frames += self._frames(stream, step.chunk)
             self._count(stream, step.chunk, len(frames))
+            if stream.bytes > MUCH:  # the stream has rested for a chunk of `MUCH` bytes
+                self._pace.add(cost_of(step.chunk.entries) - MUCH)
         if frames:
             stream.bytes += len(frames)
             if not step.is_complete:

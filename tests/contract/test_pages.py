@@ -131,7 +131,7 @@ def test_events_that_are_no_longer_replayed_are_not_among_the_newest(broker: Bro
 def test_a_search_for_the_newest_events_goes_on_where_the_last_one_ended(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_broker, "MAX_COUNTED", 5)
+    monkeypatch.setattr(redis_broker, "LOOK_ROOM", 5 * ENTRY_COST)
     published = [publish(broker, "x", name).id for name in "abb" * 6]
     found: list[int] = []
     before = MAX_ID

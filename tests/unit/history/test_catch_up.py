@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from flask_sse_push.brokers.base import UNBOUNDED, History
+from flask_sse_push.brokers.base import UNBOUNDED, History, Newest
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.history import channel_caches, fetcher
 from flask_sse_push.history.channel_cache import KEPT_FILLED, NOW
@@ -17,7 +17,7 @@ from flask_sse_push.history.position import Reset, StartPoint
 from flask_sse_push.history.read_queue import ChannelRead, HistoryRequest, PageRead, ReadQueue
 from flask_sse_push.history.recovery_driver import ShardRecovery, Step
 from flask_sse_push.history.room import Room
-from flask_sse_push.protocol.cursor import EARLIEST, Cursor
+from flask_sse_push.protocol.cursor import EARLIEST, MAX_ID, Cursor
 from tests.unit.history.test_history_cache import Bench, Flaky, ids
 
 #: Room for two events of the bench.
@@ -251,6 +251,72 @@ def test_a_resync_goes_on_while_streams_read_pages() -> None:
         assert calls < 10, "a resync must not wait for the pages of streams"
     assert found == missed
     assert all(events(steps(made, recovery)) for recovery in recoveries)
+
+
+def test_a_search_for_the_newest_events_lets_other_requests_go_between_its_calls() -> None:
+    made = bench("a", "b")
+    published = [made.publish("a") for _ in range(20)]
+    publish_and_forget(made, 0)
+    made.history_cache.caches["a"].is_too_small = True
+    found, calls = made.broker.newest, list[str]()
+
+    def few(channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
+        calls.append("search")
+        return found(channels, min(count, 3), before)
+
+    made.broker.newest = few  # type: ignore[method-assign]
+    recoveries = [made.recovery(("a",), StartPoint(newest=15)) for _ in range(2)]
+    assert recoveries[0].next() is None
+    made.fetcher._fetch()
+    assert calls == ["search"]
+    assert recoveries[1].next() is None
+    assert len(made.fetcher.queue) == 1, "both streams wait for one search"
+    made.fetcher.submit("b", HistoryRequest(0, Waiter()))
+    made.fetcher._fetch()
+    made.fetcher._fetch()
+    assert [list(reply.requests) for _, reply in made.replies] == [["b"]]
+    made.history_cache.take([*[reply for _, reply in made.replies], made.messages()])
+    made.replies.clear()
+    assert [events(steps(made, recovery)) for recovery in recoveries] == [published[5:]] * 2
+    assert calls == ["search"] * 5
+
+
+def test_a_search_begins_anew_when_the_channels_are_read_again() -> None:
+    made = bench("a")
+    published = [made.publish("a") for _ in range(20)]
+    publish_and_forget(made, 0)
+    made.history_cache.caches["a"].is_too_small = True
+    request = made.recovery(("a",), StartPoint(newest=15)).page_request({"a": 0})
+    found, befores = made.broker.newest, list[int]()
+
+    def few(channels: Sequence[str], count: int, before: int = MAX_ID) -> Newest:
+        befores.append(before)
+        return found(channels, min(count, 10), before)
+
+    made.broker.newest = few  # type: ignore[method-assign]
+    assert not made.fetcher._has_begin(request)
+    made.fetcher.generation += 1
+    assert not made.fetcher._has_begin(request)
+    assert made.fetcher._has_begin(request)
+    assert befores == [MAX_ID, MAX_ID, published[10]]
+    assert request.begin == published[5] - 1
+
+
+def test_events_that_a_resync_reads_in_pages_take_room_from_streams_that_catch_up() -> None:
+    made = bench("a")
+    publish_and_forget(made, 1)
+    made.cut()
+    missed = [made.publish("a") for _ in range(12)]
+    room, taken = made.fetcher.queue._room, list[int]()
+    made.link.subscribe(list(made.history_cache.caches))
+    made.hear()
+    found: list[int] = []
+    while not found:
+        taken.append(room.taken)
+        found = ids(made.history_cache.take([made.fetch(), made.messages()]))
+    assert found == missed
+    assert max(taken) >= 6 * TWO_EVENTS // 2
+    assert room.taken == 0
 
 
 # -- channels that cannot be read ----------------------------------------------------------------------------

@@ -73,7 +73,8 @@ class Bench:
         return self.history_cache.take([self.messages()])
 
     def fetch(self) -> HistoryReply:
-        self.fetcher._fetch()
+        while not self.replies:
+            self.fetcher._fetch()
         return self.replies.pop(0)[1]
 
     def run(self) -> list[Dispatch]:

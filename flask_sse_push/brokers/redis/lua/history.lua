@@ -24,8 +24,8 @@ local last, clock = take_position(KEYS[1], last)
 highest_id = last
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
-local MOST_AT_ONCE = 512
-local room, entry_size = tonumber(ARGV[4]), 0
+room = tonumber(ARGV[4])
+local entry_size = 0
 
 -- Returns the newest entries of a list up to the first one at or before the position, and "1" if there was no room for
 -- all of them, else "0". The newest entry comes first.

@@ -12,8 +12,8 @@
 -- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, until, then for each
 -- channel: head or "0", list of entries, "1" if these reach up to the end of the channel's list, else "0"}.
 -- `last`, `clock` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last`
--- if no entries follow. The first entry of a channel may be the newest entry at or before the position. A channel
--- without entries up to `until` has the next entry after `until` instead, without its data.
+-- if no entries follow. The first entry of a channel may be the newest entry at or before the position, without its
+-- data. A channel without entries up to `until` has the next entry after `until` instead, without its data.
 
 local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
@@ -21,45 +21,38 @@ local last, clock = take_position(KEYS[1], last)
 highest_id = last
 redis.call(ARGV[3], ARGV[2], epoch .. ' ' .. whole_text(last))
 
-local room = tonumber(ARGV[4])
-local found, open = {}, {} -- `open` has the channels that have further entries
+room = tonumber(ARGV[4])
+local found, open = {}, {} -- `open` is a heap of the channels that have further entries
 for i = 3, #KEYS do
   local after = tonumber(ARGV[2 * i])
   local head = head_of(KEYS[2], ARGV[2 * i - 1], KEYS[i], epoch, horizon, last)
-  local channel = {list = KEYS[i], head = head, entries = {}}
+  local channel = new_walk(KEYS[i], 0, 1)
+  channel.head, channel.entries = head, {}
   found[#found + 1] = channel
   if head > after then
-    local index = first_after(KEYS[i], after)
-    if index > 0 then channel.entries[1] = entry_at(KEYS[i], index - 1) or nil end
-    channel.index, channel.entry, channel.id = index, entry_at(KEYS[i], index), after + 1
-    if channel.entry then
-      channel.id = math.max(channel.id, id_of(channel.entry)) -- another program may have stored any text
-      open[#open + 1] = channel
-    end
+    channel.index = first_after(KEYS[i], after)
+    local before = channel.index > 0 and entry_at(KEYS[i], channel.index - 1)
+    if before then channel.entries[1] = without_data(before) end
+    advance(channel, after + 1) -- another program may have stored any text
+    if channel.entry then push(open, channel) end
   end
 end
 
--- Takes the entry with the lowest id of all channels, again and again. Entries with the same id are one event of
--- several channels, so they are taken together.
+-- Takes the events with the lowest ids of all channels.
 local until_id, taken = last, 0
 while #open > 0 do
   local lowest = open[1].id
-  for at = 2, #open do lowest = math.min(lowest, open[at].id) end
   if room <= 0 then
     -- If `lowest` was taken before, only texts of other programs follow it. The next page begins behind them.
     until_id = math.min(last, lowest == taken and lowest or lowest - 1)
     break
   end
   taken = lowest
-  for at = #open, 1, -1 do
-    local channel = open[at]
-    if channel.id == lowest then
-      channel.entries[#channel.entries + 1] = channel.entry
-      room = room - #channel.entry - ENTRY_COST
-      channel.index = channel.index + 1
-      channel.entry = entry_at(channel.list, channel.index)
-      if channel.entry then channel.id = math.max(lowest, id_of(channel.entry)) else table.remove(open, at) end
-    end
+  for _, channel in ipairs(pop_event(open)) do
+    channel.entries[#channel.entries + 1] = channel.entry
+    room = room - #channel.entry - ENTRY_COST
+    advance(channel, lowest)
+    if channel.entry then push(open, channel) end
   end
 end
 
@@ -68,7 +61,7 @@ reply[6], reply[7], reply[8] = refused and refused.err or '', foreign, whole_tex
 for _, channel in ipairs(found) do
   reply[#reply + 1] = whole_text(channel.head)
   if channel.entry and #channel.entries == 0 then -- shows whether events before it are gone; its data is not needed
-    channel.entries[1] = string.match(channel.entry, '^[^\n]*\n')
+    channel.entries[1] = without_data(channel.entry)
   end
   reply[#reply + 1] = channel.entries
   reply[#reply + 1] = channel.entry and '0' or '1'

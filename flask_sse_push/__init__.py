@@ -20,11 +20,15 @@ from .errors import (
     SSEPushError,
 )
 from .monitoring.signals import event_published, history_lost, stream_closed, stream_opened
+from .web.flask_sse import Message
 
 __version__ = "0.1.0"
 
 #: A blueprint that is ready to use: an `SSEBlueprint` named `sse`. Most apps need only this blueprint.
 sse = SSEBlueprint("sse")
+
+#: The name of `SSEBlueprint` in the package Flask-SSE.
+ServerSentEventsBlueprint = SSEBlueprint
 
 __all__ = [
     "BearerJWT",
@@ -34,10 +38,12 @@ __all__ = [
     "Identity",
     "InvalidEvent",
     "InvalidPayload",
+    "Message",
     "MessageAnnouncer",
     "MessageTooLarge",
     "SSEBlueprint",
     "SSEPushError",
+    "ServerSentEventsBlueprint",
     "__version__",
     "event_published",
     "history_lost",

@@ -22,6 +22,7 @@ from .runs.output import Items
 from .runs.response import run_body
 from .runs.run import Run, run_channel
 from .web import page, response
+from .web.flask_sse import Gone
 from .web.routes import EXTENSION, Routes
 from .web.stream import HEADERS, StreamEndpoint
 
@@ -50,6 +51,20 @@ class SSEBlueprint(Decorators, Routes):
         :raises ConfigError: if a setting is invalid; the message names it.
         """
         app.register_blueprint(self, url_prefix="")  # `register` reads the setting
+
+    #: What Flask-SSE's blueprint has beyond this one.
+    messages = Gone("a stream of channels is `return sse.stream()`; elsewhere, `flask sse tail` shows events")
+    redis = Gone("for calls of your own make a client: redis.Redis.from_url(app.config['REDIS_URL'])")
+
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: Any = None, *args: Any, **options: Any
+    ) -> None:
+        """Adds a route, as Flask's method does.
+
+        :param view_func: if it is `sse.stream`, as in apps of Flask-SSE, the route opens streams.
+        """
+        view = self._stream if view_func == self.stream else view_func
+        super().add_url_rule(rule, endpoint, view, *args, **options)
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:
         state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))
@@ -133,8 +148,11 @@ class SSEBlueprint(Decorators, Routes):
 
     # -- generators: streamed to one client, or run in the background ------------------------------------
 
-    def stream(self, items: Items) -> Response:
+    def stream(self, items: Items | None = None) -> Response:
         """Returns a response that streams the items of a generator to one client. Nothing is stored.
+
+        Without `items`, opens the stream that the current request asks for, as `GET <prefix>` does. So a view
+        of the app may decide first whether it returns `sse.stream()`.
 
         The first event is `run.begin`. Then each item becomes an event: a string becomes the event `run.text`
         with the data {"text"}; a pair (type, data), with a string as type, becomes an event of this type; any
@@ -144,6 +162,8 @@ class SSEBlueprint(Decorators, Routes):
 
         :param items: a generator, or a function that returns one.
         """
+        if items is None:
+            return self._stream()
         return response.StreamResponse(run_body(items, current_app.json.dumps), HEADERS)
 
     def start(self, items: Items, key: str | None = None) -> Run:

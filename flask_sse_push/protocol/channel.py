@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable
+from typing import Any
 
 from ..errors import InvalidEvent
 
@@ -16,6 +17,7 @@ MAX_CHANNELS = 100
 #: At most this many shards: a cursor has room for this many positions.
 MAX_SHARDS = 8
 
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_:./@-]+", re.ASCII)
 _CHANNEL = re.compile(r"[A-Za-z0-9_:./@-]{1,200}", re.ASCII)
 
 
@@ -32,17 +34,22 @@ def is_channel(name: str) -> bool:
     return _CHANNEL.fullmatch(name) is not None
 
 
-def checked_channel(name: str) -> str:
-    """Returns `name` if it is a valid channel name.
+def checked_channel(name: str | int) -> str:
+    """Returns `name` if it is a valid channel name. A whole number becomes text.
 
-    :raises InvalidEvent: if `name` is not valid; the message names the first forbidden character.
+    :raises InvalidEvent: if `name` is not valid; the message names the first forbidden character, and a name
+        that would be valid.
     """
+    name = with_number_as_text(name)
     if isinstance(name, str) and _CHANNEL.fullmatch(name):
         return plain_str(name)
-    raise InvalidEvent("channel", name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200))
+    problem = name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200)
+    if isinstance(name, str) and 0 < len(name) <= 200:
+        problem += f"; {_FORBIDDEN.sub('-', name)!r} would do"
+    raise InvalidEvent("channel", problem)
 
 
-def checked_channels(channel: str | Iterable[str], most: int = MAX_CHANNELS) -> tuple[str, ...]:
+def checked_channels(channel: str | int | Iterable[str | int], most: int = MAX_CHANNELS) -> tuple[str, ...]:
     """Returns one channel name or several as a tuple, in their order and without repeats.
 
     :param most: at most this many names may be given.
@@ -50,12 +57,19 @@ def checked_channels(channel: str | Iterable[str], most: int = MAX_CHANNELS) -> 
     """
     if type(channel) is str and _CHANNEL.fullmatch(channel):
         return (channel,)
-    if not isinstance(channel, Iterable):
+    channel = with_number_as_text(channel)
+    if not isinstance(channel, Iterable) or isinstance(channel, (bytes, bytearray)):
         raise InvalidEvent("channel", f"is {channel!r}, must be a name or several")
     names = (channel,) if isinstance(channel, str) else tuple(channel)
     if not 0 < len(names) <= most:
         raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {most}")
     return tuple(dict.fromkeys(map(checked_channel, names)))
+
+
+def with_number_as_text(value: Any) -> Any:
+    """Returns a whole number as text, as the package Flask-SSE does. Returns any other value as it is."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**100
+    return str(int(value)) if is_number else value
 
 
 def plain_str(text: str) -> str:

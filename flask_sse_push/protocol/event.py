@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent
-from .channel import code_point, name_problem, plain_str
+from .channel import code_point, name_problem, plain_str, with_number_as_text
 from .data import MARK, PACKED, Dumps, Envelope, encoded, flask_dumps
 
 #: Prefix of the event types that the protocol keeps for its own events.
@@ -75,7 +75,8 @@ def make_event(
     return Event(data, type, retry, is_json, is_packed)
 
 
-def _checked_type(type: str) -> str:
+def _checked_type(type: str | int) -> str:
+    type = with_number_as_text(type)
     if not isinstance(type, str):
         raise InvalidEvent("type", f"is {type!r}, must be a string")
     found = _TYPE_FORBIDDEN.search(type)
@@ -100,11 +101,12 @@ def plain_line_ends(text: str) -> str:
     return LINE_END.sub("\n", text)
 
 
-def checked_once(id: str) -> str:
-    """Returns `id` if it is a valid idempotency id.
+def checked_once(id: str | int) -> str:
+    """Returns `id` if it is a valid idempotency id. A whole number becomes text.
 
     :raises InvalidEvent: if `id` is not valid; the message names the first forbidden character.
     """
+    id = with_number_as_text(id)
     if isinstance(id, str) and _ONCE.fullmatch(id):
         return plain_str(id)
     raise InvalidEvent("id", name_problem(id, "A-Z a-z 0-9 . _ : -", r"[A-Za-z0-9._:-]", 128))

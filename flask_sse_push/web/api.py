@@ -84,6 +84,8 @@ def publish(
     channel = body.get("channel", DEFAULT_CHANNEL)
     if not isinstance(channel, str):
         raise bad_request("channel must be the name of one channel", 422)
+    if not isinstance(body["event"], str):
+        raise bad_request("event must be a string", 422, field="type")
     user = policy.user(request)
     if not may_publish(user, channel):
         raise policy.refusal(user, f"publishing to the channel {channel[:200]!r} is not allowed")
@@ -105,7 +107,7 @@ def stats(services: Services) -> dict[str, Any]:
 
 def _channels(body: dict[str, Any], field: str, most: int) -> list[str]:
     names = body.get(field, [])
-    if not isinstance(names, list) or len(names) > most:
+    if not isinstance(names, list) or len(names) > most or not all(isinstance(name, str) for name in names):
         raise bad_request(f"{field} must be a list of at most {most} channels")
     try:
         return list(dict.fromkeys(checked_channel(name) for name in names))

@@ -141,4 +141,4 @@ $(DOCS)/deploy: setup.cfg $(DOCS)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(DOCS) build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(DOCS) .flask-sse-push build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,55 +1,55 @@
-"""The README's example works: the test takes its app, its command and its page from the README."""
+"""The README's app runs as it stands, with both of the README's commands, and shows an event on its page."""
 
 from __future__ import annotations
 
-import re
-import shlex
+import os
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
-from playwright.sync_api import Page, Route
+import pytest
+from playwright.sync_api import expect
 
-from tests.support.processes import ROOT, gunicorn
+from tests.support.deadline import eventually
+from tests.support.pages import block, commands
+from tests.support.processes import ROOT, accepts, free_port
 
-from .conftest import Visit, eventually_on
-
-README = (ROOT / "README.md").read_text("utf-8")
-#: The broker's URL in the README, the only text that the test replaces.
-BROKER = "redis://localhost:6379/0"
-
-
-def block(language: str, having: str) -> str:
-    """Returns the README's first code block in a language that contains a text."""
-    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return next(text for text in blocks if having in text)
+from .conftest import Visit
 
 
-def serve(page: Page, url: str, html: str) -> None:
-    """Shows the browser a page at an address of the app, which the app itself does not serve."""
-
-    def answer(route: Route) -> None:
-        route.fulfill(body=f'<!doctype html><link rel="icon" href="data:,">{html}', content_type="text/html")
-
-    page.route(url, answer)
-
-
-def test_the_example_of_the_readme_shows_an_event_on_the_page(
-    valkey_url: str, tmp_path: Path, log: Path, visit: Visit
+@pytest.mark.parametrize("command", ["gunicorn -k gevent app:app", "flask run"])
+def test_the_app_of_the_readme_shows_an_event_in_two_windows(
+    command: str, tmp_path: Path, log: Path, visit: Visit
 ) -> None:
-    app = block("python", "register_blueprint(sse")
-    assert app.count(BROKER) == 1
-    (tmp_path / "app.py").write_text(app.replace(BROKER, valkey_url), "utf-8")
-    program, _, kind, _, workers, name = shlex.split(block("console", "gunicorn").removeprefix("$ "))
-    assert program == "gunicorn"
-    with gunicorn(name, "--chdir", str(tmp_path), worker_class=kind, workers=int(workers), log=log) as server:
-        page = visit().page
-        logged: list[str] = []
-        page.on("console", lambda message: logged.append(message.text))
-        serve(page, f"{server.url}/", block("html", "new PushClient"))
-        with page.expect_response(lambda response: response.url.endswith("/stream")) as opened:
-            page.goto(f"{server.url}/")
-        assert opened.value.status == 200
-        answer = httpx.post(f"{server.url}/hello", trust_env=False)
-        assert (answer.status_code, answer.text) == (200, "sent")
-        eventually_on(page, lambda: "Hello!" in logged)
-        page.goto("about:blank")
+    listed = [each.text for each in commands("README.md")]
+    assert command in listed or f"`{command}` works too" in (ROOT / "README.md").read_text("utf-8")
+    (tmp_path / "app.py").write_text(block("README.md", "python", "register_blueprint(sse"), "utf-8")
+    without = {
+        key: value for key, value in os.environ.items() if not key.endswith(("REDIS_URL", "BROKER_URL"))
+    }
+    port = free_port()
+    environ = {
+        **without,
+        "PYTHONPATH": str(ROOT),
+        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
+        "FLASK_RUN_PORT": str(port),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command.split()], cwd=tmp_path, env=environ, stdout=output, stderr=output
+        )
+    try:
+        eventually(lambda: accepts(port), 20)
+        first, second = visit().page, visit().page
+        for page in (first, second):
+            with page.expect_response(lambda response: urlsplit(response.url).path == "/stream") as opened:
+                page.goto(f"http://127.0.0.1:{port}/")
+            assert opened.value.status == 200
+        first.get_by_role("button").click()
+        for page in (first, second):
+            expect(page.locator("ul")).to_have_text("Hello!")
+            page.goto("about:blank")
+    finally:
+        process.terminate()
+        process.wait(60)

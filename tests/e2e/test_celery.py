@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.pages import block, commands
 from tests.support.stream import Stream
 
 from .conftest import Serve
 
-EXAMPLES = ROOT / "docs" / "examples"
+PAGE = "docs/publishing.md"
 
 
 @pytest.fixture
@@ -27,12 +27,14 @@ def env(empty_valkey: str) -> dict[str, str]:
 
 @pytest.fixture
 def celery(env: dict[str, str], log: Path) -> Iterator[list[str]]:
-    """Runs a worker; yields the command that controls it."""
-    command = [sys.executable, "-m", "celery", "-A", "celery_tasks"]
+    """Runs a worker with the tasks of the page; yields the command that controls it."""
+    (log.parent / "tasks.py").write_text(block(PAGE, "python", "Celery("))
+    assert "celery -A tasks worker" in [command.text for command in commands(PAGE)]
+    command = [sys.executable, "-m", "celery", "-A", "tasks"]
     options = ["worker", "--concurrency", "2", "--without-gossip", "--without-mingle", "--loglevel", "info"]
     with log.with_name("celery.log").open("wb") as output:
         process = subprocess.Popen(
-            [*command, *options], cwd=EXAMPLES, env=env, stdout=output, stderr=subprocess.STDOUT
+            [*command, *options], cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             yield command
@@ -47,8 +49,8 @@ def test_a_task_publishes_its_progress(
     server = serve()
     with Stream(f"{server.url}/stream?channels=order:7", timeout=60) as stream:
         stream.next_of("sse.open")
-        call = [*celery, "call", "celery_tasks.export", "--args", "[7]"]
-        subprocess.run(call, cwd=EXAMPLES, env=env, check=True, capture_output=True, timeout=60)
+        call = [*celery, "call", "tasks.export", "--args", "[7]"]
+        subprocess.run(call, cwd=log.parent, env=env, check=True, capture_output=True, timeout=60)
         try:
             events = [stream.next_of("progress") for _ in range(3)]
         except (EOFError, TimeoutError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ from flask_sse_push.testing import (
     read_events,
 )
 from tests.support.deadline import eventually, stretched
-from tests.support.processes import ROOT
+from tests.support.pages import blocks
 
 sse = SSEBlueprint("push")
 
@@ -256,9 +255,7 @@ def test_the_parser_follows_the_standard_wherever_chunks_end(size: int) -> None:
 
 
 def test_the_examples_in_the_documentation_run(tmp_path: Path) -> None:
-    examples = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs/testing.md").read_text("utf-8"), re.S | re.M
-    )
+    examples = blocks("docs/testing.md", "python")
     assert len(examples) == 3
     for number, example in enumerate(examples):
         (tmp_path / f"test_example_{number}.py").write_text(example)

@@ -65,7 +65,7 @@ os.environ.setdefault("EXAMPLE_LOG", os.path.join(tempfile.mkdtemp(prefix="sse-p
 
 def when_ready(server: Any) -> None:
     """Starts a process that publishes events, and prints the address of the demo."""
-    command = [sys.executable, "-m", "example_app.ticker", "--parent", str(os.getpid())]
+    command = [sys.executable, "-m", "example_app.ticker", "--seed", "--parent", str(os.getpid())]
     # The process runs in a new session, so it does not get Ctrl-C. The master ends it after the workers.
     server.ticker = subprocess.Popen(command, start_new_session=True)
     addresses = " ".join(str(listener) for listener in server.LISTENERS)

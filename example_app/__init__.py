@@ -21,6 +21,7 @@ from . import (
     broker,
     dashboard,
     debug,
+    errors,
     live,
     logs,
     messages,
@@ -29,12 +30,14 @@ from . import (
     rooms,
     security,
     signin,
+    start,
     timer,
 )
 from .page import Page
 
 #: The pages by their names in the navigation. Each page is a folder; README.md describes its files.
 PAGES: dict[str, Page] = {
+    "Start": start.page,
     "Live": live.page,
     "AI chat": assistant.page,
     "Order": orders.page,
@@ -49,7 +52,7 @@ PAGES: dict[str, Page] = {
 }
 
 #: Channels open to everybody. `may_listen` decides about all other channels.
-PUBLIC_CHANNELS = ("news", "ticks")
+PUBLIC_CHANNELS = ("news", "ticks", start.tour.CHANNEL)
 #: Seconds that a user stays present after their last stream closes, so that a reload does not look like
 #: leaving.
 PRESENCE_GRACE = 3.0
@@ -76,7 +79,10 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     for page in PAGES.values():
         app.register_blueprint(page)
     app.register_blueprint(sse, url_prefix="/stream")
-    app.context_processor(lambda: {"pages": PAGES})
+    errors.handle(app)
+    app.context_processor(
+        lambda: {"pages": PAGES, "demo_users": signin.USERS, "demo_passwords": signin.DEMO_PASSWORDS}
+    )
     app.add_url_rule("/", "home", _home)
     return app
 
@@ -99,4 +105,4 @@ def is_admin(user: signin.User | None) -> bool:
 
 
 def _home() -> Response:
-    return redirect(url_for("live.show"))
+    return redirect(url_for("start.show"))

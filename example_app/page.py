@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, abort, jsonify, redirect, request, session, url_for
+from flask import Blueprint, abort, current_app, redirect, request, url_for
 from flask_login import current_user
 from werkzeug.exceptions import HTTPException
-
-from flask_sse_push import BrokerUnavailable, InvalidEvent
 
 #: Function that says whether a user who has signed in may listen to a channel.
 Allows = Callable[[Any, str], bool]
@@ -18,8 +18,6 @@ Allows = Callable[[Any, str], bool]
 
 class Page(Blueprint):
     """A blueprint under `/<name>`, with the folders `templates/` and `static/`, for users who have signed in.
-
-    It answers errors as JSON, `{"error": "…"}`, and the page's script shows the text.
 
     :param allows: Which channels the page opens to its users. The app's `@sse.authorize` function calls it.
     :param public: Whether visitors may see the page too. Its views that need a user have `@login_required`.
@@ -41,9 +39,6 @@ class Page(Blueprint):
         self.allows = allows
         self._public, self._admins = public, admins
         self.before_request(self._check)
-        self.register_error_handler(HTTPException, _failed)
-        self.register_error_handler(InvalidEvent, _invalid)
-        self.register_error_handler(BrokerUnavailable, _unavailable)
 
     def may_see(self, user: Any) -> bool:
         """Whether a user who has signed in may see the page."""
@@ -54,6 +49,13 @@ class Page(Blueprint):
         first."""
         return not self._admins or (user.is_authenticated and bool(user.is_admin))
 
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """The text of the page's two main files, by name. The page shows it beside its content."""
+        folder = Path(self.root_path)
+        files = (folder / "__init__.py", folder / "static" / f"{self.name}.js")
+        return {str(file.relative_to(folder.parent)): file.read_text() for file in files}
+
     def _check(self) -> Any:
         if self._public or request.endpoint == f"{self.name}.static":
             return None
@@ -61,8 +63,18 @@ class Page(Blueprint):
             return None if self.may_see(current_user) else abort(403, "this is for admins")
         if request.method != "GET":
             abort(401, "you are signed out")
-        session["next"] = request.path
-        return redirect(url_for("signin.form"))
+        return redirect(url_for("signin.form", next=request.path))
+
+
+def page_at(address: str) -> Page | None:
+    """Returns the page at an address of this app; None if the address is not that of a page."""
+    try:
+        endpoint, _ = current_app.url_map.bind("").match(address, method="GET")
+    except HTTPException:
+        return None
+    name, _, view = endpoint.rpartition(".")
+    found = current_app.blueprints.get(name)
+    return found if isinstance(found, Page) and view == "show" else None
 
 
 def json_body() -> dict[str, Any]:
@@ -95,15 +107,3 @@ def text_in(body: dict[str, Any], field: str, most: int, please: str) -> str:
 def now() -> str:
     """Returns the current time in UTC as ISO 8601, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _failed(error: HTTPException) -> Any:
-    return jsonify(error=error.description), error.code
-
-
-def _invalid(error: InvalidEvent) -> Any:
-    return jsonify(error=str(error)), 400
-
-
-def _unavailable(error: BrokerUnavailable) -> Any:
-    return jsonify(error=str(error)), 503

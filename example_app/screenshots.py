@@ -51,7 +51,7 @@ def main() -> None:
         page, other = window.new_page(), browser.new_context().new_page()
         sign_in(page, url)
         sign_in(other, url, "grace")
-        prepare(page, other, url)
+        prepare(other, url)
         time.sleep(max(0.0, began + MEASURED - time.monotonic()))
         for blueprint in PAGES.values():
             for name, (width, height) in SIZES.items():
@@ -100,7 +100,7 @@ def sign_in(page: Page, url: str, name: str = "ada") -> None:
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(DEMO_PASSWORDS[name])
     page.keyboard.press("Enter")
-    page.wait_for_url("**/live/")
+    page.wait_for_url("**/start/")
 
 
 def visit(page: Page, url: str, name: str) -> None:

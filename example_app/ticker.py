@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
-from . import broker
+from . import broker, seeds
 from .dashboard import sampler
 from .logs import logfile, tail
+from .start import tour
 
 CHANNEL = "ticks"
 #: Seconds between ticks.
@@ -59,7 +60,11 @@ class Ticks:
 
 def jobs() -> list[Job]:
     """Returns the jobs of this process."""
-    found = [Job(INTERVAL, Ticks()), Job(sampler.INTERVAL, sampler.Sampler())]
+    found = [
+        Job(INTERVAL, Ticks()),
+        Job(tour.INTERVAL, tour.Tour()),
+        Job(sampler.INTERVAL, sampler.Sampler()),
+    ]
     if file := logfile.path():
         found.append(Job(tail.INTERVAL, tail.Follower(file)))
     return found
@@ -72,22 +77,30 @@ def run(announcer: MessageAnnouncer, jobs: Sequence[Job], parent: int | None) ->
         at = times.index(min(times))
         time.sleep(max(0.0, times[at] - time.monotonic()))
         times[at] += jobs[at].every
-        try:
-            jobs[at].publish(announcer)
-        except BrokerUnavailable as error:
-            logger.warning("not published: %s", error)
+        attempt(jobs[at].publish, announcer)
+
+
+def attempt(publish: Callable[[MessageAnnouncer], None], announcer: MessageAnnouncer) -> None:
+    """Publishes, and logs a warning if the broker does not answer."""
+    try:
+        publish(announcer)
+    except BrokerUnavailable as error:
+        logger.warning("not published: %s", error)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs until SIGINT, SIGTERM or the end of the parent."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parent", type=int, metavar="PID", help="end when this parent process does")
+    parser.add_argument("--seed", action="store_true", help="first publish what the demo begins with")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     for number in STOPS:
         signal.signal(number, _stop)
     announcer = MessageAnnouncer.from_url(broker.url())
     try:
+        if options.seed:
+            attempt(seeds.publish, announcer)
         run(announcer, jobs(), options.parent)
     finally:
         announcer.close()

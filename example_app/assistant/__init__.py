@@ -18,6 +18,8 @@ from ..page import Page, json_body, text_in
 from . import model
 
 MAX_TEXT = 500
+#: Questions that the page offers to start with.
+IDEAS = ("How do your words get to me?", "What happens when I reload?", "What if your worker is killed?")
 
 
 def channel(user: Any) -> str:
@@ -32,7 +34,7 @@ page = Page("assistant", __name__, allows=lambda user, name: name == channel(use
 def show() -> str:
     """Shows the page."""
     stream = url_for("sse.stream", channels=channel(current_user))
-    return render_template("assistant.html", stream=stream, max_text=MAX_TEXT)
+    return render_template("assistant.html", stream=stream, ideas=IDEAS, max_text=MAX_TEXT)
 
 
 @page.post("/ask")

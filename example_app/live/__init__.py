@@ -7,11 +7,13 @@ from flask_login import current_user, login_required
 
 from flask_sse_push import sse
 
+from .. import broker
 from ..page import Page, json_body, now
 from ..signin import USERS
 
 #: Channel for all users who have signed in. The channels news and ticks are for everybody.
 CHAT = "chat"
+MAX_TEXT = 500
 
 page = Page("live", __name__, public=True, allows=lambda user, channel: channel == CHAT)
 
@@ -24,7 +26,10 @@ def show() -> str:
     if current_user.is_authenticated:
         channels += [CHAT, f"user:{current_user.id}"]
     stream = url_for("sse.stream", channels=",".join(channels))
-    return render_template("live.html", stream=stream, channels=channels, targets=_targets())
+    command = broker.command("sse", "publish", "news", '{"text": "Hello from the terminal"}')
+    return render_template(
+        "live.html", stream=stream, channels=channels, targets=_targets(), command=command, max_text=MAX_TEXT
+    )
 
 
 @page.post("/publish")

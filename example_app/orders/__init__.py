@@ -14,6 +14,15 @@ from flask_sse_push import sse
 from ..page import Page
 
 STEPS = ("Received", "Paid", "Packed", "Shipped", "Delivered")
+#: Orders of the past months: number, date, content, price. They stand in for a table of a database.
+EARLIER = (
+    ("2219", "2 Nov", "Oil for bearings, 1 litre", "£ 14.20"),
+    ("2187", "19 Oct", "Punched cards, 2,000 pieces", "£ 46.00"),
+    ("2143", "27 Sep", "Brass gears, 12 teeth, 40 pieces", "£ 118.50"),
+    ("2090", "8 Sep", "Silk ribbon and ink", "£ 9.80"),
+)
+#: What the next order contains.
+CART = ("Punched cards, 500 pieces", "£ 12.50")
 #: Seconds that a step takes, and the number of progress events in a step.
 STEP, PARTS = 1.5, 5
 
@@ -43,7 +52,7 @@ def deliver() -> Iterator[Any]:
 def show() -> str:
     """Shows the page."""
     stream = url_for("sse.stream", channels=channel(current_user))
-    return render_template("orders.html", stream=stream, steps=STEPS)
+    return render_template("orders.html", stream=stream, steps=STEPS, cart=CART, earlier=EARLIER)
 
 
 @page.post("/place")

@@ -13,6 +13,12 @@ from ..page import Page, json_body, now, text_in
 from ..signin import USERS
 
 ROOMS = {"garden": "Garden", "library": "Library", "workshop": "Workshop"}
+#: What people talk about in each room.
+TOPICS = {
+    "garden": "Roses, tea and the weather.",
+    "library": "Who has which book, in a low voice.",
+    "workshop": "Looms, gears, and whose turn it is.",
+}
 #: Value of SSE_PUSH_PRESENCE_CHANNELS: the channels with presence.
 PRESENCE_CHANNELS = ("room:*",)
 #: Number of earlier events that a user gets on entering a room. Events about users who came or left count
@@ -36,7 +42,10 @@ def show() -> str:
     """Shows the page. Its stream begins without a room, on the user's own channel."""
     stream = url_for("sse.stream", channels=f"user:{current_user.id}")
     people = {user.id: user.name for user in USERS.values()}
-    return render_template("rooms.html", stream=stream, rooms=ROOMS, people=people, max_text=MAX_TEXT)
+    here = {room: sse.presence(channel(room))["users"] for room in ROOMS}
+    return render_template(
+        "rooms.html", stream=stream, rooms=ROOMS, topics=TOPICS, here=here, people=people, max_text=MAX_TEXT
+    )
 
 
 @page.post("/enter")

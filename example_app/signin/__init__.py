@@ -1,13 +1,18 @@
-"""Signing in and out with flask-login. There are two demo users, and the page shows their passwords."""
+"""Signing in and out with flask-login. There are two demo users, and the page shows their passwords.
+
+A form may name the address of a page in its field `next`. The user gets to this page after signing in.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, session, url_for
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from werkzeug import Response as AnyResponse
 from werkzeug.security import check_password_hash, generate_password_hash
+
+from ..page import page_at
 
 page = Blueprint("signin", __name__, template_folder="templates")
 
@@ -42,23 +47,34 @@ def load(id: str) -> User | None:
     return USERS.get(id)
 
 
+def may_open(address: str) -> list[User]:
+    """Returns the users who may see the page at an address of this app; none if there is no page."""
+    found = page_at(address)
+    return [user for user in USERS.values() if found and found.may_see(user)]
+
+
 @page.get("/signin")
 def form() -> str | AnyResponse:
-    """Shows the form for signing in."""
+    """Shows the form for signing in, and a button for each user."""
+    wanted = request.args.get("next", "")
     if current_user.is_authenticated:
-        return redirect(url_for("home"))
-    return render_template("signin.html", passwords=DEMO_PASSWORDS, admins=ADMINS)
+        return _redirect_to(wanted, current_user)
+    offered = may_open(wanted) or USERS.values()
+    return render_template("signin.html", wanted=wanted if page_at(wanted) else "", offered=offered)
 
 
 @page.post("/signin")
 def sign_in() -> AnyResponse:
     """Starts a session if the name and the password are right."""
+    wanted = request.form.get("next", "")
     user = USERS.get(request.form.get("name", "").strip().lower())
     if user is None or not check_password_hash(user.password_hash, request.form.get("password", "")):
         flash("That name and password do not go together.")
-        return redirect(url_for("signin.form"))
+        return redirect(url_for("signin.form", next=wanted or None))
+    if current_user.is_authenticated:
+        logout_user()  # closes the streams of the user who was signed in
     login_user(user)
-    return redirect(session.pop("next", None) or url_for("home"))  # the page that the user wanted to see
+    return _redirect_to(wanted, user)
 
 
 @page.post("/signout")
@@ -72,3 +88,14 @@ def sign_out() -> AnyResponse:
 def who() -> Response:
     """Returns who is signed in. A page calls this when the server has refused its stream."""
     return jsonify(user=current_user.id if current_user.is_authenticated else None)
+
+
+def _redirect_to(wanted: str, user: User) -> AnyResponse:
+    """Redirects to the page that the user wanted to see. Redirects to the start page if the address is no
+    page of this app, or if this user may not see it."""
+    found = page_at(wanted)
+    if found and found.may_see(user):
+        return redirect(url_for(f"{found.name}.show"))
+    if found:
+        flash(f"The page that you wanted to see is for admins. You are signed in as {user.name}.")
+    return redirect(url_for("home"))

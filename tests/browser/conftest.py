@@ -115,9 +115,9 @@ class Visitor:
         return [text for text in self._errors if not any(part in text for part in expected)]
 
     def sign_in(self, url: str, name: str) -> Page:
-        """Opens the app and signs in with the keyboard; returns the page once its stream is open."""
+        """Signs in with the keyboard; returns the page "Live" once its stream is open."""
         page = self.page
-        page.goto(f"{url}/signin")
+        page.goto(f"{url}/signin?next=/live/")
         page.get_by_label("Name").fill(name)
         page.get_by_label("Name").press("Tab")
         page.keyboard.type(DEMO_PASSWORDS[name])

@@ -145,5 +145,5 @@ JSON = {"Content-Type": "application/json"}
 def test_only_members_get_the_page_and_its_channels(calm_site: Site, visit: Visit) -> None:
     page = visit().page
     page.goto(f"{calm_site.url}/activity/")
-    assert page.url.endswith("/signin")
+    assert page.url.endswith("/signin?next=/activity/")
     assert page.request.get(f"{calm_site.url}/stream?channels=activity:comment").status == 401

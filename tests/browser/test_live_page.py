@@ -23,7 +23,7 @@ def event(page: Page, text: str) -> Locator:
 def test_the_ticks_of_another_process_reach_everybody(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = visitor.page
-    page.goto(calm_site.url)
+    page.goto(f"{calm_site.url}/live/")
     expect(page.locator("#state")).to_have_text("Live")
     number, curve = page.locator("#tick-number"), page.locator("#curve polyline")
     with calm_site.ticker():
@@ -121,7 +121,7 @@ def test_the_page_fits(
     calm_site: Site, visit: Visit, tmp_path: Path, name: str, width: int, height: int
 ) -> None:
     visitor = visit(width, height)
-    visitor.page.goto(calm_site.url)
+    visitor.page.goto(f"{calm_site.url}/live/")
     visitor.page.screenshot(path=tmp_path / f"{name}-visitor.png", full_page=True, animations="disabled")
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
     visitor.page.goto(f"{calm_site.url}/signin")
@@ -147,10 +147,13 @@ def test_the_keyboard_reaches_everything_in_the_order_of_the_page(calm_site: Sit
         page.keyboard.press("Tab")
         reached.append(page.evaluate(NAME_OF_FOCUS))
     pages = list(PAGES)
-    assert reached == ["a.skip", "a.brand", *pages, "Sign out", "channel", "text", "Publish", "#feed"]
+    assert reached == ["a.skip", "a.brand", *pages, "Sign out", *FORM, "#feed"]
 
+
+FORM = ("channel", "text", "Publish", "pre.command", "#copy")
 
 NAME_OF_FOCUS = """() => {
   const { id, className, name, localName, textContent } = document.activeElement;
-  return id ? `#${id}` : name || (className && localName === "a" ? `a.${className}` : textContent.trim());
+  const named = className && ["a", "pre"].includes(localName);
+  return id ? `#${id}` : name || (named ? `${localName}.${className}` : textContent.trim());
 }"""

@@ -72,7 +72,7 @@ def test_the_page_fits_a_phone(calm_site: Site, visit: Visit, path: str) -> None
 def test_after_signing_in_the_requested_page_opens(calm_site: Site, visit: Visit) -> None:
     page = visit().page
     page.goto(f"{calm_site.url}/timer/")
-    page.wait_for_url("**/signin")
+    page.wait_for_url("**/signin?next=/timer/")
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill(DEMO_PASSWORDS["ada"])
     page.keyboard.press("Enter")

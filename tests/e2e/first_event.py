@@ -93,7 +93,9 @@ def wait_for_event(address: str, seconds_left: Callable[[], float]) -> None:
         browser = playwright.chromium.launch(executable_path=need("chromium"), args=list(FLAGS))
         page = browser.new_page()
         page.goto(address, timeout=seconds_left() * 1000)
-        expect(page.locator("#tick-number")).to_have_text(re.compile(r"\d+"), timeout=seconds_left() * 1000)
+        expect(page.locator("[data-tile=live]")).to_contain_text(
+            re.compile(r"tick \d+"), timeout=seconds_left() * 1000
+        )
         browser.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import os
 import re
 import signal
@@ -78,7 +79,7 @@ class Demo:
             trust_env=False,
         ) as client:
             form = {"name": name, "password": DEMO_PASSWORDS[name]}
-            assert client.post("/signin", data=form).url.path == "/live/"
+            assert client.post("/signin", data=form).url.path == "/start/"
             yield client
 
     def stream(self, channels: str, client: httpx.Client | None = None) -> Stream:
@@ -129,6 +130,8 @@ def running_demo(log: Path, **env: str) -> Iterator[Demo]:
 def shared_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """One demo for all tests that leave it running."""
     with running_demo(tmp_path_factory.mktemp("demo") / "server.log") as demo:
+        with demo.stream("ticks") as stream:  # the first tick follows the events that the demo begins with
+            stream.next_of("tick")
         yield demo
 
 
@@ -142,7 +145,9 @@ def demo(log: Path) -> Iterator[Demo]:
 def test_the_demo_prints_its_address_and_ticks_come(shared_demo: Demo) -> None:
     (line,) = re.findall("Open .*", shared_demo.log.read_text())
     assert line == f"Open {shared_demo.url} in a browser. Ctrl-C ends the demo."
-    assert httpx.get(shared_demo.url, trust_env=False, follow_redirects=True, timeout=60).url.path == "/live/"
+    assert (
+        httpx.get(shared_demo.url, trust_env=False, follow_redirects=True, timeout=60).url.path == "/start/"
+    )
     with shared_demo.stream("news,ticks") as stream:
         assert stream.next().type == "sse.open"
         first, second = stream.next_of("tick").json(), stream.next_of("tick").json()
@@ -236,3 +241,18 @@ def test_with_an_external_broker_no_process_outlives_a_killed_master(log: Path, 
         os.kill(demo.process.pid, signal.SIGKILL)
         demo.process.wait(60)
         eventually(lambda: not demo.members(), 10)
+
+
+def test_the_command_on_the_page_works_as_it_is_printed(shared_demo: Demo, tmp_path: Path) -> None:
+    page = httpx.get(f"{shared_demo.url}/live/", trust_env=False, timeout=60).text
+    command = html.unescape(re.findall(r'<code id="command">(.*?)</code>', page)[0])
+    assert "sse publish news" in command
+    folders = dict.fromkeys(("HOME", "TMPDIR", "XDG_STATE_HOME"), shared_demo.folder)
+    terminal = {"PATH": os.environ["PATH"], **folders}
+    with shared_demo.stream("news") as stream:
+        assert stream.next().type == "sse.open"
+        result = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=terminal, capture_output=True, timeout=60
+        )
+        assert result.returncode == 0, result.stderr
+        assert stream.next().json() == {"text": "Hello from the terminal"}

@@ -76,6 +76,12 @@ form.addEventListener("submit", async (/** @type {SubmitEvent} */ submit) => {
   form.elements.question.focus();
 });
 
+byId("ideas").addEventListener("click", (/** @type {any} */ { target }) => {
+  if (!target.matches("button")) return;
+  form.elements.question.value = target.textContent;
+  form.requestSubmit();
+});
+
 stop.addEventListener("click", async () => {
   problem.textContent = (await post(stop.dataset.url)) ?? "";
 });

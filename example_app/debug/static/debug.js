@@ -100,7 +100,7 @@ async function showWorkers() {
   const found = (await get(workers.dataset.url)).workers;
   workers.replaceChildren(
     ...found.map((/** @type {any} */ { worker, pid, streams, channels, connected }) =>
-      row(worker, pid, streams, channels, connected ? "connected" : "not in use"),
+      row(workers, worker, pid, streams, channels, connected ? "connected" : "not in use"),
     ),
   );
 }
@@ -120,7 +120,7 @@ async function showStreams() {
 
 /** @param {string} id */
 function streamRow(id) {
-  const element = row("", "", "", "", "", "", "", "", id);
+  const element = row(streams, "", "", "", "", "", "", "", "", id);
   element.dataset.connection = id;
   element.children[1].className = "channels";
   const end = piece("button", "", "End");
@@ -142,10 +142,14 @@ function showStream(element, { connection: id, user_id, channels, since, events,
   element.classList.toggle("own", id === connection);
 }
 
-/** @param {string[]} texts */
-function row(...texts) {
+/** Makes a row. On a phone, each cell shows the name of its column. @param {any} body @param {string[]} texts */
+function row(body, ...texts) {
   const element = piece("tr", "");
+  const columns = body.closest("table").querySelectorAll("thead th");
   element.append(...texts.map((text) => piece("td", "", text)));
+  [...element.children].forEach((/** @type {any} */ cell, at) => {
+    cell.dataset.column = columns[at].textContent;
+  });
   return element;
 }
 

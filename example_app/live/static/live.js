@@ -105,3 +105,13 @@ byId("publish")?.addEventListener("submit", async (/** @type {any} */ submit) =>
   if (failure === null) form.elements.text.value = "";
   form.elements.text.focus();
 });
+
+byId("copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(byId("command").textContent);
+    byId("copied").textContent = "Copied.";
+  } catch {
+    getSelection()?.selectAllChildren(byId("command")); // without HTTPS, only localhost may use the clipboard
+    byId("copied").textContent = "Press Ctrl+C to copy.";
+  }
+});

@@ -183,6 +183,7 @@ class Room {
     toggle.disabled = !connection;
     toggle.textContent = this.inside ? "Leave" : "Enter";
     this.#find(".inside").hidden = !this.inside;
+    this.#find(".outside").hidden = this.inside;
     sessionStorage.setItem(KEPT, rooms.filter(({ wanted }) => wanted).map((room) => room.name).join());
   }
 

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from flask_sse_push.config import Settings
+from flask_sse_push.history.read_queue import PAGE_PART
+from flask_sse_push.hub.pace import HIGHEST
 from tests.support.account.logs import LogAccount
 from tests.support.account.records import Got
 from tests.support.crowd import Client, Crowd
@@ -41,7 +44,7 @@ class Size(NamedTuple):
     memory: float  # at most how many megabytes the worker may take above idle
 
 
-SMALL = Size(8, 20, 200, 30, 1.0, {"catch_up_bytes": 8_000_000, "catch_up_page": 500_000}, 25)
+SMALL = Size(5, 20, 200, 30, 1.0, {"catch_up_bytes": 8_000_000, "catch_up_page": 500_000}, 25)
 FULL = Size(20, 50, 1000, 200, 10.0, {}, 150)
 IS_FULL = os.environ.get("FAULTS_REPLAY") == "full"
 SIZE = FULL if IS_FULL else SMALL
@@ -81,12 +84,13 @@ def test_26_big_replays_disturb_nobody_and_take_bounded_memory(
         publisher.start()
         (worker,) = server.worker_pids()
         calm = latencies(crowd, account, for_seconds(SIZE.seconds))
+        askers = Askers(server.port, query, 1000, SIZE.askers, 120)
         idle, before = memory_of(worker), look_inside(server, 1)[worker]
         forget_peak(worker)
         forget_peak(server_pid(valkey))
         idle_valkey = memory_of(server_pid(valkey))
         leave_at_once(server, query, 30)
-        askers = Askers(server.port, query, 1000, SIZE.askers, 120)
+        askers.begin()
         busy = latencies(crowd, account, lambda: askers.at_work)
         got = askers.results(120)
         newcomer = ask(server.port, "last=5&channels=full:0", 5, 30)
@@ -116,9 +120,15 @@ def test_26_big_replays_disturb_nobody_and_take_bounded_memory(
     assert verdict.clean(), verdict
     assert after["reconnects"] == before["reconnects"], "the worker lost its link"
     assert all(asked.in_order and (asked.events == 1000 or asked.told) for asked in got)
-    assert sum(asked.events for asked in got) >= 1000 * SIZE.askers // 2, "nearly all clients were told off"
+    total = sum(asked.events for asked in got) * BYTES
+    assert total >= 1000 * BYTES * SIZE.askers // 2, "nearly all clients were told off"
     assert newcomer.events == 5, "a client that comes during the attack gets nothing"
     assert peak <= SIZE.memory
+    page = SIZE.settings.get("catch_up_page", Settings().catch_up_page) // PAGE_PART
+    assert after["history_calls"] - before["history_calls"] >= 1000 * BYTES / page, "the pages are too big"
+    assert max(asked.seconds for asked in got) >= 0.8 * total / HIGHEST, (
+        "the clients got too much in a second"
+    )
     assert not IS_FULL or ratio <= 1.2
 
 
@@ -143,6 +153,7 @@ def test_26_a_link_that_breaks_during_big_replays_is_resynced_first(
         publisher = Publisher(valkey.url, account, lambda n: ["live"], rate=50)
         publisher.start()
         askers = Askers(server.port, everything, 4000, 6, 120)
+        askers.begin()
         client, kills = valkey.client(), 0
         while askers.at_work:
             crowd.run(0.2)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ def fill(url: str, channels: Sequence[str], events: int, size: int, at_once: int
 
 
 class Askers:
-    """Clients in two processes of their own, with a thread for each client.
+    """Clients in two processes of their own, with a thread for each client. They ask when `begin` is called.
 
     :param query: the query of the clients' requests.
     :param events: how many events each client waits for.
@@ -48,12 +49,18 @@ class Askers:
         context = multiprocessing.get_context("spawn")
         self._results: Queue[Asked] = context.Queue()
         self._count = count
+        self._ready = context.Barrier(3)
+        options = port, query, events, seconds
         self._processes = [
-            context.Process(target=_ask_all, args=(port, query, events, seconds, of_this, self._results))
+            context.Process(target=_ask_all, args=(*options, of_this, self._ready, self._results))
             for of_this in (count // 2, count - count // 2)
         ]
         for process in self._processes:
             process.start()
+
+    def begin(self) -> None:
+        """Blocks until both processes have started, and lets the clients ask."""
+        self._ready.wait(60)
 
     @property
     def at_work(self) -> bool:
@@ -65,7 +72,10 @@ class Askers:
         return [self._results.get(timeout=seconds) for _ in range(self._count)]
 
 
-def _ask_all(port: int, query: str, events: int, seconds: float, count: int, results: Queue[Asked]) -> None:
+def _ask_all(
+    port: int, query: str, events: int, seconds: float, count: int, ready: Barrier, results: Queue[Asked]
+) -> None:
+    ready.wait(60)
     with ThreadPoolExecutor(max(1, count)) as pool:
         for asked in pool.map(lambda _: ask(port, query, events, seconds), range(count)):
             results.put(asked)

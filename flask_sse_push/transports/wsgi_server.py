@@ -171,6 +171,27 @@ class _QuickStop:
         self._previous(number, frame)
 
 
+def configuration() -> dict[str, Any] | None:
+    """Returns the part of gunicorn's configuration that streams depend on; None outside gunicorn.
+
+    `files` is how many files this process may have open.
+    """
+    worker = find_worker()
+    if worker is None:
+        return None
+    cfg = worker.cfg
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return {
+        "worker_class": cfg.worker_class_str if isinstance(cfg.worker_class_str, str) else "",
+        "workers": cfg.workers,
+        "threads": cfg.threads,
+        "connections": cfg.worker_connections,
+        "graceful_timeout": cfg.graceful_timeout,
+        "tls": bool(cfg.is_ssl),
+        "files": 10**9 if soft == resource.RLIM_INFINITY else soft,
+    }
+
+
 # -- limits for the number of streams ------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ class Routes(Blueprint):
         self.add_url_rule("/stats", "stats", self._stats, methods=["GET"])
         self.add_url_rule("/metrics", "metrics", self._metrics, methods=["GET"])
         self.add_url_rule("/health", "health", self._health, methods=["GET"])
+        self.add_url_rule("/doctor", "doctor", self._doctor, methods=["GET"])
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
         self.app_url_value_preprocessor(_note_start)
         self.url_value_preprocessor(hide_ticket)
@@ -153,6 +154,13 @@ class Routes(Blueprint):
 
     def _health(self, **of_prefix: object) -> Response:
         return admin.check_health(self._admin_endpoint().services)
+
+    def _doctor(self, **of_prefix: object) -> Response:
+        from .self_report import self_report  # only `flask sse doctor` needs it
+
+        response = jsonify(self_report(self._endpoint.policy, request))
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     def _admin_endpoint(self) -> StreamEndpoint:
         """Returns the endpoint, if the function given to `@sse.authorize_admin` allows the user.

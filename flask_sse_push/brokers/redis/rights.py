@@ -1,7 +1,9 @@
-"""Finds out which rights the Redis user lacks, without writing anything.
+"""Finds out which rights the Redis user lacks, and which commands the server does not know. Leaves nothing.
 
 Inside a transaction Redis checks the rights for each command when it gets the command, not when it runs it.
-So the check begins a transaction, sends each command, and discards the transaction.
+So the check begins a transaction, sends each command, and discards the transaction. If the user may not
+use transactions, the commands run on a key with a short text, where those for lists and
+hashes fail without effect.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from .link import PLAIN, PubSub
 #: The commands with a key that the package calls, also in its scripts, and how many arguments follow the key.
 #: Redis checks the number of arguments before it checks the rights.
 COMMANDS: dict[str, int] = {
-    "DEL": 0, "EXPIRE": 1, "GET": 0, "HDEL": 1, "HGET": 1, "HINCRBY": 2, "HLEN": 0, "HMGET": 1, "HSCAN": 1,
-    "HSET": 2, "LINDEX": 1, "LLEN": 0, "LRANGE": 2, "LTRIM": 2, "PEXPIRE": 1, "RPUSH": 1, "SET": 1, "ZADD": 2,
-    "ZRANGEBYSCORE": 2, "ZREM": 1, "ZREMRANGEBYSCORE": 2, "ZREVRANGE": 2, "ZREVRANGEBYSCORE": 2, "ZSCORE": 1,
+    "EXPIRE": 1, "GET": 0, "HDEL": 1, "HGET": 1, "HINCRBY": 2, "HLEN": 0, "HMGET": 1, "HSCAN": 1,
+    "HSET": 2, "LINDEX": 1, "LLEN": 0, "LRANGE": 2, "LTRIM": 2, "RPUSH": 1, "ZADD": 2, "ZRANGEBYSCORE": 2,
+    "ZREM": 1, "ZREMRANGEBYSCORE": 2, "ZREVRANGE": 2, "ZREVRANGEBYSCORE": 2, "ZSCORE": 1, "PEXPIRE": 1,
+    "DEL": 0,
 }  # fmt: skip
 #: Commands without a key, as they are sent.
 WITHOUT_KEY = (
@@ -32,18 +35,21 @@ WITHOUT_KEY = (
     ("CLIENT", "SETNAME", "flask-sse-push"),
 )
 #: The same commands as rules of ACL SETUSER name them, and SELECT, which a URL with a database needs.
-PLAIN_NAMES = ("CLIENT|SETNAME", "EVALSHA", "INFO", "SCRIPT|LOAD", "SELECT", "TIME")
+PLAIN_NAMES = ("CLIENT|SETNAME", "EVALSHA", "INFO", "SCRIPT|LOAD", "SELECT", "SET", "TIME")
+#: Commands that hosted servers hide, and that the package can do without.
+OPTIONAL = ("INFO", "CLIENT")
 _USER = re.compile(r"[Uu]ser (\S+) has no permissions")
 
 
 class Missing(NamedTuple):
-    """The rights that a Redis user lacks.
+    """The rights that a Redis user lacks, and the commands that the server does not know.
 
     `rules` are in the form of the command ACL SETUSER, such as `+rpush`; empty if nothing is missing.
     """
 
     user: str
     rules: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -53,8 +59,6 @@ class Missing(NamedTuple):
 
 def missing_rights(broker: RedisBroker, prefix: str, *, waits: bool = False) -> Missing:
     """Returns which rights the user of the broker URL lacks. Blocks for some sixty small calls.
-
-    If the user may not use transactions, only what the user may publish and subscribe to is checked.
 
     :param prefix: the setting SSE_PUSH_PREFIX.
     :param waits: whether `publish` waits for replicas, which needs the command WAIT.
@@ -95,15 +99,24 @@ class _Check:
         self._pubsub = broker.pubsub
         self._user = user
         self._rules: dict[str, None] = {}
+        self._unknown: dict[str, None] = {}
 
     def run(self, prefix: str, *, waits: bool) -> Missing:
-        if self._refusal("MULTI") is None:
-            self._try_commands(prefix, waits=waits)
-            self._refusal("DISCARD")
+        can_discard = self._reply("MULTI") is None
+        if not can_discard and "no permissions" in (self._reply(*self._set) or ""):
+            return Missing(self._user, all_rules(prefix, self._pubsub))
+        self._try_commands(prefix, waits=waits)
+        if can_discard:
+            self._reply("DISCARD")
         subscribe, unsubscribe = self._pubsub.subscribe, self._pubsub.unsubscribe
         for command in ((subscribe, self._live), (unsubscribe, self._live), (subscribe, self._inbox)):
             self._note(command, prefix)
-        return Missing(self._user, (*self._rules, *self._hidden_rules(prefix)))
+        rules = (*self._rules, *self._hidden_rules(prefix))
+        return Missing(self._user, rules, tuple(self._unknown))
+
+    @property
+    def _set(self) -> tuple[str, ...]:
+        return ("SET", self._key, "", "PX", "1000")
 
     def _hidden_rules(self, prefix: str) -> list[str]:
         """Returns the rules for keys and channels if no command was allowed that would show their lack."""
@@ -116,13 +129,15 @@ class _Check:
         keyed = [(name, self._key, *("1" for _ in range(count))) for name, count in COMMANDS.items()]
         published = [(self._pubsub.publish, name, "") for name in (self._live, self._inbox)]
         wait = [("WAIT", "1", "1")] if waits else []
-        for command in [*keyed, *WITHOUT_KEY, *published, *wait]:
+        for command in [self._set, *keyed, *WITHOUT_KEY, *published, *wait]:
             self._note(command, prefix)
 
     def _note(self, command: Sequence[str], prefix: str) -> None:
         """Sends a command. If Redis refuses it for lack of rights, notes the rule that would allow it."""
-        refusal = self._refusal(*command)
-        if refusal is None:
+        refusal = self._reply(*command) or ""
+        if "unknown command" in refusal and command[0] not in OPTIONAL:
+            self._unknown[command[0]] = None
+        if "no permissions" not in refusal:
             return
         found = _USER.search(refusal)
         self._user = found[1] if found and found[1] != "this" else self._user
@@ -134,13 +149,13 @@ class _Check:
             rule = "+" + "|".join(command[: 2 if command[0] in ("SCRIPT", "CLIENT") else 1]).lower()
         self._rules[rule] = None
 
-    def _refusal(self, *command: str) -> str | None:
-        """Sends a command. Returns the text with which Redis refuses it for lack of rights, else None."""
+    def _reply(self, *command: str) -> str | None:
+        """Sends a command. Returns the text of the error if Redis refuses it, else None."""
         self._connection.send_command(*command, check_health=False)
         try:
             self._connection.read_response()
         except NoPermissionError as error:
+            return f"no permissions: {error}"
+        except ResponseError as error:  # also from a server that takes no writes
             return str(error)
-        except ResponseError:  # a server that takes no writes refuses some commands for another reason
-            return None
         return None

@@ -13,7 +13,7 @@ def has_state(broker: RedisBroker) -> bool:
 
     :raises BrokerUnavailable: if the server does not answer.
     """
-    return bool(broker.run("EXISTS", broker.base + "state"))
+    return bool(broker.run("HLEN", broker.base + "state"))
 
 
 def send_echo(broker: RedisBroker, inbox: str) -> None:

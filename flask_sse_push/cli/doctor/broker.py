@@ -16,7 +16,7 @@ from ...errors import BrokerUnavailable
 from ..time_limit import UNREADABLE
 from .finding import Finding, ok, warning
 from .redis_facts import check_facts
-from .unreachable import explain, rights
+from .unreachable import explain, rights, unknown_command
 
 #: A probe that takes at least this many seconds is slow.
 SLOW = 0.05
@@ -29,14 +29,20 @@ WRITTEN_FOR = 1.0
 AHEAD, KEPT_DIFFERS = 1.0, 5.0
 
 
-def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
-    """Yields findings about the broker. Blocks for many small calls to Redis. Leaves nothing in Redis."""
+def examine_broker(broker: Broker, settings: Settings, *, around: bool = True) -> Iterator[Finding]:
+    """Yields findings about the broker. Blocks for many small calls to Redis. Leaves nothing in Redis.
+
+    :param around: whether to look for events of other processes, with other settings.
+    """
     if settings.broker_url.startswith("memory:"):
         yield ok("broker", "memory:// keeps events in one process")
         return
     missing = _missing(broker, settings)
     if missing is not None and missing.rules:
         yield rights(missing)
+        return
+    if missing is not None and missing.unknown:
+        yield unknown_command(settings, missing.unknown)
         return
     try:
         seconds = max([_probe_time(shard) for shard in broker.shards])
@@ -57,7 +63,8 @@ def examine_broker(broker: Broker, settings: Settings) -> Iterator[Finding]:
         )
         return
     yield from check_facts(facts, time.time())
-    yield from _around(broker, settings)
+    if around:
+        yield from _around(broker, settings)
 
 
 def _missing(broker: Broker, settings: Settings) -> Missing | None:
@@ -67,7 +74,7 @@ def _missing(broker: Broker, settings: Settings) -> Missing | None:
         for shard in broker.shards:
             if isinstance(shard, RedisBroker):
                 found = missing_rights(shard, settings.prefix, waits=waits)
-                if found.rules:
+                if found.rules or found.unknown:
                     return found
     except (BrokerUnavailable, *UNREADABLE):
         pass  # the next check finds the same fault and explains it

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import click
 from flask import current_app
 
+from ...auth.proof import digest, make_proof
 from ..common import Push, errors_without_traceback, one_line, read_headers, say
 from ..time_limit import each_within, time_limit
 from ..tls import tls_context, tls_options
 from .broker import examine_broker
-from .connection import examine_connection
+from .connection import Known, examine_connection
+from .exchange import Target
 from .finding import BROKEN, OK, WARNING, Finding
-from .server import examine_server, load_gunicorn
+from .live import NOTHING_SAID, ask_app, examine_live
+from .refusal import Place
+from .server import examine_server, find_setup
 from .settings import examine_settings
+from .unreachable_url import is_url
 
 
 def register(group: click.Group, push: Push) -> None:
@@ -55,9 +59,10 @@ def register(group: click.Group, push: Push) -> None:
         bearer = {"Authorization": f"Bearer {token}"} if token else {}
         request = {**bearer, **read_headers(headers)}
         context = tls_context(cacert, insecure)
+        target = Target(url, request, context) if url is not None else None
         broken = 0
         with errors_without_traceback():
-            for finding in each_within(timeout, _examine_all(push, gunicorn, url, request, context)):
+            for finding in each_within(timeout, _examine_all(push, gunicorn, target)):
                 if as_json:
                     say(json.dumps(finding._asdict()))
                 else:
@@ -67,16 +72,43 @@ def register(group: click.Group, push: Push) -> None:
             raise click.exceptions.Exit(1)
 
 
-def _examine_all(
-    push: Push, gunicorn: str, url: str | None, headers: Mapping[str, str], context: ssl.SSLContext
-) -> Iterator[Finding]:
+def _examine_all(push: Push, gunicorn: str, target: Target | None) -> Iterator[Finding]:
     """Yields each finding as soon as its check is done. Blocks while a check runs."""
-    services = push.services
-    yield from examine_settings(services.settings, current_app.config)
-    yield from examine_server(load_gunicorn(gunicorn), services.settings)
-    yield from examine_broker(services.publishing.broker, services.settings)
-    if url is not None:
-        yield from examine_connection(url, headers, context)
+    found: list[Finding] = []
+    for finding in _examinations(push, gunicorn, target, found):
+        found.append(finding)
+        yield finding
+
+
+def _examinations(
+    push: Push, gunicorn: str, target: Target | None, found: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Yields the findings of all checks.
+
+    :param found: the findings so far. A check leaves out what an earlier check has found already.
+    """
+    services, key = push.services, current_app.secret_key
+    settings = services.settings
+    yield from examine_settings(settings, current_app.config)
+    live = NOTHING_SAID
+    if target is not None and is_url(target):
+        live = ask_app(target, make_proof([key]) if key else None)
+        yield from examine_live(live, settings, digest([key], settings.broker_url) if key else "")
+    yield from examine_server(find_setup(gunicorn, live), settings, was_asked=target is not None)
+    around = "settings" not in _broken(found)
+    yield from examine_broker(services.publishing.broker, settings, around=around)
+    if target is not None:
+        known = Known(_place(), _broken(found), settings.http_compression, live.protocol)
+        yield from examine_connection(target, known)
+
+
+def _broken(found: Sequence[Finding]) -> frozenset[str]:
+    return frozenset(finding.name for finding in found if finding.level == BROKEN)
+
+
+def _place() -> Place:
+    rules = current_app.url_map.iter_rules()
+    return Place(sorted(rule.rule for rule in rules if rule.endpoint.rpartition(".")[2] == "stream"))
 
 
 _COLORS = {OK: "green", WARNING: "yellow", BROKEN: "red"}

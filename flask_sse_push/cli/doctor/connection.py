@@ -3,134 +3,135 @@
 from __future__ import annotations
 
 import http.client
-import json
-import ssl
-import threading
+import socket
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from ..time_limit import shut
+from . import network
+from .exchange import Answer, Target, Withheld, exchange, json_object
 from .finding import Finding, broken, ok, warning
+from .proxies import find_proxy
+from .refusal import Place, examine_refusal
+from .unreachable_url import examine_url, is_url
 
 #: How long to wait for the first event, in seconds. If it takes longer, a proxy probably buffers the stream.
 EVENT_TIMEOUT = 5.0
-#: At most how long one whole request takes, in seconds. A server may answer byte by byte.
-REQUEST_TIMEOUT = 2 * EVENT_TIMEOUT
 #: A first event that takes at least this many seconds is slow.
 SLOW = 1.0
-#: At most how many bytes are read until the first event.
-MAX_BYTES = 100_000
+#: The stream is held open for one heartbeat and this many seconds, but at most for `LONGEST_HOLD` seconds.
+GRACE, LONGEST_HOLD = 3.0, 45.0
+#: A file of the blueprint, which is answered at once wherever plain pages are.
+PLAIN_PATH = "/client/report.js"
+REQUEST = {"Accept": "text/event-stream", "Accept-Encoding": "gzip", "Cache-Control": "no-cache"}
 
 
-class Opening(NamedTuple):
-    """The beginning of a response, up to its `sse.open` event. Times are seconds since the request."""
+class Known(NamedTuple):
+    """What the doctor knows before it opens a stream."""
 
-    status: int
-    headers: Mapping[str, str]  # the keys are header names in lower case
-    headers_at: float  # when the headers had arrived
-    opened_at: float | None  # when `sse.open` had arrived; None if it did not arrive
-    cursor: str  # the cursor of `sse.open`; empty if `sse.open` did not arrive
-    data: dict[str, Any]  # the data of `sse.open`; empty if `sse.open` did not arrive
-    body: str  # the first 300 bytes of the body, as text
+    place: Place
+    broken: frozenset[str] = frozenset()  # the names of the parts that are broken
+    compresses: bool = False  # whether the app itself compresses streams
+    protocol: str = ""  # the version of HTTP that the app's server got, such as HTTP/1.0; empty if unknown
 
 
-def examine_connection(url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> Iterator[Finding]:
-    """Yields findings about the stream at `url`. Opens the stream twice.
+class First(NamedTuple):
+    """What the first stream told: its cursor, and the seconds between two heartbeats."""
 
-    Each time blocks for at most `REQUEST_TIMEOUT` seconds, and for the time to find and reach the server.
-    """
+    cursor: str
+    heartbeat: float
+
+
+def examine_connection(target: Target, known: Known) -> Iterator[Finding]:
+    """Yields findings about the stream at a URL. Opens the stream twice, and waits for one heartbeat."""
     try:
-        first = open_stream(url, headers, context)
-        findings = list(check_opening(url, first))
-        yield from findings
-        if all(finding.level != "broken" for finding in findings):
-            yield _resumed(open_stream(url, {**headers, "Last-Event-ID": first.cursor}, context))
+        if not is_url(target):
+            raise ValueError("the URL does not begin with http:// or https://, or has no host")
+        yield from _examine(target, known)
+    except Withheld:
+        yield _withheld(
+            target, f"no answer to the request for the stream came within {EVENT_TIMEOUT:g} seconds"
+        )
     except (OSError, http.client.HTTPException, ValueError) as error:
-        yield broken(
-            "stream",
-            f"{url} cannot be reached: {error or type(error).__name__}",
-            "no browser can reach it either",
-            "check that gunicorn and the proxy run, and check the host, the port and the certificate",
-        )
+        yield examine_url(target, error)
 
 
-def open_stream(url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> Opening:
-    """Opens the stream at `url`, reads its `sse.open` event, and closes the stream. Blocks.
+def _examine(target: Target, known: Known) -> Iterator[Finding]:
+    with exchange(target, REQUEST, LONGEST_HOLD + 10) as answer:
+        refusal = examine_refusal(target, answer, known.place)
+        if refusal is not None:
+            # A server that cannot keep streams open, which is reported already, refuses them.
+            if not (answer.status == 503 and "worker class" in known.broken):
+                yield refusal
+            return
+        if "broker" in known.broken:
+            yield ok("stream", "it opens; whether events arrive shows only when the broker works")
+            return
+        yield from _encoding(answer, known)
+        first, findings = _first_event(target, answer)
+        yield from findings
+        if first is None:
+            return
+        held = _held(answer, first)
+    resumed = _resumed(target, first)
+    if resumed.level != "broken":  # a server that spoils the second stream too has one fault
+        yield held
+    yield resumed
+    yield from _protocol(answer, known)
+    yield from _addresses(target)
 
-    :raises OSError: if the server cannot be reached, or if `url` is no HTTP address.
-    :raises TimeoutError: if the head of the answer takes longer than `REQUEST_TIMEOUT`.
-    :raises http.client.HTTPException: if the answer is not valid HTTP.
-    :raises ValueError: if `url` or a header has characters that HTTP cannot carry.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise OSError("the URL does not begin with http:// or https://")
-    if parts.scheme == "https":
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=EVENT_TIMEOUT, context=context
-        )
+
+def _encoding(answer: Answer, known: Known) -> Iterator[Finding]:
+    encoding = answer.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        yield ok("compression", "no proxy compresses the stream")
+    elif known.compresses:
+        yield ok("compression", f"{encoding}, by the app (SSE_PUSH_HTTP_COMPRESSION)")
     else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=EVENT_TIMEOUT)
-    try:
-        connection.connect()
-        limit = threading.Timer(REQUEST_TIMEOUT, shut, [connection.sock])
-        limit.daemon = True
-        limit.start()
-        try:
-            return _ask(connection, parts, headers)
-        except (OSError, http.client.HTTPException) as error:
-            if limit.finished.is_set():
-                raise TimeoutError(f"it sent no whole head in {REQUEST_TIMEOUT:g} seconds") from error
-            raise
-        finally:
-            limit.cancel()
-    finally:
-        connection.close()
+        yield broken(
+            "compression",
+            f"{find_proxy(answer.headers).name} compresses the stream ({encoding}), and the app does not",
+            "whoever compresses a stream delays events until it has enough of them, or needs memory for each "
+            "stream",
+            find_proxy(answer.headers).compression,
+        )
 
 
-def _ask(connection: http.client.HTTPConnection, parts: SplitResult, headers: Mapping[str, str]) -> Opening:
-    started = time.monotonic()
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.request("GET", path, headers={"Accept": "text/event-stream", **headers})
-    return _read(connection.getresponse(), started)
+def _first_event(target: Target, answer: Answer) -> tuple[First | None, list[Finding]]:
+    arrived = answer.read_until(_has_opened, EVENT_TIMEOUT)
+    if not arrived and "content-encoding" in answer.headers:
+        return None, []  # whoever compresses also spoils the events, which is reported already
+    if not arrived and answer.ended:
+        return None, [
+            broken(
+                "stream",
+                f"the response ended after {time.monotonic() - answer.started:.1f} seconds without an event",
+                "browsers reconnect again and again",
+                "read the log of gunicorn: a middleware or a proxy ends the response",
+            )
+        ]
+    if not arrived:
+        text = f"the response began, but its first event did not arrive within {EVENT_TIMEOUT:g} seconds"
+        return None, [_withheld(target, text, answer)]
+    fields = _fields(answer.text.decode("utf-8", "replace"))
+    data = json_object(fields.get("data", "").rstrip("\t"))
+    first = First(fields.get("id", ""), _seconds(data.get("heartbeat")))
+    seconds = time.monotonic() - answer.started
+    text = f"the first event arrived after {seconds:.2f} seconds"
+    if seconds < SLOW:
+        return first, [ok("buffering", text)]
+    why = "browsers wait as long for the first event after every reconnect"
+    advice = "look for slow calls in @sse.authorize and the user loader, and at the CPU of the workers"
+    return first, [warning("buffering", text, why, advice)]
 
 
-def _read(response: http.client.HTTPResponse, started: float) -> Opening:
-    headers_at = time.monotonic() - started
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    text, opened_at = b"", None
-    try:
-        while len(text) < MAX_BYTES and time.monotonic() < started + REQUEST_TIMEOUT:
-            part = response.read1(4096)
-            text += part
-            if b"event: sse.open" in text and b"\n\n" in text.partition(b"event: sse.open")[2]:
-                opened_at = time.monotonic() - started
-                break
-            if not part or response.status != 200:
-                break
-    except TimeoutError:
-        pass
-    fields = _fields(text.decode("utf-8", "replace"))
-    return Opening(
-        response.status,
-        headers,
-        headers_at,
-        opened_at,
-        fields.get("id", ""),
-        _object(fields.get("data", "")),
-        text[:300].decode(errors="replace"),
-    )
+def _seconds(value: object) -> float:
+    """Returns the seconds between heartbeats that a server told; 15 if they are no number."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value < 1e6 else 15.0
 
 
-def _object(text: str) -> dict[str, Any]:
-    """Returns the object that is written in `text` as JSON; an empty dict if there is none."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _has_opened(text: bytes) -> bool:
+    return b"\n\n" in text.partition(b"event: sse.open")[2]
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -142,70 +143,79 @@ def _fields(text: str) -> dict[str, str]:
     return {}
 
 
-def check_opening(url: str, opening: Opening) -> Iterator[Finding]:
-    """Yields findings about the beginning of one response. Pure."""
-    kind = opening.headers.get("content-type", "")
-    if opening.status in (401, 403):
-        yield warning(
-            "stream",
-            f"{url} answers {opening.status}: {_message(opening.body)}",
-            "the doctor could not test a stream",
-            "name a channel that you may listen to (?channels=…), or sign in with --header 'Cookie: …'",
-        )
-    elif opening.status != 200:
-        yield broken(
-            "stream",
-            f"{url} answers {opening.status}: {_message(opening.body)}",
-            "browsers get no stream, and EventSource gives up for good",
-            "404: check url_prefix; 502, 504: the proxy does not reach gunicorn; others: see docs/errors.md",
-        )
-    elif not kind.startswith("text/event-stream"):
-        yield broken(
-            "stream",
-            f"{url} answers with {kind or 'no Content-Type'}, not text/event-stream",
-            "browsers refuse such a response",
-            "check the URL: another view, or a page of the proxy, answers there",
-        )
-    else:
-        yield _encoding(opening)
-        yield _buffering(opening)
+def _withheld(target: Target, what: str, answer: Answer | None = None) -> Finding:
+    """Returns the finding about a stream that does not arrive.
 
-
-def _encoding(opening: Opening) -> Finding:
-    encoding = opening.headers.get("content-encoding", "identity")
-    if encoding == "identity":
-        return ok("compression", "no proxy compresses the stream")
+    Asks for a plain file too, which shows whether the server or a proxy withholds the stream.
+    """
+    try:
+        with exchange(target.below(PLAIN_PATH), {}, EVENT_TIMEOUT) as plain:
+            seconds, headers = time.monotonic() - plain.started, plain.headers
+    except (Withheld, OSError, http.client.HTTPException, ValueError):
+        return broken(
+            "stream",
+            f"{what}, nor does the plain file {target.below(PLAIN_PATH).url}",
+            "the server behind this address is stopped, overloaded or blocked",
+            "look at gunicorn's log and CPU: are all workers busy (worker class sync, too few threads), or "
+            "do "
+            "they wait for a database?",
+        )
+    proxy = find_proxy(answer.headers if answer else headers)
     return broken(
-        "compression",
-        f"the stream arrives compressed ({encoding}), although the request did not accept compression",
-        "a proxy or middleware that compresses a stream delays events until it has enough of them",
-        "exclude text/event-stream from the compression of the proxy or the WSGI middleware",
+        "buffering",
+        f"{what}, but a plain file arrived after {seconds:.2f} seconds: {proxy.name} buffers the stream",
+        "browsers get events late or never, and all at once",
+        proxy.buffering,
     )
 
 
-def _buffering(opening: Opening) -> Finding:
-    name = "buffering"
-    advice = (
-        "nginx: do not ignore X-Accel-Buffering, or set proxy_buffering off; other proxies: see the manual"
-    )
-    if opening.opened_at is None:
+def _held(answer: Answer, first: First) -> Finding:
+    """Returns the finding about the time until the first heartbeat."""
+    name, began = "silence", time.monotonic()
+    wait = min(first.heartbeat + GRACE, LONGEST_HOLD)
+    beats = answer.text.count(b"sse.heartbeat")
+    arrived = answer.read_until(lambda text: text.count(b"sse.heartbeat") > beats, wait)
+    seconds = time.monotonic() - began
+    proxy = find_proxy(answer.headers)
+    if arrived:
+        return ok(name, f"a heartbeat arrived after {seconds:.1f} seconds of silence")
+    if b"event: sse.close" in answer.text:
+        return ok(name, f"the app closed the stream after {seconds:.1f} seconds, for a reason of its own")
+    if answer.ended:
         return broken(
             name,
-            f"the response began, but its first event did not arrive within {EVENT_TIMEOUT:g} seconds",
-            "a proxy or a middleware buffers the stream, or the broker does not answer",
-            advice,
+            f"the connection was closed after {seconds:.1f} seconds; heartbeats come every "
+            f"{first.heartbeat:g} "
+            "seconds",
+            f"{proxy.name} or a firewall closes quiet connections before the heartbeat, so clients reconnect "
+            "all "
+            "the time",
+            proxy.timeout,
         )
-    text = f"the first event arrived after {opening.opened_at:.2f} seconds"
-    if opening.opened_at < SLOW:
-        return ok(name, text)
-    return warning(name, text, "browsers wait as long for the first event after every reconnect", advice)
-
-
-def _resumed(opening: Opening) -> Finding:
-    if opening.data.get("resumed"):
-        return ok("resuming", "a second stream continued where the first one ended")
+    if first.heartbeat + GRACE > LONGEST_HOLD:
+        return ok(name, f"the stream stayed open for {seconds:.0f} seconds")
     return broken(
-        "resuming",
+        "buffering",
+        f"after the first event nothing arrived for {seconds:.1f} seconds, not even the heartbeat that comes "
+        f"every {first.heartbeat:g} seconds",
+        f"{proxy.name} holds back what comes after the first bytes: browsers get events late or never",
+        proxy.buffering,
+    )
+
+
+def _resumed(target: Target, first: First) -> Finding:
+    name = "resuming"
+    try:
+        with exchange(target, {**REQUEST, "Last-Event-ID": first.cursor}, EVENT_TIMEOUT + 10) as answer:
+            if answer.status != 200 or not answer.read_until(_has_opened, EVENT_TIMEOUT):
+                return _second(answer.status)
+            data = _fields(answer.text.decode("utf-8", "replace")).get("data", "")
+    except (Withheld, OSError, http.client.HTTPException):
+        return _second(0)
+    if json_object(data.rstrip("\t")).get("resumed"):
+        return ok(name, "a second stream continued where the first one ended")
+    return broken(
+        name,
         "a second stream, opened with Last-Event-ID, was not resumed",
         "at every reconnect, browsers lose the events that they missed",
         "let the proxy forward the header Last-Event-ID, and check that all workers have the same "
@@ -213,5 +223,39 @@ def _resumed(opening: Opening) -> Finding:
     )
 
 
-def _message(body: str) -> str:
-    return str(_object(body).get("message") or " ".join(body.split())[:100] or "an empty page")
+def _second(status: int) -> Finding:
+    return warning(
+        "resuming",
+        "a second stream did not open" + (f": the answer was {status}" if status not in (0, 200) else ""),
+        "browsers that reconnect, and second tabs, may be refused too; whether streams resume is not known",
+        "look at the limits of streams and attempts: SSE_PUSH_MAX_STREAMS_PER_…, SSE_PUSH_RATE_PER_…, and "
+        "limit_req or limit_conn of the proxy",
+    )
+
+
+def _protocol(answer: Answer, known: Known) -> Iterator[Finding]:
+    if known.protocol == "HTTP/1.0":
+        proxy = find_proxy(answer.headers)
+        advice = proxy.protocol or "let the proxy speak HTTP/1.1 to gunicorn"
+        what = f"{proxy.name} speaks HTTP/1.0 to the app"
+        why = "each request opens a connection of its own, and a stream that is cut off looks complete"
+        yield warning("HTTP/1.0", what, why, advice)
+    elif known.protocol:
+        yield ok("HTTP version", f"the app gets requests with {known.protocol}")
+
+
+def _addresses(target: Target) -> Iterator[Finding]:
+    try:
+        found = network.survey(target.parts.hostname or "", target.port)
+    except socket.gaierror:
+        return
+    bad = [each for each in found if each.problem]
+    if bad:
+        shown = ", ".join(f"{each.text} ({each.problem})" for each in bad)
+        yield warning(
+            "addresses",
+            f"{target.parts.hostname} has addresses at which no server answers: {shown}",
+            "clients that try such an address first, IPv6 before IPv4, wait or fail",
+            "let the server listen at all addresses (nginx: `listen [::]:443 ssl;` too), or take them out of "
+            "DNS",
+        )

@@ -71,6 +71,19 @@ def speaks_tls(address: Address, name: str) -> bool:
         return False
 
 
+def demands_certificate(address: Address, name: str) -> bool:
+    """Whether a server that speaks TLS ends the connection of a client without a certificate. Blocks."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with _connected(address) as raw, context.wrap_socket(raw, server_hostname=name) as secure:
+            return secure.recv(1) == b""  # with TLS 1.3, the refusal comes after the handshake
+    except TimeoutError:  # the server waits for a command
+        return False
+    except OSError:
+        return True
+
+
 def answer(address: Address, question: bytes) -> bytes:
     """Sends a question without TLS. Returns the first bytes of the answer; empty if none comes. Blocks."""
     with contextlib.suppress(OSError), _connected(address) as raw:

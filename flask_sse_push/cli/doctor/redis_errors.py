@@ -77,12 +77,6 @@ KNOWN = (
         "add ?ssl_ca_certs=/path/to/ca.pem to the URL, and use the host's name as the certificate has it",
     ),
     Known(
-        "certificate.required|CERTIFICATE_REQUIRED",
-        "Redis demands a certificate from its clients",
-        "add ?ssl_certfile=/path/client.pem&ssl_keyfile=/path/client.key to the URL, or set tls-auth-clients "
-        "no on the server",
-    ),
-    Known(
         "they do not get what is published|subscribers do not get",
         "Redis takes commands, but subscribers do not get what is published",
         "connect to Redis directly: a proxy in front of it, such as twemproxy, does not pass pub/sub",

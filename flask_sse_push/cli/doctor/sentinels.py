@@ -12,8 +12,11 @@ from .hosts import fault_at, hosts_of
 WHY = "nothing can be published, and no stream opens"
 
 
-def examine_sentinels(settings: Settings) -> Finding:
-    """Returns the finding if no sentinel names a primary."""
+def examine_sentinels(settings: Settings, why: str) -> Finding:
+    """Returns the finding if the sentinels name no primary that can be used.
+
+    :param why: the error of the app's own attempt.
+    """
     silent = []
     for host, port in hosts_of(settings):
         found = fault_at(host, port, "SSE_PUSH_BROKER_URL")
@@ -26,7 +29,8 @@ def examine_sentinels(settings: Settings) -> Finding:
                 "broker",
                 f"the server at {found.text} is no sentinel",
                 WHY,
-                "name the sentinels in the URL, which listen at port 26379: redis+sentinel://HOST:26379/SERVICE",
+                "name the sentinels in the URL, which listen at port 26379: "
+                "redis+sentinel://HOST:26379/SERVICE",
             )
         if reply.startswith(b"-NOAUTH") and "sentinel_password=" not in settings.broker_url:
             return broken(
@@ -46,7 +50,7 @@ def examine_sentinels(settings: Settings) -> Finding:
             )
         return broken(
             "broker",
-            f"the sentinel at {found.text} knows no live primary of {service!r}",
+            f"the sentinel at {found.text} knows no live primary of {service!r} ({why})",
             WHY,
             "start the primary; is a failover possible at all? redis-cli -p 26379 SENTINEL CKQUORUM "
             f"{service} tells",

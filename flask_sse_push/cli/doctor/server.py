@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from ...config import Settings
 from ...transports import cost
 from .finding import Finding, broken, graded, ok, warning
+from .live import Live
 
 #: At most how many seconds the configuration may take to load.
 LOAD_TIMEOUT = 30
@@ -75,6 +78,13 @@ class Setup(NamedTuple):
         return self.worker_class == "gevent" or self.worker_class.endswith("GeventWorker")
 
 
+#: The parts of a configuration that a running worker does not tell, without faults.
+UNKNOWN = Setup(
+    worker_class="", workers=1, threads=1, connections=1000, http2=False, graceful_timeout=30,
+    preload=False, tls=False, patched=False, late=[], files=10**9,
+)  # fmt: skip
+
+
 def load_gunicorn(options: str) -> Setup | str:
     """Loads the configuration that gunicorn would use with the command line `options`.
 
@@ -94,11 +104,48 @@ def load_gunicorn(options: str) -> Setup | str:
         return (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
 
 
-def examine_server(found: Setup | str, settings: Settings) -> Iterator[Finding]:
+def find_setup(options: str, live: Live) -> Setup | str | None:
+    """Returns the configuration that gunicorn uses, or a text that says why it cannot be loaded.
+
+    What the running app says counts more than the files here. None if nobody says how gunicorn is started.
+    Blocks for at most `LOAD_TIMEOUT` seconds.
+
+    :param options: the value of `--gunicorn`.
+    """
+    if live.runs_elsewhere:
+        return None
+    is_told = options or Path("gunicorn.conf.py").exists() or os.environ.get("GUNICORN_CMD_ARGS")
+    found = load_gunicorn(options) if is_told else None
+    if live.gunicorn is None:
+        return found
+    said = {name: value for name, value in live.gunicorn.items() if name in Setup._fields}
+    setup = found if isinstance(found, Setup) else UNKNOWN
+    try:
+        return Setup(**json.loads(json.dumps({**setup._asdict(), **said})))
+    except (TypeError, ValueError):
+        return found
+
+
+def examine_server(
+    found: Setup | str | None, settings: Settings, *, was_asked: bool = False
+) -> Iterator[Finding]:
     """Yields findings about gunicorn's configuration. Pure.
 
-    :param found: the result of `load_gunicorn`.
+    :param found: the result of `find_setup`.
+    :param was_asked: whether the running app was asked. If it did not answer, another finding says why.
     """
+    if found is None:
+        what = "how gunicorn is started is not known: there is no gunicorn.conf.py here"
+        yield graded(
+            "gunicorn",
+            what,
+            "gunicorn's default, sync workers, cannot serve streams; the doctor cannot see if yours can",
+            "pass the options you start gunicorn with: --gunicorn '-k gevent -w 4'; or pass --url, then the "
+            "doctor asks the running app",
+            is_broken=False,
+            is_poor=not was_asked,
+        )
+        return
     if isinstance(found, str):
         yield broken(
             "gunicorn",
@@ -112,7 +159,8 @@ def examine_server(found: Setup | str, settings: Settings) -> Iterator[Finding]:
     yield from _http2(found)
     yield _patching(found)
     yield from _memory(found, settings)
-    yield _transport(found, settings)
+    if found.is_gevent or settings.transport == "hijack":
+        yield _transport(found, settings)
     yield _places(found, settings)
     yield _files(found, settings)
     yield _graceful(found, settings)

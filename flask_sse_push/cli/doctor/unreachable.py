@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote, urlsplit
 
 from ...brokers.redis.link import PLAIN, SHARDED
@@ -35,13 +35,13 @@ def explain(error: BaseException, settings: Settings) -> Finding:
     for known in KNOWN:
         if re.search(known.pattern, text):
             return broken("broker", f"{known.what} ({_last(text)})", WHY, known.advice)
-    if "sentinel" in urlsplit(settings.broker_url).scheme and re.search("no sentinel knows|SENTINEL", text):
-        return examine_sentinels(settings)
+    if "sentinel" in urlsplit(settings.broker_url).scheme:
+        return examine_sentinels(settings, _last(text))
     finding = next(_at_addresses(settings), None)
     if finding is not None:
         return finding
     if command := re.search(r"unknown command [`']?([A-Za-z]+)", text):
-        return _unknown_command(settings, command[1])
+        return unknown_command(settings, [command[1]])
     return broken(
         "broker",
         f"{without_secret(settings.broker_url)} does not answer as it should: {error}",
@@ -98,7 +98,8 @@ def _last(text: str) -> str:
     return text.partition("\n")[0].removeprefix("BrokerUnavailable: ").partition(" (")[0][:200]
 
 
-def _unknown_command(settings: Settings, command: str) -> Finding:
+def unknown_command(settings: Settings, commands: Sequence[str]) -> Finding:
+    """Returns the finding about a server that does not know commands. Blocks for some seconds."""
     scheme = urlsplit(settings.broker_url).scheme
     first = next(iter(hosts_of(settings)), None)
     if first is not None and b"redis_mode:sentinel" in _information(*first):
@@ -111,7 +112,7 @@ def _unknown_command(settings: Settings, command: str) -> Finding:
     oldest = OLDEST_CLUSTER if "cluster" in scheme else OLDEST
     return broken(
         "broker",
-        f"Redis does not know the command {command.upper()}",
+        f"Redis does not know the command {', '.join(commands).upper()}",
         WHY,
         f"run {oldest} or newer (Redis 7 or Valkey 7.2 are tested), and do not rename this command with "
         "rename-command",
@@ -167,6 +168,14 @@ def _protocol(address: Address, host: str, *, tls: bool) -> Iterator[Finding]:
                 WHY,
                 "begin the URL with rediss:// instead of redis://; for a certificate of your own add "
                 "?ssl_ca_certs=/path/to/ca.pem",
+            )
+        elif network.demands_certificate(address, host):
+            yield broken(
+                "broker",
+                f"Redis at {address.text} demands a certificate from its clients",
+                WHY,
+                "add ?ssl_certfile=/path/client.pem&ssl_keyfile=/path/client.key to SSE_PUSH_BROKER_URL, or "
+                "set tls-auth-clients no on the server",
             )
     elif not is_plain:
         said = reply.split(b"\r\n")[0][:60].decode(errors="backslashreplace") or "nothing"

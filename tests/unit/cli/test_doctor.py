@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_sse_push.cli.doctor import connection, redis_facts, server, settings
+from flask_sse_push.cli.doctor import redis_facts, server, settings
 from flask_sse_push.cli.doctor.finding import BROKEN, OK, WARNING
 from flask_sse_push.config import Settings
 
@@ -41,11 +41,11 @@ def test_good_facts_have_no_findings() -> None:
 @pytest.mark.parametrize(
     ("change", "wanted", "found"),
     [
-        ({"worker_class": "sync"}, {}, {"worker class": BROKEN, "taking over sockets": WARNING}),
+        ({"worker_class": "sync"}, {}, {"worker class": BROKEN}),
         (
             {"worker_class": "gthread", "threads": 1},
             {"max_streams": 1},
-            {"worker class": BROKEN, "taking over sockets": WARNING, "worker_connections": WARNING},
+            {"worker class": BROKEN, "worker_connections": WARNING},
         ),
         ({"http2": True}, {}, {"HTTP/2": BROKEN}),
         ({"tls": True}, {}, {"taking over sockets": WARNING}),
@@ -116,15 +116,6 @@ def test_facts_that_redis_does_not_report_are_skipped() -> None:
 )
 def test_settings(wanted: dict[str, Any], config: dict[str, Any], found: dict[str, str]) -> None:
     assert levels(settings.examine_settings(Settings(**wanted), {"SECRET_KEY": "x", **config})) == found
-
-
-def test_a_slow_first_event_is_a_warning() -> None:
-    opening = connection.Opening(200, {"content-type": "text/event-stream"}, 0.1, 2.0, "e-1", {}, "")
-    assert levels(connection.check_opening("http://x", opening)) == {"buffering": WARNING}
-    refused = opening._replace(status=403, body='{"message": "not yours"}')
-    [finding] = connection.check_opening("http://x", refused)
-    assert finding.level == WARNING
-    assert "not yours" in finding.what
 
 
 def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

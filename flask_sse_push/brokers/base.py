@@ -111,10 +111,15 @@ def repeated_id(once: str, stored: int, given: int) -> InvalidEvent:
 
 
 class LiveEvent(NamedTuple):
-    """A message on the link: a new event of a channel, as the bytes that `Entry.parse` reads."""
+    """A message on the link: a new event of a channel, as the bytes that `Entry.parse` reads.
+
+    `proven` is False if another program has published the message. It is None if the link cannot tell,
+    because no reply of the broker has named the epoch of the message yet.
+    """
 
     channel: str
     stored: bytes
+    proven: bool | None = True
 
 
 class Subscribed(NamedTuple):

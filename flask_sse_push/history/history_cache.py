@@ -166,11 +166,16 @@ class HistoryCache(TrustedCaches):
         if cache is None:
             return  # the channel was unsubscribed after the broker had sent the event
         try:
+            if event.proven is False:
+                raise ValueError("another program has published it")
             entry = Entry.parse(event.stored, event.channel)
             entry.check_body()
         except ValueError as error:
             if self._checks.refuse(event.channel, error) and cache.live:
                 self._note_lost(Gap(event.channel, cache.head, self._position))
+            return
+        if event.proven is None:
+            self._take_unproven(entry)
             return
         if not self._heard.note_event(entry) and self._heard.epoch is not None:
             self._doubt(event.channel, cache, entry)

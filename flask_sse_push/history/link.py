@@ -302,11 +302,9 @@ class Heard:
     def note_echo(self, echo: Echo) -> bool:
         """Notes an echo. Returns the same as `note_reply`.
 
-        If the broker cannot have reached the echo's position, the echo counts only when a reply confirms it.
+        The echo counts only when a reply confirms it: another program may publish to the inbox.
         """
         before = self.id if echo.epoch == self.epoch else -1
-        if echo.epoch == self.epoch and echo.last > self.id and self.believes(echo.last):
-            self.id, self.in_part = echo.last, False
         if self._replies.pop(echo, False):
             return self._match(echo, before)
         _add(self._echoes, echo, before)

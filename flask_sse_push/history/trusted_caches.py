@@ -54,12 +54,23 @@ class TrustedCaches(ChannelCaches):
         known = self._lost.get(gap.channel, gap)
         self._lost[gap.channel] = Gap(gap.channel, min(known.until, gap.until), max(known.after, gap.after))
 
+    def _take_unproven(self, entry: Entry) -> None:
+        """Handles an event whose proof the link could not check: no reply had named the event's epoch yet."""
+        if entry.epoch == self._heard.epoch:  # a reply has come in the meantime
+            self._pause(link_up=True)
+        else:
+            self._ask_epoch()
+
+    def _ask_epoch(self) -> None:
+        """Requests a probe after a message of an unknown epoch: perhaps a new epoch has begun."""
+        if not self._asked:
+            self._asked = True
+            self.reads.request(BROADCAST, HistoryRequest(NOW, is_join=True))
+
     def _doubt(self, name: str, cache: ChannelCache, entry: Entry) -> None:
         """Handles an event that the broker cannot have published now: a message was forged."""
         if entry.epoch != self._heard.epoch:
-            if not self._asked:  # perhaps a new epoch has begun; the reply to a call tells
-                self._asked = True
-                self.reads.request(BROADCAST, HistoryRequest(NOW, is_join=True))
+            self._ask_epoch()
         elif not cache.live:
             cache.tail.append(entry)
         elif entry.id > self._heard.id:
@@ -96,13 +107,15 @@ class TrustedCaches(ChannelCaches):
 
     def _note_reply(self, reply: HistoryReply) -> None:
         """Notes the epoch and the position of a reply. The reply is used when the link has reached them."""
-        self._asked = False
+        asked, self._asked = self._asked, False
         self._clock_ahead = reply.history.clock - reply.sent_at * 1e6
         epoch, last = reply.history.epoch, reply.history.last
         if epoch != self._heard.epoch:
             known = {self._epoch, self._heard.epoch} - {None, epoch}
             self._heard.begin(epoch)
-            if known:  # replies to calls made before now may belong to the earlier epoch
+            # Replies to calls made before now may belong to the earlier epoch, and messages of the new epoch
+            # were dropped.
+            if known or asked:
                 self._pause(link_up=True)
         if not self._heard.note_reply(Echo(epoch, last), reply.sent_at):
             self._distrust()

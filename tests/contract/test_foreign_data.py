@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,48 @@ def test_a_list_of_another_type_harms_its_channel_only(
     assert not store.claims(in_a[1])
     assert store.claims(in_a[2])
     assert [key in text for text in errors(caplog)] == [True]
+
+
+def _is_text(message: dict[str, Any] | None) -> bool:
+    return message is not None and message["type"] == "message"
+
+
+def test_only_events_of_the_script_are_proven(store: Store) -> None:
+    with contextlib.closing(store.broker.link("w")) as link:
+        link.subscribe(["a", "b"])
+        receive(link, 2)
+        store.publish("x", "a")
+        raw = store.client.pubsub()
+        raw.subscribe(store.base + "live:a")
+        raw.get_message(timeout=5)
+        last = store.publish("y", "a")
+        found = eventually(lambda: [each for each in [raw.get_message(timeout=1)] if _is_text(each)])
+        genuine = str(found[0]["data"]).encode()
+        raw.close()
+        entry = genuine.partition(b" ")[2]
+        later = genuine.replace(b"%d" % last.id, b"%d" % (last.id + 50_000))
+        other_epoch = genuine.replace(last.epoch.encode(), b"zz9")
+        forgeries = [entry, b"", b"junk", b"0" * 40 + b" " + entry, later, other_epoch, genuine]
+        for each in forgeries:
+            store.client.publish(store.base + "live:a", each)
+        store.client.publish(store.base + "live:b", genuine)
+        heard = [signal for signal in receive(link, 3 + len(forgeries)) if isinstance(signal, LiveEvent)]
+    assert [signal.proven for signal in heard] == [True, True, *[False] * 5, None, True, False]
+    assert {signal.stored for signal in heard if signal.proven} >= {entry}
+
+
+@pytest.mark.parametrize("value", ["", "abc", "0123456789abcdef" * 2, "{epoch} xyz", "{epoch} ", "x" * 10**6])
+def test_a_damaged_secret_ends_the_epoch(store: Store, value: str) -> None:
+    old = store.publish("old", "a")
+    store.client.hset(store.base + "state", "secret", value.replace("{epoch}", old.epoch))
+    with contextlib.closing(store.broker.link("w")) as link:
+        link.subscribe(["a"])
+        receive(link, 1)
+        new = store.publish("new", "a")
+        (heard,) = receive(link, 1)
+    assert new.epoch != old.epoch
+    assert isinstance(heard, LiveEvent)
+    assert heard.proven
 
 
 @pytest.mark.parametrize("kind", WRONG_TYPES)

@@ -97,3 +97,36 @@ def test_data_of_another_program_harm_only_the_channel_that_they_concern(
     assert publisher.failures == 0
     for key in ("{sse:0}:list:bad was", "a message on the channel 'bad' was"):
         assert logs.count(key) <= 2, "each of the two workers says it once"
+
+
+def test_a_forged_id_just_ahead_of_the_clock_costs_no_client_an_event(
+    valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
+) -> None:
+    """A client that got a forged id as its cursor would lose the events up to this id when it comes back."""
+    account, attacks = LogAccount(), 0
+    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1, linger=0.5) as both, valkey.client() as client:
+        victims = [Client([VICTIM]) for _ in range(20)]
+        crowd = Crowd([server.port for server in both], victims, chance, pause=(0.15, 0.3))
+        crowd.open_all()
+        publisher = Publisher(valkey.url, account, lambda serial: [VICTIM], rate=100)
+        publisher.start()
+        epoch = client.hget("{sse:0}:state", "epoch")
+        inboxes = client.execute_command("PUBSUB", "CHANNELS", "{sse:0}:inbox:*")
+        for _ in range(10):
+            ahead = time.time_ns() // 1000 + chance.randint(40_000, 95_000)
+            attacks += client.publish("{sse:0}:live:" + VICTIM, b"%b %d 0 -\ndata: 0\n\n" % (epoch, ahead))
+            for inbox in inboxes:
+                attacks += client.publish(inbox, b"%b %d" % (epoch, ahead))
+            crowd.run(0.03)
+            for lost in chance.sample(crowd.clients, 10):
+                crowd.lose(lost, reset=True)
+            crowd.run(0.3)
+        publisher.stop()
+        crowd.catch_up(account)
+        crowd.close()
+        logs = "".join(server.log.read_text() for server in both)
+    verdict = account.verdict([each.log for each in victims])
+    measurements.note(attacks=attacks, verdict=verdict)
+    assert attacks >= 10 * len(both), "no worker has got the forged messages"
+    assert "another program has published it" in logs
+    assert verdict.clean(), verdict

@@ -22,7 +22,7 @@ from ...errors import BrokerUnavailable
 from ...protocol.channel import BROADCAST, is_channel
 from ...protocol.cursor import MAX_ID, Cursor
 from ...protocol.entry import Publication
-from ..base import UNBOUNDED, Bounds, Broker, History, Link, Newest, repeated_id
+from ..base import NO_INBOX, UNBOUNDED, Bounds, Broker, History, Link, Newest, repeated_id
 from ..foreign import ForeignData
 from .client import (
     SHARE,
@@ -36,6 +36,7 @@ from .client import (
 )
 from .counts import RedisCounts
 from .link import PLAIN, PubSub, RedisLink
+from .proof import Proofs, new_secret
 from .read_reply import ReadReply
 from .refusals import WriteState
 from .scripts import script
@@ -107,6 +108,7 @@ class RedisBroker(Broker):
         self._page = clients.main.register_script(script("state", "lists", "page"))
         self._newest = clients.main.register_script(script("state", "lists", "newest"))
         self._foreign = ForeignData()
+        self._proofs = Proofs()
         self._writes = WriteState()
         self.counts = RedisCounts(clients, self.base, self._call, self._foreign)
 
@@ -118,7 +120,7 @@ class RedisBroker(Broker):
         channels = list(dict.fromkeys(name for each in publications for name in each.lists))
         index = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys, f"{self.base}once:{once}", *map(self._list_key, channels)]
-        args: list[Any] = [self._fresh_epoch(), self._live, self._bounds.size]
+        args: list[Any] = [self._fresh(), self._live, self._bounds.size]
         args += [milliseconds(self._bounds.ttl), milliseconds(remembered), self.pubsub.publish]
         args += [len(channels), *channels]
         for each in publications:
@@ -154,10 +156,11 @@ class RedisBroker(Broker):
 
     def _read(self, script: Script, after: Mapping[str, int], inbox: str, room: int) -> ReadReply:
         keys = [*self._state_keys, *map(self._list_key, after)]
-        args: list[Any] = [self._fresh_epoch(), self._inbox(inbox), self.pubsub.publish, room]
+        args: list[Any] = [self._fresh(), self._inbox(inbox), self.pubsub.publish, room]
         for name, position in after.items():
             args += [name, position]
         reply = ReadReply(self._call(lambda: script(keys=keys, args=args, client=self._clients.current)))
+        self._proofs.note(reply.epoch, reply.secret)
         self._foreign.report_all(reply.foreign)
         self._note_refusal(reply.refusal)
         return reply
@@ -225,13 +228,15 @@ class RedisBroker(Broker):
         return {name.decode(): int(head) for name, head in newest if _is_own(name) and 0 < head <= MAX_ID}
 
     def link(self, inbox: str) -> Link:
+        if self._proofs.is_empty:
+            self.history({}, NO_INBOX)
         pool = self._clients.main.connection_pool
         with translated_errors():
             # The connection does not come from the pool, because the pool would close it while the link
             # reads.
             connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
-        link = RedisLink(connection, self._live, self._inbox(inbox), self._foreign, self.pubsub)
+        link = RedisLink(connection, self._live, self._inbox(inbox), self._foreign, self._proofs, self.pubsub)
         link.open()
         return link
 
@@ -249,15 +254,15 @@ class RedisBroker(Broker):
     def close(self) -> None:
         self._clients.close()
 
-    def _fresh_epoch(self) -> str:
-        """Returns a random name for a new epoch.
+    def _fresh(self) -> str:
+        """Returns a random name for a new epoch, and the secret of this epoch.
 
         With several shards, the name begins with the number of the shard and the number of shards.
         """
         if self._shard is None:
-            return secrets.token_hex(4)
+            return f"{secrets.token_hex(4)} {new_secret()}"
         digits = "".join(secrets.choice(EPOCH_DIGITS) for _ in range(4))
-        return f"{self._shard.number}{self._shard.of}{digits}"
+        return f"{self._shard.number}{self._shard.of}{digits} {new_secret()}"
 
     def _list_key(self, channel: str) -> str:
         return f"{self.base}list:{channel}"

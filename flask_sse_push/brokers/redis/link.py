@@ -14,6 +14,7 @@ from .. import forks
 from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
 from ..foreign import ForeignData
 from .client import close_copy, translated_errors
+from .proof import LENGTH, Proofs
 
 #: The content of an echo, `<epoch> <last>`. Anyone may publish to an inbox, so it must match exactly.
 _ECHO = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16})")
@@ -44,12 +45,20 @@ class RedisLink(Link):
     :param live: prefix of the pub/sub names of channels.
     :param inbox: the pub/sub name of this link's inbox.
     :param foreign: reports messages that another program has published.
+    :param proofs: checks the proofs of live messages.
     """
 
     def __init__(
-        self, connection: Any, live: str, inbox: str, foreign: ForeignData, pubsub: PubSub = PLAIN
+        self,
+        connection: Any,
+        live: str,
+        inbox: str,
+        foreign: ForeignData,
+        proofs: Proofs,
+        pubsub: PubSub = PLAIN,
     ) -> None:
         self._foreign = foreign
+        self._proofs = proofs
         self._pubsub = pubsub
         self._connection = connection
         self._live = live
@@ -88,7 +97,9 @@ class RedisLink(Link):
     def _message(self, kind: bytes, name: bytes, content: bytes) -> LinkMessage | None:
         if kind == self._pubsub.message:
             if name != self._inbox:
-                return LiveEvent(name.decode()[len(self._live) :], content)
+                channel = name[len(self._live) :]
+                proven = self._proofs.check(channel, content)
+                return LiveEvent(channel.decode(), content[LENGTH:], proven)
             echo = _ECHO.fullmatch(content)
             if echo:
                 return Echo(echo[1].decode(), int(echo[2]))

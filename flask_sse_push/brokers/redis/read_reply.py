@@ -17,10 +17,13 @@ class ReadReply:
     """The reply of one of the two scripts.
 
     `foreign` has the keys with data of other programs, `refusal` is the error if the server takes no writes.
+    `secret` is the secret of the epoch, for `Proofs`.
     """
 
     def __init__(self, reply: list[Any]) -> None:
-        epoch, last, horizon, lineage, clock, refusal, self.foreign, until, *self._channels = reply
+        epoch, last, horizon, lineage, clock, refusal, self.foreign, until, secret, *self._channels = reply
+        self.epoch: bytes = epoch
+        self.secret: bytes = secret
         self._now = Cursor(epoch.decode(), int(last))
         self._horizon, self._until, self._clock = int(horizon), int(until), int(clock)
         self._lineage = parse_lineage(lineage)

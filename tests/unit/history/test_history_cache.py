@@ -636,10 +636,13 @@ def test_a_shared_event_split_by_a_broken_link_is_dispatched_once_for_each_chann
 
 
 def test_an_echo_moves_the_position_of_a_quiet_worker() -> None:
+    """It does so when the reply is there too: another program may publish to the inbox."""
     bench = Bench("a")
-    snapshot = bench.broker.probe("w")
+    before, reply = bench.position, bench.fetch()
     assert ids(bench.hear()) == []
-    assert bench.position == snapshot.id
+    assert bench.position == before
+    assert ids(bench.history_cache.take([reply])) == []
+    assert bench.position == reply.history.last > before
 
 
 def test_an_echo_of_the_past_moves_nothing() -> None:
@@ -808,10 +811,53 @@ def test_a_message_of_an_unknown_epoch_is_ignored_and_the_broker_is_asked() -> N
     assert ids(bench.hear()) == [in_a]
 
 
+def test_an_event_without_a_proof_moves_no_position(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream that took the forged id as its cursor would miss the events up to this id."""
+    bench = Bench("a", "b")
+    before = bench.position
+    forgery = forged(bench, before + 50_000)._replace(proven=False)
+    dispatches = [bench.history_cache.take([[forgery]]) for _ in range(3)]
+    assert ids(*dispatches) == []
+    assert bench.position == before
+    in_a, in_b = bench.publish("a"), bench.publish("b")
+    assert ids(bench.hear()) == [in_a, in_b]
+    assert ["another program" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_an_event_of_an_epoch_that_was_unknown_on_its_way_is_read_again() -> None:
+    bench = Bench("a")
+    id = bench.publish("a")
+    (event,) = bench.messages()
+    assert isinstance(event, LiveEvent)
+    assert bench.history_cache.take([[event._replace(proven=None)]]) == Dispatch([], {}, False)
+    assert ids(*bench.run()) == [id]
+    forgery = forged(bench, bench.position + 50_000, epoch="other")._replace(proven=None)
+    assert bench.history_cache.take([[forgery]]) == Dispatch([], {}, False)
+    assert isinstance(bench.fetcher.queue.take(), ChannelRead), "the broker is asked for its epoch"
+
+
+def test_an_event_before_the_first_reply_of_its_epoch_is_not_lost() -> None:
+    """Its proof cannot be checked, and the reply may be older than the event."""
+    bench = Bench()
+    bench.history_cache.enter("a", 0)  # a stream wants every event after the position 0
+    bench.link.subscribe(["a"])
+    bench.hear()
+    reply = bench.fetch()
+    id = bench.publish("a")
+    messages = [
+        each._replace(proven=None) if isinstance(each, LiveEvent) else each for each in bench.messages()
+    ]
+    for items in ([messages], [reply]):
+        bench.history_cache.take(items)
+    bench.run()
+    assert bench.known("a") == [id]
+
+
 def test_forged_echoes_move_no_position() -> None:
     bench = Bench("a")
     epoch = bench.broker._epoch
-    for echo in (Echo(epoch, MAX_ID), Echo(epoch, bench.position + 10**9), Echo("other", 5), Echo(epoch, 1)):
+    echoes = [(epoch, bench.position + 50_000), (epoch, MAX_ID), (epoch, bench.position + 10**9)]
+    for echo in (Echo(*pair) for pair in [*echoes, ("other", 5), (epoch, 1)]):
         before = bench.position
         assert bench.history_cache.take([[echo] * 300]) == Dispatch([], {}, False)
         assert bench.position == before

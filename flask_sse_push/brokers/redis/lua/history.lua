@@ -3,12 +3,12 @@
 -- KEYS  1 state    hash   as in state.lua
 --       2 heads    zset   as in state.lua
 --       3.. lists  list   of the channels in ARGV, in their order
--- ARGV  1 fresh epoch, used when the state is missing or damaged
+-- ARGV  1 "<epoch> <secret>" for a new epoch, which begins if the state is missing or damaged
 --       2 pub/sub name of the inbox to which the new position is sent, as "<epoch> <last>"
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, "0", then for each
+-- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, "0", the secret of the epoch, then for each
 -- channel: head or "0", list of entries, "1" if there was no room for older entries after the position, else "0"}.
 -- If there is no room for all entries of a channel, the reply has none of them. Only the first channel with entries
 -- then has its newest entries in the reply.
@@ -18,7 +18,7 @@
 -- The script reads a list from its end, in steps that double as long as there is room. So its time depends on how
 -- many entries it returns, not on the length of the list.
 
-local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
+local epoch, last, horizon, lineage, secret = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
 local last, clock = take_position(KEYS[1], last)
 highest_id = last
@@ -56,6 +56,7 @@ end
 
 local reply = {epoch, whole_text(last), whole_text(horizon), lineage, whole_text(clock)}
 reply[6], reply[7], reply[8] = refused and refused.err or '', foreign, '0'
+reply[9] = secret
 local first = true
 for i = 3, #KEYS do
   local channel, after = ARGV[2 * i - 1], tonumber(ARGV[2 * i])

@@ -4,18 +4,18 @@
 -- KEYS  1 state    hash   as in state.lua
 --       2 heads    zset   as in state.lua
 --       3.. lists  list   of the channels in ARGV, in their order
--- ARGV  1 fresh epoch, used when the state is missing or damaged
+-- ARGV  1 "<epoch> <secret>" for a new epoch, which begins if the state is missing or damaged
 --       2 pub/sub name of the inbox to which the new position is sent, as "<epoch> <last>"
 --       3 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
 --       4 room: how many bytes the entries may have together, with ENTRY_COST for each
 --       then for each channel: its name, the position after which entries are read
--- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, until, then for each
+-- Returns {epoch, last, horizon, lineage, clock, error, list `foreign` as in state.lua, until, the secret of the epoch, then for each
 -- channel: head or "0", list of entries, "1" if these reach up to the end of the channel's list, else "0"}.
 -- `last`, `clock` and `error` are as in history.lua. `until` is the position up to which no entry is missing: `last`
 -- if no entries follow. The first entry of a channel may be the newest entry at or before the position, without its
 -- data. A channel without entries up to `until` has the next entry after `until` instead, without its data.
 
-local epoch, last, horizon, lineage = open_state(KEYS[1], KEYS[2], ARGV[1])
+local epoch, last, horizon, lineage, secret = open_state(KEYS[1], KEYS[2], ARGV[1])
 if not epoch then return refused end
 local last, clock = take_position(KEYS[1], last)
 highest_id = last
@@ -58,6 +58,7 @@ end
 
 local reply = {epoch, whole_text(last), whole_text(horizon), lineage, whole_text(clock)}
 reply[6], reply[7], reply[8] = refused and refused.err or '', foreign, whole_text(until_id)
+reply[9] = secret
 for _, channel in ipairs(found) do
   reply[#reply + 1] = whole_text(channel.head)
   if channel.entry and #channel.entries == 0 then -- shows whether events before it are gone; its data is not needed

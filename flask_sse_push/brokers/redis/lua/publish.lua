@@ -6,7 +6,7 @@
 --       3 once     hash   the reply to an earlier call with the same idempotency id: `epoch`; `first`, the id of
 --                         the first event; and `count`, how many events the call stored
 --       4.. lists  list   one for each channel in ARGV, oldest entry first
--- ARGV  1 fresh epoch, used when the state is missing or damaged
+-- ARGV  1 "<epoch> <secret>" for a new epoch, which begins if the state is missing or damaged
 --       2 prefix of the pub/sub names of live events; the channel's name follows the prefix
 --       3 how many entries are kept in a list
 --       4 how long a list is kept after its newest entry, in milliseconds
@@ -26,7 +26,7 @@ elseif is_epoch(earlier[1]) and position(earlier[2]) then
   return {earlier[1], earlier[2], position(earlier[3]) and earlier[3] or '', foreign}
 end
 
-local epoch, last, horizon = open_state(KEYS[1], KEYS[2], ARGV[1])
+local epoch, last, horizon, lineage, secret = open_state(KEYS[1], KEYS[2], ARGV[1])
 if refused then return refused end
 local first = next_position(last)
 local id = first - 1
@@ -62,9 +62,11 @@ while ARGV[at] do
       prev = -horizon
       redis.call('DEL', list) -- the channel has no head, so its list is from an earlier epoch
     end
-    local entry = epoch .. ' ' .. id_text .. ' ' .. whole_text(prev) .. ' ' .. meta .. '\n' .. body
+    local head = epoch .. ' ' .. id_text .. ' ' .. whole_text(prev) .. ' ' .. meta
+    local entry = head .. '\n' .. body
     push(list, entry)
-    redis.call(ARGV[6], ARGV[2] .. channel, entry)
+    -- proof.py computes the same proof. Without it, another program could publish an event with an id of the future.
+    redis.call(ARGV[6], ARGV[2] .. channel, redis.sha1hex(secret .. channel .. ' ' .. head .. secret) .. ' ' .. entry)
     heads[index] = id
   end
   at = at + 3 + count

@@ -2,6 +2,7 @@
 -- page.lua and newest.lua.
 --
 -- state  hash  epoch
+--              secret   "<epoch> <secret>"; live messages carry a proof that the publisher knows the secret
 --              last     the highest position so far
 --              horizon  a channel that is not in heads had no event after this position
 --              server   replication id of the server that wrote the state
@@ -61,6 +62,12 @@ local function replication_id()
   return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
 end
 
+-- Returns the two words of a field `secret`: an epoch, and the secret of this epoch. Returns nothing if the text has
+-- another form.
+local function secret_in(text)
+  if text and #text <= 64 then return string.match(text, '^([a-z0-9]+) (%x+)$') end
+end
+
 local function joined(epoch, last, lineage)
   local words = {epoch .. ':' .. whole_text(last)}
   for word in string.gmatch(lineage, '[a-z0-9]+:%d+') do
@@ -94,14 +101,16 @@ local function has_all_heads(heads_key, last)
   return mend_heads(heads_key, last)
 end
 
--- Returns epoch, last, horizon and lineage if the state is whole, and nil if it is missing or damaged.
+-- Returns epoch, last, horizon, lineage, secret and server if the state is whole, and nil if it is missing or damaged.
 local function read_state(state_key, heads_key, fresh_epoch)
-  local state = typed('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage')
+  local state = typed('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage', 'secret')
   if not state then return end
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
-  local whole = is_epoch(epoch) and last and horizon and horizon <= last and last <= now + AHEAD
+  local secret_of, secret = secret_in(state[6])
+  local whole = is_epoch(epoch) and epoch == secret_of
+    and last and horizon and horizon <= last and last <= now + AHEAD
   if not whole then
-    if epoch then note_foreign(state_key, 'epoch, last or horizon has no valid value') end
+    if epoch then note_foreign(state_key, 'epoch, secret, last or horizon has no valid value') end
     return
   end
   if #fresh_epoch == SHARD_EPOCH then -- the number of shards may have changed; then channels lie elsewhere
@@ -112,10 +121,10 @@ local function read_state(state_key, heads_key, fresh_epoch)
   if not whole or not has_all_heads(heads_key, last) then return end
   local lineage = state[5] or ''
   if #lineage > LONGEST_LINEAGE then lineage = '' end
-  return epoch, last, horizon, lineage, state[4]
+  return epoch, last, horizon, lineage, secret, state[4]
 end
 
--- Returns epoch, last, horizon, lineage.
+-- Returns epoch, last, horizon, lineage and the secret of the epoch. `fresh` is the field `secret` of a new epoch.
 --
 -- If the state is missing or damaged, a fresh epoch begins, because the positions of the old epoch cannot be
 -- trusted. Every client with a cursor of the old epoch gets a reset.
@@ -127,21 +136,22 @@ end
 --
 -- If the server refuses writes, no epoch begins, and `refused` is set. Nobody can publish then, so the old epoch
 -- still holds up to `last`. Returns nothing if there is no old epoch either.
-local function open_state(state_key, heads_key, fresh_epoch)
+local function open_state(state_key, heads_key, fresh)
   local server = replication_id()
-  local epoch, last, horizon, lineage, writer = read_state(state_key, heads_key, fresh_epoch)
+  local fresh_epoch, fresh_secret = secret_in(fresh)
+  local epoch, last, horizon, lineage, secret, writer = read_state(state_key, heads_key, fresh_epoch)
   if epoch then
-    if writer == server then return epoch, last, horizon, lineage end
+    if writer == server then return epoch, last, horizon, lineage, secret end
     local longer = joined(epoch, last, lineage)
-    if not write('HSET', state_key, 'epoch', fresh_epoch, 'server', server, 'lineage', longer) then
-      return epoch, last, horizon, lineage
+    if not write('HSET', state_key, 'epoch', fresh_epoch, 'secret', fresh, 'server', server, 'lineage', longer) then
+      return epoch, last, horizon, lineage, secret
     end
-    return fresh_epoch, last, horizon, longer
+    return fresh_epoch, last, horizon, longer, fresh_secret
   end
   if not write('DEL', state_key, heads_key) then return end
-  redis.call('HSET', state_key, 'epoch', fresh_epoch, 'last', 0, 'horizon', 0, 'server', server)
+  redis.call('HSET', state_key, 'epoch', fresh_epoch, 'secret', fresh, 'last', 0, 'horizon', 0, 'server', server)
   redis.call('ZADD', heads_key, '+inf', '')
-  return fresh_epoch, 0, 0, ''
+  return fresh_epoch, 0, 0, '', fresh_secret
 end
 
 -- Returns the id of the newest entry in a list if the entry is later than `horizon`, so that its channel should be

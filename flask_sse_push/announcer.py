@@ -13,12 +13,13 @@ from . import payload
 from .brokers.base import Broker
 from .brokers.url import connect_broker
 from .config import Settings
-from .errors import InvalidEvent, MessageTooLarge
+from .errors import InvalidEvent, MessageTooLarge, shown
 from .protocol.channel import BROADCAST, checked_channel, checked_channels
 from .protocol.command import REVOKE, Command, command_publication
 from .protocol.data import Dumps, flask_dumps
 from .protocol.entry import Publication
 from .protocol.event import checked_exclude, checked_once, checked_ttl, make_event
+from .protocol.user import checked_user_id
 
 DEFAULT_CHANNEL = "sse"
 #: At most this many events in one batch. While the broker stores a batch, it does nothing else.
@@ -152,7 +153,7 @@ class MessageAnnouncer:
             all.
         """
         if level not in LEVELS:
-            raise InvalidEvent("level", f"is {level!r}, must be one of {', '.join(LEVELS)}")
+            raise InvalidEvent("level", f"is {shown(level)}, must be one of {', '.join(LEVELS)}")
         message = {
             "type": type,
             "data": data,
@@ -168,9 +169,9 @@ class MessageAnnouncer:
         """Publishes an event to the channel `user:<user_id>` and returns its cursor.
 
         Only the user with this id may listen to the channel. A user who is offline gets the event from the
-        history on reconnecting. Raises the same exceptions as `publish`.
+        history on reconnecting. Raises the same exceptions as `publish`, and TypeError as `revoke` does.
         """
-        return self.publish(data, type, channel=f"user:{user_id}", compress=compress)
+        return self.publish(data, type, channel=f"user:{checked_user_id(user_id)}", compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Publishes an event to every open stream, whatever its channels, and returns the event's cursor.
@@ -201,15 +202,12 @@ class MessageAnnouncer:
         :raises BrokerUnavailable: if the broker does not reply in time. The streams may end or not.
         """
         which = {
-            "user_id": None if user_id is None else str(user_id),
+            "user_id": None if user_id is None else checked_user_id(user_id),
             "connection": connection,
             "channel": None if channel is None else checked_channel(channel),
         }
-        if which["user_id"] == "" or connection == "":
-            # A worker that ignored the empty argument would end the streams of other users too.
-            raise InvalidEvent("disconnect", "got an empty user_id or connection, which no stream has")
-        if all(value is None for value in which.values()):
-            raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel")
+        if connection == "" or all(value is None for value in which.values()):
+            raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel that is not empty")
         self.command("disconnect", reconnect=reconnect, **which)
 
     def revoke(self, user_id: object, channel: str | None = None) -> None:
@@ -219,11 +217,12 @@ class MessageAnnouncer:
         left gets `sse.close` and ends; its client is asked not to reconnect. New streams of the user are
         checked as always.
 
-        :raises InvalidEvent: if `channel` is not a channel name.
+        :raises TypeError: if `user_id` is not the id of a user: a string, a whole number or a UUID.
+        :raises InvalidEvent: if `user_id` is empty, or if `channel` is not a channel name.
         :raises BrokerUnavailable: if the broker does not reply in time. The streams then change or not.
         """
         name = None if channel is None else checked_channel(channel)
-        self.command(REVOKE, user_id=str(user_id), channel=name, reason="revoked")
+        self.command(REVOKE, user_id=checked_user_id(user_id), channel=name, reason="revoked")
 
     def join(
         self,
@@ -336,7 +335,7 @@ class Batch:
         if compress == "auto":
             event = payload.compress_event(event)
         elif compress is not None:
-            raise InvalidEvent("compress", f"is {compress!r}, must be 'auto' or None")
+            raise InvalidEvent("compress", f"is {shown(compress)}, must be 'auto' or None")
         size, max_message = len(event.data.encode()), self._announcer._max_message
         if size > max_message:
             raise MessageTooLarge(size, max_message)

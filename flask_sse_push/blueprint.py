@@ -17,6 +17,7 @@ from .cli import add_commands
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
+from .protocol.user import checked_user_id
 from .runs.manager import STOP
 from .runs.output import Items
 from .runs.response import run_body
@@ -257,10 +258,11 @@ class SSEBlueprint(Decorators, Routes):
 
         :param channel: lists only the streams that listen to this channel.
         :param user_id: lists only the streams of this user.
+        :raises TypeError: if `user_id` is not the id of a user: a string, a whole number or a UUID.
         :raises BrokerUnavailable: if the broker does not answer.
         """
         queries = self._endpoint.services.streaming.worker_queries
-        return queries.connections(channel, None if user_id is None else str(user_id))
+        return queries.connections(channel, None if user_id is None else checked_user_id(user_id))
 
     def presence(self, channel: str, users: int = 1000) -> dict[str, Any]:
         """Returns which users are in a channel on all workers, as a dict.

@@ -30,7 +30,7 @@ class ConfigError(SSEPushError):
     """
 
     def __init__(self, key: str, value: object, expected: str) -> None:
-        super().__init__(f"{key} is {value!r}, but must be {expected}")
+        super().__init__(f"{key} is {shown(value)}, but must be {expected}")
         self.key = key
         self.value = value
         self.expected = expected
@@ -130,6 +130,18 @@ class ErrorCode(IntEnum):
     INVALID_FORMAT = 1301, "A part of the request is not valid: a channel's name, a number or the body."
     DATA_NOT_FOUND = 1302, "The request names something that does not exist."
     DATA_CONFLICT = 1303, "The thing that the request names has changed in the meantime."
+
+
+def shown(value: object, most: int = 200) -> str:
+    """Returns `repr(value)` for an error message, with at most `most` characters. Never raises.
+
+    Python raises a ValueError for the text of a number with more than 4,300 digits.
+    """
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"a {type(value).__name__} whose repr raises {type(error).__name__}"
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def error_body(code: ErrorCode, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:

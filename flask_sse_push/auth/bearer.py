@@ -44,7 +44,7 @@ class BearerJWT:
     :param user: a function that returns the user for the claims, or None to refuse the token. Without this
         function, the user is a `TokenUser`.
     :raises ConfigError: if an algorithm is unknown or `none`, if some algorithms use a shared secret and
-        some a public key, or if the secret is too short.
+        some a public key, if the secret is too short, or if `leeway` is not a number of seconds.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class BearerJWT:
         self._algorithms = _checked_algorithms(list(algorithms), key)
         self._audience = audience
         self._issuer = issuer
-        self._leeway = leeway
+        self._leeway = _checked_leeway(leeway)
         self._user = user or _token_user
 
     def __call__(self, request: Any) -> Identity | None:
@@ -104,6 +104,12 @@ class BearerJWT:
             raise expired_token() from error
         except (self._jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
             raise invalid_token() from error
+
+
+def _checked_leeway(leeway: float) -> float:
+    if isinstance(leeway, bool) or not isinstance(leeway, (int, float)) or not 0 <= leeway <= 1e9:
+        raise ConfigError("leeway", leeway, "a number of seconds, at least 0")
+    return float(leeway)
 
 
 def _checked_algorithms(algorithms: list[str], key: Any) -> list[str]:

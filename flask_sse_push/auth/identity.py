@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ErrorCode, Refused
+from ..errors import ErrorCode, Refused, shown
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Identity:
         rechecks use `user` unchanged.
     :param session: a name of the browser's session. The stream ends when another user signs in with this
         session; flask-login's sessions have such names. None if the user has no session.
-    :raises ValueError: if `expires` is no number, for example a `datetime`.
+    :raises ValueError: if `expires` is no number, or a number of more than about 300 digits.
     """
 
     user: Any
@@ -29,12 +31,8 @@ class Identity:
     session: str | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.expires, (int, float)) and self.expires == self.expires  # nan is no time
-        if self.expires is not None and not number:
-            raise ValueError(
-                f"Identity: expires is {self.expires!r}, must be a Unix time in seconds: of a datetime, take "
-                "its timestamp()"
-            )
+        if self.expires is not None:
+            object.__setattr__(self, "expires", _checked_time(self.expires))
 
     @property
     def user_id(self) -> str | None:
@@ -43,6 +41,20 @@ class Identity:
 
 
 NOBODY = Identity(None)
+
+
+def _checked_time(expires: Any) -> float | None:
+    """Returns a Unix time as a float; None for infinity, which no time reaches."""
+    number = math.nan
+    if hasattr(expires, "__float__") and not isinstance(expires, bool):  # a Decimal and a number of numpy too
+        with contextlib.suppress(ArithmeticError, TypeError, ValueError):
+            number = float(expires)
+    if math.isnan(number) or number == -math.inf:
+        raise ValueError(
+            f"Identity: expires is {shown(expires)}, must be a Unix time in seconds: of a datetime, take its "
+            "timestamp()"
+        )
+    return None if number == math.inf else number
 
 
 def user_id(user: Any) -> str | None:

@@ -165,12 +165,22 @@ class Policy:
     # -- checks for other requests -----------------------------------------------------------------------
 
     def user_id(self, user: Any) -> str | None:
-        """Returns the id of a user object as text; None if `user` is None."""
+        """Returns the id of a user object as text; None if `user` is None.
+
+        :raises TypeError: if the user object has no id and no text of its own.
+        """
         id, id_of = user_id(user), self._hooks.user_id
-        if id is None or id_of is None or isinstance(user, (str, int)):  # a ticket's user may be just an id
+        if id is None or isinstance(user, (str, int)):  # a ticket's user may be just an id
             return id
-        found = id_of(user)
-        return None if found is None else str(found)
+        if id_of is not None:
+            found = id_of(user)
+            id = None if found is None else str(found)
+        if id is not None and " object at 0x" in id:  # the address differs in each request
+            raise TypeError(
+                f"the user {id} has no id: give it an attribute `id` or a method `get_id`, or let a function "
+                "with @sse.user_id return a string"
+            )
+        return id
 
     def user(self, request: Request) -> Any:
         """Returns the user who sent a request; None if the request has no user."""

@@ -20,6 +20,7 @@ from urllib.parse import unquote_plus
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..brokers.base import NO_INBOX, Broker
+from ..errors import shown
 from ..hub.revocations import Revocation
 from ..protocol import cursor
 from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION, parse_command
@@ -119,10 +120,11 @@ class Tickets:
         :param asked: a cursor that is older than the app's answer that the user may listen to the channels.
         :param login_id: the id by which flask-login finds the user.
         :param session: the name of the session with which the user signed in.
-        :raises ValueError: if `seconds` is not more than 0, or is more than LONGEST.
+        :raises ValueError: if `seconds` is not a number above 0, or is above LONGEST.
         """
-        if not 0 < seconds <= LONGEST:
-            raise ValueError(f"seconds is {seconds!r}, must be more than 0 and at most {LONGEST:g}")
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not 0 < seconds <= LONGEST:
+            raise ValueError(f"seconds is {shown(seconds)}, must be more than 0 and at most {LONGEST:g}")
         expires_ms = math.ceil((time.time() + seconds) * 1000)
         name, known_by = secrets.token_urlsafe(12), None if login_id == user_id else login_id
         content = [name, user_id, list(channels), expires_ms, asked, known_by, session]

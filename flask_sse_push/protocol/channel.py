@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import InvalidEvent
+from ..errors import InvalidEvent, shown
 
 #: The channel of broadcasts, to which every stream listens. Apps cannot use this name: `*` is not allowed in
 #: channel names.
@@ -59,7 +59,7 @@ def checked_channels(channel: str | int | Iterable[str | int], most: int = MAX_C
         return (channel,)
     channel = with_number_as_text(channel)
     if not isinstance(channel, Iterable) or isinstance(channel, (bytes, bytearray)):
-        raise InvalidEvent("channel", f"is {channel!r}, must be a name or several")
+        raise InvalidEvent("channel", f"is {shown(channel)}, must be a name or several")
     names = (channel,) if isinstance(channel, str) else tuple(channel)
     if not 0 < len(names) <= most:
         raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {most}")
@@ -85,7 +85,7 @@ def name_problem(name: object, allowed: str, character: str, longest: int) -> st
     :param longest: how many characters a name may have.
     """
     if not isinstance(name, str):
-        return f"is {name!r}, must be a string"
+        return f"is {shown(name)}, must be a string"
     for at, found in enumerate(name[: longest + 1]):
         if not re.fullmatch(character, found, re.ASCII):
             return f"has the forbidden character {code_point(found)} at {at}; allowed are {allowed}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ..errors import InvalidEvent
+from ..errors import InvalidEvent, shown
 from .channel import code_point, name_problem, plain_str, with_number_as_text
 from .data import MARK, PACKED, Dumps, Envelope, encoded, flask_dumps
 
@@ -78,7 +78,7 @@ def make_event(
 def _checked_type(type: str | int) -> str:
     type = with_number_as_text(type)
     if not isinstance(type, str):
-        raise InvalidEvent("type", f"is {type!r}, must be a string")
+        raise InvalidEvent("type", f"is {shown(type)}, must be a string")
     found = _TYPE_FORBIDDEN.search(type)
     if found:
         raise InvalidEvent("type", f"has the forbidden character {code_point(found[0])} at {found.start()}")
@@ -93,7 +93,7 @@ def _checked_type(type: str | int) -> str:
 
 def _check_retry(retry: int) -> None:
     if not isinstance(retry, int) or isinstance(retry, bool) or not 0 <= retry <= MAX_RETRY_MS:
-        raise InvalidEvent("retry", f"is {retry!r}, must be milliseconds from 0 to {MAX_RETRY_MS}")
+        raise InvalidEvent("retry", f"is {shown(retry)}, must be milliseconds from 0 to {MAX_RETRY_MS}")
 
 
 def plain_line_ends(text: str) -> str:
@@ -138,5 +138,5 @@ def checked_ttl(ttl: float | None) -> float | None:
     if ttl is None:
         return None
     if not isinstance(ttl, (int, float)) or isinstance(ttl, bool) or not 0 <= ttl <= 10**8:
-        raise InvalidEvent("ttl", f"is {ttl!r}, must be seconds from 0 to 10**8")
+        raise InvalidEvent("ttl", f"is {shown(ttl)}, must be seconds from 0 to 10**8")
     return float(ttl)

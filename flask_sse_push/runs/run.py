@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import InvalidEvent
+from ..errors import InvalidEvent, shown
 from ..protocol.channel import checked_channel
 
 #: The channel of a run is this prefix, followed by the key of the run.
@@ -26,5 +26,5 @@ def run_channel(key: str) -> str:
     :raises InvalidEvent: if the key is not a string that fits into a channel's name.
     """
     if not isinstance(key, str) or not key:
-        raise InvalidEvent("key", f"is {key!r}, must be a string that fits into a channel's name")
+        raise InvalidEvent("key", f"is {shown(key)}, must be a string that fits into a channel's name")
     return checked_channel(PREFIX + key)

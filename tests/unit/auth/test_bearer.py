@@ -102,6 +102,14 @@ def test_leeway_forgives_a_clock_that_differs() -> None:
 
 
 @pytest.mark.parametrize(
+    "leeway", [-1, float("nan"), float("inf"), 10**400, pytest.param(10**5000, id="huge"), "5", None, True]
+)
+def test_a_leeway_that_is_no_number_of_seconds_is_refused_at_once(leeway: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^leeway is .*, but must be a number of seconds"):
+        BearerJWT(KEY, algorithms=["HS256"], leeway=leeway)
+
+
+@pytest.mark.parametrize(
     "claims",
     [
         {},

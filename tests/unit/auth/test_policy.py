@@ -53,6 +53,15 @@ def test_a_users_id_is_text(user: Any, id: str | None) -> None:
     assert user_id(user) == id
 
 
+@pytest.mark.parametrize("user", [object(), SimpleNamespace(get_id=object), SimpleNamespace(id=object())])
+def test_a_user_without_an_id_is_refused_instead_of_known_by_its_address(user: Any) -> None:
+    app = Flask("app")
+    for hook in (None, lambda user: object()):
+        with pytest.raises(TypeError, match="has no id: give it an attribute `id`"):
+            Policy(app, Settings(), Hooks(user_id=hook)).user_id(user)
+    assert Policy(app, Settings(), Hooks(user_id=lambda user: 7)).user_id(user) == "7"
+
+
 @pytest.mark.parametrize(
     ("channel", "patterns", "open"),
     [

@@ -161,7 +161,9 @@ def test_retry_is_milliseconds(retry: int) -> None:
     assert make_event("", retry=retry).retry_ms == retry
 
 
-@pytest.mark.parametrize("retry", [-1, MAX_RETRY_MS + 1, 1.5, "1000", True, float("nan")])
+@pytest.mark.parametrize(
+    "retry", [-1, MAX_RETRY_MS + 1, 1.5, "1000", True, float("nan"), pytest.param(10**5000, id="huge")]
+)
 def test_retry_outside_its_range_is_refused(retry: Any) -> None:
     with pytest.raises(InvalidEvent, match=f"^retry: is .*, must be milliseconds from 0 to {MAX_RETRY_MS}$"):
         make_event("", retry=retry)
@@ -304,7 +306,9 @@ def test_a_time_to_live_is_seconds(ttl: float | None, seconds: float | None) -> 
     assert checked is None or isinstance(checked, float)
 
 
-@pytest.mark.parametrize("ttl", [-0.1, 10**8 + 1, float("nan"), float("inf"), "5", True])
+@pytest.mark.parametrize(
+    "ttl", [-0.1, 10**8 + 1, float("nan"), float("inf"), "5", True, pytest.param(10**5000, id="huge")]
+)
 def test_a_time_to_live_outside_its_range_is_refused(ttl: Any) -> None:
     with pytest.raises(InvalidEvent, match=r"^ttl: is .*, must be seconds from 0 to 10\*\*8$"):
         checked_ttl(ttl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, urlsplit
 
 #: Options that only say how to reach the server and how to log in. All other options of redis-py change what
@@ -26,6 +27,14 @@ ALLOWED = {
     "ssl_password",
     "username",
 }
+#: For some options, a pattern of the values that redis-py can use, and how an error names these values. With
+#: other values, connecting raises a TypeError, or goes on for ever.
+_VALUES = {
+    "max_connections": (r"[1-9][0-9]{0,3}|10000", "a whole number from 1 to 10000"),
+    "ssl_ca_data": (r"[\0-\x7f]+", "ASCII text"),
+    "ssl_cert_reqs": ("none|optional|required", "none, optional or required"),
+    "ssl_min_version": ("771|772", "771 for TLS 1.2, or 772 for TLS 1.3"),
+}
 _TIMES = {"socket_timeout", "socket_connect_timeout", "timeout"}
 #: Prefix of the options that are for the sentinels.
 FOR_SENTINELS = "sentinel_"
@@ -36,11 +45,24 @@ def wrong_option(url: str, *, sentinel: bool = False) -> str:
 
     :param sentinel: whether options may have the prefix `sentinel_`.
     """
-    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+    parts = urlsplit(url)
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    for name, value in given:
         option = name.removeprefix(FOR_SENTINELS) if sentinel else name
         if option in _TIMES:
             return f"a URL without the option {name!r}: set SSE_PUSH_PUBLISH_TIMEOUT instead"
         if option not in ALLOWED:
             allowed = ", ".join(sorted(ALLOWED))
             return f"a URL without the option {name[:40]!r}: possible are {allowed}"
+        if option.startswith("ssl_") and not parts.scheme.startswith(("rediss", "valkeys")):
+            return (
+                f"a URL without the option {name!r}, or with rediss:// in place of redis://, which uses TLS"
+            )
+        if option == "socket_keepalive" and parts.scheme == "unix":
+            return f"a URL without the option {name!r}, which a unix socket does not have"
+        pattern, values = _VALUES.get(option, ("", ""))
+        if pattern and not re.fullmatch(pattern, value):
+            return f"a URL whose option {name!r} is {values}"
+        if option == "ssl_keyfile" and not dict(given).get(name.replace("keyfile", "certfile")):
+            return f"a URL that has the option {name.replace('keyfile', 'certfile')!r} beside {name!r}"
     return ""

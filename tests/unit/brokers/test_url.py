@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from flask_sse_push import ConfigError
 from flask_sse_push.brokers.redis import cluster, sentinel
+from flask_sse_push.brokers.redis.options import ALLOWED
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings, without_secret
 
@@ -125,7 +127,7 @@ REFUSED = [
     "lib_name=x",
     "foo=1",
     "DB=1",
-    "ssl_ca_certs=/ca.pem&protocol=3",
+    "client_name=x&protocol=3",
 ]
 
 
@@ -150,6 +152,52 @@ def test_the_password_of_a_url_with_a_wrong_option_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         connect_broker(Settings(broker_url="redis://me:secret@h/0?protocol=3&password=secret2"))
     assert "secret" not in str(caught.value)
+
+
+TLS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_keyfile")
+
+
+@pytest.mark.parametrize(
+    "base", ["redis://h/0", "unix:///s", "valkey+cluster://h1,h2", "redis+sentinel://h/s"]
+)
+@pytest.mark.parametrize("option", TLS)
+def test_options_of_tls_need_tls(base: str, option: str) -> None:
+    with pytest.raises(ConfigError, match=rf"without the option '{option}', or with rediss:// in place of"):
+        connect_broker(Settings(broker_url=f"{base}?{option}=none"))
+
+
+VALUES = {
+    "max_connections": ["0", "-1", "99999999999999999999", "", "ten"],
+    "ssl_ca_data": ["%C3%A9", ""],
+    "ssl_cert_reqs": ["yes", "", "CERT_NONE"],
+    "ssl_min_version": ["1", "TLSv1.2", ""],
+    "ssl_keyfile": ["/key.pem"],
+}
+
+
+@pytest.mark.parametrize(
+    "base", ["rediss://h", "valkeys+cluster://h1,h2", "rediss+sentinel://h/s", "sentinel"]
+)
+@pytest.mark.parametrize(("option", "value"), [(name, each) for name in VALUES for each in VALUES[name]])
+def test_values_that_redis_py_cannot_use_are_refused(base: str, option: str, value: str) -> None:
+    if base == "sentinel":
+        base, option = "rediss+sentinel://h/s", f"sentinel_{option}"
+    with pytest.raises(ConfigError, match=rf"option '{option}' is|that has the option .* beside '{option}'"):
+        connect_broker(Settings(broker_url=f"{base}?{option}={value}"))
+
+
+def test_a_unix_socket_has_no_keepalive() -> None:
+    with pytest.raises(ConfigError, match="which a unix socket does not have"):
+        connect_broker(Settings(broker_url="unix:///s?socket_keepalive=1"))
+
+
+@pytest.mark.parametrize("base", ["redis://h/0", "rediss://h/0", "unix:///s"])
+@pytest.mark.parametrize("option", sorted(ALLOWED))
+def test_every_option_is_refused_or_makes_connections(base: str, option: str) -> None:
+    for value in ("", "0", "1", "-1", "x", "none", "%FF", "VERIFY_X509_STRICT"):
+        with contextlib.suppress(ConfigError):
+            broker = connect_broker(Settings(broker_url=f"{base}?{option}={value}"))
+            broker.pool.connection_class(**broker.pool.connection_kwargs)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import httpx
 import httpx_sse
 
 from ...protocol.data import unmarked
-from ...protocol.event import MAX_RETRY_MS
 from ..time_limit import shut
+from .bounds import BoundedText, is_packed_twice, within_bounds
 from .news import ANSWER_TIMEOUT, PAUSE, Disconnected, Ended, News, Opened, Received, meaning
 
 #: At most how many seconds pass between two attempts to connect, unless the server set a longer time.
@@ -67,6 +67,8 @@ class URLSource:
                     outcome = self._follow(client)
                     if self._closed.is_set():
                         return
+                    if isinstance(outcome, Disconnected):
+                        outcome = outcome._replace(pause=within_bounds(outcome.pause))
                     self._report(outcome)
                     if isinstance(outcome, Ended):
                         return
@@ -90,6 +92,8 @@ class URLSource:
                 refusal = self._refusal(response)
                 if refusal is not None:
                     return refusal
+                if is_packed_twice(response):
+                    return Ended("cannot read: the answer is compressed more than once")
                 answered.cancel()
                 # The command, not httpx, decides how long a stream may be silent.
                 response.request.extensions["timeout"]["read"] = None
@@ -131,13 +135,15 @@ class URLSource:
 
     def _read(self, response: httpx.Response) -> Disconnected | Ended:
         first = True
-        for event in httpx_sse.EventSource(response).iter_sse():
+        bounded = BoundedText(response)
+        for event in httpx_sse.EventSource(bounded).iter_sse():  # type: ignore[arg-type]
+            bounded.note_event()
             if first:
                 first, self._was_open, self._failures = False, True, 0
                 if event.event != "sse.open":
                     self._report(Opened())
             if event.retry is not None:
-                self._pause = min(event.retry, MAX_RETRY_MS) / 1000
+                self._pause = within_bounds(event.retry / 1000)
             end = self._take(event)
             if end is not None:
                 return end
@@ -165,7 +171,7 @@ class URLSource:
             return Ended(why)
         lost = self._again(why)
         with contextlib.suppress(ValueError):  # `Retry-After` may be a date, which is ignored
-            return lost._replace(pause=min(3600.0, max(0.0, float(response.headers.get("Retry-After", "")))))
+            return lost._replace(pause=max(lost.pause, float(response.headers.get("Retry-After", ""))))
         return lost
 
     def _again(self, why: str) -> Disconnected:
@@ -211,7 +217,8 @@ def _reason(response: httpx.Response) -> str:
         return f"{why}, to {response.headers.get('Location')}"
     error: object = None
     with contextlib.suppress(ValueError, RecursionError, httpx.HTTPError):
-        if int(response.headers.get("Content-Length", MAX_REFUSAL + 1)) <= MAX_REFUSAL:
+        length = int(response.headers.get("Content-Length", MAX_REFUSAL + 1))
+        if length <= MAX_REFUSAL and not is_packed_twice(response):
             response.read()
             error = response.json()
     if isinstance(error, dict) and "code" in error and "message" in error:

@@ -36,13 +36,15 @@ class ChannelHistory(NamedTuple):
     """The history of a channel after a position: `entries` contains every event after `start`.
 
     If `start` is higher than the position that the caller passed, the events between the two positions are
-    gone; or they did not fit into the room of the call, and `is_cut` is True.
+    gone; or they did not fit into the room of the call, and `is_cut` is True. `earlier` has the entries
+    between the two positions that are still there: damaged data follow them, so others may be missing.
     """
 
     start: int
     entries: list[Entry]
     head: int  # id of the channel's newest event; 0 if the broker knows of no event
     is_cut: bool = False
+    earlier: Sequence[Entry] = ()
 
 
 class History(NamedTuple):
@@ -94,7 +96,10 @@ def channel_history(
             start = max(start, newer.prev)
     start = max(start, unread)
     found = [entry for entry in entries if start < entry.id <= until]
-    return ChannelHistory(start, found, head, is_cut)
+    if len(found) == len(entries):
+        return ChannelHistory(start, found, head, is_cut)
+    earlier = [entry for entry in entries if after < entry.id <= start]
+    return ChannelHistory(start, found, head, is_cut, earlier)
 
 
 class Newest(NamedTuple):

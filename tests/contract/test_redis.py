@@ -639,6 +639,28 @@ def test_a_stopped_server_raises_in_time_and_nothing_is_half_stored(tmp_path: Pa
         assert (store.texts()[0], store.texts()[-1]) == (b"before", b"after")
 
 
+@pytest.mark.parametrize("connection", ["pooled", "fresh"])
+def test_a_frozen_server_gets_all_of_the_publish_timeout(tmp_path: Path, connection: str) -> None:
+    timeout = 1.0
+    with redis_server(tmp_path) as url, contextlib.closing(Store(url, publish_timeout=timeout)) as store:
+        if connection == "pooled":
+            store.insist("before", "first", "a")
+        pid = int(store.client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: state_of(pid) == "T")
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="TimeoutError"):
+                store.publish("lost", "a")
+            assert 0.9 * timeout <= time.monotonic() - began <= stretched(2 * timeout)
+            threading.Timer(0.75 * timeout, os.kill, (pid, signal.SIGCONT)).start()
+            last = store.publish("late", "a")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert last.id == store.ids("a")[-1]
+        assert store.texts("a").count(b"late") == 1
+
+
 def test_a_full_server_stores_all_or_nothing(tmp_path: Path) -> None:
     with redis_server(tmp_path) as url, contextlib.closing(Store(url)) as store:
         store.publish("before", "a", "b")

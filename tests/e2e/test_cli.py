@@ -167,6 +167,21 @@ def test_channels_and_their_history_are_listed(empty_valkey: str) -> None:
     assert [line.split("  ")[-2:] for line in shown] == [["message", "1\\x1b"], ["message", "2\\x1b"]]
 
 
+@pytest.mark.parametrize("at", [0, 1, -1])
+def test_a_damaged_item_hides_no_other_event_of_the_history(empty_valkey: str, at: int) -> None:
+    for number in range(4):
+        assert flask("sse", "publish", "news", f"{number}", broker=empty_valkey).returncode == 0
+    with redis.Redis.from_url(empty_valkey) as client:
+        client.lset("{sse:0}:list:news", at, "junk \x1b]0;x")
+    shown = flask("sse", "history", "news", broker=empty_valkey)
+    assert shown.returncode == 0
+    numbers = ["0", "1", "2", "3"]
+    del numbers[at]
+    assert [line.split("  ")[-1] for line in shown.stdout.splitlines()] == numbers
+    assert f"item {at % 4 + 1} of 4" in shown.stderr
+    assert "\x1b" not in shown.stderr
+
+
 def test_stats_prints_the_totals_of_all_workers(serve: Serve, empty_valkey: str) -> None:
     server = serve()
     with Stream(f"{server.url}/stream?channels=a") as stream:

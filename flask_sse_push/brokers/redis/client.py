@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
 
 from ...errors import BrokerUnavailable
@@ -23,10 +24,13 @@ from .refusals import advice, is_refusal
 #: publish. Further callers wait for a free connection.
 MAX_CONNECTIONS = 20
 #: How many times one call is tried. The second try helps if the connection of the first was already broken.
+#: If no reply comes in time, the call is tried until its time is over: a try does not take all of the time.
 TRIES = 2
 #: A try has three steps: it waits for a free connection, connects, and reads. Each step may take this share
 #: of the call's time.
 SHARE = 1 / 4
+#: After this share of a call's time, no further try begins: a try with an open connection takes SHARE.
+LAST_START = 1 - SHARE * 0.8
 
 #: A function that runs a command within the broker's time limit. The command must be safe to run twice.
 #: Raises BrokerUnavailable if the command fails.
@@ -127,28 +131,29 @@ def url_options(url: str) -> dict[str, Any]:
 
 
 def call_within(timeout: float, command: Callable[[], Any]) -> Any:
-    """Runs a command. If the connection fails and time is left, runs the command a second time.
+    """Runs a command. If the connection fails and time is left, runs the command again.
 
     In a native thread, the courier runs the command: the connections belong to the courier.
 
     :param timeout: how long all tries together may take, in seconds.
-    :param command: must be safe to run twice.
+    :param command: must be safe to run several times.
     :raises BrokerUnavailable: if the last try failed.
     """
     with translated_errors():
-        return native_threads.run(partial(_try_twice, timeout, command), 2 * timeout)
+        return native_threads.run(partial(_try_again, timeout, command), 2 * timeout)
 
 
 @forks.stays_in_parent
-def _try_twice(timeout: float, command: Callable[[], Any]) -> Any:
-    last_start = time.monotonic() + timeout / TRIES
-    for tries_left in reversed(range(TRIES)):
+def _try_again(timeout: float, command: Callable[[], Any]) -> Any:
+    last_start = time.monotonic() + timeout * LAST_START
+    for tries in itertools.count(1):
         try:
             with translated_errors():
                 return command()
         except BrokerUnavailable as error:
-            final = isinstance(error.__cause__, AuthenticationError) or is_refusal(error)
-            if final or not tries_left or time.monotonic() > last_start:
+            is_over = time.monotonic() > last_start
+            enough = tries >= TRIES and not isinstance(error.__cause__, TimeoutError)
+            if is_over or enough or isinstance(error.__cause__, AuthenticationError) or is_refusal(error):
                 raise
     raise AssertionError("the last try returns or raises")
 

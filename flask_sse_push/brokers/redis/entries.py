@@ -38,14 +38,15 @@ def parse_entries(channel: str, items: Sequence[bytes], now: Cursor, lineage: Li
     """
     entries: list[Entry] = []
     unread, problem, broken = 0, "", False
-    for item in items:
+    for number, item in enumerate(items, 1):
         try:
             entry = Entry.parse(item, channel)
             if not belongs(entry.position, now.epoch, lineage):
                 continue
             _check_order(entry, entries, now.id)
         except ValueError as error:
-            broken, problem = True, problem or str(error)
+            broken = True
+            problem = problem or f"item {number} of {len(items)}, {item[:40]!r}: {error}"
             continue
         if broken:
             unread, broken = entry.id - 1, False

@@ -196,17 +196,23 @@ class Disconnector:
     def _apply(self, revocation: Revocation, streams: Iterable[Stream]) -> list[Effect]:
         channel, reason = revocation.channel, revocation.reason
         effects: list[Effect] = []
-        if channel is None:
-            published = self._published_at(revocation)
-            for stream in streams:
-                # Perhaps the user has signed in again since then. The client comes back, and is checked.
-                is_later = stream.grant is not None and stream.grant.began > published
+        published = self._published_at(revocation)
+        for stream in streams:
+            # Perhaps the user has got the right again since then. The client comes back, and is checked.
+            is_later = stream.grant is not None and stream.grant.began > published
+            if channel is None:
                 why = "recheck" if is_later else reason
                 effects += self.close_streams([stream], why, reconnect=is_later)
-            return effects
-        for stream in streams:
-            effects += self.remove_channels(stream, [channel], reason, forbidden_frames([channel]))
+            elif not is_later:
+                effects += self.remove_channels(stream, [channel], reason, forbidden_frames([channel]))
+            elif self._has(stream, channel):
+                effects += self.close_streams([stream], "recheck", reconnect=True)
         return effects
+
+    def _has(self, stream: Stream, channel: str) -> bool:
+        """Whether a stream listens to a channel or is joining it."""
+        joining = self._state.channel_changes.is_joining(stream, frozenset([channel]))
+        return not stream.closing and (channel in stream.channels or joining)
 
     def _published_at(self, revocation: Revocation) -> float:
         """Returns the monotonic time at which a revocation was published, by the broker's clock."""

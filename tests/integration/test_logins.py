@@ -127,6 +127,32 @@ def test_a_stream_of_a_later_login_comes_back_if_a_worker_hears_of_the_logout_la
         assert close_reason(after) == ("recheck", True)
 
 
+def test_a_stream_with_a_right_that_was_given_again_comes_back_if_a_worker_hears_of_the_revoke_late(
+    club: tuple[Flask, SSEBlueprint],
+) -> None:
+    app, sse = club
+    services, client = app.extensions["sse_push"][sse].services, app.test_client()
+    client.get("/login/ada")
+    arguments: dict[str, Any] = {"user_id": "ada", "channel": "user:ada", "reason": "revoked"}
+    with listening(client, "/stream?channels=user:ada") as before:
+        assert before.next()["event"] == "sse.open"
+        position = parse(services.publishing.announcer.command("revoke", **arguments))
+        assert position is not None
+        assert before.next()["event"] == "sse.error"
+        assert close_reason(before) == ("revoked", False)
+    with (
+        listening(client, "/stream?channels=user:ada") as after,
+        listening(client, "/stream?channels=sse") as other,
+    ):
+        assert (after.next()["event"], other.next()["event"]) == ("sse.open", "sse.open")
+        hub = services.streaming.hub
+        hub.call_soon(partial(hub.disconnector.revoke, arguments, position.id))
+        assert close_reason(after) == ("recheck", True)
+        with app.app_context():
+            sse.publish("still open")
+        assert other.next()["data"] == "still open"
+
+
 def test_a_logout_of_nobody_does_nothing(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     assert app.test_client().get("/logout").data == b"bye"

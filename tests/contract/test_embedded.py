@@ -286,11 +286,32 @@ def test_a_folder_that_an_unreachable_server_uses_is_an_error(
     descriptor = keeper.lock(embedded.folder)  # as a server in a container that shares the folder
     assert descriptor is not None
     monkeypatch.setattr(keeper, "START", 0.1)
-    monkeypatch.setattr(server, "PATIENCE", 0.1)
     with pytest.raises(BrokerUnavailable, match="may belong to another container"):
         embedded.ensure()
     os.close(descriptor)
     assert embedded.ensure()
+
+
+@pytest.mark.parametrize("program", ["uwsgi", "nothing/python3"])
+def test_it_starts_where_python_is_part_of_another_program(
+    program: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", f"/opt/{program}")
+    if program == "uwsgi":
+        assert make().ensure()
+    else:
+        with pytest.raises(BrokerUnavailable, match=f"did not start in .*: cannot run /opt/{program}: "):
+            make().ensure()
+
+
+def test_a_socket_that_somebody_deleted_ends_the_server_which_starts_again(folder: Path, make: Make) -> None:
+    embedded = make()
+    with announcer_of(folder) as announcer:
+        announcer.publish("x")
+    pid = pid_of(embedded)
+    Path(embedded.ensure()).unlink()
+    assert published(embedded) == 1
+    assert has_ended(pid)
 
 
 def test_the_error_for_a_server_that_cannot_start_names_its_folder(make: Make) -> None:

@@ -81,10 +81,17 @@ def connections_of_others(answer: dict[str, str]) -> int:
 
 
 def is_alive(address: str) -> bool:
-    """Whether a server at this socket answers and has read its data."""
-    with contextlib.suppress(OSError, ValueError):
-        return ask(address, "PING").startswith("+PONG")
-    return False
+    """Whether a server at this socket answers and has read its data.
+
+    :raises TimeoutError: if a server accepts the connection, but does not answer in time.
+    """
+    try:
+        # A server that cannot write to its disk answers with an error, also to PING.
+        return not ask(address, "PING").startswith("-LOADING")
+    except TimeoutError:
+        raise
+    except OSError:
+        return False
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -133,10 +140,11 @@ class Keeper:
         if record and _accepts(record["socket"]):
             self._address = record["socket"]
             return ""
-        if record:
-            Path(record["socket"]).unlink(missing_ok=True)
-        else:
+        if not record:
             _remove(self.folder / DATA)  # of another folder, from which this folder was copied
+        elif record["socket"]:
+            Path(record["socket"]).unlink(missing_ok=True)
+        self._write_record("")
         return self._start_with_data()
 
     def _start_with_data(self) -> str:
@@ -168,16 +176,27 @@ class Keeper:
                 stderr=log,
             )
         deadline = time.monotonic() + START
-        while not is_alive(self._address):
+        while not self._is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 process.wait()
                 raise OSError(self._last_line())
             time.sleep(0.01)
-        status = self.folder.stat()
-        record = {"folder": str(self.folder), "inode": status.st_ino, "socket": self._address}
+        self._write_record(self._address)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            return is_alive(self._address)
+        return False
+
+    def _write_record(self, address: str) -> None:
+        """Writes to whom the data belongs and where its server is.
+
+        :param address: "" while the server starts.
+        """
+        record = {"folder": str(self.folder), "inode": self.folder.stat().st_ino, "socket": address}
         draft = self.folder / f"{RECORD}.new"
-        draft.write_text(json.dumps({**record, "pid": process.pid, "idle": self._idle}))
+        draft.write_text(json.dumps({**record, "idle": self._idle}))
         draft.rename(self.folder / RECORD)
 
     def _last_line(self) -> str:
@@ -197,25 +216,26 @@ class Keeper:
 
     def _watch(self, descriptor: int, line: socket.socket) -> None:
         used, connections = time.monotonic(), -1
-        while True:
-            if select.select([line], [], [], min(POLL, self._idle / 4))[0]:
-                return  # the server has ended
+        while not _has_ended(line, min(POLL, self._idle / 4)):
             if not self._has(descriptor):
-                _end(self._address, "NOSAVE")
-                return
+                line.sendall(b"SHUTDOWN NOSAVE\r\n")
+                continue
             try:
                 answer = info(self._address)
-            except TimeoutError:  # a busy or a stopped server
+                # Each look is a connection too: one more each time, and one that is open now.
+                new = int(answer["total_connections_received"]) - connections - 1
+                is_used = new > 0 or connections_of_others(answer) > 0
+                connections += new + 1
+            except (TimeoutError, KeyError):  # a stopped server, or one with too many clients
+                is_used = True
+            except OSError:  # nobody can reach the server: somebody has deleted its socket
+                line.sendall(b"SHUTDOWN\r\n")
                 continue
-            # Each look is a connection too: one more each time, and one that is open now.
-            new = int(answer["total_connections_received"]) - connections - 1
-            connections += new + 1
-            if new or connections_of_others(answer):
+            if is_used:
                 used = time.monotonic()
                 os.utime(descriptor)
             elif time.monotonic() - used >= self._idle:
-                _end(self._address)
-                return
+                line.sendall(b"SHUTDOWN\r\n")
 
     def _has(self, descriptor: int) -> bool:
         with contextlib.suppress(OSError):
@@ -236,9 +256,10 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end(address: str, *how: str) -> None:
-    with contextlib.suppress(OSError):
-        ask(address, "SHUTDOWN", *how)
+def _has_ended(line: socket.socket, seconds: float) -> bool:
+    """Waits, and returns whether the server has closed its connection to the keeper."""
+    # What the server says is the reason why it could not end. The keeper tries again.
+    return bool(select.select([line], [], [], seconds)[0]) and not line.recv(65536)
 
 
 def main(folder: str, program: str, address: str, idle: str) -> None:

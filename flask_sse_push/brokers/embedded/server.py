@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: After how many seconds without use a server ends.
 IDLE = 300.0
-#: At most how many seconds a process waits for the server, in addition to the time of its start.
-PATIENCE = 10.0
+#: At most how many seconds a process waits for a server that has just ended, or that it cannot reach.
+PATIENCE = 5.0
 #: At most how many bytes of a keeper's error output are read: less than a pipe holds.
 MOST_SAID = 4096
 
@@ -75,13 +75,16 @@ class EmbeddedServer:
 
         :raises BrokerUnavailable: if the extra `embedded` is not installed, or the server does not start.
         """
-        folder, deadline = self.folder, time.monotonic() + keeper.START + PATIENCE
-        while time.monotonic() < deadline:
+        folder, began = self.folder, time.monotonic()
+        wait = keeper.START
+        while time.monotonic() < began + wait:
             if not _is_locked(folder):  # also if the server runs, but its keeper was killed
                 self._start(folder)
             address = _address(folder)
             if address:
                 return address
+            if keeper.record_of(folder).get("socket"):  # the server is not starting
+                wait = PATIENCE
             time.sleep(0.02)
         raise BrokerUnavailable(
             f"a server uses {folder}, but does not answer here; it may belong to another container. Stop it "
@@ -89,7 +92,7 @@ class EmbeddedServer:
         )
 
     def _start(self, folder: Path) -> None:
-        command = [sys.executable, "-IS", keeper.__file__, str(folder), _program()]
+        command = [_python(), "-IS", keeper.__file__, str(folder), _program()]
         command += [str(project.socket_path(folder)), str(self._idle)]
         said = _run(command)
         kind, _, text = printable(said).partition(" ")
@@ -129,8 +132,8 @@ class EmbeddedServer:
         if not address:
             return False
         with contextlib.suppress(OSError):  # the server closes the connection without a reply
-            keeper.ask(address, "SHUTDOWN", timeout=PATIENCE)
-        _wait(lambda: not keeper.is_alive(address) and not _is_locked(folder), folder)
+            keeper.ask(address, "SHUTDOWN", timeout=keeper.START)
+        _wait(lambda: not _address(folder) and not _is_locked(folder), folder)
         return True
 
 
@@ -141,15 +144,13 @@ def _address(folder: Path) -> str:
     """
     address = str(keeper.record_of(folder).get("socket", ""))
     try:
-        return address if address and keeper.ask(address, "PING").startswith("+PONG") else ""
+        return address if address and keeper.is_alive(address) else ""
     except TimeoutError as error:
         raise BrokerUnavailable(f"the embedded server at {address} does not answer") from error
-    except OSError:
-        return ""
 
 
 def _wait(done: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + keeper.START
     while not done():
         if time.monotonic() > deadline:
             raise BrokerUnavailable(f"the embedded server in {folder} does not end")
@@ -180,6 +181,13 @@ def _program() -> str:
         raise BrokerUnavailable(f"embedded:// cannot run here: {error}") from error
 
 
+def _python() -> str:
+    """Returns the path of Python. A server that embeds Python, such as uWSGI, is `sys.executable` itself."""
+    if os.path.basename(sys.executable).startswith("python"):
+        return sys.executable
+    return os.path.join(sys.exec_prefix, "bin", "python3")
+
+
 def _run(command: list[str]) -> str:
     """Runs a program that ends soon. Returns what it wrote to stderr.
 
@@ -189,10 +197,12 @@ def _run(command: list[str]) -> str:
     read, write = os.pipe()
     with open(read, "rb") as errors:
         with open(write, "wb"), open(os.devnull, "r+b") as nothing:
-            files = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 0), (os.POSIX_SPAWN_DUP2, nothing.fileno(), 1)]
-            files.append((os.POSIX_SPAWN_DUP2, write, 2))
-            spawn = forks.original("posix_spawn")
-            pid = spawn(command[0], command, os.environ, file_actions=files)
+            descriptors = nothing.fileno(), nothing.fileno(), write
+            files = [(os.POSIX_SPAWN_DUP2, source, number) for number, source in enumerate(descriptors)]
+            try:
+                pid = forks.original("posix_spawn")(command[0], command, os.environ, file_actions=files)
+            except OSError as error:
+                return f"error cannot run {command[0]}: {error}"
         with contextlib.suppress(ChildProcessError):  # gunicorn's master waits for all its children
             wait = forks.original("waitpid")
             while wait(pid, os.WNOHANG) == (0, 0):

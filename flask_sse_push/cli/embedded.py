@@ -31,7 +31,8 @@ def register(group: click.Group, push: Push) -> None:
             if found is None:
                 say(f"No embedded server runs. Its folder is {server.folder}")
                 raise click.exceptions.Exit(1)
-            used = f"by {found.connections} connections" if found.connections else f"{found.unused:.0f} s ago"
+            count = found.connections
+            used = f"by {count} connection{'s' * (count > 1)}" if count else f"{found.unused:.0f} s ago"
             say(f"address  unix://{found.address}")
             say(f"folder   {server.folder}")
             say(f"pid      {found.pid} (Valkey {found.version})")

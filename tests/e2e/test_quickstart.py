@@ -147,10 +147,9 @@ def test_the_quick_start_works_word_by_word(reader: Reader) -> None:
         with Stream(f"{reader.url}/stream", cursor=event.id) as window:
             assert window.next_of("greeting").json() == {"message": "While you were away"}
         raw = next(steps)
-        expected = shape("\n".join(raw.output))
-        assert (
-            shape(reader.run(f"{raw.text} --silent | head -{len(raw.output)}")).replace("\t", "") == expected
-        )
+        seen = reader.run(f"{raw.text} --silent | head -{len(raw.output) + 1}").replace("\t", "")
+        # A worker may first say in a comment that it looks up what was missed.
+        assert shape(re.sub("^:.*\n", "", seen, flags=re.MULTILINE)) == shape("\n".join(raw.output))
 
     stop = next(steps)
     assert reader.run(stop.text).rstrip() == stop.output[0].replace("/srv/hello", str(reader.folder))

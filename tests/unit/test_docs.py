@@ -50,6 +50,12 @@ def test_links_have_a_target(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_stands_on_the_page_itself(path: Path) -> None:
+    """GitHub shows nothing where Sphinx includes code from another file."""
+    assert "literalinclude" not in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_names_a_machine_or_registry(path: Path) -> None:
     found = re.findall(
         r"/work/|/tmp/|/root/|/home/\w|--index-url|simple/|localhost:\d*/simple", path.read_text("utf-8")

@@ -16,6 +16,7 @@ import httpx
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from tests.support.account.logs import LogAccount
+from tests.support.account.resets import Fault
 from tests.support.deadline import eventually
 from tests.support.fault_setup import Valkey, gone
 from tests.support.processes import Gunicorn
@@ -24,6 +25,8 @@ from .visitors import BAD, FULL, FULL_EVENTS, FULL_SIZE, Member, Revoke
 
 #: The channel that gets foreign data although clients are checked on it, and its events a second.
 HURT, HURT_RATE = "hurt:0", 10
+#: The fault that writes foreign data to this channel.
+FOREIGN_DATA = "hurt"
 #: The names of faults that are left out.
 WITHOUT = os.environ.get("SOAK_WITHOUT", "").split()
 #: At most so many seconds after `/fork` a child publishes. See `tests.apps.troubled`.
@@ -31,17 +34,18 @@ CHILD = 3.0
 
 
 class Every:
-    """Calls `act` once every `seconds`, provided that `call_if_due` is called often."""
+    """Calls `act` once every `seconds`, provided that `is_due` is called often."""
 
     def __init__(self, seconds: float, act: Callable[[], object]) -> None:
         self._seconds = seconds
-        self._act = act
+        self.act = act
         self._next_at = time.monotonic() + seconds
 
-    def call_if_due(self) -> None:
-        if time.monotonic() >= self._next_at:
-            self._next_at += self._seconds
-            self._act()
+    def is_due(self) -> bool:
+        """Whether it is time to call `act`."""
+        due = time.monotonic() >= self._next_at
+        self._next_at += self._seconds * due
+        return due
 
 
 class Troubles(threading.Thread):
@@ -62,6 +66,7 @@ class Troubles(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self.times: Counter[str] = Counter()
+        self.faults: list[Fault] = []  # what was done, in order of time
         self.account = LogAccount()
         self.members: Sequence[Member] = ()
         self.rooms: Sequence[str] = ()
@@ -83,21 +88,27 @@ class Troubles(threading.Thread):
             "worker": Every(seconds / 2 + 20, self._kill_worker),
             "fork": Every(4, self._fork),
             "spoil": Every(2, self._spoil),
-            "hurt": Every(9, self._hurt),
+            FOREIGN_DATA: Every(9, self._hurt),
             "revoke": Every(2, self._revoke),
         }
-        self._causes = [cause for name, cause in causes.items() if name not in WITHOUT]
+        self._causes = {name: cause for name, cause in causes.items() if name not in WITHOUT}
 
     def run(self) -> None:
         try:
             while not self._stopped:
                 self._running.wait(1)
                 with self._lock:
-                    for cause in self._causes if self._running.is_set() and not self._stopped else ():
-                        cause.call_if_due()
+                    if self._running.is_set() and not self._stopped:
+                        self._cause_what_is_due()
                 time.sleep(0.05)
         except Exception as error:
             self.errors.append(error)
+
+    def _cause_what_is_due(self) -> None:
+        for name, cause in self._causes.items():
+            if cause.is_due():
+                self.faults.append(Fault(name, time.monotonic()))
+                cause.act()
 
     def begin(self, account: LogAccount, members: Sequence[Member], rooms: Sequence[str], first: int) -> None:
         """Begins a round.

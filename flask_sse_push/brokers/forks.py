@@ -75,6 +75,16 @@ def close_copy(socket: Any) -> None:
         original("close")(descriptor)
 
 
+def silence(descriptor: int) -> None:
+    """Puts `/dev/null` in the place of the child's copy of a descriptor.
+
+    For a descriptor that code outside this package uses and may close: its number must not become free.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, descriptor, inheritable=False)
+    original("close")(null)
+
+
 def refuse(*_: object) -> NoReturn:
     """Stops a call in the child that only the parent may make. Never returns.
 

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
+from . import forks
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -128,6 +130,7 @@ class _Courier:
         self._ready.acquire()
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._added: Any  # a watcher of the event loop
+        self.loop: Any
         self.thread_id = 0
         _original("start_new_thread")(self._serve, ())
         self._ready.acquire()
@@ -136,7 +139,7 @@ class _Courier:
         from gevent import get_hub
 
         hub, self.thread_id = get_hub(), _thread_id()
-        self._added = hub.loop.async_()
+        self.loop, self._added = hub.loop, hub.loop.async_()
         self._added.start(self._spawn_added)  # while a watcher is started, the event loop does not end
         self._ready.release()
         try:
@@ -223,6 +226,15 @@ def _courier() -> _Courier:
         if pid not in _couriers:
             _couriers[pid] = _Courier()
         return _couriers[pid]
+
+
+def _leave_loops_to_parent() -> None:
+    """Called in a forked child. The epoll object of a courier belongs to the parent too."""
+    for courier in _couriers.values():
+        forks.silence(courier.loop.fileno())
+
+
+forks.call_in_child(_leave_loops_to_parent)
 
 
 @cache

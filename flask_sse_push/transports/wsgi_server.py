@@ -12,7 +12,9 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import FrameType
@@ -109,10 +111,21 @@ def _stop_accepting() -> None:
     worker = _worker_of(os.getppid())
     if worker is None:
         return
-    silent, _ = os.pipe()
-    for listening in worker.sockets:
-        # gevent may watch the descriptor, so a pipe that nobody writes to takes its place.
-        os.dup2(silent, listening.fileno(), inheritable=False)
+    # gevent watches the descriptor, and may be about to accept a connection. So a listening socket to which
+    # nobody can connect takes its place.
+    with _silent_socket() as silent:
+        for listening in worker.sockets:
+            os.dup2(silent.fileno(), listening.fileno(), inheritable=False)
+
+
+def _silent_socket() -> socket.socket:
+    """Returns a listening socket that never blocks and never gets a connection: its address is gone."""
+    silent = socket.socket(socket.AF_UNIX)
+    silent.setblocking(False)
+    with tempfile.TemporaryDirectory() as folder:
+        silent.bind(os.path.join(folder, "silent"))
+        silent.listen(1)
+    return silent
 
 
 forks.call_in_child(_stop_accepting)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
@@ -129,6 +133,39 @@ def test_requests_for_streams_are_answered_by_the_parent_only(
         assert [take(stream, 20) for stream in streams] == [expected] * 15
         assert {stream.next().type for stream in streams} == {"sse.heartbeat"}
     announcer.close()
+
+
+def test_a_child_leaves_connections_that_are_about_to_be_accepted_to_its_parent(
+    server: Gunicorn, http: httpx.Client
+) -> None:
+    """While the worker is stopped, clients connect, and then the rest of a request arrives that forks."""
+    (worker,) = server.worker_pids()
+    held = connections_of(worker)
+    with contextlib.ExitStack() as stack:
+
+        def send(text: str) -> socket.socket:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 60))
+            client.sendall(text.encode())
+            return client
+
+        forking = send("POST /fork?way=os.fork&sleep=gevent&seconds=0.3 HTTP/1.1\r\n")
+        eventually(lambda: connections_of(worker) - held)
+        # When this request is answered, the worker waits for the rest of the other request.
+        assert http.get(f"{server.url}/slow").json() == 0
+        os.kill(worker, signal.SIGSTOP)
+        clients = [send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n") for _ in range(5)]
+        forking.sendall(b"Host: test\r\nContent-Length: 0\r\n\r\n")
+        os.kill(worker, signal.SIGCONT)
+        child = int(body(forking))
+        assert [body(client) for client in clients] == [b"0"] * 5
+        eventually(partial(gone, child))
+    assert "StreamServer" not in server.log.read_text()
+
+
+def body(client: socket.socket) -> bytes:
+    response = HTTPResponse(client)
+    response.begin()
+    return response.read()
 
 
 @pytest.mark.parametrize("sleep", ["native", "gevent"])

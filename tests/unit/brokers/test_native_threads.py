@@ -98,10 +98,17 @@ assert len({ran_in, loop, main}) == 3 and beats > 3, (ran_in, loop, main, beats)
 def test_a_forked_child_has_a_courier_of_its_own() -> None:
     run(
         """
+def epolls():
+    links = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    return sum("eventpoll" in link for link in links)
+
+gevent.sleep(0)
 in_native_thread(lambda: native_threads.run(thread_id))
+assert epolls() == 2
 child = os.fork()
 if not child:
     try:
+        assert epolls() == 1
         assert native_threads.run(thread_id) == main
         assert in_native_thread(lambda: native_threads.run(native_threads.is_courier, 5)) is True
         os._exit(0)
@@ -113,6 +120,8 @@ while status[0] == 0 and time.monotonic() < deadline:
     status = os.waitpid(child, os.WNOHANG)
     time.sleep(0.01)
 assert status == (child, 0), status
+assert epolls() == 2
+assert in_native_thread(lambda: native_threads.run(native_threads.is_courier, 5)) is True
 """
     )
 

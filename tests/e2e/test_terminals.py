@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -183,27 +185,42 @@ def test_a_dripping_redis_holds_no_command(command: list[str], says: str) -> Non
     assert says in output
 
 
-@pytest.mark.parametrize("beginning", [HEAD, REFUSAL], ids=["head", "refusal"])
-def test_a_dripping_server_does_not_hold_tail(beginning: bytes) -> None:
-    with dripping(beginning) as server:
-        seconds, output = timed("tail", f"http://127.0.0.1:{server.port}/stream", broker="memory://")
-        assert server.sent > 3
+#: The commands that go on for about 20 seconds, by the name of the case.
+SLOW = {
+    "tail, head": ("tail", HEAD),
+    "tail, refusal": ("tail", REFUSAL),
+    "doctor, head": ("doctor --gunicorn=-k\\ gevent --url", HEAD),
+    "doctor, stream": ("doctor --gunicorn=-k\\ gevent --url", STREAM),
+}
+
+
+@pytest.fixture(scope="module")
+def ended(valkey_url: str) -> Iterator[dict[str, Future[tuple[float, str]]]]:
+    """Runs all commands of SLOW at once, since they only wait. Returns their seconds and outputs."""
+
+    def run(command: str, beginning: bytes) -> tuple[float, str]:
+        with dripping(beginning) as server:
+            url = f"http://127.0.0.1:{server.port}/stream"
+            seconds, output = timed(*shlex.split(command), url, broker=valkey_url)
+            assert server.sent > 3  # it did drip
+        return seconds, output
+
+    with ThreadPoolExecutor() as pool:
+        yield {name: pool.submit(run, *case) for name, case in SLOW.items()}
+
+
+@pytest.mark.parametrize("case", ["tail, head", "tail, refusal"])
+def test_a_dripping_server_does_not_hold_tail(case: str, ended: dict[str, Future[tuple[float, str]]]) -> None:
+    seconds, output = ended[case].result()
     assert seconds < 60
     assert "refused: 403" in output or "no whole answer in 20 s" in output
 
 
-@pytest.mark.parametrize("beginning", [HEAD, STREAM], ids=["head", "stream"])
-def test_a_dripping_server_does_not_hold_the_doctor(beginning: bytes, empty_valkey: str) -> None:
-    with dripping(beginning) as server:
-        seconds, output = timed(
-            "doctor",
-            "--gunicorn",
-            "-k gevent",
-            "--url",
-            f"http://127.0.0.1:{server.port}/s",
-            broker=empty_valkey,
-        )
-        assert server.sent > 3
+@pytest.mark.parametrize("case", ["doctor, head", "doctor, stream"])
+def test_a_dripping_server_does_not_hold_the_doctor(
+    case: str, ended: dict[str, Future[tuple[float, str]]]
+) -> None:
+    seconds, output = ended[case].result()
     assert seconds < 80
     assert "the time limit is over" not in output  # the doctor goes on, and says what is wrong
     assert "broken" in output

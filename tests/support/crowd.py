@@ -267,9 +267,11 @@ class Crowd:
             for client in self.clients:
                 client.cut_at = time.monotonic() + self._chance.uniform(0, life[1])
 
-    def catch_up(self, account: LogAccount, seconds: float = 120) -> None:
-        """Steps until all clients have the newest events. Never fails: the verdict reports missing events."""
+    def catch_up(self, account: LogAccount, seconds: float = 120) -> int:
+        """Steps until all clients have the newest events. Returns how many clients have not, after `seconds`.
+        Never fails: the verdict reports missing events."""
         self.until(lambda: all(client.has_all(account) for client in self.clients), seconds)
+        return sum(not client.has_all(account) for client in self.clients)
 
     def statuses(self) -> set[int]:
         """All status codes that clients got."""

@@ -113,8 +113,10 @@ class _Published:
             for name in event.channels:
                 self._ids[name].append(cursor.id)
                 self._sent[name].append(account.sent.get(event.serial, 0.0))
-        for values in (*self._ids.values(), *self._sent.values()):
-            values.sort()
+        for ids in self._ids.values():
+            ids.sort()
+        for times in self._sent.values():
+            times.sort()
 
     def missed(self, record: Reset, cursor: str | None) -> dict[str, int]:
         """For each channel of the reset, at most how many events were published after the client's cursor and

@@ -18,9 +18,8 @@ from .published import NOWHERE, Account, BrokerAccount, Event, Place
 from .records import Changed, Ended, Got, Missed, Moved, Opened, Record, Reset, cursor_of
 from .verdict import Kind, Verdict
 
-#: Cursors that no stream was given.
-BOGUS = (LOST, "nonsense")
-FUTURE = "-zzzzzzzzz"
+#: Cursors that no stream was given, and the end of others.
+BOGUS, FUTURE = (LOST, "nonsense"), "-zzzzzzzzz"
 
 
 def is_bogus(cursor: str | None) -> bool:
@@ -345,6 +344,7 @@ class StreamAccount:
     def finish(self) -> None:
         """The client stayed until everything should have come: every event that did not is lost."""
         if self._at is not None:
-            self._pass_over(len(self._account.events))
+            for serial in self._to_come(self._at, len(self._account.events)):
+                self._fault("lost", f"lost {serial}: the event had not come at the end")
         elif self.open or self._start.cursor is not None:
             self._fault("lost", "was never told from where it goes on")

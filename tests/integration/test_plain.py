@@ -203,6 +203,8 @@ def test_plain_streams_have_groups_of_their_own_and_other_streams_the_usual_byte
 
 
 def next_of(reader: Reader, data: str) -> dict[str, str]:
+    deadline = time.monotonic() + 60
     while (event := reader.next())["data"] != data:
         assert event["event"] == "sse.heartbeat"
+        assert time.monotonic() < deadline, f"{data!r} does not come"
     return event

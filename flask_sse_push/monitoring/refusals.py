@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from flask import Flask
 
@@ -43,8 +44,14 @@ class RefusalLog:
         logger.log(level, "refused with %d, code %d: %s%s", refused.status, code, why, more, extra=extra)
 
     def _is_new(self, refused: Refused) -> bool:
-        """Whether no refusal of the same kind was told before. At most `MAX_TOLD` kinds are new."""
-        kind = refused.code, (refused.details or {}).get("channel", refused.message[:MAX_TEXT])
+        """Whether no refusal of the same kind was told before. At most `MAX_TOLD` kinds are new.
+
+        A kind is a code together with the channel, the origin of the page, or the beginning of the message.
+        """
+        details = refused.details or {}
+        # What stands before a quote is no text of the client, so all such refusals are of one kind.
+        begin = re.split("['\"]", refused.message, maxsplit=1)[0]
+        kind = refused.code, details.get("channel") or details.get("origin") or begin
         if kind in self._told or len(self._told) >= MAX_TOLD:
             return False
         self._told.add(kind)

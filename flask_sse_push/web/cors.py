@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,6 @@ from ..errors import ErrorCode, Refused
 
 if TYPE_CHECKING:
     from flask import Request
-
-logger = logging.getLogger(__name__)
 
 #: Values of the header `Sec-Fetch-Site` (W3C Fetch Metadata). With the first value, the page has the same
 #: origin as the URL, even if a proxy has changed the header `Host`. With the second value, no page sent the
@@ -73,27 +70,19 @@ def is_foreign(origin: str | None, host: str, allowed: Collection[str]) -> bool:
     return origin.partition("://")[2].lower() != host.lower()
 
 
-class OriginCheck:
-    """Refuses requests from pages of foreign origins. Warns in the log when it refuses for the first time."""
+def check_origin(request: Request, allowed: Collection[str]) -> None:
+    """Checks that the request comes from a page of the app, from an allowed origin, or from no page.
 
-    def __init__(self) -> None:
-        self._warned = False
+    :raises Refused: 403, if the request comes from any other page.
+    """
+    origin = request.environ.get("HTTP_ORIGIN")
+    if origin is None or request.environ.get("HTTP_SEC_FETCH_SITE") in OWN_SITES:
+        return
+    if is_foreign(origin, request.host, allowed):
+        raise _refusal(origin[:MAX_SHOWN], request.host[:MAX_SHOWN])
 
-    def __call__(self, request: Request, allowed: Collection[str]) -> None:
-        """Checks that the request comes from a page of the app, from an allowed origin, or from no page.
 
-        :raises Refused: 403, if the request comes from any other page.
-        """
-        origin = request.environ.get("HTTP_ORIGIN")
-        if origin is None or request.environ.get("HTTP_SEC_FETCH_SITE") in OWN_SITES:
-            return
-        if is_foreign(origin, request.host, allowed):
-            raise self._refusal(origin[:MAX_SHOWN], request.host[:MAX_SHOWN])
-
-    def _refusal(self, origin: str, host: str) -> Refused:
-        advice = NULL_ADVICE if origin == "null" else ADVICE
-        message = f"pages of the origin {origin!r} may not send this request to {host!r}; {advice}"
-        if not self._warned:
-            self._warned = True
-            logger.warning("%s. Later refusals of this kind are logged at INFO only", message)
-        return Refused(403, ErrorCode.PERMISSION_DENIED, message, details={"origin": origin})
+def _refusal(origin: str, host: str) -> Refused:
+    advice = NULL_ADVICE if origin == "null" else ADVICE
+    message = f"pages of the origin {origin!r} may not send this request to {host!r}; {advice}"
+    return Refused(403, ErrorCode.PERMISSION_DENIED, message, details={"origin": origin})

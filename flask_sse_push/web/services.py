@@ -39,7 +39,7 @@ from ..runs.manager import Runs
 from ..transports import processes, wsgi_server
 from ..transports.selection import Transports
 from .capacity import max_streams
-from .cors import OriginCheck
+from .cors import check_origin
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,6 @@ class Services:
         root: str | None = None,
     ) -> None:
         self.settings = settings
-        self._check_origin = OriginCheck()
         self._find_forbidden = find_forbidden
         self._dumps = dumps
         self._root = root
@@ -184,7 +183,7 @@ class Services:
 
         :raises Refused: 403, if the request comes from any other page.
         """
-        self._check_origin(request, self.settings.cors_origins)
+        check_origin(request, self.settings.cors_origins)
 
     @property
     def _open_streaming(self) -> Streaming | None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flask_sse_push import BearerJWT, ErrorCode, SSEBlueprint
+from flask_sse_push.monitoring import refusals
 from tests.apps.club import KEY
 
 CONNECTS = 10_000
@@ -167,5 +168,6 @@ def test_no_request_causes_an_internal_error(
     assert {200, 400, 401, 403, 415} <= set(statuses)
     assert errors_of(beside) == before
     loud = [record for record in caplog.records if record.levelname != "INFO"]
-    # The first refusal of a foreign origin, and nothing else.
-    assert [(record.levelname, record.name) for record in loud] == [("WARNING", "flask_sse_push.web.cors")]
+    # The first refusal of each kind, a line that says when there are too many, and nothing else.
+    assert {(record.levelname, record.name) for record in loud} == {("WARNING", refusals.__name__)}
+    assert len(loud) <= refusals.MAX_TOLD + 1

@@ -70,11 +70,15 @@ def test_a_channel_that_is_refused_in_a_join_is_told(
 def test_other_reasons_are_told_once_each(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     app, _ = make_app()
     client = app.test_client()
-    for _ in range(2):
+    for number in range(2):
         client.get("/stream", headers={"Origin": "https://other.example"})
-        client.get("/stream?channels=a%20b")
-    origin, name = told(caplog)
+        client.get("/stream", headers={"Origin": "https://third.example"})
+        client.get(f"/stream?channels=a%20{number}")
+        client.get(f"/stream?last={'x' * (number + 1)}%22%27")
+    origin, third, name, last = told(caplog)
     assert "SSE_PUSH_CORS_ORIGINS" in origin
+    assert "https://third.example" in third
+    assert "last is" in last
     assert "forbidden character U+0020" in name
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.support.processes import need
+
 from .conftest import PATIENCE, Counting, Launch, eventually_on
 from .plain import Server, server
 
@@ -29,8 +31,10 @@ LISTEN = """async (options) => {
 
 @pytest.fixture(scope="module")
 def caching_chromium(launch: Launch) -> Iterator[Browser]:
-    """Runs a Chromium with its back-forward cache, which playwright disables by default."""
-    with launch(ignore_default_args=["--disable-back-forward-cache"]) as browser:
+    """Runs a Chromium with its back-forward cache. Playwright disables this cache by default, and a Chromium
+    without windows has none."""
+    options = {"ignore_default_args": ["--disable-back-forward-cache"]}
+    with launch(executable_path=need("chromium"), **options) as browser:
         yield browser
 
 

@@ -109,6 +109,7 @@ def test_the_gate_runs_each_stage_and_says_how_long_it_took(path: Path, tmp_path
     assert made == ["test", "test-oldest", "coverage", "docs", "deploy"]
     for stage in made:
         assert re.search(rf"^== make {stage}: \d+ s$", run.stdout, re.MULTILINE)
+    assert "chromium-headless-shell cannot be installed, so the browser tests take longer\n" in run.stdout
     assert f"== Python {HERE}: make test used it\n" in run.stdout
     assert "== Python 3.99: not on this machine, so not tested\n" in run.stdout
     assert re.search(r"^== all stages: \d+ s$", run.stdout, re.MULTILINE)

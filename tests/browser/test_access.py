@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.processes import Gunicorn, gunicorn
 
-from .conftest import Site, Visit, eventually_on
+from .conftest import Site, Visit, eventually_on, open_example, open_page
 
 PAGE = b'<!doctype html><link rel="icon" href="data:,"><title>shop</title>'
 
@@ -44,10 +44,8 @@ FETCH = """async ([url, headers]) => {
 
 def test_signing_out_in_one_tab_ends_the_stream_of_another_at_once(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    one = visitor.sign_in(calm_site.url, "ada")
-    two = visitor.another_tab()
-    two.goto(f"{calm_site.url}/live/")
-    expect(two.locator("#state")).to_have_attribute("data-state", "open")
+    one = open_example(visitor, calm_site, "/live/", "ada")
+    two = open_page(visitor.another_tab(), calm_site, "/live/")
     expect(two.get_by_role("button", name="Sign out")).to_be_visible()
     one.get_by_role("button", name="Sign out").click()
     # Without the `disconnect` command this would take a minute (SSE_PUSH_RECHECK), longer than a test waits.

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from example_app.assistant.model import ANSWER
 
-from .conftest import Site, Visit
+from .conftest import Site, Visit, open_example
 
 
 def ask(page: Page, question: str) -> None:
@@ -24,10 +24,7 @@ def answer_to(question: str) -> str:
 
 
 def open_chat(site: Site, visit: Visit, name: str, width: int = 1280, height: int = 860) -> Page:
-    page = visit(width, height).sign_in(site.url, name)
-    page.goto(f"{site.url}/assistant/")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
-    return page
+    return open_example(visit(width, height), site, "/assistant/", name)
 
 
 def test_an_answer_continues_after_a_reload_and_is_complete_in_all_windows(site: Site, visit: Visit) -> None:

@@ -88,7 +88,7 @@ def test_the_page_shows_the_streams_of_all_workers_and_can_end_one(site: Site, v
 
 
 def test_it_is_for_admins(calm_site: Site, visit: Visit) -> None:
-    grace = visit().sign_in(calm_site.url, "grace")
+    grace = open_example(visit(), calm_site, "/live/", "grace")
     assert grace.get_by_role("link", name="Debug").count() == 0
     for path in (PATH, f"{PATH}connections", "/stream/stats", "/stream/health"):
         assert grace.request.get(f"{calm_site.url}{path}").status == 403

@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from example_app import PAGES
+from example_app.signin import DEMO_PASSWORDS
 
-from .conftest import Site, Visit
+from .conftest import Site, Visit, open_example
 
 
 def event(page: Page, text: str) -> Locator:
@@ -36,8 +37,8 @@ def test_the_ticks_of_another_process_reach_everybody(calm_site: Site, visit: Vi
 
 def test_an_event_published_by_the_form_reaches_the_other_user(calm_site: Site, visit: Visit) -> None:
     ada, grace = visit(), visit()
-    ada.sign_in(calm_site.url, "ada")
-    grace.sign_in(calm_site.url, "grace")
+    open_example(ada, calm_site, "/live/", "ada")
+    open_example(grace, calm_site, "/live/", "grace")
 
     ada.page.get_by_label("To").select_option("chat")
     ada.page.get_by_label("Text").fill("Good morning, <b>Grace</b>.")
@@ -54,8 +55,8 @@ def test_an_event_published_by_the_form_reaches_the_other_user(calm_site: Site, 
 
 def test_a_private_event_reaches_only_its_user(calm_site: Site, visit: Visit) -> None:
     ada, grace = visit(), visit()
-    ada.sign_in(calm_site.url, "ada")
-    grace.sign_in(calm_site.url, "grace")
+    open_example(ada, calm_site, "/live/", "ada")
+    open_example(grace, calm_site, "/live/", "grace")
 
     ada.page.get_by_label("To").select_option("user:grace")
     ada.page.get_by_label("Text").fill("for you")
@@ -72,7 +73,7 @@ def test_a_private_event_reaches_only_its_user(calm_site: Site, visit: Visit) ->
 
 def test_windows_stay_live_when_they_begin_to_share_a_connection(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    pages = [visitor.sign_in(calm_site.url, "ada"), visitor.another_tab()]
+    pages = [open_example(visitor, calm_site, "/live/", "ada"), visitor.another_tab()]
     pages[1].goto(f"{calm_site.url}/live/")
     for page in pages:
         expect(page.locator("#log")).to_contain_text("moved to another connection")
@@ -80,20 +81,20 @@ def test_windows_stay_live_when_they_begin_to_share_a_connection(calm_site: Site
 
 
 def test_an_event_published_by_the_command_line_arrives(calm_site: Site, visit: Visit) -> None:
-    page = visit().sign_in(calm_site.url, "ada")
+    page = open_example(visit(), calm_site, "/live/", "ada")
     calm_site.run("sse", "publish", "news", '{"hello": 1}')
     expect(event(page, '{"hello":1}').locator(".badge")).to_have_text("message")
 
 
 def test_a_page_shows_events_published_before_it_was_opened(calm_site: Site, visit: Visit) -> None:
     calm_site.announcer.publish({"from": "Cron", "text": "earlier"}, "news", channel="news")
-    page = visit().sign_in(calm_site.url, "grace")
+    page = open_example(visit(), calm_site, "/live/", "grace")
     expect(event(page, "earlier").locator(".from")).to_have_text("Cron")
 
 
 def test_the_form_says_why_an_event_was_not_published(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    page = visitor.sign_in(calm_site.url, "ada")
+    page = open_example(visitor, calm_site, "/live/", "ada")
     page.locator("[name=channel] option").first.evaluate("option => { option.value = 'ticks' }")
     page.get_by_label("Text").fill("no")
     page.keyboard.press("Enter")
@@ -102,8 +103,14 @@ def test_the_form_says_why_an_event_was_not_published(calm_site: Site, visit: Vi
     visitor.expect_network_errors()
 
 
-def test_signing_out_ends_the_session(calm_site: Site, visit: Visit) -> None:
-    page = visit().sign_in(calm_site.url, "ada")
+def test_a_user_signs_in_with_the_keyboard_and_signs_out(calm_site: Site, visit: Visit) -> None:
+    page = visit().page
+    page.goto(f"{calm_site.url}/signin?next=/live/")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Name").press("Tab")
+    page.keyboard.type(DEMO_PASSWORDS["ada"])
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("Live")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/signin")
     page.get_by_role("link", name="Live").click()
@@ -126,7 +133,7 @@ def test_the_page_fits(
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
     visitor.page.goto(f"{calm_site.url}/signin")
     visitor.page.screenshot(path=tmp_path / f"{name}-signin.png", full_page=True, animations="disabled")
-    page = visitor.sign_in(calm_site.url, "grace")
+    page = open_example(visitor, calm_site, "/live/", "grace")
     with calm_site.announcer.batch() as batch:
         for number in range(100):
             tick = {"number": number, "value": 50 + 5 * math.sin(number / 8), "at_ms": time.time() * 1000}
@@ -141,7 +148,7 @@ def test_the_page_fits(
 
 
 def test_the_keyboard_reaches_everything_in_the_order_of_the_page(calm_site: Site, visit: Visit) -> None:
-    page = visit().sign_in(calm_site.url, "ada")
+    page = open_example(visit(), calm_site, "/live/", "ada")
     reached: list[str] = []
     while "#feed" not in reached and len(reached) < 40:
         page.keyboard.press("Tab")

@@ -117,7 +117,7 @@ def test_the_number_of_rows_is_limited(calm_site: Site, visit: Visit) -> None:
 
 
 def test_it_is_for_admins(calm_site: Site, visit: Visit) -> None:
-    grace = visit().sign_in(calm_site.url, "grace")
+    grace = open_example(visit(), calm_site, "/live/", "grace")
     assert grace.get_by_role("link", name="Logs").count() == 0
     assert grace.request.get(f"{calm_site.url}{PATH}").status == 403
     assert grace.request.get(f"{calm_site.url}/stream?channels=log").status == 403

@@ -9,17 +9,14 @@ from playwright.sync_api import Page, Request, Route, expect
 
 from tests.support.deadline import stretched
 
-from .conftest import Site, Visit, Visitor, eventually_on, seconds_to_first_event
+from .conftest import Site, Visit, Visitor, eventually_on, open_example, open_page, seconds_to_first_event
 
 ID = "0123456789abcdef" * 2
 JSON = {"Content-Type": "application/json"}
 
 
 def open_messages(site: Site, visitor: Visitor, name: str) -> Page:
-    page = visitor.sign_in(site.url, name)
-    page.goto(f"{site.url}/messages/")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
-    return page
+    return open_example(visitor, site, "/messages/", name)
 
 
 def write(page: Page, text: str) -> None:
@@ -64,9 +61,7 @@ def test_two_users_write_to_each_other_and_see_delivery_marks(site: Site, visit:
 def test_a_message_appears_in_all_windows_of_both_users_and_nowhere_else(site: Site, visit: Visit) -> None:
     visitor = visit()
     ada, grace = open_messages(site, visitor, "ada"), open_messages(site, visit(), "grace")
-    second = visitor.another_tab()
-    second.goto(f"{site.url}/messages/")
-    expect(second.locator("#state")).to_have_attribute("data-state", "open")
+    second = open_page(visitor.another_tab(), site, "/messages/")
     write(ada, "for you alone")
     for page in (ada, second, grace):
         expect(page.locator("#letters .text")).to_have_text("for you alone")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from .conftest import Site, Visit, Visitor, assert_prompt, open_example
+from .conftest import Site, Visit, assert_prompt, open_example, open_page
 
 PATH = "/notifications/"
 
@@ -25,18 +25,11 @@ def popped_up(page: Page, text: str) -> Locator:
     return page.locator("#toasts .notice").filter(has_text=text)
 
 
-def second_window(visitor: Visitor, site: Site) -> Page:
-    page = visitor.another_tab()
-    page.goto(f"{site.url}{PATH}")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
-    return page
-
-
 def test_a_notification_reaches_all_windows_of_its_user_only(site: Site, visit: Visit) -> None:
     ada, grace = visit(), visit()
     sender = open_example(ada, site, PATH, "ada")
     one = open_example(grace, site, PATH, "grace")
-    two = second_window(grace, site)
+    two = open_page(grace.another_tab(), site, PATH)
     send(sender, "grace", "error", "the <b>disk</b> is full")
     for page in (one, two):
         expect(popped_up(page, "the <b>disk</b> is full")).to_be_visible()

@@ -9,14 +9,11 @@ from playwright.sync_api import Locator, Page, Request, expect
 
 from tests.support.deadline import stretched
 
-from .conftest import Site, Visit, Visitor, seconds_to_first_event
+from .conftest import Site, Visit, Visitor, open_example, seconds_to_first_event
 
 
 def open_rooms(site: Site, visitor: Visitor, name: str) -> Page:
-    page = visitor.sign_in(site.url, name)
-    page.goto(f"{site.url}/rooms/")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
-    return page
+    return open_example(visitor, site, "/rooms/", name)
 
 
 def card(page: Page, room: str) -> Locator:

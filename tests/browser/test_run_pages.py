@@ -9,18 +9,15 @@ from playwright.sync_api import Page, expect
 
 from example_app.signin import DEMO_PASSWORDS
 
-from .conftest import Site, Visit
+from .conftest import Site, Visit, open_example
 
 
-def open_page(site: Site, visit: Visit, path: str, name: str, width: int = 1280, height: int = 860) -> Page:
-    page = visit(width, height).sign_in(site.url, name)
-    page.goto(f"{site.url}{path}")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
-    return page
+def open_run(site: Site, visit: Visit, path: str, name: str, width: int = 1280, height: int = 860) -> Page:
+    return open_example(visit(width, height), site, path, name)
 
 
 def test_an_order_continues_after_a_reload_to_its_end(calm_site: Site, visit: Visit) -> None:
-    page = open_page(calm_site, visit, "/orders/", "ada")
+    page = open_run(calm_site, visit, "/orders/", "ada")
     title, bar = page.locator("#progress-title"), page.locator("#progress")
     page.get_by_role("button", name="Place an order").click()
     expect(page.get_by_role("button", name="Place an order")).to_be_disabled()
@@ -33,19 +30,19 @@ def test_an_order_continues_after_a_reload_to_its_end(calm_site: Site, visit: Vi
 
 
 def test_a_cancelled_order_stops_and_only_its_user_sees_it(calm_site: Site, visit: Visit) -> None:
-    page = open_page(calm_site, visit, "/orders/", "ada")
+    page = open_run(calm_site, visit, "/orders/", "ada")
     page.get_by_role("button", name="Place an order").click()
     expect(page.locator("#progress-title")).to_have_text(re.compile("Received|Paid|Packed"))
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#progress-title")).to_have_text("Cancelled")
-    grace = open_page(calm_site, visit, "/orders/", "grace")
+    grace = open_run(calm_site, visit, "/orders/", "grace")
     expect(grace.locator("#progress-title")).to_have_text("No order yet")
     assert grace.request.get(f"{calm_site.url}/stream?channels=run:order:ada").status == 403
 
 
 def test_everybody_sees_the_timer_and_can_stop_it(calm_site: Site, visit: Visit) -> None:
-    ada = open_page(calm_site, visit, "/timer/", "ada")
-    grace = open_page(calm_site, visit, "/timer/", "grace")
+    ada = open_run(calm_site, visit, "/timer/", "ada")
+    grace = open_run(calm_site, visit, "/timer/", "grace")
     ada.get_by_label("Length").select_option("60")
     ada.get_by_role("button", name="Start").click()
     for page in (ada, grace):
@@ -61,7 +58,7 @@ def test_everybody_sees_the_timer_and_can_stop_it(calm_site: Site, visit: Visit)
 
 @pytest.mark.parametrize("path", ["/orders/", "/timer/"])
 def test_the_page_fits_a_phone(calm_site: Site, visit: Visit, path: str) -> None:
-    page = open_page(calm_site, visit, path, "grace", 390, 844)
+    page = open_run(calm_site, visit, path, "grace", 390, 844)
     page.get_by_role("button", name=re.compile("Place|Start")).click()
     expect(page.locator("#cancel, #stop")).to_be_enabled()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -82,9 +79,7 @@ def test_after_signing_in_the_requested_page_opens(calm_site: Site, visit: Visit
 
 def test_the_page_tells_a_user_that_they_are_signed_out(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    page = visitor.sign_in(calm_site.url, "ada")
-    page.goto(f"{calm_site.url}/timer/")
-    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    page = open_example(visitor, calm_site, "/timer/", "ada")
     visitor.sign_out_silently()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#problem")).to_have_text("you are signed out")

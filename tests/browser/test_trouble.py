@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from tests.support.deadline import eventually
 from tests.support.processes import accepts
 
-from .conftest import Counting, Site, Visit, eventually_on
+from .conftest import Counting, Site, Visit, eventually_on, open_example
 
 #: Maximum number of events that the page shows.
 SHOWN_EVENTS = 200
@@ -24,7 +24,7 @@ SHOWN_EVENTS = 200
 
 def test_the_page_loses_no_event_when_workers_are_killed(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    page = visitor.sign_in(calm_site.url, "ada")
+    page = open_example(visitor, calm_site, "/live/", "ada")
     with Counting(calm_site.announcer, "news", every=0.2) as counting:
         eventually_on(page, lambda: len(visitor.texts()) > 5)
         for pid in calm_site.server.worker_pids():
@@ -65,7 +65,7 @@ def bad_gateway(port: int) -> Iterator[None]:
 
 def test_the_page_loses_no_event_in_an_outage_with_502s(site: Site, visit: Visit) -> None:
     visitor = visit()
-    page = visitor.sign_in(site.url, "ada")
+    page = open_example(visitor, site, "/live/", "ada")
     site.announcer.publish("before", channel="news")
     expect(page.locator("#feed .text")).to_have_text("before")
     site.stop()
@@ -83,7 +83,7 @@ def test_the_page_loses_no_event_in_an_outage_with_502s(site: Site, visit: Visit
 
 
 def test_a_flush_of_the_broker_is_shown_as_a_reset(calm_site: Site, visit: Visit, valkey_url: str) -> None:
-    page = visit().sign_in(calm_site.url, "ada")
+    page = open_example(visit(), calm_site, "/live/", "ada")
     calm_site.announcer.publish("before", channel="news")
     expect(page.locator("#feed .text").first).to_have_text("before")
     with redis.Redis.from_url(valkey_url) as client:
@@ -98,7 +98,7 @@ def test_a_flush_of_the_broker_is_shown_as_a_reset(calm_site: Site, visit: Visit
 
 def test_after_the_session_the_page_keeps_its_public_channels(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
-    page = visitor.sign_in(calm_site.url, "ada")
+    page = open_example(visitor, calm_site, "/live/", "ada")
     visitor.sign_out_silently()
     os.kill(calm_site.server.process.pid, signal.SIGHUP)
     expect(page.locator(".intro code")).to_have_text(["news", "ticks"])

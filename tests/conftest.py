@@ -22,10 +22,13 @@ settings.register_profile("gate", settings.get_profile("explore"), derandomize=T
 settings.load_profile("gate")
 
 
-def pytest_configure() -> None:
-    """Lets coverage measure the servers that tests start, but not the tests, for `make coverage`."""
-    if config := os.environ.get("MEASURE_SERVERS"):
-        os.environ["COVERAGE_PROCESS_START"] = config
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets coverage measure the servers that tests start, but not the tests, for `make coverage`.
+
+    The process that only hands out the tests sets nothing, since its children run the tests.
+    """
+    if (measured := os.environ.get("MEASURE_SERVERS")) and not config.getoption("numprocesses", None):
+        os.environ["COVERAGE_PROCESS_START"] = measured
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -119,7 +119,7 @@ class Visitor:
 
     def sign_in(self, url: str, name: str) -> Page:
         """Signs in without loading a page; returns the empty page."""
-        form = {"name": name, "password": DEMO_PASSWORDS[name]}
+        form: dict[str, str | float | bool] = {"name": name, "password": DEMO_PASSWORDS[name]}
         answer = self._context.request.post(f"{url}/signin", form=form, max_redirects=0)
         assert answer.headers["location"] == "/"
         return self.page

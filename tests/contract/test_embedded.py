@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
+from flask_sse_push.brokers.base import Subscribed
 from flask_sse_push.brokers.embedded import keeper, server
 from flask_sse_push.brokers.embedded.server import EmbeddedServer
 from flask_sse_push.brokers.url import connect_broker
@@ -171,6 +172,21 @@ def test_a_server_that_ended_starts_again_with_its_events(
         announcer.publish("after")
     assert pid_of(embedded) != pid
     assert published(embedded) == 2
+
+
+def test_a_worker_gets_a_new_link_after_a_crash_of_the_server(folder: Path, make: Make) -> None:
+    embedded = make()
+    broker = connect_broker(Settings(broker_url="embedded://"), str(folder)).shards[0]
+    with contextlib.closing(broker):
+        link = broker.link("worker")
+        pid = pid_of(embedded)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(BrokerUnavailable), contextlib.closing(link):
+            eventually(lambda: not link.read(0.1) and None, 10)
+        with contextlib.closing(broker.link("worker")) as link:
+            link.subscribe(["sse"])
+            assert eventually(lambda: link.read(0.1)) == [Subscribed("sse")]
+    assert pid_of(embedded) != pid
 
 
 def test_it_ends_when_nobody_uses_it_and_keeps_its_events(folder: Path, make: Make) -> None:

@@ -107,6 +107,12 @@ def test_a_wrong_cluster_url_is_named_with_what_is_expected(url: str) -> None:
         connect_broker(Settings(broker_url=url))
 
 
+@pytest.mark.parametrize("url", ["embedded://two words", "embedded://h/0", "embedded://?protocol=3"])
+def test_a_wrong_embedded_url_is_named_with_what_is_expected(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"embedded:// or embedded://name, .*no option but idle"):
+        connect_broker(Settings(broker_url=url))
+
+
 REFUSED = [
     "protocol=3",
     "decode_responses=True",

@@ -390,6 +390,13 @@ def test_the_line_that_the_doctor_prints_mends_the_rights(lab: Lab, name: str) -
     assert announcer.publish(1, channel="news")
 
 
+def test_strict_lets_the_exit_code_tell_warnings(lab: Lab) -> None:
+    config = {"SSE_PUSH_BROKER_URL": lab.url}
+    assert [examine(*options, config=config).code for options in ((), ("--strict",))] == [0, 3]
+    lab.configure(min_replicas_to_write="1")
+    assert examine("--strict", config=config).code == 1
+
+
 def test_the_doctor_leaves_nothing_in_redis(lab: Lab) -> None:
     checkup = examine(config={"SSE_PUSH_BROKER_URL": lab.url})
     assert (checkup.code, checkup.faults()) == (0, [])

@@ -16,6 +16,11 @@ class Case(NamedTuple):
     remedy: str
 
 
+def row(case: Case) -> str:
+    """Returns the row of a case in the table of docs/doctor.md."""
+    return f"| {case.setup} | `{case.found}` | {case.remedy} |"
+
+
 #: Redis and its URL, each by the name of its test.
 REDIS = {
     "nobody-listens": Case(
@@ -106,7 +111,7 @@ REDIS = {
     ),
     "busy-script": Case("a script of another program runs for ever", "broken broker", "SCRIPT KILL"),
     "renamed-command": Case(
-        "Redis is too old, or `rename-command` has hidden a command", "broken broker", "Redis 5.0 or newer"
+        "Redis is too old, or `rename-command` hides a command", "broken broker", "Redis 5.0 or newer"
     ),
     "clock-back": Case(
         "Redis' clock was set back", "warning clock of Redis", "run a time service on the machine of Redis"
@@ -149,4 +154,128 @@ REDIS = {
     "cluster-down": Case("slots of the cluster have no node", "broken broker", "redis-cli --cluster check"),
     "no-socket-file": Case("`unix://` with a wrong path", "broken broker", "correct the path"),
     "dead-socket": Case("`unix://`, and Redis does not run", "broken broker", "start Redis"),
+}
+
+#: The way from the doctor to the app: URLs, proxies, servers, each by the name of its test.
+WEB = {
+    "web-nobody-listens": Case(
+        "gunicorn does not run, or the port is wrong",
+        "broken stream",
+        "start the server, or correct host and port",
+    ),
+    "web-other-ip-version": Case(
+        "the URL has `[::1]`, and gunicorn listens on 127.0.0.1 only",
+        "broken stream",
+        "write 127.0.0.1 as the host",
+    ),
+    "web-no-such-host": Case("the URL's host has no address", "broken stream", "correct the host in --url"),
+    "no-url": Case("`--url` without http:// or https://", "broken stream", "pass --url https://HOST/stream"),
+    "no-http": Case(
+        "another server than HTTP listens at the port", "broken stream", "an HTTP server listens"
+    ),
+    "https-to-plain": Case(
+        "`https://`, and the server speaks without TLS", "broken stream", "begin the URL with http://"
+    ),
+    "http-to-https": Case("`http://` to a port with TLS", "broken stream", "begin the URL with https://"),
+    "web-untrusted-certificate": Case(
+        "the certificate is self-signed, or its chain is incomplete", "broken certificate", "--cacert FILE"
+    ),
+    "certificate-of-other-name": Case(
+        "the certificate names another host", "broken certificate", "let the certificate name 127.0.0.1"
+    ),
+    "redirect-to-https": Case(
+        "a proxy redirects http to https", "broken stream", "use the address with https://"
+    ),
+    "redirect-slash": Case("a redirect adds a slash", "broken stream", "mind the last slash"),
+    "redirect-host": Case("a redirect to another host", "broken stream", "use the host www.example.com"),
+    "redirect-login": Case(
+        "a redirect to a page to sign in", "warning stream", "--header 'Cookie: session=…'"
+    ),
+    "html-page": Case("a proxy answers with its own page", "broken stream", "nginx: try_files"),
+    "login-page": Case("a page to sign in instead of the stream", "broken stream", "--token TOKEN"),
+    "app-refuses": Case(
+        "the app does not let you listen to the channel (401, 403)",
+        "warning stream",
+        "--header 'Cookie: session=…'",
+    ),
+    "proxy-refuses": Case("a proxy answers 401 or 403", "warning stream", "--header 'Cookie: session=…'"),
+    "wrong-path": Case("the path is wrong (404)", "broken stream", "this app serves its streams at /stream"),
+    "stripped-path": Case("a proxy changes the path", "broken stream", "without a slash at its end"),
+    "rate-limit": Case(
+        "a proxy limits requests (429)", "warning stream", "wait 7 seconds; raise the limit of nginx"
+    ),
+    "error-500": Case(
+        "the app raises an exception (500)", "broken stream", "read the traceback in gunicorn's log"
+    ),
+    "bad-gateway": Case(
+        "the proxy does not reach gunicorn (502)", "broken stream", "start gunicorn, and compare"
+    ),
+    "unavailable": Case(
+        "the proxy has no server to ask (503)", "broken stream", "nginx has no server to ask"
+    ),
+    "gateway-timeout": Case(
+        "the workers are blocked, and the proxy gives up (504)",
+        "broken stream",
+        "its workers are busy or blocked",
+    ),
+    "nginx-buffers": Case(
+        "nginx buffers (`proxy_ignore_headers X-Accel-Buffering`)",
+        "broken buffering",
+        "`proxy_buffering off;`",
+    ),
+    "apache-buffers": Case("Apache buffers", "broken buffering", "flushpackets=on"),
+    "caddy-buffers": Case("Caddy buffers", "broken buffering", "flush_interval -1"),
+    "cloudflare-buffers": Case("Cloudflare buffers", "broken buffering", "bypasses the cache"),
+    "varnish-buffers": Case("Varnish or Fastly buffers", "broken buffering", "beresp.do_stream = true"),
+    "unknown-buffers": Case(
+        "HAProxy or a proxy without a name buffers", "broken buffering", "HAProxy: set `option http-no-delay`"
+    ),
+    "holds-back-later": Case(
+        "a proxy passes the first bytes and holds back what follows", "broken buffering", "HAProxy: set"
+    ),
+    "nginx-compresses": Case("nginx compresses the stream", "broken compression", "`gzip off;`"),
+    "nginx-timeout": Case(
+        "`proxy_read_timeout` is shorter than the heartbeat", "broken silence", "`proxy_read_timeout 60s;`"
+    ),
+    "nginx-http-1.0": Case(
+        "nginx without `proxy_http_version 1.1`", "warning HTTP/1.0", "`proxy_http_version 1.1;`"
+    ),
+    "nginx-drops-cursor": Case(
+        "a proxy drops the header Last-Event-ID", "broken resuming", "forward the header Last-Event-ID"
+    ),
+    "ends-at-once": Case(
+        "the response ends before its first event", "broken stream", "read the log of gunicorn"
+    ),
+    "blocked-server": Case(
+        "the server accepts connections and never answers", "broken stream", "workers busy"
+    ),
+    "sync-worker": Case("gunicorn with `sync` workers", "broken worker class", "run gunicorn with -k gevent"),
+    "thread-worker": Case(
+        "gunicorn with `gthread` workers", "warning worker class", "run gunicorn with -k gevent"
+    ),
+    "few-connections": Case(
+        "gunicorn with `--worker-connections 40`", "warning worker_connections", "leave worker_connections at"
+    ),
+    "one-thread": Case("`flask run --without-threads`", "broken worker class", "leave out --without-threads"),
+    "memory-for-two": Case(
+        "two workers and `memory://`", "broken broker", "set SSE_PUSH_BROKER_URL to a Redis URL"
+    ),
+    "other-key": Case(
+        "the app has another SECRET_KEY than the command",
+        "warning running app",
+        "give all workers the same SECRET_KEY",
+    ),
+    "other-settings": Case(
+        "publishers have another SSE_PUSH_PREFIX or broker than the running app",
+        "broken settings",
+        "run commands and publishers with the environment of gunicorn",
+    ),
+    "other-policy": Case(
+        "publishers have other settings than the running app",
+        "warning settings",
+        "run commands and publishers with the environment of gunicorn",
+    ),
+    "broker-down": Case(
+        "the app runs, and Redis does not", "broken broker", "start the server, or correct host and port"
+    ),
 }

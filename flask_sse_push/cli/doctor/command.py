@@ -36,6 +36,7 @@ def register(group: click.Group, push: Push) -> None:
     @click.option(
         "--gunicorn", default="", help="The options you start gunicorn with: '-c conf.py -k gevent'."
     )
+    @click.option("--strict", is_flag=True, help="Exit with 3 if the worst finding is a warning.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
     @time_limit(90)
     def doctor(
@@ -45,6 +46,7 @@ def register(group: click.Group, push: Push) -> None:
         insecure: bool,
         token: str | None,
         gunicorn: str,
+        strict: bool,
         as_json: bool,
         timeout: float,
     ) -> None:
@@ -60,16 +62,18 @@ def register(group: click.Group, push: Push) -> None:
         request = {**bearer, **read_headers(headers)}
         context = tls_context(cacert, insecure)
         target = Target(url, request, context) if url is not None else None
-        broken = 0
+        levels = set()
         with errors_without_traceback():
             for finding in each_within(timeout, _examine_all(push, gunicorn, target)):
                 if as_json:
                     say(json.dumps(finding._asdict()))
                 else:
                     _show(finding)
-                broken += finding.level == BROKEN
-        if broken:
+                levels.add(finding.level)
+        if BROKEN in levels:
             raise click.exceptions.Exit(1)
+        if strict and WARNING in levels:
+            raise click.exceptions.Exit(WARNED)
 
 
 def _examine_all(push: Push, gunicorn: str, target: Target | None) -> Iterator[Finding]:
@@ -111,6 +115,8 @@ def _place() -> Place:
     return Place(sorted(rule.rule for rule in rules if rule.endpoint.rpartition(".")[2] == "stream"))
 
 
+#: The exit code of `--strict` if the worst finding is a warning. click itself exits with 2.
+WARNED = 3
 _COLORS = {OK: "green", WARNING: "yellow", BROKEN: "red"}
 
 #: At most this many characters of a finding's fact are shown, because the server may have written the fact.

@@ -161,7 +161,8 @@ def examine_server(
     yield from _memory(found, settings)
     if found.is_gevent or settings.transport == "hijack":
         yield _transport(found, settings)
-    yield _places(found, settings)
+    if found.is_gevent:
+        yield _places(found, settings)
     yield _files(found, settings)
     yield _graceful(found, settings)
 
@@ -179,7 +180,9 @@ def _worker_class(found: Setup) -> Finding:
         why = "with this class, sockets cannot be taken over: each stream occupies a greenlet"
         return warning(name, what, why, cost.RUN_GEVENT)
     if found.worker_class == "gthread" and found.threads > 1:
-        return warning(name, f"{what}, with {found.threads} threads", cost.TAKES_THREAD, cost.RUN_GEVENT)
+        streams = int(found.threads * 0.9)
+        what = f"{what}: {found.threads} threads, so at most {streams} streams in each worker"
+        return warning(name, what, cost.TAKES_THREAD, cost.RUN_GEVENT)
     return broken(name, what, f"{cost.BLOCKS}; so streams are refused with 503", cost.RUN_GEVENT)
 
 

@@ -45,7 +45,7 @@ def test_good_facts_have_no_findings() -> None:
         (
             {"worker_class": "gthread", "threads": 1},
             {"max_streams": 1},
-            {"worker class": BROKEN, "worker_connections": WARNING},
+            {"worker class": BROKEN},
         ),
         ({"http2": True}, {}, {"HTTP/2": BROKEN}),
         ({"tls": True}, {}, {"taking over sockets": WARNING}),

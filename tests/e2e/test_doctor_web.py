@@ -1,0 +1,309 @@
+"""`flask sse doctor --url` on ways to the app with one fault each: one finding, with the remedy.
+
+gunicorn, nginx and Redis are real. A scripted server stands for the proxies that the tests cannot install.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_sse_push.cli.doctor import connection, exchange
+from tests.support.deadline import eventually
+from tests.support.doctor import examine
+from tests.support.doctor_cases import WEB
+from tests.support.processes import ROOT, accepts, free_port, gunicorn, need, redis_server
+
+from .test_doctor_redis import certificate
+
+HEARTBEAT = "2"
+NGINX = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 200; }}
+http {{
+    access_log off; absolute_redirect off; default_type text/html;
+    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder}; scgi_temp_path {folder};
+    {servers}
+}}
+"""
+PASS = "proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1;"
+#: What stands in `location /` of each server of nginx.
+LOCATIONS = {
+    "good": PASS,
+    "tls": PASS,
+    # With HTTP/1.1 nginx passes each chunk on, even if it may buffer.
+    "nginx-buffers": "proxy_pass http://127.0.0.1:{upstream}; proxy_ignore_headers X-Accel-Buffering;",
+    "nginx-compresses": PASS + "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;",
+    "nginx-timeout": PASS + "proxy_read_timeout 1s;",
+    "nginx-http-1.0": "proxy_pass http://127.0.0.1:{upstream};",
+    "nginx-drops-cursor": PASS + 'proxy_set_header Last-Event-ID "";',
+    "stripped-path": "proxy_pass http://127.0.0.1:{upstream}/app/;",
+    "bad-gateway": "proxy_pass http://127.0.0.1:{dead};",
+    "gateway-timeout": "proxy_pass http://127.0.0.1:{silent}; proxy_read_timeout 1s;",
+    "redirect-to-https": "return 301 https://$host$request_uri;",
+    "redirect-slash": "return 308 /stream/?$args;",
+    "redirect-host": "return 301 http://www.example.com$request_uri;",
+    "redirect-login": "return 302 /login?next=/stream;",
+    "html-page": "return 200 '<html><h1>It works!</h1>';",
+    "login-page": "return 200 '<html><form><input type=\"password\"></form>';",
+    "proxy-refuses": "return 401;",
+    "rate-limit": "add_header Retry-After 7 always; return 429;",
+    "error-500": "return 500;",
+    "unavailable": "return 503;",
+}
+OPEN = (
+    b'id: e-1\nevent: sse.open\ndata: {"connection":"a","channels":[],"resumed":true,"heartbeat":0.2}\t\n\n'
+)
+#: The headers with which proxies that buffer name themselves.
+NAMES = {
+    "apache-buffers": ("Server", "Apache/2.4.62"),
+    "caddy-buffers": ("Via", "1.1 Caddy"),
+    "cloudflare-buffers": ("Server", "cloudflare"),
+    "varnish-buffers": ("Via", "1.1 varnish (Varnish/7.1)"),
+    "unknown-buffers": ("X-Nothing", "x"),
+}
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Spoils streams in the way that the first part of the path names. Answers all other paths at once."""
+
+    def do_GET(self) -> None:
+        name, _, rest = self.path.lstrip("/").partition("/")
+        self.send_response_only(404 if rest == "doctor" else 200)
+        if not rest.startswith("stream?"):
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header(*NAMES.get(name, ("X-Nothing", "x")))
+        self.end_headers()
+        if name == "holds-back-later":
+            self.wfile.write(OPEN)
+        if name != "ends-at-once":
+            self.server.stopping.wait(60)  # type: ignore[attr-defined]
+
+    def log_message(self, *args: Any) -> None:
+        """Logs nothing."""
+
+
+class Lab:
+    """The servers, each started when the first set-up needs it."""
+
+    def __init__(self, folder: Path, held: ExitStack) -> None:
+        self.folder, self.held = folder, held
+        self.silent = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+
+    @cached_property
+    def config(self) -> dict[str, str]:
+        """The settings of the app, and of the doctor."""
+        return {
+            "SSE_PUSH_BROKER_URL": self.held.enter_context(redis_server(self.folder)),
+            "SSE_PUSH_HEARTBEAT": HEARTBEAT,
+            "SSE_PUSH_PUBLIC_CHANNELS": "a",
+        }
+
+    def gunicorn(self, *options: str, env: Mapping[str, str] | None = None, **more: Any) -> int:
+        """Starts the app; returns its port."""
+        log = self.folder / f"gunicorn-{free_port()}.log"
+        env = {**self.config, **(env or {})}
+        return self.held.enter_context(
+            gunicorn("tests.apps.plain:app", *options, env=env, log=log, **more)
+        ).port
+
+    @cached_property
+    def app(self) -> int:
+        return self.gunicorn()
+
+    @cached_property
+    def ports(self) -> dict[str, int]:
+        """The ports of nginx, by the name of the location."""
+        ports = {name: free_port() for name in LOCATIONS}
+        cert, key = certificate(self.folder)
+        values = {"upstream": self.app, "dead": free_port(), "silent": self.silent}
+        servers = []
+        for name, text in LOCATIONS.items():
+            tls = f"ssl_certificate {cert}; ssl_certificate_key {key};" if name == "tls" else ""
+            listen = f"listen 127.0.0.1:{ports[name]}{' ssl' if tls else ''}; {tls}"
+            servers.append(f"server {{ {listen} location / {{ {text.format(**values)} }} }}")
+        path = self.folder / "nginx.conf"
+        path.write_text(NGINX.format(folder=self.folder, servers="\n".join(servers)))
+        process = subprocess.Popen([need("nginx"), "-c", str(path)], stderr=subprocess.DEVNULL)
+        self.held.callback(process.wait, 60)
+        self.held.callback(process.terminate)
+        eventually(lambda: accepts(ports["good"]), 10)
+        return ports
+
+    @cached_property
+    def proxy(self) -> int:
+        """The port of the scripted proxy."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+        server.daemon_threads = True
+        server.stopping = threading.Event()  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.held.callback(server.server_close)
+        self.held.callback(server.shutdown)
+        self.held.callback(server.stopping.set)  # type: ignore[attr-defined]
+        return server.server_port
+
+    def flask_run(self) -> int:
+        """Starts Flask's own server without threads; returns its port."""
+        port = free_port()
+        command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "run", "--without-threads"]
+        env = {**os.environ, **self.config}
+        command += ["--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+        self.held.callback(process.wait, 60)
+        self.held.callback(process.terminate)
+        eventually(lambda: accepts(port), 20)
+        return port
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with ExitStack() as held:
+        yield Lab(tmp_path_factory.mktemp("web"), held)
+
+
+def stream(port: int, path: str = "stream?channels=a", scheme: str = "http", host: str = "127.0.0.1") -> str:
+    return f"{scheme}://{host}:{port}/{path}"
+
+
+#: The URL of each set-up that needs no more than a URL.
+URLS: dict[str, Callable[[Lab], str]] = {
+    "web-nobody-listens": lambda lab: stream(free_port()),
+    "web-other-ip-version": lambda lab: stream(lab.app, host="[::1]"),
+    "web-no-such-host": lambda lab: "http://no-such-host.invalid/stream",
+    "no-url": lambda lab: "app.example.com/stream",
+    "no-http": lambda lab: stream(int(lab.config["SSE_PUSH_BROKER_URL"].split(":")[2][:-2])),
+    "https-to-plain": lambda lab: stream(lab.app, scheme="https"),
+    "http-to-https": lambda lab: stream(lab.ports["tls"]),
+    "web-untrusted-certificate": lambda lab: stream(lab.ports["tls"], scheme="https", host="localhost"),
+    "app-refuses": lambda lab: stream(lab.app, "stream?channels=secret"),
+    "wrong-path": lambda lab: stream(lab.app, "sse"),
+    "blocked-server": lambda lab: stream(lab.silent),
+    "sync-worker": lambda lab: stream(lab.gunicorn(worker_class="sync")),
+    "thread-worker": lambda lab: stream(lab.gunicorn("--threads", "8", worker_class="gthread")),
+    "few-connections": lambda lab: stream(lab.gunicorn("--worker-connections", "40")),
+    "one-thread": lambda lab: stream(lab.flask_run()),
+    "memory-for-two": lambda lab: stream(lab.gunicorn(env={"SSE_PUSH_BROKER_URL": "memory://"}, workers=2)),
+}
+#: How the doctor's settings differ from the app's.
+CONFIGS = {
+    "memory-for-two": {"SSE_PUSH_BROKER_URL": "memory://"},
+    "other-key": {"SECRET_KEY": "another"},
+    "other-settings": {"SSE_PUSH_PREFIX": "another"},
+    "other-policy": {"SSE_PUSH_MAX_MESSAGE": "5000"},
+}
+#: Set-ups in which nothing arrives. The doctor need not wait for it as long as for a busy server.
+WITHHELD = {*NAMES, "nginx-buffers", "holds-back-later", "blocked-server"}
+
+
+#: Set-ups with a test of their own.
+APART = ("certificate-of-other-name", "broker-down")
+
+
+def url_of(lab: Lab, name: str) -> str:
+    if name in URLS:
+        return URLS[name](lab)
+    if name in LOCATIONS:
+        return stream(lab.ports[name])
+    if name in NAMES or name in ("holds-back-later", "ends-at-once"):
+        return stream(lab.proxy, f"{name}/stream?channels=a")
+    return stream(lab.app)
+
+
+@pytest.fixture
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs the doctor in an empty folder, and shortens its waits if nothing is to arrive."""
+    monkeypatch.chdir(tmp_path)
+    if request.node.callspec.params["name"] in WITHHELD:
+        monkeypatch.setattr(connection, "EVENT_TIMEOUT", 1.0)
+        monkeypatch.setattr(connection, "GRACE", 1.0)
+        monkeypatch.setattr(exchange, "HEAD_TIMEOUT", 1.0)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "name", [name for name in WEB if name not in ("certificate-of-other-name", "broker-down")]
+)
+def test_a_fault_on_the_way_has_one_finding_with_the_remedy(lab: Lab, name: str) -> None:
+    options, case = ["--url", url_of(lab, name)], WEB[name]
+    checkup = examine(*options, config={**lab.config, **CONFIGS.get(name, {})})
+    assert [f"{fault.level} {fault.name}" for fault in checkup.faults()] == [case.found], checkup.faults()
+    [fault] = checkup.faults()
+    assert case.remedy in fault.advice
+    assert fault.why
+    assert checkup.code == case.found.startswith("broken")
+
+
+def test_a_certificate_is_checked_against_the_name(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url, port = stream(lab.ports["tls"], scheme="https"), lab.ports["tls"]
+    trusted = ["--cacert", str(lab.folder / "cert.pem")]
+    [fault] = examine("--url", url, *trusted, config=lab.config).faults()
+    case = WEB["certificate-of-other-name"]
+    assert f"{fault.level} {fault.name}" == case.found
+    assert case.remedy in fault.advice
+    assert examine("--url", url, "--insecure", config=lab.config).faults() == []
+    right = stream(port, scheme="https", host="localhost")
+    assert [each.name for each in examine("--url", right, *trusted, config=lab.config).faults()] in (
+        [],
+        ["addresses"],  # where localhost is ::1 too, and nginx listens on 127.0.0.1 only
+    )
+
+
+def test_a_good_way_has_no_finding(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for port in (lab.app, lab.ports["good"]):
+        checkup = examine("--url", stream(port), config=lab.config)
+        assert (checkup.code, checkup.faults()) == (0, [])
+        assert {"buffering", "compression", "silence", "resuming", "settings", "worker class"} <= {
+            each.name for each in checkup.findings
+        }
+
+
+def test_a_broker_that_is_down_is_one_finding_also_with_a_url(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {"SSE_PUSH_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    port = lab.gunicorn(env=config)
+    checkup = examine("--url", stream(port), config={**lab.config, **config})
+    [fault] = checkup.faults()
+    assert f"{fault.level} {fault.name}" == WEB["broker-down"].found
+    assert WEB["broker-down"].remedy in fault.advice
+
+
+def test_without_a_url_and_files_the_doctor_says_that_it_does_not_know_gunicorn(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    found = {each.name: each for each in examine(config=lab.config).findings}
+    assert "worker class" not in found
+    assert found["gunicorn"].level == "warning"
+    assert "--gunicorn '-k gevent -w 4'" in found["gunicorn"].advice
+
+
+def test_strangers_learn_nothing_about_the_server(lab: Lab) -> None:
+    with socket.create_connection(("127.0.0.1", lab.app), 30) as client:
+        client.sendall(b"GET /stream/doctor HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(10_000), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 403 " in head.splitlines()[0]
+    assert set(json.loads(body)) == {"code", "name", "message", "details", "retry", "timestamp"}

@@ -14,7 +14,7 @@ from ..config import Settings
 from ..errors import ConfigError, ErrorCode, Refused
 from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
-from . import flask_login, proof
+from . import doctor_pass, flask_login
 from .identity import NOBODY, Identity, invalid_token, login_id, user_id
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
@@ -291,18 +291,18 @@ class Policy:
 
     # -- the app's secret keys ---------------------------------------------------------------------------
 
-    def check_proof(self, request: Request) -> None:
-        """Checks that a request comes from a process with the app's secret key.
+    def check_pass(self, request: Request) -> None:
+        """Checks that a request has a pass, which takes the app's secret key to make.
 
         :raises Refused: 403, if it does not.
         """
-        if not proof.is_valid(self._keys(), request.headers.get(proof.HEADER, "")):
-            text = "the request has no proof of the app's SECRET_KEY, which `flask sse doctor` sends"
+        if not doctor_pass.is_valid(self._keys(), request.headers.get(doctor_pass.HEADER, "")):
+            text = "the request has no valid pass of `flask sse doctor`, made with the app's SECRET_KEY"
             raise Refused(403, ErrorCode.PERMISSION_DENIED, text)
 
     def digest(self, text: str) -> str:
-        """Returns a text that is the same for the same `text` and secret key; see `proof.digest`."""
-        return proof.digest(self._keys(), text)
+        """Returns a text that is the same for the same `text` and secret key; see `doctor_pass.digest`."""
+        return doctor_pass.digest(self._keys(), text)
 
     def _tickets(self) -> Tickets:
         keys = self._keys()

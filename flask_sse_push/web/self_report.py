@@ -16,9 +16,9 @@ from ..transports import cost, wsgi_server
 def self_report(policy: Policy, request: Request) -> dict[str, Any]:
     """Returns what this worker is. A digest stands for the broker's URL, which contains a password.
 
-    :raises Refused: 403, if the request has no proof of the app's secret key.
+    :raises Refused: 403, if the request has no valid pass of the doctor.
     """
-    policy.check_proof(request)
+    policy.check_pass(request)
     environ, kind = request.environ, cost.cost_of(request.environ)
     blocks = kind in (cost.Cost.SERVER, cost.Cost.THREAD)
     return {

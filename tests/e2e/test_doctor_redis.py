@@ -28,7 +28,7 @@ class Lab:
     `url` is what the doctor gets as SSE_PUSH_BROKER_URL; `config` are further settings.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: str = "redis7") -> None:
         self.folder = folder
         self.server = Server(
             folder / "redis", "--dbfilename", "taken.rdb", "--save", "", engine="redis7"
@@ -401,3 +401,22 @@ def test_the_doctor_leaves_nothing_in_redis(lab: Lab) -> None:
     checkup = examine(config={"SSE_PUSH_BROKER_URL": lab.url})
     assert (checkup.code, checkup.faults()) == (0, [])
     eventually(lambda: lab.admin.keys("*") == [], 10)
+
+
+@pytest.mark.parametrize("name", ["acl-command", "acl-keys", "acl-read-only", "acl-channels"])
+def test_the_rights_are_found_on_valkey_too(
+    name: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("valkey")
+    monkeypatch.chdir(folder)
+    lab = Lab(folder, "valkey")
+    try:
+        lab.reset()
+        set_up(lab, name)
+        [fault] = examine(config={"SSE_PUSH_BROKER_URL": lab.url}).faults()
+        assert REDIS[name].remedy in fault.advice
+        lab.admin.execute_command(*fault.advice.partition(" run: ")[2].split())
+        assert examine(config={"SSE_PUSH_BROKER_URL": lab.url}).faults() == []
+        lab.held.close()
+    finally:
+        lab.server.close()

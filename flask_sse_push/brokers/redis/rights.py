@@ -141,10 +141,8 @@ class _Check:
             return
         found = _USER.search(refusal)
         self._user = found[1] if found and found[1] != "this" else self._user
-        if "keys" in refusal:
-            rule = _patterns(prefix, "~")[0]
-        elif "channels" in refusal:
-            rule = _patterns(prefix, "&")[0]
+        if "to run" not in refusal:  # each version has its own words for a refused key or channel
+            rule = _patterns(prefix, "&" if "channel" in refusal else "~")[0]
         else:
             rule = "+" + "|".join(command[: 2 if command[0] in ("SCRIPT", "CLIENT") else 1]).lower()
         self._rules[rule] = None

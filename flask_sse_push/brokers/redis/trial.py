@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..foreign import ForeignData
 from .broker import RedisBroker
+from .client import translated_errors
+from .link import RedisLink
+from .proof import Proofs
 
 #: An echo as the scripts send it: an epoch and a position.
 ECHO = "doctor 0"
@@ -14,6 +20,21 @@ def has_state(broker: RedisBroker) -> bool:
     :raises BrokerUnavailable: if the server does not answer.
     """
     return bool(broker.run("HLEN", broker.base + "state"))
+
+
+def open_link(broker: RedisBroker, inbox: str) -> RedisLink:
+    """Returns a link that gets echoes only. Unlike `RedisBroker.link`, writes no state. Blocks.
+
+    :raises BrokerUnavailable: if the server does not answer.
+    """
+    pool = broker.pool
+    with translated_errors():
+        connection: Any = pool.connection_class(**pool.connection_kwargs)
+        connection.connect()
+    live, own = f"{broker.base}live:", f"{broker.base}inbox:{inbox}"
+    link = RedisLink(connection, live, own, ForeignData(), Proofs(), broker.pubsub)
+    link.open()
+    return link
 
 
 def send_echo(broker: RedisBroker, inbox: str) -> None:

@@ -10,7 +10,7 @@ from ...brokers.base import Broker, Echo, Link
 from ...brokers.redis.broker import RedisBroker
 from ...brokers.redis.rights import Missing, missing_rights
 from ...brokers.redis.surroundings import Surroundings, surroundings
-from ...brokers.redis.trial import has_state, send_echo
+from ...brokers.redis.trial import has_state, open_link, send_echo
 from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from ..time_limit import UNREADABLE
@@ -88,7 +88,7 @@ def _probe_time(broker: Broker) -> float:
 
     :raises BrokerUnavailable: if a call fails, or the echo does not arrive within `PROBE_TIMEOUT`.
     """
-    link = broker.link("doctor")
+    link = open_link(broker, "doctor") if isinstance(broker, RedisBroker) else broker.link("doctor")
     try:
         began = time.monotonic()
         if isinstance(broker, RedisBroker) and not has_state(broker):

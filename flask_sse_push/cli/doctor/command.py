@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 from flask import current_app
 
-from ...auth.proof import digest, make_proof
+from ...auth.doctor_pass import digest, make_pass
 from ..common import Push, errors_without_traceback, one_line, read_headers, say
 from ..time_limit import each_within, time_limit
 from ..tls import tls_context, tls_options
@@ -96,7 +96,7 @@ def _examinations(
     yield from examine_settings(settings, current_app.config)
     live = NOTHING_SAID
     if target is not None and is_url(target):
-        live = ask_app(target, make_proof([key]) if key else None)
+        live = ask_app(target, make_pass([key]) if key else None)
         yield from examine_live(live, settings, digest([key], settings.broker_url) if key else "")
     yield from examine_server(find_setup(gunicorn, live), settings, was_asked=target is not None)
     around = "settings" not in _broken(found)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ...auth import proof
+from ...auth import doctor_pass
 from ...config import Settings
 from ...web.self_report import shown_settings
 from .exchange import Target, Withheld, exchange
@@ -24,7 +24,7 @@ SHARED = ("SSE_PUSH_PREFIX", "SSE_PUSH_SHARDS")
 class Live(NamedTuple):
     """What the running app has said about itself; see `web.self_report`.
 
-    `refused` says whether it accepted no proof of the secret key. `body` is empty if it said nothing.
+    `refused` says whether it did not accept the pass. `body` is empty if it said nothing.
     """
 
     body: Mapping[str, Any]
@@ -52,15 +52,15 @@ NOTHING_SAID = Live({})
 def ask_app(target: Target, secret: str | None) -> Live:
     """Returns what the running app at a stream's URL says about itself. Blocks for some seconds.
 
-    :param secret: a proof of the app's secret key; None if the app has none.
+    :param secret: a pass; None if the app has no secret key.
     """
-    headers = {proof.HEADER: secret} if secret else {}
+    headers = {doctor_pass.HEADER: secret} if secret else {}
     try:
         with exchange(target.below("/doctor"), headers, TIMEOUT) as answer:
             body = answer.json()
             if answer.status == 200 and isinstance(body.get("settings"), dict):
                 return Live(body, skew=_number(body.get("time")) - time.time())
-            return Live({}, refused=answer.status == 403 and "proof" in str(body.get("message")))
+            return Live({}, refused=answer.status == 403 and "pass" in str(body.get("message")))
     except (Withheld, OSError, http.client.HTTPException, ValueError):
         return Live({})  # the check of the connection says why
 

@@ -102,7 +102,7 @@ def unknown_command(settings: Settings, commands: Sequence[str]) -> Finding:
     """Returns the finding about a server that does not know commands. Blocks for some seconds."""
     scheme = urlsplit(settings.broker_url).scheme
     first = next(iter(hosts_of(settings)), None)
-    if first is not None and b"redis_mode:sentinel" in _information(*first):
+    if first is not None and b"_mode:sentinel" in _information(*first):
         return broken(
             "broker",
             "a sentinel answers at SSE_PUSH_BROKER_URL, not a data server",
@@ -181,7 +181,7 @@ def _protocol(address: Address, host: str, *, tls: bool) -> Iterator[Finding]:
         said = reply.split(b"\r\n")[0][:60].decode(errors="backslashreplace") or "nothing"
         yield broken(
             "broker",
-            f"the server at {address.text} is no Redis: to PING it answers {said!r}",
+            f"{address.text} does not answer as it should: it is no Redis, and answers {said!r} to PING",
             WHY,
             "correct host and port in SSE_PUSH_BROKER_URL",
         )

@@ -1,4 +1,4 @@
-"""A proof that a request comes from a process with the app's secret key. `flask sse doctor` sends one."""
+"""The pass that `flask sse doctor` sends. It shows that a process with the app's secret key has made it."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 from itsdangerous import BadSignature, TimestampSigner
 
-#: The header that carries the proof.
-HEADER = "X-SSE-Push-Proof"
-#: A proof is valid for this many seconds. The clocks of the two machines may differ by as much.
+#: The header that carries the pass.
+HEADER = "X-SSE-Push-Pass"
+#: A pass is valid for this many seconds. The clocks of the two machines may differ by as much.
 VALID = 600.0
-#: At most how many characters a proof may have.
+#: At most how many characters a pass may have.
 MAX_LENGTH = 200
-_SALT = "flask-sse-push proof"
+_SALT = "flask-sse-push doctor"
 
 
-def make_proof(keys: Sequence[Any]) -> str:
-    """Returns a proof that is valid from now on.
+def make_pass(keys: Sequence[Any]) -> str:
+    """Returns a pass that is valid from now on.
 
     :param keys: the app's secret keys, the newest last.
     """
     return _signer(keys).sign(b"doctor").decode()
 
 
-def is_valid(keys: Sequence[Any], proof: str) -> bool:
-    """Whether a proof was made with one of the secret keys, at most `VALID` seconds ago."""
-    if not keys[-1] or len(proof) > MAX_LENGTH:
+def is_valid(keys: Sequence[Any], given: str) -> bool:
+    """Whether a pass was made with one of the secret keys, at most `VALID` seconds ago."""
+    if not keys[-1] or len(given) > MAX_LENGTH:
         return False
     try:
-        _, made_at = _signer(keys).unsign(proof, return_timestamp=True)
+        _, made_at = _signer(keys).unsign(given, return_timestamp=True)
     except BadSignature:
         return False
     return abs(time.time() - made_at.timestamp()) <= VALID

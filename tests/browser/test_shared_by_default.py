@@ -227,8 +227,14 @@ def test_an_event_can_exclude_one_of_the_tabs(server: Server, tabs: Tabs) -> Non
 def test_a_tab_joins_and_leaves_channels_of_its_own(server: Server, tabs: Tabs) -> None:
     pages = [tabs("lobby", "ann") for _ in range(3)]
     all_share(pages)
+    before = [page.evaluate("opened.length") for page in pages]
     pages[0].evaluate("client.join('members')")
     eventually_on(pages[0], lambda: len(pages[0].evaluate("changes")) == 1)
+    # The leader connects again with the channel. A join on the connection before would not be answered.
+    eventually_on(
+        pages[0],
+        lambda: all(page.evaluate("opened.length") > n for page, n in zip(pages, before, strict=True)),
+    )
     all_share(pages)
     refused = pages[1].evaluate("client.join('user:bob').catch(({ status }) => status)")
     assert refused == 403

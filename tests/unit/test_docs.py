@@ -61,3 +61,44 @@ def test_no_page_names_a_machine_or_registry(path: Path) -> None:
         r"/work/|/tmp/|/root/|/home/\w|--index-url|simple/|localhost:\d*/simple", path.read_text("utf-8")
     )
     assert not found
+
+
+#: What people type into a search when their streams do not work.
+SEARCHED = (
+    "nothing arrives",
+    "all at once",
+    "proxy_buffering",
+    "X-Accel-Buffering",
+    "seventh tab",
+    "worker timeout",
+    "60 seconds",
+    "works locally",
+    "behind nginx, Cloudflare, ALB, Apache, HAProxy, Caddy or IIS",
+    "CORS",
+    "502 or 503",
+    "events come twice",
+    "MIME type",
+    "ERR_INCOMPLETE_CHUNKED_ENCODING",
+    "ERR_HTTP2_PROTOCOL_ERROR",
+    "memory grows",
+    "403",
+)
+
+
+def test_troubleshooting_has_the_words_that_people_search_for() -> None:
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    assert [words for words in SEARCHED if words.lower() not in page.lower()] == []
+
+
+def test_every_symptom_has_a_cause_and_a_remedy() -> None:
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    for section in page.split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        assert re.search(r"\bremedy\b|\bSet\b|\blimit\b|\bWrite\b|\bList\b|\bRun\b|\bUse\b", text), title
+        assert len(text.split()) > 25, title
+
+
+def test_the_site_shows_pictures_of_the_demo() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\((images/[\w-]+\.png)\)", (DOCS / "index.md").read_text("utf-8"))
+    assert len(pictures) >= 5
+    assert [name for name in pictures if not (DOCS / name).exists()] == []

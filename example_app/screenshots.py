@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +89,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/signin", timeout=5):
             return True
-    except urllib.error.URLError:
+    except OSError:  # also a server that does not answer in time
         return False
 
 

@@ -138,15 +138,29 @@ def _setting(default: Any, read: ReadValue) -> Any:
 class Settings:
     """The settings of one registered blueprint. Times are in seconds, sizes in bytes."""
 
-    #: How the bytes of a stream reach its socket: `hijack` (works with gunicorn's gevent worker only),
-    #: `generator`, or `auto`. `auto` uses `hijack` wherever it works.
-    transport: str = _setting("auto", _matching("auto|generator|hijack", "auto, generator or hijack"))
+    # Where events are kept, and how long.
+
     #: Where events are kept and announced. `memory://` serves one process only.
     broker_url: str = _setting("memory://", _url)
     #: Prefix of every key and pub/sub name in Redis. With different prefixes, apps can share a database.
     prefix: str = _setting("sse", _matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
-    #: Path at which `sse.init_app(app)` registers the blueprint.
-    url_prefix: str = _setting("/stream", _matching(r"(/[^/\s]+)+", "a path such as /stream"))
+    #: How many events are kept for each channel. A client that missed at most this many gets them all.
+    history_size: int = _setting(1000, _whole(1, 100_000, "events"))
+    #: How long the events of a channel are kept after the newest event, in seconds.
+    history_ttl: float = _setting(3600.0, _number(1, 10**8, "seconds"))
+    #: The largest text of one event, in bytes. Bigger events would slow down every stream of the worker.
+    max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
+    #: Seconds until a publish gives up and raises BrokerUnavailable.
+    publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
+    #: How many Redis replicas must have an event before `publish` returns. If fewer have the event, `publish`
+    #: raises BrokerUnavailable.
+    wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))
+    #: Over how many shards `redis+cluster://` spreads the channels. Each shard has an order of its own; with
+    #: 1 there is one order for all channels.
+    shards: int = _setting(8, _whole(1, 8, "shards"))
+
+    # Who may listen.
+
     #: Channels (fnmatch patterns) that anyone may listen to. `@sse.authorize` decides about all other
     #: channels.
     public_channels: tuple[str, ...] = _setting(("sse",), _names)
@@ -155,18 +169,9 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting((), _origins)
     #: At most this many seconds pass between two checks whether the user of an open stream may still listen.
     recheck: float = _setting(60.0, _number(0.1, 86_400, "seconds"))
-    #: Channels (fnmatch patterns) whose users `sse.presence` counts. Events on these channels report which
-    #: users come and go.
-    presence_channels: tuple[str, ...] = _setting((), _names)
-    #: Seconds from the end of a user's last stream until the user is seen as gone. A page reload takes less
-    #: time, so a user who reloads the page stays present.
-    presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))
-    #: How many events are kept for each channel. A client that missed at most this many gets them all.
-    history_size: int = _setting(1000, _whole(1, 100_000, "events"))
-    #: How long the events of a channel are kept after the newest event, in seconds.
-    history_ttl: float = _setting(3600.0, _number(1, 10**8, "seconds"))
-    #: The largest text of one event, in bytes. Bigger events would slow down every stream of the worker.
-    max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
+
+    # How much a client may take.
+
     #: How many channels one stream may have.
     max_channels: int = _setting(50, _whole(1, 1000, "channels"))
     #: How many streams one worker may have open; further requests get 503. Two further limits may be lower,
@@ -189,14 +194,22 @@ class Settings:
     max_buffer: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
     #: How long a client may read nothing before its connection is cut, in seconds.
     write_timeout: float = _setting(10.0, _number(0.1, 3600, "seconds"))
+
+    # How streams reach the browser.
+
+    #: How the bytes of a stream reach its socket: `hijack` (works with gunicorn's gevent worker only),
+    #: `generator`, or `auto`. `auto` uses `hijack` wherever it works.
+    transport: str = _setting("auto", _matching("auto|generator|hijack", "auto, generator or hijack"))
+    #: Path at which `sse.init_app(app)` registers the blueprint.
+    url_prefix: str = _setting("/stream", _matching(r"(/[^/\s]+)+", "a path such as /stream"))
     #: Seconds without any event until a heartbeat is sent. Many proxies close a quiet connection after 30 to
     #: 60 seconds.
     heartbeat: float = _setting(15.0, _number(0.05, 3600, "seconds"))
     #: How long clients wait before they reconnect, in seconds, on average. Each client gets a random value
     #: from 50 to 150 % of this time.
     retry: float = _setting(2.0, _number(0.01, 3600, "seconds"))
-    #: Seconds until a publish gives up and raises BrokerUnavailable.
-    publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
+    #: How long a stopping worker takes to close its streams one after another, in seconds.
+    drain: float = _setting(0.5, _number(0, 600, "seconds"))
     #: How long events are collected before they are sent together, in seconds. A longer time means fewer and
     #: bigger chunks, which are sent later. With 0, events are sent at once; events that arrive while the
     #: worker is sending are sent together afterwards.
@@ -208,14 +221,18 @@ class Settings:
     #: Whether streams are compressed with gzip for clients that accept it. First read in the README what
     #: compression means for secrets.
     http_compression: bool = _setting(False, _flag)
-    #: Seconds between two probes. A probe proves that the worker's link still delivers events. After two
-    #: probes without an echo the worker opens a new link.
-    probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
-    #: How long a worker stays subscribed to a channel after its last stream left the channel, in seconds. A
-    #: reloaded page soon needs the channel again.
-    linger: float = _setting(30.0, _number(0, 3600, "seconds"))
-    #: How long a stopping worker takes to close its streams one after another, in seconds.
-    drain: float = _setting(0.5, _number(0, 600, "seconds"))
+
+    # Who is there.
+
+    #: Channels (fnmatch patterns) whose users `sse.presence` counts. Events on these channels report which
+    #: users come and go.
+    presence_channels: tuple[str, ...] = _setting((), _names)
+    #: Seconds from the end of a user's last stream until the user is seen as gone. A page reload takes less
+    #: time, so a user who reloads the page stays present.
+    presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))
+
+    # What a worker keeps in memory, and how it watches the broker.
+
     #: How many bytes of recent events a worker keeps in memory for one channel. If the history is bigger than
     #: this, the worker reads from Redis again for each client that is far behind.
     replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
@@ -225,12 +242,15 @@ class Settings:
     #: At most about how many bytes of missed events one stream holds in memory, and one call reads from
     #: Redis. Each event counts 500 bytes more than it has.
     catch_up_page: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
-    #: How many Redis replicas must have an event before `publish` returns. If fewer have the event, `publish`
-    #: raises BrokerUnavailable.
-    wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))
-    #: Over how many shards `redis+cluster://` spreads the channels. Each shard has an order of its own; with
-    #: 1 there is one order for all channels.
-    shards: int = _setting(8, _whole(1, 8, "shards"))
+    #: How long a worker stays subscribed to a channel after its last stream left the channel, in seconds. A
+    #: reloaded page soon needs the channel again.
+    linger: float = _setting(30.0, _number(0, 3600, "seconds"))
+    #: Seconds between two probes. A probe proves that the worker's link still delivers events. After two
+    #: probes without an echo the worker opens a new link.
+    probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
+
+    # What the log says.
+
     #: Whether this package writes its log to stderr as JSON. Needs the extra `logs`.
     log_json: bool = _setting(False, _flag)
     #: Seconds between two log lines with totals; 0 means no such lines.

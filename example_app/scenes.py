@@ -115,7 +115,7 @@ def enter_rooms(page: Page) -> None:
     itself."""
     if not page.evaluate("sessionStorage.getItem('rooms')"):
         enter(page, "garden")
-        say(page, "garden", "On my way, with the watering can.")
+        say(page, "garden", "I am on the stairs already.")
         enter(page, "library")
     garden = page.locator("[data-room=garden]")
     expect(garden.locator(".text").filter(has_text=SAID)).to_be_visible()

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flask_sse_push.cli.doctor import connection, exchange
@@ -119,9 +120,10 @@ class Lab:
         """Starts the app; returns its port."""
         log = self.folder / f"gunicorn-{free_port()}.log"
         env = {**self.config, **(env or {})}
-        return self.held.enter_context(
-            gunicorn("tests.apps.plain:app", *options, env=env, log=log, **more)
-        ).port
+        running = gunicorn("tests.apps.plain:app", *options, env=env, log=log, **more)
+        port = self.held.enter_context(running).port
+        wait_for_page(port)
+        return port
 
     @cached_property
     def app(self) -> int:
@@ -168,7 +170,14 @@ class Lab:
         self.held.callback(process.wait, 60)
         self.held.callback(process.terminate)
         eventually(lambda: accepts(port), 20)
+        wait_for_page(port)
         return port
+
+
+def wait_for_page(port: int) -> None:
+    """Waits until a worker has started and serves pages."""
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        assert client.get(f"http://127.0.0.1:{port}/").text == "hello"
 
 
 @pytest.fixture(scope="module")

@@ -120,16 +120,31 @@ def exchange(target: Target, headers: Mapping[str, str], seconds: float) -> Iter
     connection = _connection(target)
     try:
         connection.connect()
-        raw = connection.sock
-        limit = threading.Timer(seconds, shut, [raw])
-        limit.daemon = True
-        limit.start()
-        try:
-            yield _head(connection, raw, target, headers, limit)
-        finally:
-            limit.cancel()
+        with _cut_after(seconds, connection.sock) as is_cut:
+            yield _head(connection, target, headers, is_cut)
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _cut_after(seconds: float, raw: Any) -> Iterator[threading.Event]:
+    """Cuts a connection after `seconds`, unless the block has ended. Yields an event that is set by then.
+
+    `Timer.finished` would be set only after the cut, which already wakes the reading thread.
+    """
+    is_cut = threading.Event()
+
+    def cut() -> None:
+        is_cut.set()
+        shut(raw)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_cut
+    finally:
+        timer.cancel()
 
 
 def _connection(target: Target) -> http.client.HTTPConnection:
@@ -141,24 +156,19 @@ def _connection(target: Target) -> http.client.HTTPConnection:
 
 def _head(
     connection: http.client.HTTPConnection,
-    raw: Any,
     target: Target,
     headers: Mapping[str, str],
-    limit: threading.Timer,
+    is_cut: threading.Event,
 ) -> Answer:
-    late = threading.Timer(HEAD_TIMEOUT, shut, [raw])
-    late.daemon = True
-    late.start()
-    started = time.monotonic()
-    try:
-        path = (target.parts.path or "/") + (f"?{target.parts.query}" if target.parts.query else "")
-        connection.request("GET", path, headers={**headers, **target.headers})
-        return Answer(connection.getresponse(), raw, started)
-    except TimeoutError as error:
-        raise Withheld from error
-    except (OSError, http.client.HTTPException) as error:
-        if late.finished.is_set() or limit.finished.is_set():
+    raw, started = connection.sock, time.monotonic()
+    path = (target.parts.path or "/") + (f"?{target.parts.query}" if target.parts.query else "")
+    with _cut_after(HEAD_TIMEOUT, raw) as is_late:
+        try:
+            connection.request("GET", path, headers={**headers, **target.headers})
+            return Answer(connection.getresponse(), raw, started)
+        except TimeoutError as error:
             raise Withheld from error
-        raise
-    finally:
-        late.cancel()
+        except (OSError, http.client.HTTPException) as error:
+            if is_late.is_set() or is_cut.is_set():
+                raise Withheld from error
+            raise

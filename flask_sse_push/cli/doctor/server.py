@@ -118,12 +118,13 @@ def find_setup(options: str, live: Live) -> Setup | str | None:
     found = load_gunicorn(options) if is_told else None
     if live.gunicorn is None:
         return found
-    said = {name: value for name, value in live.gunicorn.items() if name in Setup._fields}
     setup = found if isinstance(found, Setup) else UNKNOWN
-    try:
-        return Setup(**json.loads(json.dumps({**setup._asdict(), **said})))
-    except (TypeError, ValueError):
-        return found
+    known = UNKNOWN._asdict().items()
+    # Another server than the app may answer, so only values of the right type count.
+    said = {
+        name: live.gunicorn[name] for name, value in known if type(live.gunicorn.get(name)) is type(value)
+    }
+    return setup._replace(**said)
 
 
 def examine_server(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flask_sse_push.cli.doctor import redis_facts, server, settings
+from flask_sse_push.brokers.redis import rights
+from flask_sse_push.cli.doctor import live, proxies, redis_facts, server, settings
 from flask_sse_push.cli.doctor.finding import BROKEN, OK, WARNING
 from flask_sse_push.config import Settings
 
@@ -118,6 +121,27 @@ def test_settings(wanted: dict[str, Any], config: dict[str, Any], found: dict[st
     assert levels(settings.examine_settings(Settings(**wanted), {"SECRET_KEY": "x", **config})) == found
 
 
+@pytest.mark.parametrize(
+    "said", [{"workers": "many", "connections": None, "files": [1]}, {"worker_class": {}, "threads": 2.5}, {}]
+)
+def test_what_another_server_says_about_gunicorn_is_passed_over(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+    assert server.find_setup("", live.Live({"settings": {}, "gunicorn": said})) == server.UNKNOWN
+
+
+def test_what_the_running_app_says_counts_more_than_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {"worker_class": "gevent", "workers": 3}
+    found = server.find_setup("-k sync -w 1", live.Live({"settings": {}, "gunicorn": said}))
+    assert isinstance(found, server.Setup)
+    assert (found.worker_class, found.workers) == ("gevent", 3)
+
+
 def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
@@ -133,3 +157,28 @@ def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_facts_that_are_no_facts_are_passed_over(value: Any) -> None:
     for name in REDIS:
         assert {finding.level for finding in redis_facts.check_facts({**REDIS, name: value}, 1000.0)} >= {OK}
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"server": "nginx/1.22.1"}, "nginx"),
+        ({"server": "openresty"}, "nginx"),
+        ({"server": "cloudflare", "cf-ray": "8a-FRA"}, "Cloudflare"),
+        ({"server": "nginx", "cf-ray": "8a-FRA"}, "Cloudflare"),
+        ({"via": "2.0 caddy"}, "Caddy"),
+        ({"via": "1.1 abc.cloudfront.net (CloudFront)"}, "CloudFront"),
+        ({"server": "gunicorn"}, "a proxy that does not name itself"),
+        ({}, "a proxy that does not name itself"),
+    ],
+)
+def test_a_proxy_is_known_by_its_headers(headers: dict[str, str], name: str) -> None:
+    assert proxies.find_proxy(headers).name == name
+
+
+def test_each_command_of_the_scripts_is_among_the_rights() -> None:
+    folder = Path(rights.__file__).parent
+    scripts = "".join(path.read_text() for path in (folder / "lua").glob("*.lua"))
+    used = set(re.findall(r"(?:call|pcall|typed|write)\('([A-Z]+)'", scripts))
+    assert used
+    assert used <= {*rights.COMMANDS, *rights.PLAIN_NAMES}

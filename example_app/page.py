@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ class Page(Blueprint):
         first."""
         return not self._admins or (user.is_authenticated and bool(user.is_admin))
 
-    @cached_property
+    @property
     def code(self) -> dict[str, str]:
         """The text of the page's two main files, by name. The page shows it beside its content."""
         folder = Path(self.root_path)

@@ -8,6 +8,7 @@ guards all state of the hub. No thread holds this lock during I/O.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import threading
 import time
@@ -35,8 +36,8 @@ from .opening import StreamOpener
 from .state import HubState
 from .stream import Stream
 
-#: How long the first link of a worker may take to connect, in seconds. After that time, `gauges` reports the
-#: link as down.
+#: How many seconds a link may take to connect after the first stream has opened. After that time, `gauges`
+#: reports the link as down.
 FIRST_LINK = 2.0
 #: Seconds between two checks of whether the worker receives commands yet.
 HEAR_STEP = 0.005
@@ -240,9 +241,9 @@ class Hub:
 
     @staticmethod
     def _wants_link(streams: Sequence[Stream], heard_at: float) -> bool:
-        """Whether a stream needs a link now. For the first link a stream may wait `FIRST_LINK` seconds."""
-        patience = 0.0 if heard_at else FIRST_LINK
-        return any(time.time() - stream.opened_at >= patience for stream in streams)
+        """Whether a stream has lost its link, or has waited `FIRST_LINK` seconds for its first one."""
+        silent = time.monotonic() - heard_at if heard_at else math.inf
+        return any(time.time() - stream.opened_at >= min(FIRST_LINK, silent) for stream in streams)
 
     def stats(self) -> dict[str, Any]:
         """Returns counts of this worker, the state of its links, and how long ago messages arrived.

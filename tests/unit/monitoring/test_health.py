@@ -57,13 +57,20 @@ def test_the_status_is_the_worst_reasons_and_all_reasons_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "heard_at", "wanted"),
-    [(0.0, 0.0, False), (FIRST_LINK, 0.0, True), (0.0, 1.0, True)],
-    ids=["just begun", "never made", "lost"],
+    ("age", "silent", "wanted"),
+    [
+        (0.0, None, False),
+        (FIRST_LINK, None, True),
+        (1.0, 0.5, True),
+        (0.5, 1.0, False),
+        (FIRST_LINK, 60.0, True),
+    ],
+    ids=["just begun", "never made", "lost", "just begun after a pause", "not made again"],
 )
 def test_a_first_link_that_is_still_being_made_does_not_count_as_down(
-    age: float, heard_at: float, wanted: bool
+    age: float, silent: float | None, wanted: bool
 ) -> None:
+    heard_at = 0.0 if silent is None else time.monotonic() - silent
     streams: Any = [SimpleNamespace(opened_at=time.time() - age)]
     assert Hub._wants_link(streams, heard_at) is wanted
     assert not Hub._wants_link([], heard_at)

@@ -31,7 +31,7 @@ class Lab:
     def __init__(self, folder: Path, engine: str = "redis7") -> None:
         self.folder = folder
         self.server = Server(
-            folder / "redis", "--dbfilename", "taken.rdb", "--save", "", engine="redis7"
+            folder / "redis", "--dbfilename", "taken.rdb", "--save", "", engine=engine
         ).start()
         # A file cannot take the place of a folder, so Redis cannot save.
         (folder / "redis" / "taken.rdb" / "x").mkdir(parents=True)

@@ -160,17 +160,20 @@ def gunicorn(
 
 
 def end(process: subprocess.Popen[bytes], server: Gunicorn) -> None:
-    """Stops gunicorn. A worker that is just starting misses the master's signal, so this repeats it."""
+    """Stops gunicorn by SIGQUIT: at SIGTERM, gevent workers wait for a second or two although all is done.
+
+    A worker that is just starting misses the master's signal, so this repeats the signal.
+    """
     if process.poll() is not None:
         return
-    process.terminate()
+    process.send_signal(signal.SIGQUIT)
     for _ in range(35):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
             return
         for pid in server.worker_pids():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGQUIT)
     process.kill()
     process.wait()
 

@@ -19,7 +19,7 @@ import pytest
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually
 from tests.support.fault_setup import gone
-from tests.support.processes import Gunicorn, connections_of, processor_seconds
+from tests.support.processes import Gunicorn, connections_of, gunicorn, processor_seconds
 from tests.support.stream import Received, Stream
 
 from .conftest import Serve
@@ -29,14 +29,18 @@ WAYS = ("os.fork", "Process", "ProcessPoolExecutor", "subprocess", "native threa
 COPIES = ("os.fork", "Process", "ProcessPoolExecutor", "native thread")
 
 
-@pytest.fixture
-def server(serve: Serve) -> Gunicorn:
-    return serve("tests.apps.forking:app", heartbeat=1)
+@pytest.fixture(scope="module")
+def server(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """One worker for the whole file. Each test waits until the children that it started are gone."""
+    log = tmp_path_factory.mktemp("forks") / "server.log"
+    env = {"SSE_PUSH_BROKER_URL": valkey_url, "SSE_PUSH_HEARTBEAT": "0.5"}
+    with gunicorn("tests.apps.forking:app", env=env, log=log) as running:
+        yield running
 
 
 @pytest.fixture
-def announcer(server: Gunicorn, empty_valkey: str) -> Iterator[MessageAnnouncer]:
-    announcer = MessageAnnouncer.from_url(empty_valkey)
+def announcer(valkey_url: str) -> Iterator[MessageAnnouncer]:
+    announcer = MessageAnnouncer.from_url(valkey_url)
     yield announcer
     announcer.close()
 
@@ -76,7 +80,7 @@ def test_a_child_publishes_and_leaves_all_streams_alone(
     (worker,) = server.worker_pids()
     streams, (watcher,) = open_streams(server, 20), open_streams(server, 1, "children")
     held = connections_of(worker)
-    child = start_child(server, way, "native", 2.0)
+    child = start_child(server, way, "native", 1.5)
     assert watcher.next_of("message", "sse.close").json() == {"began": child}
     assert os.path.exists(f"/proc/{child}")
     assert connections_of(child) & held == set()
@@ -93,6 +97,7 @@ def test_a_child_publishes_and_leaves_all_streams_alone(
     print(f"the worker kept a processor busy for {share:.0%} of the time")
     assert share < 0.3
     assert {stream.next().type for stream in (*streams[10:], *younger)} == {"sse.heartbeat"}
+    eventually(partial(gone, child))
 
 
 @pytest.mark.parametrize("way", ["os.fork", "Process", "ProcessPoolExecutor"])
@@ -114,11 +119,10 @@ def test_a_child_that_runs_gevent_sends_nothing_to_the_streams_of_its_parent(
 
 @pytest.mark.usefixtures("transport")
 def test_requests_for_streams_are_answered_by_the_parent_only(
-    serve: Serve, empty_valkey: str, http: httpx.Client
+    serve: Serve, announcer: MessageAnnouncer, http: httpx.Client
 ) -> None:
     """Some requests are in the app's hooks when the worker forks, others come while the child runs gevent."""
-    server = serve("tests.apps.forking:app", heartbeat=1)
-    announcer = MessageAnnouncer.from_url(empty_valkey)
+    server = serve("tests.apps.forking:app", heartbeat=0.5)
     for hook in ("before", "rule", "after"):
         with ThreadPoolExecutor() as pool:
             urls = [f"{server.url}/stream?channels=a&slow={hook}"] * 5
@@ -132,7 +136,6 @@ def test_requests_for_streams_are_answered_by_the_parent_only(
         expected = publish(announcer, 0)
         assert [take(stream, 20) for stream in streams] == [expected] * 15
         assert {stream.next().type for stream in streams} == {"sse.heartbeat"}
-    announcer.close()
 
 
 def test_a_child_leaves_connections_that_are_about_to_be_accepted_to_its_parent(
@@ -174,16 +177,17 @@ def test_a_run_goes_on_in_the_parent_only(server: Gunicorn, tmp_path: Path, slee
     (worker,) = server.worker_pids()
     notes = tmp_path / "steps"
     with httpx.Client(timeout=60, trust_env=False) as http:
-        arguments: dict[str, str | int] = {"key": "k", "path": str(notes), "steps": 40, "forks_at": 20}
+        arguments: dict[str, str | int] = {"key": sleep, "path": str(notes), "steps": 30, "forks_at": 15}
         cursor = http.post(f"{server.url}/run", params=arguments).text
-    (stream,) = [Stream(f"{server.url}/stream?channels=run:k", cursor=cursor)]
+    (stream,) = [Stream(f"{server.url}/stream?channels=run:{sleep}", cursor=cursor)]
     eventually(lambda: notes.read_text().count("\n") >= 5)
-    start_child(server, "os.fork", sleep, 0.8)
+    child = start_child(server, "os.fork", sleep, 0.8)
     events = list(run_events(stream))
-    assert "".join(event.json()["text"] for event in events[:-1]) == "".join(f"{step} " for step in range(40))
+    assert "".join(event.json()["text"] for event in events[:-1]) == "".join(f"{step} " for step in range(30))
     assert events[-1].json()["status"] == "done"
     steps = [line.split() for line in notes.read_text().splitlines()]
-    assert steps == [[str(worker), str(step)] for step in [*range(40), "end"]]
+    assert steps == [[str(worker), str(step)] for step in [*range(30), "end"]]
+    eventually(partial(gone, child))
 
 
 def run_events(stream: Stream) -> Iterator[Received]:

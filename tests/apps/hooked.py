@@ -18,6 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import ClosingIterator
 
 from flask_sse_push import sse
+from flask_sse_push.transports import head
 from flask_sse_push.web.routes import EXTENSION
 
 from .plain import app
@@ -32,6 +33,13 @@ def kinds() -> dict[str, str]:
     """The class of each open stream, by the id of its connection."""
     hub = app.extensions[EXTENSION][sse].services.streaming.hub
     return {connection: type(stream).__name__ for connection, stream in hub._streams.items()}
+
+
+@app.post("/forget")
+def forget() -> str:
+    """Makes the worker report each kind of obstacle once more, as a new worker does."""
+    head._logged.clear()
+    return "forgotten"
 
 
 @app.get("/run")

@@ -57,7 +57,7 @@ def start_child(server: Gunicorn, way: str, sleep: str, seconds: float) -> int:
 
     gunicorn ends a child within a second if the child lets gevent run.
     """
-    with httpx.Client(timeout=60, trust_env=False) as http:
+    with httpx.Client(timeout=60, trust_env=False, verify=False) as http:
         response = http.post(f"{server.url}/fork", params={"way": way, "sleep": sleep, "seconds": seconds})
         assert response.status_code == 200
     return int(response.text)
@@ -176,7 +176,7 @@ def test_a_run_goes_on_in_the_parent_only(server: Gunicorn, tmp_path: Path, slee
     """One child is made in a view, another by the run itself."""
     (worker,) = server.worker_pids()
     notes = tmp_path / "steps"
-    with httpx.Client(timeout=60, trust_env=False) as http:
+    with httpx.Client(timeout=60, trust_env=False, verify=False) as http:
         arguments: dict[str, str | int] = {"key": sleep, "path": str(notes), "steps": 30, "forks_at": 15}
         cursor = http.post(f"{server.url}/run", params=arguments).text
     (stream,) = [Stream(f"{server.url}/stream?channels=run:{sleep}", cursor=cursor)]

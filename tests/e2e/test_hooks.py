@@ -9,8 +9,9 @@ import contextlib
 import os
 import time
 import zlib
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ from backports import zstd
 
 from tests.apps import hooked
 from tests.support.deadline import eventually, stretched
-from tests.support.processes import NO_CONFIG, Gunicorn, gunicorn
+from tests.support.processes import NO_CONFIG, gunicorn
 from tests.support.stream import Stream
 
 from .test_servers import flask_run
@@ -27,44 +28,97 @@ from .test_servers import flask_run
 #: The first words of the errors that this package logs about responses.
 STARTS = "an after_request hook", "a WSGI middleware", "the head of a stream's", "a stream's response"
 #: The heartbeat of the servers, in seconds.
-HEARTBEAT = 1.0
+HEARTBEAT = 0.2
+
+
+#: Opens a connection for each request. Without `verify=False` it would read all certificates of the system.
+HTTP = httpx.Client(
+    timeout=60, trust_env=False, verify=False, limits=httpx.Limits(max_keepalive_connections=0)
+)
+
+
+@dataclass
+class Server:
+    """A running server. Its log counts from the beginning of the test."""
+
+    url: str
+    log: Path
+    read_from: int = 0
+
+    def begin(self) -> None:
+        """Makes a server that other tests have used report everything again."""
+        assert HTTP.post(f"{self.url}/forget").status_code == 200
+        eventually(lambda: kinds(self.url) == {})
+        self.read_from = self.log.stat().st_size
+
+    def said(self) -> str:
+        return self.log.read_bytes()[self.read_from :].decode()
+
+    def errors(self) -> list[str]:
+        """The lines that this package has logged at level ERROR. Python logs them without their level."""
+        return [line for line in self.said().splitlines() if line.startswith(STARTS)]
 
 
 @contextlib.contextmanager
 def serving(
     log: Path, app: str = "hooked", *options: str, config: Path = NO_CONFIG, **settings: object
-) -> Iterator[Gunicorn]:
+) -> Iterator[Server]:
     """Runs one gevent worker whose broker is in its memory."""
     env = {"SSE_PUSH_BROKER_URL": "memory://", "SSE_PUSH_HEARTBEAT": str(HEARTBEAT)}
     env |= {f"SSE_PUSH_{key.upper()}": str(value) for key, value in settings.items()}
-    with gunicorn(f"tests.apps.{app}:app", *options, env=env, log=log, config=config) as server:
-        yield server
+    with gunicorn(f"tests.apps.{app}:app", *options, env=env, log=log, config=config) as running:
+        yield Server(running.url, log)
 
 
 @contextlib.contextmanager
-def served_by(server: str, log: Path) -> Iterator[str]:
-    """Runs tests/apps/hooked.py with a server or a class of gunicorn's workers; gives its address."""
+def served_by(name: str, log: Path) -> Iterator[Server]:
+    """Runs tests/apps/hooked.py with a server or a class of gunicorn's workers."""
     settings = {"SSE_PUSH_HEARTBEAT": str(HEARTBEAT)}
-    if server == "flask run":
+    if name == "flask run":
         with flask_run("memory://", log, "tests.apps.hooked:app", **settings) as url:
-            yield url
+            yield Server(url, log)
         return
-    options = ["--threads", "4"] if server == "gthread" else []
+    options = ["--threads", "4"] if name == "gthread" else []
     env = {"SSE_PUSH_BROKER_URL": "memory://", **settings}
-    with gunicorn("tests.apps.hooked:app", *options, env=env, worker_class=server, log=log) as running:
-        yield running.url
+    with gunicorn("tests.apps.hooked:app", *options, env=env, worker_class=name, log=log) as running:
+        yield Server(running.url, log)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Gives the server of a name. The first test that needs the server starts it."""
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def start(name: str) -> Server:
+            return stack.enter_context(served_by(name, tmp_path_factory.mktemp("hooks") / "server.log"))
+
+        yield start
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, running: Callable[[str], Server]) -> Server:
+    """The server that the test's parameter names, or a gevent worker."""
+    server = running(getattr(request, "param", "gevent"))
+    server.begin()
+    return server
+
+
+def on(*names: str) -> pytest.MarkDecorator:
+    """Runs a test on each of these servers."""
+    return pytest.mark.parametrize("server", names, indirect=True)
 
 
 def publish(url: str, data: object) -> str:
     """Publishes on channel `a` of the worker, and returns the cursor."""
-    answer = httpx.post(f"{url}/publish", json={"data": data, "channel": "a"}, trust_env=False, timeout=60)
+    answer = HTTP.post(f"{url}/publish", json={"data": data, "channel": "a"})
     assert answer.status_code == 200
     return answer.text
 
 
 def kinds(url: str) -> dict[str, str]:
     """The classes of the worker's open streams, by the id of their connection."""
-    found: dict[str, str] = httpx.get(f"{url}/kinds", trust_env=False, timeout=60).json()
+    found: dict[str, str] = HTTP.get(f"{url}/kinds").json()
     return found
 
 
@@ -88,108 +142,98 @@ def check_events(url: str, headers: dict[str, str], missed: str = "missed", live
         return kinds(url)[opening["connection"]]
 
 
-def errors(log: Path) -> list[str]:
-    """The lines that this package has logged at level ERROR. Python logs them without their level."""
-    return [line for line in log.read_text().splitlines() if line.startswith(STARTS)]
+@on("gevent", "gthread", "flask run")
+def test_a_hook_that_reads_the_body_fails_at_once_and_says_what_to_do(server: Server) -> None:
+    url = server.url
+    limit = stretched(5)
+    for hook in hooked.READING:
+        began, already = time.monotonic(), len(server.said())
+        headers = {"X-Hook": hook}
+        answer = HTTP.get(f"{url}/stream?channels=a", headers=headers)
+        assert (hook, answer.status_code) == (hook, 500)
+        assert time.monotonic() - began < limit
+        said = server.said()[already:]
+        assert "RuntimeError: this response is a stream of server-sent events" in said, hook
+        assert "`if response.is_streamed: return response`" in said
+        assert HTTP.get(f"{url}/run", headers=headers).status_code == 500
+    assert HTTP.get(f"{url}/").text == "hello"
+    assert "one " in HTTP.get(f"{url}/run").text
+    check_events(url, {})
 
 
-@pytest.mark.parametrize("server", ["gevent", "gthread", "flask run"])
-def test_a_hook_that_reads_the_body_fails_at_once_and_says_what_to_do(server: str, log: Path) -> None:
-    with served_by(server, log) as url:
-        limit = stretched(5)
-        for hook in hooked.READING:
-            began, size = time.monotonic(), log.stat().st_size
-            headers = {"X-Hook": hook}
-            answer = httpx.get(f"{url}/stream?channels=a", headers=headers, trust_env=False, timeout=60)
-            assert (hook, answer.status_code) == (hook, 500)
-            assert time.monotonic() - began < limit
-            said = log.read_text()[size:]
-            assert "RuntimeError: this response is a stream of server-sent events" in said, hook
-            assert "`if response.is_streamed: return response`" in said
-            assert httpx.get(f"{url}/run", headers=headers, trust_env=False, timeout=60).status_code == 500
-        assert httpx.get(f"{url}/", trust_env=False, timeout=60).text == "hello"
-        assert "one " in httpx.get(f"{url}/run", trust_env=False, timeout=60).text
-        check_events(url, {})
+def test_harmless_hooks_and_middlewares_leave_the_stream_as_it_is(server: Server) -> None:
+    for hook in hooked.HARMLESS:
+        assert (hook, check_events(server.url, {"X-Hook": hook})) == (hook, "ChunkedStream")
+    for name in hooked.TRANSPARENT:
+        assert (name, check_events(server.url, {"X-Middleware": name})) == (name, "ChunkedStream")
+    assert HTTP.get(f"{server.url}/").text == "hello"
+    removed = ["Content-Length: 512", "Transfer-Encoding: chunked", "Content-Encoding: zstd"]
+    lines = server.errors()
+    assert len(lines) == len(removed), lines
+    for header, line in zip(removed, lines, strict=True):
+        assert f"gave a stream's response the header {header}" in line
 
 
-def test_harmless_hooks_and_middlewares_leave_the_stream_as_it_is(log: Path) -> None:
-    with serving(log) as server:
-        for hook in hooked.HARMLESS:
-            assert (hook, check_events(server.url, {"X-Hook": hook})) == (hook, "ChunkedStream")
-        for name in hooked.TRANSPARENT:
-            assert (name, check_events(server.url, {"X-Middleware": name})) == (name, "ChunkedStream")
-        assert httpx.get(f"{server.url}/").text == "hello"
-        removed = ["Content-Length: 512", "Transfer-Encoding: chunked", "Content-Encoding: zstd"]
-        lines = errors(log)
-        assert len(lines) == len(removed), lines
-        for header, line in zip(removed, lines, strict=True):
-            assert f"gave a stream's response the header {header}" in line
+def test_hooks_that_replace_the_body_get_every_chunk(server: Server) -> None:
+    for hook in ("generator", "closing", "chain", "context"):
+        assert (hook, check_events(server.url, {"X-Hook": hook})) == (hook, "GeneratorStream")
+    kind = check_events(server.url, {"X-Hook": "upper"}, "MISSED", "LIVE")
+    assert kind == "GeneratorStream"
+    (line,) = server.errors()
+    assert line.startswith("an after_request hook replaced a stream's response body by a generator; let ")
+    assert "worker_connections" in line
 
 
-def test_hooks_that_replace_the_body_get_every_chunk(log: Path) -> None:
-    with serving(log) as server:
-        for hook in ("generator", "closing", "chain", "context"):
-            assert (hook, check_events(server.url, {"X-Hook": hook})) == (hook, "GeneratorStream")
-        kind = check_events(server.url, {"X-Hook": "upper"}, "MISSED", "LIVE")
-        assert kind == "GeneratorStream"
-        (line,) = errors(log)
-        assert line.startswith("an after_request hook replaced a stream's response body by a generator; let ")
-        assert "worker_connections" in line
+def test_middlewares_that_change_the_body_get_every_chunk(server: Server) -> None:
+    for name in hooked.CHANGING:
+        assert (name, check_events(server.url, {"X-Middleware": name})) == (name, "GeneratorStream")
+    lines = server.errors()
+    assert [line.partition(";")[0] for line in lines] == [
+        "a WSGI middleware collects the response body, or holds back the body's first bytes",
+        "a WSGI middleware changes the response body",
+        "a stream's response has the status 202 ACCEPTED, set by an after_request hook or a WSGI middleware",
+    ]
 
 
-def test_middlewares_that_change_the_body_get_every_chunk(log: Path) -> None:
-    with serving(log) as server:
-        for name in hooked.CHANGING:
-            assert (name, check_events(server.url, {"X-Middleware": name})) == (name, "GeneratorStream")
-        lines = errors(log)
-        assert [line.partition(";")[0] for line in lines] == [
-            "a WSGI middleware collects the response body, or holds back the body's first bytes",
-            "a WSGI middleware changes the response body",
-            "a stream's response has the status 202 ACCEPTED, set by an after_request hook or a WSGI "
-            "middleware",
-        ]
-
-
-@pytest.mark.parametrize("server", ["gevent", "gthread", "flask run"])
-def test_a_middleware_that_collects_the_body_gets_an_end_of_it(server: str, log: Path) -> None:
-    with served_by(server, log) as url:
-        cursor = publish(url, "before")
-        publish(url, "missed")
-        headers = {"X-Middleware": "collecting"}
-        with Stream(f"{url}/stream?channels=a", cursor=cursor, headers=headers) as one:
-            assert int(one.headers["content-length"]) > 0
-            events = list(one)
-        assert [event.data for event in events if event.type == "message"] == ["missed"]
-        assert events[-1].json()["reason"] == "buffered"
-        assert events[-1].json()["reconnect"] is True
-        publish(url, "later")
-        with Stream(f"{url}/stream?channels=a", cursor=one.cursor, headers=headers) as two:
-            assert two.next_of("message").data == "later"
-        (line,) = errors(log)
-        assert line.startswith("a WSGI middleware collects the response body")
-        assert kinds(url) == {}
+@on("gevent", "gthread", "flask run")
+def test_a_middleware_that_collects_the_body_gets_an_end_of_it(server: Server) -> None:
+    url = server.url
+    cursor = publish(url, "before")
+    publish(url, "missed")
+    headers = {"X-Middleware": "collecting"}
+    with Stream(f"{url}/stream?channels=a", cursor=cursor, headers=headers) as one:
+        assert int(one.headers["content-length"]) > 0
+        events = list(one)
+    assert [event.data for event in events if event.type == "message"] == ["missed"]
+    assert events[-1].json()["reason"] == "buffered"
+    assert events[-1].json()["reconnect"] is True
+    publish(url, "later")
+    with Stream(f"{url}/stream?channels=a", cursor=one.cursor, headers=headers) as two:
+        assert two.next_of("message").data == "later"
+    (line,) = server.errors()
+    assert line.startswith("a WSGI middleware collects the response body")
+    eventually(lambda: kinds(url) == {})
 
 
 @pytest.mark.parametrize(("name", "length"), [("length", 512), ("zstd", None)])
 def test_a_middleware_that_only_sets_a_header_gets_one_error_and_a_body_without_chunk_headers_in_it(
-    name: str, length: int | None, log: Path
+    name: str, length: int | None, server: Server
 ) -> None:
-    with serving(log) as server:
-        for _ in range(2):
-            with Stream(f"{server.url}/stream?channels=a", headers={"X-Middleware": name}) as stream:
-                publish(server.url, "live")
-                assert stream.next_of("message").data == "live"
-                if length is None:
-                    assert stream.headers["content-encoding"] == name
-                else:
-                    with pytest.raises(EOFError):  # the connection ends with the body, so clients come back
-                        stream._more()
-        (line,) = errors(log)
-        assert line.startswith("the head of a stream's response has Content-")
+    for _ in range(2):
+        with Stream(f"{server.url}/stream?channels=a", headers={"X-Middleware": name}) as stream:
+            publish(server.url, "live")
+            assert stream.next_of("message").data == "live"
+            if length is None:
+                assert stream.headers["content-encoding"] == name
+            else:
+                with pytest.raises(EOFError):  # the connection ends with the body, so clients come back
+                    stream._more()
+    (line,) = server.errors()
+    assert line.startswith("the head of a stream's response has Content-")
 
 
-def test_head_requests_and_not_modified_answers_leave_the_connection_to_gunicorn(log: Path) -> None:
-    with serving(log) as server, httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http:
+def test_head_requests_and_not_modified_answers_leave_the_connection_to_gunicorn(server: Server) -> None:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60, verify=False) as http:
         for _ in range(2):
             assert http.head("/stream?channels=a").status_code == 200
             etag = {"If-None-Match": '"v1"', "X-Hook": "etag and 304"}
@@ -199,21 +243,20 @@ def test_head_requests_and_not_modified_answers_leave_the_connection_to_gunicorn
             texts = response.iter_text()
             assert "sse.open" in next(texts)
             assert set(kinds(server.url).values()) == {"ChunkedStream"}
-        assert errors(log) == []
+        assert server.errors() == []
 
 
-def test_missed_events_of_many_chunks_pass_a_middleware_in_order(log: Path) -> None:
-    with serving(log) as server:
-        cursor = publish(server.url, "before")
-        for n in range(100):
-            publish(server.url, {"n": n, "pad": "x" * 9_000})
-        for name, kind in (("closing", "ChunkedStream"), ("comments", "GeneratorStream")):
-            headers = {"X-Middleware": name}
-            url = f"{server.url}/stream?channels=a"
-            with Stream(url, cursor=cursor, headers=headers, receive_buffer=4096) as stream:
-                opening = stream.next_of("sse.open").json()
-                assert [event.json()["n"] for event in stream.take(100)] == list(range(100))
-                eventually(partial(serves, server.url, opening["connection"], kind))
+def test_missed_events_of_many_chunks_pass_a_middleware_in_order(server: Server) -> None:
+    cursor = publish(server.url, "before")
+    for n in range(100):
+        publish(server.url, {"n": n, "pad": "x" * 9_000})
+    for name, kind in (("closing", "ChunkedStream"), ("comments", "GeneratorStream")):
+        headers = {"X-Middleware": name}
+        url = f"{server.url}/stream?channels=a"
+        with Stream(url, cursor=cursor, headers=headers, receive_buffer=4096) as stream:
+            opening = stream.next_of("sse.open").json()
+            assert [event.json()["n"] for event in stream.take(100)] == list(range(100))
+            eventually(partial(serves, server.url, opening["connection"], kind))
 
 
 def test_flask_compress_never_makes_the_head_contradict_the_body(log: Path) -> None:
@@ -227,7 +270,7 @@ def test_flask_compress_never_makes_the_head_contradict_the_body(log: Path) -> N
             decoder, text = zstd.ZstdDecompressor(), b""
             while b"sse.open" not in text:
                 text += decoder.decompress(stream.chunk())
-        (line,) = errors(log)
+        (line,) = server.errors()
         assert "replaced a stream's response body by a" in line
         assert "Content-Encoding: zstd" in line
         assert "SSE_PUSH_HTTP_COMPRESSION" in line
@@ -241,7 +284,7 @@ def test_flask_compress_leaves_our_own_compression_alone(log: Path) -> None:
             assert b"sse.open" in inflate.decompress(stream.chunk())
             publish(server.url, "live")
             assert b"live" in inflate.decompress(stream.chunk())
-        assert errors(log) == []
+        assert server.errors() == []
 
 
 def test_what_runs_at_the_hand_over_and_what_at_the_end_of_the_stream(log: Path) -> None:
@@ -250,7 +293,7 @@ def test_what_runs_at_the_hand_over_and_what_at_the_end_of_the_stream(log: Path)
     with serving(log, "extended", config=config) as server:
 
         def happened() -> list[str]:
-            found: list[str] = httpx.get(f"{server.url}/happened", trust_env=False, timeout=60).json()
+            found: list[str] = HTTP.get(f"{server.url}/happened").json()
             return found
 
         with Stream(f"{server.url}/stream?channels=a") as stream:
@@ -273,31 +316,30 @@ def test_without_epoll_streams_use_the_generator_transport_and_one_line_says_why
 def test_demanding_the_hijack_without_epoll_fails_with_the_reason(log: Path) -> None:
     config = NO_CONFIG.with_name("no_epoll.conf.py")
     with serving(log, config=config, transport="hijack") as server:
-        assert httpx.get(f"{server.url}/stream?channels=a", trust_env=False, timeout=60).status_code == 500
+        assert HTTP.get(f"{server.url}/stream?channels=a").status_code == 500
         assert "SSE_PUSH_TRANSPORT is 'hijack', but must be auto or generator here" in log.read_text()
         assert "Here no socket can: module 'select' has no attribute" in log.read_text()
 
 
-def test_a_hook_that_collects_the_body_later_gets_an_end_of_it(log: Path) -> None:
-    with serving(log) as server:
-        cursor = publish(server.url, "before")
-        publish(server.url, "missed")
-        address = f"{server.url}/stream?channels=a"
-        with Stream(address, cursor=cursor, headers={"X-Hook": "collected"}) as stream:
-            events = list(stream)
-        assert [event.data for event in events if event.type == "message"] == ["missed"]
-        assert events[-1].json()["reason"] == "buffered"
-        (line,) = errors(log)
-        assert line.startswith("an after_request hook replaced a stream's response body by a generator")
-        assert kinds(server.url) == {}
+def test_a_hook_that_collects_the_body_later_gets_an_end_of_it(server: Server) -> None:
+    cursor = publish(server.url, "before")
+    publish(server.url, "missed")
+    address = f"{server.url}/stream?channels=a"
+    with Stream(address, cursor=cursor, headers={"X-Hook": "collected"}) as stream:
+        events = list(stream)
+    assert [event.data for event in events if event.type == "message"] == ["missed"]
+    assert events[-1].json()["reason"] == "buffered"
+    (line,) = server.errors()
+    assert line.startswith("an after_request hook replaced a stream's response body by a generator")
+    eventually(lambda: kinds(server.url) == {})
 
 
-@pytest.mark.parametrize("server", ["gevent", "gthread"])
-def test_a_response_that_is_closed_too_early_fails_and_says_why(server: str, log: Path) -> None:
-    with served_by(server, log) as url:
-        for headers in [*({"X-Hook": hook} for hook in hooked.CLOSING), {"X-Middleware": "closed"}]:
-            size = log.stat().st_size
-            answer = httpx.get(f"{url}/stream?channels=a", headers=headers, trust_env=False, timeout=60)
-            assert (headers, answer.status_code) == (headers, 500)
-            assert "closed a stream's response before the server had sent it" in log.read_text()[size:]
-        check_events(url, {})
+@on("gevent", "gthread")
+def test_a_response_that_is_closed_too_early_fails_and_says_why(server: Server) -> None:
+    url = server.url
+    for headers in [*({"X-Hook": hook} for hook in hooked.CLOSING), {"X-Middleware": "closed"}]:
+        already = len(server.said())
+        answer = HTTP.get(f"{url}/stream?channels=a", headers=headers)
+        assert (headers, answer.status_code) == (headers, 500)
+        assert "closed a stream's response before the server had sent it" in server.said()[already:]
+    check_events(url, {})

@@ -91,7 +91,7 @@ def readers(client: redis.Redis) -> list[Any]:
 
 def blocked_share(server: Gunicorn) -> float:
     """The share of the time since the last call during which the event loop of a worker was blocked."""
-    with httpx.Client(timeout=60, trust_env=False) as http:
+    with httpx.Client(timeout=60, trust_env=False, verify=False) as http:
         return float(http.get(f"{server.url}/blocked").json()["share"])
 
 
@@ -165,6 +165,10 @@ def run_all(crowds: Iterable[Crowd], seconds: float) -> None:
             crowd.step(0.001)
 
 
+#: Reloads of test 14, in turn of the server of each transport.
+RELOADS = 3
+
+
 def test_14_reloads_and_recycling_under_load_lose_no_event(
     valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
@@ -181,16 +185,14 @@ def test_14_reloads_and_recycling_under_load_lose_no_event(
         publisher = start_publisher(valkey.url, account, 300)
         reload_times: list[float] = []
         all_pids = {pid for server in both for pid in server.worker_pids()}
-        for n in range(5):
+        for n in range(RELOADS):
             server = both[n % 2]
             old = server.worker_pids()
             began = time.monotonic()
             server.process.send_signal(signal.SIGHUP)
             crowd.run(0.1)
-            while not all(map(gone, old)) and time.monotonic() < began + 60:
-                crowd.run(0.05)
+            crowd.until(lambda old=old: all(map(gone, old)), 60)  # type: ignore[misc]
             reload_times.append(time.monotonic() - began)
-            crowd.run(max(0.0, began + 2 - time.monotonic()))
             all_pids |= {pid for server in both for pid in server.worker_pids()}
         crowd.until(lambda: recycled(both) >= 2, 120)
         publisher.stop()
@@ -201,7 +203,7 @@ def test_14_reloads_and_recycling_under_load_lose_no_event(
     connections = [connection for client in clients for connection in client.log]
     answers = [visit.answered_at - visit.asked_at for visit in connections if visit.answered_at]
     verdict = account.verdict([client.log for client in clients])
-    measurements.note(reloads=5, recycled=recycled(both), workers=len(all_pids), cuts=crowd.cuts)
+    measurements.note(reloads=RELOADS, recycled=recycled(both), workers=len(all_pids), cuts=crowd.cuts)
     measurements.note(
         boot=boot,
         old_gone=max(reload_times),
@@ -210,7 +212,7 @@ def test_14_reloads_and_recycling_under_load_lose_no_event(
     )
     measurements.note(verdict=verdict)
     assert recycled(both) >= 2, "no worker reached its limit of requests"
-    assert len(all_pids) >= 4 + 10
+    assert len(all_pids) >= 4 + 2 * RELOADS
     assert verdict.clean(), verdict
     assert verdict.resets == 0
     assert crowd.statuses() == {200}
@@ -231,6 +233,12 @@ def busiest(server: Gunicorn) -> int:
     return max(held, key=lambda pid: held[pid]["streams"])
 
 
+def gets_events(client: Client, since: float) -> bool:
+    """Whether the client has got an event after `since`."""
+    got = client.log[-1].got()
+    return bool(got) and got[-1].at > since
+
+
 def test_16_clients_of_a_killed_worker_reconnect_once_and_lose_no_event(
     valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
@@ -247,7 +255,7 @@ def test_16_clients_of_a_killed_worker_reconnect_once_and_lose_no_event(
             os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
         eventually(lambda: all(map(gone, victims)))
-        crowd.run(4)
+        assert crowd.until(lambda: all(gets_events(client, killed + 1) for client in clients), 60)
         publisher.stop()
         crowd.catch_up(account)
         crowd.close()

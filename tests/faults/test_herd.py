@@ -113,8 +113,7 @@ def test_15_all_browsers_reconnect_by_themselves_and_not_at_once(
             assert server.process.wait(60) == 0
             with bad_gateway(port) as arrivals:
                 announcer.publish("missed", channel="news")
-                time.sleep(4)  # the length of the outage
-                eventually(lambda: len({path for _, path in arrivals}) >= COUNT / 2)
+                eventually(lambda: len({path for _, path in list(arrivals)}) >= 0.9 * COUNT)
                 refused = list(arrivals)
             with servers(valkey.url, tmp_path / "next", transports=("hijack",), ports=[port]) as (server,):
                 began = time.monotonic()
@@ -136,7 +135,7 @@ def test_15_all_browsers_reconnect_by_themselves_and_not_at_once(
         all_back_after=back,
         history_calls=calls,
     )
-    assert len(firsts) >= COUNT / 2, "too few clients got the 502"
+    assert len(firsts) >= 0.9 * COUNT, "too few clients got the 502"
     # The server spreads the clients over three seconds. Half a second has a sixth of them, and more by chance
     # or on a slow machine.
     assert most <= 0.6

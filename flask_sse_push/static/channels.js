@@ -15,13 +15,14 @@ const RECONNECT = [404, 405, 500, 502, 503, 504];
 /**
  * @param {URL} stream
  * @param {Options & { page?: boolean }} options
- * @param {Opening | null} opening The data of `sse.open`; null when the stream is not open.
+ * @param {Partial<Opening> | null} opening The data of `sse.open`; null when the stream is not open.
  * @param {string[]} before The client's channels before the change.
  * @param {string[]} after The client's channels after it.
  * @param {Set<string>} channels The client's channels. If the server refuses, they lose the channels that were joined.
  * @param {AbortSignal} closed Aborted when the client is closed.
  * @returns {Promise<boolean>} Whether the open stream changes its channels. If false, the client must reconnect.
- * @throws {Error} If the server refuses. The error has `status`, and `error` with the server's code.
+ * @throws {Error} If the server refuses, or the client is closed before the server has answered. The error has `status`,
+ *   and `error` with the server's code, if the server refused or closed the client.
  */
 export async function changeChannels(stream, options, opening, before, after, channels, closed) {
   const join = after.filter((name) => !before.includes(name));
@@ -40,9 +41,18 @@ export async function changeChannels(stream, options, opening, before, after, ch
   };
   let response = await post();
   if (response?.status === 401 && renews(options)) response = await post();
+  checkOpen(closed);
   if (response?.status === 202) return true;
   if (!response || RECONNECT.includes(response.status)) return false;
   for (const name of join) channels.delete(name);
   const { status, error } = await refusal(response, stream.href);
   throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });
+}
+
+/** @param {AbortSignal} closed @throws {Error} If the client is closed. The error has the server's reason, if there is one. */
+export function checkOpen({ aborted, reason }) {
+  if (!aborted) return;
+  const { status, error } = reason;
+  const message = error?.message ?? "the client was closed before the server answered";
+  throw Object.assign(new Error(message), { status, error });
 }

@@ -148,11 +148,11 @@ export class PushClient extends EventTarget {
     if (!split(names)[0]) misuse("channel", verb, names);
     for (const name of split(names)) this.#channels[verb](name);
     const after = this.channels;
-    const { source, sink } = this.#connection;
-    if (!sink || source?.change?.(this.#channels)) return;
+    const { signal } = this.#closed;
+    if (this.#trouble.change) return this.#trouble.change(split(names), this.#channels, signal);
+    if (!this.#connection.sink) return;
     const opening = this.#state === "open" ? this.#opening : null;
     const { changeChannels } = await import("./channels.js");
-    const { signal } = this.#closed;
     const changed = await changeChannels(this.#url, this.#options, opening, before, after, this.#channels, signal);
     if (!changed) this.#connect();
   }

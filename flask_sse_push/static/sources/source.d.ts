@@ -1,6 +1,7 @@
 /** How PushClient and a source work together: a source reads one connection and reports to a sink. */
 
 import type { Inbox } from "../inbox.js";
+import type { ChannelChanges } from "../tabs/channel-changes.js";
 import type { Failure, Handler, Message, Options, PushClient, ServerError, State, Stats } from "../push-client.js";
 
 export type { Handler, Inbox, Message, Options, PushClient, State };
@@ -91,8 +92,6 @@ export interface Source {
   close(): void;
   /** Starts to listen to one more type; only EventSource must know the types. */
   listen?(type: string): void;
-  /** Changes the channels; false means that the source cannot. */
-  change?(channels: Set<string>): boolean;
 }
 
 export interface SourceModule {
@@ -131,6 +130,9 @@ export interface Trouble {
   renewed?: boolean;
   /** Whether the last token expired soon after the stream was opened. */
   hurried?: boolean;
+  /** Changes the channels of a client whose tab may share a connection. Left out for other clients. */
+  changes?: ChannelChanges;
+  change?: ChannelChanges["change"];
   /** Milliseconds from the server's `retry`: the limit of the random delay is at least as long. */
   retry?: number;
 }

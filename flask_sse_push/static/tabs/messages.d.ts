@@ -52,6 +52,15 @@ export type Content<Kind extends TabMessage = TabMessage> = Kind extends TabMess
   ? Omit<Kind, "page" | "term"> & { page?: string; term?: number }
   : never;
 
+/** What changes the channels of one client, whatever connection carries it. */
+export interface Carrier {
+  readonly channels: Set<string>;
+  has(name: string): boolean;
+  grant(names: string[]): void;
+  drop(names: string[]): boolean;
+  reopen(): void;
+}
+
 /** A stream of the page that uses the shared connection. */
 export interface Member {
   readonly channels: Set<string>;

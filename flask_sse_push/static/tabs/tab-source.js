@@ -4,13 +4,15 @@
  * a connection of its own, so the server decides for each page what its user may listen to. It shares as soon as
  * there is another member with the same user.
  * @import * as T from "../sources/source.js"
- * @import { Leader, Member, TabRefusal } from "./messages.js"
+ * @import { Carrier, Leader, Member, TabRefusal } from "./messages.js"
  * @import { TabHub } from "./hub.js"
  */
 
 import { Source as FetchSource } from "../sources/fetch.js";
+import { ChannelChanges } from "./channel-changes.js";
 import { comparable, reached } from "./cursor.js";
 import { acquirePermit } from "./permits.js";
+import { TabChannels } from "./tab-channels.js";
 import { warnIfSilent } from "./waiting.js";
 
 /**
@@ -25,7 +27,7 @@ const OF_A_TAB = ["channels", "last_event_id", "lastEventId", "last", "batch", "
 /** The cursor of a stream that begins with all kept events, until its first event. */
 const EARLIEST = "earliest";
 
-/** Divides the id of a tab: before it, the id of the shared stream. Names of channels have no such character. */
+/** Divides the id of a tab: before it, the id of the shared stream. No channel's name has it. */
 const TAB_MARK = "~";
 
 /** Browsers offer Web Locks only on pages with HTTPS or on localhost, and not in sandboxed frames. */
@@ -34,6 +36,7 @@ const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.Broadca
 /**
  * @implements {T.Source}
  * @implements {Member}
+ * @implements {Carrier}
  */
 export class Source {
   #url;
@@ -46,8 +49,8 @@ export class Source {
   /** @type {AbortController | null} Ends the own connection, or the wait for a permit. */ #own = null;
   #shared = false;
   #mayShare = canShare();
-  /** @type {Set<string>} The channels that the client asks for. `channels` also has those that the app joined. */
-  #asked;
+  #changes;
+  #channels;
   #cursor;
   /** @type {string | undefined} The shared connection whose events `owed` counts. */ #counted;
   #owed = ""; // the cursor of its newest event of these channels, or after which it began
@@ -57,13 +60,17 @@ export class Source {
     this.#url = new URL(url);
     this.#options = options;
     this.#sink = sink;
-    this.channels = new Set((this.#url.searchParams.get("channels") ?? "sse").split(","));
-    this.#asked = new Set(this.channels);
     this.#cursor = this.#url.searchParams.get("last_event_id") ?? "";
     this.#url.searchParams.set("tagged", "1");
     this.#base = new URL(this.#url);
     for (const parameter of OF_A_TAB) this.#base.searchParams.delete(parameter);
+    this.#changes = ChannelChanges.of(sink.trouble, this.#base, options);
+    this.#channels = new TabChannels(this.#changes.decided(this.#url.searchParams));
     this.#openOwn();
+  }
+
+  get channels() {
+    return this.#channels.joined;
   }
 
   /** The cursor up to which this stream has had every event; "" before it has one. */
@@ -77,10 +84,15 @@ export class Source {
   }
 
   close() {
+    this.#closeOwn();
+    this.#shared = false;
+    this.#changes.onConnection(this, null);
+    this.#leave();
+  }
+
+  #closeOwn() {
     this.#own?.abort();
     this.#own = null;
-    this.#shared = false;
-    this.#leave();
   }
 
   #leave() {
@@ -88,34 +100,35 @@ export class Source {
     this.#hub = null;
   }
 
-  /**
-   * Leaves channels. To join a channel the page must ask the server, which answers with `sse.channels`.
-   * @param {Set<string>} channels
-   */
-  change(channels) {
-    this.#asked = channels;
-    const joins = [...channels].some((name) => !this.channels.has(name));
-    if (joins || !this.#shared) return false;
-    const left = [...this.channels].filter((name) => !channels.has(name));
-    this.#onChannels({ joined: [], left });
-    if (left.length) this.#emit("sse.channels", { channels: [...channels], joined: [], left });
+  /** Whether the connection has a channel, or will have it. @param {string} name */
+  has(name) {
+    return this.#channels.asked.has(name);
+  }
+
+  /** Must be called when the server lets the tab join channels. @param {string[]} names */
+  grant(names) {
+    this.#channels.grant(names);
+  }
+
+  /** Leaves channels. Returns false if the server must leave them too. @param {string[]} names */
+  drop(names) {
+    const left = this.#channels.drop(names);
+    if (!this.#shared || !left.length) return this.#shared;
+    this.#onChannels({ left });
+    this.#emit("sse.channels", { channels: [...this.channels], joined: [], left });
     return true;
   }
 
+  /** Opens another own connection. */
+  reopen() {
+    this.#closeOwn();
+    this.#openOwn();
+  }
+
   /** @param {{ joined?: string[], left?: string[] }} change */
-  #onChannels({ joined = [], left = [] }) {
-    this.channels = new Set([...this.channels, ...joined].filter((name) => !left.includes(name)));
+  #onChannels(change) {
+    this.#channels.apply(change);
     this.#hub?.updateWanted();
-  }
-
-  /** Whether the server still has to join channels. */
-  get #isJoining() {
-    return [...this.#asked].some((name) => !this.channels.has(name));
-  }
-
-  /** Whether the server still has to change the channels of the own connection, which must stay until then. */
-  get #isChanging() {
-    return !this.#shared && (this.#asked.size !== this.channels.size || this.#isJoining);
   }
 
   // -- called by the hub
@@ -125,11 +138,12 @@ export class Source {
     const carried = [...this.channels].every((name) => leader.channels.includes(name));
     const isNew = !this.#shared || this.#connection !== leader.connection;
     // A join that the previous connection has not answered is lost with it. An own connection asks for it again.
-    const isLost = this.#shared && isNew && this.#isJoining;
+    const isLost = this.#shared && isNew && this.#channels.isJoining;
     if (this.#counted !== leader.connection) this.#owed = leader.cursor;
     this.#counted = leader.connection;
     const hasAll = reached(this.#cursor, this.#shared ? leader.cursor : this.#owed);
-    if (isLost || this.#isChanging || !hasAll) this.#openOwn();
+    const isChanging = !this.#shared && this.#channels.isChanging; // the own connection must stay until then
+    if (isLost || isChanging || !hasAll) this.#openOwn();
     else if (carried && isNew) this.#share(leader);
   }
 
@@ -170,6 +184,7 @@ export class Source {
   onWaiting(detail) {
     if (!this.#shared) return;
     this.#connection = "";
+    this.#changes.onConnection(this, null);
     this.#sink.waiting(detail);
   }
 
@@ -190,15 +205,14 @@ export class Source {
 
   #openUnshared() {
     this.#mayShare = false;
-    this.channels = new Set(this.#asked);
+    this.#channels.begin(this.#channels.asked);
     this.#leave();
     this.#openOwn();
   }
 
   /** @param {Leader} leader */
   #share({ connection, heartbeat, resumed, secret, marks, cursor }) {
-    this.#own?.abort();
-    this.#own = null;
+    this.#closeOwn();
     // A tab that had its own connection until now has missed nothing.
     const missed = this.#shared && !resumed;
     const isFirst = !this.#shared;
@@ -206,8 +220,11 @@ export class Source {
     if (isFirst) this.#hub?.updateWanted(); // this stream needs no earlier events any more
     if (reached(cursor, this.#cursor)) this.#cursor = cursor; // the events up to there are of other channels
     this.#connection = connection ?? "";
-    const opening = { channels: [...this.channels], resumed: !missed, heartbeat, secret };
-    this.#emit("sse.open", { connection: this.#connection + this.#tab, ...opening }, marks);
+    const id = this.#connection + this.#tab;
+    const opening = { connection: id, channels: [...this.channels], resumed: !missed, heartbeat, secret };
+    this.#channels.begin();
+    this.#changes.onConnection(this, opening);
+    this.#emit("sse.open", opening, marks);
   }
 
   /** @param {string} type @param {object} data @param {boolean} [marks] Whether the server marks JSON. */
@@ -218,6 +235,7 @@ export class Source {
   async #openOwn() {
     if (this.#own) return;
     this.#shared = false;
+    this.#changes.onConnection(this, null);
     const own = (this.#own = new AbortController());
     const permit = new AbortController();
     const answered = new AbortController();
@@ -227,7 +245,8 @@ export class Source {
     warnIfSilent(this.#mayShare, answered.signal);
     const query = this.#url.searchParams;
     if (this.#cursor) query.set("last_event_id", this.#cursor);
-    if (query.has("channels") || this.#asked.size > 1) query.set("channels", [...this.#asked].join());
+    const asked = [...this.#channels.asked];
+    if (query.has("channels") || asked.length > 1) query.set("channels", asked.join());
     const source = new FetchSource(this.#url.href, this.#options, {
       ...this.#sink,
       fail: (ending) => {
@@ -247,6 +266,7 @@ export class Source {
    */
   #onOwnEvent(event, ended, permit) {
     if (event.id) this.#cursor = event.id;
+    if (event.type === "sse.open") this.#changes.onConnection(this, objectIn(event.data));
     this.#pass(event);
     if (ended.aborted) return; // a handler closed the client
     if (event.type === "sse.channels") this.#onOwnChannels(objectIn(event.data), permit);
@@ -260,7 +280,8 @@ export class Source {
    * @param {{ joined: string[], left: string[] }} change @param {AbortController} permit
    */
   #onOwnChannels(change, permit) {
-    if (change.joined?.every((name) => this.#asked.has(name))) return this.#onChannels(change);
+    const isAsked = change.joined?.every((name) => this.has(name) || this.#changes.isUndecided(name));
+    if (isAsked) return this.#onChannels(change);
     this.#neverShare(permit);
   }
 
@@ -278,7 +299,7 @@ export class Source {
 
   /** @param {T.Opening & { user?: string | null }} opening @param {AbortSignal} ended @param {AbortController} permit */
   #onOwnOpen({ channels, user }, ended, permit) {
-    if (Array.isArray(channels)) this.channels = new Set(channels);
+    if (Array.isArray(channels)) this.#channels.begin(channels);
     this.#join(user, ended, permit);
   }
 

@@ -168,10 +168,10 @@ def test_02_a_lost_list_resets_only_the_clients_that_need_it(
     valkey: Valkey, chance: random.Random, measurements: Measurements, tmp_path: Path
 ) -> None:
     account = LogAccount()
-    with servers(valkey.url, tmp_path, probe=0.5, heartbeat=1) as both:
+    with servers(valkey.url, tmp_path, transports=["hijack"], probe=0.5, heartbeat=1) as (server,):
         staying = [Client(["room:0", "room:1"]) for _ in range(10)]
         away = [Client(["room:0", "room:1"]) for _ in range(10)]
-        crowd = Crowd([server.port for server in both], [*staying, *away], chance)
+        crowd = Crowd([server.port], [*staying, *away], chance)
         crowd.open_all()
         publisher = Publisher(valkey.url, account, lambda n: [CHANNELS[n % 2]], rate=100)
         publisher.start()
@@ -182,9 +182,11 @@ def test_02_a_lost_list_resets_only_the_clients_that_need_it(
         seen = len(account.events)
         assert crowd.until(lambda: len(account.events) > seen + 30, 60)
         assert valkey.client().delete("{sse:0}:list:room:0") == 1
-        # The old workers still have the events in their channel caches, so the clients return to new workers.
-        with servers(valkey.url, tmp_path / "new", probe=0.5, heartbeat=1) as others:
-            crowd.ports = [server.port for server in others]
+        # The old worker still has the events in its channel cache, so the clients return to a new worker.
+        with servers(valkey.url, tmp_path / "new", transports=["generator"], probe=0.5, heartbeat=1) as (
+            new,
+        ):
+            crowd.ports = [new.port]
             for client in away:
                 client.back_at = 0.0
             crowd.open_all()

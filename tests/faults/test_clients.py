@@ -201,7 +201,7 @@ BROKEN_REQUESTS: dict[str, tuple[bytes, bool]] = {
     "PUT": (REQUEST.replace(b"GET", b"PUT"), True),
     "OPTIONS": (REQUEST.replace(b"GET", b"OPTIONS"), True),
 }
-TIMES = 150
+TIMES = 60
 
 
 def test_19_requests_that_break_off_leave_nothing_behind(

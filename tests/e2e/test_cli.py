@@ -13,6 +13,7 @@ import httpx
 import pytest
 import redis
 
+from flask_sse_push import MessageAnnouncer
 from flask_sse_push.brokers.embedded.server import EmbeddedServer
 from tests.support.deadline import eventually
 from tests.support.processes import ROOT, Gunicorn, free_port
@@ -153,24 +154,28 @@ def test_embedded_status_and_stop(project: Path) -> None:
 
 
 def test_channels_and_their_history_are_listed(empty_valkey: str) -> None:
+    announcer = MessageAnnouncer.from_url(empty_valkey)
     for number in range(3):
-        assert flask("sse", "publish", "old", f'"{number}\\u001b"', broker=empty_valkey).returncode == 0
-    published = flask("sse", "publish", "news", "two\nlines", "--type", "note", broker=empty_valkey)
+        announcer.publish(f"{number}\x1b", channel="old")
+    published = announcer.publish("two\nlines", "note", channel="news")
+    announcer.close()
     listed = flask("sse", "channels", "--json", broker=empty_valkey)
     assert [json.loads(line)["channel"] for line in listed.stdout.splitlines()] == ["news", "old"]
     assert flask("sse", "channels", broker=empty_valkey).stdout.startswith("news  newest ")
 
     [event] = flask("sse", "history", "news", "--json", broker=empty_valkey).stdout.splitlines()
     found = json.loads(event)
-    assert (found["id"], found["type"], found["data"]) == (published.stdout.strip(), "note", "two\nlines")
+    assert (found["id"], found["type"], found["data"]) == (published, "note", "two\nlines")
     shown = flask("sse", "history", "old", "--last", "2", broker=empty_valkey).stdout.splitlines()
     assert [line.split("  ")[-2:] for line in shown] == [["message", "1\\x1b"], ["message", "2\\x1b"]]
 
 
 @pytest.mark.parametrize("at", [0, 1, -1])
 def test_a_damaged_item_hides_no_other_event_of_the_history(empty_valkey: str, at: int) -> None:
+    announcer = MessageAnnouncer.from_url(empty_valkey)
     for number in range(4):
-        assert flask("sse", "publish", "news", f"{number}", broker=empty_valkey).returncode == 0
+        announcer.publish(number, channel="news")
+    announcer.close()
     with redis.Redis.from_url(empty_valkey) as client:
         client.lset("{sse:0}:list:news", at, "junk \x1b]0;x")
     shown = flask("sse", "history", "news", broker=empty_valkey)

@@ -5,26 +5,38 @@ from __future__ import annotations
 import socket
 import time
 import zlib
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually, stretched
-from tests.support.processes import Gunicorn
+from tests.support.processes import Gunicorn, gunicorn
 from tests.support.stream import Stream
 
 from .conftest import Serve
 
-pytestmark = pytest.mark.usefixtures("transport")
+needs_own_server = pytest.mark.usefixtures("transport")
+
+
+@pytest.fixture(scope="module", params=["generator", "hijack"])
+def server(
+    request: pytest.FixtureRequest, valkey_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gunicorn]:
+    """One server of each transport, for the tests that can share it. They leave no stream open."""
+    env = {"SSE_PUSH_BROKER_URL": valkey_url, "SSE_PUSH_TRANSPORT": request.param}
+    env |= {"SSE_PUSH_HEARTBEAT": "0.5", "SSE_PUSH_HTTP_COMPRESSION": "true"}
+    log = tmp_path_factory.mktemp("clients") / "server.log"
+    with gunicorn("tests.apps.plain:app", env=env, log=log) as running:
+        yield running
 
 
 def open_streams(server: Gunicorn, http: httpx.Client) -> int:
     return int(http.get(f"{server.url}/stats").json()["streams"])
 
 
-def test_100_connections_reset_at_once_leave_no_stream_open(serve: Serve, http: httpx.Client) -> None:
-    server = serve(heartbeat=0.5)
+def test_100_connections_reset_at_once_leave_no_stream_open(server: Gunicorn, http: httpx.Client) -> None:
     streams = [Stream(f"{server.url}/stream") for _ in range(100)]
     for stream in streams:
         stream.next_of("sse.open")
@@ -35,14 +47,14 @@ def test_100_connections_reset_at_once_leave_no_stream_open(serve: Serve, http: 
     assert "Traceback" not in server.log.read_text()
 
 
-def test_streams_of_clients_that_close_end_after_two_heartbeats(serve: Serve, http: httpx.Client) -> None:
-    server = serve(heartbeat=0.5)
+def test_streams_of_clients_that_close_end_after_two_heartbeats(server: Gunicorn, http: httpx.Client) -> None:
     for _ in range(20):
         with Stream(f"{server.url}/stream") as stream:
             stream.next_of("sse.open")
     eventually(lambda: open_streams(server, http) == 0, 5)
 
 
+@needs_own_server
 def test_heartbeats_come_after_silence_with_a_newer_cursor(serve: Serve, empty_valkey: str) -> None:
     server = serve(heartbeat=1, probe=0.2)
     with Stream(f"{server.url}/stream?channels=a") as stream:
@@ -64,6 +76,7 @@ def test_heartbeats_come_after_silence_with_a_newer_cursor(serve: Serve, empty_v
         assert stream.next().data == "missed"
 
 
+@needs_own_server
 def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> None:
     server = serve(heartbeat=3)
     announcer = MessageAnnouncer.from_url(empty_valkey)
@@ -78,6 +91,7 @@ def test_traffic_postpones_the_heartbeat(serve: Serve, empty_valkey: str) -> Non
         assert set(types) == {"message"}
 
 
+@needs_own_server
 def test_a_slow_client_gets_a_close_and_can_resume(serve: Serve, empty_valkey: str) -> None:
     server = serve(max_buffer=50_000, write_timeout=300)
     announcer = MessageAnnouncer.from_url(empty_valkey)
@@ -102,16 +116,17 @@ def test_a_slow_client_gets_a_close_and_can_resume(serve: Serve, empty_valkey: s
     assert got == list(range(900))
 
 
-def test_http_1_0_gets_an_unchunked_stream(serve: Serve, empty_valkey: str) -> None:
-    server = serve()
+def test_http_1_0_gets_an_unchunked_stream(server: Gunicorn, valkey_url: str, http: httpx.Client) -> None:
     with Stream(f"{server.url}/stream?channels=a", version="1.0") as stream:
         assert stream.status == 200
         assert "transfer-encoding" not in stream.headers
         stream.next_of("sse.open")
-        MessageAnnouncer.from_url(empty_valkey).publish("hi", channel="a")
-        assert stream.next().data == "hi"
+        MessageAnnouncer.from_url(valkey_url).publish("hi", channel="a")
+        assert stream.next_of("message").data == "hi"
+    eventually(lambda: open_streams(server, http) == 0, 5)
 
 
+@needs_own_server
 def test_a_worker_refuses_streams_beyond_max_streams_and_still_answers_pages(
     serve: Serve, http: httpx.Client
 ) -> None:
@@ -130,11 +145,10 @@ def test_a_worker_refuses_streams_beyond_max_streams_and_still_answers_pages(
 @pytest.mark.parametrize("when", ["with the request", "later"])
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_a_half_closed_client_gets_all_events(
-    serve: Serve, empty_valkey: str, http: httpx.Client, when: str, encoding: str
+    server: Gunicorn, valkey_url: str, http: httpx.Client, when: str, encoding: str
 ) -> None:
     """`nc -N` and some proxies close their side of the connection after the request."""
-    server = serve(heartbeat=0.5, http_compression="true")
-    announcer = MessageAnnouncer.from_url(empty_valkey)
+    announcer = MessageAnnouncer.from_url(valkey_url)
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         request = f"GET /stream?channels=a HTTP/1.1\r\nHost: test\r\nAccept-Encoding: {encoding}\r\n\r\n"
         client.sendall(request.encode())
@@ -177,6 +191,7 @@ class Body:
         self._text = self._text.partition(text)[2]
 
 
+@needs_own_server
 def test_a_client_that_reads_slowly_is_not_stuck(serve: Serve, empty_valkey: str, http: httpx.Client) -> None:
     """One client reads 10 kB a second, another reads nothing. The kernel has megabytes for both."""
     timeout = 3.0

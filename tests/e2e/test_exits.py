@@ -18,6 +18,7 @@ import pytest
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually, stretched
+from tests.support.fault_setup import end_at_once
 from tests.support.processes import ROOT, Gunicorn, accepts, free_port, gunicorn
 from tests.support.stream import Stream
 
@@ -76,6 +77,7 @@ def check_end(server: Gunicorn, streams: list[Stream]) -> None:
     took = time.monotonic() - began
     print(f"the worker was gone after {took:.2f} s")
     assert took < stretched(3.5)
+    end_at_once(server)  # before the next worker has imported the app
 
 
 @contextlib.contextmanager

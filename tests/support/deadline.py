@@ -29,7 +29,8 @@ def eventually(condition: Callable[[], T], seconds: float = 10.0, every: float =
 
 def stretched(seconds: float) -> float:
     """A time limit for this machine. `seconds` is the limit on a fast idle machine. The result is longer when
-    more processes wait to run than there are processors, and when this machine is slow now."""
+    more processes wait to run than there are processors, and when this machine is slow now. To find out, this
+    computes for 60 ms or more: call it once in a test, not in a loop."""
     waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
     slowness = max(_work() for _ in range(5)) / WORK_SECONDS
     return seconds * max(1.0, waiting) * max(1.0, slowness)

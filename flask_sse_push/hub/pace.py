@@ -1,4 +1,4 @@
-"""The pace at which the streams of a worker catch up, so that the worker has time for all other streams."""
+"""How fast the streams of a worker catch up. They rest between chunks, so that live events are not late."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import time
 #: At most and at least how many bytes a second all streams that catch up get together. Each event counts its
 #: own bytes and `ENTRY_COST`. Reading and sending 20 MB takes a worker about 0.2 s.
 HIGHEST, LOWEST = 20_000_000, 5_000_000
-#: The worker is busy if a rest ends this many seconds late.
+#: The worker is busy if `rest` ends this many seconds late.
 LATE = 0.01
 #: Seconds between two steps to a lower pace.
 STEP = 0.1
-#: By how much the pace falls in one step, and by how much it rises with each rest that ends in time.
+#: By how much the pace falls in one step, and by how much it rises each time `rest` ends in time.
 SLOWER, FASTER = 0.7, 1.02
 
 
 class Pace:
     """How many bytes of missed events the streams of a worker get in a second.
 
-    The pace falls while rests end late. Then the worker, or another program on the machine, keeps the
-    processor busy, and live events would be late too.
+    The pace falls while `rest` ends late. The processor is then busy with this worker or another program, and
+    live events would be late too.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Pace:
         self._adapt(begin, time.monotonic())
 
     def add(self, size: int, begin: float = 0.0) -> None:
-        """Counts bytes that were sent beside those that `rest` has counted. May be negative."""
+        """Counts sent bytes that `rest` has not counted. `size` is below 0 if `rest` has counted too many."""
         self._next_at = max(begin, self._next_at) + size / self.bytes_a_second
 
     def _adapt(self, planned: float, now: float) -> None:

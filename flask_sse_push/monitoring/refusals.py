@@ -1,4 +1,4 @@
-"""Writes a log line for each refused request. A developer sees the first line of a kind at level WARNING."""
+"""Writes a log line for each refused request. The first line of each kind has the level WARNING."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 #: At most this many kinds of refusals are logged at level WARNING. Clients choose the names of channels, so
 #: without a limit they could flood the log.
-MAX_TOLD = 100
+MAX_KINDS = 100
 
 
 class RefusalLog:
@@ -26,7 +26,7 @@ class RefusalLog:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self._told: set[object] = set()
+        self._logged: set[object] = set()
 
     def write(self, refused: Refused, address: str | None, path: str) -> None:
         """Logs a refusal.
@@ -44,17 +44,17 @@ class RefusalLog:
         logger.log(level, "refused with %d, code %d: %s%s", refused.status, code, why, more, extra=extra)
 
     def _is_new(self, refused: Refused) -> bool:
-        """Whether no refusal of the same kind was told before. At most `MAX_TOLD` kinds are new.
+        """Whether no refusal of the same kind was logged before. At most `MAX_KINDS` kinds count as new.
 
         A kind is a code together with the channel, the origin of the page, or the beginning of the message.
         """
         details = refused.details or {}
-        # What stands before a quote is no text of the client, so all such refusals are of one kind.
+        # The message quotes what the client sent. The text before the quote is the same for all clients.
         begin = re.split("['\"]", refused.message, maxsplit=1)[0]
         kind = refused.code, details.get("channel") or details.get("origin") or begin
-        if kind in self._told or len(self._told) >= MAX_TOLD:
+        if kind in self._logged or len(self._logged) >= MAX_KINDS:
             return False
-        self._told.add(kind)
-        if len(self._told) == MAX_TOLD:
-            logger.warning("%d kinds of refusals were logged; new kinds are only logged at INFO", MAX_TOLD)
+        self._logged.add(kind)
+        if len(self._logged) == MAX_KINDS:
+            logger.warning("%d kinds of refusals were logged; new kinds are only logged at INFO", MAX_KINDS)
         return True

@@ -1,4 +1,4 @@
-"""Finds out whether several processes serve an app, so that `memory://` cannot connect all its streams."""
+"""Finds out whether several processes serve an app. Then `memory://` does not reach all streams."""
 
 from __future__ import annotations
 

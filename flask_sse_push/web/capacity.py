@@ -8,8 +8,8 @@ from ..transports.cost import gevent_advice
 
 
 def max_streams(settings: Settings) -> int:
-    """Returns how many streams this worker may have at most: the setting, or fewer if the limit of open files
-    is lower."""
+    """Returns how many streams this worker may have: SSE_PUSH_MAX_STREAMS, or fewer if the limit of open
+    files is lower."""
     return min(settings.max_streams, wsgi_server.file_places())
 
 
@@ -37,5 +37,5 @@ def _explain_places(waiting: int) -> str:
         return f"{limit}; {gevent_advice()}, or start gunicorn with more --threads"
     return (
         f"{limit}; start gunicorn with more --worker-connections. With -k gevent and "
-        "SSE_PUSH_TRANSPORT=auto, without gunicorn's own TLS, streams keep none busy"
+        "SSE_PUSH_TRANSPORT=auto, without gunicorn's own TLS, streams keep no connection busy"
     )

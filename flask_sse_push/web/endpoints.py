@@ -62,7 +62,7 @@ class Endpoints(dict[Blueprint, StreamEndpoint]):
         return settings
 
     def read_settings(self) -> Settings:
-        """Returns the settings that the app has now. The app's config warns from now on if they change.
+        """Returns the settings that the app has now. From now on, a change of the settings logs a warning.
 
         :raises ConfigError: if a setting is invalid.
         """
@@ -79,7 +79,7 @@ class Endpoints(dict[Blueprint, StreamEndpoint]):
         return iter(self._hooks)
 
     def __missing__(self, blueprint: Blueprint) -> StreamEndpoint:
-        """Makes the endpoint of a blueprint. If two threads do so at once, both get the same endpoint.
+        """Makes the endpoint of a blueprint. Two threads that do so at once get the same endpoint.
 
         :raises KeyError: if the blueprint is not registered on the app.
         :raises ConfigError: if a setting is invalid.

@@ -1,6 +1,6 @@
 """Warns when an app changes a setting that this package has already read.
 
-The app's config itself notices each change, so requests and events pay nothing for this.
+The app's config checks each change, so requests and events do not have to.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class WatchedConfig(Config):
 
 
 def watch(app: Flask, settings: Settings) -> None:
-    """Makes the app's config warn of changed settings. Leaves a config of a class of the app's own as it is.
+    """Makes the app's config warn of changed settings. Does nothing to a config of the app's own class.
 
     :param settings: the settings that this package has read.
     """

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from flask_sse_push.monitoring.refusals import MAX_TOLD
+from flask_sse_push.monitoring.refusals import MAX_KINDS
 
 from .conftest import MakeApp
 
@@ -93,9 +93,9 @@ def test_every_refusal_is_told_in_debug_mode(make_app: MakeApp, caplog: pytest.L
 def test_clients_cannot_flood_the_log(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     app, _ = make_app()
     client = app.test_client()
-    for number in range(MAX_TOLD + 20):
+    for number in range(MAX_KINDS + 20):
         client.get(f"/stream?channels=made-up-{number}")
-    assert len(told(caplog)) == MAX_TOLD
+    assert len(told(caplog)) == MAX_KINDS
     assert sum("new kinds are only logged at INFO" in line for line in caplog.messages) == 1
     longest = max(map(len, told(caplog)))
     caplog.clear()

@@ -17,8 +17,9 @@ class Case(NamedTuple):
 
 
 def row(case: Case) -> str:
-    """Returns the row of a case in the table of docs/doctor.md."""
-    return f"| {case.setup} | `{case.found}` | {case.remedy} |"
+    """Returns the row of a case in a table of docs/doctor.md."""
+    remedy = case.remedy.replace("|", r"\|")  # a bare | would begin another cell
+    return f"| {case.setup} | `{case.found}` | {remedy} |"
 
 
 #: Redis and its URL, each by the name of its test.

@@ -19,19 +19,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: The files in the data folder.
+#: Names in the data folder: the lock, the record of the server, its log, its data, and damaged data.
 LOCK, RECORD, LOG, DATA, DAMAGED = "lock", "server.json", "valkey.log", "appendonlydir", "damaged"
 #: Seconds between two looks at the server.
 POLL = 1.0
 #: At most how many seconds a server takes to start, also one that reads much data.
 START = 30.0
-#: At most how much memory the data may take. Then the server refuses to store more.
+#: At most how much memory the data may take. A full server refuses to store events.
 MEMORY = "256mb"
 OPTIONS = {
     "port": "0",
     "dir": ".",
     "unixsocketperm": "700",
-    # Each event goes to a file before its publisher hears of it, so it survives a crash of the server.
+    # Each event is in a file before the publisher gets a reply, so the event survives a crash of the server.
     "appendonly": "yes",
     "appendfsync": "everysec",
     "appenddirname": DATA,
@@ -76,7 +76,10 @@ def info(address: str) -> dict[str, str]:
 
 
 def connections_of_others(answer: dict[str, str]) -> int:
-    """Returns how many connections are open, without the connection that has asked and the keeper's."""
+    """Returns how many connections are open, without the keeper's own and the one that sent INFO.
+
+    :param answer: the result of `info`.
+    """
     return int(answer["connected_clients"]) - 2
 
 
@@ -95,9 +98,9 @@ def is_alive(address: str) -> bool:
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """Returns what the keeper has written about the server of a data folder; {} if there is nothing.
+    """Returns what the keeper has written about the server of a data folder; {} if there is no record.
 
-    A copy of the folder has a copy of the record, which is not true for the copy: {}.
+    Also returns {} in a copy of a data folder, because the record there belongs to the original folder.
     """
     with contextlib.suppress(OSError, ValueError):
         record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
@@ -132,7 +135,7 @@ class Keeper:
         self._idle = idle
 
     def start(self) -> str:
-        """Starts the server, or takes on a server that has lost its keeper. Returns a warning, or "".
+        """Starts the server, or takes over a server whose keeper was killed. Returns a warning, or "".
 
         :raises OSError: if the server does not start; the message is the last line of its log.
         """
@@ -141,7 +144,7 @@ class Keeper:
             self._address = record["socket"]
             return ""
         if not record:
-            _remove(self.folder / DATA)  # of another folder, from which this folder was copied
+            _remove(self.folder / DATA)  # without a record, the data is of a copied folder
         elif record["socket"]:
             Path(record["socket"]).unlink(missing_ok=True)
         self._write_record("")
@@ -190,7 +193,7 @@ class Keeper:
         return False
 
     def _write_record(self, address: str) -> None:
-        """Writes to whom the data belongs and where its server is.
+        """Writes the record: which folder the data belongs to, and the socket of its server.
 
         :param address: "" while the server starts.
         """
@@ -222,7 +225,7 @@ class Keeper:
                 continue
             try:
                 answer = info(self._address)
-                # Each look is a connection too: one more each time, and one that is open now.
+                # Each call of `info` makes one connection, which is not a use of the server.
                 new = int(answer["total_connections_received"]) - connections - 1
                 is_used = new > 0 or connections_of_others(answer) > 0
                 connections += new + 1
@@ -244,7 +247,7 @@ class Keeper:
 
 
 def _accepts(address: str) -> bool:
-    """Whether a server has this socket, even a server that does not answer."""
+    """Whether a server accepts connections at this socket. The server need not answer."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(2.0)
         connection.connect(address)
@@ -257,22 +260,22 @@ def _remove(folder: Path) -> None:
 
 
 def _has_ended(line: socket.socket, seconds: float) -> bool:
-    """Waits, and returns whether the server has closed its connection to the keeper."""
-    # What the server says is the reason why it could not end. The keeper tries again.
+    """Waits at most `seconds`. Returns whether the server has closed its connection to the keeper."""
+    # A server that cannot end sends the reason. The keeper ignores it and tries again.
     return bool(select.select([line], [], [], seconds)[0]) and not line.recv(65536)
 
 
 def main(folder: str, program: str, address: str, idle: str) -> None:
-    """Starts the server, and goes on in the background. Writes to stderr what went wrong, if anything did."""
-    with contextlib.suppress(PermissionError):  # this process leads a session already
+    """Starts the server, and watches it in the background. Writes a warning or an error to stderr."""
+    with contextlib.suppress(PermissionError):  # this process has a session of its own already
         os.setsid()
-    os.closerange(3, 65536)  # sockets that the starter lets its children have, such as gunicorn's
-    for _ in range(20):  # a process that only looks at the lock has the lock for a moment
+    os.closerange(3, 65536)  # descriptors of the process that runs this program, such as gunicorn's sockets
+    for _ in range(20):  # `server` takes the lock for a moment to see whether it is free
         descriptor = lock(Path(folder))
         if descriptor is not None:
             break
         time.sleep(0.01)
-    else:  # another process is faster
+    else:  # another process starts the server
         return
     keeper = Keeper(Path(folder), program, address, float(idle))
     try:

@@ -78,8 +78,8 @@ def _outside_packages(folder: Path) -> Path:
 
 
 def _upwards(start: Path) -> Iterator[Path]:
-    """Yields `start` and the folders above. Stops below folders that hold projects of several kinds: the home
-    folder, the root, and folders that everybody may write."""
+    """Yields `start` and the folders above. Stops before a folder that is no project: the home folder, the
+    root, or a folder that everybody may write."""
     yield start
     for folder in start.parents:
         shared = os.access(folder, os.F_OK) and folder.stat().st_mode & stat.S_IWOTH
@@ -111,7 +111,7 @@ def data_folder(name: str, project: Path) -> Path:
         if not project.is_dir():
             raise BrokerUnavailable(f"embedded:// keeps its data in the project {project}, which is gone")
         digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
-        # The inode tells a copy from its original, if the copy has taken the original's place.
+        # A copy that has taken the place of its original has the same path, but another inode.
         places = [project / DATA, *_state_folders(f"{digest}-{project.stat().st_ino}")]
     for place in places:
         if _is_ours(place):

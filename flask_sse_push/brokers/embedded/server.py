@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: After how many seconds without use a server ends.
 IDLE = 300.0
-#: At most how many seconds a process waits for a server that has just ended, or that it cannot reach.
+#: At most how many seconds a process waits for a server that has just ended or cannot be reached.
 PATIENCE = 5.0
 #: At most how many bytes of a keeper's error output are read: less than a pipe holds.
 MOST_SAID = 4096
@@ -52,7 +52,7 @@ class EmbeddedServer:
         self._idle = idle
 
     @cached_property
-    def _project(self) -> Path:  # of the first use: the app may change its current folder later
+    def _project(self) -> Path:  # found once, because the app may change its current folder later
         return Path() if self._name else project.project_folder(self._root)
 
     @property
@@ -64,7 +64,7 @@ class EmbeddedServer:
         folder = project.data_folder(self._name, self._project)
         ignore = folder / ".gitignore"
         if not ignore.exists():
-            with contextlib.suppress(OSError):  # a full disk stops the server, which can say so
+            with contextlib.suppress(OSError):  # with a full disk, the server's start fails with the reason
                 ignore.write_text("*\n")
         return folder
 
@@ -78,17 +78,17 @@ class EmbeddedServer:
         folder, began = self.folder, time.monotonic()
         wait = keeper.START
         while time.monotonic() < began + wait:
-            if not _is_locked(folder):  # also if the server runs, but its keeper was killed
+            if not _is_locked(folder):  # no server runs, or its keeper was killed
                 self._start(folder)
             address = _address(folder)
             if address:
                 return address
-            if keeper.record_of(folder).get("socket"):  # the server is not starting
+            if keeper.record_of(folder).get("socket"):  # the server has started, but does not answer
                 wait = PATIENCE
             time.sleep(0.02)
         raise BrokerUnavailable(
             f"a server uses {folder}, but does not answer here; it may belong to another container. Stop it "
-            "there, or give this one a name: embedded://name"
+            "there, or give the server of this app a name: embedded://name"
         )
 
     def _start(self, folder: Path) -> None:
@@ -182,7 +182,8 @@ def _program() -> str:
 
 
 def _python() -> str:
-    """Returns the path of Python. A server that embeds Python, such as uWSGI, is `sys.executable` itself."""
+    """Returns the path of Python. In a server that embeds Python, such as uWSGI, `sys.executable` is the
+    server."""
     if os.path.basename(sys.executable).startswith("python"):
         return sys.executable
     return os.path.join(sys.exec_prefix, "bin", "python3")
@@ -191,7 +192,7 @@ def _python() -> str:
 def _run(command: list[str]) -> str:
     """Runs a program that ends soon. Returns what it wrote to stderr.
 
-    Does not use `subprocess`: with gevent, that and the functions of `os` work in the main thread only. Other
+    Does not use `subprocess`, because gevent's `subprocess` and `os` work in the main thread only. Other
     greenlets run in the meantime.
     """
     read, write = os.pipe()

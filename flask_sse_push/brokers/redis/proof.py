@@ -27,7 +27,7 @@ class Proofs:
     """Checks the proofs of live messages. Knows the secret of the newest epoch that a reply has named."""
 
     def __init__(self) -> None:
-        self._known = b"", b""  # an epoch and its secret; one value, because two threads use it
+        self._known = b"", b""  # an epoch and its secret, in one attribute because two threads use them
 
     @property
     def is_empty(self) -> bool:
@@ -41,7 +41,7 @@ class Proofs:
     def check(self, channel: bytes, message: bytes) -> bool | None:
         """Returns whether publish.lua has published a message on a channel.
 
-        Returns None if the message belongs to another epoch than the newest known one.
+        Returns None if the message does not belong to the epoch of the known secret.
         """
         found = _MESSAGE.match(message)
         if found is None:

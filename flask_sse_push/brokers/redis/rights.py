@@ -1,9 +1,9 @@
-"""Finds out which rights the Redis user lacks, and which commands the server does not know. Leaves nothing.
+"""Finds out which rights the Redis user lacks, and which commands the server does not know.
 
 Inside a transaction Redis checks the rights for each command when it gets the command, not when it runs it.
 So the check begins a transaction, sends each command, and discards the transaction. If the user may not
-use transactions, the commands run on a key with a short text, where those for lists and
-hashes fail without effect.
+use transactions, the commands run on a key that holds a text and expires after a second. Commands for lists
+and hashes fail there without effect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WITHOUT_KEY = (
     ("TIME",),
     ("CLIENT", "SETNAME", "flask-sse-push"),
 )
-#: The same commands as rules of ACL SETUSER name them, and SELECT, which a URL with a database needs.
+#: The same commands by their names in rules of ACL SETUSER. SET too, and SELECT for a URL with a database.
 PLAIN_NAMES = ("CLIENT|SETNAME", "EVALSHA", "INFO", "SCRIPT|LOAD", "SELECT", "SET", "TIME")
 #: Commands that hosted servers hide, and that the package can do without.
 OPTIONAL = ("INFO", "CLIENT")
@@ -119,7 +119,7 @@ class _Check:
         return ("SET", self._key, "", "PX", "1000")
 
     def _hidden_rules(self, prefix: str) -> list[str]:
-        """Returns the rules for keys and channels if no command was allowed that would show their lack."""
+        """Returns the rules for keys and channels if Redis refused all commands before it checked them."""
         lacks_all_keys = all(f"+{name.lower()}" in self._rules for name in COMMANDS)
         lacks_pubsub = {f"+{self._pubsub.publish.lower()}", f"+{self._pubsub.subscribe.lower()}"}
         kinds = ("~" if lacks_all_keys else "") + ("&" if lacks_pubsub <= self._rules.keys() else "")

@@ -14,9 +14,9 @@ from .client import translated_errors
 
 #: The name of a shard's state. The first group is the prefix.
 _STATE = re.compile(r"\{([A-Za-z0-9_.-]{1,64}):[0-7]\}:state")
-#: At most how many times the scan for prefixes asks, and for about how many keys each time.
+#: At most how many calls the search for prefixes makes, and about how many keys each call examines.
 SCANS, SCANNED = 50, 1000
-#: At most how many databases are looked into, and how many of the newest channels.
+#: At most how many databases and how many of the newest channels are examined.
 DATABASES, CHANNELS = 16, 10
 
 
@@ -29,17 +29,19 @@ class Kept(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What lies around the events of this app in Redis."""
+    """What this app and other processes keep in the same Redis."""
 
     has_events: bool  # whether this app has events under its own prefix, in its own database
     prefixes: tuple[str, ...]  # other prefixes in the same database
-    databases: tuple[int, ...]  # other databases in which events lie under the app's own prefix
+    databases: tuple[int, ...]  # other databases that have events under the app's own prefix
     kept: tuple[Kept, ...]  # the newest channels
     ahead: float  # by how many seconds the newest event is ahead of the server's clock
 
 
 def surroundings(broker: RedisBroker, prefix: str) -> Surroundings:
-    """Looks around in Redis. Leaves out what the server does not allow to look at. Blocks for some calls.
+    """Returns what processes with other settings keep in this Redis. Blocks for some calls.
+
+    Leaves out facts that the server does not allow this user to read.
 
     :param prefix: the setting SSE_PUSH_PREFIX.
     :raises BrokerUnavailable: if the server does not answer.
@@ -98,7 +100,7 @@ class _Search:
         return tuple(number for number in range(DATABASES) if number != own and self._is_used(number))
 
     def _is_used(self, database: int) -> bool:
-        """Whether the app's prefix has a state in a database. Changes to this database."""
+        """Whether a database has events under the app's prefix. Selects this database."""
         changed = self._ask(None, "SELECT", database) is not None
         return changed and bool(self._ask(0, "EXISTS", self._base + "state"))
 

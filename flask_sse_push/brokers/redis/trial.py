@@ -1,4 +1,4 @@
-"""Tries pub/sub of a Redis without leaving anything there."""
+"""Tries the pub/sub of Redis for the doctor. Writes nothing to Redis."""
 
 from __future__ import annotations
 

@@ -22,15 +22,16 @@ from .unreachable import explain, rights, unknown_command
 SLOW = 0.05
 #: How long to wait for a probe's echo, in seconds.
 PROBE_TIMEOUT = 3.0
-#: The key that shows whether Redis takes writes disappears by itself after this many seconds.
+#: The doctor writes a key to see whether Redis takes writes. The key expires after this many seconds.
 WRITTEN_FOR = 1.0
-#: By how many seconds the newest event may be ahead of Redis' clock, and by how many seconds the time for
-#: which another process keeps a channel may differ.
+#: At most how many seconds the newest event may be ahead of Redis' clock, and at most how many seconds the
+#: history of a channel may differ from SSE_PUSH_HISTORY_TTL.
 AHEAD, KEPT_DIFFERS = 1.0, 5.0
 
 
 def examine_broker(broker: Broker, settings: Settings, *, around: bool = True) -> Iterator[Finding]:
-    """Yields findings about the broker. Blocks for many small calls to Redis. Leaves nothing in Redis.
+    """Yields findings about the broker. Blocks for many small calls to Redis. The key that it writes
+    disappears after `WRITTEN_FOR` seconds.
 
     :param around: whether to look for events of other processes, with other settings.
     """
@@ -111,7 +112,7 @@ def _speed(url: str, seconds: float) -> Finding:
     text = f"a probe to {url} came back after {seconds * 1000:.1f} ms"
     if seconds < SLOW:
         return ok("broker", text)
-    why = "every event takes as long to reach a worker"
+    why = "every event takes at least half of this time to reach a worker"
     return warning("broker", text, why, "move Redis closer to the workers, and read its slow log")
 
 
@@ -125,7 +126,7 @@ def _around(broker: Broker, settings: Settings) -> Iterator[Finding]:
     try:
         found = surroundings(first, settings.prefix)
     except (BrokerUnavailable, *UNREADABLE):
-        return  # the server may forbid to look around
+        return  # the server may forbid the commands
     yield _publishers(found, settings)
     yield from _policies(found, settings)
     if found.ahead > AHEAD:
@@ -156,7 +157,7 @@ def _publishers(found: Surroundings, settings: Settings) -> Finding:
 
 
 def _policies(found: Surroundings, settings: Settings) -> Iterator[Finding]:
-    """Yields a finding if other processes keep events longer, shorter or more of them than this app says."""
+    """Yields a finding if other processes keep events for another time, or more events, than this app."""
     for channel, events, seconds in found.kept:
         differs = abs(seconds - settings.history_ttl) > max(KEPT_DIFFERS, settings.history_ttl / 100)
         if differs or events > settings.history_size:

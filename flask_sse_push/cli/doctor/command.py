@@ -89,7 +89,7 @@ def _examinations(
 ) -> Iterator[Finding]:
     """Yields the findings of all checks.
 
-    :param found: the findings so far. A check leaves out what an earlier check has found already.
+    :param found: the findings so far. No fault is reported twice.
     """
     services, key = push.services, current_app.secret_key
     settings = services.settings

@@ -21,7 +21,7 @@ EVENT_TIMEOUT = 5.0
 SLOW = 1.0
 #: The stream is held open for one heartbeat and this many seconds, but at most for `LONGEST_HOLD` seconds.
 GRACE, LONGEST_HOLD = 3.0, 45.0
-#: A file of the blueprint, which is answered at once wherever plain pages are.
+#: The path of a small file of the blueprint. If the file arrives and the stream does not, a proxy buffers.
 PLAIN_PATH = "/client/report.js"
 REQUEST = {"Accept": "text/event-stream", "Accept-Encoding": "gzip", "Cache-Control": "no-cache"}
 
@@ -36,7 +36,7 @@ class Known(NamedTuple):
 
 
 class First(NamedTuple):
-    """What the first stream told: its cursor, and the seconds between two heartbeats."""
+    """What `sse.open` says on the first stream: a cursor, and the seconds between two heartbeats."""
 
     cursor: str
     heartbeat: float
@@ -60,12 +60,12 @@ def _examine(target: Target, known: Known) -> Iterator[Finding]:
     with exchange(target, REQUEST, LONGEST_HOLD + 10) as answer:
         refusal = examine_refusal(target, answer, known.place)
         if refusal is not None:
-            # A server that cannot keep streams open, which is reported already, refuses them.
+            # The doctor has reported already that this server cannot keep streams open.
             if not (answer.status == 503 and "worker class" in known.broken):
                 yield refusal
             return
         if "broker" in known.broken:
-            yield ok("stream", "it opens; whether events arrive shows only when the broker works")
+            yield ok("stream", "it opens; events could not be checked, because the broker is broken")
             return
         yield from _encoding(answer, known)
         first, findings = _first_event(target, answer)
@@ -74,7 +74,7 @@ def _examine(target: Target, known: Known) -> Iterator[Finding]:
             return
         held = _held(answer, first)
     resumed = _resumed(target, first)
-    if resumed.level != "broken":  # a server that spoils the second stream too has one fault
+    if resumed.level != "broken":  # two faults have one cause, so the doctor reports one
         yield held
     yield resumed
     yield from _protocol(answer, known)
@@ -91,8 +91,7 @@ def _encoding(answer: Answer, known: Known) -> Iterator[Finding]:
         yield broken(
             "compression",
             f"{find_proxy(answer.headers).name} compresses the stream ({encoding}), and the app does not",
-            "whoever compresses a stream delays events until it has enough of them, or needs memory for each "
-            "stream",
+            "a proxy that compresses collects events before it sends them, or needs memory for each stream",
             find_proxy(answer.headers).compression,
         )
 
@@ -100,7 +99,7 @@ def _encoding(answer: Answer, known: Known) -> Iterator[Finding]:
 def _first_event(target: Target, answer: Answer) -> tuple[First | None, list[Finding]]:
     arrived = answer.read_until(_has_opened, EVENT_TIMEOUT)
     if not arrived and "content-encoding" in answer.headers:
-        return None, []  # whoever compresses also spoils the events, which is reported already
+        return None, []  # a proxy compresses, and holds back the events: `_encoding` has reported this
     if not arrived and answer.ended:
         return None, [
             broken(
@@ -126,7 +125,7 @@ def _first_event(target: Target, answer: Answer) -> tuple[First | None, list[Fin
 
 
 def _seconds(value: object) -> float:
-    """Returns the seconds between heartbeats that a server told; 15 if they are no number."""
+    """Returns `value` if it is a number of seconds between two heartbeats, otherwise 15."""
     return float(value) if isinstance(value, (int, float)) and 0 < value < 1e6 else 15.0
 
 
@@ -157,8 +156,7 @@ def _withheld(target: Target, what: str, answer: Answer | None = None) -> Findin
             f"{what}, nor does the plain file {target.below(PLAIN_PATH).url}",
             "the server behind this address is stopped, overloaded or blocked",
             "look at gunicorn's log and CPU: are all workers busy (worker class sync, too few threads), or "
-            "do "
-            "they wait for a database?",
+            "do they wait for a database?",
         )
     proxy = find_proxy(answer.headers if answer else headers)
     return broken(
@@ -185,11 +183,9 @@ def _held(answer: Answer, first: First) -> Finding:
         return broken(
             name,
             f"the connection was closed after {seconds:.1f} seconds; heartbeats come every "
-            f"{first.heartbeat:g} "
-            "seconds",
+            f"{first.heartbeat:g} seconds",
             f"{proxy.name} or a firewall closes quiet connections before the heartbeat, so clients reconnect "
-            "all "
-            "the time",
+            "all the time",
             proxy.timeout,
         )
     if first.heartbeat + GRACE > LONGEST_HOLD:
@@ -256,6 +252,6 @@ def _addresses(target: Target) -> Iterator[Finding]:
             "addresses",
             f"{target.parts.hostname} has addresses at which no server answers: {shown}",
             "clients that try such an address first, IPv6 before IPv4, wait or fail",
-            "let the server listen at all addresses (nginx: `listen [::]:443 ssl;` too), or take them out of "
-            "DNS",
+            "let the server listen at all addresses (nginx: also `listen [::]:443 ssl;`), or remove these "
+            "addresses from DNS",
         )

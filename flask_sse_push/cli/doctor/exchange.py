@@ -37,7 +37,7 @@ class Target(NamedTuple):
         return self.parts.port or (443 if self.parts.scheme == "https" else 80)
 
     def below(self, path: str) -> Target:
-        """Returns the target whose path is this path with `path` after it, without the query."""
+        """Returns a target with `path` appended to the path of this target, and without a query."""
         parts = self.parts
         return self._replace(url=parts._replace(path=parts.path.rstrip("/") + path, query="").geturl())
 
@@ -65,7 +65,7 @@ class Answer:
     def read_until(self, is_enough: Callable[[bytes], bool], seconds: float) -> bool:
         """Reads the body until `is_enough` accepts what was read. Blocks for at most `seconds`.
 
-        Returns False if the time is over or the body has ended before that. Nothing can be read afterwards.
+        Returns False if the time is over or the body has ended before that. Then stop reading.
         """
         deadline = time.monotonic() + seconds
         while not is_enough(self.text):
@@ -128,9 +128,9 @@ def exchange(target: Target, headers: Mapping[str, str], seconds: float) -> Iter
 
 @contextlib.contextmanager
 def _cut_after(seconds: float, raw: Any) -> Iterator[threading.Event]:
-    """Cuts a connection after `seconds`, unless the block has ended. Yields an event that is set by then.
+    """Cuts a connection after `seconds`, unless the block has ended. Yields a flag that is set just before.
 
-    `Timer.finished` would be set only after the cut, which already wakes the reading thread.
+    `Timer.finished` would be set after the cut, which already wakes the reading thread.
     """
     is_cut = threading.Event()
 

@@ -19,9 +19,10 @@ def hosts_of(settings: Settings) -> list[tuple[str, int]]:
 
 
 def fault_at(host: str, port: int, whose: str) -> Address | str:
-    """Returns an address of a host that accepts connections, else what is wrong, a line end, and what to do.
+    """Returns an address of a host that accepts connections. If there is none, returns two lines: what is
+    wrong, and what to do.
 
-    :param whose: what the host stands in, such as SSE_PUSH_BROKER_URL.
+    :param whose: the setting or option that names the host, such as SSE_PUSH_BROKER_URL.
     """
     try:
         addresses = network.survey(host, port)

@@ -1,4 +1,4 @@
-"""Asks the running app what it is: its server, its settings, and the request as it arrived."""
+"""Asks the running app for its server, its settings, and the version of HTTP of the doctor's request."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SHARED = ("SSE_PUSH_PREFIX", "SSE_PUSH_SHARDS")
 class Live(NamedTuple):
     """What the running app has said about itself; see `web.self_report`.
 
-    `refused` says whether it did not accept the pass. `body` is empty if it said nothing.
+    `body` is empty if the app said nothing. `refused` says whether the app did not accept the pass.
     """
 
     body: Mapping[str, Any]
     refused: bool = False
-    skew: float = 0.0  # by how many seconds its clock is ahead of this machine's
+    skew: float = 0.0  # by how many seconds the clock of the app's machine is ahead of this machine's clock
 
     @property
     def gunicorn(self) -> Mapping[str, Any] | None:
@@ -79,9 +79,8 @@ def examine_live(live: Live, settings: Settings, digest: str) -> Iterator[Findin
         yield warning(
             "running app",
             "the app at --url does not accept this command's SECRET_KEY",
-            "this command and the app, or two workers, have different secret keys: sessions and tickets that "
-            "one "
-            "signs are refused by the other; also, the doctor cannot ask the app what its server is",
+            "this command and the app, or two workers, have different secret keys: each refuses sessions and "
+            "tickets that the other has signed; also, the doctor cannot ask the app what its server is",
             "run the doctor with the environment of gunicorn, and give all workers the same SECRET_KEY",
         )
     if not live.body:
@@ -114,7 +113,7 @@ def _settings(live: Live, settings: Settings, digest: str) -> Iterator[Finding]:
     differing = [key for key in ours if key in theirs and str(theirs[key]) != ours[key]]
     shown = [f"{key} is {theirs[key]} there and {ours[key]} here" for key in differing]
     if live.body.get("broker") != digest:
-        shown.insert(0, "SSE_PUSH_BROKER_URL is another one there")
+        shown.insert(0, "SSE_PUSH_BROKER_URL has another value there")
     if not shown:
         yield ok("settings", "the running app has the same settings as this command")
         return

@@ -1,4 +1,4 @@
-"""Finds out what answers at an address: nothing, a server that speaks TLS, or one that does not."""
+"""Finds out what answers at an address: nothing, a server with TLS, or a server without TLS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOPBACKS = ("127.0.0.1", "::1")
 
 
 class Address(NamedTuple):
-    """One address of a host, and why no connection to it is possible; `problem` is "" if one is."""
+    """One address of a host. `problem` says why no connection to the address is possible, or is ""."""
 
     ip: str
     port: int
@@ -51,7 +51,7 @@ def problem_at(ip: str, port: int) -> str:
 
 
 def other_loopback(ip: str, port: int) -> str:
-    """Returns the other address of this machine itself, if `ip` is one and the server listens there."""
+    """Returns the other one of `LOOPBACKS` if a server listens there; "" if not, or if `ip` is neither."""
     if ip not in LOOPBACKS:
         return ""
     other = next(each for each in LOOPBACKS if each != ip)
@@ -66,7 +66,8 @@ def speaks_tls(address: Address, name: str) -> bool:
         with _connected(address) as raw, context.wrap_socket(raw, server_hostname=name):
             return True
     except ssl.SSLError as error:
-        return "ALERT" in str(error).upper().replace(" ", "_")  # it refuses this client, but in TLS
+        # A server that refuses this client in TLS speaks TLS.
+        return "ALERT" in str(error).upper().replace(" ", "_")
     except OSError:
         return False
 

@@ -1,4 +1,4 @@
-"""Which proxy an answer came through, and which of its directives mends a stream."""
+"""Finds the proxy that an answer came through, and the directives of this proxy that mend a stream."""
 
 from __future__ import annotations
 
@@ -107,19 +107,17 @@ PROXIES = (
         "LiteSpeed: raise the connection timeout, or lower SSE_PUSH_HEARTBEAT",
     ),
 )
-#: What to do if the proxy does not name itself, as HAProxy, Traefik and most load balancers.
+#: What to do about a proxy that does not name itself, such as HAProxy, Traefik and most load balancers.
 UNKNOWN = Proxy(
     "a proxy that does not name itself",
     "",
-    "HAProxy: set `option http-no-delay`, and remove `http-buffer` filters; Traefik: remove the buffering "
-    "middleware; nginx: `proxy_buffering off;`; Apache: `flushpackets=on`; Caddy: `flush_interval -1`. "
-    "Without a "
-    "proxy: look for a WSGI middleware that collects the body",
+    "HAProxy: set `option http-no-delay`; Traefik: remove the buffering middleware; nginx: "
+    "`proxy_buffering off;`; Apache: `flushpackets=on`; Caddy: `flush_interval -1`. Without a proxy: look "
+    "for a WSGI middleware that collects the body",
     "HAProxy: take text/event-stream out of `compression type`; Traefik: exclude it from the compress "
     "middleware; nginx: `gzip off;`. Without a proxy: exclude text/event-stream in the WSGI middleware",
     "HAProxy: set `timeout server 60s` and `timeout client 60s`; Traefik: raise the entry point's "
-    "idleTimeout; "
-    "nginx: `proxy_read_timeout 60s;`; or lower SSE_PUSH_HEARTBEAT",
+    "idleTimeout; nginx: `proxy_read_timeout 60s;`; or lower SSE_PUSH_HEARTBEAT",
     'nginx: `proxy_http_version 1.1;` and `proxy_set_header Connection "";`; HAProxy: remove `option '
     "http-server-close` and old `option httpclose`",
 )

@@ -49,7 +49,7 @@ def _replica(facts: Mapping[str, Any]) -> Finding:
 
 
 def _number(facts: Mapping[str, Any], name: str) -> float:
-    """Returns a fact that is a number; 0 if the server did not tell it, or told something else."""
+    """Returns a fact that is a number; 0 if the server did not report the fact, or if it is no number."""
     try:
         return float(facts.get(name, 0))
     except (TypeError, ValueError, OverflowError):
@@ -65,7 +65,7 @@ def _version(facts: Mapping[str, Any]) -> Finding:
     return warning(
         "version",
         f"{name} {version}",
-        "flask_sse_push is not tested with this version, and its makers no longer fix it",
+        "flask_sse_push is not tested with this version, and nobody fixes faults of this version any more",
         f"run Redis 7 or Valkey 7.2 or newer; the scripts need at least {OLDEST_THAT_WORKS}",
     )
 

@@ -1,4 +1,4 @@
-"""Says what an answer means that is no stream."""
+"""Says what it means if the answer to a request for a stream is no stream."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ NO_STREAM = "browsers get no stream, and EventSource gives up for good"
 #: What the doctor cannot do without a stream.
 NOT_CHECKED = "so buffering, heartbeats and resuming could not be checked"
 SIGN_IN = (
-    "name a channel that you may listen to (?channels=…), or send what the app knows you by: --header "
-    "'Cookie: "
-    "session=…' (from your browser), or --token TOKEN"
+    "name a channel that you may listen to (?channels=…), or sign in: --header "
+    "'Cookie: session=…' "
+    "(from your browser), or --token TOKEN"
 )
 #: Words in the address of a page where users sign in.
 LOGIN_WORDS = ("login", "signin", "sign-in", "sign_in", "auth", "sso", "next=")
@@ -121,8 +121,7 @@ def _behind(answer: Answer) -> str:
 def _not_found(answer: Answer, place: Place) -> str:
     return (
         f"this app serves its streams at {place.text}: correct the path of --url, or let the proxy pass the "
-        "path "
-        "on unchanged (nginx: `proxy_pass http://app;` without a slash at its end)"
+        "path on unchanged (nginx: `proxy_pass http://app;` without a slash at its end)"
     )
 
 
@@ -148,8 +147,7 @@ def _bad_request(answer: Answer, place: Place) -> str:
 def _bad_gateway(answer: Answer, place: Place) -> str:
     return (
         f"{_behind(answer)} does not reach gunicorn: start gunicorn, and compare its address (`bind`) with "
-        "the "
-        "one in the proxy's configuration (nginx: proxy_pass)"
+        "the address in the proxy's configuration (nginx: proxy_pass)"
     )
 
 
@@ -169,8 +167,7 @@ def _unavailable(answer: Answer, place: Place) -> str:
 def _gateway_timeout(answer: Answer, place: Place) -> str:
     return (
         f"{_behind(answer)} waited in vain for gunicorn: its workers are busy or blocked. Run gunicorn with "
-        "-k "
-        "gevent, and look for slow calls in @sse.authorize and in the user loader"
+        "-k gevent, and look for slow calls in @sse.authorize and in the user loader"
     )
 
 

@@ -52,8 +52,8 @@ def examine_sentinels(settings: Settings, why: str) -> Finding:
             "broker",
             f"the sentinel at {found.text} knows no live primary of {service!r} ({why})",
             WHY,
-            "start the primary; is a failover possible at all? redis-cli -p 26379 SENTINEL CKQUORUM "
-            f"{service} tells",
+            f"start the primary; redis-cli -p 26379 SENTINEL CKQUORUM {service} shows whether the sentinels "
+            "can choose another primary",
         )
     return broken(
         "broker",

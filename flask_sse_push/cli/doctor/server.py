@@ -78,7 +78,7 @@ class Setup(NamedTuple):
         return self.worker_class == "gevent" or self.worker_class.endswith("GeventWorker")
 
 
-#: The parts of a configuration that a running worker does not tell, without faults.
+#: Values without faults, for the parts of a configuration that a running worker does not report.
 UNKNOWN = Setup(
     worker_class="", workers=1, threads=1, connections=1000, http2=False, graceful_timeout=30,
     preload=False, tls=False, patched=False, late=[], files=10**9,
@@ -107,8 +107,8 @@ def load_gunicorn(options: str) -> Setup | str:
 def find_setup(options: str, live: Live) -> Setup | str | None:
     """Returns the configuration that gunicorn uses, or a text that says why it cannot be loaded.
 
-    What the running app says counts more than the files here. None if nobody says how gunicorn is started.
-    Blocks for at most `LOAD_TIMEOUT` seconds.
+    Returns None if neither the running app nor a file or option says how gunicorn is started. What the app
+    says counts more than files and options. Blocks for at most `LOAD_TIMEOUT` seconds.
 
     :param options: the value of `--gunicorn`.
     """
@@ -136,11 +136,11 @@ def examine_server(
     :param was_asked: whether the running app was asked. If it did not answer, another finding says why.
     """
     if found is None:
-        what = "how gunicorn is started is not known: there is no gunicorn.conf.py here"
+        what = "the doctor does not know how gunicorn is started: there is no gunicorn.conf.py here"
         yield graded(
             "gunicorn",
             what,
-            "gunicorn's default, sync workers, cannot serve streams; the doctor cannot see if yours can",
+            "gunicorn's default, sync workers, cannot serve streams; the doctor does not know your workers",
             "pass the options you start gunicorn with: --gunicorn '-k gevent -w 4'; or pass --url, then the "
             "doctor asks the running app",
             is_broken=False,

@@ -55,7 +55,7 @@ def rights(missing: Missing) -> Finding:
     return broken(
         "rights",
         f"the Redis user {missing.user} lacks rights: {' '.join(missing.rules)}",
-        "what needs these rights fails: publishing, live events, missed events or presence",
+        "publishing, live events, missed events or presence fail without these rights",
         f"as an administrator of Redis run: {missing.command}",
     )
 
@@ -70,7 +70,7 @@ def _all_missing(settings: Settings) -> Missing:
 def _refused_write(text: str) -> Finding:
     """Returns the finding about a Redis that takes no writes.
 
-    :param text: its error message.
+    :param text: the error message of Redis.
     """
     code = code_of(text)
     if code in ("READONLY", "MASTERDOWN"):
@@ -131,7 +131,7 @@ def _information(host: str, port: int) -> bytes:
 
 
 def _at_addresses(settings: Settings) -> Iterator[Finding]:
-    """Yields what is wrong at each host of the broker URL, as far as it shows without a password."""
+    """Yields what is wrong at each host of the broker URL, as far as a client without a password sees it."""
     scheme = urlsplit(settings.broker_url).scheme
     if scheme == "unix":
         yield from _unix(settings)

@@ -60,8 +60,7 @@ def _certificate(target: Target, error: ssl.SSLCertVerificationError) -> Finding
     else:
         advice = (
             "let the server send the whole chain (nginx: fullchain.pem in ssl_certificate); for a "
-            "certificate "
-            "authority of your own, pass its certificate as --cacert FILE"
+            "certificate authority of your own, pass its certificate as --cacert FILE"
         )
     return broken(
         "certificate",

@@ -170,4 +170,4 @@ def test_no_request_causes_an_internal_error(
     loud = [record for record in caplog.records if record.levelname != "INFO"]
     # The first refusal of each kind, a line that says when there are too many, and nothing else.
     assert {(record.levelname, record.name) for record in loud} == {("WARNING", refusals.__name__)}
-    assert len(loud) <= refusals.MAX_TOLD + 1
+    assert len(loud) <= refusals.MAX_KINDS + 1

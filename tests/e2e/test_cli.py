@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import redis
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.brokers.embedded.server import EmbeddedServer
 from tests.support.deadline import eventually
+from tests.support.flask_process import run_flask
 from tests.support.processes import ROOT, Gunicorn, free_port
 from tests.support.stream import Received, Stream
 
@@ -23,10 +22,9 @@ from .conftest import Serve
 
 
 def flask(*arguments: str, broker: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs `flask --app tests.apps.plain …`."""
-    command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", *arguments]
-    environ = {**os.environ, "SSE_PUSH_BROKER_URL": broker, **env}
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180)
+    """Runs `flask --app tests.apps.plain …` in a folder without gunicorn.conf.py."""
+    env = {"SSE_PUSH_BROKER_URL": broker, **env}
+    return run_flask("--app", "tests.apps.plain", *arguments, env=env, folder=ROOT / "docs")
 
 
 def history_of(server: Gunicorn, channel: str) -> list[Received]:
@@ -119,9 +117,8 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 def flask_in(folder: Path, *arguments: str, app: str = "app") -> str:
     """Runs `flask --app app …` in a folder of a project. Returns what the command prints."""
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "SSE_PUSH_BROKER_URL": "embedded://"}
-    command = [sys.executable, "-m", "flask", "--app", app, *arguments]
-    result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=180)
+    env = {"PYTHONPATH": str(ROOT), "SSE_PUSH_BROKER_URL": "embedded://"}
+    result = run_flask("--app", app, *arguments, env=env, folder=folder)
     assert result.stderr == ""
     return result.stdout
 

@@ -112,7 +112,8 @@ def lab(shared: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for localhost that nobody trusts, and its key."""
     made = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=DNS:localhost", "-out", str(made[0]), "-keyout", str(made[1])]
     subprocess.run(command, check=True, capture_output=True)
     return made
@@ -137,7 +138,7 @@ def tls(lab: Lab, *, clients: str) -> Path:
 
 
 def nobody_listens(lab: Lab) -> None:
-    port_of(lab, free_port())
+    lab.url = f"redis://:topsecret@127.0.0.1:{free_port()}/0"
 
 
 def other_ip_version(lab: Lab) -> None:
@@ -403,20 +404,22 @@ def test_the_doctor_leaves_nothing_in_redis(lab: Lab) -> None:
     eventually(lambda: lab.admin.keys("*") == [], 10)
 
 
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("valkey"), "valkey")
+    yield lab
+    lab.held.close()
+    lab.server.close()
+
+
 @pytest.mark.parametrize("name", ["acl-command", "acl-keys", "acl-read-only", "acl-channels"])
 def test_the_rights_are_found_on_valkey_too(
-    name: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    name: str, valkey: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path_factory.mktemp("valkey")
-    monkeypatch.chdir(folder)
-    lab = Lab(folder, "valkey")
-    try:
-        lab.reset()
-        set_up(lab, name)
-        [fault] = examine(config={"SSE_PUSH_BROKER_URL": lab.url}).faults()
-        assert REDIS[name].remedy in fault.advice
-        lab.admin.execute_command(*fault.advice.partition(" run: ")[2].split())
-        assert examine(config={"SSE_PUSH_BROKER_URL": lab.url}).faults() == []
-        lab.held.close()
-    finally:
-        lab.server.close()
+    monkeypatch.chdir(tmp_path)
+    valkey.reset()
+    set_up(valkey, name)
+    [fault] = examine(config={"SSE_PUSH_BROKER_URL": valkey.url}).faults()
+    assert REDIS[name].remedy in fault.advice
+    valkey.admin.execute_command(*fault.advice.partition(" run: ")[2].split())
+    assert examine(config={"SSE_PUSH_BROKER_URL": valkey.url}).faults() == []

@@ -6,98 +6,32 @@ gunicorn, nginx and Redis are real. A scripted server stands for the proxies tha
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from flask_sse_push.cli.doctor import connection, exchange
 from tests.support.deadline import eventually
-from tests.support.doctor import examine
+from tests.support.doctor import Checkup, examine
 from tests.support.doctor_cases import WEB
+from tests.support.doctor_proxies import BEGINNINGS, LOCATIONS, NAMES, NGINX, Proxy
 from tests.support.processes import ROOT, accepts, free_port, gunicorn, need, redis_server
 
 from .test_doctor_redis import certificate
 
 HEARTBEAT = "2"
-NGINX = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 200; }}
-http {{
-    access_log off; absolute_redirect off; default_type text/html;
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    {servers}
-}}
-"""
-PASS = "proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1;"
-#: What stands in `location /` of each server of nginx.
-LOCATIONS = {
-    "good": PASS,
-    "tls": PASS,
-    # With HTTP/1.1 nginx passes each chunk on, even if it may buffer.
-    "nginx-buffers": "proxy_pass http://127.0.0.1:{upstream}; proxy_ignore_headers X-Accel-Buffering;",
-    "nginx-compresses": PASS + "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;",
-    "nginx-timeout": PASS + "proxy_read_timeout 1s;",
-    "nginx-http-1.0": "proxy_pass http://127.0.0.1:{upstream};",
-    "nginx-drops-cursor": PASS + 'proxy_set_header Last-Event-ID "";',
-    "stripped-path": "proxy_pass http://127.0.0.1:{upstream}/app/;",
-    "bad-gateway": "proxy_pass http://127.0.0.1:{dead};",
-    "gateway-timeout": "proxy_pass http://127.0.0.1:{silent}; proxy_read_timeout 1s;",
-    "redirect-to-https": "return 301 https://$host$request_uri;",
-    "redirect-slash": "return 308 /stream/?$args;",
-    "redirect-host": "return 301 http://www.example.com$request_uri;",
-    "redirect-login": "return 302 /login?next=/stream;",
-    "html-page": "return 200 '<html><h1>It works!</h1>';",
-    "login-page": "return 200 '<html><form><input type=\"password\"></form>';",
-    "proxy-refuses": "return 401;",
-    "rate-limit": "add_header Retry-After 7 always; return 429;",
-    "error-500": "return 500;",
-    "unavailable": "return 503;",
-}
-OPEN = (
-    b'id: e-1\nevent: sse.open\ndata: {"connection":"a","channels":[],"resumed":true,"heartbeat":0.2}\t\n\n'
-)
-#: The headers with which proxies that buffer name themselves.
-NAMES = {
-    "apache-buffers": ("Server", "Apache/2.4.62"),
-    "caddy-buffers": ("Via", "1.1 Caddy"),
-    "cloudflare-buffers": ("Server", "cloudflare"),
-    "varnish-buffers": ("Via", "1.1 varnish (Varnish/7.1)"),
-    "unknown-buffers": ("X-Nothing", "x"),
-}
-
-
-class Proxy(BaseHTTPRequestHandler):
-    """Spoils streams in the way that the first part of the path names. Answers all other paths at once."""
-
-    def do_GET(self) -> None:
-        name, _, rest = self.path.lstrip("/").partition("/")
-        self.send_response_only(404 if rest == "doctor" else 200)
-        if not rest.startswith("stream?"):
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header(*NAMES.get(name, ("X-Nothing", "x")))
-        self.end_headers()
-        if name == "holds-back-later":
-            self.wfile.write(OPEN)
-        if name != "ends-at-once":
-            self.server.stopping.wait(60)  # type: ignore[attr-defined]
-
-    def log_message(self, *args: Any) -> None:
-        """Logs nothing."""
 
 
 class Lab:
@@ -105,6 +39,7 @@ class Lab:
 
     def __init__(self, folder: Path, held: ExitStack) -> None:
         self.folder, self.held = folder, held
+        self.apps: list[ExitStack] = []
         self.silent = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
 
     @cached_property
@@ -121,9 +56,15 @@ class Lab:
         log = self.folder / f"gunicorn-{free_port()}.log"
         env = {**self.config, **(env or {})}
         running = gunicorn("tests.apps.plain:app", *options, env=env, log=log, **more)
-        port = self.held.enter_context(running).port
+        self.apps.append(stack := ExitStack())
+        port = stack.enter_context(running).port
         wait_for_page(port)
         return port
+
+    def close_apps(self) -> None:
+        """Ends all gunicorns at the same time."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ExitStack.close, self.apps))
 
     @cached_property
     def app(self) -> int:
@@ -183,7 +124,9 @@ def wait_for_page(port: int) -> None:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with ExitStack() as held:
-        yield Lab(tmp_path_factory.mktemp("web"), held)
+        lab = Lab(tmp_path_factory.mktemp("web"), held)
+        held.callback(lab.close_apps)
+        yield lab
 
 
 def stream(port: int, path: str = "stream?channels=a", scheme: str = "http", host: str = "127.0.0.1") -> str:
@@ -209,6 +152,8 @@ URLS: dict[str, Callable[[Lab], str]] = {
     "one-thread": lambda lab: stream(lab.flask_run()),
     "memory-for-two": lambda lab: stream(lab.gunicorn(env={"SSE_PUSH_BROKER_URL": "memory://"}, workers=2)),
 }
+#: Set-ups that start a server of their own.
+SERVERS = ("sync-worker", "thread-worker", "few-connections", "one-thread", "memory-for-two")
 #: How the doctor's settings differ from the app's.
 CONFIGS = {
     "memory-for-two": {"SSE_PUSH_BROKER_URL": "memory://"},
@@ -218,10 +163,11 @@ CONFIGS = {
 }
 #: Set-ups in which nothing arrives. The doctor need not wait for it as long as for a busy server.
 WITHHELD = {*NAMES, "nginx-buffers", "holds-back-later", "blocked-server"}
-
-
 #: Set-ups with a test of their own.
 APART = ("certificate-of-other-name", "broker-down")
+ROWS = [name for name in WEB if name not in APART]
+#: How many doctors run at the same time. They mostly wait.
+MANY = 8
 
 
 def url_of(lab: Lab, name: str) -> str:
@@ -229,28 +175,47 @@ def url_of(lab: Lab, name: str) -> str:
         return URLS[name](lab)
     if name in LOCATIONS:
         return stream(lab.ports[name])
-    if name in NAMES or name in ("holds-back-later", "ends-at-once"):
+    if name in NAMES or name in (*BEGINNINGS, "ends-at-once"):
         return stream(lab.proxy, f"{name}/stream?channels=a")
     return stream(lab.app)
 
 
-@pytest.fixture
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Runs the doctor in an empty folder, and shortens its waits if nothing is to arrive."""
-    monkeypatch.chdir(tmp_path)
-    if request.node.callspec.params["name"] in WITHHELD:
-        monkeypatch.setattr(connection, "EVENT_TIMEOUT", 1.0)
-        monkeypatch.setattr(connection, "GRACE", 1.0)
-        monkeypatch.setattr(exchange, "HEAD_TIMEOUT", 1.0)
+Ask = Callable[..., Future[Checkup]]
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(
-    "name", [name for name in WEB if name not in ("certificate-of-other-name", "broker-down")]
-)
-def test_a_fault_on_the_way_has_one_finding_with_the_remedy(lab: Lab, name: str) -> None:
-    options, case = ["--url", url_of(lab, name)], WEB[name]
-    checkup = examine(*options, config={**lab.config, **CONFIGS.get(name, {})})
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Calls `examine` in another process, in an empty folder."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flask_sse_push.cli.doctor", "flask.testing"])
+    folder = (str(tmp_path_factory.mktemp("doctors")),)
+    with ProcessPoolExecutor(MANY, context, initializer=os.chdir, initargs=folder) as pool:
+
+        def call(*options: str, **more: Any) -> Future[Checkup]:
+            return pool.submit(examine, *options, **more)
+
+        yield call
+
+
+@pytest.fixture(scope="module")
+def checkups(lab: Lab, ask: Ask) -> Iterator[dict[str, Future[Checkup]]]:
+    """Makes all set-ups and lets a doctor examine each of them. Those that start servers come first."""
+    assert all((lab.app, lab.ports, lab.proxy))  # two threads must not start the same server
+
+    def check(name: str) -> Checkup:
+        url, config = url_of(lab, name), {**lab.config, **CONFIGS.get(name, {})}
+        return ask("--url", url, config=config, is_withheld=name in WITHHELD).result()
+
+    with ThreadPoolExecutor(MANY) as pool:
+        rows = sorted(ROWS, key=lambda name: name not in SERVERS)
+        yield {name: pool.submit(check, name) for name in rows}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_fault_on_the_way_has_one_finding_with_the_remedy(
+    checkups: dict[str, Future[Checkup]], name: str
+) -> None:
+    checkup, case = checkups[name].result(), WEB[name]
     assert [f"{fault.level} {fault.name}" for fault in checkup.faults()] == [case.found], checkup.faults()
     [fault] = checkup.faults()
     assert case.remedy in fault.advice
@@ -258,42 +223,50 @@ def test_a_fault_on_the_way_has_one_finding_with_the_remedy(lab: Lab, name: str)
     assert checkup.code == case.found.startswith("broken")
 
 
-def test_a_certificate_is_checked_against_the_name(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_certificate_is_checked_against_the_name(lab: Lab, ask: Ask) -> None:
     url, port = stream(lab.ports["tls"], scheme="https"), lab.ports["tls"]
+    right = stream(port, scheme="https", host="localhost")
     trusted = ["--cacert", str(lab.folder / "cert.pem")]
-    [fault] = examine("--url", url, *trusted, config=lab.config).faults()
+    wrong_name, insecure, correct = (
+        ask("--url", *options, config=lab.config)
+        for options in ((url, *trusted), (url, "--insecure"), (right, *trusted))
+    )
+    [fault] = wrong_name.result().faults()
     case = WEB["certificate-of-other-name"]
     assert f"{fault.level} {fault.name}" == case.found
     assert case.remedy in fault.advice
-    assert examine("--url", url, "--insecure", config=lab.config).faults() == []
-    right = stream(port, scheme="https", host="localhost")
-    assert [each.name for each in examine("--url", right, *trusted, config=lab.config).faults()] in (
+    assert insecure.result().faults() == []
+    assert [each.name for each in correct.result().faults()] in (
         [],
         ["addresses"],  # where localhost is ::1 too, and nginx listens on 127.0.0.1 only
     )
 
 
-def test_a_good_way_has_no_finding(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for port in (lab.app, lab.ports["good"]):
-        checkup = examine("--url", stream(port), config=lab.config)
+def test_a_good_way_has_no_finding(lab: Lab, ask: Ask) -> None:
+    for asked in [ask("--url", stream(port), config=lab.config) for port in (lab.app, lab.ports["good"])]:
+        checkup = asked.result()
         assert (checkup.code, checkup.faults()) == (0, [])
         assert {"buffering", "compression", "silence", "resuming", "settings", "worker class"} <= {
             each.name for each in checkup.findings
         }
 
 
-def test_a_broker_that_is_down_is_one_finding_also_with_a_url(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "found", "says"),
+    [("ends-compressed", "compression", "gzip"), ("ends-not-resumed", "resuming", "not resumed")],
+)
+def test_a_stream_that_ends_early_hides_no_other_fault(
+    lab: Lab, ask: Ask, name: str, found: str, says: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    checkup = ask("--url", stream(lab.proxy, f"{name}/stream?channels=a"), config=lab.config).result()
+    assert (checkup.code, list(checkup.of_level("broken"))) == (1, [found])
+    assert says in checkup.of_level("broken")[found]
+
+
+def test_a_broker_that_is_down_is_one_finding_also_with_a_url(lab: Lab, ask: Ask) -> None:
     config = {"SSE_PUSH_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
     port = lab.gunicorn(env=config)
-    checkup = examine("--url", stream(port), config={**lab.config, **config})
-    [fault] = checkup.faults()
+    [fault] = ask("--url", stream(port), config={**lab.config, **config}).result().faults()
     assert f"{fault.level} {fault.name}" == WEB["broker-down"].found
     assert WEB["broker-down"].remedy in fault.advice
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,84 +22,76 @@ from flask_sse_push import MessageAnnouncer
 from flask_sse_push.cli.tail import url as by_url
 from flask_sse_push.cli.tail.news import Ended, News, Opened, Received
 from tests.support.deadline import eventually
-from tests.support.processes import ROOT, free_port
+from tests.support.flask_process import FlaskProcess
+from tests.support.processes import ROOT, Gunicorn, free_port, gunicorn
 from tests.support.proxy import Proxy
 
 from .conftest import Serve
 
 
-class Tail:
-    """A running `flask sse tail`. Threads read its output: `lines` from stdout, `remarks` from stderr."""
+class Tail(FlaskProcess):
+    """A running `flask sse tail`."""
 
     def __init__(self, *options: str, broker: str = "memory://", **env: str) -> None:
-        command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "tail", *options]
-        environ = {**os.environ, "SSE_PUSH_BROKER_URL": broker, "NO_PROXY": "*", **env}
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.lines: list[str] = []
-        self.remarks: list[str] = []
-        self._threads = [
-            threading.Thread(target=self._read, args=pair, daemon=True)
-            for pair in ((self._process.stdout, self.lines), (self._process.stderr, self.remarks))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self, pipe: Any, into: list[str]) -> None:
-        with pipe:
-            into.extend(line.rstrip("\n") for line in iter(pipe.readline, ""))
+        env = {"SSE_PUSH_BROKER_URL": broker, "NO_PROXY": "*", **env}
+        super().__init__("--app", "tests.apps.plain", "sse", "tail", *options, env=env)
 
     def __enter__(self) -> Tail:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.kill()
+        self.send_signal(signal.SIGKILL)
         self.ended()
 
-    def ended(self, seconds: float = 60) -> int:
+    def ended(self) -> int:
         """Waits until the command ends; returns its exit code."""
-        code = self._process.wait(seconds)
-        for thread in self._threads:
-            thread.join(10)
-        return code
+        return self.wait(60)
 
     def wait_for_remark(self, text: str) -> str:
         """Waits for a remark that contains `text`, and returns it."""
         return eventually(lambda: next((remark for remark in self.remarks if text in remark), ""), 60)
-
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
 
     @property
     def data(self) -> list[str]:
         return [json.loads(line)["data"] for line in self.lines]
 
 
+@pytest.fixture(scope="module")
+def server(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    """A server for most tests of this file. Each test has its own channel; nobody may listen to `secret`."""
+    env = {
+        "SSE_PUSH_BROKER_URL": valkey_url,
+        "SSE_PUSH_RETRY": "0.1",
+        "SSE_PUSH_PUBLIC_CHANNELS": "cut,chosen,timed,drawn",
+    }
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with gunicorn("tests.apps.plain:app", env=env, log=log) as running:
+        yield running
+
+
 @pytest.fixture
-def announcer(empty_valkey: str) -> Iterator[MessageAnnouncer]:
-    announcer = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_PUBLISH_TIMEOUT=20)
+def announcer(valkey_url: str) -> Iterator[MessageAnnouncer]:
+    announcer = MessageAnnouncer.from_url(valkey_url, SSE_PUSH_PUBLISH_TIMEOUT=20)
     yield announcer
     announcer.close()
 
 
 def test_a_lost_connection_is_reported_and_no_event_is_lost(
-    serve: Serve, announcer: MessageAnnouncer
+    server: Gunicorn, announcer: MessageAnnouncer
 ) -> None:
-    server = serve(retry=0.1)
     with Proxy(server.port) as proxy:
-        url = f"http://127.0.0.1:{proxy.port}/stream?channels=news"
+        url = f"http://127.0.0.1:{proxy.port}/stream?channels=cut"
         with Tail(url, "--json", "--count", "4") as tail:
-            tail.wait_for_remark("open: news")
+            tail.wait_for_remark("open: cut")
             cursors = [
-                announcer.publish({"n": 0}, "tick", channel="news"),
-                announcer.publish("1", channel="news"),
+                announcer.publish({"n": 0}, "tick", channel="cut"),
+                announcer.publish("1", channel="cut"),
             ]
             eventually(lambda: len(tail.lines) == 2, 60)
             proxy.requests.freeze()
             assert proxy.cut() == 1
             tail.wait_for_remark("lost: ")
-            cursors += [announcer.publish(str(n), channel="news") for n in (2, 3)]
+            cursors += [announcer.publish(str(n), channel="cut") for n in (2, 3)]
             proxy.requests.thaw()
             assert tail.ended() == 0
             assert "resumed, nothing missed" in tail.wait_for_remark("open again after")
@@ -116,12 +107,12 @@ def test_a_stream_that_is_silent_for_too_long_is_closed_and_resumed(
 ) -> None:
     server = serve(heartbeat=0.5, retry=0.1)
     with Proxy(server.port) as proxy:
-        url = f"http://127.0.0.1:{proxy.port}/stream?channels=news"
+        url = f"http://127.0.0.1:{proxy.port}/stream?channels=silent"
         with Tail(url, "--json", "--count", "1", "--all") as tail:
             eventually(lambda: any("sse.heartbeat" in line for line in tail.lines), 60)
             proxy.replies.freeze()
             tail.wait_for_remark("lost: nothing has arrived for")
-            announcer.publish("after", channel="news")
+            announcer.publish("after", channel="silent")
             proxy.replies.thaw()
             assert tail.ended() == 0
             tail.wait_for_remark("open again after")
@@ -129,34 +120,31 @@ def test_a_stream_that_is_silent_for_too_long_is_closed_and_resumed(
 
 
 def test_since_and_last_choose_the_first_event_and_a_final_close_ends_it(
-    serve: Serve, announcer: MessageAnnouncer
+    server: Gunicorn, announcer: MessageAnnouncer
 ) -> None:
-    server = serve()
-    first, *_ = [announcer.publish(str(n), channel="news") for n in range(4)]
-    url = f"{server.url}/stream?channels=news"
+    first, *_ = [announcer.publish(str(n), channel="chosen") for n in range(4)]
+    url = f"{server.url}/stream?channels=chosen"
     with (
         Tail(url, "--json", "--since", first, "--count", "3") as since,
         Tail(url, "--json", "--last", "2") as last,
     ):
         assert since.ended() == 0
         assert since.data == ["1", "2", "3"]
-        last.wait_for_remark("open: news")
+        last.wait_for_remark("open: chosen")
         eventually(lambda: last.data == ["2", "3"], 60)
-        announcer.disconnect(channel="news", reconnect=False)
+        announcer.disconnect(channel="chosen", reconnect=False)
         assert last.ended() == 1
         last.wait_for_remark("asks the client not to come back")
 
 
-def test_it_ends_after_the_timeout_and_fails_if_count_was_not_reached(serve: Serve) -> None:
-    server = serve()
-    url = f"{server.url}/stream?channels=news"
+def test_it_ends_after_the_timeout_and_fails_if_count_was_not_reached(server: Gunicorn) -> None:
+    url = f"{server.url}/stream?channels=timed"
     with Tail(url, "--timeout", "0.5") as enough, Tail(url, "--timeout", "0.5", "--count", "1") as too_few:
         assert (enough.ended(), too_few.ended()) == (0, 1)
         assert enough.lines == too_few.lines == []
 
 
-def test_it_ends_with_the_reason_when_the_server_refuses(serve: Serve) -> None:
-    server = serve(public_channels="open")
+def test_it_ends_with_the_reason_when_the_server_refuses(server: Gunicorn) -> None:
     with Tail(f"{server.url}/stream?channels=secret") as forbidden, Tail(f"{server.url}/") as page:
         assert (forbidden.ended(), page.ended()) == (1, 1)
         assert "refused: 403 FORBIDDEN: 1201" in forbidden.wait_for_remark("1201")
@@ -247,18 +235,19 @@ def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pyt
     ) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        news: list[News] = []
+        dumb: list[News] = []
+        silent: list[News] = []
         sources = [
             by_url.URLSource(f"http://127.0.0.1:{server.server_port}{path}", {}, "", news.append)
-            for path in ("/dumb", "/silent")
+            for path, news in (("/dumb", dumb), ("/silent", silent))
         ]
-        sources[0].run()
-        assert isinstance(news[0], Ended)
-        assert news[0].why.startswith("cannot open: ReadTimeout")
         reading = threading.Thread(target=sources[1].run, daemon=True)
         reading.start()
-        eventually(lambda: len(news) == 4, 30)
-        assert [item for item in news[1:] if not isinstance(item, Opened)] == [
+        sources[0].run()
+        assert isinstance(dumb[0], Ended)
+        assert dumb[0].why.startswith("cannot open: ReadTimeout")
+        eventually(lambda: len(silent) == 3, 30)
+        assert [item for item in silent if not isinstance(item, Opened)] == [
             Received("message", "first"),
             Received("message", "second"),
         ]
@@ -270,45 +259,46 @@ def test_an_answer_must_come_in_time_but_a_stream_may_be_silent(monkeypatch: pyt
 
 
 def test_channels_are_followed_at_the_broker_and_resumed_after_a_lost_link(
-    empty_valkey: str, announcer: MessageAnnouncer
+    valkey_url: str, announcer: MessageAnnouncer
 ) -> None:
-    announcer.publish("old", channel="a")
-    with Proxy(urlsplit(empty_valkey).port or 0) as proxy:
+    announcer.publish("old", channel="left")
+    with Proxy(urlsplit(valkey_url).port or 0) as proxy:
         broker = f"redis://127.0.0.1:{proxy.port}/0"
-        options = ["--channel", "a", "--channel", "b", "--since", "earliest", "--json", "--count", "5"]
+        options = ["--channel", "left", "--channel", "right", "--since", "earliest", "--json", "--count", "5"]
         with Tail(*options, broker=broker, SSE_PUSH_PROBE="0.2") as tail:
-            tail.wait_for_remark("open: a, b")
-            announcer.publish("new", channel="b")
+            tail.wait_for_remark("open: left, right")
+            announcer.publish("new", channel="right")
             eventually(lambda: len(tail.lines) == 2, 60)
             proxy.requests.freeze()
             proxy.cut()
             tail.wait_for_remark("lost: ")
-            announcer.publish("both", channel=("a", "b"))
-            announcer.publish("while it was away", "note", channel="a")
+            announcer.publish("both", channel=("left", "right"))
+            announcer.publish("while it was away", "note", channel="left")
             proxy.requests.thaw()
             tail.wait_for_remark("open again after")
-            announcer.publish("after", channel="b")
+            announcer.publish("after", channel="right")
             assert tail.ended() == 0
             assert tail.data == ["old", "new", "both", "while it was away", "after"]
-            assert [json.loads(line)["channel"] for line in tail.lines] == ["a", "b", "a", "a", "b"]
+            channels = [json.loads(line)["channel"] for line in tail.lines]
+            assert channels == ["left", "right", "left", "left", "right"]
 
 
 def test_events_that_the_broker_no_longer_has_are_reported_as_lost(
-    empty_valkey: str, announcer: MessageAnnouncer
+    valkey_url: str, announcer: MessageAnnouncer
 ) -> None:
-    cursor = announcer.publish("first", channel="a")
-    options = ["--channel", "a", "--json", "--count", "1"]
-    with Tail(*options, "--since", f"other-{cursor.partition('-')[2]}", broker=empty_valkey) as tail:
+    cursor = announcer.publish("first", channel="gone")
+    options = ["--channel", "gone", "--json", "--count", "1"]
+    with Tail(*options, "--since", f"other-{cursor.partition('-')[2]}", broker=valkey_url) as tail:
         assert tail.ended() == 0
         tail.wait_for_remark("events were lost for good: ")
         assert tail.data == ["first"]
 
 
-def test_the_error_says_what_is_wrong_with_a_call(empty_valkey: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_call(valkey_url: str) -> None:
     calls: tuple[tuple[list[str], str, str], ...] = (
-        ([], "give either a URL or --channel NAME", empty_valkey),
-        (["http://x", "--channel", "a"], "give either a URL or --channel NAME", empty_valkey),
-        (["--channel", "bad name"], "forbidden character", empty_valkey),
+        ([], "give either a URL or --channel NAME", valkey_url),
+        (["http://x", "--channel", "a"], "give either a URL or --channel NAME", valkey_url),
+        (["--channel", "bad name"], "forbidden character", valkey_url),
         (["--channel", "a"], "no other process can reach", "memory://"),
         (["--channel", "a"], "Redis", f"redis://127.0.0.1:{free_port()}"),
         (["http://x", "--header", "none"], "is not 'Name: value'", "memory://"),
@@ -322,14 +312,13 @@ def test_the_error_says_what_is_wrong_with_a_call(empty_valkey: str) -> None:
 
 
 def test_in_a_terminal_it_draws_a_table_and_ctrl_c_ends_it_with_a_summary(
-    serve: Serve, announcer: MessageAnnouncer
+    server: Gunicorn, announcer: MessageAnnouncer
 ) -> None:
-    server = serve()
     terminal, theirs = pty.openpty()
     command = [sys.executable, "-m", "flask", "--app", "tests.apps.plain", "sse", "tail"]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "NO_PROXY": "*"}
     process = subprocess.Popen(
-        [*command, f"{server.url}/stream?channels=news"],
+        [*command, f"{server.url}/stream?channels=drawn"],
         cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
@@ -346,7 +335,7 @@ def test_in_a_terminal_it_draws_a_table_and_ctrl_c_ends_it_with_a_summary(
 
     try:
         eventually(lambda: shows("state", "open", "reconnects"), 60)
-        announcer.publish("hello, terminal", "greeting", channel="news")
+        announcer.publish("hello, terminal", "greeting", channel="drawn")
         eventually(lambda: shows("greeting", "hello, terminal"), 60)
         process.send_signal(signal.SIGINT)
         # Read all output: the command cannot end while its output waits in the terminal.

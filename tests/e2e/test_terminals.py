@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: "
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{"
 REPLY = b"$1000000\r\n"
 
+Done = subprocess.CompletedProcess[str]
+#: How many commands run at the same time. They mostly wait.
+MANY = 16
+
 
 def assert_harmless(output: str) -> None:
     found = sorted(set(OBEYED) & set(output))
@@ -48,22 +53,38 @@ def publish_as_another_program(broker: str, channel: str, frame: bytes) -> None:
         client.lset(key, 0, entry.removesuffix(b"data: MARKER\n\n") + frame)
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
-        f"event: {EVIL}\ndata: {EVIL}\n\n".encode(),
-        b"event: \xff\x1b[2J\ndata: \xfe\x9b\x1b]0;x\x07\n\n",
-        b"data: " + DEEP.encode() + b"\t\n\n",
-        b"no colon, no end",
-        b"data: \x1b]0;owned\x07 \xc2\x9b31m \x7f \xe2\x80\xae\n\n",
-    ],
-    ids=["escapes", "no UTF-8", "deep", "no event", "data"],
-)
-def test_history_and_tail_show_foreign_events_harmlessly(frame: bytes, empty_valkey: str) -> None:
-    publish_as_another_program(empty_valkey, "news", frame)
-    tail = ("sse", "tail", "--channel", "news", "--since", "earliest", "--timeout", "3")
-    for command in (("sse", "history", "news"), tail, (*tail, "--json")):
-        done = flask(*command, broker=empty_valkey)
+#: Frames that no version of this package would write, by the name of their channel.
+FRAMES = {
+    "escapes": f"event: {EVIL}\ndata: {EVIL}\n\n".encode(),
+    "bytes": b"event: \xff\x1b[2J\ndata: \xfe\x9b\x1b]0;x\x07\n\n",
+    "deep": b"data: " + DEEP.encode() + b"\t\n\n",
+    "end": b"no colon, no end",
+    "data": b"data: \x1b]0;owned\x07 \xc2\x9b31m \x7f \xe2\x80\xae\n\n",
+}
+
+
+@pytest.fixture(scope="module")
+def foreign(valkey_url: str) -> Iterator[dict[str, list[Future[Done]]]]:
+    """Lets all commands show all frames of FRAMES at once, since they mostly wait."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    for channel, frame in FRAMES.items():
+        publish_as_another_program(valkey_url, channel, frame)
+    tail = ("tail", "--since", "earliest", "--timeout", "4", "--channel")
+    commands = (("history",), tail, ("tail", "--json", *tail[1:]))
+    with ThreadPoolExecutor(MANY) as pool:
+        yield {
+            channel: [pool.submit(flask, "sse", *command, channel, broker=valkey_url) for command in commands]
+            for channel in FRAMES
+        }
+
+
+@pytest.mark.parametrize("channel", FRAMES)
+def test_history_and_tail_show_foreign_events_harmlessly(
+    channel: str, foreign: dict[str, list[Future[Done]]]
+) -> None:
+    for call in foreign[channel]:
+        done = call.result()
         assert_harmless(done.stdout + done.stderr)
         assert done.stdout.count("\n") <= 1
         assert done.stdout or "was not written by flask_sse_push" in done.stderr  # shown, or told
@@ -86,13 +107,38 @@ def test_an_error_of_the_broker_is_shown_harmlessly() -> None:
 # -- hostile HTTP servers ------------------------------------------------------------------------------
 
 
-class Hostile(BaseHTTPRequestHandler):
-    """Refuses with evil texts in the status line, in the headers and in the body."""
+LINE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f"  # EVIL on one line, as headers need it
+#: The answers of hostile servers: status, reason, type and body.
+ANSWERS = (
+    (403, f"No {LINE}", "text/plain", EVIL.encode()),
+    (403, "No", "application/json", json.dumps({"code": 1201, "message": EVIL}).encode()),
+    (403, "No", "application/json", DEEP.encode()),
+    (302, "Elsewhere", LINE, b""),
+    (200, "OK", LINE, b""),
+    (200, "OK", "text/event-stream", f"event: sse.open\ndata: {DEEP}\n\n".encode()),
+    (200, "OK", "text/event-stream", f"event: sse.open\ndata: {json.dumps([EVIL])}\n\n".encode()),
+    (200, "OK", "text/event-stream", b"event: sse.open\nid: \x80\xff\ndata: {}\n\n"),
+    (
+        200,
+        "OK",
+        "text/event-stream",
+        b'event: sse.batch\ndata: [{"type": "\\ud800", "data": "\\ud83d\\u001b"}]\n\n',
+    ),
+    (
+        200,
+        "OK",
+        "text/event-stream",
+        b'event: sse.reset\ndata: {"channels": 5, "reason": "\\u001b[2J"}\n\n',
+    ),
+    (200, "OK", "text/event-stream", b"retry: " + b"9" * 400 + b"\ndata: x\n\n"),
+)
 
-    answer: tuple[int, str, str, bytes] = (200, "OK", "text/html", b"")
+
+class Hostile(BaseHTTPRequestHandler):
+    """Gives the answer of ANSWERS whose number is the first part of the path."""
 
     def do_GET(self) -> None:
-        status, reason, kind, body = self.answer
+        status, reason, kind, body = ANSWERS[int(self.path.split("/")[1])]
         self.wfile.write(
             f"HTTP/1.0 {status} {reason}\r\nContent-Type: {kind}\r\nLocation: {kind}\r\n".encode("latin-1")
         )
@@ -102,54 +148,30 @@ class Hostile(BaseHTTPRequestHandler):
         """Logs nothing."""
 
 
-@pytest.fixture
-def hostile() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+@pytest.fixture(scope="module")
+def hostile(valkey_url: str) -> Iterator[list[list[Future[Done]]]]:
+    """Lets the doctor and tail ask for each of ANSWERS, all at once."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server, ThreadPoolExecutor(MANY) as pool:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        urls = [f"http://127.0.0.1:{server.server_port}/{number}/stream" for number in range(len(ANSWERS))]
+        yield [
+            [
+                pool.submit(flask, "sse", *command, url, broker=valkey_url, NO_PROXY="*")
+                for command in (("doctor", "--url"), ("tail", "--all", "--timeout", "4"))
+            ]
+            for url in urls
+        ]
+        pool.shutdown()
+        server.shutdown()
 
 
-LINE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f"  # EVIL on one line, as headers need it
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        (403, f"No {LINE}", "text/plain", EVIL.encode()),
-        (403, "No", "application/json", json.dumps({"code": 1201, "message": EVIL}).encode()),
-        (403, "No", "application/json", DEEP.encode()),
-        (302, "Elsewhere", LINE, b""),
-        (200, "OK", LINE, b""),
-        (200, "OK", "text/event-stream", f"event: sse.open\ndata: {DEEP}\n\n".encode()),
-        (200, "OK", "text/event-stream", f"event: sse.open\ndata: {json.dumps([EVIL])}\n\n".encode()),
-        (200, "OK", "text/event-stream", b"event: sse.open\nid: \x80\xff\ndata: {}\n\n"),
-        (
-            200,
-            "OK",
-            "text/event-stream",
-            b'event: sse.batch\ndata: [{"type": "\\ud800", "data": "\\ud83d\\u001b"}]\n\n',
-        ),
-        (
-            200,
-            "OK",
-            "text/event-stream",
-            b'event: sse.reset\ndata: {"channels": 5, "reason": "\\u001b[2J"}\n\n',
-        ),
-        (200, "OK", "text/event-stream", b"retry: " + b"9" * 400 + b"\ndata: x\n\n"),
-    ],
-)
+@pytest.mark.parametrize("number", range(len(ANSWERS)))
 def test_the_answers_of_a_hostile_server_are_shown_harmlessly(
-    hostile: ThreadingHTTPServer,
-    answer: tuple[int, str, str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    empty_valkey: str,
+    number: int, hostile: list[list[Future[Done]]]
 ) -> None:
-    monkeypatch.setattr(Hostile, "answer", answer)
-    url = f"http://127.0.0.1:{hostile.server_port}/stream"
-    for command in (("doctor", "--url", url), ("tail", url, "--all", "--timeout", "1")):
-        done = flask("sse", *command, broker=empty_valkey, NO_PROXY="*")
+    for call in hostile[number]:
+        done = call.result()
+        assert done.stdout + done.stderr
         assert_harmless(done.stdout + done.stderr)
 
 
@@ -165,48 +187,50 @@ def timed(*arguments: str, broker: str) -> tuple[float, str]:
     return time.monotonic() - began, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        (["history", "a", "--timeout", "1"], "the time limit is over"),
-        (["channels", "--timeout", "1"], "the time limit is over"),
-        (["stats", "--timeout", "1"], "the time limit is over"),
-        (["publish", "a", "x", "--timeout", "1"], "The event is stored once or not at all"),
-        (["doctor", "--timeout", "8"], "the time limit is over"),
-        (["tail", "--channel", "a"], "the time limit is over"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_dripping_redis_holds_no_command(command: list[str], says: str) -> None:
-    with dripping(REPLY) as server:
-        seconds, output = timed(*command, broker=f"redis://127.0.0.1:{server.port}/0")
-        assert server.sent > 3  # it did drip
-    assert seconds < 60
-    assert says in output
-
-
-#: The commands that go on for about 20 seconds, by the name of the case.
+#: Commands that a dripping Redis holds until their time limit, and what they say then.
+DRIPPED = {
+    "history a --timeout 1": "the time limit is over",
+    "channels --timeout 1": "the time limit is over",
+    "stats --timeout 1": "the time limit is over",
+    "publish a x --timeout 1": "The event is stored once or not at all",
+    "doctor --timeout 8": "the time limit is over",
+    "tail --channel a": "the time limit is over",
+}
+#: Commands that ask a dripping HTTP server, for about 20 seconds, by the name of the case.
 SLOW = {
     "tail, head": ("tail", HEAD),
     "tail, refusal": ("tail", REFUSAL),
-    "doctor, head": ("doctor --gunicorn=-k\\ gevent --url", HEAD),
-    "doctor, stream": ("doctor --gunicorn=-k\\ gevent --url", STREAM),
+    "doctor, head": ("doctor --url", HEAD),
+    "doctor, stream": ("doctor --url", STREAM),
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def ended(valkey_url: str) -> Iterator[dict[str, Future[tuple[float, str]]]]:
-    """Runs all commands of SLOW at once, since they only wait. Returns their seconds and outputs."""
+    """Runs all commands of SLOW and DRIPPED at once, since they only wait. Returns their seconds and outputs.
+
+    Starts them before the first test of the file.
+    """
 
     def run(command: str, beginning: bytes) -> tuple[float, str]:
         with dripping(beginning) as server:
-            url = f"http://127.0.0.1:{server.port}/stream"
-            seconds, output = timed(*shlex.split(command), url, broker=valkey_url)
+            url, broker = f"http://127.0.0.1:{server.port}/stream", valkey_url
+            if beginning == REPLY:
+                url, broker = "", f"redis://127.0.0.1:{server.port}/0"
+            seconds, output = timed(*shlex.split(f"{command} {url}"), broker=broker)
             assert server.sent > 3  # it did drip
         return seconds, output
 
-    with ThreadPoolExecutor() as pool:
-        yield {name: pool.submit(run, *case) for name, case in SLOW.items()}
+    cases = {**SLOW, **{command: (command, REPLY) for command in DRIPPED}}
+    with ThreadPoolExecutor(len(cases)) as pool:
+        yield {name: pool.submit(run, *case) for name, case in cases.items()}
+
+
+@pytest.mark.parametrize("command", DRIPPED)
+def test_a_dripping_redis_holds_no_command(command: str, ended: dict[str, Future[tuple[float, str]]]) -> None:
+    seconds, output = ended[command].result()
+    assert seconds < 60
+    assert DRIPPED[command] in output
 
 
 @pytest.mark.parametrize("case", ["tail, head", "tail, refusal"])

@@ -156,7 +156,7 @@ def test_the_wheel_is_for_every_machine_and_has_the_licence(wheel: Path, content
 def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Message) -> None:
     required = metadata.get_all("Requires-Dist", [])
     core = {re.split(r"[^\w.-]", line)[0] for line in required if "extra ==" not in line}
-    assert core == {"flask", "gevent", "gunicorn", "redis"}
+    assert core == {"blinker", "flask", "gevent", "gunicorn", "redis"}
     assert set(metadata.get_all("Provides-Extra", [])) == {
         "demo",
         "deploy",

@@ -16,6 +16,8 @@ from .output import Items, Output
 logger = logging.getLogger(__name__)
 
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
+#: After this many seconds, a generator that never waits lets the other threads of the worker run.
+TURN = 0.01
 
 
 class Producer:
@@ -65,12 +67,16 @@ class Producer:
     def run(self, items: Items, context: Callable[[], AbstractContextManager[Any]]) -> None:
         """Runs the generator inside the context manager that `context` returns. The body of the thread."""
         try:
+            turn_began = time.monotonic()
             with calling("producer", items), context(), iterating(items) as iterable:
                 for item in iterable:
                     if self.end is not None or not self.output.put(item):
                         break
                     if len(self.output) == 1:  # the publishing thread knows about earlier items
                         self._wake()
+                    if time.monotonic() - turn_began >= TURN:
+                        time.sleep(0)  # with gevent, nothing else runs until a thread waits
+                        turn_began = time.monotonic()
             self.finish(DONE)
         except CallbackFailed as failure:
             self.finish(FAILED, type(failure.error).__name__)

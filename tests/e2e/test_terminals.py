@@ -250,11 +250,31 @@ def test_a_dripping_server_does_not_hold_the_doctor(
     assert "broken" in output
 
 
-@pytest.mark.parametrize("answer", [b"+OK\r\n", b"*1\r\n" * 3000 + b":1\r\n"], ids=["OK", "deep"])
-@pytest.mark.parametrize(
-    "command", ["history a", "channels", "stats", "publish a x", "doctor", "tail --channel a"]
-)
-def test_a_server_that_is_no_redis_ends_no_command_in_a_traceback(answer: bytes, command: str) -> None:
-    with parrot(answer) as port:
-        _, output = timed(*command.split(), "--timeout", "20", broker=f"redis://127.0.0.1:{port}/0")
+#: Answers of servers that are no Redis, and the commands that get them.
+PARROTS = {"OK": b"+OK\r\n", "deep": b"*1\r\n" * 3000 + b":1\r\n"}
+ASKING = ("history a", "channels", "stats", "publish a x", "doctor", "tail --channel a")
+
+
+@pytest.fixture(scope="module")
+def answered() -> Iterator[dict[tuple[str, str], Future[tuple[float, str]]]]:
+    """Lets each command of ASKING get each answer of PARROTS, all at once."""
+
+    def run(answer: bytes, command: str) -> tuple[float, str]:
+        with parrot(answer) as port:
+            return timed(*command.split(), "--timeout", "20", broker=f"redis://127.0.0.1:{port}/0")
+
+    with ThreadPoolExecutor(MANY) as pool:
+        yield {
+            (name, command): pool.submit(run, answer, command)
+            for name, answer in PARROTS.items()
+            for command in ASKING
+        }
+
+
+@pytest.mark.parametrize("answer", PARROTS)
+@pytest.mark.parametrize("command", ASKING)
+def test_a_server_that_is_no_redis_ends_no_command_in_a_traceback(
+    answer: str, command: str, answered: dict[tuple[str, str], Future[tuple[float, str]]]
+) -> None:
+    _, output = answered[answer, command].result()
     assert "cannot be read" in output or "does not answer as it should" in output

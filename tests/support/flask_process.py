@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,15 +38,14 @@ class FlaskProcess:
         self.lines: list[str] = []
         self.remarks: list[str] = []
         output, errors = os.pipe(), os.pipe()
-        self._reply, theirs = socket.socketpair()
+        self._reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {"arguments": arguments, "folder": str(folder), "env": {**os.environ, **env}}
         with theirs:
             files = [output[1], errors[1], theirs.fileno()]
             socket.send_fds(_zygote(), [json.dumps(request).encode()], files)
         os.close(output[1])
         os.close(errors[1])
-        self._replies = self._reply.makefile()
-        self.pid = int(self._replies.readline())
+        self.pid = int(self._reply.recv(100))
         self._code: int | None = None
         self._threads = [
             threading.Thread(target=self._read, args=pair, daemon=True)
@@ -59,11 +59,13 @@ class FlaskProcess:
             into.extend(iter(pipe.readline, ""))
 
     def wait(self, seconds: float) -> int:
-        """Waits until the process has ended and its output is read. Returns its exit code."""
+        """Waits until the process has ended and its output is read. Returns its exit code.
+
+        :raises TimeoutError: if the process does not end within `seconds`.
+        """
         if self._code is None:
             self._reply.settimeout(seconds)
-            self._code = int(self._replies.readline())
-            self._replies.close()
+            self._code = int(self._reply.recv(100))
             self._reply.close()
         for thread in self._threads:
             thread.join(10)
@@ -79,7 +81,14 @@ class FlaskProcess:
 def run_flask(
     *arguments: str, env: Mapping[str, str], folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `flask …` to its end, and returns its exit code and output."""
+    """Runs `flask …` to its end, and returns its exit code and output.
+
+    :raises TimeoutError: if the command does not end within 180 seconds. Kills it first.
+    """
     process = FlaskProcess(*arguments, env=env, folder=folder)
-    code = process.wait(180)
+    try:
+        code = process.wait(180)
+    except TimeoutError:
+        process.send_signal(signal.SIGKILL)
+        raise
     return subprocess.CompletedProcess(arguments, code, "".join(process.lines), "".join(process.remarks))

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import ConfigError, UnknownSetting
 
@@ -24,6 +24,12 @@ _OF_A_SERVICE = re.compile(r"SSE_PUSH(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT(_
 
 #: The keys in which the older package Flask-SSE looks for the URL of Redis.
 REDIS_KEYS = ("SSE_REDIS_URL", "REDIS_URL")
+
+#: What to change if `memory://` does not fit.
+SHARE_BROKER = (
+    "set SSE_PUSH_BROKER_URL=redis://localhost:6379/0, or without a Redis SSE_PUSH_BROKER_URL=embedded:// "
+    "(pip install 'flask-sse-push[embedded]')"
+)
 
 #: A function that checks and converts the value of a key; raises ConfigError if the value is not valid.
 ReadValue = Callable[[str, Any], Any]
@@ -137,6 +143,9 @@ def _setting(default: Any, read: ReadValue) -> Any:
 @dataclass(frozen=True)
 class Settings:
     """The settings of one registered blueprint. Times are in seconds, sizes in bytes."""
+
+    #: The key that the broker's URL was read from, for messages. This is no setting.
+    broker_key: ClassVar[str] = KEY_PREFIX + "BROKER_URL"
 
     # Where events are kept, and how long.
 
@@ -290,14 +299,18 @@ class Settings:
         given = [key for key in list(environ) if key.startswith(KEY_PREFIX)]
         _refuse_unknown(cls, {key: environ[key] for key in given if not _OF_A_SERVICE.fullmatch(key)})
         values: dict[str, Any] = {}
+        broker_key = cls.broker_key
         for spec in fields(cls):
             key = cls.key(spec.name)
             for name in (key, *REDIS_KEYS) if spec.name == "broker_url" else (key,):
                 value = _found(name, config, environ)
                 if value is not None:
                     values[spec.name] = spec.metadata["read"](name, value)
+                    broker_key = name if spec.name == "broker_url" else broker_key
                     break
-        return cls(**values)
+        settings = cls(**values)
+        object.__setattr__(settings, "broker_key", broker_key)  # the dataclass is frozen
+        return settings
 
 
 def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config import Settings, without_secret
 from ..errors import ConfigError
+from ..protocol.printable import printable
 from .base import Bounds, Broker
 
 #: The scheme that redis-py knows, for each scheme of one server. Valkey speaks Redis's protocol, but redis-py
@@ -42,6 +43,7 @@ def connect_broker(settings: Settings, root: str | None = None) -> Broker:
         "bounds": bounds,
         "prefix": settings.prefix,
         "timeout": settings.publish_timeout,
+        "setting": f"{settings.broker_key}, which is {printable(without_secret(settings.broker_url))}",
         "wait_replicas": settings.wait_replicas,
     }
     wrong = scheme != "embedded" and _wrong_option(f"{scheme}://{rest}", scheme)
@@ -81,4 +83,4 @@ def _wrong_option(url: str, scheme: str) -> str:
 
 
 def _wrong(settings: Settings, expected: str) -> ConfigError:
-    return ConfigError("SSE_PUSH_BROKER_URL", without_secret(settings.broker_url), expected)
+    return ConfigError(settings.broker_key, without_secret(settings.broker_url), expected)

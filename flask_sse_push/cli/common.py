@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import click
 
 from ..brokers.base import Broker
+from ..config import SHARE_BROKER
 from ..errors import SSEPushError
 from ..protocol.cursor import Cursor
 from ..protocol.data import unmarked
@@ -46,8 +47,8 @@ def shared_broker(push: Push) -> Broker:
     """
     if push.services.settings.broker_url.startswith("memory:"):
         raise click.ClickException(
-            "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; "
-            "set it to a Redis URL, the same as the app's"
+            "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; for the app and for this "
+            f"command, {SHARE_BROKER}"
         )
     return push.services.publishing.broker
 

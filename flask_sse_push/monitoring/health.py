@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ..config import SHARE_BROKER
+
 HEALTHY, WARNING, CRITICAL = "HEALTHY", "WARNING", "CRITICAL"
 
 #: If a call to the broker or a probe takes more seconds than this, the health has a warning.
@@ -66,7 +68,7 @@ def _broker(vitals: Vitals) -> list[Reason]:
                 CRITICAL,
                 f"the broker does not answer: {vitals.broker_error}",
                 "nothing can be published and new streams have to wait; open streams stay and lose no events",
-                "check Redis and the network to it",
+                "run `flask sse doctor` here: it says what is wrong with Redis or with the way to it",
             )
         )
     elif not vitals.linked:
@@ -94,7 +96,7 @@ def _broker(vitals: Vitals) -> list[Reason]:
                 CRITICAL,
                 f"SSE_PUSH_BROKER_URL is memory:// and {vitals.not_shared}",
                 "streams miss the events that other processes publish",
-                "set SSE_PUSH_BROKER_URL to a Redis URL, or run one worker",
+                f"{SHARE_BROKER}; or run one worker",
             )
         )
     return reasons

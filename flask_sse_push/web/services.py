@@ -22,7 +22,7 @@ from ..auth.recheck import FindForbidden, Recheck
 from ..brokers import forks, native_threads
 from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker
-from ..config import Settings
+from ..config import SHARE_BROKER, Settings
 from ..errors import BrokerUnavailable
 from ..hub.counters import Counters, Gauges
 from ..hub.hub import Hub
@@ -42,12 +42,6 @@ from .capacity import max_streams
 from .cors import check_origin
 
 logger = logging.getLogger(__name__)
-
-#: What to change if `memory://` does not fit.
-SHARE_BROKER = (
-    "set SSE_PUSH_BROKER_URL=redis://localhost:6379/0, or without a Redis SSE_PUSH_BROKER_URL=embedded:// "
-    "(pip install 'flask-sse-push[embedded]')"
-)
 
 Made = TypeVar("Made")
 

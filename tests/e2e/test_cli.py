@@ -90,7 +90,7 @@ def test_the_error_about_a_memory_broker_says_what_to_set() -> None:
     result = flask("sse", "publish", "news", "x", broker="memory://")
     assert result.returncode == 1
     assert "memory://, which no other process can reach" in result.stderr
-    assert "set it to a Redis URL" in result.stderr
+    assert "set SSE_PUSH_BROKER_URL=redis://localhost:6379/0" in result.stderr
 
 
 def test_the_error_names_a_broker_that_does_not_answer() -> None:

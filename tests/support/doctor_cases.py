@@ -259,7 +259,7 @@ WEB = {
     ),
     "one-thread": Case("`flask run --without-threads`", "broken worker class", "leave out --without-threads"),
     "memory-for-two": Case(
-        "two workers and `memory://`", "broken broker", "set SSE_PUSH_BROKER_URL to a Redis URL"
+        "two workers and `memory://`", "broken broker", "set SSE_PUSH_BROKER_URL=redis://"
     ),
     "other-key": Case(
         "the app has another SECRET_KEY than the command",
@@ -278,5 +278,22 @@ WEB = {
     ),
     "broker-down": Case(
         "the app runs, and Redis does not", "broken broker", "start the server, or correct host and port"
+    ),
+}
+
+#: The app as `tests/integration/test_doctor_stream.py` and `tests/unit/cli/test_doctor.py` make it.
+APP = {
+    "app-without-broker": Case(
+        "Redis does not answer the running app, and answers this command",
+        "broken stream",
+        "read gunicorn's log, and run `flask sse doctor` on the app's machine",
+    ),
+    "memory-does-not-resume": Case(
+        "`memory://`, several workers, and no SECRET_KEY with which to ask the app",
+        "broken resuming",
+        "set SSE_PUSH_BROKER_URL=redis://",
+    ),
+    "no-gevent": Case(
+        "`-k gevent`, and gevent is not installed", "broken worker class", "run `pip install gevent`"
     ),
 }

@@ -37,17 +37,20 @@ def parse(url: str, root: str | None = None) -> EmbeddedServer:
     return EmbeddedServer(parts.netloc, root, idle)
 
 
-def connect(url: str, root: str | None, *, bounds: Bounds, timeout: float, **options: Any) -> RedisBroker:
+def connect(
+    url: str, root: str | None, *, bounds: Bounds, timeout: float, setting: str = "", **options: Any
+) -> RedisBroker:
     """Returns the broker on the server that an embedded:// URL names. Starts nothing yet.
 
     :param timeout: how long one call may take, in seconds. A call that starts the server takes longer.
+    :param setting: what errors call the setting with the URL.
     :raises ValueError: if the URL is not as `EXPECTED` says.
     """
     server = parse(url, root)
     make_pool = partial(
         BlockingConnectionPool, connection_class=EmbeddedConnection, server=server, **pool_options(timeout)
     )
-    return RedisBroker(Clients(make_pool), bounds, timeout=timeout, **options)
+    return RedisBroker(Clients(make_pool, setting), bounds, timeout=timeout, **options)
 
 
 class EmbeddedConnection(UnixDomainSocketConnection):

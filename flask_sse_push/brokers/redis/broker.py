@@ -65,13 +65,16 @@ def hash_tag(prefix: str, shard: int) -> str:
     return "{" + f"{prefix}:{shard}" + "}"
 
 
-def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
+def connect(
+    url: str, *, bounds: Bounds, prefix: str, timeout: float, setting: str = "", wait_replicas: int = 0
+) -> RedisBroker:
     """Returns the broker at a redis://, rediss:// or unix:// URL. Opens no connection yet.
 
+    :param setting: what errors call the setting with the URL.
     :param wait_replicas: how many replicas must have an event before `publish` returns.
     :raises ValueError: if redis-py cannot read the URL.
     """
-    clients = Clients(partial(BlockingConnectionPool.from_url, url, **pool_options(timeout)))
+    clients = Clients(partial(BlockingConnectionPool.from_url, url, **pool_options(timeout)), setting)
     return RedisBroker(clients, bounds, prefix, timeout, wait_replicas)
 
 
@@ -98,7 +101,7 @@ class RedisBroker(Broker):
         self._wait_replicas = wait_replicas
         self._bounds = bounds
         self._timeout = timeout
-        self._call: Call = partial(call_within, timeout)
+        self._call: Call = partial(call_within, timeout, clients.setting)
         self.pool = clients.main.connection_pool
         self.base = hash_tag(prefix, shard.number if shard else 0) + ":"
         self._state_keys = self.base + "state", self.base + "heads"
@@ -231,12 +234,13 @@ class RedisBroker(Broker):
         if self._proofs.is_empty:
             self.history({}, NO_INBOX)
         pool = self._clients.main.connection_pool
-        with translated_errors():
+        with translated_errors(self._clients.setting):
             # The connection does not come from the pool, because the pool would close it while the link
             # reads.
             connection: Any = pool.connection_class(**pool.connection_kwargs)
             connection.connect()
-        link = RedisLink(connection, self._live, self._inbox(inbox), self._foreign, self._proofs, self.pubsub)
+        names, setting = (self._live, self._inbox(inbox)), self._clients.setting
+        link = RedisLink(connection, *names, self._foreign, self._proofs, self.pubsub, setting)
         link.open()
         return link
 

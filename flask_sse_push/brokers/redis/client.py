@@ -42,9 +42,11 @@ class Clients:
 
     :param make_pool: makes the pool of one client. The second client must not share connections, locks or
         lookups with the first.
+    :param setting: what errors call the setting with the broker's URL; see `refusals.advice`.
     """
 
-    def __init__(self, make_pool: Callable[[], ConnectionPool]) -> None:
+    def __init__(self, make_pool: Callable[[], ConnectionPool], setting: str = "") -> None:
+        self.setting = setting
         native_threads.prepare()
         self._make_pool = make_pool
         self.main = Redis(connection_pool=make_pool())
@@ -130,42 +132,51 @@ def url_options(url: str) -> dict[str, Any]:
     return options
 
 
-def call_within(timeout: float, command: Callable[[], Any]) -> Any:
+def call_within(timeout: float, setting: str, command: Callable[[], Any]) -> Any:
     """Runs a command. If the connection fails and time is left, runs the command again.
 
     In a native thread, the courier runs the command: the connections belong to the courier.
 
     :param timeout: how long all tries together may take, in seconds.
+    :param setting: what errors call the setting with the broker's URL.
     :param command: must be safe to run several times.
     :raises BrokerUnavailable: if the last try failed.
     """
-    with translated_errors():
-        return native_threads.run(partial(_try_again, timeout, command), 2 * timeout)
+    with translated_errors(setting):
+        return native_threads.run(partial(_try_again, timeout, setting, command), 2 * timeout)
 
 
 @forks.stays_in_parent
-def _try_again(timeout: float, command: Callable[[], Any]) -> Any:
+def _try_again(timeout: float, setting: str, command: Callable[[], Any]) -> Any:
     last_start = time.monotonic() + timeout * LAST_START
     for tries in itertools.count(1):
         try:
-            with translated_errors():
+            with translated_errors(setting):
                 return command()
         except BrokerUnavailable as error:
             is_over = time.monotonic() > last_start
             enough = tries >= TRIES and not isinstance(error.__cause__, TimeoutError)
-            if is_over or enough or isinstance(error.__cause__, AuthenticationError) or is_refusal(error):
+            if (
+                is_over
+                or enough
+                or isinstance(error.__cause__, AuthenticationError)
+                or is_refusal(error.__cause__)
+            ):
                 raise
     raise AssertionError("the last try returns or raises")
 
 
 @contextlib.contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turns redis-py's errors in the `with` block into BrokerUnavailable."""
+def translated_errors(setting: str = "") -> Iterator[None]:
+    """Turns redis-py's errors in the `with` block into BrokerUnavailable.
+
+    :param setting: what errors call the setting with the broker's URL; "" if they say nothing about it.
+    """
     try:
         yield
     except (RedisError, OSError) as error:
         # The server may have written the text, which logs and terminals show.
-        text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error)}"
+        text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error, setting)}"
         raise BrokerUnavailable(text) from error
 
 

@@ -52,10 +52,18 @@ def parse(url: str) -> Nodes:
 
 
 def connect(
-    url: str, *, shards: int, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0
+    url: str,
+    *,
+    shards: int,
+    bounds: Bounds,
+    prefix: str,
+    timeout: float,
+    setting: str = "",
+    wait_replicas: int = 0,
 ) -> Broker:
     """Returns the broker at a redis+cluster:// or rediss+cluster:// URL. Opens no connection yet.
 
+    :param setting: what errors call the setting with the URL.
     :param shards: over how many shards the channels are spread.
     :raises ValueError: if the URL is not valid.
     """
@@ -63,7 +71,7 @@ def connect(
 
     def on(shard: ShardNumber | None) -> RedisBroker:
         slot = key_slot(hash_tag(prefix, shard.number if shard else 0)[1:-1].encode())
-        clients = clients_of(lambda: SlotOwner(slot, nodes, timeout), nodes.options, timeout)
+        clients = clients_of(lambda: SlotOwner(slot, nodes, timeout), nodes.options, timeout, setting)
         return RedisBroker(clients, bounds, prefix, timeout, wait_replicas, SHARDED, shard)
 
     if shards == 1:

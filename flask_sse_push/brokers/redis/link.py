@@ -46,6 +46,7 @@ class RedisLink(Link):
     :param inbox: the pub/sub name of this link's inbox.
     :param foreign: reports messages that another program has published.
     :param proofs: checks the proofs of live messages.
+    :param setting: what errors call the setting with the broker's URL; see `refusals.advice`.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class RedisLink(Link):
         foreign: ForeignData,
         proofs: Proofs,
         pubsub: PubSub = PLAIN,
+        setting: str = "",
     ) -> None:
+        self._setting = setting
         self._foreign = foreign
         self._proofs = proofs
         self._pubsub = pubsub
@@ -79,12 +82,12 @@ class RedisLink(Link):
         self._send(self._pubsub.unsubscribe, *(self._live + name for name in channels))
 
     def _send(self, *command: str | bytes) -> None:
-        with translated_errors():
+        with translated_errors(self._setting):
             self._connection.send_command(*command, check_health=False)
 
     def read(self, timeout: float) -> list[LinkMessage]:
         messages: list[LinkMessage] = []
-        with translated_errors():
+        with translated_errors(self._setting):
             ready = self._connection.can_read(timeout)
             while ready:
                 # A part of a message has arrived. The connection's own timeout limits the wait for the rest.

@@ -121,15 +121,19 @@ class PrimarySSLConnection(PrimaryConnection, SentinelManagedSSLConnection):
     """A connection to the primary that uses TLS."""
 
 
-def clients_of(make_primary: Callable[[], Primary], options: dict[str, Any], timeout: float) -> Clients:
+def clients_of(
+    make_primary: Callable[[], Primary], options: dict[str, Any], timeout: float, setting: str
+) -> Clients:
     """Returns redis-py's clients for a primary. Opens no connection yet.
 
     :param make_primary: each client looks up the primary by itself.
     :param options: redis-py's options as `url_options` returns them.
     :param timeout: how long one call may take, in seconds.
+    :param setting: what errors call the setting with the broker's URL.
     """
     options = {**pool_options(timeout), **options}
     kind = PrimarySSLConnection if options.pop("ssl") else PrimaryConnection
     return Clients(
-        lambda: BlockingConnectionPool(connection_class=kind, connection_pool=make_primary(), **options)
+        lambda: BlockingConnectionPool(connection_class=kind, connection_pool=make_primary(), **options),
+        setting,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,16 @@ def code_of(error: object) -> str:
     return _CODES.get(found[1], found[1]) if found else ""
 
 
-def advice(error: object) -> str:
-    """Returns what to do about an error of Redis, in parentheses; "" if there is no advice."""
+def advice(error: object, setting: str = "") -> str:
+    """Returns what to do about an error of Redis, in parentheses; "" if there is no advice.
+
+    :param setting: the key of the setting with the broker's URL, and the URL without its secrets.
+    """
     code = code_of(error)
-    return f" ({ADVICE[code]})" if code else ""
+    if code or not setting:
+        return f" ({ADVICE[code]})" if code else ""
+    what = "correct user and password in" if isinstance(error, AuthenticationError) else "check"
+    return f" ({what} {setting}: run `flask sse doctor`)"
 
 
 def is_refusal(error: object) -> bool:

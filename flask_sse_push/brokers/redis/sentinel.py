@@ -60,9 +60,12 @@ def parse(url: str) -> Service:
     return Service(parse_hosts(hosts, DEFAULT_PORT), name, options, sentinel_options)
 
 
-def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_replicas: int = 0) -> RedisBroker:
+def connect(
+    url: str, *, bounds: Bounds, prefix: str, timeout: float, setting: str = "", wait_replicas: int = 0
+) -> RedisBroker:
     """Returns the broker at a redis+sentinel:// or rediss+sentinel:// URL. Opens no connection yet.
 
+    :param setting: what errors call the setting with the URL.
     :param wait_replicas: how many replicas must have an event before `publish` returns.
     :raises ValueError: if the URL is not valid.
     """
@@ -72,7 +75,8 @@ def connect(url: str, *, bounds: Bounds, prefix: str, timeout: float, wait_repli
     def primary() -> ServicePrimary:
         return ServicePrimary(Sentinel(service.sentinels, sentinel_kwargs=options), service.name, timeout)
 
-    return RedisBroker(clients_of(primary, service.options, timeout), bounds, prefix, timeout, wait_replicas)
+    clients = clients_of(primary, service.options, timeout, setting)
+    return RedisBroker(clients, bounds, prefix, timeout, wait_replicas)
 
 
 class ServicePrimary(Primary):

@@ -16,7 +16,7 @@ from ...errors import BrokerUnavailable
 from ..time_limit import UNREADABLE
 from .finding import Finding, ok, warning
 from .redis_facts import check_facts
-from .unreachable import explain, rights, unknown_command
+from .unreachable import explain, rights, unknown_command, without_advice
 
 #: A probe that takes at least this many seconds is slow.
 SLOW = 0.05
@@ -58,7 +58,7 @@ def examine_broker(broker: Broker, settings: Settings, *, around: bool = True) -
     except (BrokerUnavailable, *UNREADABLE) as error:
         yield warning(
             "broker",
-            f"the commands INFO and CONFIG GET failed: {error}",
+            f"the commands INFO and CONFIG GET failed: {without_advice(str(error))}",
             "the doctor cannot check the configuration of Redis",
             "allow these commands, or check the configuration by hand",
         )

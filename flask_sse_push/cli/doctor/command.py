@@ -9,6 +9,7 @@ import click
 from flask import current_app
 
 from ...auth.doctor_pass import digest, make_pass
+from ...config import Settings
 from ..common import Push, errors_without_traceback, one_line, read_headers, say
 from ..time_limit import each_within, time_limit
 from ..tls import tls_context, tls_options
@@ -95,15 +96,22 @@ def _examinations(
     settings = services.settings
     yield from examine_settings(settings, current_app.config)
     live = NOTHING_SAID
-    if target is not None and is_url(target):
-        live = ask_app(target, make_pass([key]) if key else None)
-        yield from examine_live(live, settings, digest([key], settings.broker_url) if key else "")
+    if target is not None and is_url(target) and key:  # without a key, a finding about the settings says so
+        live = ask_app(target, make_pass([key]))
+        yield from examine_live(live, settings, digest([key], settings.broker_url))
     yield from examine_server(find_setup(gunicorn, live), settings, was_asked=target is not None)
     around = "settings" not in _broken(found)
-    yield from examine_broker(services.publishing.broker, settings, around=around)
+    for finding in examine_broker(services.publishing.broker, settings, around=around):
+        yield _naming(finding, settings.broker_key)
     if target is not None:
-        known = Known(_place(), _broken(found), settings.http_compression, live.protocol)
+        in_memory = settings.broker_url.startswith("memory:")
+        known = Known(_place(), _broken(found), settings.http_compression, live.protocol, in_memory)
         yield from examine_connection(target, known)
+
+
+def _naming(finding: Finding, key: str) -> Finding:
+    """Returns the finding with the key that the broker's URL was read from, which may be REDIS_URL."""
+    return Finding(*(text.replace(Settings.broker_key, key) for text in finding))
 
 
 def _broken(found: Sequence[Finding]) -> frozenset[str]:

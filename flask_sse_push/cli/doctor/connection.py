@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+from ...config import SHARE_BROKER
 from . import network
 from .exchange import Answer, Target, Withheld, exchange, json_object
 from .finding import Finding, broken, ok, warning
@@ -33,6 +34,7 @@ class Known(NamedTuple):
     broken: frozenset[str] = frozenset()  # the names of the parts that are broken
     compresses: bool = False  # whether the app itself compresses streams
     protocol: str = ""  # the version of HTTP that the app's server got, such as HTTP/1.0; empty if unknown
+    in_memory: bool = False  # whether this command's broker is `memory://`, which serves one process only
 
 
 class First(NamedTuple):
@@ -73,7 +75,7 @@ def _examine(target: Target, known: Known) -> Iterator[Finding]:
         if first is None:
             return
         held = _held(answer, first)
-    resumed = _resumed(target, first)
+    resumed = _resumed(target, first, known)
     if resumed.level != "broken":  # two faults have one cause, so the doctor reports one
         yield held
     yield resumed
@@ -97,7 +99,7 @@ def _encoding(answer: Answer, known: Known) -> Iterator[Finding]:
 
 
 def _first_event(target: Target, answer: Answer) -> tuple[First | None, list[Finding]]:
-    arrived = answer.read_until(_has_opened, EVENT_TIMEOUT)
+    arrived = answer.read_until(_has_begun, EVENT_TIMEOUT)
     if not arrived and "content-encoding" in answer.headers:
         return None, []  # a proxy compresses, and holds back the events: `_encoding` has reported this
     if not arrived and answer.ended:
@@ -112,10 +114,11 @@ def _first_event(target: Target, answer: Answer) -> tuple[First | None, list[Fin
     if not arrived:
         text = f"the response began, but its first event did not arrive within {EVENT_TIMEOUT:g} seconds"
         return None, [_withheld(target, text, answer)]
-    fields = _fields(answer.text.decode("utf-8", "replace"))
-    data = json_object(fields.get("data", "").rstrip("\t"))
-    first = First(fields.get("id", ""), _seconds(data.get("heartbeat")))
     seconds = time.monotonic() - answer.started
+    if not _has_opened(answer.text):
+        return None, [_error(answer, seconds)]
+    fields = _fields(answer)
+    first = First(fields.get("id", ""), _seconds(_data(fields).get("heartbeat")))
     text = f"the first event arrived after {seconds:.2f} seconds"
     if seconds < SLOW:
         return first, [ok("buffering", text)]
@@ -133,13 +136,35 @@ def _has_opened(text: bytes) -> bool:
     return b"\n\n" in text.partition(b"event: sse.open")[2]
 
 
-def _fields(text: str) -> dict[str, str]:
-    """Returns the fields of the event `sse.open` in `text`; an empty dict if the event is not there."""
-    for block in text.split("\n\n"):
+def _has_begun(text: bytes) -> bool:
+    """Whether the stream has opened, or has said with `sse.error` why it does not open yet."""
+    return _has_opened(text) or b"\n\n" in text.partition(b"event: sse.error")[2]
+
+
+def _fields(answer: Answer, event: str = "sse.open") -> dict[str, str]:
+    """Returns the fields of the first event of a type in an answer; an empty dict if there is none."""
+    for block in answer.text.decode("utf-8", "replace").split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
-        if fields.get("event") == "sse.open":
+        if fields.get("event") == event:
             return fields
     return {}
+
+
+def _data(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the JSON object that is the data of an event."""
+    return json_object(fields.get("data", "").rstrip("\t"))
+
+
+def _error(answer: Answer, seconds: float) -> Finding:
+    """Returns the finding about a stream that got `sse.error` before `sse.open`."""
+    said = _data(_fields(answer, "sse.error"))
+    return broken(
+        "stream",
+        f"after {seconds:.1f} seconds the app sent sse.error {said.get('code')}: {said.get('message')}",
+        "the stream is open, but gets no events yet",
+        "read gunicorn's log, and run `flask sse doctor` on the app's machine, as the user and with the "
+        "environment of gunicorn: it then examines the broker that the app uses",
+    )
 
 
 def _withheld(target: Target, what: str, answer: Answer | None = None) -> Finding:
@@ -199,24 +224,27 @@ def _held(answer: Answer, first: First) -> Finding:
     )
 
 
-def _resumed(target: Target, first: First) -> Finding:
+def _resumed(target: Target, first: First, known: Known) -> Finding:
     name = "resuming"
     try:
         with exchange(target, {**REQUEST, "Last-Event-ID": first.cursor}, EVENT_TIMEOUT + 10) as answer:
-            if answer.status != 200 or not answer.read_until(_has_opened, EVENT_TIMEOUT):
+            if answer.status != 200 or not answer.read_until(_has_begun, EVENT_TIMEOUT):
                 return _second(answer.status)
-            data = _fields(answer.text.decode("utf-8", "replace")).get("data", "")
+            if not _has_opened(answer.text):
+                return _error(answer, time.monotonic() - answer.started)
+            data = _data(_fields(answer))
     except (Withheld, OSError, http.client.HTTPException):
         return _second(0)
-    if json_object(data.rstrip("\t")).get("resumed"):
+    if data.get("resumed"):
         return ok(name, "a second stream continued where the first one ended")
-    return broken(
-        name,
-        "a second stream, opened with Last-Event-ID, was not resumed",
-        "at every reconnect, browsers lose the events that they missed",
-        "let the proxy forward the header Last-Event-ID, and check that all workers have the same "
-        "SSE_PUSH_BROKER_URL and SSE_PUSH_PREFIX",
-    )
+    what = "a second stream, opened with Last-Event-ID, was not resumed"
+    why = "at every reconnect, browsers lose the events that they missed"
+    if known.in_memory:
+        what += ": probably several workers serve the app, and SSE_PUSH_BROKER_URL is memory://"
+        why = "memory:// serves one worker: streams miss what other workers publish, also at a reconnect"
+        return broken(name, what, why, f"{SHARE_BROKER}; or run one worker")
+    advice = "let the proxy forward the header Last-Event-ID, and check that all workers have the same "
+    return broken(name, what, why, f"{advice}SSE_PUSH_BROKER_URL and SSE_PUSH_PREFIX")
 
 
 def _second(status: int) -> Finding:

@@ -49,14 +49,13 @@ class Live(NamedTuple):
 NOTHING_SAID = Live({})
 
 
-def ask_app(target: Target, secret: str | None) -> Live:
+def ask_app(target: Target, secret: str) -> Live:
     """Returns what the running app at a stream's URL says about itself. Blocks for some seconds.
 
-    :param secret: a pass; None if the app has no secret key.
+    :param secret: a pass, which takes the app's secret key to make.
     """
-    headers = {doctor_pass.HEADER: secret} if secret else {}
     try:
-        with exchange(target.below("/doctor"), headers, TIMEOUT) as answer:
+        with exchange(target.below("/doctor"), {doctor_pass.HEADER: secret}, TIMEOUT) as answer:
             body = answer.json()
             if answer.status == 200 and isinstance(body.get("settings"), dict):
                 return Live(body, skew=_number(body.get("time")) - time.time())
@@ -79,8 +78,8 @@ def examine_live(live: Live, settings: Settings, digest: str) -> Iterator[Findin
         yield warning(
             "running app",
             "the app at --url does not accept this command's SECRET_KEY",
-            "this command and the app, or two workers, have different secret keys: each refuses sessions and "
-            "tickets that the other has signed; also, the doctor cannot ask the app what its server is",
+            "the app has another secret key or none, or two workers have different keys: each refuses "
+            "sessions and tickets that the other has signed; also, the doctor cannot ask for its server",
             "run the doctor with the environment of gunicorn, and give all workers the same SECRET_KEY",
         )
     if not live.body:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ...config import Settings
+from ...config import SHARE_BROKER, Settings
 from ...transports import cost
 from .finding import Finding, broken, graded, ok, warning
 from .live import Live
@@ -47,12 +47,18 @@ monkey = watch()
 from gunicorn.app.wsgiapp import WSGIApplication
 cfg = WSGIApplication("%(prog)s [OPTIONS] [APP_MODULE]").cfg
 soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+is_patched, missing = bool(monkey and monkey.is_module_patched("socket")), ""
+sys.path[:0] = [cfg.chdir, *(cfg.pythonpath or "").split(",")]
+try:
+    cfg.worker_class  # imports the class, as gunicorn does before it starts workers
+except Exception as error:
+    missing = str(error).strip(" ]\\n").splitlines()[-1]
 print(json.dumps({
     "worker_class": cfg.worker_class_str if isinstance(cfg.worker_class_str, str) else "",
     "workers": cfg.workers, "threads": cfg.threads, "connections": cfg.worker_connections,
     "http2": "h2" in getattr(cfg, "http_protocols", ()) and (cfg.is_ssl or cfg.http2_cleartext != "off"),
     "graceful_timeout": cfg.graceful_timeout, "preload": bool(cfg.preload_app), "tls": bool(cfg.is_ssl),
-    "patched": bool(monkey and monkey.is_module_patched("socket")), "late": late,
+    "patched": is_patched, "late": late, "missing": missing,
     "files": 10**9 if soft == resource.RLIM_INFINITY else soft,
 }))
 """
@@ -71,6 +77,7 @@ class Setup(NamedTuple):
     tls: bool
     patched: bool  # whether the configuration itself calls monkey.patch_all()
     late: Sequence[str]  # modules that the configuration imports before it calls monkey.patch_all()
+    missing: str  # why gunicorn cannot import the worker class; empty if it can
     files: int  # at most how many files a worker may have open
 
     @property
@@ -81,7 +88,7 @@ class Setup(NamedTuple):
 #: Values without faults, for the parts of a configuration that a running worker does not report.
 UNKNOWN = Setup(
     worker_class="", workers=1, threads=1, connections=1000, http2=False, graceful_timeout=30,
-    preload=False, tls=False, patched=False, late=[], files=10**9,
+    preload=False, tls=False, patched=False, late=[], missing="", files=10**9,
 )  # fmt: skip
 
 
@@ -124,7 +131,7 @@ def find_setup(options: str, live: Live) -> Setup | str | None:
     said = {
         name: live.gunicorn[name] for name, value in known if type(live.gunicorn.get(name)) is type(value)
     }
-    return setup._replace(**said)
+    return setup._replace(**{**said, "missing": ""})
 
 
 def examine_server(
@@ -136,16 +143,14 @@ def examine_server(
     :param was_asked: whether the running app was asked. If it did not answer, another finding says why.
     """
     if found is None:
-        what = "the doctor does not know how gunicorn is started: there is no gunicorn.conf.py here"
-        yield graded(
-            "gunicorn",
-            what,
-            "gunicorn's default, sync workers, cannot serve streams; the doctor does not know your workers",
-            "pass the options you start gunicorn with: --gunicorn '-k gevent -w 4'; or pass --url, then the "
-            "doctor asks the running app",
-            is_broken=False,
-            is_poor=not was_asked,
-        )
+        if not was_asked:
+            yield warning(
+                "gunicorn",
+                "the doctor does not know how gunicorn is started: there is no gunicorn.conf.py here",
+                "gunicorn's default, sync workers, cannot serve streams; the doctor does not know yours",
+                "pass the options you start gunicorn with: --gunicorn '-k gevent -w 4'; or pass --url, then "
+                "the doctor asks the running app",
+            )
         return
     if isinstance(found, str):
         yield broken(
@@ -154,6 +159,9 @@ def examine_server(
             "gunicorn would not start",
             "correct gunicorn.conf.py, or pass the options you start gunicorn with as --gunicorn",
         )
+        return
+    if found.missing:
+        yield _not_installed(found)
         return
     yield _workers(found)
     yield _worker_class(found)
@@ -170,6 +178,16 @@ def examine_server(
 
 def _workers(found: Setup) -> Finding:
     return ok("gunicorn", f"{found.workers} workers of class {found.worker_class}")
+
+
+def _not_installed(found: Setup) -> Finding:
+    install = "run `pip install gevent` with the Python that runs gunicorn"
+    return broken(
+        "worker class",
+        f"gunicorn cannot load the worker class {found.worker_class}: {found.missing}",
+        "gunicorn does not start",
+        install if found.is_gevent else f"correct its name, or {cost.RUN_GEVENT}",
+    )
 
 
 def _worker_class(found: Setup) -> Finding:
@@ -219,7 +237,7 @@ def _memory(found: Setup, settings: Settings) -> Iterator[Finding]:
             "broker",
             f"SSE_PUSH_BROKER_URL is memory://, and gunicorn runs {found.workers} workers",
             "each worker has only its own events: streams miss what another worker publishes",
-            "set SSE_PUSH_BROKER_URL to a Redis URL, or run one worker",
+            f"{SHARE_BROKER}; or run one worker",
         )
 
 

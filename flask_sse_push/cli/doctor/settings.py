@@ -51,7 +51,8 @@ def _secret(config: Mapping[str, Any]) -> Finding:
         "secret key",
         "the app has no SECRET_KEY",
         "without SECRET_KEY there are no sessions and no tickets, and clients cannot change open streams",
-        "set SECRET_KEY to the same secret for all workers",
+        "set SECRET_KEY to the same secret for all workers; then the doctor can also ask the app at --url "
+        "what serves it",
     )
 
 

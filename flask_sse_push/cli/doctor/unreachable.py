@@ -34,9 +34,9 @@ def explain(error: BaseException, settings: Settings) -> Finding:
         return _refused_write(text)
     for known in KNOWN:
         if re.search(known.pattern, text):
-            return broken("broker", f"{known.what} ({_last(text)})", WHY, known.advice)
+            return broken("broker", f"{known.what} ({without_advice(text)})", WHY, known.advice)
     if "sentinel" in urlsplit(settings.broker_url).scheme:
-        return examine_sentinels(settings, _last(text))
+        return examine_sentinels(settings, without_advice(text))
     finding = next(_at_addresses(settings), None)
     if finding is not None:
         return finding
@@ -44,7 +44,7 @@ def explain(error: BaseException, settings: Settings) -> Finding:
         return unknown_command(settings, [command[1]])
     return broken(
         "broker",
-        f"{without_secret(settings.broker_url)} does not answer as it should: {error}",
+        f"{without_secret(settings.broker_url)} does not answer as it should: {without_advice(text)}",
         WHY,
         "check that Redis runs and is not overloaded: redis-cli -u URL PING, redis-cli SLOWLOG GET",
     )
@@ -76,12 +76,12 @@ def _refused_write(text: str) -> Finding:
     if code in ("READONLY", "MASTERDOWN"):
         return broken(
             "broker",
-            f"this Redis is a read-only replica ({_last(text)})",
+            f"this Redis is a read-only replica ({without_advice(text)})",
             "it accepts no writes: every publish fails",
             "set SSE_PUSH_BROKER_URL to the primary, or use redis+sentinel://, which finds the primary",
         )
     why = "every publish fails; streams stay open and get nothing new"
-    return broken("broker", f"Redis takes no writes: {_last(text)}", why, ADVICE[code])
+    return broken("broker", f"Redis takes no writes: {without_advice(text)}", why, ADVICE[code])
 
 
 def _whole_text(error: BaseException | None) -> str:
@@ -93,7 +93,7 @@ def _whole_text(error: BaseException | None) -> str:
     return "\n".join(texts)
 
 
-def _last(text: str) -> str:
+def without_advice(text: str) -> str:
     """Returns the first line of a text, without our own advice."""
     return text.partition("\n")[0].removeprefix("BrokerUnavailable: ").partition(" (")[0][:200]
 

@@ -6,12 +6,15 @@ import contextlib
 from typing import Any
 
 import pytest
+from redis.exceptions import AuthenticationError, OutOfMemoryError
 
-from flask_sse_push import ConfigError
+from flask_sse_push import BrokerUnavailable, ConfigError
 from flask_sse_push.brokers.redis import cluster, sentinel
 from flask_sse_push.brokers.redis.options import ALLOWED
+from flask_sse_push.brokers.redis.refusals import advice
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings, without_secret
+from tests.support.processes import free_port
 
 
 @pytest.mark.parametrize(
@@ -216,3 +219,39 @@ def test_every_option_is_refused_or_makes_connections(base: str, option: str) ->
 )
 def test_options_that_say_how_to_connect_are_allowed(url: str) -> None:
     connect_broker(Settings(broker_url=url)).close()
+
+
+@pytest.mark.parametrize("key", ["SSE_PUSH_BROKER_URL", "REDIS_URL", "SSE_REDIS_URL"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "redis://me:secret@127.0.0.1:{}/0",
+        "redis+sentinel://:secret@127.0.0.1:{}/shop",
+        "redis+cluster://:secret@127.0.0.1:{}",
+    ],
+)
+def test_an_error_names_the_setting_without_its_password_and_the_doctor(key: str, rest: str) -> None:
+    url = rest.format(free_port())
+    broker = connect_broker(Settings.load({key: url, "SSE_PUSH_PUBLISH_TIMEOUT": 1}, {}))
+    with pytest.raises(BrokerUnavailable) as caught:
+        broker.shards[0].probe("x")
+    with pytest.raises(BrokerUnavailable) as of_link:
+        broker.shards[0].link("x")
+    for text in (str(caught.value), str(of_link.value)):
+        shown = without_secret(url)
+        assert text.endswith(f" (check {key}, which is {shown}: run `flask sse doctor`)")
+        assert "secret" not in text
+        assert text.count("flask sse doctor") == 1
+
+
+def test_a_refused_password_is_named_with_its_setting() -> None:
+    error = AuthenticationError("invalid username-password pair or user is disabled.")
+    assert advice(error, "REDIS_URL, which is redis://***@h") == (
+        " (correct user and password in REDIS_URL, which is redis://***@h: run `flask sse doctor`)"
+    )
+    assert advice(OutOfMemoryError("x"), "REDIS_URL, which is redis://h").startswith(" (the server has used")
+
+
+def test_a_url_that_is_not_valid_is_named_with_its_key() -> None:
+    with pytest.raises(ConfigError, match=r"^REDIS_URL is 'redis"):
+        connect_broker(Settings.load({"REDIS_URL": "redis://h:port"}, {}))

@@ -12,10 +12,11 @@ from flask_sse_push.brokers.redis import rights
 from flask_sse_push.cli.doctor import live, proxies, redis_facts, server, settings
 from flask_sse_push.cli.doctor.finding import BROKEN, OK, WARNING
 from flask_sse_push.config import Settings
+from tests.support.doctor_cases import APP
 
 SETUP = server.Setup(
     worker_class="gevent", workers=2, threads=1, connections=1000, http2=False,
-    graceful_timeout=30, preload=False, tls=False, patched=True, late=[], files=65536,
+    graceful_timeout=30, preload=False, tls=False, patched=True, late=[], missing="", files=65536,
 )  # fmt: skip
 
 REDIS = {
@@ -51,6 +52,7 @@ def test_good_facts_have_no_findings() -> None:
             {"worker class": BROKEN},
         ),
         ({"http2": True}, {}, {"HTTP/2": BROKEN}),
+        ({"missing": "No module named 'nowhere'", "preload": True}, {}, {"worker class": BROKEN}),
         ({"tls": True}, {}, {"taking over sockets": WARNING}),
         (
             {"tls": True, "connections": 100},
@@ -149,6 +151,27 @@ def test_gunicorns_own_defaults_load(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert isinstance(found, server.Setup), found
     assert (found.worker_class, found.workers, found.patched) == ("sync", 3, False)
     assert isinstance(server.load_gunicorn("--no-such-option"), str)
+
+
+def test_gevent_that_is_not_installed_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    (tmp_path / "gevent.py").write_text("raise ImportError('no gevent here')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [fault] = server.examine_server(server.load_gunicorn("-k gevent"), Settings())
+    assert f"{fault.level} {fault.name}" == APP["no-gevent"].found
+    assert APP["no-gevent"].remedy in fault.advice
+
+
+def test_a_worker_class_may_lie_below_pythonpath(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    (tmp_path / "ours.py").write_text("class Worker: pass")
+    monkeypatch.chdir("/")
+    found = server.load_gunicorn(f"-k ours.Worker --pythonpath {tmp_path}")
+    assert isinstance(found, server.Setup), found
+    assert (found.worker_class, found.missing) == ("ours.Worker", "")
+
+
+def test_a_server_that_nobody_names_is_no_finding_if_the_running_app_was_asked() -> None:
+    assert list(server.examine_server(None, Settings(), was_asked=True)) == []
 
 
 @pytest.mark.parametrize(

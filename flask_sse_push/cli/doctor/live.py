@@ -79,7 +79,7 @@ def examine_live(live: Live, settings: Settings, digest: str) -> Iterator[Findin
             "running app",
             "the app at --url does not accept this command's SECRET_KEY",
             "the app has another secret key or none, or two workers have different keys: each refuses "
-            "sessions and tickets that the other has signed; also, the doctor cannot ask for its server",
+            "sessions and tickets that the other has signed; also, the doctor learns nothing from the app",
             "run the doctor with the environment of gunicorn, and give all workers the same SECRET_KEY",
         )
     if not live.body:

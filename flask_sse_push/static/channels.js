@@ -21,8 +21,8 @@ const RECONNECT = [404, 405, 500, 502, 503, 504];
  * @param {Set<string>} channels The client's channels. If the server refuses, they lose the channels that were joined.
  * @param {AbortSignal} closed Aborted when the client is closed.
  * @returns {Promise<boolean>} Whether the open stream changes its channels. If false, the client must reconnect.
- * @throws {Error} If the server refuses, or the client is closed before the server has answered. The error has `status`,
- *   and `error` with the server's code, if the server refused or closed the client.
+ * @throws {Error} If the server refuses, or closes the client before. The error has `status`, and `error` with the
+ *   server's code.
  */
 export async function changeChannels(stream, options, opening, before, after, channels, closed) {
   const join = after.filter((name) => !before.includes(name));
@@ -41,7 +41,7 @@ export async function changeChannels(stream, options, opening, before, after, ch
   };
   let response = await post();
   if (response?.status === 401 && renews(options)) response = await post();
-  checkOpen(closed);
+  if (isClosed(closed)) return true;
   if (response?.status === 202) return true;
   if (!response || RECONNECT.includes(response.status)) return false;
   for (const name of join) channels.delete(name);
@@ -49,10 +49,13 @@ export async function changeChannels(stream, options, opening, before, after, ch
   throw Object.assign(new Error(error?.message ?? `the server answered ${status}`), { status, error });
 }
 
-/** @param {AbortSignal} closed @throws {Error} If the client is closed. The error has the server's reason, if there is one. */
-export function checkOpen({ aborted, reason }) {
-  if (!aborted) return;
+/**
+ * Whether the page has closed the client. Then the page has no need of an answer, and no rejected promise may trouble it.
+ * @param {AbortSignal} closed
+ * @throws {Error} If the client closed for another reason, for example because the server refused its stream.
+ */
+export function isClosed({ aborted, reason }) {
+  if (!aborted || reason.name === "AbortError") return aborted;
   const { status, error } = reason;
-  const message = error?.message ?? "the client was closed before the server answered";
-  throw Object.assign(new Error(message), { status, error });
+  throw Object.assign(new Error(error?.message ?? `the client was closed: ${reason.reason}`), { status, error });
 }

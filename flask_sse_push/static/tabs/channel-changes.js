@@ -8,7 +8,7 @@
  * @import { Carrier } from "./messages.js"
  */
 
-import { changeChannels, checkOpen } from "../channels.js";
+import { changeChannels, isClosed } from "../channels.js";
 
 export class ChannelChanges {
   #base;
@@ -40,7 +40,8 @@ export class ChannelChanges {
 
   /**
    * Must be called when a connection carries the tab, and with null when the tab has lost its connection.
-   * @param {Carrier} source @param {Partial<Opening> | null} opening
+   * @param {Carrier | undefined} source Undefined when the client has closed its source.
+   * @param {Partial<Opening> | null} opening
    */
   onConnection(source, opening) {
     this.#source = source;
@@ -71,8 +72,8 @@ export class ChannelChanges {
    * @param {string[]} names @param {Set<string>} channels The client's channels: those of `names` that it has are
    *   joined, the others are left. If the server refuses, it loses the channels that were joined.
    * @param {AbortSignal} closed Aborted when the client is closed.
-   * @returns {Promise<void>} Settles when the server has decided.
-   * @throws {Error} If the server refuses, or the client is closed before. `status` and `error` are the server's.
+   * @returns {Promise<void>} Settles when the server has decided, or the page has closed the client.
+   * @throws {Error} If the server refuses, or closes the client. `status` and `error` are the server's.
    */
   async change(names, channels, closed) {
     if (closed.aborted) return;
@@ -112,13 +113,14 @@ export class ChannelChanges {
   /** Asks until the connection has answered that carries the tab. @param {string[]} join @param {string[]} leave */
   async #ask(join, leave) {
     for (;;) {
-      const { source, opening } = await this.#connected();
-      if (leave.length && source.drop(leave)) return;
+      const carried = await this.#connected();
+      if (!carried || (leave.length && carried.source.drop(leave))) return;
+      const { opening } = carried;
       const changed = await this.#post(opening, join, leave).catch((error) => error);
-      if (opening !== this.#opening) continue; // the answer is about a connection that is gone
-      if (changed instanceof Error) throw changed;
-      if (!changed) await this.#reopen(source, join);
-      return;
+      const isCurrent = opening === this.#opening; // otherwise, the answer is about a connection that is gone
+      if (isCurrent && changed instanceof Error) throw changed;
+      if (isCurrent && changed === true) return;
+      if (isCurrent || (join.length && changed === true)) return this.#reopen(join);
     }
   }
 
@@ -128,18 +130,25 @@ export class ChannelChanges {
     return changeChannels(this.#base, this.#options, opening, leave, join, new Set(), closed);
   }
 
-  /** Joins channels by a new connection: an old server, or none, has answered. @param {Carrier} source @param {string[]} join */
-  async #reopen(source, join) {
+  /**
+   * Joins channels by a new connection: the server has allowed the join, but the connection is gone, or the server cannot
+   * change an open stream.
+   * @param {string[]} join
+   */
+  async #reopen(join) {
     for (const name of join) this.#undecided.delete(name);
-    source.grant(join);
-    source.reopen();
+    this.#source?.grant(join);
+    this.#source?.reopen();
     await this.#connected();
   }
 
-  /** Waits until a connection carries the tab. @throws {Error} If the client is closed. */
+  /**
+   * Waits until a connection carries the tab. Returns null if the page closes the client.
+   * @throws {Error} If the client closes for another reason.
+   */
   async #connected() {
     for (;;) {
-      checkOpen(/** @type {AbortSignal} */ (this.#closed));
+      if (isClosed(/** @type {AbortSignal} */ (this.#closed))) return null;
       if (this.#source && this.#opening) return { source: this.#source, opening: this.#opening };
       await new Promise((wake) => (this.#wake = () => wake(0)));
     }

@@ -86,7 +86,7 @@ export class Source {
   close() {
     this.#closeOwn();
     this.#shared = false;
-    this.#changes.onConnection(this, null);
+    this.#changes.onConnection(undefined, null);
     this.#leave();
   }
 

@@ -81,17 +81,35 @@ test("a join waits for the first connection, which does not ask for the channel"
   assert.deepEqual([[...client.channels], client.tab.has("b")], [["a"], false]);
 });
 
-test("the answer of a connection that is gone does not count", async () => {
-  for (const [first, second, result] of [[202, 403, 403], [403, 202, "done"]]) {
+async function reopened() {
+  for (let n = 0; n < 2000 && !client.tab.reopened; n += 1) await new Promise((next) => setTimeout(next, 5));
+  assert.equal(client.tab.reopened, 1);
+}
+
+test("the refusal of a connection that is gone does not count", async () => {
+  for (const [status, result] of [[403, 403], [202, "done"]]) {
     connect("own");
-    const joined = change("join", `b${second}`);
+    const joined = change("join", `b${status}`);
     const request = await asked();
     connect("shared~1");
-    request.answer(first);
-    await answered(second, "shared~1");
+    request.answer(403);
+    await answered(status, "shared~1");
     assert.equal(await joined, result);
   }
   assert.deepEqual([...client.channels], ["a", "b202"]);
+});
+
+test("a join that is allowed, but lost with its connection, is done by a new connection", async () => {
+  connect("shared~1");
+  const joined = change("join", "b");
+  const request = await asked();
+  connect("shared~2");
+  request.answer(202);
+  await reopened();
+  assert.deepEqual([client.tab.has("b"), client.changes.isUndecided("b")], [true, false]);
+  connect("own");
+  assert.equal(await joined, "done");
+  assert.deepEqual(requests, []);
 });
 
 test("a refusal that comes while there is no connection is asked for again", async () => {
@@ -140,7 +158,7 @@ test("a leave that its connection could not answer is asked for on the next", as
   assert.equal(await left, "done");
 });
 
-test("closing the client rejects what waits, with the server's reason if there is one", async () => {
+test("what waits is rejected if the server closes the client, and resolves if the page closes it", async () => {
   connect("own");
   const joins = [change("join", "b"), change("join", "c"), change("leave", "a")];
   await asked();
@@ -151,14 +169,14 @@ test("closing the client rejects what waits, with the server's reason if there i
   client.closing = new AbortController();
   const waiting = change("join", "b");
   client.closing.abort();
-  assert.equal(await waiting, "the client was closed before the server answered");
+  assert.equal(await waiting, "done");
 });
 
 test("a server that cannot change an open stream is asked by a new connection", async () => {
   connect("own");
   const joined = change("join", "b");
   (await asked()).answer(404);
-  for (let n = 0; n < 2000 && !client.tab.reopened; n += 1) await new Promise((next) => setTimeout(next, 5));
+  await reopened();
   assert.deepEqual([client.tab.has("b"), client.changes.isUndecided("b")], [true, false]);
   connect("new");
   assert.equal(await joined, "done");

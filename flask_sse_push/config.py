@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -68,6 +68,23 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _patterns(key: str, value: Any) -> tuple[str, ...]:
+    patterns = _names(key, value)
+    _check_patterns(key, value, patterns)
+    return patterns
+
+
+def _check_patterns(key: str, value: Any, patterns: Iterable[str]) -> None:
+    """Checks that the fnmatch patterns in the value of a key can match names of channels.
+
+    :raises ConfigError: if a pattern has characters that no channel's name has; the message names the pattern.
+    """
+    for pattern in patterns:
+        if not re.fullmatch(r"([A-Za-z0-9_:./@*?-]|\[[^]]+\])+", pattern):
+            allowed = "names of channels (A-Z a-z 0-9 _ : . / @ -) or patterns such as scores:*"
+            raise ConfigError(key, value, f"{allowed}; no channel can match {pattern[:200]!r}")
+
+
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -88,6 +105,7 @@ def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
     with contextlib.suppress(TypeError, ValueError):
         waits = [(str(pattern).strip(), str(wait).strip()) for pattern, wait in pairs]
         if all(p and re.fullmatch("[0-9]{1,4}", wait) and int(wait) <= MAX_BATCH_MS for p, wait in waits):
+            _check_patterns(key, value, (pattern for pattern, _ in waits))
             return tuple((pattern, int(wait)) for pattern, wait in waits)
     expected = f"milliseconds from 0 to {MAX_BATCH_MS} for each channel pattern, such as {{'ticks:*': 100}}"
     raise ConfigError(key, value, expected)
@@ -170,9 +188,9 @@ class Settings:
 
     # Who may listen.
 
-    #: Channels (fnmatch patterns) that anyone may listen to. `@sse.authorize` decides about all other
-    #: channels.
-    public_channels: tuple[str, ...] = _setting(("sse",), _names)
+    #: Channels (fnmatch patterns) that anyone may listen to. Your list replaces the default: name `sse` too
+    #: if it is to stay open. `@sse.authorize` decides about all other channels.
+    public_channels: tuple[str, ...] = _setting(("sse",), _patterns)
     #: Origins whose pages may read streams with the user's cookies. Pages of all other foreign origins are
     #: refused. An origin is exact: scheme, host and port.
     cors_origins: tuple[str, ...] = _setting((), _origins)
@@ -235,7 +253,7 @@ class Settings:
 
     #: Channels (fnmatch patterns) whose users `sse.presence` counts. Events on these channels report which
     #: users come and go.
-    presence_channels: tuple[str, ...] = _setting((), _names)
+    presence_channels: tuple[str, ...] = _setting((), _patterns)
     #: Seconds from the end of a user's last stream until the user is seen as gone. A page reload takes less
     #: time, so a user who reloads the page stays present.
     presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))

@@ -163,7 +163,8 @@ class Refused(SSEPushError):
     """A request gets an HTTP error instead of a stream. A view that raises this error sends the HTTP error.
 
     `status` is the HTTP status. `code`, `message` and `details` are fields of the JSON body. `retry_after`
-    says in how many seconds the client may try again. `for_log` is what only the log says.
+    says in how many seconds the client may try again. `for_log` is what only the log says. `told` says
+    whether the log has the reason already.
     """
 
     def __init__(
@@ -175,6 +176,7 @@ class Refused(SSEPushError):
         details: dict[str, Any] | None = None,
         retry_after: float | None = None,
         for_log: str = "",
+        told: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -183,3 +185,4 @@ class Refused(SSEPushError):
         self.details = details
         self.retry_after = retry_after
         self.for_log = for_log
+        self.told = told

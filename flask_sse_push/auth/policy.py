@@ -21,7 +21,13 @@ from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_sig
 #: The type of the function given to `@sse.authorize`. It returns whether a user may listen to a channel.
 Authorize = Callable[[Any, str], bool]
 
+#: What to do about a refused channel, and about a refused channel of one user.
 ADVICE = "to open a channel, name it in SSE_PUSH_PUBLIC_CHANNELS or allow it in @sse.authorize"
+OWN_ADVICE = "only the user with this id may listen to it, unless @sse.authorize allows it to others"
+NO_USERS_ADVICE = (
+    "nobody is signed in, and the app has no way to identify users: set up flask-login, or register a "
+    "function with @sse.identify"
+)
 
 
 @dataclass
@@ -232,21 +238,30 @@ class Policy:
 
         The error is the same for a channel that does not exist, so clients cannot learn which channels exist.
         """
-        details, for_log = {"channel": channel}, f"{self._described(user)}; {self._decision()}"
+        is_own = channel.startswith("user:")
+        advice = OWN_ADVICE if is_own else ADVICE
+        details, for_log = {"channel": channel}, f"{self._described(user)}; {self._decision(is_own)}"
         if self._should_sign_in(user):
             message = f"the channel {channel!r} is not public: sign in, or send a token or a ticket"
-            for_log += f"; {ADVICE}"
+            for_log += f"; {advice}"
             return Refused(401, ErrorCode.AUTH_REQUIRED, message, details=details, for_log=for_log)
-        message = f"listening to the channel {channel!r} is not allowed; {ADVICE}"
+        if is_own and self.user_id(user) is None:
+            advice = NO_USERS_ADVICE
+        message = f"listening to the channel {channel!r} is not allowed; {advice}"
         return Refused(403, ErrorCode.PERMISSION_DENIED, message, details=details, for_log=for_log)
 
     def _described(self, user: Any) -> str:
         id = self.user_id(user)
         return "the request has no user" if id is None else f"the user is {id[:100]!r}"
 
-    def _decision(self) -> str:
-        """Returns what decided about a channel that is not allowed."""
+    def _decision(self, is_own: bool) -> str:
+        """Returns what decided about a channel that is not allowed.
+
+        :param is_own: whether the channel belongs to one user: to open it to everybody is then no remedy.
+        """
         authorize = self._hooks.authorize
+        if authorize is None and is_own:
+            return "the app has no @sse.authorize rule"
         if authorize is None:
             return "SSE_PUSH_PUBLIC_CHANNELS does not have it, and the app has no @sse.authorize rule"
         return f"the @sse.authorize rule {getattr(authorize, '__qualname__', authorize)} returned False"

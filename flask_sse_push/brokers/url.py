@@ -34,9 +34,9 @@ def connect_broker(settings: Settings, root: str | None = None) -> Broker:
     scheme, _, rest = settings.broker_url.partition("://")
     bounds = Bounds(settings.history_size, settings.history_ttl)
     if scheme == "memory":
-        from .memory import MemoryBroker
+        from .lone import memory_broker
 
-        return MemoryBroker(bounds)
+        return memory_broker(bounds, root)
     if scheme not in SCHEMES:
         raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
     options: dict[str, Any] = {

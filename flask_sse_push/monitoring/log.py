@@ -20,6 +20,7 @@ from ..hub.counters import CLIENT, CounterKey, Gauges
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
 from ..protocol.printable import printable
+from .default_handler import DefaultHandler
 
 #: Name of the logger that is the parent of all loggers of this package.
 ROOT = "flask_sse_push"
@@ -123,14 +124,19 @@ def _name(key: CounterKey) -> str:
 
 
 def set_up(settings: Settings) -> None:
-    """Makes this package write its log records to stderr as JSON, if SSE_PUSH_LOG_JSON is set.
+    """Makes this package write its log records, if the app has configured no logging. May be called again.
 
-    Each record is a JSON object on one line. May be called several times.
+    If SSE_PUSH_LOG_JSON is set, the records are written to stderr as JSON, whatever the app has configured:
+    each record is an object on one line.
 
     :raises ConfigError: if SSE_PUSH_LOG_JSON is set and python-json-logger is not installed.
     """
     root = logging.getLogger(ROOT)
-    if not settings.log_json or any(isinstance(handler, _JsonHandler) for handler in root.handlers):
+    wanted = _JsonHandler if settings.log_json else DefaultHandler
+    if any(isinstance(handler, wanted) for handler in root.handlers):
+        return
+    if not settings.log_json:
+        root.addHandler(DefaultHandler())
         return
     try:
         from pythonjsonlogger.json import JsonFormatter

@@ -21,7 +21,7 @@ class RefusalLog:
     """The log lines for the refusals of one blueprint.
 
     The first refusal of a channel for a reason is a WARNING, and so is each refusal while the app is in debug
-    mode. All others are INFO, because a refusal is usually the client's mistake.
+    mode. All others are INFO: a refusal is usually the client's mistake, or an ERROR has told the reason.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -34,7 +34,9 @@ class RefusalLog:
         :param address: the address of the client; None if it is not known.
         :param path: the path of the request.
         """
-        level = logging.WARNING if self._is_new(refused) or self._app.debug else logging.INFO
+        is_new = self._is_new(refused)  # also notes the kind of a refusal that another line has told
+        is_shown = not refused.told and (is_new or self._app.debug)
+        level = logging.WARNING if is_shown else logging.INFO
         if not logger.isEnabledFor(level):
             return
         code, why = int(refused.code), one_line(refused.message, 2 * MAX_TEXT)

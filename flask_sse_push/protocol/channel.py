@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable
+from itertools import filterfalse
 from typing import Any
 
 from ..errors import InvalidEvent, shown
@@ -45,7 +47,8 @@ def checked_channel(name: str | int) -> str:
         return plain_str(name)
     problem = name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200)
     if isinstance(name, str) and 0 < len(name) <= 200:
-        problem += f"; {_FORBIDDEN.sub('-', name)!r} would do"
+        base = "".join(filterfalse(unicodedata.combining, unicodedata.normalize("NFKD", name)))
+        problem += f"; {_FORBIDDEN.sub('-', base)[:200]!r} would do"
     raise InvalidEvent("channel", problem)
 
 

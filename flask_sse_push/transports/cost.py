@@ -16,6 +16,7 @@ from . import wsgi_server
 
 #: What to change, in error messages and in `flask sse doctor`.
 RUN_GEVENT = "run gunicorn with -k gevent"
+MORE_THREADS = "start gunicorn with more threads, one for each stream and some for pages: `--threads 100`"
 #: Why a worker that serves one request at a time cannot serve streams, and what a thread pool costs.
 BLOCKS = "it serves one request at a time, so a stream would block it until the client leaves"
 TAKES_THREAD = "each stream keeps a thread busy: when no thread is free, no page is served"
@@ -93,6 +94,8 @@ def explanation(cost: Cost, environ: Mapping[str, Any]) -> str:
     advice = gevent_advice()
     if "werkzeug.socket" in environ:
         advice = "start it with threads: leave out --without-threads and --processes (app.run: threaded=True)"
+    elif "gunicorn.socket" in environ and wsgi_server.thread_count() is not None:
+        advice += f", or {MORE_THREADS}"
     why = BLOCKS if cost is Cost.SERVER else TAKES_THREAD
     return f"the server is {server_name(environ)}: {why}; {advice}"
 

@@ -59,6 +59,8 @@ class GeneratorTransport:
             self._told.add(cost)
             effect = "keep threads busy" if refused is None else "are refused"
             logger.error("streams %s: %s", effect, explanation(cost, environ))
+            if refused is not None:
+                refused.told = True
         if refused is not None:
             raise refused
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import Settings
 from ..transports import wsgi_server
-from ..transports.cost import gevent_advice
+from ..transports.cost import MORE_THREADS, gevent_advice
 
 
 def max_streams(settings: Settings) -> int:
@@ -34,7 +34,7 @@ def _explain_places(waiting: int) -> str:
     what = f"{connections} connections" if threads is None else f"{threads} threads"
     limit = f"each stream keeps one of the worker's {what} busy, and streams may take {waiting} of them"
     if threads is not None:
-        return f"{limit}; {gevent_advice()}, or start gunicorn with more --threads"
+        return f"{limit}; {gevent_advice()}, or {MORE_THREADS}"
     return (
         f"{limit}; start gunicorn with more --worker-connections. With -k gevent and "
         "SSE_PUSH_TRANSPORT=auto, without gunicorn's own TLS, streams keep no connection busy"

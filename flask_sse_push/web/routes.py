@@ -59,8 +59,10 @@ class Routes(Blueprint):
         app may set them later.
 
         :raises ConfigError: if a setting is invalid; the message names it.
-        :raises ValueError: if the routes cannot work under this `url_prefix` or on this app.
+        :raises ValueError: if the routes cannot work under this `url_prefix` or on this app, or if the app
+            has this blueprint already.
         """
+        _check_is_new(self, app, options)
         endpoints: Endpoints = app.extensions.get(EXTENSION, Endpoints(app))
         prefix = options.get("url_prefix", self.url_prefix) or endpoints.default_prefix()
         options = {**options, "url_prefix": _checked_prefix(self.name, app, prefix)}
@@ -178,6 +180,17 @@ class Routes(Blueprint):
 
     def _refuse(self, refused: Refused) -> Response:
         return self._endpoint.refuse(refused, request)
+
+
+def _check_is_new(blueprint: Blueprint, app: Flask, options: dict[str, Any]) -> None:
+    """Checks that a blueprint is not registered on the app yet under the name in the options."""
+    name = f"{options.get('name_prefix', '')}.{options.get('name', blueprint.name)}".lstrip(".")
+    if app.blueprints.get(name) is blueprint:
+        raise ValueError(
+            f"{name}: already registered on {app.name!r}. Register it once: with {name}.init_app(app), or "
+            f"with app.register_blueprint({name}, ...). For a second address, give it a second name: "
+            f"app.register_blueprint({name}, name='other', ...)"
+        )
 
 
 def _checked_prefix(name: str, app: Flask, prefix: str) -> str:

@@ -176,11 +176,12 @@ class StreamEndpoint:
     def _full(self, holds_request: bool) -> Refused:
         """Returns the refusal of a stream that the worker has no room for. The log gets the reason once."""
         streaming, settings = self.services.streaming, self.services.settings
+        refused = self._unavailable("this worker has no room for another stream")
         if not self._told_full and len(streaming.hub.behind) < streaming.max_waiting:
-            self._told_full = True
+            self._told_full = refused.told = True
             why = explain_full(settings, holds_request=holds_request)
             logger.error("this worker has no room for another stream, and refuses it with 503: %s", why)
-        return self._unavailable("this worker has no room for another stream")
+        return refused
 
     def _unavailable(self, message: str) -> Refused:
         wait = jittered_ms(self.services.settings.retry) / 1000

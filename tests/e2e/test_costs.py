@@ -96,11 +96,13 @@ def test_a_stream_that_would_block_the_worker_is_refused(
             http.get(f"{running.url}/stream"),
             503,
             f"gunicorn's {worker_class} worker",
-            "gunicorn with -k gevent",
+            "--threads 100" if worker_class == "gthread" else "gunicorn with -k gevent",
         )
         assert http.get(running.url).text == "hello"
     assert running.worker_pids() == workers
-    assert len(errors(running.log)) == 1
+    (told,) = errors(running.log)
+    assert "[ERROR] flask_sse_push.transports.generator: streams are refused" in told
+    assert running.log.read_text().count("serves one request at a time") == 1
 
 
 def test_a_stream_on_a_gthread_worker_is_served_and_its_price_told_once(serve: Serve) -> None:
@@ -111,6 +113,7 @@ def test_a_stream_on_a_gthread_worker_is_served_and_its_price_told_once(serve: S
         (told,) = errors(running.log)
     assert "gunicorn's gthread worker" in told
     assert "run gunicorn with -k gevent" in told
+    assert "--threads 100" in told
 
 
 @pytest.mark.parametrize("worker_class", ["gevent", "gevent_pywsgi"])

@@ -105,7 +105,7 @@ def test_whole_numbers_are_channels_types_and_ids(given: object, name: str) -> N
     ("name", "valid"),
     [
         ("breaking news", "breaking-news"),
-        ("Übersicht", "-bersicht"),
+        ("Übersicht", "Ubersicht"),
         ("room #5 🎉", "room-5-"),
         ("news\n", "news-"),
     ],

@@ -103,3 +103,17 @@ def test_clients_cannot_flood_the_log(make_app: MakeApp, caplog: pytest.LogCaptu
     app.test_client().get(f"/stream?channels={'x' * 200}")
     assert "SSE_PUSH_PUBLIC_CHANNELS" in told(caplog)[0]
     assert len(told(caplog)[0]) < longest + 200
+
+
+def test_a_refusal_whose_reason_an_error_has_told_is_no_second_line(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flask_sse_push")
+    app, _ = make_app()
+    blocking = {"SERVER_SOFTWARE": "one/1", "wsgi.multithread": False}
+    for _ in range(2):
+        assert app.test_client().get("/stream", environ_overrides=blocking).status_code == 503
+    (error,) = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert "streams are refused: the server is one/1" in error
+    assert told(caplog) == []
+    assert len(told(caplog, logging.INFO)) == 2

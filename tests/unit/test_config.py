@@ -292,3 +292,20 @@ def test_a_flag_is_not_set_by_a_word(name: str, value: Any) -> None:
 @pytest.mark.parametrize("value", ["", "maybe", 2, [], "gzip"])
 def test_another_word_for_a_flag_is_refused(name: str, value: Any) -> None:
     assert refusal(name, value).expected == "true or false"
+
+
+@pytest.mark.parametrize("name", ["public_channels", "presence_channels"])
+@pytest.mark.parametrize("value", ["*", "sse,news,scores:*", "a[0-9]?,[!b]*,mail@x/y.z-_", [], ["room:?"]])
+def test_patterns_of_channels_are_taken(name: str, value: Any) -> None:
+    wanted = value.split(",") if isinstance(value, str) else value
+    assert list(getattr(load(**{name: value}), name)) == wanted
+
+
+@pytest.mark.parametrize("name", ["public_channels", "presence_channels"])
+@pytest.mark.parametrize("wrong", ["breaking news", "Über", "a#b", "a[b", ""])
+def test_a_name_that_no_channel_can_have_is_refused_and_named(name: str, wrong: str) -> None:
+    assert refusal(name, ["sse", wrong]).expected.endswith(f"; no channel can match {wrong!r}")
+
+
+def test_a_batch_needs_a_name_that_a_channel_can_have() -> None:
+    assert "can match 'breaking news'" in refusal("batch_ms", "sse=5,breaking news=5").expected

@@ -202,7 +202,8 @@ def _worker_class(found: Setup) -> Finding:
         streams = int(found.threads * 0.9)
         what = f"{what}: {found.threads} threads, so at most {streams} streams in each worker"
         return warning(name, what, cost.TAKES_THREAD, cost.RUN_GEVENT)
-    return broken(name, what, f"{cost.BLOCKS}; so streams are refused with 503", cost.RUN_GEVENT)
+    more = f", or {cost.MORE_THREADS}" if found.worker_class == "gthread" else ""
+    return broken(name, what, f"{cost.BLOCKS}; so streams are refused with 503", cost.RUN_GEVENT + more)
 
 
 def _http2(found: Setup) -> Iterator[Finding]:

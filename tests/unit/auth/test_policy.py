@@ -10,7 +10,7 @@ from flask import Flask
 from flask_login import AnonymousUserMixin, UserMixin
 
 from flask_sse_push.auth.identity import user_id
-from flask_sse_push.auth.policy import ADVICE, Authorize, Hooks, Policy
+from flask_sse_push.auth.policy import ADVICE, NO_USERS_ADVICE, OWN_ADVICE, Authorize, Hooks, Policy
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import ErrorCode, Refused
 
@@ -117,10 +117,30 @@ def test_a_request_passes_when_every_channel_is_allowed() -> None:
 def test_one_forbidden_channel_refuses_the_request_and_says_how_to_open_it() -> None:
     rules = policy(("sse",), lambda user, channel: channel == "staff")
     with pytest.raises(Refused) as caught:
-        rules.check("ann", ["sse", "user:bob", "staff"])
+        rules.check("ann", ["sse", "orders", "staff"])
     refused = caught.value
     assert (refused.status, refused.code) == (403, ErrorCode.PERMISSION_DENIED)
-    assert refused.details == {"channel": "user:bob"}
-    assert refused.message == f"listening to the channel 'user:bob' is not allowed; {ADVICE}"
+    assert refused.details == {"channel": "orders"}
+    assert refused.message == f"listening to the channel 'orders' is not allowed; {ADVICE}"
     assert "SSE_PUSH_PUBLIC_CHANNELS" in ADVICE
     assert "@sse.authorize" in ADVICE
+
+
+@pytest.mark.parametrize(("user", "advice"), [("ann", OWN_ADVICE), (None, NO_USERS_ADVICE)])
+def test_the_channel_of_a_user_is_never_said_to_be_opened_to_everybody(user: Any, advice: str) -> None:
+    for rules in (policy(("sse",), None), policy(("sse",), lambda user, channel: False)):
+        with pytest.raises(Refused) as caught:
+            rules.check(user, ["user:bob"])
+        refused = caught.value
+        assert refused.status == 403
+        assert refused.message == f"listening to the channel 'user:bob' is not allowed; {advice}"
+        assert "SSE_PUSH_PUBLIC_CHANNELS" not in refused.for_log
+
+
+def test_who_must_sign_in_first_is_not_advised_to_open_the_channel_of_a_user() -> None:
+    rules = Policy(Flask("app"), Settings(), Hooks(identify=[lambda request: None]))
+    with pytest.raises(Refused, match="sign in") as caught:
+        rules.check(None, ["user:bob"])
+    assert caught.value.status == 401
+    assert OWN_ADVICE in caught.value.for_log
+    assert "SSE_PUSH_PUBLIC_CHANNELS" not in caught.value.for_log

@@ -77,7 +77,7 @@ def _patterns(key: str, value: Any) -> tuple[str, ...]:
 def _check_patterns(key: str, value: Any, patterns: Iterable[str]) -> None:
     """Checks that the fnmatch patterns in the value of a key can match names of channels.
 
-    :raises ConfigError: if a pattern has characters that no channel's name has; the message names the pattern.
+    :raises ConfigError: if a pattern has characters that no channel's name has; the message names it.
     """
     for pattern in patterns:
         if not re.fullmatch(r"([A-Za-z0-9_:./@*?-]|\[[^]]+\])+", pattern):

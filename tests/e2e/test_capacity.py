@@ -63,7 +63,7 @@ def lines(log: Path, part: str) -> list[str]:
             [
                 "one of the worker's 4 threads busy, and streams may take 3 of them",
                 "`gunicorn -k gevent tests.apps.plain:app`",
-                "more --threads",
+                "more threads",
             ],
         ),
         (

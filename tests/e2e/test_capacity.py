@@ -125,7 +125,7 @@ def test_several_processes_on_memory_are_told_once(
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
     with python(server, "memory://", log) as url, Stream(f"{url}/stream") as stream:
         stream.next_of("sse.open")
-        found = lines(log, "memory://")
+        found = lines(log, "SSE_PUSH_BROKER_URL is memory://")
     assert len(found) == (told is not None)
     if told:
         assert told in found[0]

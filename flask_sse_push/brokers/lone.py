@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from ..config import SHARE_BROKER
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Publication
 from .base import Bounds
-from .memory import SHARE_BROKER, MemoryBroker
+from .memory import MemoryBroker
 
 logger = logging.getLogger(__name__)
 

@@ -31,11 +31,6 @@ from .base import (
 )
 from .counts import MemoryCounts
 
-#: What to change if `memory://` does not fit.
-SHARE_BROKER = (
-    "set SSE_PUSH_BROKER_URL=redis://localhost:6379/0, or without a Redis SSE_PUSH_BROKER_URL=embedded:// "
-    "(pip install 'flask-sse-push[embedded]')"
-)
 #: At most this many idempotency ids are remembered. The same limit applies to the names that `claim` takes,
 #: such as those of used tickets.
 MAX_REMEMBERED = 10_000

@@ -222,10 +222,6 @@ class Services:
 
     def _check_memory(self) -> None:
         """Logs what goes wrong with `memory://` in the way in which this process runs."""
-        if not self.settings.broker_url.startswith("memory:"):
-            return
-        from ..brokers.memory import SHARE_BROKER
-
         several = self.broker_not_shared()
         if several:
             logger.error(
@@ -234,7 +230,7 @@ class Services:
                 several,
                 SHARE_BROKER,
             )
-        elif processes.is_reloaded():
+        elif self.settings.broker_url.startswith("memory:") and processes.is_reloaded():
             logger.warning(
                 "SSE_PUSH_BROKER_URL is memory://, which begins anew at each reload of the app: clients then "
                 "get sse.reset, and miss what was published meanwhile; %s",

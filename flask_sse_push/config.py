@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -69,20 +69,16 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
 
 
 def _patterns(key: str, value: Any) -> tuple[str, ...]:
-    patterns = _names(key, value)
-    _check_patterns(key, value, patterns)
-    return patterns
+    return _checked_patterns(key, value, _names(key, value))
 
 
-def _check_patterns(key: str, value: Any, patterns: Iterable[str]) -> None:
-    """Checks that the fnmatch patterns in the value of a key can match names of channels.
-
-    :raises ConfigError: if a pattern has characters that no channel's name has; the message names it.
-    """
+def _checked_patterns(key: str, value: Any, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns fnmatch patterns of channels. Raises ConfigError if no channel's name can match a pattern."""
     for pattern in patterns:
         if not re.fullmatch(r"([A-Za-z0-9_:./@*?-]|\[[^]]+\])+", pattern):
             allowed = "names of channels (A-Z a-z 0-9 _ : . / @ -) or patterns such as scores:*"
             raise ConfigError(key, value, f"{allowed}; no channel can match {pattern[:200]!r}")
+    return patterns
 
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -105,7 +101,7 @@ def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
     with contextlib.suppress(TypeError, ValueError):
         waits = [(str(pattern).strip(), str(wait).strip()) for pattern, wait in pairs]
         if all(p and re.fullmatch("[0-9]{1,4}", wait) and int(wait) <= MAX_BATCH_MS for p, wait in waits):
-            _check_patterns(key, value, (pattern for pattern, _ in waits))
+            _checked_patterns(key, value, tuple(pattern for pattern, _ in waits))
             return tuple((pattern, int(wait)) for pattern, wait in waits)
     expected = f"milliseconds from 0 to {MAX_BATCH_MS} for each channel pattern, such as {{'ticks:*': 100}}"
     raise ConfigError(key, value, expected)

@@ -18,3 +18,11 @@ export function warnOnce(text, ...error) {
   told.add(whole);
   console.warn(`PushClient: ${text}`, ...error);
 }
+
+/**
+ * Warns of an `sse.error`, which may come before `sse.open`, for example when the broker does not answer.
+ * @param {import("./push-client.js").ServerError | null} error The data of the event.
+ */
+export function show(error) {
+  if (error?.message) warnOnce(`the server says: ${error.message}`);
+}

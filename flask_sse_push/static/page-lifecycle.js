@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Follows the page: whether it has a network, is visible, and whether the back-forward cache holds it. Keeps the cursor
- * over page loads, if the client wants that. Shows the server's errors in the console.
+ * over page loads, if the client wants that.
  * @import { PushClient } from "./push-client.js"
  */
 
@@ -23,9 +23,7 @@ const LONGEST_TIMER = 2 ** 31 - 1;
  * @param {AbortSignal} closed Aborted when the client is closed for good.
  */
 export function followPage(client, { page = true, hiddenAfter = Infinity }, memory, setSuspended, closed) {
-  if (!page || closed.aborted) return;
-  client.on("sse.error", ({ data }) => data?.message && warnOnce(`the server says: ${data.message}`));
-  if (!globalThis.document) return;
+  if (!page || closed.aborted || !globalThis.document) return;
   const reasons = new Set();
   const suspend = (/** @type {string} */ reason) => {
     reasons.add(reason);

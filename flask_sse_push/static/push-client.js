@@ -57,7 +57,8 @@ export class PushClient extends EventTarget {
     const named = [query.getAll("channels"), query.getAll("channel"), typeof channels === "string" ? channels : [...channels]];
     this.#channels = new Set(split(named));
     const cursor = query.get("last_event_id") ?? "";
-    for (const name of ["channel", "last_event_id"]) query.delete(name);
+    query.delete("channel");
+    query.delete("last_event_id");
     if (query.get("events") === "plain") {
       query.delete("events");
       console.warn("PushClient ignores events=plain");
@@ -157,7 +158,7 @@ export class PushClient extends EventTarget {
     if (!changed) this.#connect();
   }
 
-  /** Opens a new connection, which continues after the cursor. */
+  /** Opens a connection after the cursor. */
   #connect = async () => {
     if (this.#state === "closed" || this.#suspended) return;
     this.#disconnect();
@@ -241,6 +242,7 @@ export class PushClient extends EventTarget {
     if (skipped) return skipped.reason && this.#emit("error", { type, lastEventId, channels, ...skipped });
     this.#stats.lastEvent = { type, lastEventId, at: new Date().toISOString() };
     if (type === "sse.open") this.#onOpen(data ?? {});
+    if (type === "sse.error") import("./console.js").then(({ show }) => show(data)).catch(() => null);
     for (const key of new Set([type, "*"])) {
       for (const [handler, once] of [...(this.#handlers.get(key) ?? [])]) {
         if (this.#state === "closed") return;

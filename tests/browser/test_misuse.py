@@ -199,17 +199,22 @@ def test_a_wrong_path_is_told_once(
     ]
 
 
-@pytest.mark.parametrize("options", [{}, {"transport": "fetch"}], ids=["native", "fetch"])
+@pytest.mark.parametrize(
+    "options", [{}, {"headers": {"X-Page": "1"}}, {"tabs": True}], ids=["native", "fetch", "tabs"]
+)
 def test_the_servers_text_is_told(
     script: Script, start: Started, console: list[tuple[str, str]], options: dict[str, Any]
 ) -> None:
     error = b'{"code": 1201, "message": "you may not listen to a"}'
-    script.then(*[Refusal(403, {"Content-Type": "application/json"}, error)] * 2)
+    no_broker = event({"code": 1203, "message": "the broker does not answer"}, "sse.error") + script.END
+    refusal = Refusal(403, {"Content-Type": "application/json"}, error)
+    script.then(no_broker, no_broker, refusal, refusal)  # the first two come before any `sse.open`
     page = start("close", **options)
     eventually_on(page, lambda: page.evaluate("client.state") == "closed")
     told = [text for level, text in console if level == "warning"]
     assert told == [
-        f"PushClient: {script.url}/stream answered 403 (application/json). you may not listen to a"
+        "PushClient: the server says: the broker does not answer",
+        f"PushClient: {script.url}/stream answered 403 (application/json). you may not listen to a",
     ]
 
 

@@ -154,7 +154,7 @@ export class Source {
     const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
     if (id && !known) this.#cursor = id;
     if (!this.#listensTo(channels)) return;
-    if ((known && type !== "sse.heartbeat") || channels?.includes(this.#tab)) return;
+    if ((known && !/^sse\.(heartbeat|error)$/.test(`${type}`)) || channels?.includes(this.#tab)) return;
     const own = !skipped && type?.startsWith("sse.") ? this.#ownData(type, data) : data;
     if (own !== null) this.#pass({ ...event, data: own, id: this.#cursor, skipped, marks });
   }
@@ -327,13 +327,13 @@ export class Source {
   #ownData(type, data) {
     const { tab, ...content } = objectIn(data);
     if (tab ? tab !== this.#tab : type === "sse.channels") return null;
+    if (type === "sse.error" && content.details?.channel && !this.channels.has(content.details.channel)) return null;
     if (type === "sse.channels") {
       this.#onChannels(content);
       content.channels = [...this.channels];
     } else if (type === "sse.reset" && !tab) {
-      const { channels = ["*"] } = content;
-      const all = channels.includes("*");
-      content.channels = [...this.channels].filter((name) => all || channels.includes(name));
+      const { channels: lost = ["*"] } = content;
+      content.channels = [...this.channels].filter((name) => lost.includes("*") || lost.includes(name));
       if (!content.channels.length) return null;
     }
     return JSON.stringify(content);

@@ -7,7 +7,6 @@ import { followPage } from "../../../flask_sse_push/static/page-lifecycle.js";
 let calls;
 let closing;
 let client;
-let handlers;
 
 const fire = (target, type) => target.dispatchEvent(new Event(type));
 
@@ -20,8 +19,7 @@ beforeEach(() => {
   globalThis.window = new EventTarget();
   globalThis.document = Object.assign(new EventTarget(), { hidden: false });
   calls = [];
-  handlers = {};
-  client = { lastEventId: "e-1", on: (type, handler) => (handlers[type] = handler) };
+  client = { lastEventId: "e-1" };
   globalThis.sessionStorage = { setItem: (key, value) => calls.push(`save ${key} ${value}`) };
   closing = new AbortController();
 });
@@ -30,15 +28,6 @@ function follow(hiddenAfter = Infinity, memory = "key") {
   const setSuspended = (reason) => calls.push(reason ? `suspend ${reason}` : "resume");
   followPage(client, { hiddenAfter }, memory, setSuspended, closing.signal);
 }
-
-test("the server's errors are told in the console, each once", () => {
-  const warnings = [];
-  console.warn = (text) => warnings.push(text);
-  follow();
-  const data = { code: 1301, message: "a stream listens to at most 50 channels" };
-  for (const sent of [data, data, null, "text", {}]) handlers["sse.error"]({ data: sent });
-  assert.deepEqual(warnings, ["PushClient: the server says: a stream listens to at most 50 channels"]);
-});
 
 test("it resumes when no reason is left", () => {
   follow();

@@ -334,7 +334,9 @@ def no_cluster(lab: Lab) -> None:
 
 
 def cluster_down(lab: Lab) -> None:
-    lab.url = f"redis+cluster://127.0.0.1:{lab.another('cluster', '--cluster-enabled', 'yes').port}"
+    # By default, the port of the cluster's bus is 10,000 higher than the server's, and may be taken.
+    options = "--cluster-enabled", "yes", "--cluster-port", str(free_port())
+    lab.url = f"redis+cluster://127.0.0.1:{lab.another('cluster', *options).port}"
 
 
 def no_socket_file(lab: Lab) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from .test_servers import flask_run
 
 #: The first words of the errors that this package logs about responses.
 STARTS = "an after_request hook", "a WSGI middleware", "the head of a stream's", "a stream's response"
+#: A line with such an error. Python puts nothing before the error if the app has a handler without a format.
+ERROR = re.compile(rf"^(?:.*ERROR.*flask_sse_push[.\w]*: )?((?:{'|'.join(STARTS)}).*)$", re.MULTILINE)
 #: The heartbeat of the servers, in seconds.
 HEARTBEAT = 0.2
 
@@ -55,8 +58,8 @@ class Server:
         return self.log.read_bytes()[self.read_from :].decode()
 
     def errors(self) -> list[str]:
-        """The lines that this package has logged at level ERROR. Python logs them without their level."""
-        return [line for line in self.said().splitlines() if line.startswith(STARTS)]
+        """The errors about responses that this package has logged, without time and name of the logger."""
+        return ERROR.findall(self.said())
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def busy_shares(servers: Sequence[Gunicorn], crowd: Crowd) -> Iterator[float]:
     """The share of the time for which each worker is busy although no event comes and a child is alive."""
     for server in servers:
         (worker,) = server.worker_pids()
-        arguments: dict[str, str | int] = {"way": "os.fork", "sleep": "native", "seconds": 3}
+        arguments: dict[str, str | int] = {"way": "os.fork", "sleep": "native", "seconds": 15}
         child = int(httpx.post(f"{server.url}/fork", params=arguments, trust_env=False).text)
         for client in crowd.clients[::2]:
             crowd.lose(client, reset=True)

@@ -160,20 +160,17 @@ def gunicorn(
 
 
 def end(process: subprocess.Popen[bytes], server: Gunicorn) -> None:
-    """Stops gunicorn by SIGQUIT: at SIGTERM, gevent workers wait for a second or two although all is done.
-
-    A worker that is just starting misses the master's signal, so this repeats the signal.
-    """
+    """Stops gunicorn. A worker that is just starting misses the master's signal, so this repeats it."""
     if process.poll() is not None:
         return
-    process.send_signal(signal.SIGQUIT)
+    process.send_signal(signal.SIGTERM)
     for _ in range(35):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1)
             return
         for pid in server.worker_pids():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGQUIT)
+                os.kill(pid, signal.SIGTERM)
     process.kill()
     process.wait()
 

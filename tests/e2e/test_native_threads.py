@@ -91,6 +91,8 @@ def test_native_threads_and_greenlets_publish_at_the_same_time(server: Gunicorn,
 def test_short_lived_native_threads_leave_no_connections_and_no_files(
     serve: Serve, http: httpx.Client, empty_valkey: str
 ) -> None:
+    with redis.Redis.from_url(empty_valkey) as client:
+        client.client_kill_filter(_type="normal", skipme=True)  # connections that earlier tests have left
     server = serve("tests.apps.native_threads:app")
     call(server, http, "greenlet", "publish")
     call(server, http, "new thread", "publish")

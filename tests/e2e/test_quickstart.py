@@ -118,6 +118,11 @@ def shape(text: str) -> str:
     return re.sub(r"[0-9]+(\.[0-9]+)?", "N", text).replace("seconds", "second").strip()
 
 
+def without_comments(stream: str) -> str:
+    """Returns a raw stream without its comments. A worker that knows all events sends none."""
+    return re.sub("^:.*\n", "", stream, flags=re.MULTILINE)
+
+
 def test_the_quick_start_works_word_by_word(reader: Reader) -> None:
     steps = iter(commands(PAGE))
     assert [next(steps).text for _ in range(5)] == [*NEW_FOLDER, INSTALL]  # the fixtures have done this
@@ -147,9 +152,9 @@ def test_the_quick_start_works_word_by_word(reader: Reader) -> None:
         with Stream(f"{reader.url}/stream", cursor=event.id) as window:
             assert window.next_of("greeting").json() == {"message": "While you were away"}
         raw = next(steps)
-        seen = reader.run(f"{raw.text} --silent | head -{len(raw.output) + 1}").replace("\t", "")
-        # A worker may first say in a comment that it looks up what was missed.
-        assert shape(re.sub("^:.*\n", "", seen, flags=re.MULTILINE)) == shape("\n".join(raw.output))
+        seen = reader.run(f"{raw.text} --silent | head -{len(raw.output)}").replace("\t", "")
+        printed = "\n".join(raw.output)
+        assert shape(without_comments(seen)) == shape(without_comments(printed))
 
     stop = next(steps)
     assert reader.run(stop.text).rstrip() == stop.output[0].replace("/srv/hello", str(reader.folder))

@@ -82,11 +82,11 @@ def test_a_bad_token_is_refused_even_for_public_channels(
 
 def test_another_users_channel_and_one_that_does_not_exist_look_alike(with_tokens: FlaskClient) -> None:
     answers = [
-        with_tokens.get(f"/stream?channels={name}", headers=bearer()) for name in ("user:bob", "nowhere")
+        with_tokens.get(f"/stream?channels={name}", headers=bearer()) for name in ("user:bob", "user:nobody")
     ]
     assert [refusal(answer) for answer in answers] == [(403, 1201)] * 2
     first, second = (dict(answer.json or {}) for answer in answers)
-    for body, name in ((first, "user:bob"), (second, "nowhere")):
+    for body, name in ((first, "user:bob"), (second, "user:nobody")):
         assert body.pop("details") == {"channel": name}
         body["message"] = body["message"].replace(name, "")
         body.pop("timestamp")

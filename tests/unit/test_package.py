@@ -248,6 +248,7 @@ def documented() -> set[str]:
         for node in settings.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         if source[node.lineno - 2].strip().startswith("#:")
+        if not ast.unparse(node.annotation).startswith("ClassVar")
     }
 
 

@@ -15,8 +15,9 @@ IN_PROCESS := tests/unit tests/contract tests/integration
 # The tests of the JavaScript client, which do not depend on the Python.
 NO_JS := --ignore tests/unit/test_client_package.py
 # The tests that `make coverage` measures. The models and the hostile requests are random, so what they reach proves
-# little, and they are slow when measured.
-MEASURED := $(IN_PROCESS) --ignore-glob "*_model.py" --ignore tests/integration/test_hostile.py $(NO_JS)
+# little, and they are slow when measured. The doctor's tests run its commands in their own process.
+MEASURED := $(IN_PROCESS) tests/e2e/test_doctor_redis.py $(NO_JS) \
+	--ignore-glob "*_model.py" --ignore tests/integration/test_hostile.py
 # The tests whose gunicorn workers `make coverage` measures.
 MEASURED_SERVERS := tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.

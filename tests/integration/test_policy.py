@@ -215,12 +215,17 @@ def test_a_revocation_ends_the_unused_tickets_of_its_user(
     app, sse = make_app()
     sse.authorize(lambda user, channel: True)
     with app.app_context(), contextlib.ExitStack() as streams:
-        if company:
-            streams.enter_context(listening(app.test_client(), "/stream?channels=sse"))
+        company_stream = listening(app.test_client(), "/stream?channels=sse")
+        reader = streams.enter_context(company_stream) if company else None
+        if reader is not None:
+            assert reader.next()["event"] == "sse.open"
         early, others = sse.ticket("ada", "club"), sse.ticket("bob", "club")
         apart, nobodys = sse.ticket("ada", "lab"), sse.ticket(None, "club")
         sse.revoke("ada", channel)
         late = sse.ticket("ada", "club")
+        if reader is not None:  # the worker has heard of the revocation when it has sent a later event
+            sse.publish("later", type="later")
+            assert reader.next()["event"] == "later"
         assert refusal(app.test_client().get(f"/stream?ticket={early}")) == (401, 1102)
         for ticket in (others, nobodys, late):
             assert opens(app.test_client(), f"/stream?ticket={ticket}") == ["club"]

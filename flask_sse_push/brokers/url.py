@@ -73,6 +73,11 @@ def connect_broker(settings: Settings, root: str | None = None) -> Broker:
     raise _wrong(settings, f"{expected}, {_CREDENTIALS}")
 
 
+def serves_one_process(settings: Settings) -> bool:
+    """Whether the broker of these settings reaches the streams of its own process only."""
+    return settings.broker_url.startswith("memory:")
+
+
 def _wrong_option(url: str, scheme: str) -> str:
     """Returns what is wrong with the options of a URL, as the end of "must be …"; "" if nothing is wrong."""
     from .redis.options import wrong_option

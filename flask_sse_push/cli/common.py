@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import click
 
 from ..brokers.base import Broker
+from ..brokers.url import serves_one_process
 from ..config import SHARE_BROKER
 from ..errors import SSEPushError
 from ..protocol.cursor import Cursor
@@ -45,7 +46,7 @@ def shared_broker(push: Push) -> Broker:
 
     :raises click.ClickException: if the URL is `memory://`, which no other process can reach.
     """
-    if push.services.settings.broker_url.startswith("memory:"):
+    if serves_one_process(push.services.settings):
         raise click.ClickException(
             "SSE_PUSH_BROKER_URL is memory://, which no other process can reach; for the app and for this "
             f"command, {SHARE_BROKER}"

@@ -25,9 +25,8 @@ class Vitals(NamedTuple):
     linked: bool  # False if the worker has streams but no link to the broker
     probe: float | None  # seconds from sending the last probe until its echo came; None before the first echo
     stopping: bool  # whether the worker is shutting down
-    not_shared: (
-        str | None
-    )  # which processes use memory://, though it cannot connect them; None: only one does
+    #: Which processes use memory://, though it cannot connect them; None if only one process does.
+    not_shared: str | None
     ended_threads: Sequence[str] = ()  # names of the threads that have ended and do not run again yet
 
 

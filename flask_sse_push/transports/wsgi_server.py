@@ -193,7 +193,6 @@ def configuration() -> dict[str, Any] | None:
     if worker is None:
         return None
     cfg = worker.cfg
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return {
         "worker_class": cfg.worker_class_str if isinstance(cfg.worker_class_str, str) else "",
         "workers": cfg.workers,
@@ -201,7 +200,7 @@ def configuration() -> dict[str, Any] | None:
         "connections": cfg.worker_connections,
         "graceful_timeout": cfg.graceful_timeout,
         "tls": bool(cfg.is_ssl),
-        "files": 10**9 if soft == resource.RLIM_INFINITY else soft,
+        "files": _file_limit() or 10**9,
     }
 
 
@@ -239,5 +238,11 @@ def thread_count() -> int | None:
 @cache
 def file_places() -> int:
     """Returns how many streams fit into the limit of open files. The limit is read at the first call."""
+    limit = _file_limit()
+    return 1_000_000 if limit is None else max(1, limit - SPARE_FILES)
+
+
+def _file_limit() -> int | None:
+    """Returns how many files this process may have open; None if there is no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
+    return None if soft == resource.RLIM_INFINITY else soft

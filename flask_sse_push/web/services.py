@@ -21,7 +21,7 @@ from ..auth.logouts import UnsentLogouts
 from ..auth.recheck import FindForbidden, Recheck
 from ..brokers import forks, native_threads
 from ..brokers.base import NO_INBOX, Broker, probe_all
-from ..brokers.url import connect_broker
+from ..brokers.url import connect_broker, serves_one_process
 from ..config import SHARE_BROKER, Settings
 from ..errors import BrokerUnavailable
 from ..hub.counters import Counters, Gauges
@@ -216,7 +216,7 @@ class Services:
 
     def broker_not_shared(self) -> str | None:
         """Returns which processes serve the app, if there are several and the broker works for one only."""
-        if not self.settings.broker_url.startswith("memory:"):
+        if not serves_one_process(self.settings):
             return None
         return processes.several(request.environ if has_request_context() else {})
 
@@ -230,7 +230,7 @@ class Services:
                 several,
                 SHARE_BROKER,
             )
-        elif self.settings.broker_url.startswith("memory:") and processes.is_reloaded():
+        elif serves_one_process(self.settings) and processes.is_reloaded():
             logger.warning(
                 "SSE_PUSH_BROKER_URL is memory://, which begins anew at each reload of the app: clients then "
                 "get sse.reset, and miss what was published meanwhile; %s",

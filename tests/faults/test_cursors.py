@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +15,7 @@ from flask_sse_push import MessageAnnouncer
 from flask_sse_push.protocol.cursor import Cursor, parse
 from tests.e2e.conftest import Serve
 from tests.support.deadline import eventually
+from tests.support.memory import resident_kb
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.stream import Stream
 
@@ -53,12 +53,6 @@ def announcer(valkey_url: str) -> Iterator[MessageAnnouncer]:
     announcer = MessageAnnouncer.from_url(valkey_url, SSE_PUSH_HISTORY_SIZE=10)
     yield announcer
     announcer.close()
-
-
-def resident_kb(pid: int) -> int:
-    """Memory of a process, in kB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 def assert_reset(stream: Stream, channels: list[str]) -> None:

@@ -32,6 +32,23 @@ SHARE = 1 / 4
 #: After this share of a call's time, no further try begins: a try with an open connection takes SHARE.
 LAST_START = 1 - SHARE * 0.8
 
+
+@contextlib.contextmanager
+def connection_apart(pool: ConnectionPool, **changes: Any) -> Iterator[Any]:
+    """A context manager that gives a connection which the pool does not know, and closes the connection.
+
+    :param changes: options of the connection that differ from the pool's.
+    :raises BrokerUnavailable: if the server cannot be reached, or the block raises an error of redis-py.
+    """
+    with translated_errors():
+        connection: Any = pool.connection_class(**{**pool.connection_kwargs, **changes})
+        try:
+            connection.connect()
+            yield connection
+        finally:
+            connection.disconnect()
+
+
 #: A function that runs a command within the broker's time limit. The command must be safe to run twice.
 #: Raises BrokerUnavailable if the command fails.
 Call = Callable[[Callable[[], Any]], Any]

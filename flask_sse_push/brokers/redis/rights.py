@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoPermissionError, ResponseError
 
 from .broker import RedisBroker
-from .client import translated_errors
+from .client import connection_apart
 from .link import PLAIN, PubSub
 
 #: The commands with a key that the package calls, also in its scripts, and how many arguments follow the key.
@@ -64,17 +64,10 @@ def missing_rights(broker: RedisBroker, prefix: str, *, waits: bool = False) -> 
     :param waits: whether `publish` waits for replicas, which needs the command WAIT.
     :raises BrokerUnavailable: if the server does not answer.
     """
-    pool = broker.pool
-    with translated_errors():
-        # redis-py names each new connection, which needs a right too.
-        unnamed = {**pool.connection_kwargs, "client_name": None}
-        connection: Any = pool.connection_class(**unnamed)
-        try:
-            connection.connect()
-            user = str(pool.connection_kwargs.get("username") or "default")
-            return _Check(connection, user, broker).run(prefix, waits=waits)
-        finally:
-            connection.disconnect()
+    user = str(broker.pool.connection_kwargs.get("username") or "default")
+    # redis-py names each new connection, which needs a right too.
+    with connection_apart(broker.pool, client_name=None) as connection:
+        return _Check(connection, user, broker).run(prefix, waits=waits)
 
 
 def all_rules(prefix: str, pubsub: PubSub = PLAIN) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError
 
 from .broker import RedisBroker
-from .client import translated_errors
+from .client import connection_apart
 
 #: The name of a shard's state. The first group is the prefix.
 _STATE = re.compile(r"\{([A-Za-z0-9_.-]{1,64}):[0-7]\}:state")
@@ -46,15 +46,8 @@ def surroundings(broker: RedisBroker, prefix: str) -> Surroundings:
     :param prefix: the setting SSE_PUSH_PREFIX.
     :raises BrokerUnavailable: if the server does not answer.
     """
-    pool = broker.pool
-    with translated_errors():
-        # The connection does not come from the pool, because the search changes its database.
-        connection: Any = pool.connection_class(**pool.connection_kwargs)
-        try:
-            connection.connect()
-            return _Search(connection, broker.base, prefix).run()
-        finally:
-            connection.disconnect()
+    with connection_apart(broker.pool) as connection:  # the search changes its database
+        return _Search(connection, broker.base, prefix).run()
 
 
 class _Search:

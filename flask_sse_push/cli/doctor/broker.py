@@ -11,6 +11,7 @@ from ...brokers.redis.broker import RedisBroker
 from ...brokers.redis.rights import Missing, missing_rights
 from ...brokers.redis.surroundings import Surroundings, surroundings
 from ...brokers.redis.trial import has_state, open_link, send_echo
+from ...brokers.url import serves_one_process
 from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from ..time_limit import UNREADABLE
@@ -35,7 +36,7 @@ def examine_broker(broker: Broker, settings: Settings, *, around: bool = True) -
 
     :param around: whether to look for events of other processes, with other settings.
     """
-    if settings.broker_url.startswith("memory:"):
+    if serves_one_process(settings):
         yield ok("broker", "memory:// keeps events in one process")
         return
     missing = _missing(broker, settings)

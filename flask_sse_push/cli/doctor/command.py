@@ -9,6 +9,7 @@ import click
 from flask import current_app
 
 from ...auth.doctor_pass import digest, make_pass
+from ...brokers.url import serves_one_process
 from ...config import Settings
 from ..common import Push, errors_without_traceback, one_line, read_headers, say
 from ..time_limit import each_within, time_limit
@@ -104,7 +105,7 @@ def _examinations(
     for finding in examine_broker(services.publishing.broker, settings, around=around):
         yield _naming(finding, settings.broker_key)
     if target is not None:
-        in_memory = settings.broker_url.startswith("memory:")
+        in_memory = serves_one_process(settings)
         known = Known(_place(), _broken(found), settings.http_compression, live.protocol, in_memory)
         yield from examine_connection(target, known)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...brokers.url import serves_one_process
 from ...config import SHARE_BROKER, Settings
 from ...transports import cost
 from .finding import Finding, broken, graded, ok, warning
@@ -140,7 +141,8 @@ def examine_server(
     """Yields findings about gunicorn's configuration. Pure.
 
     :param found: the result of `find_setup`.
-    :param was_asked: whether the running app was asked. If it did not answer, another finding says why.
+    :param was_asked: whether the doctor has asked the running app. If the app gave no answer, another
+        finding says why.
     """
     if found is None:
         if not was_asked:
@@ -233,7 +235,7 @@ def _patching(found: Setup) -> Finding:
 
 
 def _memory(found: Setup, settings: Settings) -> Iterator[Finding]:
-    if settings.broker_url.startswith("memory:") and found.workers > 1:
+    if serves_one_process(settings) and found.workers > 1:
         yield broken(
             "broker",
             f"SSE_PUSH_BROKER_URL is memory://, and gunicorn runs {found.workers} workers",

@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * The channel changes that the page asks for, in a tab that may share a connection. Such a tab often changes its
- * connection, and the server answers for one connection. So a change is asked for again, until the connection has
- * answered that carries the tab at this moment. The changes of a client wait for each other.
+ * connection, and each answer of the server is about one connection. So each change is repeated until the tab's current
+ * connection has an answer. The changes of a client wait for each other.
  * @import { Options } from "../push-client.js"
  * @import { Opening, Trouble } from "../sources/source.js"
  * @import { Carrier } from "./messages.js"

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Flask, Response, current_app
-from flask.blueprints import BlueprintSetupState
 
 from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import tickets
@@ -22,13 +21,14 @@ from .runs.manager import STOP
 from .runs.output import Items
 from .runs.response import run_body
 from .runs.run import Run, run_channel
-from .web import page, response
+from .web import response
 from .web.flask_sse import Gone
-from .web.routes import EXTENSION, Routes
+from .web.rendered_pages import RenderedPages
+from .web.routes import EXTENSION
 from .web.stream import HEADERS, StreamEndpoint
 
 
-class SSEBlueprint(Decorators, Routes):
+class SSEBlueprint(Decorators, RenderedPages):
     """Pushes events to browsers. When it is registered on an app, `GET <prefix>` opens streams, and methods
     such as `publish` send events to them.
 
@@ -37,13 +37,12 @@ class SSEBlueprint(Decorators, Routes):
     anywhere. Every other method needs an app context and raises RuntimeError without an app context.
 
     :param name: the blueprint's name. The endpoints (`sse.stream`), the commands (`flask sse …`) and the
-        object in templates (`sse.cursor()`) have this name.
+        object in templates (`sse.url()`) have this name.
     :param options: the options of Flask's Blueprint.
     """
 
     def __init__(self, name: str = "sse", import_name: str = __name__, **options: Any) -> None:
         super().__init__(name, import_name, **options)
-        self.record_once(self._add_to_templates)
         add_commands(self.cli, self)
 
     def init_app(self, app: Flask) -> None:
@@ -66,9 +65,6 @@ class SSEBlueprint(Decorators, Routes):
         """
         view = self._stream if view_func == self.stream else view_func
         super().add_url_rule(rule, endpoint, view, *args, **options)
-
-    def _add_to_templates(self, state: BlueprintSetupState) -> None:
-        state.app.jinja_env.globals.setdefault(self.name, page.InTemplates(self.cursor))
 
     # -- publishing --------------------------------------------------------------------------------------
 
@@ -286,20 +282,7 @@ class SSEBlueprint(Decorators, Routes):
         """
         return self._endpoint.services.streaming.hub.stats()
 
-    # -- pages and tickets -------------------------------------------------------------------------------
-
-    def cursor(self, *channels: str) -> str:
-        """Returns a cursor from before the current request began, for the page that the view renders.
-
-        Put the cursor into the page, and let the client connect with `lastEventId` set to it. Then the client
-        gets every event that is published after the request began. A worker with streams computes the cursor
-        without blocking. Any other process makes one call to the broker. If the broker does not answer, the
-        returned cursor makes the client get `sse.reset`.
-
-        :param channels: the channels that the page will listen to.
-        :raises InvalidEvent: if a channel's name is not valid.
-        """
-        return page.cursor(self._endpoint.services, channels)
+    # -- tickets -------------------------------------------------------------------------------
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float = tickets.LONGEST) -> str:
         """Returns a ticket that opens one stream: `new EventSource(url + "?ticket=" + ticket)`.

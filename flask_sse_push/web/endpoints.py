@@ -41,6 +41,10 @@ class Endpoints(dict[Blueprint, StreamEndpoint]):
         """Notes the full name of a blueprint in this app. A blueprint may have several names."""
         self._names.setdefault(blueprint, []).append(name)
 
+    def names(self, blueprint: Blueprint) -> list[str]:
+        """Returns the full names of a blueprint in this app, in the order of its registrations."""
+        return self._names[blueprint]
+
     def default_prefix(self) -> str:
         """Returns the prefix of a blueprint that is registered without one: `SSE_PUSH_URL_PREFIX`."""
         self._default_prefix = Settings.load(self._app.config).url_prefix

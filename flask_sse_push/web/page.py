@@ -1,10 +1,9 @@
-"""Makes cursors for pages: the stream of a page then starts with the events that the page does not show."""
+"""Makes cursors for pages. The stream of a page then starts with the events that the page does not show."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 from flask import g, has_request_context
 
@@ -17,13 +16,6 @@ logger = logging.getLogger(__name__)
 
 #: Name of the attribute of `flask.g` with the monotonic time at which the request began; `routes` sets it.
 STARTED = "_sse_push_began"
-
-
-class InTemplates:
-    """The object that templates use under the blueprint's name: `{{ sse.cursor("news") }}`."""
-
-    def __init__(self, cursor: Callable[..., str]) -> None:
-        self.cursor = cursor
 
 
 def cursor(services: Services, channels: tuple[str, ...]) -> str:

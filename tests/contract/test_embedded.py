@@ -23,7 +23,7 @@ from flask_sse_push.brokers.embedded.server import EmbeddedServer
 from flask_sse_push.brokers.url import connect_broker
 from flask_sse_push.config import Settings
 from tests.support.deadline import eventually
-from tests.support.processes import ROOT, state_of
+from tests.support.processes import ROOT, has_ended
 
 Make = Callable[..., EmbeddedServer]
 
@@ -99,13 +99,6 @@ def keepers(folder: Path) -> list[int]:
             if keeper.__file__.encode() in words and os.fsencode(folder) in words:
                 found.append(int(entry.name))
     return found
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return state_of(pid) == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def published(embedded: EmbeddedServer) -> int:

@@ -20,7 +20,7 @@ import pytest
 
 from example_app.signin import DEMO_PASSWORDS
 from tests.support.deadline import eventually, stretched
-from tests.support.processes import ROOT, free_port
+from tests.support.processes import ENDED, ROOT, free_port
 from tests.support.stream import Stream
 
 #: Seconds that everything may take to end after Ctrl-C.
@@ -57,11 +57,11 @@ class Demo:
     def ready_workers(self) -> int:
         """How many workers have run the last hook of gunicorn.conf.py. From then on they ignore SIGINT, and
         leave Ctrl-C to the master."""
-        ignored = [
-            int(re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[0], 16)
-            for pid in self.running("example_app:create_app()")
-            if pid != self.process.pid
-        ]
+        ignored = []
+        for pid in {*self.running("example_app:create_app()")} - {self.process.pid}:
+            with contextlib.suppress(*ENDED):
+                status = Path(f"/proc/{pid}/status").read_text()
+                ignored += [int(mask, 16) for mask in re.findall(r"SigIgn:\s*(\w+)", status)]
         return sum(bool(mask >> (signal.SIGINT - 1) & 1) for mask in ignored)
 
     def press_ctrl_c(self) -> None:

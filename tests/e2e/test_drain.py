@@ -13,7 +13,7 @@ import pytest
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually, stretched
-from tests.support.processes import Gunicorn
+from tests.support.processes import Gunicorn, has_ended
 from tests.support.stream import Stream
 
 from .conftest import Serve
@@ -29,10 +29,6 @@ STOPS: dict[str, Stop] = {
     "SIGTERM to one worker": lambda server: os.kill(server.worker_pids()[0], signal.SIGTERM),
     "max_requests": lambda server: httpx.get(f"{server.url}/", trust_env=False, timeout=60).close(),
 }
-
-
-def has_ended(pid: int) -> bool:
-    return not os.path.exists(f"/proc/{pid}")
 
 
 def read_to_the_end(streams: list[Stream]) -> list[str]:

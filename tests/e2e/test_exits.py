@@ -19,7 +19,7 @@ import pytest
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually, stretched
 from tests.support.fault_setup import end_at_once
-from tests.support.processes import ROOT, Gunicorn, accepts, free_port, gunicorn
+from tests.support.processes import ROOT, Gunicorn, accepts, free_port, gunicorn, has_ended
 from tests.support.stream import Stream
 
 from .conftest import Serve
@@ -33,10 +33,6 @@ HANDLERS = (
     "gevent.signal_handler",
     "a greenlet that exits",
 )
-
-
-def has_ended(pid: int) -> bool:
-    return not os.path.exists(f"/proc/{pid}")
 
 
 def settle(server: Gunicorn) -> int:

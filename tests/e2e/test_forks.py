@@ -18,8 +18,7 @@ import pytest
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually
-from tests.support.fault_setup import gone
-from tests.support.processes import Gunicorn, connections_of, gunicorn, processor_seconds
+from tests.support.processes import Gunicorn, connections_of, gunicorn, has_ended, processor_seconds
 from tests.support.stream import Received, Stream
 
 from .conftest import Serve
@@ -97,7 +96,7 @@ def test_a_child_publishes_and_leaves_all_streams_alone(
     print(f"the worker kept a processor busy for {share:.0%} of the time")
     assert share < 0.3
     assert {stream.next().type for stream in (*streams[10:], *younger)} == {"sse.heartbeat"}
-    eventually(partial(gone, child))
+    eventually(partial(has_ended, child))
 
 
 @pytest.mark.parametrize("way", ["os.fork", "Process", "ProcessPoolExecutor"])
@@ -110,7 +109,7 @@ def test_a_child_that_runs_gevent_sends_nothing_to_the_streams_of_its_parent(
 
     def ended() -> bool:
         expected.extend(publish(announcer, len(expected), 5))
-        return gone(child)
+        return has_ended(child)
 
     eventually(ended)
     assert [take(stream, len(expected)) for stream in streams] == [expected] * 20
@@ -132,7 +131,7 @@ def test_requests_for_streams_are_answered_by_the_parent_only(
             streams = [*open_streams(server, 10), *[stream.result() for stream in requested]]
         for stream in streams[10:]:
             stream.next_of("sse.open")
-        eventually(partial(gone, child))
+        eventually(partial(has_ended, child))
         expected = publish(announcer, 0)
         assert [take(stream, 20) for stream in streams] == [expected] * 15
         assert {stream.next().type for stream in streams} == {"sse.heartbeat"}
@@ -161,7 +160,7 @@ def test_a_child_leaves_connections_that_are_about_to_be_accepted_to_its_parent(
         os.kill(worker, signal.SIGCONT)
         child = int(body(forking))
         assert [body(client) for client in clients] == [b"0"] * 5
-        eventually(partial(gone, child))
+        eventually(partial(has_ended, child))
     assert "StreamServer" not in server.log.read_text()
 
 
@@ -187,7 +186,7 @@ def test_a_run_goes_on_in_the_parent_only(server: Gunicorn, tmp_path: Path, slee
     assert events[-1].json()["status"] == "done"
     steps = [line.split() for line in notes.read_text().splitlines()]
     assert steps == [[str(worker), str(step)] for step in [*range(30), "end"]]
-    eventually(partial(gone, child))
+    eventually(partial(has_ended, child))
 
 
 def run_events(stream: Stream) -> Iterator[Received]:

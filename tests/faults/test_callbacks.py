@@ -15,9 +15,9 @@ import pytest
 from tests.support.account.logs import LogAccount
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.fault_setup import Publisher, Valkey, gone, servers, some_of
+from tests.support.fault_setup import Publisher, Valkey, servers, some_of
 from tests.support.measurements import Measurements
-from tests.support.processes import Gunicorn
+from tests.support.processes import Gunicorn, has_ended
 from tests.support.stream import Stream
 
 APP = "tests.apps.callbacks:app"
@@ -154,7 +154,7 @@ def test_functions_that_raise_or_hang_end_nothing_but_their_own_calls(
             server.process.send_signal(signal.SIGTERM)
         for stream in streams:
             assert stream.next_of("sse.close").json()["reason"] == "drain"
-        eventually(lambda: all(gone(worker) for worker in workers), 30)
+        eventually(lambda: all(has_ended(worker) for worker in workers), 30)
         stopped = time.monotonic() - began
     measurements.note(stopped_after=stopped)
     assert stopped < stretched(8)

@@ -17,11 +17,13 @@ from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually
 from tests.support.fault_setup import Publisher, Valkey, servers, some_of
 from tests.support.measurements import Measurements
-from tests.support.processes import Gunicorn, connections_of, processor_seconds
+from tests.support.processes import ENDED, Gunicorn, connections_of, processor_seconds
 
 CHANNELS = [f"room:{n}" for n in range(10)]
 #: The ways in which a child is a copy of its worker.
 COPIES = ("os.fork", "Process", "ProcessPoolExecutor", "native thread")
+#: How many children must be seen alive. On a busy machine, some end before the test looks at them.
+ENOUGH = 8
 
 
 class Forker(Thread):
@@ -37,9 +39,10 @@ class Forker(Thread):
     def run(self) -> None:
         try:
             with httpx.Client(timeout=60, trust_env=False, verify=False) as http:
-                for way, sleep, server in product(COPIES, ("native", "gevent"), self._servers):
-                    if (way, sleep) != ("native thread", "gevent"):  # there, gevent does not run at all
-                        self._fork(http, server, way, sleep)
+                while self.alive < ENOUGH:
+                    for way, sleep, server in product(COPIES, ("native", "gevent"), self._servers):
+                        if (way, sleep) != ("native thread", "gevent"):  # there, gevent does not run at all
+                            self._fork(http, server, way, sleep)
         except BaseException as error:
             self.error = error
 
@@ -57,7 +60,7 @@ class Forker(Thread):
             try:
                 # The child keeps the connection of the request that has made it: gunicorn owns that one.
                 self.shared = len(connections_of(child) & held)
-            except FileNotFoundError:
+            except ENDED:
                 self.shared = 0
                 return True
             self.alive += self.shared <= 1
@@ -78,7 +81,9 @@ def test_children_of_workers_harm_no_stream(
         publisher.start()
         forker = Forker(both)
         forker.start()
-        assert crowd.until(lambda: not forker.is_alive(), 120)
+        assert crowd.until(lambda: not forker.is_alive() and crowd.cuts > 40, 120), (
+            f"{forker.alive} children lived beside their workers, and {crowd.cuts} connections were cut"
+        )
         publisher.stop()
         crowd.stop_cutting()
         crowd.catch_up(account)
@@ -87,9 +92,7 @@ def test_children_of_workers_harm_no_stream(
     verdict = account.verdict([client.log for client in clients])
     measurements.note(children=forker.alive, cuts=crowd.cuts, busy=max(shares), verdict=verdict)
     assert forker.error is None
-    assert forker.alive >= 8, "children lived beside their workers"
     assert forker.shared <= 1
-    assert crowd.cuts > 40
     assert {connection.status for client in clients for connection in client.log} <= {200, None}
     assert not any(client.truncated for client in clients)
     assert max(shares) < 0.3

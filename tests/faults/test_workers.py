@@ -18,18 +18,9 @@ from tests.support.account.logs import LogAccount
 from tests.support.account.records import Ended, Opened
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
-from tests.support.fault_setup import (
-    Baseline,
-    Publisher,
-    Valkey,
-    allow_files,
-    gone,
-    look_inside,
-    servers,
-    some_of,
-)
+from tests.support.fault_setup import Baseline, Publisher, Valkey, allow_files, look_inside, servers, some_of
 from tests.support.measurements import Measurements, percentile
-from tests.support.processes import Gunicorn
+from tests.support.processes import Gunicorn, has_ended
 
 CHANNELS = [f"room:{n}" for n in range(10)]
 PATCHED = Path(__file__).parents[1] / "support" / "patched.conf.py"
@@ -61,7 +52,7 @@ def test_12_workers_work_although_a_preloading_master_patches_late(
         clients = [Client(some_of(chance, CHANNELS, 3)) for _ in range(60)]
         crowd = Crowd([server.port for server in running], clients, chance, life=(0.5, 2), pause=(0, 0.2))
         publisher = start_publisher(valkey.url, account, 200)
-        crowd.until(lambda: crowd.cuts > 60, 60)
+        assert crowd.until(lambda: crowd.cuts > 60, 60), crowd.cuts
         with valkey.client() as client:
             crowd.until(lambda: len(readers(client)) == 4, 60)
             for server in running:
@@ -120,7 +111,7 @@ def test_13_a_stopping_master_closes_500_streams_and_the_next_master_resumes_the
         while len(gone_after) < len(workers) and time.monotonic() < began + 60:
             run_all(crowds, 0.02)
             gone_after |= {
-                pid: time.monotonic() - began for pid in workers if pid not in gone_after and gone(pid)
+                pid: time.monotonic() - began for pid in workers if pid not in gone_after and has_ended(pid)
             }
         masters = [server.process.wait(60) for server in both]
         run_all(crowds, 0.2)
@@ -190,7 +181,7 @@ def test_14_reloads_and_recycling_under_load_lose_no_event(
             began = time.monotonic()
             server.process.send_signal(signal.SIGHUP)
             crowd.run(0.1)
-            crowd.until(lambda old=old: all(map(gone, old)), 60)  # type: ignore[misc]
+            crowd.until(lambda old=old: all(map(has_ended, old)), 60)  # type: ignore[misc]
             reload_times.append(time.monotonic() - began)
         crowd.until(lambda: recycled(both) >= 2, 120)
         publisher.stop()
@@ -253,7 +244,7 @@ def test_16_clients_of_a_killed_worker_reconnect_once_and_lose_no_event(
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        eventually(lambda: all(map(gone, victims)))
+        eventually(lambda: all(map(has_ended, victims)))
         assert crowd.until(lambda: all(gets_events(client, killed + 1) for client in clients), 60)
         publisher.stop()
         crowd.catch_up(account)

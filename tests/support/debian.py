@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from .deadline import eventually
-from .processes import accepts, free_port, need
+from .processes import accepts, free_port, has_ended, need
 
 NAME = "app.example.com"
 #: Folders that the packages of Debian make, and the folder of the scripts.
@@ -183,16 +183,9 @@ def stop(pid: int) -> None:
     """Ends a process, and waits until it is gone."""
     try:
         os.kill(pid, signal.SIGTERM)
-        eventually(lambda: _is_gone(pid), 30)
+        eventually(lambda: has_ended(pid), 30)
     except ProcessLookupError:
         pass
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def main(root: Path, verb: str, *words: str) -> None:

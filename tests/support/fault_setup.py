@@ -29,7 +29,7 @@ from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
 from .account.logs import LogAccount
 from .deadline import eventually
-from .processes import Gunicorn, gunicorn, state_of
+from .processes import Gunicorn, gunicorn
 from .servers import Server
 
 
@@ -47,11 +47,6 @@ class Valkey(Server):
         for file in self.folder.rglob("*"):
             if file.is_file():
                 file.unlink()
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    return not os.path.exists(f"/proc/{pid}") or state_of(pid) == "Z"
 
 
 TRANSPORTS = ("hijack", "generator")

@@ -73,6 +73,18 @@ def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+#: What reading a file of a process in /proc raises if the process ends meanwhile.
+ENDED = (FileNotFoundError, ProcessLookupError)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended. Its parent may not have noticed that yet."""
+    try:
+        return state_of(pid) == "Z"
+    except ENDED:
+        return True
+
+
 def processor_seconds(pid: int) -> float:
     """How long a process has kept a processor busy."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -85,7 +97,7 @@ def connections_of(pid: int) -> set[str]:
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
             sockets.add(os.readlink(f"/proc/{pid}/fd/{number}").removeprefix("socket:[").removesuffix("]"))
-        except FileNotFoundError:
+        except ENDED:  # another thread of the process, or its end, has closed the file
             continue
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {line[9] for line in lines if line[3] != "0A" and line[9] in sockets}  # 0A: it listens
@@ -112,8 +124,11 @@ class Gunicorn:
 
     def worker_pids(self) -> list[int]:
         """Pids of the workers that are alive."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return sorted(int(pid) for children in tasks for pid in children.read_text().split())
+        pids: list[int] = []
+        for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with contextlib.suppress(*ENDED):
+                pids += map(int, children.read_text().split())
+        return sorted(pid for pid in pids if not has_ended(pid))
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 35.0) -> int:
         """Sends a signal and waits until the master ends; returns the exit code."""

@@ -18,8 +18,8 @@ from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from tests.support.account.logs import LogAccount
 from tests.support.account.resets import Fault
 from tests.support.deadline import eventually
-from tests.support.fault_setup import Valkey, gone
-from tests.support.processes import Gunicorn
+from tests.support.fault_setup import Valkey
+from tests.support.processes import Gunicorn, has_ended
 
 from .visitors import BAD, FULL, FULL_EVENTS, FULL_SIZE, Member, Revoke
 
@@ -125,7 +125,7 @@ class Troubles(threading.Thread):
         self._running.clear()
         with self._lock:
             children, self._children = self._children, []
-        eventually(lambda: all(map(gone, children)), 30)
+        eventually(lambda: all(map(has_ended, children)), 30)
         eventually(lambda: time.monotonic() > self._forked_at + CHILD, 30)
 
     def stop(self) -> None:

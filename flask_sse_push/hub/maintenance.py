@@ -139,7 +139,8 @@ class HeartbeatWheel:
 
         :param silent_since: when the last chunk was written to the stream.
         """
-        due = int((silent_since + self._interval) / self.slot)
+        interval = self._interval if stream.poll is None else stream.poll
+        due = int((silent_since + interval) / self.slot)
         self._slots[max(due, self._next)].append(stream)
 
     def clear(self) -> None:
@@ -160,7 +161,8 @@ class HeartbeatWheel:
 
     def is_silent(self, stream: Stream, now: float) -> bool:
         """Whether a stream needs a heartbeat now or within the length of one slot."""
-        return now - silent_since(stream) >= self._interval - self.slot
+        interval = self._interval if stream.poll is None else stream.poll
+        return now - silent_since(stream) >= interval - self.slot
 
 
 class Heartbeats:

@@ -84,11 +84,13 @@ class StreamOpener:
         if step.resets:
             frames += b"".join([reset_frame(*reset) for reset in step.resets])
             stream.began = stream.began if step.began is None else step.began
+            stream.answered = True
         if step.chunk.entries:
             frames += self._frames(stream, step.chunk)
             self._count(stream, step.chunk, len(frames))
             if stream.bytes > MUCH:  # the stream has rested for a chunk of `MUCH` bytes
                 self._pace.add(cost_of(step.chunk.entries) - MUCH)
+            stream.answered = True
         if frames:
             stream.bytes += len(frames)
             if not step.is_complete:
@@ -130,7 +132,7 @@ class StreamOpener:
             stream.connection,
             stream.channels,
             resumed=opening.resumed,
-            heartbeat=self._state.settings.heartbeat,
+            heartbeat=self._state.settings.heartbeat if stream.poll is None else stream.poll,
             secret=secret,
             retry_ms=jittered_ms(self._state.settings.retry),
             user=stream.user_id,

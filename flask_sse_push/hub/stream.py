@@ -74,6 +74,7 @@ class Stream(ABC):
     __slots__ = (
         "address",
         "agent",
+        "answered",
         "app_joined",
         "batch_wait",
         "began",
@@ -87,6 +88,7 @@ class Stream(ABC):
         "index",
         "opened_at",
         "plain",
+        "poll",
         "reason",
         "reservation",
         "secret",
@@ -105,6 +107,9 @@ class Stream(ABC):
         self.compression: StreamCompression | None = None  # None if the response body is not compressed
         self.grant: Any = None  # the permission to check again later; None if it cannot change
         self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`
+        # After how many seconds without an event a short stream ends; None if the stream is not short.
+        self.poll: float | None = None
+        self.answered = False  # whether the stream has sent missed events or an `sse.reset`
         self.began = 0  # the position after which the stream gets every event
         self.app_joined: frozenset[str] = frozenset()  # channels that the app added, not the client
         self.reservation: Reservation | None = None

@@ -42,11 +42,12 @@ class Transport(Protocol):
     def needs(self) -> str:
         """A description of the connections that this transport can serve, for error messages."""
 
-    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory | None:
+    def factory(self, environ: Mapping[str, Any], client: Any, short: bool = False) -> StreamFactory | None:
         """Returns a function that makes the stream of a request; None if this transport cannot serve it.
 
         :param environ: the WSGI environment of the request.
         :param client: the client's socket; None if the WSGI server does not show it.
+        :param short: whether the request asks for a short stream.
         """
 
 

@@ -29,7 +29,8 @@ def fallback_body(
     except BaseException:
         hub.leave(refused)
         raise
-    stream = GeneratorStream(refused.connection, refused.user_id, refused.channels, settings, client)
+    kind = GeneratorStream if refused.poll is None else _short()
+    stream = kind(refused.connection, refused.user_id, refused.channels, settings, client)
     stream.take_place_of(refused)
     length = handover.obstacle.length if handover.obstacle else None
     sent, patience = begin, time.monotonic() + settings.heartbeat / 2
@@ -41,3 +42,9 @@ def fallback_body(
                 stream.end(b"")
             elif not handover.began and time.monotonic() > patience:
                 stream.end_as_buffered()
+
+
+def _short() -> type[GeneratorStream]:
+    from .short_stream import ShortGeneratorStream
+
+    return ShortGeneratorStream

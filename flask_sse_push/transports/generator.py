@@ -38,7 +38,7 @@ class GeneratorTransport:
         self._told: set[Cost] = set()
         self._free: set[tuple[Any, ...]] = set()  # kinds of requests whose streams cost nothing
 
-    def factory(self, environ: Mapping[str, Any], client: Any) -> StreamFactory:
+    def factory(self, environ: Mapping[str, Any], client: Any, short: bool = False) -> StreamFactory:
         """See `base.Transport.factory`. The first stream that costs too much is also told to the log.
 
         :raises Refused: 503, if the stream would block the server; 505, if it would block the connection.
@@ -51,6 +51,10 @@ class GeneratorTransport:
                 self._free.add(kind)
             else:
                 self._tell(cost, environ)
+        if short:
+            from .short_stream import ShortGeneratorStream, ShortWatchedStream
+
+            return ShortGeneratorStream if client is None else ShortWatchedStream
         return GeneratorStream if client is None else WatchedStream
 
     def _tell(self, cost: Cost, environ: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from ..history.recovery_driver import Recovery
 from ..hub.compression import EMPTY_BLOCK
+from ..hub.stream import Recipients
 from ..protocol.frames import comment, jittered_ms, retry_line
 from .base import OpenStreams, TransportStream, unread_bytes
 from .connections import ConnectionTable
@@ -53,7 +54,7 @@ class HijackedStream(TransportStream):
     )
 
     holds_request = False
-    recipients = Descriptors
+    recipients: type[Recipients] = Descriptors
     #: Whether the response body is sent in HTTP/1.1 chunks.
     chunked = False
     #: The bytes that end the response body.
@@ -274,7 +275,8 @@ class HijackedStream(TransportStream):
         self._half_closed = True
         self._watch(writable=self._backlog is not None)
         if not self._ending:
-            self.write(self.framed(comment("") if self.compression is None else EMPTY_BLOCK))
+            probe = self.framed(comment("") if self.compression is None else EMPTY_BLOCK)
+            HijackedStream.write(self, probe)  # a short stream would end
 
     # -- the end of the stream --------------------------------------------------------------------------
 

@@ -38,20 +38,27 @@ class Transports:
         ]
 
     def stream(
-        self, environ: Mapping[str, Any], connection: str, user_id: str | None, channels: tuple[str, ...]
+        self,
+        environ: Mapping[str, Any],
+        connection: str,
+        user_id: str | None,
+        channels: tuple[str, ...],
+        poll: float | None = None,
     ) -> TransportStream:
         """Returns a stream for a request, made by the first transport that can serve the request.
 
         :param environ: the WSGI environment of the request.
+        :param poll: after how many seconds without an event a short stream ends; None for other streams.
         :raises ConfigError: if the transport that SSE_PUSH_TRANSPORT demands cannot serve the request.
         """
         client = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
         if forks.parents_sockets and client is not None:
             forks.leave_to_parent(client)
         for transport in self._transports:
-            make = transport.factory(environ, client)
+            make = transport.factory(environ, client, poll is not None)
             if make is not None:
                 stream = make(connection, user_id, channels, self._settings, client)
+                stream.poll = poll
                 agent = environ.get("HTTP_USER_AGENT")
                 stream.address = environ.get("REMOTE_ADDR")
                 stream.agent = agent and sys.intern(agent[:MAX_AGENT])  # many streams share one string

@@ -33,7 +33,7 @@ _LISTS = frozenset({"channels", "channel"})
 #: The parameters whose value must be text in JSON.
 _TEXTS = frozenset({"last_event_id", "lastEventId", "ticket", "events"})
 #: The parameters whose value may be a number in JSON, or text.
-_NUMBERS = frozenset({"last", "batch"})
+_NUMBERS = frozenset({"last", "batch", "poll"})
 #: The parameter whose value may be true or false in JSON. It may also be the text that a query has.
 _FLAG = "tagged"
 

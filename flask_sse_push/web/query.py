@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from flask import Request, request
@@ -23,7 +24,10 @@ PLAIN = "plain"
 #: Replaces a cursor that is too long. As for every unknown cursor, the client then gets an `sse.reset`.
 _TOO_LONG = "?"
 #: Parameters that often have the same values for many clients. A query with other parameters is not cached.
-_COMMON = frozenset({"channels", "channel", "last", "tagged", "batch", "events"})
+_COMMON = frozenset({"channels", "channel", "last", "tagged", "batch", "events", "poll"})
+#: At most how many seconds a short stream may wait for an event. Many proxies give up after 60 seconds.
+MAX_POLL = 55
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
 _TICKET_BYTES = tickets.PARAMETER.encode()
 #: Limits of the cache. The first number: at most how many queries are cached. The second number: a query with
 #: more bytes is not cached.
@@ -40,6 +44,7 @@ class StreamQuery(NamedTuple):
     wait: float | None  # how long events may wait to share a chunk, in seconds; None: the app's setting
     ticket: str | None
     plain: bool  # whether the client wants no `sse.open`, `sse.heartbeat` and `sse.close`
+    poll: float | None  # how long a short stream waits for an event, in seconds; None: not short
 
     def start_for(self, last_event_id: str | None) -> StartPoint:
         """Returns where the stream starts: at the cursor in the header Last-Event-ID, else as the query says.
@@ -90,6 +95,7 @@ def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
         batch(args),
         given(args, tickets.PARAMETER),
         plain(args),
+        poll(args),
     )
 
 
@@ -167,6 +173,21 @@ def plain(args: MultiDict[str, str]) -> bool:
     if value not in (None, PLAIN):
         raise bad_request(f"events is {value[:40]!r}, must be {PLAIN!r}, or not be given")
     return value == PLAIN
+
+
+def poll(args: MultiDict[str, str]) -> float | None:
+    """Returns how long a short stream waits for an event, in seconds, from the parameter `?poll=<seconds>`.
+
+    Returns None if the query has no such parameter: the client asks for a stream that stays open.
+
+    :raises Refused: 400, if the value is not a number of seconds from 0 to MAX_POLL.
+    """
+    value = given(args, "poll")
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value) and float(value) <= MAX_POLL:
+        return float(value)
+    raise bad_request(f"poll is {value[:40]!r}, must be seconds from 0 to {MAX_POLL}")
 
 
 def accepts_gzip(accepted: Accept) -> bool:

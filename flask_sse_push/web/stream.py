@@ -116,7 +116,7 @@ class StreamEndpoint:
     def _new_stream(self, request: Request, grant: Grant, query: StreamQuery) -> TransportStream:
         connection, user_id = secrets.token_hex(8), grant.user_id
         transports = self.services.streaming.transports
-        stream = transports.stream(request.environ, connection, user_id, grant.channels)
+        stream = transports.stream(request.environ, connection, user_id, grant.channels, query.poll)
         stream.grant = grant if grant.can_change else None
         stream.tagged, stream.batch_wait = query.tagged, query.wait
         if query.plain:  # only a client that asks for batches can read them
@@ -195,8 +195,11 @@ class StreamEndpoint:
 
 
 def _negotiate(stream: TransportStream, request: Request) -> tuple[tuple[str, str], ...]:
-    """Returns the headers of a stream, and switches compression on if the client accepts gzip."""
-    if not accepts_gzip(request.accept_encodings):
+    """Returns the headers of a stream, and switches compression on if the client accepts gzip.
+
+    Short streams are not compressed: they send too little to gain from a window that streams share.
+    """
+    if stream.poll is not None or not accepts_gzip(request.accept_encodings):
         return NEGOTIATED
     stream.compression = StreamCompression()
     return GZIP

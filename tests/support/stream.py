@@ -189,6 +189,10 @@ class Stream:
                 raise TimeoutError(f"only {len(events)} of {count} events came; the last event was {event}")
         raise EOFError(f"the stream ended after {len(events)} of {count} events")
 
+    def stop_sending(self) -> None:
+        """Closes the client's half of the connection, as `nc -N` does."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Closes the connection as a browser does."""
         with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from werkzeug.test import EnvironBuilder
 from flask_sse_push.errors import ErrorCode, InvalidEvent, Refused
 from flask_sse_push.history.position import StartPoint
 from flask_sse_push.protocol.cursor import MAX_LENGTH, parse
-from flask_sse_push.web.query import MAX_KEPT, MAX_KEPT_SIZE, QueryCache, batch, channels, read, start
+from flask_sse_push.web.query import MAX_KEPT, MAX_KEPT_SIZE, QueryCache, batch, channels, poll, read, start
 
 Pairs = list[tuple[str, str]]
 
@@ -176,3 +176,20 @@ def test_the_cache_has_a_limited_size() -> None:
     forgotten = request_with("channels=c0")
     assert queries.of(forgotten).channels == ("c0",)
     assert forgotten.was_read
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("0", 0.0), ("25", 25.0), ("0.5", 0.5), ("55", 55.0), ("007", 7.0)]
+)
+def test_a_short_stream_waits_for_so_many_seconds(value: str, seconds: float) -> None:
+    assert poll(MultiDict([("poll", value)])) == seconds
+    assert poll(MultiDict()) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "56", "55.1", "-1", "+1", "1e1", "0x1", "inf", "nan", " 1", "1 ", "٣", "1.", "1" * 99]
+)
+def test_a_short_stream_cannot_wait_for_anything_else(value: str) -> None:
+    with pytest.raises(Refused, match=r"^poll is '.*', must be seconds from 0 to 55$") as caught:
+        poll(MultiDict([("poll", value)]))
+    assert (caught.value.status, caught.value.code) == (400, ErrorCode.INVALID_FORMAT)

@@ -6,10 +6,10 @@ app.register_blueprint(sse, url_prefix="/stream")
 
 from __future__ import annotations
 
-from .announcer import MessageAnnouncer
 from .auth.bearer import BearerJWT
 from .auth.identity import Identity
 from .blueprint import SSEBlueprint
+from .brokers.announcer import MessageAnnouncer
 from .errors import (
     BrokerUnavailable,
     ConfigError,

@@ -9,9 +9,9 @@ from typing import Any
 
 from flask import Flask, Response, current_app
 
-from .announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .auth import tickets
 from .auth.decorators import Decorators
+from .brokers.announcer import DEFAULT_CHANNEL, Batch, MessageAnnouncer
 from .cli import add_commands
 from .monitoring import signals
 from .presence import presence

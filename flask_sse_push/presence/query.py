@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..announcer import MessageAnnouncer
 from ..brokers import native_threads
+from ..brokers.announcer import MessageAnnouncer
 from ..brokers.counts import Counts
 from ..brokers.forks import stays_in_parent
 from ..hub import background

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from ..announcer import MessageAnnouncer
 from ..brokers import forks, native_threads
+from ..brokers.announcer import MessageAnnouncer
 from ..brokers.counts import CountChange, CountKey
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, Refused

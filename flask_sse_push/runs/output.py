@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..announcer import Batch, MessageAnnouncer
 from ..brokers import forks
+from ..brokers.announcer import Batch, MessageAnnouncer
 from ..errors import InvalidEvent, MessageTooLarge
 from ..protocol.data import flask_dumps
 from ..protocol.entry import Publication

@@ -11,9 +11,9 @@ from typing import Any
 
 from flask import Request
 
-from ..announcer import DEFAULT_CHANNEL
 from ..auth.limits import CHANGE
 from ..auth.policy import Policy
+from ..brokers.announcer import DEFAULT_CHANNEL
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH

@@ -15,11 +15,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import Request, has_request_context, request
 
-from ..announcer import MessageAnnouncer
 from ..auth.limits import Limits
 from ..auth.logouts import UnsentLogouts
 from ..auth.recheck import FindForbidden, Recheck
 from ..brokers import forks, native_threads
+from ..brokers.announcer import MessageAnnouncer
 from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker, serves_one_process
 from ..config import SHARE_BROKER, Settings

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flask_sse_push.announcer import MessageAnnouncer
+from flask_sse_push.brokers.announcer import MessageAnnouncer
 from flask_sse_push.brokers.base import ENTRY_COST, Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings

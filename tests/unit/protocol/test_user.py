@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from flask_sse_push.announcer import MessageAnnouncer
+from flask_sse_push.brokers.announcer import MessageAnnouncer
 from flask_sse_push.errors import InvalidEvent
 from flask_sse_push.protocol.user import checked_user_id
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flask_sse_push.announcer import MessageAnnouncer
+from flask_sse_push.brokers.announcer import MessageAnnouncer
 from flask_sse_push.runs import producer
 from flask_sse_push.runs.output import Output
 from flask_sse_push.runs.producer import DONE, TURN, Producer

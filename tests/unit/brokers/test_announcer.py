@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageAnnouncer, MessageTooLarge
-from flask_sse_push.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH, MAX_STORED
+from flask_sse_push.brokers.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH, MAX_STORED
 from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
@@ -456,3 +456,20 @@ def test_the_error_of_an_unavailable_broker_is_raised() -> None:
         batch.publish("x")
     assert batch.cursors == []
     announcer.close()
+
+
+def test_a_batch_takes_all_kinds_of_events(publishing: Publishing) -> None:
+    with publishing.announcer.batch() as batch:
+        batch.publish_many([{"data": 1, "channel": "a"}, {"data": 2, "channel": "b"}])
+        id = batch.notify("order.paid", {"order": 7}, channel="shop")
+        batch.send_to_user(7, "hint")
+        batch.broadcast("to all")
+    assert len(batch.cursors) == 5
+    assert [each.channels for each in batch.publications] == [
+        ("a",),
+        ("b",),
+        ("shop",),
+        ("user:7",),
+        (BROADCAST,),
+    ]
+    assert id in batch.publications[2].body.decode()

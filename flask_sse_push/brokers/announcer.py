@@ -1,25 +1,25 @@
-"""The announcer: publishes events and commands. It needs no Flask app and no gevent."""
+"""The announcer: publishes events. It needs no Flask app and no gevent."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from . import payload
-from .brokers.base import Broker
-from .brokers.url import connect_broker
-from .config import Settings
-from .errors import InvalidEvent, MessageTooLarge, shown
-from .protocol.channel import BROADCAST, checked_channel, checked_channels
-from .protocol.command import REVOKE, Command, command_publication
-from .protocol.data import Dumps, flask_dumps
-from .protocol.entry import Publication
-from .protocol.event import checked_exclude, checked_once, checked_ttl, make_event
-from .protocol.user import checked_user_id
+from .. import payload
+from ..config import Settings
+from ..errors import InvalidEvent, MessageTooLarge, shown
+from ..protocol.channel import BROADCAST, checked_channels
+from ..protocol.data import Dumps, flask_dumps
+from ..protocol.entry import Publication
+from ..protocol.event import checked_exclude, checked_once, checked_ttl, make_event
+from ..protocol.user import checked_user_id
+from .base import Broker
+from .commander import Commander
+from .url import connect_broker
 
 DEFAULT_CHANNEL = "sse"
 #: At most this many events in one batch. While the broker stores a batch, it does nothing else.
@@ -29,7 +29,7 @@ MAX_STORED = 10_000
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-class MessageAnnouncer:
+class MessageAnnouncer(Commander):
     """Publishes events from any process: views, Celery tasks, cron jobs, shells.
 
     Several threads may share one announcer. All methods block until the broker has stored the event, at
@@ -117,11 +117,7 @@ class MessageAnnouncer:
             with `id` it is safe to publish again.
         """
         batch = Batch(self)
-        for at, event in enumerate(events):
-            try:
-                batch.publish(**event)
-            except (InvalidEvent, TypeError) as error:
-                raise InvalidEvent(f"events[{at}]", str(error)) from error
+        batch.publish_many(events)
         return self._send(batch.publications, id)
 
     @contextlib.contextmanager
@@ -152,16 +148,8 @@ class MessageAnnouncer:
         :raises BrokerUnavailable: if the broker does not reply in time; the message is stored once or not at
             all.
         """
-        if level not in LEVELS:
-            raise InvalidEvent("level", f"is {shown(level)}, must be one of {', '.join(LEVELS)}")
-        message = {
-            "type": type,
-            "data": data,
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "id": uuid.uuid4().hex,
-            "level": level,
-        }
-        return self.publish(message, type, channel=channel, id=message["id"])
+        batch = Batch(self)
+        return self._send(batch.publications, batch.notify(type, data, level=level, channel=channel))[0]
 
     def send_to_user(
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
@@ -179,121 +167,8 @@ class MessageAnnouncer:
         Streams that resume get the broadcasts that they missed. Raises the same exceptions as `publish`.
         """
         batch = Batch(self)
-        batch.publish(data, type, compress=compress)
-        return self._send([batch.publications[0]._replace(channels=(BROADCAST,))], None)[0]
-
-    def disconnect(
-        self,
-        *,
-        user_id: object = None,
-        connection: str | None = None,
-        channel: str | None = None,
-        reconnect: bool = True,
-    ) -> None:
-        """Ends streams on all workers. The streams first get all events that were published before this call.
-
-        A stream ends if it matches all arguments: `user_id=7, channel="news"` ends the streams of user 7 that
-        listen to news.
-
-        :param reconnect: False asks the clients not to reconnect. A client that reconnects all the same is
-            not refused.
-        :raises InvalidEvent: if `user_id`, `connection` and `channel` are all missing, if one of them is
-            empty, or if `channel` is not a channel name.
-        :raises BrokerUnavailable: if the broker does not reply in time. The streams may end or not.
-        """
-        which = {
-            "user_id": None if user_id is None else checked_user_id(user_id),
-            "connection": connection,
-            "channel": None if channel is None else checked_channel(channel),
-        }
-        if connection == "" or all(value is None for value in which.values()):
-            raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel that is not empty")
-        self.command("disconnect", reconnect=reconnect, **which)
-
-    def revoke(self, user_id: object, channel: str | None = None) -> None:
-        """Takes a channel from all open streams of a user at once. Without `channel`, ends these streams.
-
-        A stream that has other channels stays open and gets `sse.error` 1201. A stream that has no channel
-        left gets `sse.close` and ends; its client is asked not to reconnect. New streams of the user are
-        checked as always.
-
-        :raises TypeError: if `user_id` is not the id of a user: a string, a whole number or a UUID.
-        :raises InvalidEvent: if `user_id` is empty, or if `channel` is not a channel name.
-        :raises BrokerUnavailable: if the broker does not reply in time. The streams then change or not.
-        """
-        name = None if channel is None else checked_channel(channel)
-        self.command(REVOKE, user_id=checked_user_id(user_id), channel=name, reason="revoked")
-
-    def join(
-        self,
-        connection: str,
-        channel: str | Iterable[str],
-        *,
-        since: str | None = None,
-        last: int | None = None,
-    ) -> None:
-        """Lets an open stream join channels, on whichever worker it is. Its client gets `sse.channels`.
-
-        `@sse.authorize` is not called for these channels, neither now nor when rights are checked again. The
-        stream keeps the channels until the stream ends, or until `revoke` or `leave` takes them away.
-
-        :param connection: the id of the stream, which its client got in `sse.open`.
-        :param since: a cursor; the stream first gets the events of the channels after this cursor. `earliest`
-            means all events in the history.
-        :param last: how many of the newest events the stream first gets; cannot be used with `since`.
-        :raises InvalidEvent: if a channel name is not valid, or if both `since` and `last` are given.
-        :raises BrokerUnavailable: if the broker does not reply in time. The stream then joins or not.
-        """
-        self.change(connection, checked_channels(channel), (), since=since, last=last)
-
-    def leave(self, connection: str, channel: str | Iterable[str]) -> None:
-        """Lets an open stream leave channels, on whichever worker it is. Its client gets `sse.channels`.
-
-        :param connection: the id of the stream, which its client got in `sse.open`.
-        :raises InvalidEvent: if a channel name is not valid.
-        :raises BrokerUnavailable: if the broker does not reply in time. The stream then leaves or not.
-        """
-        self.change(connection, (), checked_channels(channel))
-
-    def change(
-        self,
-        connection: str,
-        join: Sequence[str],
-        leave: Sequence[str],
-        *,
-        since: str | None = None,
-        last: int | None = None,
-        asked: str | None = None,
-    ) -> None:
-        """Lets an open stream join and leave channels in one step.
-
-        :param asked: a cursor that is older than the app's answer that the stream may join. A channel that
-            was revoked after this cursor is not joined. None means that the app itself made the change:
-            `@sse.authorize` is then not called for the channels when rights are checked again.
-        """
-        if since is not None and last is not None:
-            raise InvalidEvent("since", "cannot be given together with last")
-        self.command(
-            "channels",
-            connection=connection,
-            join=list(join),
-            leave=list(leave),
-            since=since,
-            last=last,
-            asked=asked,
-        )
-
-    def command(self, name: str, **arguments: Any) -> str:
-        """Sends a command to every worker that has streams, and returns the cursor of the command.
-
-        A worker that has no handler for `name` ignores the command.
-
-        :param arguments: the arguments of the handler; JSON must be able to represent them.
-        :raises InvalidEvent: if an argument cannot be written as JSON.
-        :raises BrokerUnavailable: if the broker does not reply in time; workers then get the command or not.
-        """
-        publication = command_publication(Command(name, arguments))
-        return str(self._broker.publish([publication])[0])
+        batch.broadcast(data, type, compress=compress)
+        return self._send(batch.publications, None)[0]
 
     def close(self) -> None:
         """Closes the broker's connections. A second call does nothing."""
@@ -347,3 +222,45 @@ class Batch:
         if exclude is not None or ttl is not None:
             publication = publication._replace(exclude=checked_exclude(exclude), ttl=checked_ttl(ttl))
         self.publications.append(publication)
+
+    def publish_many(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Adds several events to the batch. Each event is a mapping with arguments of `publish`.
+
+        :raises InvalidEvent: if an event is not valid; the message names the event and its field.
+        """
+        for at, event in enumerate(events):
+            try:
+                self.publish(**event)
+            except (InvalidEvent, TypeError) as error:
+                raise InvalidEvent(f"events[{at}]", str(error)) from error
+
+    def notify(
+        self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
+    ) -> str:
+        """Adds the standard message of `MessageAnnouncer.notify`, and returns the message's random id.
+
+        :raises InvalidEvent: if an argument is not valid, or if the batch is full.
+        """
+        if level not in LEVELS:
+            raise InvalidEvent("level", f"is {shown(level)}, must be one of {', '.join(LEVELS)}")
+        message: dict[str, Any] = {
+            "type": type,
+            "data": data,
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "id": uuid.uuid4().hex,
+            "level": level,
+        }
+        self.publish(message, type, channel=channel)
+        return str(message["id"])
+
+    def send_to_user(
+        self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
+    ) -> None:
+        """Adds an event for the channel `user:<user_id>`. Raises as `publish` does, and TypeError as `revoke`
+        does."""
+        self.publish(data, type, channel=f"user:{checked_user_id(user_id)}", compress=compress)
+
+    def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> None:
+        """Adds an event for every open stream, whatever its channels. Raises as `publish` does."""
+        self.publish(data, type, compress=compress)
+        self.publications[-1] = self.publications[-1]._replace(channels=(BROADCAST,))

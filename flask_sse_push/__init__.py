@@ -6,6 +6,8 @@ app.register_blueprint(sse, url_prefix="/stream")
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .auth.bearer import BearerJWT
 from .auth.identity import Identity
 from .blueprint import SSEBlueprint
@@ -21,6 +23,9 @@ from .errors import (
 )
 from .monitoring.signals import event_published, history_lost, stream_closed, stream_opened
 from .web.flask_sse import Message
+
+if TYPE_CHECKING:
+    from .web import turbo
 
 __version__ = "0.1.0"
 
@@ -50,4 +55,14 @@ __all__ = [
     "sse",
     "stream_closed",
     "stream_opened",
+    "turbo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module `turbo` when it is first used."""
+    if name != "turbo":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .web import turbo
+
+    return turbo

@@ -234,7 +234,8 @@ class ChannelChanges:
         if step.opening is not None or any(reset.reason == "epoch" for reset in step.resets):
             received.joined.update(dict.fromkeys(change.join, step.began or 0))
         self.note_gaps(stream, recovery.gaps)
-        frames = b"".join([reset_frame(reset.channels, reset.reason, None) for reset in step.resets])
+        resets = [reset_frame(reset.channels, reset.reason, None, stream.dialect) for reset in step.resets]
+        frames = b"".join(resets)
         if step.chunk.entries:
             missed = [
                 entry
@@ -267,7 +268,7 @@ class ChannelChanges:
                 # An event on several shards reaches a stream from only one shard. Which shard that is depends
                 # on the stream's channels, so it can change with them. Shards have no common order, so nobody
                 # can say which events on several shards the stream has already received.
-                frames += reset_frame(*reset_of(list(channels), channels, "channels", cursor))
+                frames += reset_frame(*reset_of(list(channels), channels, "channels", cursor), stream.dialect)
         else:
             self._shards.exit(left, self._clock())
             for name in left:

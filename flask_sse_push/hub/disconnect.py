@@ -73,7 +73,7 @@ class Disconnector:
         stream.reason = reason
         self._state.fanout.remove(stream)
         retry = self._state.settings.retry
-        last = close_frame(reason, reconnect=reconnect, retry=retry, plain=stream.plain)
+        last = close_frame(reason, reconnect=reconnect, retry=retry, dialect=stream.dialect)
         return partial(stream.end, notice + last)
 
     def remove_channels(

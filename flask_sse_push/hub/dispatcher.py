@@ -269,7 +269,7 @@ class Dispatcher:
                 stream.compression.complete = False  # perhaps a compressed chunk was not written
             retry = self._state.settings.retry
             try:
-                stream.end(close_frame(reason, reconnect=True, retry=retry, plain=stream.plain))
+                stream.end(close_frame(reason, reconnect=True, retry=retry, dialect=stream.dialect))
             except Exception:  # the other streams must still be closed
                 logger.exception("stream %s could not be closed", stream.connection)
 

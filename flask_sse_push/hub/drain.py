@@ -82,7 +82,7 @@ class Drain:
 
     def last_frame(self, stream: Stream) -> bytes:
         """Returns the last frame of a stream. It tells the client to connect again after a random time."""
-        return close_frame("drain", reconnect=True, retry=self._retry, plain=stream.plain)
+        return close_frame("drain", reconnect=True, retry=self._retry, dialect=stream.dialect)
 
 
 # -- the end of the process ----------------------------------------------------------------------------------

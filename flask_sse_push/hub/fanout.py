@@ -56,7 +56,7 @@ class Fanout:
         waits = self._batching.waits(channels, stream.batch_wait)
         encoding = (
             stream.tagged,
-            stream.plain,
+            stream.dialect,
             stream.compression is not None,
             waits and frozenset(waits.items()),
         )
@@ -64,7 +64,7 @@ class Fanout:
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = self._group(stream, channels, waits)
-            group.key, group.plain = key, stream.plain
+            group.key, group.dialect = key, stream.dialect
             group.start(self._shards.placement(channels), last)
             for cache in group.placement.caches().values():
                 self._followers.setdefault(cache, []).append(group)
@@ -154,9 +154,9 @@ class Fanout:
             notice = b""
             if dispatch.new_epoch and here:
                 cursor = group.restart(shard.history_cache)
-                notice += reset_frame(*reset_of(list(here), group.channels, "epoch", cursor))
+                notice += reset_frame(*reset_of(list(here), group.channels, "epoch", cursor), group.dialect)
             if lost:
-                notice += reset_frame(*reset_of(lost, group.channels, "history", None))
+                notice += reset_frame(*reset_of(lost, group.channels, "history", None), group.dialect)
             if notice:
                 notices[group] = notice
         return notices

@@ -40,13 +40,13 @@ class Group:
         "bytes",
         "channels",
         "cursors",
+        "dialect",
         "events",
         "key",
         "kind",
         "last",
         "pending",
         "placement",
-        "plain",
         "recipients",
         "tagged",
         "window",
@@ -66,7 +66,7 @@ class Group:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
-        self.plain = False  # whether the streams get no `sse.open`, `sse.heartbeat` and `sse.close`
+        self.dialect = ""  # how the server writes its own events: the value of `?events=`, or ""
         self.key: Hashable = None  # the group's key in `Fanout.groups`
         self.recipients = kind.recipients()
         self.window = None if window_pool is None else SharedWindow(self.streams, window_pool)
@@ -336,4 +336,4 @@ def _frame_for(stream: Stream, entry: Entry) -> bytes:
 
 
 def _skip(stream: Stream, entry: Entry) -> bytes:
-    return heartbeat_frame(entry.cursor, plain=stream.plain)
+    return heartbeat_frame(entry.cursor, dialect=stream.dialect)

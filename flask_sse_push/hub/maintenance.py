@@ -108,7 +108,7 @@ class Maintenance:
         if group.window is not None:
             for stream in streams:
                 with self._state.lock:
-                    chunk = stream.own_chunk(heartbeat_frame(group.cursor(), plain=group.plain))
+                    chunk = stream.own_chunk(heartbeat_frame(group.cursor(), dialect=group.dialect))
                 self._write([stream], chunk, now)
         else:
             self._write(streams, self._heartbeats.chunk(group), now)
@@ -170,16 +170,16 @@ class Heartbeats:
 
     def __init__(self) -> None:
         self._cursor: StreamCursor | None = None
-        self._chunks: dict[tuple[type[Stream], bool], bytes] = {}
+        self._chunks: dict[tuple[type[Stream], str], bytes] = {}
 
     def chunk(self, group: Group) -> bytes:
         """Returns a heartbeat with the cursor of the group, for its streams that are not compressed."""
         cursor = group.cursor()
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
-        key = group.kind, group.plain
+        key = group.kind, group.dialect
         if key not in self._chunks:
-            self._chunks[key] = group.kind.framed(heartbeat_frame(cursor, plain=group.plain))
+            self._chunks[key] = group.kind.framed(heartbeat_frame(cursor, dialect=group.dialect))
         return self._chunks[key]
 
 

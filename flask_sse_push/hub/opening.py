@@ -8,7 +8,7 @@ from ..history.chunk import MissedChunk
 from ..history.page import cost_of
 from ..history.position import Opening
 from ..history.recovery_driver import Recovery, Step
-from ..protocol.frames import heartbeat_frame, jittered_ms, open_frame, reset_frame
+from ..protocol.frames import PLAIN, heartbeat_frame, jittered_ms, open_frame, reset_frame
 from .batches import BatchPolicy
 from .disconnect import Disconnector
 from .group import frames_for
@@ -82,7 +82,7 @@ class StreamOpener:
         if recovery.gaps:
             self._state.channel_changes.note_gaps(stream, recovery.gaps)
         if step.resets:
-            frames += b"".join([reset_frame(*reset) for reset in step.resets])
+            frames += b"".join([reset_frame(*reset, dialect=stream.dialect) for reset in step.resets])
             stream.began = stream.began if step.began is None else step.began
             stream.answered = True
         if step.chunk.entries:
@@ -125,8 +125,8 @@ class StreamOpener:
 
     def _open_frame(self, stream: Stream, opening: Opening) -> bytes:
         secret, stream.secret = stream.secret, None  # the secret is sent only once, so it is not kept
-        if stream.plain:
-            return heartbeat_frame(opening.cursor, plain=True)
+        if stream.dialect == PLAIN:
+            return heartbeat_frame(opening.cursor, dialect=stream.dialect)
         return open_frame(
             opening.cursor,
             stream.connection,

@@ -82,12 +82,12 @@ class Stream(ABC):
         "closing",
         "compression",
         "connection",
+        "dialect",
         "events",
         "grant",
         "group",
         "index",
         "opened_at",
-        "plain",
         "poll",
         "reason",
         "reservation",
@@ -103,7 +103,7 @@ class Stream(ABC):
         self.user_id = user_id
         self.subscribed = (*channels, BROADCAST)  # the last channel is always the broadcast channel
         self.tagged = False  # whether the stream gets each event with the names of its channels
-        self.plain = False  # whether the stream gets no `sse.open`, `sse.heartbeat` and `sse.close`
+        self.dialect = ""  # how the server writes its own events: the value of `?events=`, or ""
         self.compression: StreamCompression | None = None  # None if the response body is not compressed
         self.grant: Any = None  # the permission to check again later; None if it cannot change
         self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`

@@ -57,11 +57,13 @@ def flask_dumps(value: Any) -> str:
 def encoded(data: Any, dumps: Dumps) -> tuple[str, bool]:
     """Returns the text of `data`, and whether this text is JSON, which must be sent with the mark.
 
-    A string is its own text. But a string that looks like JSON with a mark is written as JSON too, because
-    clients would take the string for JSON.
+    A string is its own text. An object with a method `__html__`, such as `Markup`, stands for its HTML. But a
+    string that looks like JSON with a mark is written as JSON too, because clients would take it for JSON.
 
     :raises InvalidEvent: if `data` is bytes, or cannot be written as JSON.
     """
+    if hasattr(data, "__html__"):
+        data = data.__html__()
     if isinstance(data, str):
         if data[-1:] == MARK and _is_json(data):
             return json.dumps(data, ensure_ascii=False), True

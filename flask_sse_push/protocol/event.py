@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import InvalidEvent, shown
+from . import datastar
 from .channel import code_point, name_problem, plain_str, with_number_as_text
 from .data import MARK, PACKED, Dumps, Envelope, encoded, flask_dumps
 
@@ -57,12 +58,15 @@ def make_event(
 ) -> Event:
     """Checks the arguments of `publish` and returns them as an event.
 
-    :param data: a string stays as it is; any other value is written with `dumps`.
+    :param data: a string stays as it is, and an event of datastar-py keeps its lines; any other value is
+        written with `dumps`.
     :raises InvalidEvent: if an argument is not valid; the message names the argument.
     """
     is_json = False
     is_packed = data.__class__ is Envelope
     if data.__class__ is not str or data[-1:] == MARK:
+        if data.__class__.__name__ == datastar.CLASS:
+            data, type, retry = datastar.fields(data, type, retry)
         data, is_json = encoded(data, dumps)
     if not data.isascii() and (found := _SURROGATE.search(data)):
         raise InvalidEvent(

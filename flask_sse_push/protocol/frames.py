@@ -14,6 +14,17 @@ from .entry import event_frame
 from .event import LINE_END
 from .shard_cursor import StreamCursor
 
+#: The dialect of a stream says how the server writes its own events on the stream: it is the value of
+#: `?events=`, or "". A plain stream gets no `sse.open`, `sse.heartbeat` and `sse.close`.
+PLAIN = "plain"
+#: The dialects of libraries whose pages would pass over `sse.reset`, with the event that these pages get
+#: instead. The event reloads the page. It has no script, which a Content-Security-Policy could forbid.
+RESETS = {
+    "turbo": b'data: <turbo-stream action="refresh"></turbo-stream>\n\n',
+    "datastar": b"event: datastar-patch-elements\ndata: selector body\ndata: mode append\n"
+    b'data: elements <i data-init="location.reload()"></i>\n\n',
+}
+
 # One encoder for all calls, because json.dumps would make a new encoder for each call.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -88,20 +99,25 @@ def jittered_ms(seconds: float, chance: random.Random | None = None) -> int:
     return round(seconds * (0.5 + (chance or random).random()) * 1000)
 
 
-def close_frame(reason: str, *, reconnect: bool, retry: float, plain: bool = False) -> bytes:
+def close_frame(reason: str, *, reconnect: bool, retry: float, dialect: str = "") -> bytes:
     """Returns the frame of `sse.close`, with a random reconnection time whose average is `retry` seconds.
 
-    :param plain: whether the stream is plain; it gets only the reconnection time.
+    :param dialect: the stream's dialect. A plain stream gets only the reconnection time.
     """
     retry_ms = jittered_ms(retry)
-    if plain:
+    if dialect == PLAIN:
         return retry_line(retry_ms)
     data = {"reason": reason, "reconnect": reconnect, "retry": retry_ms}
     return control_frame("sse.close", data, retry_ms=retry_ms)
 
 
-def reset_frame(channels: Sequence[str], reason: str, cursor: str | None) -> bytes:
-    """Returns the frame of `sse.reset`: events of `channels` are gone; the client must load fresh data."""
+def reset_frame(channels: Sequence[str], reason: str, cursor: str | None, dialect: str = "") -> bytes:
+    """Returns the frame of `sse.reset`: events of `channels` are gone; the client must load fresh data.
+
+    :param dialect: the stream's dialect. Streams with a dialect in `RESETS` get another event.
+    """
+    if dialect in RESETS:
+        return RESETS[dialect] if cursor is None else event_frame(cursor, RESETS[dialect])
     return control_frame("sse.reset", {"channels": channels, "reason": reason}, cursor)
 
 
@@ -110,15 +126,15 @@ def error_frame(code: ErrorCode, message: str, details: dict[str, Any] | None = 
     return control_frame("sse.error", error_body(code, message, details))
 
 
-def heartbeat_frame(cursor: StreamCursor | str, *, plain: bool = False) -> bytes:
+def heartbeat_frame(cursor: StreamCursor | str, *, dialect: str = "") -> bytes:
     """Returns the frame of `sse.heartbeat`.
 
     A heartbeat is an event and not a comment, because scripts on the page cannot see comments, and Firefox
     stores an id only if the event has data.
 
-    :param plain: whether the stream is plain; it gets a comment, and the cursor. No blank line follows:
-        httpx-sse and fetch-event-source would report an event without data.
+    :param dialect: the stream's dialect. A plain stream gets a comment, and the cursor. No blank line
+        follows: httpx-sse and fetch-event-source would report an event without data.
     """
-    if plain:
+    if dialect == PLAIN:
         return f": heartbeat\nid: {cursor}\n".encode()
     return control_frame("sse.heartbeat", {}, str(cursor))

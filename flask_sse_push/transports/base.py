@@ -77,7 +77,16 @@ class TransportStream(Stream):
     :param client: the client's socket; None if the WSGI server does not show it.
     """
 
-    __slots__ = ("_client", "_last_frame", "_read_at", "_retry_sent", "_settings", "_unread", "waiting_since")
+    __slots__ = (
+        "_client",
+        "_last_frame",
+        "_read_at",
+        "_retry_sent",
+        "_settings",
+        "_unread",
+        "retry",
+        "waiting_since",
+    )
 
     def __init__(
         self,
@@ -91,6 +100,7 @@ class TransportStream(Stream):
         self._settings = settings
         self._client = client
         self._last_frame: bytes | None = None  # None until the stream ends
+        self.retry = settings.retry  # the mean reconnection time that the client gets first, in seconds
         self._retry_sent = False
         # Monotonic time since which the kernel has taken none of the waiting bytes; None if no bytes wait.
         self.waiting_since: float | None = None
@@ -114,7 +124,7 @@ class TransportStream(Stream):
         """Makes this stream continue another stream, which has not opened yet and never will."""
         for name in Stream.__slots__:
             setattr(self, name, getattr(other, name))
-        self._retry_sent = other._retry_sent
+        self._retry_sent, self.retry = other._retry_sent, other.retry
         other.reservation = None
 
     def refuse_handover(self, obstacle: Obstacle) -> None:
@@ -155,7 +165,7 @@ class TransportStream(Stream):
                 elif wait.is_too_long(recovery):
                     self.reason = "busy"
                     self.end(
-                        close_frame("busy", reconnect=True, retry=self._settings.retry, plain=self.plain)
+                        close_frame("busy", reconnect=True, retry=self._settings.retry, dialect=self.dialect)
                     )
                     return
                 else:
@@ -169,7 +179,7 @@ class TransportStream(Stream):
         """Returns the chunk with the first frames of the stream. It also has the `retry:` line."""
         if not self._retry_sent:
             self._retry_sent = True
-            frames = retry_line(jittered_ms(self._settings.retry)) + frames
+            frames = retry_line(jittered_ms(self.retry)) + frames
         return frames if self.compression is None else self.compression.encode_alone(frames)
 
     def take(self) -> bytes:
@@ -193,7 +203,7 @@ class TransportStream(Stream):
                 self.compression.complete = False
             self.reason = "slow"
             retry = self._settings.retry
-            self.end(close_frame("slow", reconnect=True, retry=retry, plain=self.plain))
+            self.end(close_frame("slow", reconnect=True, retry=retry, dialect=self.dialect))
 
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has taken no byte for SSE_PUSH_WRITE_TIMEOUT seconds.

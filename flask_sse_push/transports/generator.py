@@ -84,7 +84,9 @@ class GeneratorStream(TransportStream):
         """Ends the stream because its client gets no byte before the end."""
         if not self.ended:
             self.reason = "buffered"
-            self.end(close_frame("buffered", reconnect=True, retry=self._settings.retry, plain=self.plain))
+            self.end(
+                close_frame("buffered", reconnect=True, retry=self._settings.retry, dialect=self.dialect)
+            )
 
     @property
     def buffered(self) -> int:

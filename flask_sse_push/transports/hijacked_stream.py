@@ -120,7 +120,7 @@ class HijackedStream(TransportStream):
         if self.compression is not None:
             return self.compression.header()
         self._retry_sent = True
-        return retry_line(jittered_ms(self._settings.retry))
+        return retry_line(jittered_ms(self.retry))
 
     def _send_missed(self, hub: OpenStreams, recovery: Recovery) -> Iterator[bytes]:
         """Sends all chunks until the stream has joined its group. Yields only the end of the response body.

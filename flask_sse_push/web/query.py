@@ -15,12 +15,13 @@ from ..history.position import StartPoint
 from ..hub.batches import batch_wait
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
+from ..protocol.frames import PLAIN, RESETS
 from .parameters import parameters_of
 from .refusal import bad_request
 
 DEFAULT_CHANNEL = "sse"
-#: The only value of the parameter `events`.
-PLAIN = "plain"
+#: The values of the parameter `events`.
+DIALECTS = (PLAIN, *RESETS)
 #: Replaces a cursor that is too long. As for every unknown cursor, the client then gets an `sse.reset`.
 _TOO_LONG = "?"
 #: Parameters that often have the same values for many clients. A query with other parameters is not cached.
@@ -43,7 +44,7 @@ class StreamQuery(NamedTuple):
     tagged: bool  # whether the client wants each event with the names of its channels
     wait: float | None  # how long events may wait to share a chunk, in seconds; None: the app's setting
     ticket: str | None
-    plain: bool  # whether the client wants no `sse.open`, `sse.heartbeat` and `sse.close`
+    dialect: str  # how the server writes its own events: a value in `DIALECTS`, or ""
     poll: float | None  # how long a short stream waits for an event, in seconds; None: not short
 
     def start_for(self, last_event_id: str | None) -> StartPoint:
@@ -94,7 +95,7 @@ def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
         given(args, "tagged") == "1",
         batch(args),
         given(args, tickets.PARAMETER),
-        plain(args),
+        dialect(args),
         poll(args),
     )
 
@@ -164,15 +165,17 @@ def batch(args: MultiDict[str, str]) -> float | None:
     raise bad_request(f"batch is {value[:40]!r}, must be milliseconds from 0 to {MAX_BATCH_MS}")
 
 
-def plain(args: MultiDict[str, str]) -> bool:
-    """Returns whether the client asks for a plain stream, with the parameter `?events=plain`.
+def dialect(args: MultiDict[str, str]) -> str:
+    """Returns the dialect that the client asks for, such as `?events=plain`; "" if it asks for none.
 
     :raises Refused: 400, if the parameter has any other value.
     """
     value = given(args, "events")
-    if value not in (None, PLAIN):
-        raise bad_request(f"events is {value[:40]!r}, must be {PLAIN!r}, or not be given")
-    return value == PLAIN
+    if value is None:
+        return ""
+    if value not in DIALECTS:
+        raise bad_request(f"events is {value[:40]!r}, must be one of {', '.join(DIALECTS)}, or not be given")
+    return value
 
 
 def poll(args: MultiDict[str, str]) -> float | None:

@@ -48,6 +48,10 @@ HEADERS: Mapping[str, str] = {
 NEGOTIATED_HEADERS: Mapping[str, str] = {**HEADERS, "Vary": "Cookie, Accept-Encoding"}
 GZIP_HEADERS: Mapping[str, str] = {**NEGOTIATED_HEADERS, "Content-Encoding": "gzip"}
 
+#: The mean reconnection time for htmx 4, in seconds. htmx closes the stream of a hidden tab. When the tab is
+#: shown again, htmx first waits this time. After each try that fails, htmx doubles the time by itself.
+HTMX_RETRY = 0.2
+
 #: HEADERS, NEGOTIATED_HEADERS and GZIP_HEADERS as pairs of (name, value), as `werkzeug.Headers` stores them.
 PLAIN, NEGOTIATED, GZIP = (tuple(headers.items()) for headers in (HEADERS, NEGOTIATED_HEADERS, GZIP_HEADERS))
 
@@ -119,8 +123,10 @@ class StreamEndpoint:
         stream = transports.stream(request.environ, connection, user_id, grant.channels, query.poll)
         stream.grant = grant if grant.can_change else None
         stream.tagged, stream.batch_wait = query.tagged, query.wait
-        if query.plain:  # only a client that asks for batches can read them
-            stream.plain, stream.batch_wait = True, query.wait or 0.0
+        if query.dialect:  # only a client that asks for batches can read them
+            stream.dialect, stream.batch_wait = query.dialect, query.wait or 0.0
+        if "HTTP_HX_REQUEST" in request.environ:
+            stream.retry = min(stream.retry, HTMX_RETRY)
         of_streams = self.policy.secrets()
         if of_streams is not None:
             stream.secret = of_streams.of(connection, user_id)

@@ -99,7 +99,7 @@ def test_another_start_takes_the_place_of_the_cursor(make_app: MakeApp, start: d
     [
         (["no spaces"], {}, InvalidEvent, "channel: "),
         (["a"], {"event": "plain"}, TypeError, "no option 'event'; its options are batch, events, last,"),
-        (["a"], {"events": "html"}, ValueError, "sse.url: events is 'html', must be 'plain'"),
+        (["a"], {"events": "html"}, ValueError, "sse.url: events is 'html', must be one of plain,"),
         (["a"], {"last": "ten"}, ValueError, "sse.url: last is 'ten', must be a number"),
         (["a", "b", "c"], {}, ValueError, "names 3 channels, at most 2 are allowed"),
     ],

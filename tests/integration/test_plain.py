@@ -166,7 +166,10 @@ def test_another_value_is_refused_with_the_value_that_is_allowed(make_app: MakeA
     ):
         assert refusal(answer) == (400, 1301)
         assert answer.json is not None
-        assert answer.json["message"] == f"events is {value[:40]!r}, must be 'plain', or not be given"
+        assert (
+            answer.json["message"]
+            == f"events is {value[:40]!r}, must be one of plain, turbo, datastar, or not be given"
+        )
 
 
 def test_a_plain_stream_can_be_opened_by_post(make_app: MakeApp) -> None:

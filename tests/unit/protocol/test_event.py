@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from flask_sse_push.errors import InvalidEvent
 from flask_sse_push.protocol.channel import MAX_CHANNELS, checked_channel, checked_channels
@@ -39,6 +40,20 @@ def test_a_string_of_another_class_becomes_a_plain_one() -> None:
     data = make_event(Text("hello")).data
     assert data == "hello"
     assert type(data) is str
+
+
+class Element:
+    """An element of a library that builds HTML, such as htpy."""
+
+    def __html__(self) -> Markup:
+        return Markup("<b>hello</b>")
+
+
+@pytest.mark.parametrize("html", [Markup("<b>hello</b>"), Element()])
+def test_html_goes_out_as_text(html: Any) -> None:
+    data = make_event(html)
+    assert data == Event("<b>hello</b>", None, None)
+    assert type(data.data) is str
 
 
 @pytest.mark.parametrize("value", [None, True, 0, 1.5, [], {"a": [1, None]}, ["é\u2028"], {"x": "\ud800"}])

@@ -14,6 +14,7 @@ from flask_sse_push.errors import ErrorCode
 from flask_sse_push.protocol.entry import event_frame
 from flask_sse_push.protocol.event import Event
 from flask_sse_push.protocol.frames import (
+    RESETS,
     comment,
     control_frame,
     error_frame,
@@ -160,6 +161,15 @@ def test_a_reset_names_the_channels_and_the_reason_and_may_have_a_cursor() -> No
     text = b'event: sse.reset\ndata: {"channels":["a"],"reason":"history"}\n\n'
     assert reset_frame(["a"], "history", None) == text
     assert reset_frame(["a"], "history", "ab-1") == b"id: ab-1\n" + text
+    assert reset_frame(["a"], "history", "ab-1", "plain") == b"id: ab-1\n" + text
+
+
+@pytest.mark.parametrize("plain", RESETS)
+def test_a_library_that_passes_over_a_reset_gets_an_event_that_reloads_the_page(plain: str) -> None:
+    frame = reset_frame(["a"], "history", None, plain)
+    assert reset_frame(["a"], "history", "ab-1", plain) == b"id: ab-1\n" + frame
+    assert frame.index(b"\n\n") == len(frame) - 2
+    assert (b"refresh" if plain == "turbo" else b"location.reload()") in frame
 
 
 def test_an_error_frame_has_the_json_of_an_error() -> None:

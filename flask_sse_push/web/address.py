@@ -14,7 +14,7 @@ from . import page, query
 from .services import Services
 
 #: Options that become parameters of the address. `lastEventId` would only be a second name of a cursor.
-PARAMETERS = ("batch", "events", "last", "last_event_id", "tagged", "ticket")
+PARAMETERS = ("batch", "events", "last", "last_event_id", "poll", "tagged", "ticket")
 
 
 def stream_url(

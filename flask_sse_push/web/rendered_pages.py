@@ -53,10 +53,10 @@ class RenderedPages(Routes):
         contains this one, the address is the one inside that blueprint.
 
         :param channels: the channels of the stream; without any, the channel `sse`.
-        :param options: parameters of the stream (`batch`, `events`, `last`, `last_event_id`, `tagged`,
-            `ticket`), variables of the `url_prefix`, or options of Flask's `url_for` such as `_external`.
-            With `last` or `last_event_id` the address has no other cursor. Variables that are not given have
-            the values of the current request.
+        :param options: parameters of the stream (`batch`, `events`, `last`, `last_event_id`, `poll`,
+            `tagged`, `ticket`), variables of the `url_prefix`, or options of Flask's `url_for` such as
+            `_external`. With `last` or `last_event_id` the address has no other cursor. Variables that are
+            not given have the values of the current request.
         :raises InvalidEvent: if a channel's name is not valid.
         :raises TypeError: if there is no such option.
         :raises ValueError: if the server would refuse a stream with these parameters.

@@ -69,7 +69,7 @@ def test_after_a_reconnect_the_header_counts_and_not_the_address(make_app: MakeA
     ("options", "expected"),
     [
         ({"events": "plain"}, {"events": ["plain"]}),
-        ({"tagged": True, "batch": 100}, {"tagged": ["1"], "batch": ["100"]}),
+        ({"tagged": True, "batch": 100, "poll": 5}, {"tagged": ["1"], "batch": ["100"], "poll": ["5"]}),
         ({"ticket": "a b&c"}, {"ticket": ["a b&c"]}),
         ({"events": None}, {}),
     ],

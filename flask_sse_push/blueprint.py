@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
-from flask import Flask, Response, current_app
+from flask import Flask, Response, current_app, request
 
 from .auth import tickets
 from .auth.decorators import Decorators
@@ -184,7 +185,30 @@ class SSEBlueprint(Decorators, RenderedPages):
         """
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         runs = self._endpoint.services.streaming.runs
-        return runs.start(items, secrets.token_urlsafe(16) if key is None else key, app.app_context)
+        run = runs.start(items, secrets.token_urlsafe(16) if key is None else key, app.app_context)
+        return replace(run, _respond=self._respond_run)
+
+    def _respond_run(self, run: Run, format: str) -> Response:
+        from .web.run_response import respond_run  # only apps that use formats need it
+
+        return respond_run(self._endpoint, request, run, format)
+
+    def resume(self, key: str, format: str) -> Response:
+        """Returns a response that sends the run with this key, if it is under way on any worker.
+
+        The client gets the run from its beginning, with the text so far in one piece, up to its end. Without
+        such a run, the response is 204 without a body. The view decides who may read the run, as for
+        `Run.response`. Blocks for one call to the broker.
+
+        :param format: `ai-sdk`, `ag-ui` or `openai`.
+        :raises ValueError: if there is no such format; the message names all formats.
+        :raises InvalidEvent: if no run can have this key.
+        :raises Refused: 429 or 503, as for any stream; 503 also if the broker does not answer. Without a
+            handler in the app, this is the response.
+        """
+        from .web.run_response import resume_run
+
+        return resume_run(self._endpoint, request, key, format)
 
     def stop(self, key: str) -> None:
         """Stops the run with this key, on any worker. Does nothing if there is no such run.

@@ -119,6 +119,15 @@ class Policy:
                 raise self._channel_refusal(user, name)
         return grant
 
+    def vouched(self, request: Request, channels: tuple[str, ...], began: float) -> Grant:
+        """Returns the grant for a request whose view has decided itself that the user may read the channels.
+
+        :param began: the monotonic time at which the request began.
+        """
+        identity = self._identify(request)
+        user_id = self.user_id(identity.user)
+        return Grant(identity, user_id, channels, None, began, can_change=user_id is not None)
+
     def check_join(self, request: Request, channels: Iterable[str]) -> str | None:
         """Checks a request to add `channels` to an open stream. Returns the id of its user, or None.
 

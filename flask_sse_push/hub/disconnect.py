@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ErrorCode
 from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION
 from ..protocol.entry import TAB_MARK, tab_of
-from ..protocol.frames import close_frame, error_frame
+from ..protocol.frames import error_frame
 from .channel_changes import ChannelChange, start_of_change
 from .commands import Effect
 from .group import Delivery
@@ -73,8 +73,7 @@ class Disconnector:
         stream.reason = reason
         self._state.fanout.remove(stream)
         retry = self._state.settings.retry
-        last = close_frame(reason, reconnect=reconnect, retry=retry, dialect=stream.dialect)
-        return partial(stream.end, notice + last)
+        return partial(stream.end_with_reason, reason, reconnect=reconnect, retry=retry, notice=notice)
 
     def remove_channels(
         self, stream: Stream, channels: Iterable[str], reason: str, notice: bytes
@@ -234,6 +233,8 @@ class Disconnector:
     def _change_channels(self, arguments: Mapping[str, Any]) -> list[Effect]:
         effects: list[Effect] = []
         for stream in self.find(connection=arguments["connection"]):
+            if stream.encoder is not None:  # its format has no word for other channels
+                continue
             asked, join = arguments.get("asked"), list(arguments["join"])
             revoked = self._revoked_since(stream, asked, join)
             if revoked is None:

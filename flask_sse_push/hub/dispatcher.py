@@ -12,7 +12,6 @@ from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch, Item
 from ..history.shards import Shard, ShardItem
 from ..protocol.command import COMMAND_CHANNEL
-from ..protocol.frames import close_frame
 from .commands import Effect
 from .group import Delivery, Group
 from .maintenance import Maintenance
@@ -269,7 +268,7 @@ class Dispatcher:
                 stream.compression.complete = False  # perhaps a compressed chunk was not written
             retry = self._state.settings.retry
             try:
-                stream.end(close_frame(reason, reconnect=True, retry=retry, dialect=stream.dialect))
+                stream.end_with_reason(reason, reconnect=True, retry=retry)
             except Exception:  # the other streams must still be closed
                 logger.exception("stream %s could not be closed", stream.connection)
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..brokers import forks
-from ..protocol.frames import close_frame
 from .stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -45,13 +44,11 @@ class Drain:
     """Closes the streams of a worker that stops, a few at a time. Times are monotonic seconds.
 
     :param window: seconds until all streams are closed; fewer if the server would kill the process before.
-    :param retry: seconds until a client connects again, on average.
     :param stopping: returns whether the worker is about to stop.
     """
 
-    def __init__(self, window: float, retry: float, stopping: Callable[[], bool]) -> None:
+    def __init__(self, window: float, stopping: Callable[[], bool]) -> None:
         self._window = window
-        self._retry = retry
         self._stopping = stopping
         self._began: float | None = None
         self._total = 0
@@ -79,10 +76,6 @@ class Drain:
             )
         left = 1 - (now - self._began) / self._window if self._window else 0
         return streams[: max(0, len(streams) - int(self._total * left))] if left > 0 else streams
-
-    def last_frame(self, stream: Stream) -> bytes:
-        """Returns the last frame of a stream. It tells the client to connect again after a random time."""
-        return close_frame("drain", reconnect=True, retry=self._retry, dialect=stream.dialect)
 
 
 # -- the end of the process ----------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from ..history.history_cache import Dispatch
 from ..history.position import reset_of
 from ..history.shards import Shard, Shards
 from ..protocol.entry import Entry
-from ..protocol.frames import reset_frame
 from .batches import BatchPolicy, BatchQueue
+from .batching_group import BatchingGroup
 from .compression import WindowPool
-from .group import BatchingGroup, Chunks, Delivery, Group, merge_equal
+from .encoder import EncodedGroup
+from .group import Chunks, Delivery, Group, merge_equal
 from .sharded_group import ShardedBatchingGroup, ShardedGroup
 from .stream import Stream
 
@@ -58,6 +59,7 @@ class Fanout:
             stream.tagged,
             stream.dialect,
             stream.compression is not None,
+            stream.encoder and stream.encoder.key,
             waits and frozenset(waits.items()),
         )
         key = type(stream), frozenset(channels), encoding
@@ -92,6 +94,8 @@ class Fanout:
 
     def _group(self, stream: Stream, channels: tuple[str, ...], waits: Mapping[str, float] | None) -> Group:
         window_pool = self._window_pool if stream.compression is not None else None
+        if stream.encoder is not None:
+            return EncodedGroup(channels, type(stream), window_pool, stream.encoder)
         placement = self._shards.placement(channels)
         if waits is None:
             plain = ShardedGroup if placement.is_sharded else Group
@@ -154,9 +158,9 @@ class Fanout:
             notice = b""
             if dispatch.new_epoch and here:
                 cursor = group.restart(shard.history_cache)
-                notice += reset_frame(*reset_of(list(here), group.channels, "epoch", cursor), group.dialect)
+                notice += group.reset_notice(*reset_of(list(here), group.channels, "epoch", cursor))
             if lost:
-                notice += reset_frame(*reset_of(lost, group.channels, "history", None), group.dialect)
+                notice += group.reset_notice(*reset_of(lost, group.channels, "history", None))
             if notice:
                 notices[group] = notice
         return notices

@@ -10,9 +10,8 @@ from ..history.channel_cache import ChannelCache
 from ..protocol import batch
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry
-from ..protocol.frames import heartbeat_frame
+from ..protocol.frames import heartbeat_frame, reset_frame
 from ..protocol.shard_cursor import StreamCursor
-from .batches import BatchQueue
 from .compression import SharedWindow, WindowPool
 from .stream import Recipients, Stream
 
@@ -55,6 +54,11 @@ class Group:
 
     #: Whether the streams of the group get their events in batches.
     batched = False
+
+    @property
+    def heartbeat_form(self) -> Hashable:
+        """Groups with the same form and the same cursor have the same heartbeat."""
+        return self.dialect
 
     def __init__(
         self,
@@ -104,6 +108,14 @@ class Group:
         snapshot = history_cache.announced
         self.last = snapshot.base
         return Cursor(snapshot.epoch, snapshot.base)
+
+    def heartbeat(self) -> bytes:
+        """Returns the frame of a heartbeat, with the group's cursor."""
+        return heartbeat_frame(self.cursor(), dialect=self.dialect)
+
+    def reset_notice(self, channels: Sequence[str], reason: str, cursor: str | None) -> bytes:
+        """Returns what tells the streams that events of some channels are gone; see `Reset`."""
+        return reset_frame(channels, reason, cursor, self.dialect)
 
     # -- the streams of the group ------------------------------------------------------------------------
 
@@ -197,7 +209,7 @@ class Group:
                 stream.events -= sum(stream.is_excluded(entry.exclude) for entry in limited)
                 stream.bytes += len(chunk) - size
         return [
-            Delivery(self.kind, _recipients(self.kind, streams), chunk, (), notice, events, self.batched)
+            Delivery(self.kind, recipients_of(self.kind, streams), chunk, (), notice, events, self.batched)
             for streams, chunk in made
         ]
 
@@ -205,67 +217,6 @@ class Group:
         if self.tagged:
             return b"".join([entry.tagged(self.channels) for entry in entries])
         return b"".join(map(_frame, entries))
-
-
-class BatchingGroup(Group):
-    """A group whose streams get their events in batches.
-
-    :param waits: how long events of each channel may wait for a batch, in seconds.
-    :param queue: notes when the group's next batch must be sent.
-    """
-
-    __slots__ = ("_collected", "_due", "_queue", "_shortest_wait", "_size", "_waits")
-
-    batched = True
-
-    def __init__(
-        self,
-        channels: tuple[str, ...],
-        kind: type[Stream],
-        tagged: bool,
-        window_pool: WindowPool | None,
-        waits: Mapping[ChannelCache, float],
-        queue: BatchQueue,
-    ) -> None:
-        super().__init__(channels, kind, tagged, window_pool)
-        self._waits = waits
-        self._queue = queue
-        self._collected = False  # whether `collect` was called since the last call of `deliveries`
-        self._shortest_wait = 0.0  # shortest wait since the last call of `deliveries`, in seconds
-        self._due: float | None = None  # monotonic time at which the pending entries must be sent
-        self._size = 0  # bytes of the pending entries
-
-    def collect(self, entry: Entry, cache: ChannelCache) -> bool:
-        wait = self._waits[cache]
-        first, self._collected = not self._collected, True
-        self._shortest_wait = wait if first else min(wait, self._shortest_wait)
-        # An event on two channels arrives twice. The second arrival may only shorten the wait.
-        if entry.id > self.last:
-            self.last = entry.id
-            self.pending.append(entry)
-            self._size += len(entry.frame)
-        return first
-
-    def deliveries(self, now: float, chunks: Chunks, notice: bytes = b"") -> list[Delivery]:
-        if self._collected:
-            self._collected = False
-            due = now + self._shortest_wait
-            if self._due is None or due < self._due:
-                self._due = due
-                self._queue.add(self, due)
-        if not self.pending and not notice:
-            return []
-        full = len(self.pending) >= batch.MAX_EVENTS or self._size >= batch.MAX_BYTES
-        if notice or full or (self._due is not None and self._due <= now):
-            return self.flush(now, chunks, notice)
-        return []
-
-    def flush(self, now: float, chunks: Chunks, notice: bytes = b"") -> list[Delivery]:
-        self._due, self._size = None, 0
-        return super().flush(now, chunks, notice)
-
-    def _frames(self, entries: Sequence[Entry]) -> bytes:
-        return batch.pack([entry.tagged(self.channels) if self.tagged else entry.frame for entry in entries])
 
 
 class Delivery(NamedTuple):
@@ -278,12 +229,17 @@ class Delivery(NamedTuple):
     notice: bytes  # frames before the first event of the chunk, such as `sse.reset`
     events: int
     batched: bool = False
+    is_last: bool = False  # whether the streams end with this chunk, which is then not framed
 
     def write(self, begin: int, end: int) -> None:
         """Writes the chunk to the recipients from index `begin` up to, not including, `end`.
 
         A stream does not get events that exclude the stream.
         """
+        if self.is_last:
+            for stream in self.recipients.streams[begin:end]:
+                stream.complete(self.chunk)
+            return
         if not self.limited:
             self.recipients.write(self.chunk, begin, end)
             return
@@ -307,10 +263,11 @@ def merge_equal(deliveries: Iterable[Delivery]) -> list[Delivery]:
 
 def _merged(first: Delivery, more: Sequence[Delivery]) -> Delivery:
     streams = [stream for delivery in (first, *more) for stream in delivery.recipients.streams]
-    return first._replace(recipients=_recipients(first.kind, streams))
+    return first._replace(recipients=recipients_of(first.kind, streams))
 
 
-def _recipients(kind: type[Stream], streams: Iterable[Stream]) -> Recipients:
+def recipients_of(kind: type[Stream], streams: Iterable[Stream]) -> Recipients:
+    """Returns a list of streams of one kind, for a delivery."""
     return kind.recipients(streams).share()
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
-from ..protocol.frames import heartbeat_frame
 from ..protocol.shard_cursor import StreamCursor
 from .drain import Drain
 from .group import Delivery, Group
@@ -35,7 +34,7 @@ class Maintenance:
         self._deliver = deliver
         self._wheel = HeartbeatWheel(settings.heartbeat)
         self._heartbeats = Heartbeats()
-        self._drain = Drain(settings.drain, settings.retry, stopping)
+        self._drain = Drain(settings.drain, stopping)
         #: Whether this worker has closed its streams, so that its process need not wait for them any more.
         self.is_drained = False
         #: Registers a new stream for heartbeats. Call it under the hub's lock, with the stream and the time.
@@ -85,7 +84,7 @@ class Maintenance:
                 stream.cut()
             else:
                 stream.reason = stream.reason or "drain"
-                stream.end(self._drain.last_frame(stream))
+                stream.end_with_reason("drain", reconnect=True, retry=self._state.settings.retry)
         self.is_drained = over
 
     def _write_pending(self, streams: Sequence[Stream]) -> None:
@@ -108,7 +107,7 @@ class Maintenance:
         if group.window is not None:
             for stream in streams:
                 with self._state.lock:
-                    chunk = stream.own_chunk(heartbeat_frame(group.cursor(), dialect=group.dialect))
+                    chunk = stream.own_chunk(group.heartbeat())
                 self._write([stream], chunk, now)
         else:
             self._write(streams, self._heartbeats.chunk(group), now)
@@ -170,16 +169,16 @@ class Heartbeats:
 
     def __init__(self) -> None:
         self._cursor: StreamCursor | None = None
-        self._chunks: dict[tuple[type[Stream], str], bytes] = {}
+        self._chunks: dict[Hashable, bytes] = {}
 
     def chunk(self, group: Group) -> bytes:
         """Returns a heartbeat with the cursor of the group, for its streams that are not compressed."""
         cursor = group.cursor()
         if cursor != self._cursor:
             self._cursor, self._chunks = cursor, {}
-        key = group.kind, group.dialect
+        key = group.kind, group.heartbeat_form
         if key not in self._chunks:
-            self._chunks[key] = group.kind.framed(heartbeat_frame(cursor, dialect=group.dialect))
+            self._chunks[key] = group.kind.framed(group.heartbeat())
         return self._chunks[key]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from ..history.chunk import MissedChunk
 from ..history.page import cost_of
-from ..history.position import Opening
+from ..history.position import Opening, Reset
 from ..history.recovery_driver import Recovery, Step
 from ..protocol.frames import PLAIN, heartbeat_frame, jittered_ms, open_frame, reset_frame
 from .batches import BatchPolicy
 from .disconnect import Disconnector
+from .encoder import HEARTBEAT
 from .group import frames_for
 from .pace import Pace
 from .state import HubState
@@ -82,7 +84,7 @@ class StreamOpener:
         if recovery.gaps:
             self._state.channel_changes.note_gaps(stream, recovery.gaps)
         if step.resets:
-            frames += b"".join([reset_frame(*reset, dialect=stream.dialect) for reset in step.resets])
+            frames += self._reset_frames(stream, step.resets)
             stream.began = stream.began if step.began is None else step.began
             stream.answered = True
         if step.chunk.entries:
@@ -91,13 +93,19 @@ class StreamOpener:
             if stream.bytes > MUCH:  # the stream has rested for a chunk of `MUCH` bytes
                 self._pace.add(cost_of(step.chunk.entries) - MUCH)
             stream.answered = True
+        joins = step.is_complete or not (step.chunk.entries or recovery.has_more())
+        if stream.encoder is not None:
+            frames += stream.encoder.caught_up() if joins else b""
+            if stream.encoder.ended:
+                frames, joins = frames or HEARTBEAT, False
+                stream.complete(b"")
         if frames:
             stream.bytes += len(frames)
             if not step.is_complete:
                 self.behind.add(stream.connection)
-            if step.opening is None or not step.is_complete or not stream.send_after_join(frames):
+            if step.opening is None or not (step.is_complete and joins) or not stream.send_after_join(frames):
                 return frames
-        elif not step.is_complete and recovery.has_more():
+        elif not joins:
             return b""
         # The lock was not released since the check for missed events, so no event was missed in between.
         stream.join()
@@ -114,6 +122,8 @@ class StreamOpener:
 
     def _frames(self, stream: Stream, chunk: MissedChunk) -> bytes:
         """Returns the frames of a chunk for a stream. Streams with the same format share the bytes."""
+        if stream.encoder is not None:
+            return stream.encoder.encode(chunk.entries)
         batched = self._batching.waits(stream.subscribed, stream.batch_wait) is not None
         if chunk.limited:
             return frames_for(stream, chunk.entries, batched=batched)
@@ -123,7 +133,15 @@ class StreamOpener:
             frames = chunk.frames[key] = frames_for(stream, chunk.entries, batched=batched)
         return frames
 
+    @staticmethod
+    def _reset_frames(stream: Stream, resets: Sequence[Reset]) -> bytes:
+        if stream.encoder is not None:
+            return b"".join([stream.encoder.lose(reset.channels) for reset in resets])
+        return b"".join([reset_frame(*reset, dialect=stream.dialect) for reset in resets])
+
     def _open_frame(self, stream: Stream, opening: Opening) -> bytes:
+        if stream.encoder is not None:
+            return stream.encoder.opening()
         secret, stream.secret = stream.secret, None  # the secret is sent only once, so it is not kept
         if stream.dialect == PLAIN:
             return heartbeat_frame(opening.cursor, dialect=stream.dialect)

@@ -10,7 +10,8 @@ from ..history.placement import Placement
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ShardCursor
-from .group import BatchingGroup, Group
+from .batching_group import BatchingGroup
+from .group import Group
 
 
 class _Sharded(Group):

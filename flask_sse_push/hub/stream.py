@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..protocol.channel import BROADCAST
+from ..protocol.frames import close_frame
 
 if TYPE_CHECKING:
     from .compression import StreamCompression
+    from .encoder import Encoder
     from .group import Group
 
 
@@ -83,6 +85,7 @@ class Stream(ABC):
         "compression",
         "connection",
         "dialect",
+        "encoder",
         "events",
         "grant",
         "group",
@@ -104,6 +107,7 @@ class Stream(ABC):
         self.subscribed = (*channels, BROADCAST)  # the last channel is always the broadcast channel
         self.tagged = False  # whether the stream gets each event with the names of its channels
         self.dialect = ""  # how the server writes its own events: the value of `?events=`, or ""
+        self.encoder: Encoder | None = None  # writes the events in another format; None if none is wanted
         self.compression: StreamCompression | None = None  # None if the response body is not compressed
         self.grant: Any = None  # the permission to check again later; None if it cannot change
         self.secret: str | None = None  # allows the client to change its channels; sent in `sse.open`
@@ -192,6 +196,33 @@ class Stream(ABC):
 
         :param frame: the last frame, without HTTP chunk headers; b"" to end without a last frame.
         """
+
+    #: Whether the client can tell a broken connection from the end of the response body.
+    shows_cut = False
+
+    def end_with_reason(self, reason: str, *, reconnect: bool, retry: float, notice: bytes = b"") -> None:
+        """Ends the stream and tells the client why.
+
+        A client that reads another format has no word for "come back later". If the client can come back, its
+        connection breaks: it sees a network error, and its way to resume is made for that. An end without an
+        error would look like the end of the events.
+
+        :param reconnect: whether the client may come back.
+        :param retry: after how many seconds the client should come back, on average.
+        :param notice: frames to send before the last frame, if the stream has this package's format.
+        """
+        if self.encoder is None:
+            last = close_frame(reason, reconnect=reconnect, retry=retry, dialect=self.dialect)
+            self.end(notice + last)
+        elif reconnect and self.shows_cut:
+            self.cut()
+        else:
+            self.end(self.encoder.closing(reason, reconnect=reconnect))
+
+    def complete(self, frames: bytes) -> None:
+        """Ends the stream after its last frames, because its encoder has come to the end of its events."""
+        self.reason = self.reason or "done"
+        self.end(frames)
 
     def cut(self) -> None:
         """Breaks the connection without a last frame. Does not block."""

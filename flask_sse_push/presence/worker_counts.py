@@ -160,6 +160,10 @@ class WorkerCounts(StreamListener):
             self._unreported[key] = None
         return {key: self._counts[key] for key in changes}
 
+    def names(self, table: str, most: int) -> list[str]:
+        """Returns names that have a count on any worker; see `Counts.names`. Blocks for one call."""
+        return self._broker_counts.names(table, most)
+
     def drop_later(self, key: CountKey, seconds: float) -> None:
         """Subtracts one from the count of `key` after `seconds`. Does not block.
 

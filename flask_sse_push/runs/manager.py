@@ -40,8 +40,10 @@ logger = logging.getLogger(__name__)
 
 #: The name of the command that stops a run. All workers get the command.
 STOP = "run.stop"
-#: Two tables of the shared counts. The first counts the keys in use, the second the pairs of key and run id.
-KEYS, IDS = "run", "run.id"
+#: Tables of the shared counts: one with the keys in use; for each key, one with the ids of its runs.
+KEYS, IDS = "run", "run.id "
+#: At most this many ids of one key are read. A key has several while others try to start it too.
+MAX_IDS = 20
 
 #: At most this many runs at once in one worker. Each run has its own thread or greenlet.
 MAX_RUNS = 500
@@ -118,7 +120,7 @@ class Runs:
             producer = self._prepare(key, channel)
             if producer is None:
                 close_items(items)
-                return Run(key, channel, EARLIEST, False)
+                return Run(key, channel, EARLIEST, False, self.under_way(key))
             # From here on the publishing thread ends the run, and gives back what the run holds.
             self._producers[producer.id] = producer
             try:
@@ -127,7 +129,16 @@ class Runs:
             except BaseException as error:
                 producer.finish(FAILED, type(error).__name__)
                 raise
-        return Run(key, channel, cursor, True)
+        return Run(key, channel, cursor, True, (producer.id,))
+
+    def under_way(self, key: str) -> tuple[str, ...]:
+        """Returns the ids of the runs with this key that are going on: one, or none. Blocks for one call.
+
+        While others try to start such a run, there may be more ids, of runs that will never begin.
+
+        :raises BrokerUnavailable: if the broker does not answer in time.
+        """
+        return tuple(self._worker_counts.names(IDS + key, MAX_IDS))
 
     def _take_place(self, place: contextlib.ExitStack) -> None:
         with self._lock:
@@ -165,7 +176,7 @@ class Runs:
 
         :param held: gets the functions that end the counting.
         """
-        keys = CountKey(KEYS, key), CountKey(IDS, f"{key} {id}")
+        keys = CountKey(KEYS, key), CountKey(IDS + key, id)
         self._own.add(id)
         reservation = self._worker_counts.reserve(keys)
         held.callback(self._worker_counts.hurry)
@@ -202,8 +213,8 @@ class Runs:
 
     def _on_count_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
-            if key.table == IDS and not after:
-                name, _, id = key.name.rpartition(" ")
+            if key.table.startswith(IDS) and not after:
+                name, id = key.table.removeprefix(IDS), key.name
                 if id in self._own:
                     self._own.discard(id)
                 elif before:

@@ -1,4 +1,5 @@
-"""The events of one run that wait to be published. Texts are joined into fewer events, other items are not.
+"""The events of one run that wait to be published. Texts are joined into fewer events, and so are pieces of
+reasoning; other items are not.
 
 The event types of a run, with the keys of their data:
 
@@ -19,8 +20,10 @@ from typing import Any
 from ..brokers import forks
 from ..brokers.announcer import Batch, MessageAnnouncer
 from ..errors import InvalidEvent, MessageTooLarge
+from ..protocol.channel import plain_str
 from ..protocol.data import flask_dumps
 from ..protocol.entry import Publication
+from .items import Reasoning, check, reasoning_of
 
 BEGIN = "run.begin"
 TEXT = "run.text"
@@ -38,8 +41,8 @@ Items = Iterable[Any] | Callable[[], Iterable[Any]]
 MAX_WAITING = 100_000
 #: An event with text is full if its bytes reach this share of SSE_PUSH_MAX_MESSAGE.
 FULL = 3 / 4
-#: How many bytes the JSON of a `run.text` event has without the text.
-AROUND = len('{"text":  ""}')
+#: How many bytes the JSON of an event with text or reasoning has without the text.
+AROUND = len('{"text": ""}')
 
 
 def event_of(item: Any) -> tuple[str, Any]:
@@ -48,7 +51,8 @@ def event_of(item: Any) -> tuple[str, Any]:
     A string becomes a `run.text` event. A pair whose first value is a string is an event type, chosen by the
     producer, and its data. Any other item becomes the data of a `run.item` event.
 
-    :raises InvalidEvent: if the producer chose a type with the prefix `run.`.
+    :raises InvalidEvent: if the producer chose a type with the prefix `run.`, or if an item in the neutral
+        form lacks a field.
     """
     if isinstance(item, str):
         return TEXT, {"text": item}
@@ -56,6 +60,7 @@ def event_of(item: Any) -> tuple[str, Any]:
         if item[0].startswith(RESERVED):
             raise InvalidEvent("type", f"{item[0]!r} has the prefix {RESERVED!r}, which is kept for runs")
         return item
+    check(item)
     return ITEM, item
 
 
@@ -98,7 +103,9 @@ class Output:
         :raises InvalidEvent: if the item cannot be sent as an event.
         """
         type, data = event_of(item)
-        content: str | Publication = item if type == TEXT else self._publication(self._announcer, type, data)
+        content: str | Publication | None = plain_str(item) if type == TEXT else reasoning_of(item)
+        if content is None:
+            content = self._publication(self._announcer, type, data)
         with self._room:
             while self._size >= MAX_WAITING and not self._closed:
                 self._room.wait()
@@ -133,18 +140,19 @@ class Output:
 
         A character takes 1 to 12 bytes of JSON. So the method searches the number of characters that fit.
         """
+        kind = type(text)
         found: tuple[Publication, str] | None = None
         least, most = 1, len(text)
         count = most
         while least <= most:
             try:
-                event = self._publication(self._text_announcer, TEXT, {"text": text[:count]})
+                event = self._publication(self._text_announcer, *_text_event(kind, text[:count]))
             except MessageTooLarge:
                 if count == 1:
                     raise
                 most = count - 1
             else:
-                found = event, text[count:]
+                found = event, kind(text[count:])
                 if len(event.body) >= self._full:
                     break
                 least = count + 1
@@ -167,17 +175,17 @@ class Output:
             self._size -= _size(first)
             self._waiting.popleft()
             return first
-        parts, room = [], self._max_text
-        while room and self._waiting and isinstance(text := self._waiting[0], str):
+        parts, room, kind = [], self._max_text, type(first)
+        while room and self._waiting and type(text := self._waiting[0]) is kind:
             part = text[:room]
             parts.append(part)
             room -= len(part)
             self._size -= len(part)
             if len(part) < len(text):
-                self._waiting[0] = text[len(part) :]
+                self._waiting[0] = kind(text[len(part) :])
             else:
                 self._waiting.popleft()
-        return "".join(parts)
+        return kind("".join(parts))
 
     def after_fork(self) -> None:
         """Closes the queue, so that a generator that has forked ends in the child. Called in the child."""
@@ -193,6 +201,11 @@ class Output:
         batch = Batch(announcer)
         batch.publish(data, type, channel=self._channel)
         return batch.publications[0]
+
+
+def _text_event(kind: type[str], text: str) -> tuple[str, dict[str, str]]:
+    """Returns the type and the data of the event for text or reasoning."""
+    return (ITEM, {"type": "reasoning", "text": text}) if kind is Reasoning else (TEXT, {"text": text})
 
 
 def _size(content: str | Publication) -> int:

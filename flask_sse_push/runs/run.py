@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import InvalidEvent, shown
 from ..protocol.channel import checked_channel
@@ -11,13 +13,30 @@ from ..protocol.channel import checked_channel
 PREFIX = "run:"
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """The result of `SSEBlueprint.start`: a run that was started, or that was already going on."""
 
     key: str  #: the key of the run, for `SSEBlueprint.stop`
     channel: str  #: the channel on which the events of the run are published
     cursor: str  #: a stream opened with this cursor gets the whole run; `earliest` if `started` is False
     started: bool  #: False if a run with this key was already going on; the new producer was then not used
+    #: Ids of runs: this run; or the runs under way if `started` is False, usually one.
+    ids: tuple[str, ...] = field(default=(), repr=False)
+    _respond: Callable[[Run, str], Any] | None = field(default=None, repr=False, compare=False)
+
+    def response(self, format: str) -> Any:
+        """Returns a response that sends the run in the format of a front end, from the beginning to the end.
+
+        The view that returns the response has decided who may read the run: `@sse.authorize` is not called.
+
+        :param format: `ai-sdk`, `ag-ui` or `openai`.
+        :raises ValueError: if there is no such format; the message names all formats.
+        :raises Refused: 429 or 503, as for any stream. Without a handler in the app, this is the response.
+        """
+        if self._respond is None:
+            raise RuntimeError("only a run that sse.start has returned has a response")
+        return self._respond(self, format)
 
 
 def run_channel(key: str) -> str:

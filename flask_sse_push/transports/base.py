@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from ..brokers import forks
 from ..config import Settings
 from ..history.recovery_driver import Recovery
+from ..hub.encoder import HEARTBEAT
 from ..hub.stream import Stream
-from ..protocol.frames import close_frame, comment, jittered_ms, retry_line
+from ..protocol.frames import comment, jittered_ms, retry_line
 from .head import Obstacle
 from .waiting import BrokerWait
 
@@ -164,12 +165,12 @@ class TransportStream(Stream):
                     wait.ended()
                 elif wait.is_too_long(recovery):
                     self.reason = "busy"
-                    self.end(
-                        close_frame("busy", reconnect=True, retry=self._settings.retry, dialect=self.dialect)
-                    )
+                    self.end_with_reason("busy", reconnect=True, retry=self._settings.retry)
                     return
                 else:
                     frames = wait.frames(recovery)
+                    if frames and self.encoder is not None:
+                        frames = HEARTBEAT
                 if frames:
                     yield self.encoded(frames)
         finally:
@@ -179,7 +180,8 @@ class TransportStream(Stream):
         """Returns the chunk with the first frames of the stream. It also has the `retry:` line."""
         if not self._retry_sent:
             self._retry_sent = True
-            frames = retry_line(jittered_ms(self.retry)) + frames
+            if self.encoder is None:  # other formats have no reconnection time
+                frames = retry_line(jittered_ms(self.retry)) + frames
         return frames if self.compression is None else self.compression.encode_alone(frames)
 
     def take(self) -> bytes:
@@ -202,8 +204,7 @@ class TransportStream(Stream):
             if self.compression is not None:
                 self.compression.complete = False
             self.reason = "slow"
-            retry = self._settings.retry
-            self.end(close_frame("slow", reconnect=True, retry=retry, dialect=self.dialect))
+            self.end_with_reason("slow", reconnect=True, retry=self._settings.retry)
 
     def cut_if_stuck(self, now: float) -> bool:
         """Cuts the connection if its client has taken no byte for SSE_PUSH_WRITE_TIMEOUT seconds.

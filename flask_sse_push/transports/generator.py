@@ -11,7 +11,6 @@ from typing import Any
 
 from ..history.recovery_driver import Recovery
 from ..hub.stream import Stream
-from ..protocol.frames import close_frame
 from .base import OpenStreams, StreamFactory, TransportStream
 from .cost import Cost, cost_of, explanation, refusal
 from .head import NOT_SENT, report
@@ -84,9 +83,7 @@ class GeneratorStream(TransportStream):
         """Ends the stream because its client gets no byte before the end."""
         if not self.ended:
             self.reason = "buffered"
-            self.end(
-                close_frame("buffered", reconnect=True, retry=self._settings.retry, dialect=self.dialect)
-            )
+            self.end_with_reason("buffered", reconnect=True, retry=self._settings.retry)
 
     @property
     def buffered(self) -> int:

@@ -120,6 +120,8 @@ class HijackedStream(TransportStream):
         if self.compression is not None:
             return self.compression.header()
         self._retry_sent = True
+        if self.encoder is not None:
+            return comment("")
         return retry_line(jittered_ms(self.retry))
 
     def _send_missed(self, hub: OpenStreams, recovery: Recovery) -> Iterator[bytes]:
@@ -313,7 +315,7 @@ class ChunkedStream(HijackedStream):
 
     __slots__ = ()
 
-    chunked = True
+    chunked = shows_cut = True
     terminator = b"0\r\n\r\n"
 
     @staticmethod

@@ -19,6 +19,7 @@ from ..auth.policy import Grant, Hooks, Policy
 from ..auth.tickets import Ticket
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, Refused
+from ..history.position import StartPoint
 from ..hub.compression import StreamCompression
 from ..hub.hub import Hub
 from ..monitoring.refusals import RefusalLog
@@ -88,7 +89,7 @@ class StreamEndpoint:
             has a ticket, or if the stream would block the server; 505, if the stream would block an HTTP/2
             connection.
         """
-        streaming, settings = self.services.streaming, self.services.settings
+        streaming = self.services.streaming
         hub, limits = streaming.hub, streaming.limits
         if len(hub) >= streaming.max_streams:  # a full worker refuses before the app looks up the user
             raise self._full(False)
@@ -103,7 +104,40 @@ class StreamEndpoint:
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)
         stream = self._new_stream(request, grant, query)
-        recovery = hub.recovery(stream.subscribed, query.start_for(request.environ.get("HTTP_LAST_EVENT_ID")))
+        last = request.environ.get("HTTP_LAST_EVENT_ID")
+        return self.respond(request, stream, query.start_for(last) if last else query.start, grant.ticket)
+
+    def vouched_stream(self, request: Request, channel: str) -> TransportStream:
+        """Returns a new stream of a channel. The view of the app has decided that the user may read it.
+
+        :raises Refused: 429, if the user or the address has tried too often.
+        """
+        limits, began = self.services.streaming.limits, g.get(page.STARTED) or time.monotonic()
+        if limits.counts_attempts:
+            limits.count_attempt("address", request.remote_addr)
+        grant = self.policy.vouched(request, (channel,), began)
+        if limits.counts_attempts:
+            limits.count_attempt("user", grant.user_id)
+        transports = self.services.streaming.transports
+        stream = transports.stream(request.environ, secrets.token_hex(8), grant.user_id, grant.channels)
+        stream.grant = grant if grant.can_change else None
+        stream.app_joined = frozenset(grant.channels)  # so rechecks do not ask `@sse.authorize`
+        stream.batch_wait = 0.0
+        return stream
+
+    def respond(
+        self, request: Request, stream: TransportStream, start: StartPoint, ticket: Ticket | None = None
+    ) -> StreamResponse:
+        """Returns a response with a stream as its body.
+
+        :param start: where the stream starts.
+        :param ticket: the ticket that the request has used, if any.
+        :raises Refused: 401, if the ticket was used before; 429, if the user or the address has reached a
+            limit; 503, if the worker has no room for another stream, or if the broker does not answer.
+        """
+        streaming, settings = self.services.streaming, self.services.settings
+        hub, limits = streaming.hub, streaming.limits
+        recovery = hub.recovery(stream.subscribed, start)
         most = streaming.max_waiting if stream.holds_request else streaming.max_streams
         # A stream that missed much keeps its request busy until it joins its group.
         if len(hub) >= most or len(hub.behind) >= streaming.max_waiting:
@@ -112,8 +146,8 @@ class StreamEndpoint:
         # Assigning to the slice is three times as fast as passing the headers to the constructor.
         headers[:] = _negotiate(stream, request) if settings.http_compression else PLAIN
         response = StreamResponse(stream.body(hub, recovery), headers, stream)
-        if request.method != "HEAD" and (limits.counts_streams or grant.ticket is not None):
-            self._reserve(limits, stream, request.remote_addr, grant.ticket)
+        if request.method != "HEAD" and (limits.counts_streams or ticket is not None):
+            self._reserve(limits, stream, request.remote_addr, ticket)
             weakref.finalize(response.response, _release_unused, stream, hub)
         return response
 

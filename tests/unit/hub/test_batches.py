@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from flask_sse_push.config import MAX_BATCH_MS
 from flask_sse_push.history.channel_cache import ChannelCache
 from flask_sse_push.hub.batches import STEPS_MS, BatchPolicy, BatchQueue, batch_wait
-from flask_sse_push.hub.group import BatchingGroup, Chunks, Delivery, frames_for
+from flask_sse_push.hub.batching_group import BatchingGroup
+from flask_sse_push.hub.group import Chunks, Delivery, frames_for
 from flask_sse_push.hub.stream import Stream
 from flask_sse_push.protocol import batch
 from flask_sse_push.protocol.batch import MAX_BYTES, MAX_EVENTS, pack

@@ -37,7 +37,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
         monkeypatch.setattr(drain, "time", clock)
         monkeypatch.setattr(drain._Process, "longest_drain", 0.0)
         monkeypatch.setattr(drain._Process, "killed_after", killed_after)
-        Drain(drain_window, 1.0, lambda: True)
+        Drain(drain_window, lambda: True)
         began = clock.now
         wait_for_streams()
         return clock.now - began
@@ -63,14 +63,14 @@ def test_the_drain_closes_all_streams_before_the_server_kills_the_process(
     process: Callable[..., float],
 ) -> None:
     process(0.5, killed_after=30.0)
-    slow = Drain(60.0, 1.0, lambda: True)
+    slow = Drain(60.0, lambda: True)
     assert len(slow.leaving(STREAMS, 0.0)) == 0
     assert len(slow.leaving(STREAMS, 14.0)) == 5
     assert len(slow.leaving(STREAMS, 28.0)) == 10
 
 
 def test_a_drain_is_over_when_the_clients_had_time_to_read_their_last_frame() -> None:
-    short = Drain(0.5, 1.0, lambda: True)
+    short = Drain(0.5, lambda: True)
     assert not short.is_over(1000.0)
     short.leaving(STREAMS, 0.0)
     assert not short.is_over(0.5 + LAST_READ)

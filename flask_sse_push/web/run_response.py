@@ -1,0 +1,47 @@
+"""The response that sends a run in the format of a front end. It is a stream of the hub, like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Request, Response
+
+from ..history.position import StartPoint
+from ..protocol.cursor import EARLIEST, MAX_LENGTH, parse
+from ..runs.formats import writer_class
+from ..runs.formats.encoder import RunEncoder
+from ..runs.run import Run, run_channel
+from .response import StreamResponse
+from .stream import StreamEndpoint
+
+
+def respond_run(endpoint: StreamEndpoint, request: Request, run: Run, format: str) -> StreamResponse:
+    """Returns the response; see `Run.response`."""
+    return _respond(endpoint, request, run.key, run.ids, format, run.cursor)
+
+
+def resume_run(endpoint: StreamEndpoint, request: Request, key: str, format: str) -> Response:
+    """Returns a response with the run under way; see `SSEBlueprint.resume`."""
+    writer_class(format)  # raises ValueError if there is no such format
+    run_channel(key)  # raises InvalidEvent if no run can have this key
+    with endpoint.needs_broker():
+        ids = endpoint.services.streaming.runs.under_way(key)
+    if not ids:
+        return Response(status=204)
+    return _respond(endpoint, request, key, ids, format, EARLIEST)
+
+
+def _respond(
+    endpoint: StreamEndpoint, request: Request, key: str, ids: Sequence[str], format: str, cursor: str
+) -> StreamResponse:
+    writer = writer_class(format)
+    channel = run_channel(key)
+    begun = parse(cursor) if cursor != EARLIEST else None
+    seen = parse(request.headers.get("Last-Event-ID", "")[:MAX_LENGTH])
+    stream = endpoint.vouched_stream(request, channel)
+    stream.encoder = RunEncoder(
+        writer, channel, key, ids, None if begun is None else begun.id, 0 if seen is None else seen.id
+    )
+    response = endpoint.respond(request, stream, StartPoint(cursor))
+    response.headers.update(writer.headers)
+    return response

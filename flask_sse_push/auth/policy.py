@@ -51,6 +51,7 @@ class Grant(NamedTuple):
     ticket: Ticket | None = None
     began: float = 0.0  # monotonic time at which the request began, before the user was looked up
     can_change: bool = False  # whether rechecks are needed; False: no user, and only public channels
+    vouched: bool = False  # whether a view of the app has decided that the user may listen
 
     @property
     def asked(self) -> str | None:
@@ -126,7 +127,7 @@ class Policy:
         """
         identity = self._identify(request)
         user_id = self.user_id(identity.user)
-        return Grant(identity, user_id, channels, None, began, can_change=user_id is not None)
+        return Grant(identity, user_id, channels, None, began, user_id is not None, vouched=True)
 
     def check_join(self, request: Request, channels: Iterable[str]) -> str | None:
         """Checks a request to add `channels` to an open stream. Returns the id of its user, or None.

@@ -126,3 +126,14 @@ def test_a_reader_that_comes_late_gets_the_same_run_from_its_beginning(chat: Cha
         assert b"retry:" not in body.data
         assert b"event:" not in body.data
     eventually(lambda: chat.get(format).response.status_code == 204)
+
+
+def test_the_first_request_of_a_user_in_a_new_worker_gets_the_whole_run(make_app: MakeApp) -> None:
+    """`start` subscribes the worker to revocations, so the worker knows of no earlier ones."""
+    app, sse = make_app(broker_url="memory://")
+    sse.identify(lambda request: "ada")
+    chat = Chat(app, sse)
+    chat.items = lambda: iter(["Hel", "lo"])
+    body = chat.post("ai-sdk").rest()
+    assert body.text == "Hello"
+    assert body.lines[-1] == "[DONE]"

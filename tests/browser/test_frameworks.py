@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.processes import ROOT, need
+from tests.support.bundle import JS, bundle
 
 from .conftest import Visit, eventually_on
 from .plain import Server, server
 
 __all__ = ["server"]
 
-JS = ROOT / "tests" / "js"
-
 
 @pytest.fixture(scope="module", params=["react", "vue", "angular"])
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Bundles a page's script with the framework. Returns the framework's name and the file."""
-    need("node")
-    if not (JS / "node_modules" / "esbuild").is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("run `npm install` in tests/js")
-        pytest.skip("run `npm install` in tests/js")
     file = tmp_path_factory.mktemp("bundle") / "page.js"
-    mode = 'process.env.NODE_ENV="development"'  # only in this mode, React's strict mode mounts twice
-    command = ["node_modules/.bin/esbuild", f"apps/{request.param}.js", "--bundle", "--format=esm"]
-    command += [f"--outfile={file}", f"--define:{mode}", "--log-level=warning"]
-    subprocess.run(command, cwd=JS, env={**os.environ, "NODE_PATH": "node_modules"}, check=True, timeout=240)
-    return str(request.param), file
+    return str(request.param), bundle(JS / "apps" / f"{request.param}.js", file)
 
 
 def test_a_component_receives_events_while_it_is_mounted(
-    server: Server, visit: Visit, bundle: tuple[str, Path]
+    server: Server, visit: Visit, bundled: tuple[str, Path]
 ) -> None:
-    name, script = bundle
+    name, script = bundled
     visitor = visit()
     page = visitor.page
     requests: list[str] = []

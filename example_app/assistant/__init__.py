@@ -15,7 +15,7 @@ from flask_login import current_user
 from flask_sse_push import sse
 
 from ..page import Page, json_body, text_in
-from . import model
+from . import model, use_chat
 
 MAX_TEXT = 500
 #: Questions that the page offers to start with.
@@ -28,6 +28,7 @@ def channel(user: Any) -> str:
 
 
 page = Page("assistant", __name__, allows=lambda user, name: name == channel(user))
+page.register_blueprint(use_chat.views)
 
 
 @page.get("/")

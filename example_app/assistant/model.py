@@ -28,6 +28,18 @@ instead of waiting for ever.
 def conversation(question: str) -> Iterator[Any]:
     """Yields the events of a run: first the question, as a separate event, then the tokens of the answer."""
     yield "question", {"text": question}
+    yield from answer(question)
+
+
+def thoughtful(question: str) -> Iterator[Any]:
+    """Yields an answer with thoughts and a source, in the neutral form of docs/ai.md."""
+    yield {"type": "reasoning", "text": "I have one answer, so I need not think for long."}
+    yield from answer(question)
+    yield {"type": "source", "url": "https://html.spec.whatwg.org/multipage/server-sent-events.html"}
+
+
+def answer(question: str) -> Iterator[str]:
+    """Yields the tokens of the answer."""
     for token in tokens(ANSWER.format(question=question)):
         yield token
         time.sleep(PACE)

@@ -4,14 +4,27 @@ it."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from example_app.assistant.model import ANSWER
+from tests.support.bundle import bundle
+from tests.support.processes import ROOT
 
 from .conftest import Site, Visit, open_example
+
+
+@pytest.fixture(scope="module", autouse=True)
+def use_chat_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Bundles the module of the second page, and tells the servers of this file where it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        file = tmp_path_factory.mktemp("bundle") / "use-chat.js"
+        bundle(ROOT / "example_app/assistant/use-chat.js", file, "production")
+        patch.setenv("EXAMPLE_USE_CHAT", str(file))
+        yield
 
 
 def ask(page: Page, question: str) -> None:
@@ -83,3 +96,37 @@ def test_the_page_fits(
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#talk li[data-by=answer]").last).to_have_attribute("data-status", "stopped")
+
+
+# -- the second page, with AI SDK's useChat ------------------------------------------------------------------
+
+
+def test_use_chat_goes_on_after_a_reload_and_keeps_what_was_said_before_stop(
+    calm_site: Site, visit: Visit
+) -> None:
+    page = visit().sign_in(calm_site.url, "ada")
+    page.goto(f"{calm_site.url}/assistant/use-chat")
+    ask(page, "What is <b>SSE</b>?")
+    answer, status = page.locator("#talk li[data-by=answer]"), page.locator("#ask")
+    expect(answer.locator(".text")).to_contain_text("You asked: “What is <b>SSE</b>?”")
+    expect(answer.locator("details")).to_contain_text("I have one answer")
+    page.reload()
+    expect(answer.locator(".text")).to_contain_text("It explains how")
+    page.get_by_role("button", name="Stop").click()
+    expect(status).to_have_attribute("data-status", "ready")
+    page.reload()
+    expect(answer.locator(".text")).to_contain_text("It explains how")
+    assert answer_to("What is <b>SSE</b>?").startswith(answer.locator(".text").text_content() or "-")
+    ask(page, "And now?")
+    expect(answer.nth(1).locator(".text")).to_contain_text("You asked: “And now?”")
+    page.get_by_role("button", name="Stop").click()
+    expect(status).to_have_attribute("data-status", "ready")
+    assert page.locator("#talk b").count() == 0
+
+
+def test_use_chat_shows_nobody_the_chat_of_another_user(calm_site: Site, visit: Visit) -> None:
+    visitor = visit()
+    grace = visitor.sign_in(calm_site.url, "grace").request
+    for address in ("chat/ada/stream", "chat/ada"):
+        assert grace.get(f"{calm_site.url}/assistant/{address}").status == 404
+    assert grace.post(f"{calm_site.url}/assistant/chat/ada/stop").status == 404

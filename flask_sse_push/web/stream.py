@@ -51,7 +51,7 @@ GZIP_HEADERS: Mapping[str, str] = {**NEGOTIATED_HEADERS, "Content-Encoding": "gz
 
 #: The mean reconnection time for htmx 4, in seconds. htmx closes the stream of a hidden tab. When the tab is
 #: shown again, htmx first waits this time. After each try that fails, htmx doubles the time by itself.
-HTMX_RETRY = 0.2
+HTMX_RETRY = 0.1
 
 #: HEADERS, NEGOTIATED_HEADERS and GZIP_HEADERS as pairs of (name, value), as `werkzeug.Headers` stores them.
 PLAIN, NEGOTIATED, GZIP = (tuple(headers.items()) for headers in (HEADERS, NEGOTIATED_HEADERS, GZIP_HEADERS))

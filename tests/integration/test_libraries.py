@@ -66,7 +66,7 @@ def test_fragments_of_each_library_arrive_and_are_replayed_unchanged(make_app: M
 
 @pytest.mark.parametrize(
     ("headers", "setting", "most"),
-    [({"HX-Request": "true"}, 3, 300), ({"HX-Request": "true"}, 0.1, 150), ({}, 3, 4500)],
+    [({"HX-Request": "true"}, 3, 150), ({"HX-Request": "true"}, 0.02, 30), ({}, 3, 4500)],
 )
 def test_htmx_waits_only_shortly_when_its_tab_is_shown_again(
     make_app: MakeApp, headers: dict[str, str], setting: float, most: int

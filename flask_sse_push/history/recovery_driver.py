@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..protocol.channel import BROADCAST
+from ..protocol.cursor import EARLIEST
 from ..protocol.shard_cursor import Position
 from .channel_cache import NOW
 from .chunk import NO_CHUNK, MissedChunk
@@ -126,7 +127,10 @@ class ShardRecovery(MissedEvents, Recovery):
         opening, resets = self.begin_or_reset()
         moved = opening is not None or any(reset.cursor for reset in resets)
         began = self.position if moved else None
-        return Step(opening, resets, self.next_chunk(), began, self.is_complete())
+        chunk, is_complete = self.next_chunk(), self.is_complete()
+        if opening is not None and is_complete and not chunk.entries:
+            opening = self.without_events(opening)
+        return Step(opening, resets, chunk, began, is_complete)
 
     def must_wait(self) -> bool:
         """Whether the broker must answer requests before the stream can go on. Queues these requests."""
@@ -200,6 +204,17 @@ class ShardRecovery(MissedEvents, Recovery):
         else:
             opening, reset = None, self.reset(caches, snapshot)
         return opening, () if reset is None else (reset,)
+
+    def without_events(self, opening: Opening) -> Opening:
+        """Returns the content of `sse.open` for a stream that missed no event.
+
+        A stream that wants every kept event, and finds none, begins at the worker's position like any other.
+        """
+        snapshot = self.history_cache.snapshot
+        if opening.cursor != EARLIEST or snapshot is None:
+            return opening
+        self.skip(snapshot.position)
+        return Opening(str(self.cursor), False)
 
     def next_chunk(self) -> MissedChunk:
         """Returns the next chunk of missed events. Call this only after `begin_or_reset`."""

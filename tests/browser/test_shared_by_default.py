@@ -114,14 +114,31 @@ def test_tabs_that_begin_with_all_kept_events_share_too(server: Server, tabs: Ta
     assert [received(page) for page in pages] == [[0, 1, 2]] * 8
 
 
+def test_a_tab_shares_although_a_request_for_a_module_is_lost(server: Server, tabs: Tabs) -> None:
+    lost: list[Route] = []
+
+    def lose_one(route: Route) -> None:
+        if lost:
+            return route.continue_()
+        lost.append(route)
+        return route.abort()
+
+    tabs("lobby").context.route("**/tabs/hub.js", lose_one)
+    pages = [tabs("lobby") for _ in range(2)]
+    all_share(pages)
+    assert len(lost) == 1
+
+
 def test_tabs_with_quiet_channels_share_while_another_channel_is_busy(
     valkey_url: str, tmp_path: Path, tabs: Tabs
 ) -> None:
-    """Heartbeats are so rare that no tab gets one. If a tab needed one, the next tabs would wait too."""
+    """Heartbeats are so rare that no tab gets one. If a tab needed one, the next tabs would wait too. Most
+    tabs begin with all kept events, but their channels have no events yet."""
     quiet = ["kept", "single", "apart", "edits", "lobby"]
     settings = {"app": "tests.apps.members:app", "SSE_PUSH_HEARTBEAT": "300"}
     with running(valkey_url, tmp_path, **settings) as server, busy(server, "news"):
-        pages = [tabs(name, url=server.url) for name in ["news", *quiet]]
+        pages = [tabs("news", url=server.url)]
+        pages += [tabs(name, url=server.url, lastEventId="earliest") for name in quiet]
         all_share(pages)
         for name, page in zip(quiet, pages[1:], strict=True):
             server.announcer.publish(name, channel=name)

@@ -1,6 +1,9 @@
 // @ts-check
 /** Compares cursors. Pages treat a cursor as opaque; only cursors of one shard and one epoch have an order. */
 
+/** The cursor of a stream that begins with all kept events, until its first event. */
+export const EARLIEST = "earliest";
+
 const ONE_SHARD = /^([a-z0-9]+)-([0-9a-z]+)$/;
 
 /** Whether a cursor can be compared with others of its epoch. @param {string} cursor */

@@ -216,7 +216,7 @@ export class TabHub {
   /** @param {boolean} stolen */
   #becomeLeader(stolen) {
     const [first] = this.#members;
-    const cursor = this.#cursor || first?.cursor || "";
+    const cursor = this.#cursor || first?.neededAfter || "";
     const term = this.leader.term + 1;
     this.leader = { page: this.#page, term, open: false, channels: [], cursor };
     this.#sendToAll({ kind: "leader", ...this.leader, stolen });

@@ -10,7 +10,8 @@
 
 import { Source as FetchSource } from "../sources/fetch.js";
 import { ChannelChanges } from "./channel-changes.js";
-import { comparable, reached } from "./cursor.js";
+import { comparable, EARLIEST, reached } from "./cursor.js";
+import { canShare, loadHub } from "./hub-loader.js";
 import { acquirePermit } from "./permits.js";
 import { TabChannels } from "./tab-channels.js";
 import { warnIfSilent } from "./waiting.js";
@@ -24,14 +25,8 @@ const MAX_OWN = 3;
 /** Parameters in which the tabs that share a connection may differ. */
 const OF_A_TAB = ["channels", "last_event_id", "lastEventId", "last", "batch", "tagged"];
 
-/** The cursor of a stream that begins with all kept events, until its first event. */
-const EARLIEST = "earliest";
-
 /** Divides the id of a tab: before it, the id of the shared stream. No channel's name has it. */
 const TAB_MARK = "~";
-
-/** Browsers offer Web Locks only on pages with HTTPS or on localhost, and not in sandboxed frames. */
-const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel && globalThis.origin !== "null");
 
 /**
  * @implements {T.Source}
@@ -149,7 +144,7 @@ export class Source {
 
   /** @param {T.RawEvent} event An event of the shared connection; it names its channels and the excluded tabs. */
   onMessage(event) {
-    if (!this.#shared) return this.#noteOwed(event);
+    if (!this.#shared) return this.#onEventOfOthers(event);
     const { type, data, id, channels, skipped = false, marks = false } = event;
     const known = Boolean(id) && reached(this.#cursor, /** @type {string} */ (id));
     if (id && !known) this.#cursor = id;
@@ -164,9 +159,14 @@ export class Source {
    * has had the event. Events of other channels do not count, so a stream with quiet channels shares at once.
    * @param {T.RawEvent} event
    */
-  #noteOwed({ type = "message", id, channels }) {
+  #onEventOfOthers({ type = "message", id, channels }) {
     const concerns = type.startsWith("sse.") ? type === "sse.reset" : this.#listensTo(channels);
     if (id && concerns) this.#owed = id;
+    this.#shareIfReady();
+  }
+
+  #shareIfReady() {
+    if (this.#hub?.leader.open) this.onLeader(this.#hub.leader);
   }
 
   /** @param {string[] | undefined} channels The channels of an event. */
@@ -272,7 +272,7 @@ export class Source {
     if (event.type === "sse.channels") this.#onOwnChannels(objectIn(event.data), permit);
     if (event.type === "sse.open") this.#onOwnOpen(objectIn(event.data), ended, permit);
     else if (this.#hub && !this.#isComparable) this.#neverShare(permit);
-    else if (this.#hub?.leader.open) this.onLeader(this.#hub.leader);
+    else this.#shareIfReady();
   }
 
   /**
@@ -311,9 +311,9 @@ export class Source {
   async #join(user, ended, permit) {
     const cannot = user === undefined || !this.#isComparable || this.#base.searchParams.has("ticket");
     this.#mayShare &&= !cannot;
-    const module = this.#mayShare ? await import("./hub.js").catch(() => null) : null;
+    const module = this.#mayShare ? await loadHub(ended, permit) : null;
     if (ended.aborted) return;
-    const hub = module?.TabHub.of(this.#base, this.#options, user ?? "") ?? null;
+    const hub = (this.#mayShare && module?.TabHub.of(this.#base, this.#options, user ?? "")) || null;
     if (hub !== this.#hub) this.#leave();
     if (!hub) return permit.abort();
     this.#hub = hub;

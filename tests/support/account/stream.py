@@ -126,6 +126,10 @@ class StreamAccount:
             self._since = self._account.kept_since(self._channels, 0)
             return
         place = self._account.place(cursor)
+        if asked == EARLIEST:  # there was no kept event
+            self._at, self._place = self._account.index(place), place
+            self._since = self._account.kept_since(self._channels, 0)
+            return
         if (asked and cursor != asked) or (self._at is not None and place != self._place):
             self._fault("disordered", f"was opened at {cursor}, not where it was")
         self._at, self._place = self._account.index(place), place

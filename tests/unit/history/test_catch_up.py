@@ -13,7 +13,7 @@ from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.history import channel_caches, fetcher
 from flask_sse_push.history.channel_cache import KEPT_FILLED, NOW
 from flask_sse_push.history.page import PageRequest, Waiter
-from flask_sse_push.history.position import Reset, StartPoint
+from flask_sse_push.history.position import Opening, Reset, StartPoint
 from flask_sse_push.history.read_queue import ChannelRead, HistoryRequest, PageRead, ReadQueue
 from flask_sse_push.history.recovery_driver import ShardRecovery, Step
 from flask_sse_push.history.room import Room
@@ -97,6 +97,17 @@ def test_a_stream_that_wants_everything_gets_what_the_broker_keeps() -> None:
     found = steps(made, made.recovery(("a", "b"), StartPoint(EARLIEST)))
     assert events(found) == published[-10:]
     assert not resets(found)
+
+
+@pytest.mark.parametrize("start", [StartPoint(EARLIEST), StartPoint(newest=5)])
+def test_a_stream_that_finds_no_kept_event_begins_at_the_position_of_the_worker(start: StartPoint) -> None:
+    made = bench("a", "b")
+    made.publish("b")
+    made.run()
+    (step,) = steps(made, ShardRecovery(made.history_cache, ("a",), start))
+    snapshot = made.history_cache.snapshot
+    assert snapshot is not None
+    assert step.opening == Opening(str(Cursor(snapshot.epoch, snapshot.position)), False)
 
 
 def test_events_that_go_while_a_stream_reads_pages_are_a_reset() -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from greenlet import greenlet
 
 from flask_sse_push import sse
-from tests.support.memory import resident_kb
+from tests.support.memory import malloc_kb, resident_kb
 
 from .plain import app
 
@@ -72,6 +72,7 @@ def inspect() -> dict[str, Any]:
         "resident_kb": resident_kb(os.getpid()),
         "objects": len(objects),
         "blocks": sys.getallocatedblocks(),
+        **malloc_kb(),
     }
 
 

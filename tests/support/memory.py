@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -15,6 +16,25 @@ def resident_kb(pid: int) -> int:
     """The resident memory of a process, in kB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc, see mallinfo(3)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t) for name in ("arena", "1", "2", "3", "mapped", "5", "6", "used", "free", "9")
+    )
+
+
+def malloc_kb() -> dict[str, int]:
+    """What malloc has given to this process, and what it keeps for later although the process has freed it.
+    Empty if the C library does not tell."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return {}
+    mallinfo.restype = _MallInfo
+    info = mallinfo()
+    return {"malloc_used_kb": (info.used + info.mapped) // 1024, "malloc_free_kb": info.free // 1024}
 
 
 def kept_by(act: Callable[[], object]) -> int:

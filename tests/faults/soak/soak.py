@@ -29,7 +29,7 @@ from tests.support.account.logs import LogAccount
 from tests.support.account.resets import Causes, Fault, causes_of
 from tests.support.account.verdict import Verdict
 from tests.support.crowd import Client, Crowd
-from tests.support.fault_setup import Baseline, Publisher, Valkey, allow_files, servers, some_of
+from tests.support.fault_setup import Baseline, Publisher, Valkey, allow_files, look_inside, servers, some_of
 from tests.support.measurements import Measurements
 from tests.support.memory import Point, resident_kb, slope
 from tests.support.processes import Gunicorn
@@ -112,6 +112,7 @@ def test_25_soak(
             play_round(both, valkey, chance, troubles, outcome, min(ROUND, left), first, samples)
             print(f"{time.monotonic() - began:.0f} s: {outcome.verdict}, {outcome.late} late", flush=True)
             print(f"    resets: {outcome.resets}\n    on {HURT}: {outcome.hurt_resets}", flush=True)
+            print_memory(both)
             first += 10**7
         troubles.stop()
         leaks = baseline.leaks(valkey.client(), 20)
@@ -253,6 +254,14 @@ def take_samples(both: Sequence[Gunicorn], samples: defaultdict[int, list[Point]
         for pid in server.worker_pids():
             with suppress(OSError, StopIteration):  # a worker that has just ended has no memory
                 samples[pid].append((time.monotonic(), resident_kb(pid)))
+
+
+def print_memory(both: Sequence[Gunicorn]) -> None:
+    """Prints the memory of each worker, and what it holds: a leak makes all of it grow."""
+    names = "resident_kb", "malloc_used_kb", "malloc_free_kb", "objects", "blocks"
+    for server in both:
+        for pid, held in look_inside(server, 2).items():
+            print(f"    {pid}: " + ", ".join(f"{name} {held.get(name)}" for name in names), flush=True)
 
 
 def foreign_tracebacks(text: str) -> list[str]:

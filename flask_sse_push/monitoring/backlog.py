@@ -21,6 +21,10 @@ class Backlog(NamedTuple):
 class HasBacklog(Protocol):
     """An outbox."""
 
+    @property
+    def name(self) -> str:
+        """The name of the outbox's table."""
+
     def backlog(self) -> Backlog:
         """Returns how many events wait. Blocks for one query."""
 

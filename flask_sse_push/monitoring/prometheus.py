@@ -8,6 +8,7 @@ the metrics about once a second. So metrics do not slow down the sending of even
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, multi
 from prometheus_client.exposition import choose_encoder
 
 from ..hub.counters import CounterKey, Gauges
+from .backlog import backlogs
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "sse_push_"
 _COUNTERS: Mapping[str, tuple[str, str, str]] = {
@@ -54,6 +58,14 @@ RECHECK_LAG = Gauge(
     _PREFIX + "recheck_lag_seconds",
     "How late the oldest waiting check of a stream's rights is, for the slowest worker.",
     multiprocess_mode="livemax",
+)
+OUTBOX = Gauge(
+    _PREFIX + "outbox_events", "Events that wait in the app's outboxes.", multiprocess_mode="livemostrecent"
+)
+OUTBOX_AGE = Gauge(
+    _PREFIX + "outbox_age_seconds",
+    "How long the oldest event in the app's outboxes has waited.",
+    multiprocess_mode="livemostrecent",
 )
 
 
@@ -99,6 +111,19 @@ class Exporter:
             PROBE.set(gauges.probe)
         if gauges.recheck_lag != before.recheck_lag:
             RECHECK_LAG.set(gauges.recheck_lag)
+
+
+def set_backlogs() -> None:
+    """Sets the metrics about the app's outboxes. Blocks for one query for each. Needs an app context."""
+    found = []
+    for outbox in backlogs:
+        try:
+            found.append(outbox.backlog())
+        except Exception as error:  # each database driver has exceptions of its own
+            logger.warning("the backlog of the outbox %s is not known: %s", outbox.name, error)
+    if found:
+        OUTBOX.set(sum(each.waiting for each in found))
+        OUTBOX_AGE.set(max(each.age for each in found))
 
 
 def exposition(accept: str) -> tuple[bytes, str]:

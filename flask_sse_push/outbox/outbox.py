@@ -75,7 +75,8 @@ class Outbox:
         self._db = db
         self._push = push
         self._has_relay = relay
-        self._relay_pid = 0  # the process in which this object has started a relay
+        self._relay: Relay | None = None
+        self._relay_pid = 0  # the process in which this object has started its relay
         self.max_age = max_age
         self.max_rows = max_rows
         metadata = metadata or getattr(db, "metadata", None) or MetaData()
@@ -201,13 +202,19 @@ class Outbox:
         self._relay_pid = os.getpid()
         signals.stream_opened.disconnect(self._on_stream)
         app = current_app._get_current_object()  # type: ignore[attr-defined]
-        relay = Relay(self, self.announcer, wsgi_server.is_stopping)
+        relay = self._relay = Relay(self, self.announcer, wsgi_server.is_stopping)
 
         def run() -> None:
             with app.app_context():
                 relay.run()
 
         background.start("outbox", run)
+
+    def close(self) -> None:
+        """Lets the relay of this process end soon, if there is one. May be called twice."""
+        signals.stream_opened.disconnect(self._on_stream)
+        if self._relay is not None:
+            self._relay.close()
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def metrics(services: Services, request: Request) -> Response:
     """
     if not has_prometheus():
         raise _unavailable("metrics need prometheus-client: pip install flask-sse-push[metrics]")
-    from ..monitoring.prometheus import exposition
+    from ..monitoring.prometheus import exposition, set_backlogs
 
     if wsgi_server.worker_count() > 1 and not os.environ.get(METRICS_FOLDER):
         raise _unavailable(
@@ -45,6 +45,7 @@ def metrics(services: Services, request: Request) -> Response:
             "docs/operations.md"
         )
     services.publishing.reporter.export()
+    set_backlogs()
     text, content_type = exposition(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type, headers={"Cache-Control": "no-store"})
 

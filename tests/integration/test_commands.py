@@ -100,6 +100,6 @@ def test_tail_of_a_channel_shows_when_events_were_published(
     assert at in kept.stdout
 
 
-@pytest.mark.parametrize("command", ["channels", "doctor", "history", "publish", "stats", "tail"])
+@pytest.mark.parametrize("command", ["channels", "doctor", "history", "publish", "relay", "stats", "tail"])
 def test_the_help_of_each_command_shows_an_example(commands: Commands, command: str) -> None:
     assert re.search(rf"Examples?: flask sse {command}\b", commands.run(command, "--help").stdout)

@@ -159,6 +159,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
     core = {re.split(r"[^\w.-]", line)[0] for line in required if "extra ==" not in line}
     assert core == {"blinker", "flask", "gevent", "gunicorn", "redis"}
     assert set(metadata.get_all("Provides-Extra", [])) == {
+        "database",
         "demo",
         "deploy",
         "docs",

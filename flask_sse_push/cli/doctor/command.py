@@ -19,6 +19,7 @@ from .connection import Known, examine_connection
 from .exchange import Target
 from .finding import BROKEN, OK, WARNING, Finding
 from .live import NOTHING_SAID, ask_app, examine_live
+from .outbox import examine_outboxes
 from .refusal import Place
 from .server import examine_server, find_setup
 from .settings import examine_settings
@@ -104,6 +105,7 @@ def _examinations(
     around = "settings" not in _broken(found)
     for finding in examine_broker(services.publishing.broker, settings, around=around):
         yield _naming(finding, settings.broker_key)
+    yield from examine_outboxes()
     if target is not None:
         in_memory = serves_one_process(settings)
         known = Known(_place(), _broken(found), settings.http_compression, live.protocol, in_memory)

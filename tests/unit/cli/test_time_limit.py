@@ -15,7 +15,17 @@ from flask_sse_push import InvalidEvent, SSEBlueprint
 from flask_sse_push.cli.time_limit import each_within, within
 from flask_sse_push.protocol.channel import checked_channel
 
-COMMANDS = ["channels", "doctor", "embedded status", "embedded stop", "history", "publish", "stats", "tail"]
+COMMANDS = [
+    "channels",
+    "doctor",
+    "embedded status",
+    "embedded stop",
+    "history",
+    "publish",
+    "relay",
+    "stats",
+    "tail",
+]
 
 
 def test_a_call_in_time_returns_its_value_or_raises_its_error() -> None:

@@ -16,6 +16,8 @@ GAUGES = (
     prometheus.LINK_DOWN,
     prometheus.PROBE,
     prometheus.RECHECK_LAG,
+    prometheus.OUTBOX,
+    prometheus.OUTBOX_AGE,
 )
 EXPOSED = {f"{counter._name}_total" for counter in prometheus.COUNTERS.values()} | {g._name for g in GAUGES}
 

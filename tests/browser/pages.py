@@ -52,8 +52,10 @@ class Firefox:
 
     def close(self) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
 
 
 class FirefoxPage:
@@ -97,16 +99,20 @@ def chromium(script: str) -> Iterator[Open]:
         browser = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         context = browser.new_context()
         context.add_init_script(script)
-        yield lambda name: ChromiumPage(context.new_page())
-        browser.close()
+        try:
+            yield lambda name: ChromiumPage(context.new_page())
+        finally:
+            browser.close()
 
 
 @contextlib.contextmanager
 def firefox(script: str) -> Iterator[Open]:
     """Does in Firefox what `chromium` does in Chromium."""
     running = Firefox(script)
-    yield lambda name: FirefoxPage(running, name)
-    running.close()
+    try:
+        yield lambda name: FirefoxPage(running, name)
+    finally:
+        running.close()
 
 
 BROWSERS: dict[str, Callable[[str], contextlib.AbstractContextManager[Open]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,14 +35,15 @@ class Shown(NamedTuple):
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("html")
-    broker = Server(folder / "valkey").start()
-    site = Site(broker.url, folder)
-    with open_pages() as pages:
+    with contextlib.ExitStack() as running:
+        broker = Server(folder / "valkey").start()
+        running.callback(broker.close)
+        site = Site(broker.url, folder)
+        running.callback(site.close)
+        pages = running.enter_context(open_pages())
         results = run(site, pages, hides=3, restarts=1)
         opened = [(name, cursor, header) for name, cursor, header in json.loads(site.get("/opened"))]
         yield Shown(site, pages, results, opened, broker)
-    site.close()
-    broker.close()
     assert "Traceback" not in site.log.read_text()
 
 

@@ -28,7 +28,7 @@ export async function changeChannels(stream, options, opening, before, after, ch
   const join = after.filter((name) => !before.includes(name));
   const leave = before.filter((name) => !after.includes(name));
   if (!(join.length + leave.length)) return true;
-  if (!opening || options.page === false) return false;
+  if (!opening || opening.poll || options.page === false) return false;
   const { connection, secret } = opening;
   const url = new URL(stream);
   url.searchParams.delete("channels"); // the server does not read them, and they may be long

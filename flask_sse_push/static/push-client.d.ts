@@ -14,6 +14,9 @@
  */
 export type State = "connecting" | "open" | "waiting" | "closed";
 
+/** "stream": one response that stays open. "poll": short responses, one after another, because the network needs it. */
+export type Mode = "stream" | "poll";
+
 /** What a handler gets. */
 export interface Message<Data = any> {
   /** "message" for events without a type. */
@@ -64,7 +67,7 @@ export interface ServerError {
 export interface Failure {
   /**
    * "lost": the network failed, or a module could not be loaded. "refused": the server's answer was not a stream.
-   * "silent": nothing arrived for 2.5 heartbeats. "overflow": too many events waited. "token", "headers": the function
+   * "silent": nothing arrived for 2.5 heartbeats, or no event in `openTimeout`. "overflow": too many events waited. "token", "headers": the function
    * in this option failed. The client also skips single events: "too large": the event was larger than `maxEvent`.
    * "payload": a compressed event or a batch was broken, or an event had more text than `maxInflated`. "request": no
    * browser sends a request with these options, so the client closes.
@@ -93,9 +96,11 @@ export interface Failure {
 /** The `detail` of a "statechange" event. */
 export interface StateChange {
   state: State;
+  mode: Mode;
   /**
    * Why the client waits or has closed: a reason of `Failure`, the reason in `sse.close`, "retries" after too many
-   * failures, or the state of the page: "offline", "hidden", "left", "frozen".
+   * failures, or the state of the page: "offline", "hidden", "left", "frozen". "streaming": the network lets streams
+   * through again, so the client changes from short streams to a stream.
    */
   reason?: string;
   /** Milliseconds until the next attempt. */
@@ -157,6 +162,14 @@ export interface Options {
    * `headers`, `token`, `method`, `body`, and `on("*")`.
    */
   transport?: "fetch";
+  /**
+   * How events arrive. "auto": by a stream that stays open; if two connections in a row bring nothing in `openTimeout`,
+   * by short streams. The client then tries a stream after 1 minute, 2, 4, … 60 minutes, and when the browser gets a
+   * network again. "stream" and "poll": only so. Default: "auto".
+   */
+  mode?: "auto" | Mode;
+  /** Milliseconds in which a new connection must bring its first event, `sse.open`. Default: 5000. */
+  openTimeout?: number;
   headers?: OrFunction<HeadersInit>;
   /**
    * The token for the header `Authorization: Bearer`. A function is called for each connection, and again when the
@@ -186,6 +199,7 @@ export class PushClient extends EventTarget {
   constructor(url: string | URL, options?: Options);
 
   readonly state: State;
+  readonly mode: Mode;
   /** The cursor of the newest event. A stream that begins after it misses nothing. */
   readonly lastEventId: string;
   readonly channels: string[];

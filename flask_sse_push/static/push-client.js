@@ -1,19 +1,15 @@
 // @ts-check
-/**
- * The core. push-client.d.ts describes its use, sources/source.d.ts its parts.
- * @import * as T from "./sources/source.js"
- */
+/** @import * as T from "./sources/source.js" */
 
 import * as native from "./sources/native.js";
 
-const ALWAYS_HEARD = ["message", "sse.open", "sse.reset", "sse.heartbeat", "sse.batch", "sse.close", "sse.error"];
+const ALWAYS_HEARD = "message sse.open sse.reset sse.heartbeat sse.batch sse.close sse.error".split(" ");
 const MAX_WAITING = 1000; // events
 const MAX_EVENT = 16_000_000; // characters
 
-const NUMBERS = ["minDelay", "maxDelay", "maxRetries", "hiddenAfter", "batch", "maxEvent", "maxInflated"];
-const CALLABLE = ["EventSource", "headers", "token"];
-const OTHERS = ["channels", "lastEventId", "remember", "withCredentials", "tabs", "page", "transport", "method", "body"];
-OTHERS.push(...CALLABLE.slice(1));
+const NUMBERS = "minDelay maxDelay maxRetries hiddenAfter batch maxEvent maxInflated openTimeout".split(" ");
+const CALLABLE = "headers token EventSource".split(" ");
+const OTHERS = "channels lastEventId remember withCredentials tabs page transport method body mode headers token".split(" ");
 
 /** @implements {T.PushClient} */
 export class PushClient extends EventTarget {
@@ -57,12 +53,8 @@ export class PushClient extends EventTarget {
     const named = [query.getAll("channels"), query.getAll("channel"), typeof channels === "string" ? channels : [...channels]];
     this.#channels = new Set(split(named));
     const cursor = query.get("last_event_id") ?? "";
-    query.delete("channel");
-    query.delete("last_event_id");
-    if (query.get("events") === "plain") {
-      query.delete("events");
-      console.warn("PushClient ignores events=plain");
-    }
+    if (query.has("events")) console.warn("PushClient ignores events=plain");
+    for (const name of ["channel", "last_event_id", "events", "poll"]) query.delete(name);
     if (batch) query.set("batch", `${batch}`);
     this.#memory = remember && `sse-push:${this.#url}`;
     this.#lastEventId = lastEventId || cursor;
@@ -82,6 +74,10 @@ export class PushClient extends EventTarget {
 
   get channels() {
     return [...this.#channels];
+  }
+
+  get mode() {
+    return this.#trouble.poll ?? this.#options.mode === "poll" ? "poll" : "stream";
   }
 
   get stats() {
@@ -112,7 +108,7 @@ export class PushClient extends EventTarget {
     return this.on(type, handler, true);
   }
 
-  /** @param {Parameters<EventTarget["addEventListener"]>} listener */
+  /** @param {[any, any]} listener */
   addEventListener(...listener) {
     if (!/^(error|statechange)$/.test(listener[0])) misuse("listener", listener[0]);
     super.addEventListener(...listener);
@@ -121,7 +117,7 @@ export class PushClient extends EventTarget {
   /** @returns {T.Loop} */
   events(type = "*") {
     /** @type {T.Message[]} */ const messages = [];
-    const gather = (/** @type {T.Message} */ message) => messages.length > MAX_WAITING || messages.push(message);
+    const gather = (/** @type {T.Message} */ event) => messages.length > MAX_WAITING || messages.push(event);
     this.on(type, gather);
     const module = import("./event-loop.js");
     return (async function* (client) {
@@ -201,7 +197,7 @@ export class PushClient extends EventTarget {
     if (this.#options.tabs ?? (isScarce && !own && !EventSource)) return import("./tabs/tab-source.js");
     const isNative = EventSource || (globalThis.EventSource && !this.#handlers.has("*"));
     const isLong = this.#address().length > native.MAX_URL;
-    return own || !isNative || isLong || this.#trouble.askWhy ? import("./sources/fetch.js") : native;
+    return own || !isNative || isLong || this.#trouble.askWhy || this.mode === "poll" ? import("./sources/fetch.js") : native;
   }
 
   /** @param {T.RawEvent} event @param {T.Sink} sink */
@@ -332,13 +328,13 @@ export class PushClient extends EventTarget {
   #setState(state, detail) {
     if (state === this.#state) return;
     this.#state = state;
-    this.#emit("statechange", { state, ...detail });
+    this.#emit("statechange", { state, mode: this.mode, ...detail });
   }
 }
 
 const split = (/** @type {unknown[]} */ names) => names.join().split(",").filter(Boolean);
 
-/** @param {[kind: string, subject: unknown, ...more: unknown[]]} about @returns {never} */
+/** @param {unknown[]} about @returns {never} */
 function misuse(...about) {
   import("./misuse.js").then(({ explanation }) => console.error("PushClient:", explanation(about)));
   throw new TypeError(`PushClient: wrong ${about[0]} ${about[1]}; the console says more`);

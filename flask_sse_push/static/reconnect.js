@@ -5,6 +5,8 @@
  * @import { Closing, Ending, Step, Trouble } from "./sources/source.js"
  */
 
+import { isBlocked, noteBlocked } from "./sources/blocked.js";
+
 /** HTTP statuses after which the client closes. */
 const FINAL = [204, 400, 401, 403, 405, 410, 413, 414, 415, 431, 505];
 
@@ -17,6 +19,9 @@ const STABLE = 5000;
 /** If two tokens in a row expire within this many milliseconds, the client waits before it asks for the next. */
 const HURRIED = 1000;
 
+/** After so many connections in a row that brought nothing, the client tries the other mode: streams or short streams. */
+const SILENCES = 2;
+
 /** The longest delay, in milliseconds. A browser's timer with more than 2 ** 31 - 1 milliseconds fires at once. */
 const LONGEST = 2e9;
 
@@ -25,9 +30,12 @@ export function nextStep({ retryAfter = 0, closing, final, ...detail }, openedAt
   const { reason, status } = detail;
   const lasted = openedAt === undefined ? 0 : Date.now() - openedAt;
   if (lasted > STABLE) trouble.failures = 0;
-  if (openedAt !== undefined) trouble.renewed = false;
+  if (openedAt !== undefined) Object.assign(trouble, { renewed: false, silences: 0 });
   trouble.askWhy = reason === "refused";
   if (closing && (closing.reason ?? closing.reconnect) !== undefined) return afterClose(closing, lasted, trouble, options);
+  if (reason === "silent" && openedAt === undefined && changesMode(trouble, options)) {
+    return { state: "connecting", detail, error: true };
+  }
   if (reason === "request") return { state: "closed", detail, error: true };
   // EventSource does not say why the server refused; fetch does.
   if (reason === "refused" && status === undefined) return { state: "connecting" };
@@ -40,6 +48,19 @@ export function nextStep({ retryAfter = 0, closing, final, ...detail }, openedAt
     return { state: "closed", detail: { ...detail, reason: "retries" }, error: true };
   }
   return { state: "waiting", detail: { ...detail, delay: retryAfter + delay(trouble, options) }, error: true };
+}
+
+/**
+ * Changes the mode after a connection that brought nothing, if it was not the first. Returns whether the mode has changed.
+ * @param {Trouble} trouble @param {Options} options
+ */
+function changesMode(trouble, { mode = "auto" }) {
+  trouble.silences = (trouble.silences ?? 0) + 1;
+  if (mode !== "auto" || (trouble.silences < SILENCES && (trouble.poll || !isBlocked()))) return false;
+  trouble.silences = 0;
+  trouble.poll = !trouble.poll;
+  if (trouble.poll) noteBlocked();
+  return true;
 }
 
 /** @type {(closing: Closing, lasted: number, trouble: Trouble, options: Options) => Step} */

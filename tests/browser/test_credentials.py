@@ -68,7 +68,7 @@ def test_a_refused_function_is_asked_again_at_once(
     run(page, script, kind)
     eventually_on(page, lambda: page.evaluate("notes.includes(1)"))
     assert tokens(script) == ["t1", "t2"]
-    assert page.evaluate("notes") == [{"state": "open"}, 1]
+    assert page.evaluate("notes") == [{"state": "open", "mode": "stream"}, 1]
 
 
 @pytest.mark.parametrize("kind", ["function", "headers"])
@@ -86,10 +86,10 @@ def test_a_stream_whose_token_expires_goes_on_after_the_cursor(
     assert tokens(script) == ["t1", "t2", "t3"]
     assert script.cursors == [None, "e-2", "e-2"]
     assert page.evaluate("notes") == [
-        {"state": "open"},
+        {"state": "open", "mode": "stream"},
         1,
-        {"state": "connecting"},
-        {"state": "open"},
+        {"state": "connecting", "mode": "stream"},
+        {"state": "open", "mode": "stream"},
         2,
     ]
 

@@ -59,7 +59,7 @@ def test_a_handler_gets_type_data_text_and_cursor(script: Script, start: Started
     )
     page = start(note("price"), note("message"))
     assert noted(page, 4) == [
-        {"state": "open"},
+        {"state": "open", "mode": "stream"},
         {"type": "price", "data": {"n": 1}, "text": '{"n": 1}', "lastEventId": "e-2"},
         {"type": "message", "data": "plain text", "text": "plain text", "lastEventId": "e-3"},
         {"type": "message", "data": "", "text": "", "lastEventId": "e-4"},
@@ -185,8 +185,8 @@ def test_sse_close_sets_the_delay(script: Script, start: Started) -> None:
     script.then(opening() + goodbye + Script.END, opening(resumed=True))
     page = start(note("sse.close"), minDelay=60_000)
     found = noted(page, 5)
-    assert found[2] == {"state": "waiting", "reason": "drain", "delay": 123}
-    assert found[-1] == {"state": "open"}
+    assert found[2] == {"state": "waiting", "mode": "stream", "reason": "drain", "delay": 123}
+    assert found[-1] == {"state": "open", "mode": "stream"}
     assert script.cursors == [None, "e-1"]
 
 
@@ -195,7 +195,10 @@ def test_sse_close_may_be_final(script: Script, start: Started, visitor: Visitor
     goodbye = event({"reason": "logout", "reconnect": False, "retry": 0}, "sse.close")
     script.then(opening() + goodbye + Script.END)
     page = start()
-    assert noted(page, 2) == [{"state": "open"}, {"state": "closed", "reason": "logout"}]
+    assert noted(page, 2) == [
+        {"state": "open", "mode": "stream"},
+        {"state": "closed", "mode": "stream", "reason": "logout"},
+    ]
     page.clock.fast_forward(120_000)
     assert page.evaluate("client.state") == "closed"
     assert len(script.cursors) == 1
@@ -205,7 +208,7 @@ def test_close_is_final(script: Script, start: Started, visitor: Visitor) -> Non
     visitor.page.clock.install()
     script.then(opening() + event(1))
     page = start('on("message", () => client.close())')
-    assert noted(page, 2) == [{"state": "open"}, {"state": "closed"}]
+    assert noted(page, 2) == [{"state": "open", "mode": "stream"}, {"state": "closed", "mode": "stream"}]
     page.evaluate("client.close()")
     page.clock.fast_forward(120_000)
     assert page.evaluate("notes.length") == 2
@@ -216,7 +219,7 @@ def test_close_in_an_error_listener_is_final(script: Script, start: Started, vis
     visitor.page.clock.install()
     script.then(opening() + Script.END)
     page = start('addEventListener("error", () => client.close())')
-    assert noted(page, 2) == [{"state": "open"}, {"state": "closed"}]
+    assert noted(page, 2) == [{"state": "open", "mode": "stream"}, {"state": "closed", "mode": "stream"}]
     page.clock.fast_forward(120_000)
     assert page.evaluate("[notes.length, client.state]") == [2, "closed"]
     assert len(script.cursors) == 1

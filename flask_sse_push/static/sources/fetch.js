@@ -7,12 +7,19 @@
  */
 
 import { warnOnce } from "../console.js";
+import { isBlocked } from "./blocked.js";
 import { EventParser } from "./event-parser.js";
 import { MAX_URL } from "./native.js";
 import { isStream, refusal } from "./refusal.js";
 
 /** The parameters that are sent in the body of a POST if the address is longer than `MAX_URL`. */
 const IN_BODY = ["channels", "last_event_id", "ticket"];
+
+/** How long a response may bring no event, in milliseconds, unless the app says another time. */
+const OPEN_TIMEOUT = 5000;
+
+/** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** A function in the app's options failed, or an option cannot be sent. */
 class OptionError extends Error {
@@ -34,45 +41,84 @@ export class Source {
    * @param {Pick<T.Sink, "event" | "fail" | "trouble">} sink
    */
   constructor(url, options, sink) {
-    this.#read(url, options, sink).then(
+    this.#run(url, options, sink).then(
       (ending) => sink.fail(ending),
       (error) => sink.fail(failure(error)),
     );
+  }
+
+  /**
+   * @param {string} url @param {Options} options @param {Pick<T.Sink, "event" | "trouble">} sink
+   * @returns {Promise<T.Ending>}
+   */
+  async #run(url, options, sink) {
+    const { trouble } = sink;
+    const { mode } = options;
+    trouble.poll ??= mode === "poll" || (mode !== "stream" && isBlocked());
+    if (!trouble.poll) return read(url, options, sink, this.#stop);
+    const { poll } = await import("./poll.js");
+    return poll(url, options, sink, this.#stop);
   }
 
   close() {
     this.#stop.abort();
   }
 
-  /**
-   * Reads until the stream ends.
-   * @param {string} url
-   * @param {Options} options
-   * @param {Pick<T.Sink, "event" | "trouble">} sink
-   * @returns {Promise<T.Ending>}
-   */
-  async #read(url, options, sink) {
-    const { withCredentials, maxEvent } = options;
-    const { address, method, body } = requestOf(url, options);
-    const headers = await headersOf({ ...options, body });
-    const credentials = withCredentials ? "include" : "same-origin";
-    const { signal } = this.#stop;
+}
+
+/**
+ * Reads one response until it ends.
+ * @param {string} url
+ * @param {Options} options
+ * @param {Pick<T.Sink, "event" | "trouble">} sink
+ * @param {AbortController} stop Ends the reading.
+ * @returns {Promise<T.Ending>} The reason is "silent" if no event came within `openTimeout`.
+ */
+export async function read(url, options, sink, stop) {
+  const { withCredentials, openTimeout = OPEN_TIMEOUT } = options;
+  const { address, method, body } = requestOf(url, options);
+  const headers = await headersOf({ ...options, body });
+  const credentials = withCredentials ? "include" : "same-origin";
+  const request = new AbortController();
+  const { signal } = request;
+  const end = () => request.abort();
+  stop.signal.addEventListener("abort", end, { signal });
+  if (stop.signal.aborted) end();
+  let silent = false;
+  const timer = setTimeout(() => {
+    silent = true;
+    end();
+  }, Math.min(openTimeout, LONGEST_TIMER));
+  const event = (/** @type {T.RawEvent} */ event) => {
+    clearTimeout(timer);
+    sink.event(event);
+  };
+  try {
     const response = await fetch(requestFor(address, { method, body, headers, credentials, cache: "no-store", signal }));
-    if (!isStream(response)) return refusal(response, url);
-    const retry = (/** @type {number} */ ms) => (sink.trouble.retry = ms);
-    const parser = new EventParser({ event: sink.event, retry }, { maxSize: maxEvent });
-    // A response with status 200 has a body. TypeScript declares the input of TextDecoderStream too widely.
-    const bytes = /** @type {ReadableStream<BufferSource>} */ (response.body);
-    const reader = bytes.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
-    try {
-      for (;;) {
-        const { value = "", done } = await reader.read();
-        if (done || this.#stop.signal.aborted) return { reason: "lost" };
-        parser.feed(value);
-      }
-    } finally {
-      this.#stop.abort();
-    }
+    if (!isStream(response)) return await refusal(response, url);
+    await readBody(response, options, { ...sink, event }, signal);
+  } catch (error) {
+    if (!silent) throw error;
+  } finally {
+    clearTimeout(timer);
+    end();
+  }
+  return { reason: silent ? "silent" : "lost" };
+}
+
+/**
+ * @param {Response} response @param {Options} options
+ * @param {Pick<T.Sink, "event" | "trouble">} sink @param {AbortSignal} signal
+ */
+async function readBody(response, { maxEvent }, { event, trouble }, signal) {
+  const parser = new EventParser({ event, retry: (ms) => (trouble.retry = ms) }, { maxSize: maxEvent });
+  // A response with status 200 has a body. TypeScript declares the input of TextDecoderStream too widely.
+  const bytes = /** @type {ReadableStream<BufferSource>} */ (response.body);
+  const reader = bytes.pipeThrough(new TextDecoderStream("utf-8", { ignoreBOM: true })).getReader();
+  for (;;) {
+    const { value = "", done } = await reader.read();
+    if (done || signal.aborted) return;
+    parser.feed(value);
   }
 }
 

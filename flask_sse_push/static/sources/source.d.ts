@@ -108,6 +108,8 @@ export interface Opening {
   retry?: number;
   /** Proves to the server that a channel change comes from the owner of the stream. */
   secret?: string;
+  /** Whether the client opens short streams, so that the server cannot change the channels of this one. */
+  poll?: boolean;
 }
 
 /** What `sse.close` carries. */
@@ -124,6 +126,12 @@ export type Counters = Omit<Stats, "state">;
 export interface Trouble {
   /** Failures in a row. */
   failures: number;
+  /** Whether the client opens short streams instead of one that stays open. Undefined until this is known. */
+  poll?: boolean;
+  /** Connections in a row that brought nothing. */
+  silences?: number;
+  /** When a stream was last tried while the client opens short streams, and how long it waits: in milliseconds. */
+  tried?: { at: number; wait: number };
   /** Whether the next request must be made by fetch: EventSource was refused, and does not say why. */
   askWhy?: boolean;
   /** Whether the client has called the app's function for new credentials after the last refusal. */

@@ -19,6 +19,8 @@ export interface Leader {
   resumed?: boolean;
   /** Whether the server marks JSON. */
   marks?: boolean;
+  /** Whether it is made of short streams. */
+  poll?: boolean;
   /** The secret that pages send to the server to change the channels of the connection. */
   secret?: string;
 }

@@ -66,9 +66,9 @@ export class SharedConnection {
     client.on("*", ({ type, data, text, lastEventId: id, channels }) => {
       if (client !== this.#client) return;
       if (type === "sse.open") {
-        const { connection, heartbeat, resumed, secret, user } = data;
+        const { connection, heartbeat, resumed, secret, poll, user } = data;
         marks = text.endsWith("\t");
-        const opening = { connection, heartbeat, resumed, secret, marks };
+        const opening = { connection, heartbeat, resumed, secret, poll, marks };
         this.#handlers.onOpen({ channels: client.channels, cursor: this.#cursor || id, ...opening }, user);
       } else if (type !== "sse.close") {
         this.#cursor = id || this.#cursor;

@@ -211,7 +211,7 @@ export class Source {
   }
 
   /** @param {Leader} leader */
-  #share({ connection, heartbeat, resumed, secret, marks, cursor }) {
+  #share({ connection, heartbeat, resumed, secret, poll, marks, cursor }) {
     this.#closeOwn();
     // A tab that had its own connection until now has missed nothing.
     const missed = this.#shared && !resumed;
@@ -221,7 +221,8 @@ export class Source {
     if (reached(cursor, this.#cursor)) this.#cursor = cursor; // the events up to there are of other channels
     this.#connection = connection ?? "";
     const id = this.#connection + this.#tab;
-    const opening = { connection: id, channels: [...this.channels], resumed: !missed, heartbeat, secret };
+    const opening = { connection: id, channels: [...this.channels], resumed: !missed, heartbeat, secret, poll };
+    this.#sink.trouble.poll = poll;
     this.#channels.begin();
     this.#changes.onConnection(this, opening);
     this.#emit("sse.open", opening, marks);
@@ -320,10 +321,7 @@ export class Source {
     hub.add(this);
   }
 
-  /**
-   * Returns the part of the protocol's own event that is for this stream; null if there is none.
-   * @param {string} type @param {string} data
-   */
+  /** Returns the part of a protocol event that is for this stream, or null. @param {string} type @param {string} data */
   #ownData(type, data) {
     const { tab, ...content } = objectIn(data);
     if (tab ? tab !== this.#tab : type === "sse.channels") return null;

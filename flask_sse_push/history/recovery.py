@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
 from ..protocol.entry import Entry
 from .channel_cache import NOW, ChannelCache, Coverage
 from .chunk import NO_CHUNK, ChunkCache, MissedChunk
+from .joining import Joining
 from .page import Page, PageRequest
 from .position import Gap, Opening, Reset, Snapshot, StartPoint, reset_of
 
@@ -38,6 +39,10 @@ class MissedEvents:
         self._complete_at: Snapshot | None = None  # a snapshot; the stream has every event in it
         #: The request for the page that the stream waits for or sends; None if the stream reads no pages.
         self._asked_page: PageRequest | None = None
+        #: Joins missed events into fewer ones; None if each event is sent as it was published.
+        self.joining: Joining | None = None
+        #: Events up to this position are not joined with later ones.
+        self.boundary = 0
         #: Whether the last chunk came from a page, so that more missed events may follow an empty chunk.
         self.is_paging = False
 
@@ -261,14 +266,16 @@ class MissedEvents:
         self.is_paging = page is not None
         if page is not None:
             return self._take_from(page, caches, snapshot)
-        key = self.channels, self.position, self._channel_start, snapshot
+        form = self.joining, self.boundary
+        key = self.channels, self.position, self._channel_start, snapshot, form
         if chunk_cache.key == key:
             chunk, reached = chunk_cache.chunk, True
         else:
             chunk, reached = self._chunk(caches, snapshot), self._reached(caches)
             # Without the wanted events, the same snapshot may give more events after the next read.
             if reached and not any(entry.expires for entry in chunk.entries):
-                chunk_cache.key = self.channels, self.position, dict(self._channel_start), snapshot
+                start = dict(self._channel_start)
+                chunk_cache.key = self.channels, self.position, start, snapshot, form
                 chunk_cache.chunk = chunk
         if chunk.position is not None:
             self.position = chunk.position
@@ -294,7 +301,7 @@ class MissedEvents:
         entries: list[Entry] = []
         size = 0
         clock = self.clock(snapshot)
-        for entry in missed:
+        for entry in self._joined(missed):
             if entry.is_expired(clock):
                 continue
             if entries and size + len(entry.frame) > MAX_CHUNK:
@@ -303,6 +310,11 @@ class MissedEvents:
             entries.append(entry)
         position = (entries or missed)[-1].id
         return MissedChunk(entries, position, position == missed[-1].id)
+
+    def _joined(self, missed: Iterable[Entry]) -> Iterable[Entry]:
+        if self.joining is None or not self.joining.concerns(self.channels):
+            return missed
+        return self.joining.join(missed, self.boundary)
 
     def _reached(self, caches: Mapping[str, ChannelCache]) -> bool:
         """Whether the channel caches have every event after the stream's position.

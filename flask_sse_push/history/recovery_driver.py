@@ -13,6 +13,7 @@ from ..protocol.shard_cursor import Position
 from .channel_cache import NOW
 from .chunk import NO_CHUNK, MissedChunk
 from .history_cache import HistoryCache
+from .joining import Joining
 from .page import Waiter
 from .position import Gap, Opening, Reset, Snapshot, StartPoint
 from .read_queue import HistoryRequest
@@ -46,6 +47,9 @@ class Recovery(ABC):
 
     #: The gaps found so far. A caller that records gaps removes them from this list.
     gaps: list[Gap]
+    #: See `MissedEvents`.
+    joining: Joining | None
+    boundary: int
     _waiter: Waiter | None = None
 
     @abstractmethod

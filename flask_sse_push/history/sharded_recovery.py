@@ -9,6 +9,7 @@ from ..protocol.cursor import EARLIEST, LOST, Cursor, parse
 from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ANY_CHANNELS, Position
 from .chunk import MissedChunk
+from .joining import Joining
 from .page import Waiter
 from .placement import Placement
 from .position import Opening, Reset, StartPoint, reset_of
@@ -18,7 +19,7 @@ from .recovery_driver import NOTHING_MISSED, Recovery, ShardRecovery, Step
 class ShardedRecovery(Recovery):
     """Gives a stream the events that it missed on several shards: uses a `ShardRecovery` for each shard."""
 
-    def __init__(self, placement: Placement, start: StartPoint) -> None:
+    def __init__(self, placement: Placement, start: StartPoint, joining: Joining | None = None) -> None:
         self.gaps = []  # stays empty: gaps are not recorded for streams on several shards
         self._placement = placement
         self._waiter = Waiter()
@@ -30,6 +31,8 @@ class ShardedRecovery(Recovery):
             )
             for number, start_point in start_points(placement, start).items()
         }
+        for recovery in self._recoveries.values():
+            recovery.joining = joining
 
     def next(self) -> Step | None:
         if self.is_complete():

@@ -16,6 +16,7 @@ from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .channel_cache import NOW
 from .fetcher import HistoryFetcher
 from .history_cache import HistoryCache, Item
+from .joining import Joining
 from .link import LinkReader
 from .placement import Placement
 from .position import StartPoint
@@ -82,6 +83,8 @@ class Shards:
             Shard(number, broker, inbox, put, settings, room, hold) for number, broker in enumerate(brokers)
         ]
         self._tend_at = 0.0
+        #: How missed events are joined for new streams; None if each event is sent as it was published.
+        self.joining: Joining | None = None
         history_caches = [shard.history_cache for shard in self.all]
         #: Returns the placement of a tuple of channels.
         self.placement: Callable[[tuple[str, ...]], Placement] = lru_cache(MAX_PLACEMENTS)(
@@ -92,11 +95,13 @@ class Shards:
         """Returns the object that gives a stream of `channels` the events that it missed since `start`."""
         placement = self.placement(channels)
         if placement.is_sharded:
-            return ShardedRecovery(placement, start)
+            return ShardedRecovery(placement, start, self.joining)
         history_cache = placement.history_cache
         if start.cursor:
             start = start_points(placement, start)[history_cache.number]
-        return ShardRecovery(history_cache, placement.channels, start)
+        recovery = ShardRecovery(history_cache, placement.channels, start)
+        recovery.joining = self.joining
+        return recovery
 
     def enter(self, channels: tuple[str, ...], after: int = NOW) -> None:
         """Notes that one more stream uses the channels, and subscribes the channels that are new.

@@ -19,6 +19,7 @@ from ..brokers import forks, native_threads
 from ..brokers.base import Broker
 from ..config import Settings
 from ..errors import BrokerUnavailable
+from ..history.joining import Joining
 from ..history.shards import Shards
 from ..protocol.command import COMMAND_CHANNEL
 from ..protocol.shard_cursor import StreamCursor
@@ -162,6 +163,10 @@ class Hub:
     def streams(self, *, user_id: str | None = None, channel: str | None = None) -> list[Stream]:
         """Returns the open streams, or only those of one user or on one channel. Any thread may call."""
         return self.disconnector.find(user_id=user_id, channel=channel)
+
+    def join_missed(self, joining: Joining) -> None:
+        """Makes new streams get joined events in place of missed ones. Call it before the first stream."""
+        self._shards.joining = joining
 
     def _start(self) -> None:
         native_threads.refuse_native()

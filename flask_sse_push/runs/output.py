@@ -146,7 +146,7 @@ class Output:
         count = most
         while least <= most:
             try:
-                event = self._publication(self._text_announcer, *_text_event(kind, text[:count]))
+                event = self._publication(self._text_announcer, *piece_event(kind, text[:count]))
             except MessageTooLarge:
                 if count == 1:
                     raise
@@ -203,7 +203,7 @@ class Output:
         return batch.publications[0]
 
 
-def _text_event(kind: type[str], text: str) -> tuple[str, dict[str, str]]:
+def piece_event(kind: type[str], text: str) -> tuple[str, dict[str, str]]:
     """Returns the type and the data of the event for text or reasoning."""
     return (ITEM, {"type": "reasoning", "text": text}) if kind is Reasoning else (TEXT, {"text": text})
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Request, Response
 
 from ..history.position import StartPoint
-from ..protocol.cursor import EARLIEST, MAX_LENGTH, parse
+from ..protocol.cursor import EARLIEST, parse
 from ..runs.formats import writer_class
 from ..runs.formats.encoder import RunEncoder
 from ..runs.run import Run, run_channel
@@ -37,11 +37,12 @@ def _respond(
     writer = writer_class(format)
     channel = run_channel(key)
     begun = parse(cursor) if cursor != EARLIEST else None
-    seen = parse(request.headers.get("Last-Event-ID", "")[:MAX_LENGTH])
+    last = parse(request.headers.get("Last-Event-ID", ""))
+    seen = 0 if last is None else last.id
     stream = endpoint.vouched_stream(request, channel)
-    stream.encoder = RunEncoder(
-        writer, channel, key, ids, None if begun is None else begun.id, 0 if seen is None else seen.id
-    )
-    response = endpoint.respond(request, stream, StartPoint(cursor))
+    stream.encoder = RunEncoder(writer, channel, key, ids, None if begun is None else begun.id, seen)
+    recovery = endpoint.services.streaming.hub.recovery(stream.subscribed, StartPoint(cursor))
+    recovery.boundary = seen
+    response = endpoint.respond(request, stream, recovery)
     response.headers.update(writer.headers)
     return response

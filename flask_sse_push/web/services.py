@@ -35,6 +35,7 @@ from ..presence.worker_counts import WorkerCounts
 from ..protocol.command import REVOKE, REVOKE_SESSION
 from ..protocol.data import Dumps
 from ..protocol.shard_cursor import StreamCursor
+from ..runs.joining import JOINING
 from ..runs.manager import Runs
 from ..transports import processes, wsgi_server
 from ..transports.selection import Transports
@@ -158,6 +159,7 @@ class Services:
             listeners.append(Presence(worker_counts, broker, patterns, grace))
         hub = Hub(broker, settings, wsgi_server.is_stopping, listeners, self._clock, counters)
         recheck.attach(hub)
+        hub.join_missed(JOINING)
         most = max_streams(settings)
         return Streaming(
             hub,

@@ -19,7 +19,7 @@ from ..auth.policy import Grant, Hooks, Policy
 from ..auth.tickets import Ticket
 from ..config import Settings
 from ..errors import BrokerUnavailable, ErrorCode, Refused
-from ..history.position import StartPoint
+from ..history.recovery_driver import Recovery
 from ..hub.compression import StreamCompression
 from ..hub.hub import Hub
 from ..monitoring.refusals import RefusalLog
@@ -105,7 +105,8 @@ class StreamEndpoint:
             limits.count_attempt("user", grant.user_id)
         stream = self._new_stream(request, grant, query)
         last = request.environ.get("HTTP_LAST_EVENT_ID")
-        return self.respond(request, stream, query.start_for(last) if last else query.start, grant.ticket)
+        recovery = hub.recovery(stream.subscribed, query.start_for(last) if last else query.start)
+        return self.respond(request, stream, recovery, grant.ticket)
 
     def vouched_stream(self, request: Request, channel: str) -> TransportStream:
         """Returns a new stream of a channel. The view of the app has decided that the user may read it.
@@ -126,18 +127,17 @@ class StreamEndpoint:
         return stream
 
     def respond(
-        self, request: Request, stream: TransportStream, start: StartPoint, ticket: Ticket | None = None
+        self, request: Request, stream: TransportStream, recovery: Recovery, ticket: Ticket | None = None
     ) -> StreamResponse:
         """Returns a response with a stream as its body.
 
-        :param start: where the stream starts.
+        :param recovery: reads the events that the stream has missed.
         :param ticket: the ticket that the request has used, if any.
         :raises Refused: 401, if the ticket was used before; 429, if the user or the address has reached a
             limit; 503, if the worker has no room for another stream, or if the broker does not answer.
         """
         streaming, settings = self.services.streaming, self.services.settings
         hub, limits = streaming.hub, streaming.limits
-        recovery = hub.recovery(stream.subscribed, start)
         most = streaming.max_waiting if stream.holds_request else streaming.max_streams
         # A stream that missed much keeps its request busy until it joins its group.
         if len(hub) >= most or len(hub.behind) >= streaming.max_waiting:

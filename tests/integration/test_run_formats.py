@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from flask_sse_push import SSEBlueprint
 from flask_sse_push.runs.run import Run
+from flask_sse_push.testing import SSEClient, published
 from tests.support.deadline import eventually
 
 from .conftest import MakeApp
@@ -26,7 +28,7 @@ RESULT = {"type": "tool_result", "id": "c1", "output": {"degrees": 21}}
 class Body:
     """The body of a response, which a thread reads."""
 
-    def __init__(self, response: TestResponse) -> None:
+    def __init__(self, response: Response | TestResponse) -> None:
         self.response = response
         self.data = b""
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -137,3 +139,160 @@ def test_the_first_request_of_a_user_in_a_new_worker_gets_the_whole_run(make_app
     body = chat.post("ai-sdk").rest()
     assert body.text == "Hello"
     assert body.lines[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_client_with_a_last_event_id_gets_exactly_the_rest(chat: Chat, format: str) -> None:
+    chat.items = gated(chat, "one ", CALL, "two ", after=("three", RESULT, " four"))
+    first = chat.post(format)
+    eventually(lambda: "two" in first.text)
+    chat.gate.set()
+    whole = first.rest().chunks
+    run = chat.run
+    assert run is not None
+    events = [event for event in first.data.decode().split("\n\n") if "data: {" in event]
+    for at, event in enumerate(events):
+        seen = event.partition("id: ")[2].partition("\n")[0]
+        if not seen:  # the next event has the cursor
+            continue
+        with chat.app.test_request_context(headers={"Last-Event-ID": seen}):
+            # The run has ended, and its response is the whole run all the same.
+            body = Body(run.response(format)).rest()
+        had = [json.loads(each.partition("data: ")[2]) for each in events[: at + 1]]
+        assert "".join(map(text_of, had)) + body.text == "one two three four"
+        assert body.chunks[-1:] == (whole[-1:] if at < len(events) - 1 else [])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("way", "told"), [("stop", ""), ("raise", "KeyError"), ("malformed", "InvalidEvent")]
+)
+def test_a_run_that_ends_early_ends_each_response_as_its_format_says(
+    chat: Chat, caplog: pytest.LogCaptureFixture, format: str, way: str, told: str
+) -> None:
+    def items() -> Iterator[Any]:
+        yield "so far"
+        assert chat.gate.wait(10)
+        if way == "raise":
+            raise KeyError("a secret")
+        yield {"type": "tool_call", "name": "weather", "input": {}}
+
+    chat.items = items
+    body = chat.post(format)
+    eventually(lambda: body.text == "so far")
+    if way == "stop":
+        with chat.app.app_context():
+            chat.sse.stop("k")
+    else:
+        chat.gate.set()
+    last = body.rest().chunks[-1]
+    if way == "stop":
+        assert last.get("type") in (None, "abort", "RUN_FINISHED")
+        assert last.get("choices", [{"finish_reason": "stop"}])[0]["finish_reason"] == "stop"
+    else:
+        assert told in str(last)
+        assert "secret" not in body.data.decode()
+        eventually(lambda: "producer of run 'k' failed" in caplog.text)  # logged after the run has ended
+    if way == "malformed":
+        assert "item: has the type 'tool_call', but no 'id'" in caplog.text
+    assert body.lines[-1] == "[DONE]" or format == "ag-ui"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_second_start_with_the_same_key_reads_the_run_under_way(chat: Chat, format: str) -> None:
+    chat.items = gated(chat, "first", after=(" end",))
+    first = chat.post(format)
+    eventually(lambda: first.text == "first")
+    chat.items = lambda: iter(["second"])
+    second = chat.post(format)
+    assert chat.run is not None
+    assert not chat.run.started
+    chat.gate.set()
+    assert second.rest().text == first.rest().text == "first end"
+    eventually(lambda: chat.get(format).response.status_code == 204)
+    third = chat.post(format).rest()  # the channel has two runs now, and the response has only the new one
+    assert third.text == "second"
+    assert third.chunks[0] != first.chunks[0]
+
+
+def test_a_run_that_has_lost_its_beginning_ends_with_an_error(make_app: MakeApp) -> None:
+    chat = Chat(*make_app(broker_url="memory://", history_size=5))
+    with chat.app.test_request_context():
+        run = chat.sse.start(gated(chat, *range(20), "text"), "k")
+        eventually(lambda: len(published(chat.app, "run:k")) == 5)
+        eventually(lambda: published(chat.app, "run:k")[0].type == "run.item")
+        starter = Body(run.response("ai-sdk"))
+    for body in (starter.rest(), chat.get("ai-sdk").rest()):
+        assert [chunk["type"] for chunk in body.chunks] == ["start", "error"]
+        assert "no longer there" in body.chunks[-1]["errorText"]
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_a_reader_that_the_app_closes_is_told_so(chat: Chat, reconnect: bool) -> None:
+    chat.items = gated(chat, "text")
+    body = chat.post("ai-sdk")
+    eventually(lambda: body.text == "text")
+    with chat.app.app_context():
+        chat.sse.disconnect(channel="run:k", reconnect=reconnect)
+    types = [chunk["type"] for chunk in body.rest().chunks]
+    assert types == ["start", "text-start", "text-delta", "text-end", "error"]
+    told = body.chunks[-1]["errorText"]
+    assert ("can be read again" in told) is reconnect
+    assert body.lines[-1] == "[DONE]"
+    again = chat.get("ai-sdk")  # the run goes on
+    eventually(lambda: again.text == "text")
+    chat.gate.set()
+    assert again.rest().chunks[-1] == {"type": "finish"}
+
+
+def test_unknown_formats_keys_and_runs_are_refused(chat: Chat, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    assert chat.app.test_client().get("/chat/nobody/ai-sdk").status_code == 204
+    with chat.app.test_request_context():
+        with pytest.raises(ValueError, match="the format is 'html', must be one of"):
+            chat.sse.resume("k", "html")
+        with pytest.raises(ValueError, match="key"):
+            chat.sse.resume("", "ai-sdk")
+        with pytest.raises(ValueError, match="the format is 'html', must be one of"):
+            chat.sse.start([], "k").response("html")
+    with pytest.raises(RuntimeError, match=r"only a run that sse\.start has returned"):
+        Run("k", "run:k", "earliest", False).response("ai-sdk")
+
+
+def test_head_opens_no_stream_and_other_events_do_not_come(chat: Chat) -> None:
+    chat.items = gated(chat, "text")
+    body = chat.post("ai-sdk")
+    eventually(lambda: body.text == "text")
+    assert chat.client.head("/chat/k/ai-sdk").status_code == 200
+    with chat.app.app_context():
+        (stream,) = chat.sse.connections()
+        chat.sse.join(stream["connection"], "news")
+        chat.sse.publish("strange", channel="news")
+        chat.sse.broadcast("strange")
+        chat.sse.publish("strange", channel="run:k")
+    chat.gate.set()
+    assert "strange" not in body.rest().data.decode()
+    assert body.chunks[-1] == {"type": "finish"}
+
+
+@pytest.mark.parametrize("pieces", [990, 9990])
+def test_ten_thousand_tokens_are_resumed_with_few_events_from_any_cursor(
+    make_app: MakeApp, empty_valkey: str, pieces: int
+) -> None:
+    """A long history is read in several pages, and each page is joined alone."""
+    app, sse = make_app(broker_url=empty_valkey, public_channels=["run:*"], history_size=pieces)
+    client = SSEClient(app)
+    tokens = [f"token{n} " for n in range(10_000)]
+    size = 10_000 // pieces
+    texts = ["".join(tokens[at : at + size]) for at in range(0, 10_000, size)][:pieces]
+    texts[-1] += "".join(tokens)[len("".join(texts)) :]
+    events = [{"data": {"text": text}, "type": "run.text", "channel": "run:k"} for text in texts]
+    with app.app_context():
+        cursors = [
+            cursor for at in range(0, pieces, 500) for cursor in sse.publish_many(events[at : at + 500])
+        ]
+    for at in (0, 1, pieces // 2, pieces - 2):
+        with client.open("run:k", cursor=cursors[at]) as stream:
+            received = stream.received()
+        assert len(received) <= (5 if pieces < 1000 else 50)
+        assert "".join(event.json()["text"] for event in received) == "".join(texts[at + 1 :])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from .writer import Writer
+from .writer import Writer, compact
 
 
 class RunWriter(Writer):
@@ -42,7 +41,7 @@ class RunWriter(Writer):
                 id = item["id"]
                 return [
                     {"type": "TOOL_CALL_START", "toolCallId": id, "toolCallName": item["name"]},
-                    {"type": "TOOL_CALL_ARGS", "toolCallId": id, "delta": json.dumps(item["input"])},
+                    {"type": "TOOL_CALL_ARGS", "toolCallId": id, "delta": compact(item["input"])},
                     {"type": "TOOL_CALL_END", "toolCallId": id},
                 ]
             case "tool_result":
@@ -67,4 +66,4 @@ class RunWriter(Writer):
 
 
 def _text(output: Any) -> str:
-    return output if isinstance(output, str) else json.dumps(output)
+    return output if isinstance(output, str) else compact(output)

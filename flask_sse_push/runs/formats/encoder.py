@@ -13,7 +13,7 @@ from ...protocol.entry import Entry
 from ...protocol.frames import comment
 from ..output import BEGIN, END, RESERVED
 from ..producer import FAILED
-from .writer import RunFacts, Writer
+from .writer import RunFacts, Writer, compact
 
 #: What a client reads if the server closes its stream, by the reason. With any other reason, the client may
 #: come back and read the rest.
@@ -24,8 +24,6 @@ CLOSED = {
 }
 INTERRUPTED = "the connection was interrupted; the run goes on, and can be read again"
 LOST = "a part of this run is no longer there"
-
-_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class RunEncoder(Encoder):
@@ -137,7 +135,7 @@ class RunEncoder(Encoder):
 
 def _data(objects: Sequence[Any], cursor: str = "") -> bytes:
     """Returns one event without a type for each object. The last one has the cursor as its id."""
-    events = [f"data: {_compact(each)}\n\n" for each in objects]
+    events = [f"data: {compact(each)}\n\n" for each in objects]
     if events and cursor:
         events[-1] = f"id: {cursor}\n{events[-1]}"
     return "".join(events).encode()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from .writer import RunFacts, Writer
+from .writer import RunFacts, Writer, compact
 
 #: The value of `model`. A run does not say which model it uses.
 MODEL = "run"
@@ -42,7 +41,7 @@ class RunWriter(Writer):
             return []
         index = self._indexes[item["id"]] = len(self._indexes)
         self._unanswered.add(item["id"])
-        function = {"name": item["name"], "arguments": json.dumps(item["input"])}
+        function = {"name": item["name"], "arguments": compact(item["input"])}
         call = {"index": index, "id": item["id"], "type": "function", "function": function}
         return [self._chunk({"tool_calls": [call]})]
 

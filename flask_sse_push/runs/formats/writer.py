@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -9,6 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 from .. import items
 from ..output import ITEM, TEXT
 from ..producer import DONE, STOPPED
+
+#: Writes a value as JSON without spaces.
+compact = json.JSONEncoder(separators=(",", ":")).encode
 
 #: The line that ends a stream in most formats.
 DONE_MARK = "[DONE]"

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from flask_sse_push import InvalidEvent, MessageAnnouncer, MessageTooLarge
 from flask_sse_push.protocol.entry import Publication
@@ -54,6 +55,28 @@ def test_neighbouring_strings_are_joined_and_keep_their_place() -> None:
     ]
     assert len(output) == 0
     assert output.take(100) == []
+
+
+def test_neighbouring_pieces_of_reasoning_are_joined_like_text() -> None:
+    output = make(max_message=600)
+    piece = {"type": "reasoning", "text": "hm "}
+    for item in (piece, piece, "a", Markup("<b>"), piece, {**piece, "signature": "s"}, {**piece, "text": ""}):
+        assert output.put(item)
+    assert read(output.take(100)) == [
+        ("run.item", {"type": "reasoning", "text": "hm hm "}),
+        ("run.text", {"text": "a<b>"}),
+        ("run.item", piece),
+        ("run.item", {**piece, "signature": "s"}),
+    ]
+    output.put({"type": "reasoning", "text": "x" * 2000})
+    events = read(output.take(100))
+    assert 3 < len(events) < 7
+    assert "".join(data["text"] for _, data in events) == "x" * 2000
+
+
+def test_an_item_in_the_neutral_form_that_lacks_a_field_is_refused() -> None:
+    with pytest.raises(InvalidEvent, match=r"^item: has the type 'tool_call', but no 'id'$"):
+        make().put({"type": "tool_call", "name": "weather", "input": {}})
 
 
 @pytest.mark.parametrize("text", ["a" * 5000, "ÿ" * 5000, "👋" * 5000, '"' * 5000])

@@ -23,7 +23,7 @@ MEASURED_SERVERS := tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
-.PHONY: demo screenshots test test-python test-oldest first-event faults fuzz soak memory coverage bench lint deploy docs format clean
+.PHONY: demo screenshots test test-python test-oldest first-event faults outbox-figures fuzz soak memory coverage bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -53,6 +53,11 @@ first-event: $(VENV)/test
 # Runs only tests/faults, and prints the measurements of docs/delivery.md at the end.
 faults: $(VENV)/test
 	$(BIN)/python -m pytest -q tests/faults $(ARGS)
+
+# 10,000 transactions by 8 processes, with kills of relays, publishers and Redis. Takes some minutes.
+outbox-figures: $(VENV)/test
+	OUTBOX_TRANSACTIONS=10000 OUTBOX_PROCESSES=8 OUTBOX_KILLS=30 OUTBOX_COMMITS=500 OUTBOX_EVENTS=20000 \
+		$(BIN)/python -m pytest -q -s tests/faults/test_outbox.py $(ARGS)
 
 # Writes 100,000 random inputs, or FUZZ_INPUTS, into the keys and channels of a real Valkey.
 fuzz: $(VENV)/test

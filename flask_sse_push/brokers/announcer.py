@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -129,6 +129,11 @@ class MessageAnnouncer(Commander):
         batch = Batch(self)
         batch.publish_many(events)
         return self._send(batch.publications, id)
+
+    def publish_each(self, events: Sequence[tuple[Publication, str]]) -> None:
+        """Publishes several events, each in a step of its own. See `Broker.publish_each`."""
+        self._broker.publish_each(events)
+        self._published(len(events))
 
     @contextlib.contextmanager
     def batch(self, *, id: str | None = None) -> Iterator[Batch]:

@@ -218,6 +218,18 @@ class Broker(ABC):
             not at all; with `once` it is safe to call again.
         """
 
+    def publish_each(self, events: Sequence[tuple[Publication, str]]) -> None:
+        """Stores and announces several events in order, each in a step of its own. Blocks like one `publish`
+        for each, or less.
+
+        :param events: each event with its idempotency id.
+        :raises InvalidEvent: if an id was used before for another number of events.
+        :raises BrokerUnavailable: if the broker does not reply in time, or refuses one of the events. Each
+            event is then stored once or not at all; it is safe to call again.
+        """
+        for event, once in events:
+            self.publish([event], once)
+
     @abstractmethod
     def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
         """Reads the histories of several channels in one atomic step.

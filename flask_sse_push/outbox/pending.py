@@ -81,10 +81,11 @@ class PendingEvents:
         if session.get_nested_transaction() is not None:
             return  # a savepoint is released
         while new := [each for each in self._pending if not each.is_prepared]:
-            for each in new:
+            destination = new[0].destination
+            mine = [each for each in new if each.destination == destination]
+            destination.before_commit(session, [each.event for each in mine])
+            for each in mine:  # not before: if an error stops the commit, the app may commit again
                 each.is_prepared = True
-            for destination in _destinations(new):
-                destination.before_commit(session, [e.event for e in new if e.destination == destination])
 
     def after_commit(self, session: Session) -> None:
         """Marks the events of a committed transaction, or moves those of a released savepoint."""

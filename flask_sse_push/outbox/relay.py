@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Table, delete, select, update
@@ -18,14 +18,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..brokers.announcer import MessageAnnouncer
 from ..brokers.base import NO_INBOX
 from ..errors import BrokerUnavailable
+from . import wakes
 from .lease import Lease
 from .tables import clock, to_event
-from .wakes import Waiter, make_waiter
 
 logger = logging.getLogger(__name__)
 
 #: At most this many rows are read at once, and at most about this many bytes.
 PAGE, PAGE_BYTES = 500, 16_000_000
+#: At most this many rows are published in one call.
+CHUNK = 100
 #: Seconds until the relay tries again after an error.
 PAUSE = 1.0
 #: A row is set aside if it fails this many times while the broker works.
@@ -66,7 +68,7 @@ class Relay:
         self._table = outbox.events
         self._page = max(1, min(PAGE, PAGE_BYTES // announcer.max_message))
         self._lease = Lease(outbox.relays)
-        self._waiter: Waiter | None = None
+        self._waiter: wakes.Waiter | None = None
         self._failures: dict[int, int] = {}  # how often publishing a row has failed, by the row's id
         self._check_at = 0.0
         self._is_failing = self._closed = False
@@ -86,14 +88,28 @@ class Relay:
         try:
             while not self._ends():
                 with self._errors_logged():
-                    if self._waiter is None:
-                        self._waiter = make_waiter(self._outbox.engine, self._announcer, self._outbox.name)
-                    while self.run_once() and not self._ends():
-                        pass
-                    self._waiter.wait()
+                    self._run_while_working()
         finally:
             self._close_waiter()
             self._release()
+
+    def _run_while_working(self) -> None:
+        """Publishes all events that wait, then waits for a commit. Without the lease, only waits."""
+        if not self._has_lease():
+            self._close_waiter()  # commits must not wake relays that do not work
+            time.sleep(wakes.PATIENCE)
+            return
+        if self._waiter is None:
+            self._waiter = wakes.make_waiter(self._outbox.engine, self._announcer, self._outbox.name)
+        while self.run_once() and not self._ends():
+            pass
+        self._waiter.wait()
+
+    def _has_lease(self) -> bool:
+        if self._lease.lasts():
+            return True
+        with self._outbox.engine.connect() as connection:
+            return self._lease.take(connection)
 
     def run_once(self) -> bool:
         """Publishes one page of events. Returns whether more may wait. Blocks until they are published.
@@ -122,15 +138,25 @@ class Relay:
         """Publishes rows in order, and removes those that are done, also if a row fails."""
         done: list[int] = []
         try:
-            for row in rows:
+            for first in range(0, len(rows), CHUNK):
                 if self._ends() or not (self._lease.lasts() or self._lease.take(connection)):
                     break
-                if self._publish_row(connection, row):
-                    done.append(row.id)
+                done += self._publish_chunk(connection, rows[first : first + CHUNK])
         finally:
             if done:
                 connection.execute(delete(self._table).where(self._table.c.id.in_(done)))
                 connection.commit()
+
+    def _publish_chunk(self, connection: Connection, rows: Sequence[Any]) -> Iterator[int]:
+        """Publishes rows in one call, or one by one if this fails. Yields the id of each published row."""
+        try:
+            self._announcer.publish_each([(to_event(row), row.event_key) for row in rows])
+        except Exception:  # one of the rows may be to blame; those that are stored are not stored again
+            for row in rows:
+                if self._publish_row(connection, row):
+                    yield row.id
+        else:
+            yield from (row.id for row in rows)
 
     def _publish_row(self, connection: Connection, row: Any) -> bool:
         """Publishes a row, or sets it aside. Returns whether it is published.
@@ -138,9 +164,7 @@ class Relay:
         :raises Exception: if publishing fails, but may succeed later.
         """
         try:
-            event = to_event(row)
-            with self._announcer.batch(id=row.event_key) as batch:
-                batch.publications.append(event)
+            self._announcer.publish_each([(to_event(row), row.event_key)])
         except Exception as error:
             if not self._is_hopeless(row.id, error):
                 raise

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flask_sse_push.brokers.base import Broker, ChannelHistory, Echo, Link, LinkMessage, LiveEvent, Subscribed
+from flask_sse_push.errors import InvalidEvent
 from flask_sse_push.protocol.cursor import MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
 from tests.support.deadline import eventually, stretched
@@ -537,3 +538,22 @@ def test_a_claimed_name_is_taken_until_its_time_is_over(broker: Broker) -> None:
 def test_one_of_many_simultaneous_claims_succeeds(broker: Broker) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert sorted(pool.map(lambda _: broker.claim("x", 30), range(200)))[-2:] == [False, True]
+
+
+# -- several events, each in a step of its own ---------------------------------------------------------------
+
+
+def test_each_of_several_events_is_stored_once_and_in_order(broker: Broker, link: Link) -> None:
+    events = [(event(str(n), "a", "b") if n % 10 == 0 else event(str(n)), f"each:{n}") for n in range(30)]
+    broker.publish_each(events[:20])
+    broker.publish_each(events)
+    broker.publish_each([])
+    stored = history_of(broker).entries
+    assert [entry.frame.partition(b"data: ")[2] for entry in stored] == [b"%d\n\n" % n for n in range(30)]
+    assert len(history_of(broker, channel="b").entries) == 3
+    live = [message for message in receive(link, 33) if isinstance(message, LiveEvent)]
+    assert len(live) == 33
+    broker.publish([event("x"), event("y")], "two")
+    with pytest.raises(InvalidEvent, match="'two' was used before for 2 events, but this call has 1"):
+        broker.publish_each([(event("30"), "each:30"), (event("x"), "two")])
+    assert len(history_of(broker).entries) == 33

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, insert, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -177,7 +177,7 @@ def test_a_commit_wakes_the_relay_at_once(
 def test_a_database_whose_driver_cannot_wait_is_polled(
     outbox: Outbox, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "make_waiter", lambda *_: wakes._Sleeper())
+    monkeypatch.setattr(wakes, "make_waiter", lambda *_: wakes._Sleeper())
     with running(outbox):
         commit(outbox, "x")
         eventually(published.data)
@@ -230,7 +230,7 @@ def test_a_relay_that_ends_before_or_after_a_publish_stores_each_event_once(
     outbox: Outbox, published: Published, stored: bool
 ) -> None:
     commit(outbox, "1", "2", "3")
-    published.broker.away, published.broker.loses_reply = 1, stored
+    published.broker.away, published.broker.loses_reply = 2, stored
     with pytest.raises(BrokerUnavailable):
         drain(outbox)
     assert outbox.backlog().waiting == 3
@@ -434,6 +434,10 @@ def test_a_commit_without_the_table_fails(engine: Engine, published: Published) 
     outbox = Outbox(engine, published.announcer)
     with Session(engine) as session:
         outbox.publish(session, "x")
-        with pytest.raises(Exception, match="sse_push_outbox") as caught:
+        with pytest.raises(DBAPIError, match="sse_push_outbox"):
             session.commit()
-        assert isinstance(caught.value, OperationalError) or engine.dialect.name != "sqlite"
+        outbox.create_all()
+        if engine.dialect.name != "postgresql":  # PostgreSQL demands a rollback after an error
+            session.commit()
+    drain(outbox)
+    assert published.data() == ([] if engine.dialect.name == "postgresql" else ["x"])

@@ -118,6 +118,33 @@ class RedisBroker(Broker):
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         if not publications:
             return []
+        keys, args = self._arguments(publications, once)
+        reply = self._call(
+            lambda: (
+                self._store(keys, args)
+                if self._wait_replicas
+                else self._publish(keys=keys, args=args, client=self._clients.current)
+            )
+        )
+        epoch, first, count, foreign = reply
+        if foreign:
+            self._foreign.report_all(foreign)
+        if count and int(count) != len(publications):
+            raise repeated_id(once or "", int(count), len(publications))
+        return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
+
+    def publish_each(self, events: Sequence[tuple[Publication, str]]) -> None:
+        calls = [self._arguments([event], once) for event, once in events]
+        replies = self._call(lambda: self._store_all(calls))
+        for (_, once), (_, _, count, foreign) in zip(events, replies, strict=True):
+            self._foreign.report_all(foreign)
+            if count and int(count) != 1:
+                raise repeated_id(once, int(count), 1)
+
+    def _arguments(
+        self, publications: Sequence[Publication], once: str | None
+    ) -> tuple[list[str], list[Any]]:
+        """Returns the keys and arguments of the script that stores events in one step."""
         remembered = self._bounds.ttl if once else RETRY_MEMORY
         once = once or "~" + secrets.token_hex(8)  # an app's idempotency id has no `~`
         channels = list(dict.fromkeys(name for each in publications for name in each.lists))
@@ -129,25 +156,24 @@ class RedisBroker(Broker):
         for each in publications:
             lists = each.lists
             args += [each.meta(), each.body, len(lists), *(index[name] for name in lists)]
-        epoch, first, count, foreign = self._call(lambda: self._store(keys, args))
-        if foreign:
-            self._foreign.report_all(foreign)
-        if count and int(count) != len(publications):
-            raise repeated_id(once, int(count), len(publications))
-        return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
+        return keys, args
 
-    def _store(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        if not self._wait_replicas:
-            return self._publish(keys=keys, args=args, client=self._clients.current)
+    def _store(self, keys: list[str], args: list[Any]) -> Any:
+        return self._store_all([(keys, args)])[0]
+
+    def _store_all(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """Calls the script several times, and waits for replicas once."""
         # Redis's command WAIT waits only for writes of its own connection. The script writes in every try,
         # even if an earlier try stored the event, so WAIT always has a write to wait for.
         with self._clients.current.pipeline(transaction=False) as pipe:
-            self._publish(keys=keys, args=args, client=pipe)
-            pipe.wait(self._wait_replicas, milliseconds(self._timeout * WAIT_SHARE))
-            reply, replicas = pipe.execute()
-        if replicas < self._wait_replicas:
+            for keys, args in calls:
+                self._publish(keys=keys, args=args, client=pipe)
+            if self._wait_replicas:
+                pipe.wait(self._wait_replicas, milliseconds(self._timeout * WAIT_SHARE))
+            replies: list[Any] = pipe.execute()
+        if self._wait_replicas and (replicas := replies.pop()) < self._wait_replicas:
             raise BrokerUnavailable(f"Redis: {replicas} of {self._wait_replicas} replicas have the event")
-        return reply
+        return replies
 
     def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
         reply = self._read(self._history, after, inbox, room)

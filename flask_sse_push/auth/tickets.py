@@ -120,7 +120,8 @@ class Tickets:
         :param asked: a cursor that is older than the app's answer that the user may listen to the channels.
         :param login_id: the id by which flask-login finds the user.
         :param session: the name of the session with which the user signed in.
-        :raises ValueError: if `seconds` is not a number above 0, or is above LONGEST.
+        :raises ValueError: if `seconds` is not a number above 0, or is above LONGEST; if an id of the user is
+            not UTF-8.
         """
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not is_number or not 0 < seconds <= LONGEST:
@@ -128,7 +129,11 @@ class Tickets:
         expires_ms = math.ceil((time.time() + seconds) * 1000)
         name, known_by = secrets.token_urlsafe(12), None if login_id == user_id else login_id
         content = [name, user_id, list(channels), expires_ms, asked, known_by, session]
-        signed: str | bytes = self._serializer.dumps(content)
+        try:
+            signed: str | bytes = self._serializer.dumps(content)
+        except UnicodeEncodeError:
+            id = shown(user_id if known_by is None else known_by)
+            raise ValueError(f"the id of the user is {id}, which has a lone surrogate: not UTF-8") from None
         return signed.decode() if isinstance(signed, bytes) else signed
 
     def read(self, text: str, max_channels: int = 0) -> Ticket:

@@ -189,6 +189,12 @@ def test_a_ticket_of_a_user_who_was_removed_is_refused(
     assert refusal(app.test_client().get(path)) == (401, 1102)
 
 
+def test_a_ticket_for_an_id_that_is_not_utf8_is_a_clear_error(make_app: MakeApp) -> None:
+    app, sse = make_app(public_channels=["news"])
+    with app.test_request_context(), pytest.raises(ValueError, match="lone surrogate"):
+        sse.ticket("ada\ud800", "news")
+
+
 def test_a_ticket_counts_instead_of_the_session(club: tuple[Flask, SSEBlueprint]) -> None:
     app, _ = club
     client = app.test_client()
@@ -338,6 +344,14 @@ def test_identify_may_return_an_identity(make_app: MakeApp) -> None:
     app, sse = make_app()
     sse.identify(lambda request: Identity("ada", expires=time.time() + 60))
     assert opens(app.test_client(), "/stream?channels=user:ada") == ["user:ada"]
+
+
+def test_an_identity_that_has_expired_is_refused(make_app: MakeApp) -> None:
+    app, sse = make_app()
+    sse.identify(lambda request: Identity("ada", expires=time.time() - 1))
+    answer = app.test_client().get("/stream?channels=user:ada")
+    assert answer.status_code == 401
+    assert answer.get_json()["code"] == 1103
 
 
 # -- origins ------------------------------------------------------------------------------------------------

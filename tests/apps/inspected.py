@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from greenlet import greenlet
 
 from flask_sse_push import sse
-from tests.support.memory import malloc_kb, resident_kb
+from tests.support.memory import allocated, give_back, resident_kb
 
 from .plain import app
 
@@ -72,8 +72,16 @@ def inspect() -> dict[str, Any]:
         "resident_kb": resident_kb(os.getpid()),
         "objects": len(objects),
         "blocks": sys.getallocatedblocks(),
-        **malloc_kb(),
     }
+
+
+@app.get("/memory")
+def memory() -> dict[str, int]:
+    """The worker's memory in kB, after it has given back what it does not use."""
+    gc.collect()
+    give_back()
+    held = {"pid": os.getpid(), "resident_kb": resident_kb(os.getpid()), **allocated()}
+    return {**held, "objects": len(gc.get_objects()), "blocks": sys.getallocatedblocks()}
 
 
 @app.get("/blocked")

@@ -206,13 +206,16 @@ def stored_serials(entries: Iterable[bytes]) -> list[int]:
 # -- leaks -------------------------------------------------------------------------------------------
 
 
-def look_inside(server: Gunicorn, workers: int) -> dict[int, dict[str, Any]]:
-    """What each worker of `tests.apps.inspected` holds, by pid: streams, files and so on."""
+def look_inside(server: Gunicorn, workers: int, view: str = "inspect") -> dict[int, dict[str, Any]]:
+    """What each worker of `tests.apps.inspected` holds, by pid: streams, files and so on.
+
+    :param view: the view that is asked; `memory` returns numbers about memory only.
+    """
     seen: dict[int, dict[str, Any]] = {}
 
     def ask() -> bool:
         with suppress(httpx.HTTPError), httpx.Client(timeout=60, trust_env=False, verify=False) as http:
-            held = http.get(f"{server.url}/inspect", headers={"Connection": "close"}).json()
+            held = http.get(f"{server.url}/{view}", headers={"Connection": "close"}).json()
             seen[held["pid"]] = held
         return set(server.worker_pids()) <= seen.keys() and len(seen) >= workers
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import re
+import sys
+import tempfile
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,15 +31,40 @@ class _MallInfo(ctypes.Structure):
     )
 
 
-def malloc_kb() -> dict[str, int]:
-    """What malloc has given to this process, and what it keeps for later although the process has freed it.
-    Empty if the C library does not tell."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return {}
-    mallinfo.restype = _MallInfo
-    info = mallinfo()
-    return {"malloc_used_kb": (info.used + info.mapped) // 1024, "malloc_free_kb": info.free // 1024}
+_libc = ctypes.CDLL(None)
+
+
+def allocated() -> dict[str, int]:
+    """What this process has allocated, in kB: what it uses, and what it has freed and the allocators keep.
+
+    Small objects of Python lie in arenas of its own, everything else comes from malloc. Needs glibc.
+    """
+    _libc.mallinfo2.restype = _MallInfo
+    malloc, small = _libc.mallinfo2(), _arenas()
+    used = malloc.used + malloc.mapped + small["bytes in allocated blocks"]
+    free = malloc.free + small["bytes in available blocks"] + small["unused pools"]
+    return {"used_kb": used // 1024, "freed_kb": free // 1024}
+
+
+def _arenas() -> Counter[str]:
+    """The numbers of bytes that `sys._debugmallocstats` writes to stderr, by name."""
+    with tempfile.TemporaryFile() as file:
+        stderr = os.dup(2)
+        try:
+            os.dup2(file.fileno(), 2)
+            sys._debugmallocstats()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        file.seek(0)
+        text = file.read().decode(errors="replace")
+    lines = re.findall(r"^(?:# |\d+ )([a-z ]+?)(?: \* \d+ bytes)? +=\s*([\d,]+)$", text, re.M)
+    return Counter({name: int(number.replace(",", "")) for name, number in lines})
+
+
+def give_back() -> None:
+    """Gives the memory that malloc keeps for later back to the system. Needs glibc."""
+    _libc.malloc_trim(0)
 
 
 def kept_by(act: Callable[[], object]) -> int:

@@ -28,6 +28,7 @@ from tests.support.account.logs import LogAccount
 from tests.support.account.resets import Causes, Fault, causes_of
 from tests.support.account.verdict import Verdict
 from tests.support.crowd import Client, Crowd
+from tests.support.deadline import eventually
 from tests.support.fault_setup import Baseline, Publisher, Valkey, allow_files, look_inside, servers, some_of
 from tests.support.measurements import Measurements
 from tests.support.memory import slope
@@ -155,7 +156,7 @@ def assert_all_happened(troubles: Troubles, outcome: Outcome) -> None:
     forks = times["os_forks"], times["multiprocessing_forks"]
     assert min(forks) > 0
     # No client may listen to the channel of a child, and gunicorn's code may end a child before it publishes.
-    assert outcome.by_children >= 0.5 * sum(forks), "children did not publish"
+    assert outcome.by_children >= min(30, 0.5 * sum(forks)), "children did not publish"
     assert outcome.hurt.resets > 0
     assert outcome.raised == {"loader", "receiver", "rule"}
 
@@ -251,8 +252,9 @@ def note_raised(both: Sequence[Gunicorn], outcome: Outcome) -> None:
 
 
 def take_samples(both: Sequence[Gunicorn], samples: Samples) -> None:
-    """Reads and prints the memory of each worker. No client is there now, so there is no backlog."""
+    """Reads and prints the memory of each worker, when no client is there and no channel cache."""
     for server in both:
+        eventually(lambda: not any(held["channels"] for held in look_inside(server, 2).values()))  # noqa: B023
         for pid, held in look_inside(server, 2, "memory").items():
             samples[pid].append((time.monotonic(), held))
             print(f"    {pid}: " + ", ".join(f"{name} {n}" for name, n in held.items()), flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,3 +90,12 @@ def invalid_token() -> Refused:
 def expired_token() -> Refused:
     """Returns the error 401 for a token or ticket that has expired."""
     return Refused(401, ErrorCode.AUTH_EXPIRED, "the token or ticket has expired; get a new one")
+
+
+def refuse_expired(identity: Identity) -> None:
+    """Does nothing while the identity is valid.
+
+    :raises Refused: 401, if the identity has expired.
+    """
+    if identity.expires is not None and identity.expires <= time.time():
+        raise expired_token()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -16,7 +15,7 @@ from ..errors import ConfigError, ErrorCode, Refused
 from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import doctor_pass, flask_login
-from .identity import NOBODY, Identity, expired_token, invalid_token, login_id, user_id
+from .identity import NOBODY, Identity, invalid_token, login_id, refuse_expired, user_id
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
 #: The type of the function given to `@sse.authorize`. It returns whether a user may listen to a channel.
@@ -288,16 +287,12 @@ class Policy:
         for identify in self._hooks.identify or (flask_login.session_identity,):
             found = identify(request)
             if found is not None:
-                return self._valid(found) if isinstance(found, Identity) else self._renewable(found)
+                return self._in_session(found) if isinstance(found, Identity) else self._renewable(found)
         return NOBODY
 
-    def _valid(self, identity: Identity) -> Identity:
-        """Returns the identity with the name of the user's session, if flask-login knows the session.
-
-        :raises Refused: 401, if the identity has expired.
-        """
-        if identity.expires is not None and identity.expires <= time.time():
-            raise expired_token()
+    def _in_session(self, identity: Identity) -> Identity:
+        """Returns the identity with the name of the user's session, if flask-login knows the session."""
+        refuse_expired(identity)
         if identity.session is not None or not flask_login.is_used(self._app):
             return identity
         return replace(identity, session=flask_login.session_name(self._app, identity.user))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +185,14 @@ def test_a_database_whose_driver_cannot_wait_is_polled(
         eventually(published.data)
 
 
+def test_psycopg_waits_in_the_way_that_gevent_wants() -> None:
+    """psycopg's own way of waiting, in C, would block all greenlets of the worker while the relay waits."""
+    patched = "from gevent import monkey; monkey.patch_all()"
+    program = f"{patched}; from psycopg import waiting; print(waiting.wait.__name__)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout in ("wait_poll\n", "wait_selector\n")  # not wait_c
+
+
 def test_an_async_session_writes_rows_too(published: Published, tmp_path: Path) -> None:
     outbox = Outbox(create_engine(f"sqlite:///{tmp_path}/async.db"), published.announcer)
     outbox.create_all()
@@ -260,6 +270,17 @@ def test_one_relay_works_and_another_takes_over(outbox: Outbox, published: Publi
     commit(outbox, "3")
     Relay(outbox, outbox.announcer).drain()
     assert published.data() == ["1", "2", "3"]
+
+
+def test_commits_wake_only_the_relay_that_works(outbox: Outbox, published: Published) -> None:
+    with running(outbox) as first:
+        eventually(lambda: first._waiter)
+        with running(outbox) as second:
+            commit(outbox, "x")
+            eventually(published.data)
+            assert (first._waiter is None, second._waiter) == (False, None)
+            first.close()
+            eventually(lambda: second._waiter)  # the first relay has given its lease back
 
 
 def test_a_relay_renews_its_lease_by_the_clock_of_the_database(

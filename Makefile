@@ -23,7 +23,7 @@ MEASURED_SERVERS := tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
-.PHONY: demo screenshots test test-python test-oldest first-event faults outbox-figures fuzz soak memory coverage bench lint deploy docs format clean
+.PHONY: demo screenshots test test-python test-oldest first-event reloads faults outbox-figures fuzz soak memory coverage bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -49,6 +49,10 @@ test-oldest: $(OLDEST)/test
 # From a fresh clone, by the README's first command, to an event in Chromium: under five minutes, with pip.
 first-event: $(VENV)/test
 	$(BIN)/python -m tests.e2e.first_event
+
+# Reloads a page with AI SDK's useChat 200 times, or RELOADS times, while workers are killed and replaced.
+reloads: $(VENV)/test
+	RELOADS=$${RELOADS:-200} $(BIN)/python -m pytest -q -s tests/browser/test_ai_sdk.py -k any_moment $(ARGS)
 
 # Runs only tests/faults, and prints the measurements of docs/delivery.md at the end.
 faults: $(VENV)/test

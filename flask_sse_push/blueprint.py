@@ -17,6 +17,7 @@ from .cli import add_commands
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
+from .protocol.event import checked_once
 from .protocol.user import checked_user_id
 from .runs.manager import STOP
 from .runs.output import Items
@@ -183,7 +184,7 @@ class SSEBlueprint(Decorators, RenderedPages):
             return self._stream()
         return response.StreamResponse(run_body(items, current_app.json.dumps), HEADERS)
 
-    def start(self, items: Items, key: str | None = None) -> Run:
+    def start(self, items: Items, key: str | None = None, id: str | None = None) -> Run:
         """Runs a generator in the background and publishes its items to the channel `run:<key>`.
 
         Returns a `Run` with the key, the channel, and a cursor from before the first event. The events are
@@ -198,13 +199,18 @@ class SSEBlueprint(Decorators, RenderedPages):
         :param items: a generator, or a function that returns one. It pauses while the broker does not answer.
         :param key: the key of the run; the default is a key that nobody can guess. If a run with this key is
             active on any worker, no second run starts: `Run.started` is false, and `items` is closed unused.
-        :raises InvalidEvent: if the key does not fit into a channel's name.
+        :param id: the id of the run, at most 128 of `A-Z a-z 0-9 . _ : -`. Choose a new id for each run, such
+            as the id under which your app stores the answer. The default is a random id. Front ends get it as
+            the id of the message.
+        :raises InvalidEvent: if the key does not fit into a channel's name, or if the id is not valid.
         :raises BrokerUnavailable: if the broker does not answer; the generator has then not started.
         :raises Refused: 503, if this worker already has as many runs as it may have.
         """
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         runs = self._endpoint.services.streaming.runs
-        run = runs.start(items, secrets.token_urlsafe(16) if key is None else key, app.app_context)
+        key = secrets.token_urlsafe(16) if key is None else key
+        id = secrets.token_urlsafe(9) if id is None else checked_once(id)
+        run = runs.start(items, key, id, app.app_context)
         return replace(run, _respond=self._respond_run)
 
     def _respond_run(self, run: Run, format: str) -> Response:

@@ -62,7 +62,7 @@ def ask() -> Any:
     items = conversations.kept(
         current_user.id, question, answer_id, model.thoughtful(question["parts"][0]["text"])
     )
-    run = sse.start(items, key=key(str(body.get("id"))))
+    run = sse.start(items, key=key(str(body.get("id"))), id=answer_id)
     if not run.started:
         abort(409, "one answer at a time: stop the other first")
     return run.response("ai-sdk")

@@ -103,10 +103,12 @@ class Runs:
     # -- starting and stopping ----------------------------------------------------------------------------
 
     @forks.stays_in_parent
-    def start(self, items: Items, key: str, context: Callable[[], AbstractContextManager[Any]]) -> Run:
+    def start(
+        self, items: Items, key: str, id: str, context: Callable[[], AbstractContextManager[Any]]
+    ) -> Run:
         """Starts a run, unless a run with this key is going on. Blocks until the broker answers.
 
-        :param items: the producer of the run; see `SSEBlueprint.start`.
+        :param items: the producer of the run; see `SSEBlueprint.start`, also for the key and the id.
         :param context: returns a context manager in which the producer runs.
         :raises RuntimeError: in a native thread of a process that runs gevent.
         :raises Refused: with status 503, if this worker already has `MAX_RUNS` runs.
@@ -117,7 +119,7 @@ class Runs:
         self._ensure_thread()
         with contextlib.ExitStack() as place:  # gives the place back if anything interrupts the start
             self._take_place(place)
-            producer = self._prepare(key, channel)
+            producer = self._prepare(key, id, channel)
             if producer is None:
                 close_items(items)
                 return Run(key, channel, EARLIEST, False, self.under_way(key))
@@ -152,7 +154,7 @@ class Runs:
         with self._lock:
             self._places_taken -= 1
 
-    def _prepare(self, key: str, channel: str) -> Producer | None:
+    def _prepare(self, key: str, id: str, channel: str) -> Producer | None:
         """Reserves the key for a new run and makes this worker hear commands. Returns the run's producer.
 
         Returns None if another run has the key. The producer's `held` gives everything back.
@@ -161,7 +163,6 @@ class Runs:
             if attempt:
                 time.sleep(KEY_DELAY)
             with contextlib.ExitStack() as held:
-                id = secrets.token_urlsafe(9)
                 if self._reserve_key(key, id, held):
                     self._hub.hear_commands(self._settings.publish_timeout)
                     held.callback(self._hub.stop_hearing_commands)

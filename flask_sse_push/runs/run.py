@@ -25,6 +25,11 @@ class Run:
     ids: tuple[str, ...] = field(default=(), repr=False)
     _respond: Callable[[Run, str], Any] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def id(self) -> str | None:
+        """The id of the run; None if `started` is False and it is not certain which run is going on."""
+        return self.ids[0] if len(self.ids) == 1 else None
+
     def response(self, format: str) -> Any:
         """Returns a response that sends the run in the format of a front end, from the beginning to the end.
 

@@ -50,9 +50,11 @@ test-oldest: $(OLDEST)/test
 first-event: $(VENV)/test
 	$(BIN)/python -m tests.e2e.first_event
 
-# Reloads a page with AI SDK's useChat 200 times, or RELOADS times, while workers are killed and replaced.
+# Reloads a page with AI SDK's useChat 200 times, or RELOADS times, while workers are killed and replaced. Resumes an
+# answer of 10,000 words.
 reloads: $(VENV)/test
-	RELOADS=$${RELOADS:-200} $(BIN)/python -m pytest -q -s tests/browser/test_ai_sdk.py -k any_moment $(ARGS)
+	RELOADS=$${RELOADS:-200} LONG_ANSWER=10000 $(BIN)/python -m pytest -q -s -k "any_moment or few_events" \
+		tests/browser/test_ai_sdk.py tests/e2e/test_ai_clients.py $(ARGS)
 
 # Runs only tests/faults, and prints the measurements of docs/delivery.md at the end.
 faults: $(VENV)/test

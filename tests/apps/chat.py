@@ -1,7 +1,7 @@
 """A chat whose answers are read by AI SDK's useChat, by AG-UI's HttpAgent and by the openai packages.
 
-The newest question says what the answer is: `30 words` (see `words`), `tools`, or `fail`. The app stores its
-messages in Redis.
+The newest question says what the answer is: `tools`, `fail`, or `30 words` (see `words`). `30 words and wait`
+goes on without more words until it is stopped. The app stores its messages in Redis.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import redis
 from flask import Flask, Response, jsonify, request
 
 from flask_sse_push import sse
+from flask_sse_push.runs.run import Run
 from tests.apps.words import words
 
 app = Flask(__name__)
 app.register_blueprint(sse, url_prefix="/stream")
 store: Any = redis.Redis.from_url(os.environ["SSE_PUSH_BROKER_URL"], decode_responses=True)
 
-#: Seconds between two words.
-PACE = float(os.environ.get("PACE", "0.01"))
+#: Seconds between two words, and between two of more than 500 words.
+PACE, QUICK = 0.01, 0.001
 PAGE = """<!doctype html><meta charset="utf-8"><title>Chat</title><link rel="icon" href="data:,">
 <div id="root"></div><script type="application/json" id="chat">{}</script>
 <script type="module" src="/chat.js"></script>"""
@@ -44,9 +45,14 @@ def answer(question: str) -> Iterator[Any]:
         yield {"type": "data", "name": "mood", "data": {"good": True}}
         yield from ("It ", "is ", "warm.")
         return
-    for word in words(10 if question == "fail" else int(question.split()[0])):
+    count = 10 if question == "fail" else int(question.partition(" ")[0])
+    pace = PACE if count <= 500 else QUICK
+    for word in words(count):
         yield word
-        time.sleep(PACE)
+        time.sleep(pace)
+    while question.endswith("wait"):
+        yield ""
+        time.sleep(0.05)
     if question == "fail":
         raise RuntimeError("a secret")
 
@@ -72,9 +78,9 @@ def messages_of(chat: str) -> list[Any]:
     return [json.loads(message) for message in store.lrange(f"chat:{chat}", 0, -1)]
 
 
-def start(chat: str, question: str) -> Any:
+def start(chat: str, question: str) -> Run:
     id = uuid.uuid4().hex
-    return sse.start(kept(chat, id, answer(question)), key=chat)
+    return sse.start(kept(chat, id, answer(question)), key=chat, id=id)
 
 
 @app.after_request
@@ -105,7 +111,7 @@ def messages(chat: str) -> Response:
 
 
 @app.post("/api/chat")
-def ask() -> Any:
+def ask() -> Response:
     message = request.json["messages"][-1]
     keep(request.json["id"], message)
     return start(request.json["id"], message["parts"][0]["text"]).response("ai-sdk")
@@ -132,7 +138,7 @@ def about(chat: str) -> Response:
 
 
 @app.post("/ag-ui")
-def ask_ag_ui() -> Any:
+def ask_ag_ui() -> Response:
     thread, question = request.json["threadId"], request.json["messages"][-1]["content"]
     return start(thread, question).response("ag-ui")
 
@@ -146,7 +152,7 @@ def resume_ag_ui(thread: str) -> Response:
 
 
 @app.post("/v1/chat/completions")
-def ask_openai() -> Any:
+def ask_openai() -> Response:
     return start(request.json["user"], request.json["messages"][-1]["content"]).response("openai")
 
 

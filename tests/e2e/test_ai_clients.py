@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from tests.support.processes import ROOT, Gunicorn, gunicorn, need
 
 JS = ROOT / "tests" / "js"
 WHOLE = "".join(words(60))
+#: How many words a long answer has. `make reloads` sets 10,000.
+LONG = int(os.environ.get("LONG_ANSWER", "1000"))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,39 @@ def test_openai_for_python_gets_tool_calls_and_learns_of_a_failure(client: opena
     assert "".join(delta.content or "" for delta in deltas) == "It is warm."
     with ask(client, "python-fail", "fail") as stream, pytest.raises(openai.APIError, match="RuntimeError"):
         text_of(stream)
+
+
+# -- long answers -----------------------------------------------------------------------------------------
+
+
+def test_a_long_answer_is_resumed_with_few_events(server: Gunicorn) -> None:
+    chat, whole = f"long-{LONG}", "".join(words(LONG))
+    question = {"id": chat, "messages": [{"parts": [{"text": f"{LONG} words and wait"}]}]}
+    with httpx.stream("POST", f"{server.url}/api/chat", json=question, timeout=60, trust_env=False) as first:
+        read_text(first, whole)
+        address = f"{server.url}/api/chat/{chat}/stream"
+        with httpx.stream("GET", address, timeout=60, trust_env=False) as resumed:
+            began = time.monotonic()
+            events = read_text(resumed, whole)
+            milliseconds = 1000 * (time.monotonic() - began)
+        httpx.post(f"{server.url}/api/chat/{chat}/stop", timeout=60, trust_env=False)
+    print(f"\n{LONG} words resumed with {events} events in {milliseconds:.0f} ms")
+    assert events <= 5
+
+
+def read_text(response: httpx.Response, wanted: str) -> int:
+    """Reads a stream of AI SDK until it has had all of a text. Returns how many events the stream has had."""
+    text, events, rest = "", 0, ""
+    for piece in response.iter_text():
+        *lines, rest = (rest + piece).split("\n")
+        for line in lines:
+            if line.startswith("data: "):
+                events += 1
+                text += json.loads(line[6:]).get("delta", "")
+        assert wanted.startswith(text)
+        if text == wanted:
+            return events
+    raise AssertionError(f"the stream has ended after {text!r}")
 
 
 # -- endings ----------------------------------------------------------------------------------------------

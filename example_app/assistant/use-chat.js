@@ -14,7 +14,7 @@ const { id, api, messages: stored } = JSON.parse(document.querySelector("#chat")
 function Part({ part: { type, text, url, title, ...rest } }) {
   if (type === "text") return h("span", { className: "text" }, text);
   if (type === "reasoning") return h("details", null, h("summary", null, "Thoughts"), text);
-  if (type === "source-url") return h("a", { href: url }, title ?? url);
+  if (type === "source-url" && /^https?:/.test(url)) return h("a", { href: url }, title ?? url); // a model wrote it
   if (type === "step-start") return null;
   return h("pre", { "data-type": type }, JSON.stringify(rest));
 }

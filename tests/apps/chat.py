@@ -111,7 +111,7 @@ def messages(chat: str) -> Response:
 
 
 @app.post("/api/chat")
-def ask() -> Response:
+def ask() -> Any:
     message = request.json["messages"][-1]
     keep(request.json["id"], message)
     return start(request.json["id"], message["parts"][0]["text"]).response("ai-sdk")
@@ -138,7 +138,7 @@ def about(chat: str) -> Response:
 
 
 @app.post("/ag-ui")
-def ask_ag_ui() -> Response:
+def ask_ag_ui() -> Any:
     thread, question = request.json["threadId"], request.json["messages"][-1]["content"]
     return start(thread, question).response("ag-ui")
 
@@ -152,7 +152,7 @@ def resume_ag_ui(thread: str) -> Response:
 
 
 @app.post("/v1/chat/completions")
-def ask_openai() -> Response:
+def ask_openai() -> Any:
     return start(request.json["user"], request.json["messages"][-1]["content"]).response("openai")
 
 

@@ -18,6 +18,7 @@ from flask_sse_push import sse
 from . import (
     activity,
     assistant,
+    board,
     broker,
     dashboard,
     debug,
@@ -41,6 +42,7 @@ PAGES: dict[str, Page] = {
     "Live": live.page,
     "AI chat": assistant.page,
     "Order": orders.page,
+    "Board": board.page,
     "Timer": timer.page,
     "Activity": activity.page,
     "Rooms": rooms.page,

@@ -21,6 +21,7 @@ class Page(Blueprint):
     :param allows: Which channels the page opens to its users. The app's `@sse.authorize` function calls it.
     :param public: Whether visitors may see the page too. Its views that need a user have `@login_required`.
     :param admins: Whether the page and its channels are only for users with `is_admin`.
+    :param shows: The file that the page shows beside its Python file; its script, if not given.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class Page(Blueprint):
         allows: Allows = lambda user, channel: False,
         public: bool = False,
         admins: bool = False,
+        shows: str = "",
     ) -> None:
         super().__init__(
             name, import_name, url_prefix=f"/{name}", template_folder="templates", static_folder="static"
         )
         self.allows = allows
         self._public, self._admins = public, admins
+        self._shows = shows or f"static/{name}.js"
         self.before_request(self._check)
 
     def may_see(self, user: Any) -> bool:
@@ -52,7 +55,7 @@ class Page(Blueprint):
     def code(self) -> dict[str, str]:
         """The text of the page's two main files, by name. The page shows it beside its content."""
         folder = Path(self.root_path)
-        files = (folder / "__init__.py", folder / "static" / f"{self.name}.js")
+        files = (folder / "__init__.py", folder / self._shows)
         return {str(file.relative_to(folder.parent)): file.read_text() for file in files}
 
     def _check(self) -> Any:

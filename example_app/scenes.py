@@ -101,6 +101,15 @@ def follow_an_order(page: Page) -> None:
     expect(page.locator("#progress-title")).to_have_text("Shipped")
 
 
+def move_a_card(page: Page) -> None:
+    """Adds a card, unless an earlier visit has added it, and moves it."""
+    text = "Draw the flowers for the loom"
+    if not page.locator("#board .text").filter(has_text=text).count():
+        submit(page.get_by_label("New card"), text)
+        page.get_by_role("button", name=f"Move “{text}” to Doing").click()
+    expect(page.get_by_role("button", name=f"Move “{text}” to Done")).to_be_visible()
+
+
 def start_the_timer(page: Page) -> None:
     """Starts the timer for five minutes, unless it is running."""
     start = page.get_by_role("button", name="Start")
@@ -165,6 +174,7 @@ SCENES: dict[str, Callable[[Page], None]] = {
     "live": publish_news,
     "assistant": chat_with_a_model,
     "orders": follow_an_order,
+    "board": move_a_card,
     "timer": start_the_timer,
     "activity": publish_activity,
     "rooms": enter_rooms,

@@ -54,6 +54,13 @@ const saying = ([by, text]) => line(by, text);
 /** @param {[string, string]} letter */
 const bubble = ([by, text]) => piece("span", by === "ada" ? "bubble own" : "bubble", text);
 
+/** @param {[string, number]} card Its text, and the number of its column. */
+function card([text, column]) {
+  const item = piece("span", "bubble", text);
+  item.dataset.column = String(column);
+  return item;
+}
+
 /** @param {[string, string, string]} event */
 function happening([kind, by, text]) {
   const item = line(by, text);
@@ -82,6 +89,7 @@ const TILES = {
     show("assistant", piece("span", "bubble own", question), piece("span", "bubble", done ? answer : `${answer} ▍`)),
   orders: ({ step, percent }) =>
     show("orders", piece("span", "figure", step), bar(percent), piece("span", "line", `${Math.round(percent)} %`)),
+  board: (cards) => show("board", ...cards.map(card)),
   timer: ({ left }) =>
     show("timer", piece("span", "figure big mono", `0:${String(left).padStart(2, "0")}`)),
   activity: (events) => show("activity", ...events.map(happening)),

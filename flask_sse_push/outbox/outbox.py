@@ -180,6 +180,13 @@ class Outbox:
                     remedy = "in the database: call outbox.create_all(), or add the SQL of docs/database.md"
                     raise ConfigError("the outbox's table", table.name, remedy)
 
+    def drain(self) -> None:
+        """Publishes all events that wait, unless a relay works. For tests of an app, which have no relay.
+
+        :raises BrokerUnavailable: if the broker does not reply in time.
+        """
+        Relay(self, self.announcer).drain()
+
     def backlog(self) -> Backlog:
         """Returns how many events wait, for how long, and how many are set aside. Blocks for one query."""
         columns = self.events.c

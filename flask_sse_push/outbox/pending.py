@@ -160,7 +160,7 @@ def _open_transaction(session: Session) -> SessionTransaction:
     transaction = session.get_nested_transaction() or session.get_transaction()
     assert transaction is not None
     if not transaction.is_active:
-        problem = "its transaction is committed already, or has failed and must be rolled back"
+        problem = "its transaction is prepared or committed, or has failed and must be rolled back"
         raise InvalidEvent("session", f"takes no events now: {problem}")
     return transaction
 

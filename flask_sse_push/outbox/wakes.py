@@ -47,11 +47,19 @@ class _NotifyWaiter:
     def __init__(self, engine: Engine, name: str) -> None:
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._connection.execute(text(f'LISTEN "{name}"'))
+        self._driver: Any = self._connection.connection.driver_connection
+        self._driver_error: Any = engine.dialect.loaded_dbapi.Error
 
     def wait(self) -> None:
-        driver: Any = self._connection.connection.driver_connection
-        for _ in driver.notifies(timeout=PATIENCE, stop_after=1):
-            pass
+        """Returns soon after a commit.
+
+        :raises ConnectionError: if the connection to the database is broken.
+        """
+        try:
+            for _ in self._driver.notifies(timeout=PATIENCE, stop_after=1):
+                pass
+        except self._driver_error as error:
+            raise ConnectionError(str(error)) from error
 
     def close(self) -> None:
         self._connection.invalidate()  # the pool must not get a connection that listens

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, insert, select, update
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -68,7 +68,7 @@ def commit(outbox: Outbox, *data: str, **fields: Any) -> None:
 
 
 def drain(outbox: Outbox) -> None:
-    Relay(outbox, outbox.announcer).drain()
+    outbox.drain()
 
 
 @contextlib.contextmanager
@@ -361,6 +361,28 @@ def test_the_relay_waits_for_a_broker_that_is_away(
         "the relay of the outbox sse_push_outbox cannot publish, and tries again",
         "the relay of the outbox sse_push_outbox publishes again",
     ]
+
+
+def test_the_relay_survives_the_end_of_its_connections(
+    postgresql_url: str,
+    published: Published,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(relay, "PAUSE", 0.01)
+    outbox = Outbox(create_engine(postgresql_url, pool_pre_ping=True), published.announcer, table="survivor")
+    outbox.create_all()
+    others = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+    with running(outbox) as made:
+        eventually(lambda: made._waiter)
+        with outbox.engine.connect() as connection:
+            connection.execute(others)
+        eventually(lambda: "cannot publish, and tries again" in caplog.text)
+        commit(outbox, "x")
+        eventually(published.data)
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    outbox.events.metadata.drop_all(outbox.engine)
+    outbox.engine.dispose()
 
 
 def test_the_relay_waits_for_its_tables(

@@ -16,8 +16,8 @@ from sqlalchemy.schema import CreateTable
 
 import flask_sse_push
 from flask_sse_push import SSEBlueprint
-from flask_sse_push.outbox.relay import Relay
 from flask_sse_push.outbox.tables import make_tables
+from flask_sse_push.testing import SSEClient
 from tests.support.pages import block, blocks
 from tests.support.published import Published, data_of
 
@@ -33,6 +33,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     app.config |= {
         "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/shop.db",
         "SSE_PUSH_BROKER_URL": "memory://",
+        "SSE_PUSH_PUBLIC_CHANNELS": "orders",
     }
     names: dict[str, Any] = {"app": app, "sse": sse}
     exec(block(PAGE, "python", "Outbox(db)"), names)
@@ -72,8 +73,13 @@ def test_the_view_publishes_after_its_commit(names: dict[str, Any]) -> None:
 def test_the_outbox_publishes_through_a_relay(names: dict[str, Any]) -> None:
     with names["app"].app_context():
         names["ship"](names["db"].session.get(names["Order"], 7))
-        Relay(names["outbox"], names["outbox"].announcer).drain()
+        names["outbox"].drain()
         assert published(names, "orders") == ['{"order": 7}']
+
+
+def test_an_app_can_test_its_outbox(names: dict[str, Any]) -> None:
+    exec(block(PAGE, "python", "sse_client.open"), names)
+    names["test_a_shipped_order_is_announced"](names["app"], SSEClient(names["app"]))
 
 
 def test_the_task_of_celery_publishes(names: dict[str, Any]) -> None:

@@ -367,7 +367,7 @@ def test_a_transaction_that_has_ended_or_failed_takes_no_events(
     problems = []
 
     def late(session: Session) -> None:
-        with pytest.raises(InvalidEvent, match="committed already") as caught:
+        with pytest.raises(InvalidEvent, match="is prepared or committed") as caught:
             publisher(session, published).publish("late")
         problems.append(caught.value)
 

@@ -13,6 +13,16 @@ from .chat import Chat, ChatSite
 
 #: How many words an answer has. The app yields one every 10 ms.
 WORDS = 200
+#: Notes when the page asks for the answer that is under way.
+NOTE_REQUESTS = """
+const { fetch } = window;
+window.fetch = (...request) => (performance.mark("asked"), fetch(...request));
+"""
+#: Returns when the page had the first text, and how long after its request, in milliseconds; [] without text.
+FIRST_TEXT = """() => {
+  const [[text], asked] = ["first-text", "asked"].map((name) => performance.getEntriesByName(name));
+  return text ? [[text.startTime, text.startTime - asked[0].startTime]] : [];
+}"""
 #: At most how many seconds pass between two reloads.
 PAUSE = 0.5
 
@@ -30,10 +40,12 @@ class Reloads:
     faults: list[str] = field(default_factory=list)
     #: What the page showed in the end, and what it should have shown, if these differ.
     wrong: list[tuple[list[str], list[str]]] = field(default_factory=list)
-    #: Milliseconds from the start of a reload to the first text of the answer that is under way.
-    first_texts: list[float] = field(default_factory=list)
+    #: Milliseconds to the first text of the answer that is under way: from the start of a reload, and from
+    #: the page's request to resume.
+    first_texts: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self) -> None:
+        self.page.add_init_script(NOTE_REQUESTS)
         while self._goes_on():
             chat = Chat(self.site, self.page)
             for _ in range(3):
@@ -63,8 +75,7 @@ class Reloads:
 
     def _note_first_text(self, reloaded: bool) -> None:
         if reloaded:  # else the mark is from the question, not from a reload
-            script = "performance.getEntriesByName('first-text').slice(0, 1).map((mark) => mark.startTime)"
-            self.first_texts += self.page.evaluate(script)
+            self.first_texts += [(whole, request) for whole, request in self.page.evaluate(FIRST_TEXT)]
 
     def _fault(self, chat: Chat) -> bool:
         """Kills the worker that only streams, after a third of the reloads. Replaces all workers gracefully,

@@ -21,7 +21,7 @@ from .protocol.event import checked_once
 from .protocol.user import checked_user_id
 from .runs.manager import STOP
 from .runs.output import Items
-from .runs.response import run_body
+from .runs.response import EventFormat, run_body
 from .runs.run import Run, run_channel
 from .web import response
 from .web.flask_sse import Gone
@@ -166,7 +166,7 @@ class SSEBlueprint(Decorators, RenderedPages):
 
     # -- generators: streamed to one client, or run in the background ------------------------------------
 
-    def stream(self, items: Items | None = None) -> Response:
+    def stream(self, items: Items | None = None, format: str | None = None) -> Response:
         """Returns a response that streams the items of a generator to one client. Nothing is stored.
 
         Without `items`, opens the stream that the current request asks for, as `GET <prefix>` does. So a view
@@ -179,10 +179,18 @@ class SSEBlueprint(Decorators, RenderedPages):
         outside the request, and is closed when the client leaves.
 
         :param items: a generator, or a function that returns one.
+        :param format: `ai-sdk`, `ag-ui` or `openai`, to send the items in the format of a front end; see
+            `Run.response`. None means the events above.
+        :raises ValueError: if there is no such format; the message names all formats.
         """
         if items is None:
             return self._stream()
-        return response.StreamResponse(run_body(items, current_app.json.dumps), HEADERS)
+        dumps = current_app.json.dumps
+        if format is None:
+            return response.StreamResponse(run_body(items, EventFormat(dumps)), HEADERS)
+        from .web.run_response import respond_items  # only apps that use formats need it
+
+        return respond_items(items, format, dumps)
 
     def start(self, items: Items, key: str | None = None, id: str | None = None) -> Run:
         """Runs a generator in the background and publishes its items to the channel `run:<key>`.
@@ -214,7 +222,7 @@ class SSEBlueprint(Decorators, RenderedPages):
         return replace(run, _respond=self._respond_run)
 
     def _respond_run(self, run: Run, format: str) -> Response:
-        from .web.run_response import respond_run  # only apps that use formats need it
+        from .web.run_response import respond_run
 
         return respond_run(self._endpoint, request, run, format)
 

@@ -8,11 +8,21 @@ from flask import Request, Response
 
 from ..history.position import StartPoint
 from ..protocol.cursor import EARLIEST, parse
+from ..protocol.data import Dumps
 from ..runs.formats import writer_class
+from ..runs.formats.body import FormatBody
 from ..runs.formats.encoder import RunEncoder
+from ..runs.output import Items
+from ..runs.response import run_body
 from ..runs.run import Run, run_channel
 from .response import StreamResponse
-from .stream import StreamEndpoint
+from .stream import HEADERS, StreamEndpoint
+
+
+def respond_items(items: Items, format: str, dumps: Dumps) -> StreamResponse:
+    """Returns a response that sends the items of a generator to one client; see `SSEBlueprint.stream`."""
+    writer = writer_class(format)
+    return StreamResponse(run_body(items, FormatBody(writer, dumps)), {**HEADERS, **writer.headers})
 
 
 def respond_run(endpoint: StreamEndpoint, request: Request, run: Run, format: str) -> StreamResponse:

@@ -31,6 +31,14 @@ def start(key: str) -> Response:
     return jsonify(pid=os.getpid(), started=run.started, cursor=run.cursor)
 
 
+@app.get("/read/<key>/<format>")
+def read(key: str, format: str) -> Response:
+    """Reads a run in the format of a front end. The header X-Worker has the pid of this process."""
+    response = sse.resume(key, format)
+    response.headers["X-Worker"] = str(os.getpid())
+    return response
+
+
 @app.post("/stop/<key>")
 def stop(key: str) -> Response:
     """Stops a run, whichever process it runs in. The answer has the pid of this process."""

@@ -12,6 +12,7 @@ import httpx
 
 from tests.support.deadline import eventually, stretched
 from tests.support.processes import Gunicorn
+from tests.support.run_reader import reader_on
 from tests.support.stream import Received, Stream
 
 from .conftest import Serve
@@ -83,10 +84,13 @@ def test_a_run_whose_worker_is_killed_fails_within_30_seconds(serve: Serve) -> N
     run = start(server, "a", 100_000, 0.02)
     with read(server, "a", run["cursor"]) as stream:
         assert stream.next_of("run.text").json()["text"].startswith("0 ")
+    reader = reader_on(server, "a", lambda pid: pid != run["pid"])
     os.kill(run["pid"], signal.SIGKILL)
     text, end = follow(server, run["cursor"], stretched(30))
     assert end.json() | {"run": ""} == {"run": "", "status": "failed", "error": "WorkerLost"}
     assert text.startswith("0 ")
+    assert reader.read().chunks[-1] == {"type": "error", "errorText": "the run failed: WorkerLost"}
+    assert reader.is_done
     assert follow(server, run["cursor"], 60)[1].id == end.id
     assert start(server, "a", 1, 0)["started"] is True
 

@@ -6,14 +6,16 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from typing import Any
 
 import pytest
+import redis
 from flask import Flask, Response
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_sse_push import SSEBlueprint
+from flask_sse_push import Identity, SSEBlueprint
 from flask_sse_push.runs.run import Run
 from flask_sse_push.testing import SSEClient, published
 from tests.support.deadline import eventually
@@ -225,6 +227,7 @@ def test_a_run_that_has_lost_its_beginning_ends_with_an_error(make_app: MakeApp)
     for body in (starter.rest(), chat.get("ai-sdk").rest()):
         assert [chunk["type"] for chunk in body.chunks] == ["start", "error"]
         assert "no longer there" in body.chunks[-1]["errorText"]
+    chat.gate.set()
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
@@ -296,3 +299,68 @@ def test_ten_thousand_tokens_are_resumed_with_few_events_from_any_cursor(
             received = stream.received()
         assert len(received) <= (5 if pieces < 1000 else 50)
         assert "".join(event.json()["text"] for event in received) == "".join(texts[at + 1 :])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_generator_for_one_response_is_written_in_the_same_way(make_app: MakeApp, format: str) -> None:
+    chat = Chat(*make_app(broker_url="memory://"))
+    items = ["Hel", "lo", CALL, {**RESULT, "output": date(2026, 1, 31)}, ("step", 1), {"done": 1}]
+    chat.items = lambda: iter(items)
+    with chat.app.test_request_context():
+        body = Body(chat.sse.stream(chat.items, format)).rest()
+        failing = Body(chat.sse.stream([CALL, {"type": "file"}], format)).rest()
+        with pytest.raises(ValueError, match="the format is 'html', must be one of"):
+            chat.sse.stream([], "html")
+    assert body.text == "Hello"
+    run = chat.post(format).rest()
+    kinds = [sorted(chunk) for chunk in run.chunks]
+    assert [kind for kind in map(sorted, body.chunks) if kind not in kinds] == []
+    assert (body.lines[-1] == "[DONE]") is (format != "ag-ui")
+    assert "InvalidEvent" in str(failing.chunks[-1])
+    vercel = "X-Vercel-AI-UI-Message-Stream"
+    assert body.response.headers.get(vercel) == ("v1" if format == "ai-sdk" else None)
+
+
+def test_a_revoke_ends_the_reader_and_the_next_request_is_the_views_own_decision(make_app: MakeApp) -> None:
+    app, sse = make_app(broker_url="memory://", recheck=1.0)
+    asked: list[str] = []
+    renewed: list[str] = []
+
+    def renew() -> str:
+        renewed.append("ada")
+        return "ada"
+
+    sse.identify(lambda request: Identity("ada", renew=renew))
+
+    @sse.authorize
+    def allowed(user: Any, channel: str) -> bool:
+        asked.append(channel)
+        return False
+
+    chat = Chat(app, sse)
+    chat.items = gated(chat, "text", after=(" more",))
+    first = chat.post("ai-sdk")
+    eventually(lambda: first.text == "text")
+    eventually(lambda: renewed)  # a recheck came: it asks for the user, but not for the channel
+    with app.app_context():
+        assert [stream["user_id"] for stream in sse.connections()] == ["ada"]
+        sse.revoke("ada")
+    assert first.rest().chunks[-1] == {"type": "error", "errorText": "the right to read this run has ended"}
+    again = chat.get("ai-sdk")
+    eventually(lambda: again.text == "text")
+    chat.gate.set()
+    assert again.rest().text == "text more"
+    assert asked == []
+
+
+def test_readers_get_an_error_when_the_broker_loses_its_data(make_app: MakeApp, empty_valkey: str) -> None:
+    chat = Chat(*make_app(broker_url=empty_valkey))
+    chat.items = gated(chat, "text", after=(" more",))
+    body = chat.post("ai-sdk")
+    eventually(lambda: body.text == "text")
+    with redis.Redis.from_url(empty_valkey) as client:
+        client.flushall()
+    chat.gate.set()
+    types = [chunk["type"] for chunk in body.rest().chunks]
+    assert types == ["start", "text-start", "text-delta", "text-end", "error"]
+    assert "no longer there" in body.chunks[-1]["errorText"]

@@ -13,7 +13,7 @@ from ...protocol.entry import Entry
 from ...protocol.frames import comment
 from ..output import BEGIN, END, RESERVED
 from ..producer import FAILED
-from .writer import RunFacts, Writer, compact
+from .writer import RunFacts, Writer, written
 
 #: What a client reads if the server closes its stream, by the reason. With any other reason, the client may
 #: come back and read the rest.
@@ -70,7 +70,7 @@ class RunEncoder(Encoder):
     def opening(self) -> bytes:
         if self._writer is None or (self._begun or 0) <= self._seen:
             return comment("")
-        return _data(self._writer.begin())
+        return written(self._writer.begin())
 
     def encode(self, entries: Iterable[Entry]) -> bytes:
         return b"".join([self._encode(entry) for entry in entries if self._channel in entry.channels])
@@ -103,12 +103,12 @@ class RunEncoder(Encoder):
         return begin + self._end(entry, self._writer, fields) if type == END else begin
 
     def _sent(self, entry: Entry, objects: Sequence[Any]) -> bytes:
-        return b"" if entry.id <= self._seen else _data(objects, entry.cursor)
+        return b"" if entry.id <= self._seen else written(objects, entry.cursor)
 
     def _end(self, entry: Entry, writer: Writer, fields: Mapping[str, Any]) -> bytes:
         self.ended = True
         objects = writer.end(str(fields.get("status")), fields.get("error"))
-        return self._sent(entry, objects) + _mark(writer)
+        return self._sent(entry, objects) + writer.mark()
 
     def caught_up(self) -> bytes:
         lost = self._writer is None and self._skipped and not self.ended
@@ -129,20 +129,8 @@ class RunEncoder(Encoder):
         writer = copy.copy(self._writer)
         if writer is None:
             writer = self._begin(min(self._runs, default=""), 0)
-            return _data([*writer.begin(), *writer.fail(message, code)]) + _mark(writer)
-        return _data(writer.fail(message, code)) + _mark(writer)
-
-
-def _data(objects: Sequence[Any], cursor: str = "") -> bytes:
-    """Returns one event without a type for each object. The last one has the cursor as its id."""
-    events = [f"data: {compact(each)}\n\n" for each in objects]
-    if events and cursor:
-        events[-1] = f"id: {cursor}\n{events[-1]}"
-    return "".join(events).encode()
-
-
-def _mark(writer: Writer) -> bytes:
-    return b"" if writer.done_mark is None else f"data: {writer.done_mark}\n\n".encode()
+            return written([*writer.begin(), *writer.fail(message, code)]) + writer.mark()
+        return written(writer.fail(message, code)) + writer.mark()
 
 
 def event_of(entry: Entry) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from .. import items
@@ -92,6 +92,10 @@ class Writer(ABC):
             before += self.part_begins(kind)
         return [*before, *self.piece(kind, text)]
 
+    def mark(self) -> bytes:
+        """Returns the bytes that end the stream; b"" if the format has none."""
+        return b"" if self.done_mark is None else f"data: {self.done_mark}\n\n".encode()
+
     def close_part(self) -> list[Any]:
         """Writes the end of the open part, if there is one."""
         kind, self._open = self._open, None
@@ -133,3 +137,11 @@ class Writer(ABC):
 
         :param code: one word: the name of an exception, or the reason for which the stream was closed.
         """
+
+
+def written(objects: Sequence[Any], cursor: str = "") -> bytes:
+    """Returns one event without a type for each object. The last one has the cursor as its id."""
+    events = [f"data: {compact(each)}\n\n" for each in objects]
+    if events and cursor:
+        events[-1] = f"id: {cursor}\n{events[-1]}"
+    return "".join(events).encode()

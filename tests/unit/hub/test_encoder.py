@@ -139,3 +139,32 @@ def test_a_loss_and_a_close_are_told_in_the_format(site: Site) -> None:
     eventually(lambda: second.group is not None and len(second.group.streams) == 1)
     site.hub.close()
     assert rest(second) == b"CLOSED closed\n"
+
+
+@pytest.mark.parametrize(
+    ("shows_cut", "reconnect", "last"),
+    [
+        (False, True, b"CLOSED slow\n"),
+        (False, False, b"CLOSED slow\n"),
+        (True, False, b"CLOSED slow\n"),
+        (True, True, b""),
+    ],
+)
+def test_a_client_that_may_come_back_sees_its_connection_break(
+    shows_cut: bool, reconnect: bool, last: bytes
+) -> None:
+    """An end without an error would look like the end of the events."""
+
+    class CutStream(GeneratorStream):
+        cuts = 0
+
+        def cut(self) -> None:
+            self.cuts += 1
+            super().cut()
+
+    CutStream.shows_cut = shows_cut
+    stream = CutStream("c", None, ("a",), Settings())
+    stream.encoder = Upper()
+    stream.end_with_reason("slow", reconnect=reconnect, retry=1.0, notice=b"event: sse.error\n")
+    assert rest(stream) == last
+    assert stream.cuts == (not last)

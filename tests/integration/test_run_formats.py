@@ -275,6 +275,7 @@ def test_head_opens_no_stream_and_other_events_do_not_come(chat: Chat) -> None:
         chat.sse.publish("strange", channel="run:k")
     chat.gate.set()
     assert "strange" not in body.rest().data.decode()
+    assert "sse." not in body.data.decode()
     assert body.chunks[-1] == {"type": "finish"}
 
 

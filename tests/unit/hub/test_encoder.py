@@ -44,7 +44,7 @@ class Upper(Encoder):
         self.number += 1
         data = entry.frame.split(b"data: ")[1].strip()
         self.ended = data == b"end"
-        return b"" if data == b"skip" else b"%d %b\n" % (self.number, data.upper())
+        return b"" if data.startswith(b"skip") else b"%d %b\n" % (self.number, data.upper())
 
     def caught_up(self) -> bytes:
         return b""
@@ -54,7 +54,7 @@ class Upper(Encoder):
         return b"LOST\n"
 
     def closing(self, reason: str, *, reconnect: bool) -> bytes:
-        return b"CLOSED %b\n" % reason.encode()
+        return b"CLOSED %b after %d\n" % (reason.encode(), self.number)
 
 
 class Site:
@@ -123,6 +123,14 @@ def test_a_stream_whose_format_ends_while_it_catches_up_joins_no_group(site: Sit
     assert rest(stream) == b""
 
 
+def test_a_stream_skips_many_missed_events_before_it_joins(site: Site) -> None:
+    site.publish("a", *["skip" + "." * 5000] * 30, "b")
+    stream, body = site.stream()
+    assert body == b"OPEN\n1 A\n32 B\n"
+    site.publish("c")
+    assert stream.take() == b"33 C\n"
+
+
 def test_heartbeats_are_comments(site: Site) -> None:
     stream, body = site.stream()
     assert body == b"OPEN\n"
@@ -131,22 +139,23 @@ def test_heartbeats_are_comments(site: Site) -> None:
     assert stream.take() == b"1 A\n"
 
 
-def test_a_loss_and_a_close_are_told_in_the_format(site: Site) -> None:
+def test_a_close_is_told_in_the_format(site: Site) -> None:
     first, _ = site.stream()
     second, _ = site.stream()
+    site.publish("a")
     site.announcer.command("disconnect", connection=first.connection, reconnect=True)
-    assert rest(first) == b"CLOSED disconnected\n"
+    assert rest(first) == b"1 A\nCLOSED disconnected after 1\n"
     eventually(lambda: second.group is not None and len(second.group.streams) == 1)
     site.hub.close()
-    assert rest(second) == b"CLOSED closed\n"
+    assert rest(second) == b"1 A\nCLOSED closed after 1\n"
 
 
 @pytest.mark.parametrize(
     ("shows_cut", "reconnect", "last"),
     [
-        (False, True, b"CLOSED slow\n"),
-        (False, False, b"CLOSED slow\n"),
-        (True, False, b"CLOSED slow\n"),
+        (False, True, b"CLOSED slow after 0\n"),
+        (False, False, b"CLOSED slow after 0\n"),
+        (True, False, b"CLOSED slow after 0\n"),
         (True, True, b""),
     ],
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, current_app
 
 from .auth import tickets
 from .auth.decorators import Decorators
@@ -17,23 +15,18 @@ from .cli import add_commands
 from .monitoring import signals
 from .presence import presence
 from .protocol.channel import checked_channel
-from .protocol.event import checked_once
 from .protocol.user import checked_user_id
-from .runs.manager import STOP
-from .runs.output import Items
-from .runs.response import EventFormat, run_body
-from .runs.run import Run, run_channel
-from .web import response
 from .web.flask_sse import Gone
 from .web.rendered_pages import RenderedPages
 from .web.routes import EXTENSION
-from .web.stream import HEADERS, StreamEndpoint
+from .web.run_views import RunViews
+from .web.stream import StreamEndpoint
 
 if TYPE_CHECKING:
     from .outbox.transaction import Transaction
 
 
-class SSEBlueprint(Decorators, RenderedPages):
+class SSEBlueprint(Decorators, RenderedPages, RunViews):
     """Pushes events to browsers. When it is registered on an app, `GET <prefix>` opens streams, and methods
     such as `publish` send events to them.
 
@@ -163,96 +156,6 @@ class SSEBlueprint(Decorators, RenderedPages):
         from .outbox import after_commit
 
         return after_commit(session, self.announcer)
-
-    # -- generators: streamed to one client, or run in the background ------------------------------------
-
-    def stream(self, items: Items | None = None, format: str | None = None) -> Response:
-        """Returns a response that streams the items of a generator to one client. Nothing is stored.
-
-        Without `items`, opens the stream that the current request asks for, as `GET <prefix>` does. So a view
-        of the app may decide first whether it returns `sse.stream()`.
-
-        The first event is `run.begin`. Then each item becomes an event: a string becomes the event `run.text`
-        with the data {"text"}; a pair (type, data), with a string as type, becomes an event of this type; any
-        other item becomes the event `run.item`. The last event is `run.end` with the data {"run", "status",
-        "error"}. Its status is `done`, or `failed` if the generator raised an exception. The generator runs
-        outside the request, and is closed when the client leaves.
-
-        :param items: a generator, or a function that returns one.
-        :param format: `ai-sdk`, `ag-ui` or `openai`, to send the items in the format of a front end; see
-            `Run.response`. None means the events above.
-        :raises ValueError: if there is no such format; the message names all formats.
-        """
-        if items is None:
-            return self._stream()
-        dumps = current_app.json.dumps
-        if format is None:
-            return response.StreamResponse(run_body(items, EventFormat(dumps)), HEADERS)
-        from .web.run_response import respond_items  # only apps that use formats need it
-
-        return respond_items(items, format, dumps)
-
-    def start(self, items: Items, key: str | None = None, id: str | None = None) -> Run:
-        """Runs a generator in the background and publishes its items to the channel `run:<key>`.
-
-        Returns a `Run` with the key, the channel, and a cursor from before the first event. The events are
-        the same as those of the method `stream`, but the broker stores them like other events. Text items
-        that follow each other quickly share one event. The generator runs in this worker, in an app context
-        of its own, without the request.
-
-        `@sse.authorize` decides who may listen to the channel, as for any other channel. If nobody can guess
-        the keys, it is enough to put `run:*` into `SSE_PUSH_PUBLIC_CHANNELS`. Blocks until `run.begin` is
-        stored, but at most a few times `SSE_PUSH_PUBLISH_TIMEOUT` seconds.
-
-        :param items: a generator, or a function that returns one. It pauses while the broker does not answer.
-        :param key: the key of the run; the default is a key that nobody can guess. If a run with this key is
-            active on any worker, no second run starts: `Run.started` is false, and `items` is closed unused.
-        :param id: the id of the run, at most 128 of `A-Z a-z 0-9 . _ : -`. Choose a new id for each run, such
-            as the id under which your app stores the answer. The default is a random id. Front ends get it as
-            the id of the message.
-        :raises InvalidEvent: if the key does not fit into a channel's name, or if the id is not valid.
-        :raises BrokerUnavailable: if the broker does not answer; the generator has then not started.
-        :raises Refused: 503, if this worker already has as many runs as it may have.
-        """
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        runs = self._endpoint.services.streaming.runs
-        key = secrets.token_urlsafe(16) if key is None else key
-        id = secrets.token_urlsafe(9) if id is None else checked_once(id)
-        run = runs.start(items, key, id, app.app_context)
-        return replace(run, _respond=self._respond_run)
-
-    def _respond_run(self, run: Run, format: str) -> Response:
-        from .web.run_response import respond_run
-
-        return respond_run(self._endpoint, request, run, format)
-
-    def resume(self, key: str, format: str) -> Response:
-        """Returns a response that sends the run with this key, if it is under way on any worker.
-
-        The client gets the run from its beginning, with the text so far in one piece, up to its end. Without
-        such a run, the response is 204 without a body. The view decides who may read the run, as for
-        `Run.response`. Blocks for one call to the broker.
-
-        :param format: `ai-sdk`, `ag-ui` or `openai`.
-        :raises ValueError: if there is no such format; the message names all formats.
-        :raises InvalidEvent: if no run can have this key.
-        :raises Refused: 429 or 503, as for any stream; 503 also if the broker does not answer. Without a
-            handler in the app, this is the response.
-        """
-        from .web.run_response import resume_run
-
-        return resume_run(self._endpoint, request, key, format)
-
-    def stop(self, key: str) -> None:
-        """Stops the run with this key, on any worker. Does nothing if there is no such run.
-
-        The generator is closed at its next item. The clients get `run.end` with the status `stopped`.
-
-        :raises InvalidEvent: if no run can have this key.
-        :raises BrokerUnavailable: if the broker does not answer in time; the run may then go on.
-        """
-        run_channel(key)  # raises InvalidEvent if no run can have this key
-        self.announcer.command(STOP, key=key)
 
     # -- open streams ------------------------------------------------------------------------------------
 

@@ -88,6 +88,10 @@ class Chat:
     def _resume(self, key: str, format: str) -> Response:
         return self.sse.resume(key, format)
 
+    def sse_streams(self) -> list[Any]:
+        with self.app.app_context():
+            return self.sse.connections()
+
     def post(self, format: str, key: str = "k") -> Body:
         return Body(self.client.post(f"/chat/{key}/{format}"))
 
@@ -260,6 +264,19 @@ def test_unknown_formats_keys_and_runs_are_refused(chat: Chat, caplog: pytest.Lo
             chat.sse.start([], "k").response("html")
     with pytest.raises(RuntimeError, match=r"only a run that sse\.start has returned"):
         Run("k", "run:k", "earliest", False).response("ai-sdk")
+
+
+def test_a_last_event_id_from_the_future_does_no_harm_to_other_readers(chat: Chat) -> None:
+    chat.items = gated(chat, "text", after=(" more",))
+    with chat.app.test_request_context():
+        chat.sse.start(chat.items, "k")
+    strange = chat.get("ai-sdk", **{"Last-Event-ID": "abc-zzzzzzzzzz"})
+    eventually(lambda: len(chat.sse_streams()) == 1)
+    body = chat.get("ai-sdk")
+    eventually(lambda: body.text == "text")
+    chat.gate.set()
+    assert body.rest().text == "text more"
+    assert strange.rest().lines == ["[DONE]"]
 
 
 def test_head_opens_no_stream_and_other_events_do_not_come(chat: Chat) -> None:

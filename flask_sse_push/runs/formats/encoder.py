@@ -52,6 +52,7 @@ class RunEncoder(Encoder):
         self._runs = frozenset(runs)
         self._begun = begun
         self._seen = seen
+        self._at = begun or 0  # position of the newest encoded event
         self._writer: Writer | None = None
         self._skipped = False  # whether items came whose `run.begin` did not
         self.ended = False
@@ -62,7 +63,8 @@ class RunEncoder(Encoder):
     @property
     def key(self) -> Hashable:
         run = self._runs if self._writer is None else self._writer.run.id
-        return self._make_writer, run
+        # A client may have events that this worker does not have yet. Its stream shares no encoder.
+        return self._make_writer, run, self._seen if self._seen > self._at else 0
 
     def _begin(self, run: str, position: int) -> Writer:
         return self._make_writer(RunFacts(self._run_key, run, position // 1_000_000))
@@ -76,6 +78,7 @@ class RunEncoder(Encoder):
         return b"".join([self._encode(entry) for entry in entries if self._channel in entry.channels])
 
     def _encode(self, entry: Entry) -> bytes:
+        self._at = entry.id
         type, data = event_of(entry)
         if self.ended or not type.startswith(RESERVED):
             return b""

@@ -90,6 +90,17 @@ def test_a_group_and_a_late_reader_may_share_an_encoder_when_both_have_the_same_
     assert encoder("openai" if format != "openai" else "ai-sdk").key != encoder(format).key
 
 
+def test_a_client_that_is_ahead_of_its_worker_shares_no_encoder_with_others() -> None:
+    entries = run_entries(["a", "b"])
+    ahead, behind = encoder("ai-sdk", seen=entries[2].id), encoder("ai-sdk", seen=entries[1].id)
+    for made in (ahead, behind):
+        made.encode(entries[:2])
+    assert ahead.key != encoder("ai-sdk", begun=10).key == behind.key
+    assert objects_in(ahead.encode(entries[2:3])) == []
+    assert ahead.key == behind.key
+    assert objects_in(ahead.encode(entries[3:]))[-1] == "[DONE]"
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_events_that_do_not_belong_to_the_run_are_left_out(format: str) -> None:
     entries = run_entries(["a", "b"])

@@ -8,9 +8,12 @@ from typing import Any
 
 from ..errors import InvalidEvent, shown
 from ..protocol.channel import checked_channel
+from ..protocol.event import checked_once
 
 #: The channel of a run is this prefix, followed by the key of the run.
 PREFIX = "run:"
+#: The longest id of a run.
+MAX_ID = 100
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Run:
         if self._respond is None:
             raise RuntimeError("only a run that sse.start has returned has a response")
         return self._respond(self, format)
+
+
+def checked_run_id(id: str) -> str:
+    """Returns the id of a run if it is valid. Its last event has an idempotency id, made of the run's id.
+
+    :raises InvalidEvent: if the id is not valid; the message says why.
+    """
+    checked = checked_once(id)
+    if len(checked) > MAX_ID:
+        raise InvalidEvent("id", f"has {len(checked)} characters, must have at most {MAX_ID}")
+    return checked
 
 
 def run_channel(key: str) -> str:

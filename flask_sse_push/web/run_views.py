@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from flask import Flask, Response, current_app, request
 
-from ..protocol.event import checked_once
 from ..runs.manager import STOP
 from ..runs.output import Items
 from ..runs.response import EventFormat, run_body
-from ..runs.run import Run, run_channel
+from ..runs.run import Run, checked_run_id, run_channel
 from .response import StreamResponse
 from .routes import Routes
 from .stream import HEADERS
@@ -61,7 +60,7 @@ class RunViews(Routes):
         :param items: a generator, or a function that returns one. It pauses while the broker does not answer.
         :param key: the key of the run; the default is a key that nobody can guess. If a run with this key is
             active on any worker, no second run starts: `Run.started` is false, and `items` is closed unused.
-        :param id: the id of the run, at most 128 of `A-Z a-z 0-9 . _ : -`. Choose a new id for each run, such
+        :param id: the id of the run, at most 100 of `A-Z a-z 0-9 . _ : -`. Choose a new id for each run, such
             as the id under which your app stores the answer. The default is a random id. Front ends get it as
             the id of the message.
         :raises InvalidEvent: if the key does not fit into a channel's name, or if the id is not valid.
@@ -71,7 +70,7 @@ class RunViews(Routes):
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         runs = self._endpoint.services.streaming.runs
         key = secrets.token_urlsafe(16) if key is None else key
-        id = secrets.token_urlsafe(9) if id is None else checked_once(id)
+        id = secrets.token_urlsafe(9) if id is None else checked_run_id(id)
         run = runs.start(items, key, id, app.app_context)
         return replace(run, _respond=self._respond_run)
 

@@ -15,7 +15,7 @@ from flask import Flask, Response
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_sse_push import Identity, SSEBlueprint
+from flask_sse_push import Identity, InvalidEvent, SSEBlueprint
 from flask_sse_push.runs.run import Run
 from flask_sse_push.testing import SSEClient, published
 from tests.support.deadline import eventually
@@ -382,3 +382,14 @@ def test_readers_get_an_error_when_the_broker_loses_its_data(make_app: MakeApp, 
     types = [chunk["type"] for chunk in body.rest().chunks]
     assert types == ["start", "text-start", "text-delta", "text-end", "error"]
     assert "no longer there" in body.chunks[-1]["errorText"]
+
+
+def test_the_longest_id_of_a_run_reaches_the_end_and_a_longer_one_is_refused(chat: Chat) -> None:
+    """The id of `run.end` for the broker is longer than the run's own id."""
+    with chat.app.test_request_context():
+        run = chat.sse.start(["text"], "k", id="x" * 100)
+        body = Body(run.response("ai-sdk")).rest()
+        with pytest.raises(InvalidEvent, match=r"^id: has 101 characters, must have at most 100$"):
+            chat.sse.start([], "k", id="x" * 101)
+    assert body.chunks[0] == {"type": "start", "messageId": "x" * 100}
+    assert body.chunks[-1] == {"type": "finish"}

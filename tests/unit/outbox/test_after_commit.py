@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +24,7 @@ from flask_sse_push.brokers.announcer import MAX_BATCH
 from flask_sse_push.outbox import after_commit
 from flask_sse_push.outbox import pending as pending_module
 from flask_sse_push.outbox.transaction import Transaction
+from tests.support.processes import ROOT
 from tests.support.published import Published
 
 Base: Any = declarative_base()
@@ -359,6 +362,33 @@ def test_an_error_of_another_listener_loses_no_event(session: Session, published
         event.remove(Session, "after_commit", fail)
     session.close()
     assert published.broker.calls == [["a"]]
+
+
+EARLY = """
+from sqlalchemy import create_engine, event
+from sqlalchemy.orm import Session
+
+def fail(session):
+    raise ZeroDivisionError
+
+event.listen(Session, "after_commit", fail)
+from flask_sse_push.outbox import after_commit
+from tests.support.published import Published
+published = Published()
+session = Session(create_engine("sqlite://"))
+after_commit(session, published.announcer).publish("a")
+try:
+    session.commit()
+except ZeroDivisionError:
+    session.close()
+print(published.data())
+"""
+
+
+def test_an_error_of_a_listener_that_was_there_first_loses_no_event() -> None:
+    command = [sys.executable, "-c", EARLY]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (run.stdout, run.stderr) == ("['a']\n", "")
 
 
 def test_a_transaction_that_has_ended_or_failed_takes_no_events(

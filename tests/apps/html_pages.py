@@ -96,6 +96,9 @@ def set_delay(seconds: float) -> str:
     return f"{seconds} seconds"
 
 
+for folder in PACKAGES.values():
+    if not folder.is_dir():
+        raise RuntimeError(f"{folder} is missing: run `make .venv/test`")
 apps = {name: load(name, code) for name, code in codes().items()}
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 import redis
 
+from tests.support.pages import blocks
 from tests.support.servers import Server
 
 from .html_figures import FRAGMENTS, Pages, Result, Site, open_pages, run, wait_for, wait_for_number
@@ -45,6 +46,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         opened = [(name, cursor, header) for name, cursor, header in json.loads(site.get("/opened"))]
         yield Shown(site, pages, results, opened, broker)
     assert "Traceback" not in site.log.read_text()
+
+
+@pytest.mark.parametrize("code", blocks("docs/html.md", "python"), ids=LIBRARIES)
+def test_each_app_is_short(code: str) -> None:
+    _, page, _ = code.split('"""')
+    html = len(page.strip().splitlines())
+    assert html <= 15
+    assert len(code.splitlines()) - html <= 25
 
 
 @pytest.mark.parametrize(("browser", "library"), PAGES)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flask import current_app, has_request_context, request, url_for
 from werkzeug.datastructures import MultiDict
 
 from ..errors import Refused
-from ..protocol.channel import checked_channel
+from ..protocol.channel import checked_channels
 from . import page, query
 from .services import Services
 
@@ -18,7 +18,10 @@ PARAMETERS = ("batch", "events", "last", "last_event_id", "poll", "tagged", "tic
 
 
 def stream_url(
-    services: Services, names: Sequence[str], channels: Sequence[str], options: Mapping[str, Any]
+    services: Services,
+    names: Sequence[str],
+    channels: Sequence[str | Iterable[str]],
+    options: Mapping[str, Any],
 ) -> str:
     """Returns the address of a stream; see `SSEBlueprint.url`.
 
@@ -32,7 +35,7 @@ def stream_url(
         if key not in of_prefix and not key.startswith("_"):  # `url_for` reads options such as `_external`
             known = ", ".join((*PARAMETERS, *sorted(of_prefix)))
             raise TypeError(f"sse.url has no option {key!r}; its options are {known}")
-    checked = tuple(map(checked_channel, channels))
+    checked = tuple(dict.fromkeys(name for each in channels for name in checked_channels(each)))
     if checked:
         given["channels"] = ",".join(checked)
     if "last" not in given and "last_event_id" not in given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ class RenderedPages(Routes):
         """
         return page.cursor(self._endpoint.services, channels)
 
-    def url(self, *channels: str, **options: Any) -> str:
+    def url(self, *channels: str | Iterable[str], **options: Any) -> str:
         """Returns the address of a stream, with a cursor, for the page that the view renders.
 
         A client that connects to this address gets every event that is published after the request began, as
@@ -52,7 +52,8 @@ class RenderedPages(Routes):
         `{{ sse.url("orders", "user:7") }}` does the same in a template. In a view of a blueprint that
         contains this one, the address is the one inside that blueprint.
 
-        :param channels: the channels of the stream; without any, the channel `sse`.
+        :param channels: the channels of the stream, as names or lists of names; without any, the channel
+            `sse`.
         :param options: parameters of the stream (`batch`, `events`, `last`, `last_event_id`, `poll`,
             `tagged`, `ticket`), variables of the `url_prefix`, or options of Flask's `url_for` such as
             `_external`. With `last` or `last_event_id` the address has no other cursor. Variables that are
@@ -64,7 +65,7 @@ class RenderedPages(Routes):
         services = self.services  # raises RuntimeError without an app context
         return stream_url(services, current_app.extensions[EXTENSION].names(self), channels, options)
 
-    def _url_of(self, name: str, *channels: str, **options: Any) -> str:
+    def _url_of(self, name: str, *channels: str | Iterable[str], **options: Any) -> str:
         return stream_url(self.services, [name], channels, options)
 
     def _add_to_templates(self, state: BlueprintSetupState) -> None:

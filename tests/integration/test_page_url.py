@@ -84,6 +84,13 @@ def test_options_become_parameters(
     assert found == {"channels": ["a"], **expected}
 
 
+@pytest.mark.parametrize("channels", [("a", "b"), (["a", "b"],), ("a", ("b", "a"))])
+def test_channels_are_names_or_lists_of_names(make_app: MakeApp, channels: tuple[Any, ...]) -> None:
+    app, sse = make_app()
+    with app.test_request_context():
+        assert parameters(sse.url(*channels))["channels"] == ["a,b"]
+
+
 @pytest.mark.parametrize("start", [{"last": "10"}, {"last_event_id": "earliest"}])
 def test_another_start_takes_the_place_of_the_cursor(make_app: MakeApp, start: dict[str, str]) -> None:
     app, sse = make_app()

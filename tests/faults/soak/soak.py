@@ -120,7 +120,7 @@ def test_25_soak(
         troubles.stop()
         leaks = baseline.leaks(valkey.client(), 20)
         logs = [server.log.read_text() for server in both]
-    # The allocators keep freed memory in pieces, so resident memory still grows with backlogs that come and go.
+    # The allocators keep freed memory in pieces, so resident memory grows while backlogs come and go.
     # A leak makes the used memory grow. `memory.py` measures the resident memory over two hours.
     resident, used = growth(samples, "resident_kb"), growth(samples, "used_kb")
     foreign = [found for text in logs for found in foreign_tracebacks(text)]

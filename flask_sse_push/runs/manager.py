@@ -34,14 +34,14 @@ from ..protocol.entry import Publication
 from ..transports import wsgi_server
 from .output import BEGIN, END, Items, Output, end_data
 from .producer import FAILED, STOPPED, Producer, close_items
-from .run import PREFIX, Run, run_channel
+from .run import PREFIX, Run, id_in, run_channel, unique_name
 
 logger = logging.getLogger(__name__)
 
 #: The name of the command that stops a run. All workers get the command.
 STOP = "run.stop"
-#: Tables of the shared counts: one with the keys in use; for each key, one with the ids of its runs.
-KEYS, IDS = "run", "run.id "
+#: Tables of the shared counts: one with the keys in use; for each key, one with the names of its runs.
+KEYS, NAMES = "run", "run.name "
 #: At most this many ids of one key are read. A key has several while others try to start it too.
 MAX_IDS = 20
 
@@ -87,9 +87,9 @@ class Runs:
         self._stopping_since: float | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._producers: dict[str, Producer] = {}  # by id of the run
-        self._lost: deque[tuple[str, str]] = deque()  # keys and ids of runs whose worker was killed
-        self._own: set[str] = set()  # ids of this worker's runs; removed once the counts report their end
+        self._producers: dict[str, Producer] = {}  # by name of the run
+        self._lost: deque[tuple[str, str]] = deque()  # keys and names of runs whose worker was killed
+        self._own: set[str] = set()  # names of this worker's runs; removed once the counts report their end
         self._places_taken = 0
         self._taken: list[Publication] = []  # events taken from the outputs, until they are published
         self._once = f"run:{secrets.token_urlsafe(12)}"  # idempotency id of these events
@@ -124,7 +124,7 @@ class Runs:
                 close_items(items)
                 return Run(key, channel, EARLIEST, False, self.under_way(key))
             # From here on the publishing thread ends the run, and gives back what the run holds.
-            self._producers[producer.id] = producer
+            self._producers[producer.name] = producer
             try:
                 cursor = self._own_announcer.publish({"run": producer.id}, BEGIN, channel=channel)
                 self._start_thread(producer, items, context, place)
@@ -140,7 +140,7 @@ class Runs:
 
         :raises BrokerUnavailable: if the broker does not answer in time.
         """
-        return tuple(self._worker_counts.names(IDS + key, MAX_IDS))
+        return tuple(map(id_in, self._worker_counts.names(NAMES + key, MAX_IDS)))
 
     def _take_place(self, place: contextlib.ExitStack) -> None:
         with self._lock:
@@ -163,22 +163,23 @@ class Runs:
             if attempt:
                 time.sleep(KEY_DELAY)
             with contextlib.ExitStack() as held:
-                if self._reserve_key(key, id, held):
+                name = unique_name(id)
+                if self._reserve_key(key, name, held):
                     self._hub.hear_commands(self._settings.publish_timeout)
                     held.callback(self._hub.stop_hearing_commands)
                     output = Output(self._announcer, channel, self._settings.max_message)
                     held.callback(output.close)
-                    name = self._worker_counts.name
-                    return Producer(key, id, channel, output, held.pop_all(), name, self._wake.set)
+                    worker = self._worker_counts.name
+                    return Producer(key, name, channel, output, held.pop_all(), worker, self._wake.set)
         return None
 
-    def _reserve_key(self, key: str, id: str, held: contextlib.ExitStack) -> bool:
+    def _reserve_key(self, key: str, name: str, held: contextlib.ExitStack) -> bool:
         """Counts a run under its key in the broker. Returns whether no other run has the key.
 
         :param held: gets the functions that end the counting.
         """
-        keys = CountKey(KEYS, key), CountKey(IDS + key, id)
-        self._own.add(id)
+        keys = CountKey(KEYS, key), CountKey(NAMES + key, name)
+        self._own.add(name)
         reservation = self._worker_counts.reserve(keys)
         held.callback(self._worker_counts.hurry)
         held.callback(reservation.release)
@@ -214,12 +215,11 @@ class Runs:
 
     def _on_count_changes(self, changes: Sequence[CountChange]) -> None:
         for key, before, after in changes:
-            if key.table.startswith(IDS) and not after:
-                name, id = key.table.removeprefix(IDS), key.name
-                if id in self._own:
-                    self._own.discard(id)
+            if key.table.startswith(NAMES) and not after:
+                if key.name in self._own:
+                    self._own.discard(key.name)
                 elif before:
-                    self._lost.append((name, id))
+                    self._lost.append((key.table.removeprefix(NAMES), key.name))
                     self._ensure_thread()
                     self._wake.set()
 
@@ -273,8 +273,8 @@ class Runs:
 
     def _publish_lost(self) -> None:
         while self._lost and not self._closed:
-            key, id = self._lost[0]
-            self._publish_end(PREFIX + key, id, FAILED, "WorkerLost")
+            key, name = self._lost[0]
+            self._publish_end(PREFIX + key, name, FAILED, "WorkerLost")
             self._lost.popleft()
 
     def _publish_due(self, now: float) -> None:
@@ -287,8 +287,8 @@ class Runs:
         self._publish_taken()
         for producer in due:
             if producer.end is not None and not len(producer.output):
-                self._publish_end(producer.channel, producer.id, *producer.end)
-                self._producers.pop(producer.id, None)
+                self._publish_end(producer.channel, producer.name, *producer.end)
+                self._producers.pop(producer.name, None)
                 producer.held.close()
             elif len(producer.output):
                 self._wake.set()
@@ -319,10 +319,10 @@ class Runs:
         with self._announcer.batch(id=once) as batch:
             batch.publications += publications
 
-    def _publish_end(self, channel: str, id: str, status: str, error: str | None) -> None:
+    def _publish_end(self, channel: str, name: str, status: str, error: str | None) -> None:
         """Publishes `run.end`. If several workers publish it for a run, the broker stores only the first."""
-        data = end_data(id, status, error)
-        self._retry(lambda: self._own_announcer.publish(data, END, channel=channel, id=f"run.end:{id}"))
+        data, once = end_data(id_in(name), status, error), "run.end:" + name.replace(" ", ":")
+        self._retry(lambda: self._own_announcer.publish(data, END, channel=channel, id=once))
 
     def _retry(self, publish: Callable[[], object]) -> None:
         """Calls `publish` until the broker answers. Until then, producers with a full output wait."""

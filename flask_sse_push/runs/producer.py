@@ -12,6 +12,7 @@ from typing import Any
 
 from ..hub.callbacks import CallbackFailed, calling
 from .output import Items, Output
+from .run import id_in
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Producer:
     """Puts the items of a generator into `output` until the generator ends, fails or is stopped.
 
     :param key: the key of the run.
-    :param id: the id of the run.
+    :param name: the name of the run; see `unique_name`.
     :param channel: the channel of the run.
     :param held: gives back what the run holds, such as its key, when it is closed.
     :param worker: this worker's name in the broker's counts when the run began.
@@ -35,7 +36,7 @@ class Producer:
     def __init__(
         self,
         key: str,
-        id: str,
+        name: str,
         channel: str,
         output: Output,
         held: contextlib.ExitStack,
@@ -43,7 +44,8 @@ class Producer:
         wake: Callable[[], None],
     ) -> None:
         self.key = key
-        self.id = id
+        self.name = name
+        self.id = id_in(name)
         self.channel = channel
         self.output = output
         self.held = held

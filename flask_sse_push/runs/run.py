@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,16 @@ class Run:
         if self._respond is None:
             raise RuntimeError("only a run that sse.start has returned has a response")
         return self._respond(self, format)
+
+
+def unique_name(id: str) -> str:
+    """Returns a name that no other run has, even if the app gives several runs one id."""
+    return f"{id} {secrets.token_urlsafe(9)}"
+
+
+def id_in(name: str) -> str:
+    """Returns the id in a name that `unique_name` has made."""
+    return name.partition(" ")[0]
 
 
 def checked_run_id(id: str) -> str:

@@ -393,3 +393,17 @@ def test_the_longest_id_of_a_run_reaches_the_end_and_a_longer_one_is_refused(cha
             chat.sse.start([], "k", id="x" * 101)
     assert body.chunks[0] == {"type": "start", "messageId": "x" * 100}
     assert body.chunks[-1] == {"type": "finish"}
+
+
+def test_runs_that_share_an_id_all_come_to_their_end(chat: Chat) -> None:
+    """An app should choose a new id for each run. If it does not, no reader may wait for ever."""
+    with chat.app.test_request_context():
+        both = [chat.sse.start(gated(chat, key), key, id="same") for key in "ab"]
+        bodies = [Body(run.response("ai-sdk")) for run in both]
+        eventually(lambda: [body.text for body in bodies] == ["a", "b"])
+        chat.gate.set()
+        bodies = [body.rest() for body in bodies]
+        eventually(lambda: chat.get("ai-sdk", "a").response.status_code == 204)
+        bodies.append(Body(chat.sse.start(["again"], "a", id="same").response("ai-sdk")).rest())
+    assert [body.chunks[-1] for body in bodies] == [{"type": "finish"}] * 3
+    assert [body.text for body in bodies] == ["a", "b", "again"]

@@ -15,6 +15,7 @@ from tests.support.databases import mariadb, postgresql
 from tests.support.processes import free_port, redis_server
 
 HERE = Path(__file__).parent
+CHANGES_NETWORK = HERE / "e2e" / "test_machines.py"
 
 # `gate` tries the same examples in each run. `--hypothesis-profile explore` tries new ones. Neither has a
 # time limit, since the machine may be slow.
@@ -36,12 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lets the slow folders come first, and spreads the files of each evenly over their time.
 
     Files in `browser` keep a processor busy, and files in `e2e` and `faults` mostly wait. So the processes of
-    `make test` compute and wait at the same time.
+    `make test` compute and wait at the same time. The test that changes the machine's network comes when the
+    browser tests have ended: at such a change, Chromium drops requests.
     """
     files = list(dict.fromkeys(item.path for item in items))
     place: dict[Path, float] = {path: 1 + number for number, path in enumerate(files)}
+    place[CHANGES_NETWORK] = 1 + len(files) / 2
     for folder in ("browser", "e2e", "faults"):
-        slow = [path for path in files if path.is_relative_to(HERE / folder)]
+        slow = [path for path in files if path.is_relative_to(HERE / folder) and path != CHANGES_NETWORK]
         place.update({path: (number + 0.5) / len(slow) for number, path in enumerate(slow)})
     items.sort(key=lambda item: place[item.path])
 

@@ -36,7 +36,7 @@ from tests.support.deadline import eventually
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.servers import Server
 
-from .pages import BROWSERS, Page
+from .pages import BROWSERS, Page, chromium, firefox, run_chromium
 
 #: How each page gets a fragment, by the name of its library.
 FRAGMENTS: dict[str, Callable[[str], Any]] = {
@@ -148,10 +148,13 @@ Pages = dict[tuple[str, str], Page]
 
 
 @contextlib.contextmanager
-def open_pages() -> Iterator[Pages]:
-    """Opens an empty page for each library in each browser, until the block ends."""
-    with ExitStack() as running:
-        opens = {name: running.enter_context(start(SCRIPT)) for name, start in BROWSERS.items()}
+def open_pages(browser: playwright.Browser) -> Iterator[Pages]:
+    """Opens an empty page for each library in Chromium and in a new Firefox, until the block ends.
+
+    :param browser: a Chromium.
+    """
+    with chromium(browser, SCRIPT) as in_chromium, firefox(SCRIPT) as in_firefox:
+        opens = dict(zip(BROWSERS, (in_chromium, in_firefox), strict=True))
         yield {
             (name, library): open_page(library) for name, open_page in opens.items() for library in FRAGMENTS
         }
@@ -232,7 +235,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     broker = Server(folder / "valkey").start()
     site = Site(broker.url, folder)
-    with open_pages() as pages:
+    with run_chromium() as running, open_pages(running) as pages:
         for (browser, library), result in run(site, pages, hides, restarts).items():
             middle, longest = statistics.median(result.waits), max(result.waits)
             print(

@@ -89,25 +89,22 @@ Open = Callable[[str], Page]
 
 
 @contextlib.contextmanager
-def chromium(script: str) -> Iterator[Open]:
-    """Runs Chromium until the block ends. Yields a function that opens a page.
+def chromium(browser: playwright.Browser, script: str) -> Iterator[Open]:
+    """Has a window of a Chromium until the block ends. Yields a function that opens a page.
 
     :param script: runs in each page before the page's own scripts.
     """
-    path = shutil.which("chromium-headless-shell") or need("chromium")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context()
-        context.add_init_script(script)
-        try:
-            yield lambda name: ChromiumPage(context.new_page())
-        finally:
-            browser.close()
+    context = browser.new_context()
+    context.add_init_script(script)
+    try:
+        yield lambda name: ChromiumPage(context.new_page())
+    finally:
+        context.close()
 
 
 @contextlib.contextmanager
 def firefox(script: str) -> Iterator[Open]:
-    """Does in Firefox what `chromium` does in Chromium."""
+    """Runs a Firefox, for what `chromium` does in Chromium."""
     running = Firefox(script)
     try:
         yield lambda name: FirefoxPage(running, name)
@@ -115,7 +112,16 @@ def firefox(script: str) -> Iterator[Open]:
         running.close()
 
 
-BROWSERS: dict[str, Callable[[str], contextlib.AbstractContextManager[Open]]] = {
-    "Chromium": chromium,
-    "Firefox": firefox,
-}
+@contextlib.contextmanager
+def run_chromium() -> Iterator[playwright.Browser]:
+    """Runs a Chromium until the block ends. Tests use the fixture `chromium` instead."""
+    path = shutil.which("chromium-headless-shell") or need("chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+BROWSERS = ("Chromium", "Firefox")

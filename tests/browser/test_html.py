@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import redis
+from playwright.sync_api import Browser
 
 from tests.support.pages import blocks
 from tests.support.servers import Server
@@ -34,14 +35,14 @@ class Shown(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+def shown(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("html")
     with contextlib.ExitStack() as running:
         broker = Server(folder / "valkey").start()
         running.callback(broker.close)
         site = Site(broker.url, folder)
         running.callback(site.close)
-        pages = running.enter_context(open_pages())
+        pages = running.enter_context(open_pages(chromium))
         results = run(site, pages, hides=3, restarts=1)
         opened = [(name, cursor, header) for name, cursor, header in json.loads(site.get("/opened"))]
         yield Shown(site, pages, results, opened, broker)

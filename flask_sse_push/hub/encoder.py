@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .compression import WindowPool
     from .stream import Stream
 
-#: The heartbeat of these streams. No blank line follows, so clients report no event.
+#: The heartbeat of streams with an encoder. No blank line follows this comment, so clients report no event.
 HEARTBEAT = comment("heartbeat")
 
 

@@ -1,4 +1,4 @@
-"""The lease: of all relays of an outbox, the relay with the lease works.
+"""The lease: the right of one relay to publish the rows of an outbox. The other relays of this outbox wait.
 
 A relay renews its lease while it works. The lease of a relay that was killed expires, and another relay takes
 it. Two relays may both work for a moment, if one of them was suspended: then both publish the same rows in
@@ -30,7 +30,7 @@ class Lease:
         self._until = 0.0  # the end of the lease on this process's monotonic clock; 0 without a lease
 
     def lasts(self) -> bool:
-        """Whether this relay has the lease, and need not renew it yet."""
+        """Returns whether this relay has the lease, and does not need to renew the lease yet."""
         return time.monotonic() < self._until - LEASE / 2
 
     def take(self, connection: Connection) -> bool:

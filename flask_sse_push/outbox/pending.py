@@ -77,7 +77,11 @@ class PendingEvents:
         self._pending = pending
 
     def before_commit(self, session: Session) -> None:
-        """Calls `Destination.before_commit` for all events, also for those that are published meanwhile."""
+        """Calls `Destination.before_commit` for all events of the session.
+
+        A destination may run code of the app, which may publish more events. These events follow in another
+        call.
+        """
         if session.get_nested_transaction() is not None:
             return  # a savepoint is released
         while new := [each for each in self._pending if not each.is_prepared]:
@@ -169,7 +173,7 @@ def _around(savepoint: SessionTransaction) -> SessionTransaction:
     """Returns the savepoint or transaction that a savepoint lies in."""
     outer = savepoint.parent
     while outer is not None and outer.parent is not None and not outer.nested:
-        outer = outer.parent  # SQLAlchemy's own transaction of a flush
+        outer = outer.parent  # this is the transaction that SQLAlchemy opens for a flush
     assert outer is not None
     return outer
 

@@ -135,7 +135,7 @@ class Relay:
         return self._closed or self._stopping()
 
     def _publish(self, connection: Connection, rows: Sequence[Any]) -> None:
-        """Publishes rows in order, and removes those that are done, also if a row fails."""
+        """Publishes rows in order. Removes each published row from the table, also if another row fails."""
         done: list[int] = []
         try:
             for first in range(0, len(rows), CHUNK):

@@ -14,7 +14,7 @@ from .items import reasoning_of
 from .output import AROUND, ITEM, TEXT, piece_event
 from .run import PREFIX
 
-#: At most how many bytes the text of one joined event takes.
+#: Pieces of text are joined as long as the joined event has at most this many bytes of text.
 MAX_PIECE = 262_144
 #: The lines before the data of an event that may be a piece of text, or of reasoning.
 _TEXT, _ITEM = (f"event: {type}\ndata: ".encode() for type in (TEXT, ITEM))

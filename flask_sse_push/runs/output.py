@@ -83,7 +83,8 @@ class Output:
 
     def __init__(self, announcer: MessageAnnouncer, channel: str, max_message: int) -> None:
         self._announcer = announcer
-        self._text_announcer = announcer.with_dumps(flask_dumps)  # `take` must not call code of the app
+        # `take` runs in the publishing thread of all runs. So it must not call the app's own JSON encoder.
+        self._text_announcer = announcer.with_dumps(flask_dumps)
         self._channel = channel
         self._full = FULL * max_message
         # Each character takes at least one byte, so no event can have more characters of text than this.

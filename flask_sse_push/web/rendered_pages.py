@@ -46,11 +46,12 @@ class RenderedPages(Routes):
         """Returns the address of a stream, with a cursor, for the page that the view renders.
 
         A client that connects to this address gets every event that is published after the request began, as
-        with `cursor`. So an EventSource, which cannot set headers, misses nothing. When it reconnects, its
-        header `Last-Event-ID` counts and not the cursor in the address. Blocks as `cursor` does.
+        with `cursor`. So an EventSource, which cannot set headers, misses nothing. When an EventSource
+        reconnects, the server uses the header `Last-Event-ID`, and ignores the cursor in the address. Blocks
+        as `cursor` does.
 
-        `{{ sse.url("orders", "user:7") }}` does the same in a template. In a view of a blueprint that
-        contains this one, the address is the one inside that blueprint.
+        `{{ sse.url("orders", "user:7") }}` does the same in a template. An app may register this blueprint
+        inside another blueprint, such as `shop`. The views of `shop` then get the address inside `shop`.
 
         :param channels: the channels of the stream, as names or lists of names; without any, the channel
             `sse`.

@@ -27,9 +27,10 @@ class RunViews(Routes):
 
         The first event is `run.begin`. Then each item becomes an event: a string becomes the event `run.text`
         with the data {"text"}; a pair (type, data), with a string as type, becomes an event of this type; any
-        other item becomes the event `run.item`. The last event is `run.end` with the data {"run", "status",
-        "error"}. Its status is `done`, or `failed` if the generator raised an exception. The generator runs
-        outside the request, and is closed when the client leaves.
+        other item becomes the event `run.item`. Then comes `run.end` with the data {"run", "status",
+        "error"}. Its status is `done`, or `failed` if the generator raised an exception. The last event is
+        `sse.close`, so that `PushClient` does not connect again. The generator runs outside the request, and
+        is closed when the client leaves.
 
         :param items: a generator, or a function that returns one.
         :param format: `ai-sdk`, `ag-ui` or `openai`, to send the items in the format of a front end; see

@@ -66,5 +66,5 @@ class RunWriter(Writer):
 
 
 def _given(item: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns an optional field of an item, if the item has it."""
+    """Returns an optional field of an item as a dictionary; {} if the item does not have the field."""
     return {} if item.get(name) is None else {name: item[name]}

@@ -78,7 +78,7 @@ class Writer(ABC):
         return self.fail(f"the run failed: {error}", error or "Error")
 
     def fail(self, message: str, code: str) -> list[Any]:
-        """Writes that the run's rest cannot be read."""
+        """Writes an error as the end: the run has failed, or the client cannot get the rest of the run."""
         return [*self.close_part(), *self.failed(message, code)]
 
     def _piece(self, kind: str, text: str) -> list[Any]:

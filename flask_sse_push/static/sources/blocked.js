@@ -1,9 +1,9 @@
 // @ts-check
-/** Remembers for the next pages of this tab that the network holds streams back. Then they begin with short streams. */
+/** Remembers that the network holds streams back. So the next pages of this tab soon use short streams. */
 
 const KEY = "sse-push:blocked";
 
-/** How long it is remembered, in milliseconds. */
+/** How long the tab remembers this, in milliseconds. */
 const REMEMBERED = 3_600_000;
 
 /** Whether the network held streams back a short time ago. */

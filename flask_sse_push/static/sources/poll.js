@@ -15,7 +15,7 @@ const LONGEST = 25;
 /** Milliseconds between the beginnings of two short streams, at least. */
 const PAUSE = 100;
 
-/** Milliseconds until a stream is tried for the first time, and at most between two tries. The time doubles. */
+/** Milliseconds before the first trial of a stream, and the longest pause. Each failed trial doubles the pause. */
 const [FIRST_TRY, LAST_TRY] = [60_000, 3_600_000];
 
 /** When the browser last got a network, in milliseconds since 1970. The network may be another one. */

@@ -5,7 +5,7 @@
 export const canShare = () =>
   Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel && globalThis.origin !== "null");
 
-/** First: milliseconds until a failed request is repeated; each failure doubles them. Second: their limit. */
+/** Milliseconds before a failed request is repeated, and the longest pause. Each failure doubles the pause. */
 const PAUSE = 250;
 const MAX_PAUSE = 60_000;
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -85,6 +87,20 @@ def empty_valkey(valkey_url: str) -> str:
     with redis.Redis.from_url(valkey_url) as client:
         client.flushall()
     return valkey_url
+
+
+@pytest.fixture(autouse=True)
+def _close_outboxes() -> Iterator[None]:
+    """Closes the outboxes that a test has made, so that the next test's doctor does not examine them."""
+    before = _outboxes()
+    yield
+    for outbox in _outboxes() - before:
+        outbox.close()
+
+
+def _outboxes() -> set[Any]:
+    module = sys.modules.get("flask_sse_push.outbox.outbox")
+    return set(module.outboxes) if module else set()
 
 
 @pytest.fixture

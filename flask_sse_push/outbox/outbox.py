@@ -218,7 +218,12 @@ class Outbox:
         background.start("outbox", run)
 
     def close(self) -> None:
-        """Lets the relay of this process end soon, if there is one. May be called twice."""
+        """Lets the relay of this process end soon, if there is one. May be called twice.
+
+        `flask sse relay`, `flask sse doctor` and the metrics pass over the outbox from now on.
+        """
+        outboxes.discard(self)
+        backlogs.discard(self)
         signals.stream_opened.disconnect(self._on_stream)
         if self._relay is not None:
             self._relay.close()

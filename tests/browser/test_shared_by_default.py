@@ -206,8 +206,12 @@ def test_no_tab_gets_the_events_of_another_user(server: Server, tabs: Tabs) -> N
     all_share(second)
     streams = {page.evaluate("opened.at(-1)").partition("~")[0] for page in (*first, *second)}
     assert len(streams) == 2
-    server.announcer.disconnect(user_id="bob", reconnect=False)
-    eventually_on(second[0], lambda: all(page.evaluate("client.state") == "closed" for page in second))
+
+    def all_closed() -> bool:
+        server.announcer.disconnect(user_id="bob", reconnect=False)  # a stream may be just about to open
+        return all(page.evaluate("client.state") == "closed" for page in second)
+
+    eventually_on(second[0], all_closed)
     server.announcer.publish("for ann", channel="members")
     all_received(first, 1)
     assert [received(page) for page in second] == [[]] * 3

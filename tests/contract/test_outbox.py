@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import subprocess
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Mapped, Session, declarative_base, mapped_column
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageTooLarge, SSEBlueprint
 from flask_sse_push.outbox import Outbox, lease, relay, wakes
 from flask_sse_push.outbox.relay import Relay
+from tests.support import coroutines
 from tests.support.deadline import eventually
 from tests.support.published import Published
 
@@ -213,7 +213,7 @@ def test_an_async_session_writes_rows_too(published: Published, tmp_path: Path) 
             await session.commit()
         await engine.dispose()
 
-    asyncio.run(run())
+    coroutines.run(run)
     drain(outbox)
     assert published.data() == ["a"]
     outbox.engine.dispose()

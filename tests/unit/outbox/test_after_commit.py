@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import subprocess
@@ -24,6 +23,7 @@ from flask_sse_push.brokers.announcer import MAX_BATCH
 from flask_sse_push.outbox import after_commit
 from flask_sse_push.outbox import pending as pending_module
 from flask_sse_push.outbox.transaction import Transaction
+from tests.support import coroutines
 from tests.support.processes import ROOT
 from tests.support.published import Published
 
@@ -271,7 +271,7 @@ def test_an_async_session_works_through_its_sync_session(published: Published) -
             await session.commit()
         await engine.dispose()
 
-    asyncio.run(run())
+    coroutines.run(run)
     assert published.broker.calls == [["a"]]
 
 

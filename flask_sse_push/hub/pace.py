@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 #: At most and at least how many bytes a second all streams that catch up get together. Each event counts its
-#: own bytes and `ENTRY_COST`. Reading and sending 20 MB takes a worker about 0.2 s.
-HIGHEST, LOWEST = 20_000_000, 5_000_000
+#: own bytes and `ENTRY_COST`. Reading and sending 8 MB takes a worker about 0.1 s.
+HIGHEST, LOWEST = 8_000_000, 4_000_000
 #: The worker is busy if `rest` ends this many seconds late.
 LATE = 0.01
 #: Seconds between two steps to a lower pace.

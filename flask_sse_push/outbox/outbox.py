@@ -72,6 +72,7 @@ class Outbox:
             raise TypeError(
                 f"db is a {type(db).__name__}, must be an Engine or Flask-SQLAlchemy's SQLAlchemy"
             )
+        _check(push, max_age, max_rows)
         self._db = db
         self._push = push
         self._has_relay = relay
@@ -227,6 +228,21 @@ class Outbox:
         signals.stream_opened.disconnect(self._on_stream)
         if self._relay is not None:
             self._relay.close()
+
+
+def _check(push: object, max_age: object, max_rows: object) -> None:
+    """Checks the arguments that would otherwise fail only when events are published or removed.
+
+    :raises TypeError: if one of them has a wrong type; the message names the argument.
+    :raises ValueError: if a limit is not above 0.
+    """
+    if push is not None and not isinstance(push, MessageAnnouncer) and not hasattr(type(push), "announcer"):
+        raise TypeError(f"push is a {type(push).__name__}, must be the blueprint or a MessageAnnouncer")
+    for name, limit in (("max_age", max_age), ("max_rows", max_rows)):
+        if not isinstance(limit, (int, float)) or isinstance(limit, bool):
+            raise TypeError(f"{name} is a {type(limit).__name__}, must be a number")
+        if not limit > 0:
+            raise ValueError(f"{name} is {limit}, must be above 0")
 
 
 @dataclass(frozen=True)

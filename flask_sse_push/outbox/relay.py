@@ -79,9 +79,11 @@ class Relay:
 
     def drain(self) -> None:
         """Publishes all events that wait, unless another relay works. Raises as `run_once` does."""
-        while self.run_once():
-            pass
-        self._release()
+        try:
+            while self.run_once():
+                pass
+        finally:
+            self._release()
 
     def run(self) -> None:
         """Publishes events until `close` is called or the process stops. Never raises an `Exception`."""

@@ -76,4 +76,8 @@ def run_channel(key: str) -> str:
     """
     if not isinstance(key, str) or not key:
         raise InvalidEvent("key", f"is {shown(key)}, must be a string that fits into a channel's name")
-    return checked_channel(PREFIX + key)
+    try:
+        return checked_channel(PREFIX + key)
+    except InvalidEvent:  # its message shows the key, in which apps put the ids of users
+        allowed = "at most 196 of the characters A-Z a-z 0-9 _ : . / @ -"
+        raise InvalidEvent("key", f"does not fit into a channel's name: it must have {allowed}") from None

@@ -146,7 +146,7 @@ def _pairs(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 raise bad_request(f"{name} is {_shown(value)}, must be text")
             yield name, value
         elif name in _NUMBERS:
-            if type(value) not in (int, str):
+            if type(value) not in ((int, float, str) if name == "poll" else (int, str)):
                 raise bad_request(f"{name} is {_shown(value)}, must be a whole number")
             yield name, str(value)
         elif name == _FLAG:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from flask import Request, Response
 
+from ..errors import InvalidEvent
 from ..history.position import StartPoint
 from ..protocol.cursor import EARLIEST, parse
 from ..protocol.data import Dumps
@@ -33,7 +34,10 @@ def respond_run(endpoint: StreamEndpoint, request: Request, run: Run, format: st
 def resume_run(endpoint: StreamEndpoint, request: Request, key: str, format: str) -> Response:
     """Returns a response with the run under way; see `SSEBlueprint.resume`."""
     writer_class(format)  # raises ValueError if there is no such format
-    run_channel(key)  # raises InvalidEvent if no run can have this key
+    try:
+        run_channel(key)
+    except InvalidEvent:  # no run can have this key, which may come from the client
+        return Response(status=204)
     with endpoint.needs_broker():
         ids = endpoint.services.streaming.runs.under_way(key)
     if not ids:

@@ -89,7 +89,6 @@ class RunViews(Routes):
 
         :param format: `ai-sdk`, `ag-ui` or `openai`.
         :raises ValueError: if there is no such format; the message names all formats.
-        :raises InvalidEvent: if no run can have this key.
         :raises Refused: 429 or 503, as for any stream; 503 also if the broker does not answer. Without a
             handler in the app, this is the response.
         """

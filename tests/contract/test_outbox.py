@@ -508,3 +508,31 @@ def test_a_commit_without_the_table_fails(engine: Engine, published: Published) 
             session.commit()
     drain(outbox)
     assert published.data() == ([] if engine.dialect.name == "postgresql" else ["x"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"push": "x"}, "push is a str, must be the blueprint or a MessageAnnouncer"),
+        ({"max_age": "a"}, "max_age is a str, must be a number"),
+        ({"max_rows": True}, "max_rows is a bool, must be a number"),
+        ({"max_age": -1}, "max_age is -1, must be above 0"),
+        ({"max_rows": 0}, "max_rows is 0, must be above 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_outbox_is_made(wrong: dict[str, Any], message: str) -> None:
+    engine = create_engine("sqlite://")
+    with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
+        Outbox(engine, **wrong)
+    engine.dispose()
+
+
+def test_a_drain_that_fails_gives_the_lease_back(outbox: Outbox, published: Published) -> None:
+    commit(outbox, "a")
+    failing = Relay(outbox, published.announcer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failing, "run_once", lambda: failing._has_lease() and 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            failing.drain()
+    drain(outbox)
+    assert published.data() == ["a"]

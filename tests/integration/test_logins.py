@@ -12,7 +12,7 @@ from flask import Flask, session
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
-from flask_sse_push import Identity, SSEBlueprint
+from flask_sse_push import ConfigError, Identity, SSEBlueprint
 from flask_sse_push.protocol.cursor import parse
 from tests.support.deadline import eventually
 from tests.support.proxy import Proxy
@@ -372,3 +372,12 @@ def test_nobody_sees_the_token_of_a_user_and_the_id_of_the_app_works_everywhere(
         assert reader.next()["event"] == "sse.open"
         browser.get("/logout")
         assert close_reason(reader) == ("logout", False)
+
+
+def test_an_app_without_a_secret_key_has_no_valid_ticket(make_app: MakeApp) -> None:
+    app, sse = make_app(public_channels="*")
+    app.secret_key = None
+    response = app.test_client().get("/stream?channels=a&ticket=x")
+    assert (response.status_code, response.get_json()["code"]) == (401, 1102)
+    with app.test_request_context(), pytest.raises(ConfigError, match=r"^SECRET_KEY is None, but must be"):
+        sse.ticket(None, "a")

@@ -99,8 +99,8 @@ def _close_outboxes() -> Iterator[None]:
 
 
 def _outboxes() -> set[Any]:
-    module = sys.modules.get("flask_sse_push.outbox.outbox")
-    return set(module.outboxes) if module else set()
+    module = sys.modules.get("flask_sse_push.monitoring.backlog")
+    return set(module.backlogs) if module else set()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 from flask import current_app
 
+from ..monitoring.backlog import backlogs
 from .common import Push, errors_without_traceback, say, shared_broker
 from .time_limit import time_limit, within
 
@@ -29,9 +30,10 @@ def register(group: click.Group, push: Push) -> None:
         """
         with errors_without_traceback():
             shared_broker(push)
-            from ..outbox.outbox import outboxes
+            from ..outbox.outbox import Outbox
             from ..outbox.relay import Relay
 
+            outboxes = [each for each in backlogs if isinstance(each, Outbox)]
             relays = [(outbox, Relay(outbox, outbox.announcer)) for outbox in outboxes]
             if not relays:
                 raise click.ClickException(

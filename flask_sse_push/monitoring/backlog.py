@@ -29,5 +29,5 @@ class HasBacklog(Protocol):
         """Returns how many events wait. Blocks for one query."""
 
 
-#: The outboxes of this process. Empty if the app has none.
+#: The outboxes of this process. Empty if the app has none. `flask sse relay` runs a relay for each.
 backlogs: WeakSet[HasBacklog] = WeakSet()

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from weakref import WeakSet
 
 from flask import current_app, has_app_context, has_request_context
 from sqlalchemy import Engine, MetaData, case, func, insert, inspect, select
@@ -26,9 +25,6 @@ from .relay import Relay
 from .tables import CLOCKS, clock, make_tables, to_row
 from .transaction import Transaction
 from .wakes import Waker, notify
-
-#: All outboxes of this process. `flask sse relay` runs a relay for each.
-outboxes: WeakSet[Outbox] = WeakSet()
 
 
 class HasAnnouncer(Protocol):
@@ -83,7 +79,6 @@ class Outbox:
         metadata = metadata or getattr(db, "metadata", None) or MetaData()
         self.events, self.relays = make_tables(metadata, table)
         self.waker = Waker(table)
-        outboxes.add(self)
         backlogs.add(self)
         if relay:
             signals.stream_opened.connect(self._on_stream)
@@ -223,7 +218,6 @@ class Outbox:
 
         `flask sse relay`, `flask sse doctor` and the metrics pass over the outbox from now on.
         """
-        outboxes.discard(self)
         backlogs.discard(self)
         signals.stream_opened.disconnect(self._on_stream)
         if self._relay is not None:

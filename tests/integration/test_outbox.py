@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from weakref import WeakSet
 
 import pytest
 from flask import Flask
@@ -17,7 +16,6 @@ from flask_sse_push.cli.doctor.finding import Finding
 from flask_sse_push.cli.doctor.outbox import examine_outboxes
 from flask_sse_push.monitoring.backlog import backlogs
 from flask_sse_push.outbox import Outbox
-from flask_sse_push.outbox import outbox as module
 from tests.support.deadline import eventually
 
 
@@ -34,7 +32,6 @@ def app() -> Flask:
 @pytest.fixture
 def outbox(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     """The only outbox of this process. Its tables are there, and three events wait."""
-    monkeypatch.setattr(module, "outboxes", WeakSet())
     backlogs.clear()
     engine = create_engine(f"sqlite:///{tmp_path}/outbox.db")
     outbox = Outbox(engine, app.extensions["sse"])
@@ -105,7 +102,7 @@ def test_the_relay_says_what_it_needs(app: Flask, outbox: Outbox, monkeypatch: p
     assert "call outbox.create_all(), or add the SQL of docs/database.md" in relay(
         app, "redis://127.0.0.1:1/0"
     )
-    monkeypatch.setattr(module, "outboxes", set())
+    backlogs.clear()
     assert "the app has no outbox; make one where" in relay(app, "redis://127.0.0.1:1/0")
 
 

@@ -6,10 +6,7 @@
  */
 
 import { warnOnce } from "./console.js";
-import "./reconnect.js"; // now, because PushClient needs it when there is no network
-
-/** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
-const LONGEST_TIMER = 2 ** 31 - 1;
+import { LONGEST_TIMER } from "./reconnect.js"; // also because PushClient needs the module when there is no network
 
 /**
  * @param {PushClient} client

@@ -22,7 +22,10 @@ const HURRIED = 1000;
 /** After so many connections in a row that brought nothing, the client tries the other mode: streams or short streams. */
 const SILENCES = 2;
 
-/** The longest delay, in milliseconds. A browser's timer with more than 2 ** 31 - 1 milliseconds fires at once. */
+/** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
+export const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** The longest delay, in milliseconds. It is below `LONGEST_TIMER`. */
 const LONGEST = 2e9;
 
 /** @type {(ending: Ending, openedAt: number | undefined, trouble: Trouble, options: Options) => Step} */

@@ -7,6 +7,7 @@
  */
 
 import { warnOnce } from "../console.js";
+import { LONGEST_TIMER } from "../reconnect.js";
 import { isBlocked } from "./blocked.js";
 import { EventParser } from "./event-parser.js";
 import { MAX_URL } from "./native.js";
@@ -17,9 +18,6 @@ const IN_BODY = ["channels", "last_event_id", "ticket"];
 
 /** How long a response may bring no event, in milliseconds, unless the app says another time. */
 const OPEN_TIMEOUT = 5000;
-
-/** The longest time of a browser's timer, in milliseconds. A timer with a longer time fires at once. */
-const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** A function in the app's options failed, or an option cannot be sent. */
 class OptionError extends Error {

@@ -100,7 +100,9 @@ class Policy:
         :raises Refused: 401 or 403, if the ticket is not valid, or if the user may not listen to a channel.
         """
         most = self.settings.max_channels
-        ticket = None if ticket_text is None else self._tickets(invalid_token()).read(ticket_text, most)
+        if ticket_text is not None and not self._app.secret_key:  # then the app has given no ticket
+            raise invalid_token()
+        ticket = None if ticket_text is None else self._tickets().read(ticket_text, most)
         if ticket is not None and default:
             channels = ticket.channels
         identity = self._identify(request) if ticket is None else self._ticket_identity(ticket)
@@ -171,8 +173,7 @@ class Policy:
             raise ValueError(f"got {len(names)} channels, at most {self.settings.max_channels} are allowed")
         self.check(user, names)
         session = flask_login.session_name(self._app, user)
-        missing = ConfigError("SECRET_KEY", None, "a secret text, because tickets are signed with it")
-        return self._tickets(missing).sign(self.user_id(user), names, seconds, asked, login_id(user), session)
+        return self._tickets().sign(self.user_id(user), names, seconds, asked, login_id(user), session)
 
     def secrets(self) -> StreamSecrets | None:
         """Returns the object that computes the secrets of streams; None if the app has no `SECRET_KEY`."""
@@ -331,10 +332,10 @@ class Policy:
         """Returns a text that is the same for the same `text` and secret key; see `doctor_pass.digest`."""
         return doctor_pass.digest(self._keys(), text)
 
-    def _tickets(self, without_key: Exception) -> Tickets:
+    def _tickets(self) -> Tickets:
         keys = self._keys()
         if not keys[-1]:
-            raise without_key
+            raise ConfigError("SECRET_KEY", keys[-1], "a secret text, because tickets are signed with it")
         return tickets_signed_with(keys, self.settings.prefix)
 
     def _keys(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, Request
 
-from tests.e2e.test_nginx import nginx
+from tests.support.nginx import nginx_before
 from tests.support.proxy import Proxy
 
 from .conftest import Visit, eventually_on
@@ -39,7 +39,7 @@ def proxy(server: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Ite
     with contextlib.ExitStack() as stack:
         port = server.gunicorn.port
         if request.param == "nginx":
-            port = int(stack.enter_context(nginx(tmp_path, port)).rpartition(":")[2])
+            port = int(stack.enter_context(nginx_before(port, tmp_path)).rpartition(":")[2])
         yield stack.enter_context(Proxy(port))
 
 

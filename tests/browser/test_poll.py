@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -13,8 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.support.holding_proxy import HoldingProxy
-from tests.support.processes import free_port
-from tests.support.site import nginx
+from tests.support.nginx import nginx_before
 
 from .conftest import PATIENCE, Counting, eventually_on
 from .plain import Server, server
@@ -31,30 +29,9 @@ LISTEN = """async ([channels, options]) => {
   client.addEventListener("statechange", ({ detail }) => detail.state === "open" && modes.push(detail.mode));
 }"""
 
-NGINX = """
-master_process off; error_log {folder}/error.log;
-events {{ worker_connections 1000; }}
-http {{
-    access_log off; gzip on; gzip_types *; gzip_min_length 1;
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-            proxy_buffering on; proxy_ignore_headers X-Accel-Buffering; proxy_http_version 1.1;
-        }}
-    }}
-}}
-"""
-
-
-@contextlib.contextmanager
-def buffering_nginx(folder: Path, upstream: int) -> Iterator[str]:
-    """Runs an nginx that buffers and compresses responses, whatever the app says."""
-    port = free_port()
-    with nginx(folder, NGINX.format(folder=folder, port=port, upstream=upstream), port):
-        yield f"http://127.0.0.1:{port}"
+#: Lets nginx buffer and compress responses, whatever the app says.
+BUFFERING = """proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;
+            gzip on; gzip_types *; gzip_min_length 1;"""
 
 
 class Client(NamedTuple):
@@ -98,7 +75,7 @@ PROXIES: dict[str, Callable[[Path, int], AbstractContextManager[Any]]] = {
     "whole responses": lambda folder, port: HoldingProxy(port, hold=math.inf),
     "64 kB": lambda folder, port: HoldingProxy(port, hold=65536),
     "one whole response at a time": lambda folder, port: HoldingProxy(port, hold=math.inf, at_once=1),
-    "nginx": buffering_nginx,
+    "nginx": lambda folder, port: nginx_before(port, folder, directives=BUFFERING),
 }
 
 

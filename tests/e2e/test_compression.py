@@ -17,10 +17,10 @@ from httpx_sse import EventSource
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import stretched
+from tests.support.nginx import nginx_before
 from tests.support.stream import Stream
 
 from .conftest import Serve
-from .test_nginx import nginx
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -52,7 +52,7 @@ def test_every_client_gets_every_event_at_once_with_and_without_gzip(
     announcer = MessageAnnouncer.from_url(empty_valkey)
     cursor = announcer.publish(quote(0), channel="a")
     announcer.publish(quote(1), channel="a")
-    with nginx(tmp_path, server.port) as proxy:
+    with nginx_before(server.port, tmp_path) as proxy:
         url = f"{server.url}/stream?channels=a"
         plain = Stream(url)
         assert "content-encoding" not in plain.headers

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from .deadline import eventually
-from .processes import ROOT, Gunicorn, accepts, free_port, gunicorn, need
+from .nginx import nginx
+from .processes import ROOT, Gunicorn, free_port, gunicorn, need
 
 DEPLOY = ROOT / "deploy"
 TOKEN = "operators' token"
@@ -82,22 +82,6 @@ def _on_ipv6(line: str) -> str:
         probe.bind(("::", 0))
         return line
     return ""
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, config: str, port: int) -> Iterator[None]:
-    """Runs a real nginx with this configuration until the block ends."""
-    file = folder / "nginx.conf"
-    file.write_text(config)
-    command = [need("nginx"), "-c", str(file), "-g", f"daemon off; pid {folder}/nginx.pid;"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        eventually(lambda: accepts(port) or process.poll() is not None, 20)
-        assert process.poll() is None, process.communicate()[1].decode()
-        yield
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 SSEPushError
 ├── ConfigError         a setting has a wrong value
 │   ├── UnknownSetting  no setting has this name
+│   ├── WrongChannelPolicy  a policy in SSE_PUSH_CHANNELS is wrong
 │   └── MissingExtra    a part of this package needs an extra that is not installed
 ├── InvalidEvent        an event, a channel name or an argument has a wrong value
 │   └── MessageTooLarge an event is bigger than SSE_PUSH_MAX_MESSAGE
@@ -43,6 +44,26 @@ class UnknownSetting(ConfigError):
         super().__init__(key, value, "one of the known keys: " + ", ".join(known))
         hint = f"did you mean {similar[0]}?" if similar else "docs/settings.md lists all settings"
         self.args = (f"there is no setting {key}; {hint}",)
+
+
+class WrongChannelPolicy(ConfigError):
+    """A channel policy in the setting `key` is wrong.
+
+    `pattern` is the channel pattern. `name` is the key of the policy that is unknown, or whose value is
+    wrong; None if the policy is no mapping at all.
+    """
+
+    def __init__(self, key: str, pattern: str, name: object, value: object, expected: str) -> None:
+        super().__init__(key, value, expected)
+        self.pattern = pattern
+        self.name = name
+        where = f"{key}: the policy of {shown(pattern)}"
+        if name is None:
+            self.args = (f"{where} is {shown(value)}, but must be {expected}",)
+        elif expected.startswith("one of "):
+            self.args = (f"{where} has the key {shown(name)}, which must be {expected}",)
+        else:
+            self.args = (f"{where} has {shown(name)}: {shown(value)}, which must be {expected}",)
 
 
 class MissingExtra(ConfigError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from flask import Flask, Request, abort
@@ -106,8 +105,8 @@ class Policy:
         if ticket is not None and default:
             channels = ticket.channels
         identity = self._identify(request) if ticket is None else self._ticket_identity(ticket)
-        user, public = identity.user, self.settings.public_channels
-        closed = [name for name in channels if not is_public(name, public)]
+        user, policies = identity.user, self.settings.policies
+        closed = [name for name in channels if not policies[name].public]
         grant = Grant(
             identity,
             None if user is None else self.user_id(user),
@@ -228,7 +227,7 @@ class Policy:
 
         :param user: a user object; None stands for a visitor without a user.
         """
-        if is_public(channel, self.settings.public_channels):
+        if self.settings.policies[channel].public:
             return True
         own = self.user_id(user)
         if own is not None and channel == f"user:{own}":
@@ -341,9 +340,3 @@ class Policy:
     def _keys(self) -> tuple[Any, ...]:
         """Returns the app's current secret keys, the newest last."""
         return (*(self._app.config.get("SECRET_KEY_FALLBACKS") or ()), self._app.secret_key)
-
-
-@lru_cache(1024)
-def is_public(channel: str, public: tuple[str, ...]) -> bool:
-    """Whether everybody may listen to `channel`: its name matches one of the fnmatch patterns in `public`."""
-    return any(fnmatchcase(channel, pattern) for pattern in public)

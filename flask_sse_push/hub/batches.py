@@ -5,11 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from itertools import count
 from typing import TYPE_CHECKING
 
-from ..protocol.channel import BROADCAST
+from ..config import ChannelPolicies
 
 if TYPE_CHECKING:
     from .group import Group
@@ -30,31 +29,24 @@ def batch_wait(wanted_ms: int) -> float:
 class BatchPolicy:
     """Decides how long events of each channel may wait for a batch.
 
-    :param defaults: patterns of channel names (fnmatch), each with a wait in milliseconds. The first pattern
-        that matches a channel decides its wait.
+    :param policies: say how long the events of each channel wait if the client does not ask for a wait.
     """
 
-    def __init__(self, defaults: Sequence[tuple[str, int]] = ()) -> None:
-        self._defaults = defaults
+    def __init__(self, policies: ChannelPolicies) -> None:
+        self._policies = policies
 
     def waits(self, channels: Sequence[str], wanted: float | None) -> dict[str, float] | None:
         """How long events of each channel may wait for a batch, in seconds; None if no event waits.
 
         :param wanted: the wait in seconds that the client asked for, for all its channels; 0 for no batches;
-            None if the client did not ask, so that the defaults decide.
+            None if the client did not ask, so that the channel policies decide.
         """
         if wanted is not None:
             return dict.fromkeys(channels, wanted) if wanted else None
-        if not self._defaults:
+        if not self._policies.have_batches:
             return None
-        waits = {name: self._default(name) for name in channels}
+        waits = {name: self._policies[name].batch_ms / 1000 for name in channels}
         return waits if any(waits.values()) else None
-
-    def _default(self, channel: str) -> float:
-        if channel == BROADCAST:
-            return 0.0
-        found = (wait for pattern, wait in self._defaults if fnmatchcase(channel, pattern))
-        return next(found, 0) / 1000
 
 
 class BatchQueue:

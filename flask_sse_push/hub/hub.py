@@ -68,7 +68,7 @@ class Hub:
         self._shards = Shards(broker.shards, secrets.token_hex(6), self._inbox.put, settings)
         first = self._shards.all[0]  # commands are published on the first shard
         self._history_cache, self._reader = first.history_cache, first.reader
-        batching = BatchPolicy(settings.batch_ms)
+        batching = BatchPolicy(settings.policies)
         self._fanout = Fanout(self._shards, batching, self._clock)
         self._channel_changes = ChannelChanges(
             self._shards,

@@ -12,12 +12,11 @@ import logging
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import NamedTuple
 
 from ..brokers.base import Broker
 from ..brokers.counts import CountChange, CountKey
+from ..config import ChannelPolicies
 from ..errors import BrokerUnavailable
 from ..hub.listener import StreamListener
 from ..hub.stream import Stream
@@ -54,12 +53,12 @@ def table(channel: str) -> str:
 class Presence(StreamListener):
     """Counts this worker's users in the chosen channels, and publishes events about joins and leaves.
 
-    :param patterns: fnmatch patterns; the users of every channel whose name matches one of them are counted.
+    :param policies: say in which channels users are counted.
     :param grace: how many seconds a user stays in a channel after the user's last stream has ended.
     """
 
     def __init__(
-        self, worker_counts: WorkerCounts, broker: Broker, patterns: Sequence[str], grace: float
+        self, worker_counts: WorkerCounts, broker: Broker, policies: ChannelPolicies, grace: float
     ) -> None:
         self._worker_counts = worker_counts
         self._broker = broker
@@ -67,9 +66,7 @@ class Presence(StreamListener):
         self._lock = threading.Lock()
         self._counted: dict[str, set[str]] = {}  # the counted channels of each connection
         self._unpublished: deque[UserChange] = deque(maxlen=MAX_UNPUBLISHED)
-        self._counts_in = lru_cache(512)(
-            lambda channel: any(fnmatchcase(channel, pattern) for pattern in patterns)
-        )
+        self._policies = policies
         worker_counts.listen(self._note_changes)
 
     def opened(self, stream: Stream) -> None:
@@ -83,7 +80,7 @@ class Presence(StreamListener):
             counted = self._counted.get(stream.connection)
             if counted is None:  # the stream has no user, or has already ended
                 return
-            added = {name for name in joined if self._counts_in(name)} - counted
+            added = {name for name in joined if self._policies[name].presence} - counted
             dropped = counted & set(left)
             counted |= added
             counted -= dropped

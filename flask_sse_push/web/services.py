@@ -154,9 +154,8 @@ class Services:
         limits = Limits(settings, worker_counts, broker)
         recheck = Recheck(self._find_forbidden, settings.recheck)
         listeners = [self._listener, worker_counts, recheck, counters, StreamLog()]
-        if settings.presence_channels:
-            patterns, grace = settings.presence_channels, settings.presence_grace
-            listeners.append(Presence(worker_counts, broker, patterns, grace))
+        if settings.policies.have_presence:
+            listeners.append(Presence(worker_counts, broker, settings.policies, settings.presence_grace))
         hub = Hub(broker, settings, wsgi_server.is_stopping, listeners, self._clock, counters)
         recheck.attach(hub)
         hub.join_missed(JOINING)

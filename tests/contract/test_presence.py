@@ -25,6 +25,8 @@ from tests.support.deadline import eventually
 
 from .test_commands import Record, gets_commands
 
+ROOMS = Settings(presence_channels=("room:*",)).policies
+
 
 class OpenStream(Record):
     """A stream that is open and does not get events yet."""
@@ -45,7 +47,7 @@ def make_worker(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mak
         def make(grace: float = 0.3) -> Hub:
             hub: Hub
             one = WorkerCounts(broker.counts, lambda: len(hub))
-            presence = Presence(one, broker, ["room:*"], grace)
+            presence = Presence(one, broker, ROOMS, grace)
             hub = Hub(broker, Settings(), listeners=[one, presence])
             stack.callback(one.close)
             stack.callback(hub.close)
@@ -140,7 +142,7 @@ def test_a_user_who_joins_elsewhere_before_the_leave_is_published_is_there_in_th
     ann = CountKey(table("room:1"), "ann")
     broker.counts.report("other", 1, {ann: 1}, 60)
     late = WorkerCounts(broker.counts)
-    presence = Presence(late, broker, ["room:*"], 60)
+    presence = Presence(late, broker, ROOMS, 60)
     presence._note_changes([CountChange(ann, 1, 0)])
     presence._note_changes(())  # the end of the round, when events are published
     eventually(lambda: any(event["join"] == ["ann"] for event in presence_events(watcher)))

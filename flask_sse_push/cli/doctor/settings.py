@@ -34,12 +34,15 @@ def _heartbeat(settings: Settings) -> Finding:
 
 
 def _public(settings: Settings) -> Finding:
-    if "*" not in settings.public_channels:
-        return ok("public channels", ", ".join(settings.public_channels) or "none")
+    policy = settings.policies["user:7"]
+    if not policy.public:
+        named = [rule.pattern for rule in settings.channels if rule.public]
+        return ok("public channels", ", ".join([*named, *settings.public_channels]) or "none")
+    rule = f"the policy of {policy.pattern!r} in SSE_PUSH_CHANNELS" if policy.pattern else ""
     return warning(
         "public channels",
-        "SSE_PUSH_PUBLIC_CHANNELS has *",
-        "anybody may listen to every channel, also to the channels of single users (user:7)",
+        f"{rule or 'SSE_PUSH_PUBLIC_CHANNELS'} opens the channels of single users",
+        "anybody may listen to the channel of every user, such as user:7",
         "list only the public channels, and decide about all other channels in @sse.authorize",
     )
 

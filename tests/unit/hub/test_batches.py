@@ -13,7 +13,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_sse_push.config import MAX_BATCH_MS
+from flask_sse_push.config import MAX_BATCH_MS, Settings
 from flask_sse_push.history.channel_cache import ChannelCache
 from flask_sse_push.hub.batches import STEPS_MS, BatchPolicy, BatchQueue, batch_wait
 from flask_sse_push.hub.batching_group import BatchingGroup
@@ -25,6 +25,11 @@ from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import base36
 from flask_sse_push.protocol.entry import Entry
 from flask_sse_push.protocol.event import MAX_TYPE, make_event, plain_line_ends
+
+
+def batching(*waits: tuple[str, int]) -> BatchPolicy:
+    """Decides by the setting `SSE_PUSH_BATCH_MS` alone."""
+    return BatchPolicy(Settings(batch_ms=waits).policies)
 
 
 def entry(
@@ -135,7 +140,7 @@ def test_the_longest_step_is_the_longest_wait_that_may_be_asked_for() -> None:
     assert len({batch_wait(ms) for ms in range(MAX_BATCH_MS + 1)}) == len(STEPS_MS) + 1
 
 
-DEFAULTS = BatchPolicy([("ticks:fast", 0), ("ticks:*", 200), ("prices", 50)])
+DEFAULTS = batching(("ticks:fast", 0), ("ticks:*", 200), ("prices", 50))
 
 
 @pytest.mark.parametrize(
@@ -156,8 +161,8 @@ def test_what_the_client_asked_for_counts_before_the_apps_defaults(
 
 
 def test_a_broadcast_never_waits_by_a_pattern() -> None:
-    assert BatchPolicy([("*", 100)]).waits((BROADCAST,), None) is None
-    assert BatchPolicy().waits(("a",), None) is None
+    assert batching(("*", 100)).waits((BROADCAST,), None) is None
+    assert batching().waits(("a",), None) is None
 
 
 # -- when a group sends --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ NAMES = [spec.name for spec in fields(Settings)]
 
 WHOLE = {
     "history_size": (1, 100_000, "events"),
+    "history_bytes": (0, 10**10, "bytes"),
     "max_message": (1, 100_000_000, "bytes"),
     "max_channels": (1, 1000, "channels"),
     "max_streams": (1, 1_000_000, "streams"),
@@ -166,8 +167,9 @@ def test_what_kubernetes_sets_for_a_service_with_the_same_name_is_no_setting() -
 
 
 def test_every_setting_is_tested_here() -> None:
-    # test_cors, and below
+    # test_cors, test_channels_setting, and below
     elsewhere = {"cors_origins", "batch_ms", "public_channels", "presence_channels", *FLAGS}
+    elsewhere |= {"channels", "channels_file"}
     assert {*WHOLE, *SECONDS, *TEXT, *elsewhere} == set(NAMES)
 
 

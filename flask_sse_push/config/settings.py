@@ -1,23 +1,23 @@
-"""Settings: every key with its default, unit and reason, and how its value is read and checked."""
+"""Settings: every key with its default, unit and reason, and where its value comes from."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
-from .errors import ConfigError, UnknownSetting
+from ..errors import ConfigError, UnknownSetting
+from . import values
+from .channel_policies import ChannelPolicies, ChannelRule
+from .channels_setting import channel_rules, rules_in_file
+from .values import ReadValue
 
 #: Prefix of every key, in `app.config` and in the environment.
 KEY_PREFIX = "SSE_PUSH_"
-
-#: At most how long an event may wait for its batch, in milliseconds. Batches are meant to save work, not to
-#: store events: the history stores events.
-MAX_BATCH_MS = 5000
 
 #: The names of environment variables that Kubernetes and Docker set for a service named `sse-push`.
 _OF_A_SERVICE = re.compile(r"SSE_PUSH(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT(_[0-9]+_\w+)?)")
@@ -30,124 +30,6 @@ SHARE_BROKER = (
     "set SSE_PUSH_BROKER_URL=redis://localhost:6379/0, or without a Redis SSE_PUSH_BROKER_URL=embedded:// "
     "(pip install 'flask-sse-push[embedded]')"
 )
-
-#: A function that checks and converts the value of a key; raises ConfigError if the value is not valid.
-ReadValue = Callable[[str, Any], Any]
-
-
-def _number(lowest: float, highest: float, unit: str) -> ReadValue:
-    def read(key: str, value: Any) -> float:
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = float("nan")
-        if isinstance(value, bool) or not lowest <= number <= highest:
-            raise ConfigError(key, value, f"a number of {unit} from {lowest:g} to {highest:g}")
-        return number
-
-    return read
-
-
-def _whole(lowest: int, highest: int, unit: str) -> ReadValue:
-    def read(key: str, value: Any) -> int:
-        number = int(value) if re.fullmatch(r"[0-9]{1,15}", str(value)) else -1
-        if isinstance(value, bool) or not lowest <= number <= highest:
-            raise ConfigError(key, value, f"a whole number of {unit} from {lowest} to {highest}")
-        return number
-
-    return read
-
-
-def _names(key: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [name.strip() for name in value.split(",") if name.strip()]
-    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
-        isinstance(name, str) for name in value
-    ):
-        raise ConfigError(key, value, "a list of names, or one string with commas")
-    return tuple(value)
-
-
-def _patterns(key: str, value: Any) -> tuple[str, ...]:
-    return _checked_patterns(key, value, _names(key, value))
-
-
-def _checked_patterns(key: str, value: Any, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns fnmatch patterns of channels. Raises ConfigError if no channel's name can match a pattern."""
-    for pattern in patterns:
-        if not re.fullmatch(r"([A-Za-z0-9_:./@*?-]|\[[^]]+\])+", pattern):
-            allowed = "names of channels (A-Z a-z 0-9 _ : . / @ -) or patterns such as scores:*"
-            raise ConfigError(key, value, f"{allowed}; no channel can match {pattern[:200]!r}")
-    return patterns
-
-
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-
-
-def _flag(key: str, value: Any) -> bool:
-    word = str(value).lower()
-    if word not in (*_TRUE, *_FALSE):
-        raise ConfigError(key, value, "true or false")
-    return word in _TRUE
-
-
-def _waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
-    """Reads milliseconds for each channel pattern, from a mapping or from text: `ticks:*=100, prices=250`."""
-    pairs: Any = value
-    if isinstance(value, str):
-        pairs = [pair.partition("=")[::2] for pair in value.split(",") if pair.strip()]
-    elif isinstance(value, Mapping):
-        pairs = value.items()
-    with contextlib.suppress(TypeError, ValueError):
-        waits = [(str(pattern).strip(), str(wait).strip()) for pattern, wait in pairs]
-        if all(p and re.fullmatch("[0-9]{1,4}", wait) and int(wait) <= MAX_BATCH_MS for p, wait in waits):
-            _checked_patterns(key, value, tuple(pattern for pattern, _ in waits))
-            return tuple((pattern, int(wait)) for pattern, wait in waits)
-    expected = f"milliseconds from 0 to {MAX_BATCH_MS} for each channel pattern, such as {{'ticks:*': 100}}"
-    raise ConfigError(key, value, expected)
-
-
-def _matching(pattern: str, expected: str) -> ReadValue:
-    def read(key: str, value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ConfigError(key, value, expected)
-        return value
-
-    return read
-
-
-_rate = _matching(
-    r"([1-9][0-9]{0,8}/(second|minute|hour))?",
-    "empty, or a number per second, minute or hour, such as 60/minute",
-)
-
-
-def _origins(key: str, value: Any) -> tuple[str, ...]:
-    origins = _names(key, value)
-    for origin in origins:
-        is_exact = re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin)
-        if not is_exact or re.fullmatch("http:.*:80|https:.*:443", origin):
-            raise ConfigError(
-                key,
-                value,
-                "exact origins as browsers send them, such as https://app.example.com: in small letters, "
-                "without a path, and without the usual ports (http has 80, https has 443). * and null "
-                "are refused: any page could then read with a user's cookies",
-            )
-    return origins
-
-
-def _url(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z+]+://.*", value):
-        shown = without_secret(value) if isinstance(value, str) else value
-        raise ConfigError(key, shown, "a URL such as redis://localhost:6379/0")
-    return value
-
-
-def without_secret(url: str) -> str:
-    """Returns the URL for logs, without user, password and options."""
-    shown = re.sub(r"^([A-Za-z+]*).*@", r"\1://***@", url, flags=re.DOTALL)
-    return re.sub(r"\?.+", "?***", shown, flags=re.DOTALL)
 
 
 def _setting(default: Any, read: ReadValue) -> Any:
@@ -164,120 +46,133 @@ class Settings:
     # Where events are kept, and how long.
 
     #: Where events are kept and announced. `memory://` serves one process only.
-    broker_url: str = _setting("memory://", _url)
+    broker_url: str = _setting("memory://", values.url)
     #: Prefix of every key and pub/sub name in Redis. With different prefixes, apps can share a database.
-    prefix: str = _setting("sse", _matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
+    prefix: str = _setting("sse", values.matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
     #: How many events are kept for each channel. A client that missed at most this many gets them all.
-    history_size: int = _setting(1000, _whole(1, 100_000, "events"))
+    history_size: int = _setting(1000, values.whole(1, 100_000, "events"))
     #: How long the events of a channel are kept after the newest event, in seconds.
-    history_ttl: float = _setting(3600.0, _number(1, 10**8, "seconds"))
+    history_ttl: float = _setting(3600.0, values.number(1, 10**8, "seconds"))
+    #: How many bytes the events of a channel may have together; 0 means no limit. The oldest events go first.
+    #: The newest event is always kept.
+    history_bytes: int = _setting(0, values.whole(0, 10**10, "bytes"))
+    #: What is different for channels that match a pattern: `{"user:*": {"history": 50, "ttl": 86400}}`. The
+    #: first pattern that matches a channel counts. What it leaves out comes from the other settings.
+    channels: tuple[ChannelRule, ...] = _setting((), channel_rules)
+    #: Path of a JSON file with the value of `SSE_PUSH_CHANNELS`, instead of that setting.
+    channels_file: str = _setting("", values.matching(r"[^\0]*", "the path of a JSON file"))
     #: The largest text of one event, in bytes. Bigger events would slow down every stream of the worker.
-    max_message: int = _setting(10_000, _whole(1, 100_000_000, "bytes"))
+    max_message: int = _setting(10_000, values.whole(1, 100_000_000, "bytes"))
     #: Seconds until a publish gives up and raises BrokerUnavailable.
-    publish_timeout: float = _setting(2.0, _number(0.05, 600, "seconds"))
+    publish_timeout: float = _setting(2.0, values.number(0.05, 600, "seconds"))
     #: How many Redis replicas must have an event before `publish` returns. If fewer have the event, `publish`
     #: raises BrokerUnavailable.
-    wait_replicas: int = _setting(0, _whole(0, 10, "replicas"))
+    wait_replicas: int = _setting(0, values.whole(0, 10, "replicas"))
     #: Over how many shards `redis+cluster://` spreads the channels. Each shard has an order of its own; with
     #: 1 there is one order for all channels.
-    shards: int = _setting(8, _whole(1, 8, "shards"))
+    shards: int = _setting(8, values.whole(1, 8, "shards"))
 
     # Who may listen.
 
     #: Channels (fnmatch patterns) that anyone may listen to. Your list replaces the default: name `sse` too
     #: if it is to stay open. `@sse.authorize` decides about all other channels.
-    public_channels: tuple[str, ...] = _setting(("sse",), _patterns)
+    public_channels: tuple[str, ...] = _setting(("sse",), values.patterns)
     #: Origins whose pages may read streams with the user's cookies. Pages of all other foreign origins are
     #: refused. An origin is exact: scheme, host and port.
-    cors_origins: tuple[str, ...] = _setting((), _origins)
+    cors_origins: tuple[str, ...] = _setting((), values.origins)
     #: At most this many seconds pass between two checks whether the user of an open stream may still listen.
-    recheck: float = _setting(60.0, _number(0.1, 86_400, "seconds"))
+    recheck: float = _setting(60.0, values.number(0.1, 86_400, "seconds"))
 
     # How much a client may take.
 
     #: How many channels one stream may have.
-    max_channels: int = _setting(50, _whole(1, 1000, "channels"))
+    max_channels: int = _setting(50, values.whole(1, 1000, "channels"))
     #: How many streams one worker may have open; further requests get 503. Two further limits may be lower,
     #: so that the worker can still serve pages: generator streams may use 90 % of gunicorn's
     #: worker_connections, and all streams together stay below the limit of open files.
-    max_streams: int = _setting(20_000, _whole(1, 1_000_000, "streams"))
+    max_streams: int = _setting(20_000, values.whole(1, 1_000_000, "streams"))
     #: How many streams one user may have open over all workers; 0 means no limit.
-    max_streams_per_user: int = _setting(0, _whole(0, 1_000_000, "streams"))
+    max_streams_per_user: int = _setting(0, values.whole(0, 1_000_000, "streams"))
     #: How many streams one address (for IPv6: a /64 network) may have open over all workers; 0 means no
     #: limit.
-    max_streams_per_address: int = _setting(0, _whole(0, 1_000_000, "streams"))
+    max_streams_per_address: int = _setting(0, values.whole(0, 1_000_000, "streams"))
     #: How often one user may try to connect, such as `60/minute`; empty means no limit. Requests to join or
     #: leave channels are counted apart, with the same limit. Needs the extra `limits`.
-    rate_per_user: str = _setting("", _rate)
+    rate_per_user: str = _setting("", values.rate)
     #: How often one address may try to connect, such as `60/minute`; empty means no limit. Requests to join
     #: or leave channels are counted apart, with the same limit. Needs the extra `limits`.
-    rate_per_address: str = _setting("", _rate)
+    rate_per_address: str = _setting("", values.rate)
     #: How many bytes may wait for one slow client. If more wait, its stream is closed; the client reconnects
     #: and resumes from its cursor.
-    max_buffer: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
+    max_buffer: int = _setting(1_000_000, values.whole(1000, 10**9, "bytes"))
     #: How long a client may read nothing before its connection is cut, in seconds.
-    write_timeout: float = _setting(10.0, _number(0.1, 3600, "seconds"))
+    write_timeout: float = _setting(10.0, values.number(0.1, 3600, "seconds"))
 
     # How streams reach the browser.
 
     #: How the bytes of a stream reach its socket: `hijack` (works with gunicorn's gevent worker only),
     #: `generator`, or `auto`. `auto` uses `hijack` wherever it works.
-    transport: str = _setting("auto", _matching("auto|generator|hijack", "auto, generator or hijack"))
+    transport: str = _setting("auto", values.matching("auto|generator|hijack", "auto, generator or hijack"))
     #: Path at which `sse.init_app(app)` registers the blueprint.
-    url_prefix: str = _setting("/stream", _matching(r"(/[^/\s]+)+", "a path such as /stream"))
+    url_prefix: str = _setting("/stream", values.matching(r"(/[^/\s]+)+", "a path such as /stream"))
     #: Seconds without any event until a heartbeat is sent. Many proxies close a quiet connection after 30 to
     #: 60 seconds.
-    heartbeat: float = _setting(15.0, _number(0.05, 3600, "seconds"))
+    heartbeat: float = _setting(15.0, values.number(0.05, 3600, "seconds"))
     #: How long clients wait before they reconnect, in seconds, on average. Each client gets a random value
     #: from 50 to 150 % of this time.
-    retry: float = _setting(2.0, _number(0.01, 3600, "seconds"))
+    retry: float = _setting(2.0, values.number(0.01, 3600, "seconds"))
     #: How long a stopping worker takes to close its streams one after another, in seconds.
-    drain: float = _setting(0.5, _number(0, 600, "seconds"))
+    drain: float = _setting(0.5, values.number(0, 600, "seconds"))
     #: How long events are collected before they are sent together, in seconds. A longer time means fewer and
     #: bigger chunks, which are sent later. With 0, events are sent at once; events that arrive while the
     #: worker is sending are sent together afterwards.
-    coalesce: float = _setting(0.0, _number(0, 10, "seconds"))
+    coalesce: float = _setting(0.0, values.number(0, 10, "seconds"))
     #: Channels (fnmatch patterns) whose events are sent in batches, and how long a batch waits for more
     #: events, in milliseconds: `{"ticks:*": 100}`, in the environment `ticks:*=100`. Clients need PushClient,
     #: or must read batches as docs/protocol.md describes.
-    batch_ms: tuple[tuple[str, int], ...] = _setting((), _waits)
+    batch_ms: tuple[tuple[str, int], ...] = _setting((), values.waits)
     #: Whether streams are compressed with gzip for clients that accept it. First read in the README what
     #: compression means for secrets.
-    http_compression: bool = _setting(False, _flag)
+    http_compression: bool = _setting(False, values.flag)
 
     # Who is there.
 
     #: Channels (fnmatch patterns) whose users `sse.presence` counts. Events on these channels report which
     #: users come and go.
-    presence_channels: tuple[str, ...] = _setting((), _patterns)
+    presence_channels: tuple[str, ...] = _setting((), values.patterns)
     #: Seconds from the end of a user's last stream until the user is seen as gone. A page reload takes less
     #: time, so a user who reloads the page stays present.
-    presence_grace: float = _setting(15.0, _number(0, 3600, "seconds"))
+    presence_grace: float = _setting(15.0, values.number(0, 3600, "seconds"))
 
     # What a worker keeps in memory, and how it watches the broker.
 
     #: How many bytes of recent events a worker keeps in memory for one channel. If the history is bigger than
     #: this, the worker reads from Redis again for each client that is far behind.
-    replica_bytes: int = _setting(16_000_000, _whole(1000, 10**10, "bytes"))
+    replica_bytes: int = _setting(16_000_000, values.whole(1000, 10**10, "bytes"))
     #: At most about how many bytes of recent and missed events a worker keeps in memory. One half is for the
     #: copies of the channels, the other half for streams that missed more events than these copies have.
-    catch_up_bytes: int = _setting(64_000_000, _whole(10_000, 10**11, "bytes"))
+    catch_up_bytes: int = _setting(64_000_000, values.whole(10_000, 10**11, "bytes"))
     #: At most about how many bytes of missed events one stream holds in memory, and one call reads from
     #: Redis. Each event counts 500 bytes more than it has.
-    catch_up_page: int = _setting(1_000_000, _whole(1000, 10**9, "bytes"))
+    catch_up_page: int = _setting(1_000_000, values.whole(1000, 10**9, "bytes"))
     #: How long a worker stays subscribed to a channel after its last stream left the channel, in seconds. A
     #: reloaded page soon needs the channel again.
-    linger: float = _setting(30.0, _number(0, 3600, "seconds"))
+    linger: float = _setting(30.0, values.number(0, 3600, "seconds"))
     #: Seconds between two probes. A probe proves that the worker's link still delivers events. After two
     #: probes without an echo the worker opens a new link.
-    probe: float = _setting(3.0, _number(0.05, 600, "seconds"))
+    probe: float = _setting(3.0, values.number(0.05, 600, "seconds"))
 
     # What the log says.
 
     #: Whether this package writes its log to stderr as JSON. Needs the extra `logs`.
-    log_json: bool = _setting(False, _flag)
+    log_json: bool = _setting(False, values.flag)
     #: Seconds between two log lines with totals; 0 means no such lines.
-    log_totals: float = _setting(60.0, _number(0, 86_400, "seconds"))
+    log_totals: float = _setting(60.0, values.number(0, 86_400, "seconds"))
+
+    @cached_property
+    def policies(self) -> ChannelPolicies:
+        """What the settings say about each channel: `settings.policies["user:7"]` is a `ChannelPolicy`."""
+        return ChannelPolicies(self)
 
     @classmethod
     def key(cls, name: str) -> str:
@@ -312,22 +207,24 @@ class Settings:
         _refuse_unknown(cls, {key: config[key] for key in list(config) if key.startswith(KEY_PREFIX)})
         given = [key for key in list(environ) if key.startswith(KEY_PREFIX)]
         _refuse_unknown(cls, {key: environ[key] for key in given if not _OF_A_SERVICE.fullmatch(key)})
-        values: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         broker_key = cls.broker_key
         for spec in fields(cls):
             key = cls.key(spec.name)
             for name in (key, *REDIS_KEYS) if spec.name == "broker_url" else (key,):
-                value = _found(name, config, environ)
+                value = _value_of(name, config, environ)
                 if value is not None:
-                    values[spec.name] = spec.metadata["read"](name, value)
+                    found[spec.name] = spec.metadata["read"](name, value)
                     broker_key = name if spec.name == "broker_url" else broker_key
                     break
-        settings = cls(**values)
+        if found.get("channels_file"):
+            found["channels"] = _rules_in_file(cls, found)
+        settings = cls(**found)
         object.__setattr__(settings, "broker_key", broker_key)  # the dataclass is frozen
         return settings
 
 
-def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+def _value_of(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
     """Returns the value of the key `name` from the config, else from the environment, else None.
 
     An empty value of `SSE_REDIS_URL` or `REDIS_URL`, the keys of the package Flask-SSE, is skipped.
@@ -337,6 +234,14 @@ def _found(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> 
         if value is not None and not (value == "" and name in REDIS_KEYS):
             return value
     return None
+
+
+def _rules_in_file(settings: type[Settings], found: Mapping[str, Any]) -> tuple[ChannelRule, ...]:
+    """Reads the file that `SSE_PUSH_CHANNELS_FILE` names. Raises ConfigError if there are rules already."""
+    key, path = settings.key("channels_file"), found["channels_file"]
+    if found.get("channels"):
+        raise ConfigError(key, path, f"left out, because {settings.key('channels')} is set too")
+    return rules_in_file(key, path)
 
 
 def _refuse_unknown(settings: type[Settings], config: Mapping[str, Any]) -> None:

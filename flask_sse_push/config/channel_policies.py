@@ -1,0 +1,111 @@
+"""Channel policies: what the settings say about one channel. Every part of the package asks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+T = TypeVar("T")
+
+#: At most how many channels' policies are remembered. Clients choose which channels they ask for.
+MAX_REMEMBERED = 10_000
+
+
+class ChannelRule(NamedTuple):
+    """What `SSE_PUSH_CHANNELS` says about the channels that match a pattern. None: the rule leaves it out."""
+
+    pattern: str
+    history: int | None = None
+    ttl: float | None = None
+    bytes: int | None = None
+    batch_ms: int | None = None
+    public: bool | None = None
+    presence: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPolicy:
+    """What the settings say about one channel."""
+
+    #: The pattern of `SSE_PUSH_CHANNELS` that matched the channel; "" if none matched.
+    pattern: str
+    #: At most how many events are kept.
+    history: int
+    #: How long the events are kept after the newest event, in seconds.
+    ttl: float
+    #: At most how many bytes the kept events have together; 0 means no limit.
+    bytes: int
+    #: How long an event waits for its batch, in milliseconds; 0 means that events are sent at once.
+    batch_ms: int
+    #: Whether everybody may listen.
+    public: bool
+    #: Whether the channel's users are counted.
+    presence: bool
+    #: `history`, `ttl` in milliseconds and `bytes` as one text, which publish.lua reads.
+    kept: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        kept = f"{self.history} {max(1, round(self.ttl * 1000))} {self.bytes}"
+        object.__setattr__(self, "kept", kept)  # the dataclass is frozen
+
+
+class ChannelPolicies(dict[str, ChannelPolicy]):
+    """The policies of all channels: `policies["user:7"]`. Any thread may use them.
+
+    The first rule whose pattern matches a channel counts. What the rule leaves out comes from the other
+    settings. No rule applies to the package's own channels, whose names apps cannot use.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        #: The rules of `SSE_PUSH_CHANNELS`, in their order.
+        self.rules = settings.channels
+        #: Whether events of any channel are sent in batches.
+        self.have_batches = bool(settings.batch_ms) or any(rule.batch_ms for rule in self.rules)
+        #: Whether the users of any channel are counted.
+        self.have_presence = bool(settings.presence_channels) or any(rule.presence for rule in self.rules)
+        #: The longest time that any channel's events are kept after the newest event, in seconds.
+        self.longest_ttl = max([settings.history_ttl, *[rule.ttl for rule in self.rules if rule.ttl]])
+
+    def __missing__(self, channel: str) -> ChannelPolicy:
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        policy = self[channel] = self._policy(channel)
+        return policy
+
+    def _policy(self, channel: str) -> ChannelPolicy:
+        settings, rule = self._settings, self._rule(channel)
+        is_own = channel.startswith(("!", "*"))
+        return ChannelPolicy(
+            rule.pattern,
+            _first(rule.history, settings.history_size),
+            _first(rule.ttl, settings.history_ttl),
+            _first(rule.bytes, settings.history_bytes),
+            _first(rule.batch_ms, 0 if is_own else _wait(channel, settings.batch_ms)),
+            _first(rule.public, not is_own and _matches(channel, settings.public_channels)),
+            _first(rule.presence, not is_own and _matches(channel, settings.presence_channels)),
+        )
+
+    def _rule(self, channel: str) -> ChannelRule:
+        if not channel.startswith(("!", "*")):
+            for rule in self.rules:
+                if fnmatchcase(channel, rule.pattern):
+                    return rule
+        return ChannelRule("")
+
+
+def _first(chosen: T | None, otherwise: T) -> T:
+    return otherwise if chosen is None else chosen
+
+
+def _matches(channel: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(channel, pattern) for pattern in patterns)
+
+
+def _wait(channel: str, waits: tuple[tuple[str, int], ...]) -> int:
+    return next((wait for pattern, wait in waits if fnmatchcase(channel, pattern)), 0)

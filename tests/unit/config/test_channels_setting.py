@@ -1,0 +1,157 @@
+"""SSE_PUSH_CHANNELS and its file: what they accept, and what the error about a wrong policy says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_sse_push.config import Settings
+from flask_sse_push.config.channel_policies import ChannelRule
+from flask_sse_push.config.channels_setting import MAX_FILE
+from flask_sse_push.errors import ConfigError
+
+KEY, FILE = "SSE_PUSH_CHANNELS", "SSE_PUSH_CHANNELS_FILE"
+POLICIES = {
+    "user:*": {"history": 50, "ttl": 86400},
+    "ticks:*": {"history": 1, "batch_ms": 100, "public": True},
+    "room:*": {"presence": True, "bytes": 10_000},
+}
+RULES = (
+    ChannelRule("user:*", history=50, ttl=86400),
+    ChannelRule("ticks:*", history=1, batch_ms=100, public=True),
+    ChannelRule("room:*", presence=True, bytes=10_000),
+)
+
+
+def refusal(config: dict[str, Any], environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(config, environ or {})
+    return str(caught.value)
+
+
+def test_policies_come_from_the_config_from_json_or_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "channels.json"
+    path.write_text(json.dumps(POLICIES))
+    assert Settings.load({KEY: POLICIES}, {}).channels == RULES
+    assert Settings.load({}, {KEY: json.dumps(POLICIES)}).channels == RULES
+    assert Settings.load({}, {FILE: str(path)}).channels == RULES
+    assert Settings.load({FILE: str(path)}, {}).channels == RULES
+
+
+@pytest.mark.parametrize("value", [None, {}, (), "", "  ", "{}"])
+def test_policies_may_be_empty(value: Any) -> None:
+    assert Settings.load({KEY: value}, {}).channels == ()
+
+
+def test_a_key_of_a_policy_that_is_none_is_left_out() -> None:
+    assert Settings.load({KEY: {"a": {"history": None}}}, {}).channels == (ChannelRule("a"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("history", 0, "a whole number of events from 1 to 100000"),
+        ("history", True, "a whole number of events from 1 to 100000"),
+        ("history", [], "a whole number of events from 1 to 100000"),
+        ("ttl", 0.5, "a number of seconds from 1 to 1e+08"),
+        ("ttl", "1h", "a number of seconds from 1 to 1e+08"),
+        ("bytes", -1, "a whole number of bytes from 0 to 10000000000"),
+        ("batch_ms", 5001, "a whole number of milliseconds from 0 to 5000"),
+        ("public", "maybe", "true or false"),
+        ("presence", 2, "true or false"),
+    ],
+)
+def test_a_wrong_value_names_pattern_key_and_what_was_expected(name: str, value: Any, expected: str) -> None:
+    assert refusal({KEY: {"a": {"history": 1}, "user:*": {name: value}}}) == (
+        f"{KEY}: the policy of 'user:*' has {name!r}: {value!r}, which must be {expected}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("histroy", "history"), ("history_size", "history"), ("history_ttl", "ttl"), ("TTL", "ttl"),
+        ("batch", "batch_ms"), ("history_bytes", "bytes"), ("Public", "public"), ("presense", "presence"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_of_a_policy_names_the_one_that_was_meant(name: str, meant: str) -> None:
+    assert refusal({KEY: {"user:*": {name: 1}}}) == (
+        f"{KEY}: the policy of 'user:*' has the key {name!r}, which must be "
+        f"one of batch_ms, bytes, history, presence, public, ttl; did you mean {meant!r}?"
+    )
+
+
+def test_a_key_that_resembles_none_lists_them_all() -> None:
+    assert refusal({KEY: {"a": {5: 1}}}).endswith("one of batch_ms, bytes, history, presence, public, ttl")
+
+
+@pytest.mark.parametrize("value", [5, 0, True, False, ["user:*"], "[1]", "5", b"{}"])
+def test_anything_but_a_mapping_is_refused(value: Any) -> None:
+    assert "must be a mapping from channel patterns to policies" in refusal({KEY: value})
+
+
+@pytest.mark.parametrize("policy", [50, None, "history=5", ["history"]])
+def test_a_policy_that_is_no_mapping_is_refused_and_names_its_pattern(policy: Any) -> None:
+    expected = (
+        f"{KEY}: the policy of 'user:*' is {policy!r}, but must be a mapping such as {{\"history\": 50}}"
+    )
+    assert refusal({KEY: {"user:*": policy}}) == expected
+
+
+@pytest.mark.parametrize("pattern", ["breaking news", "", "a[b", 5])
+def test_a_pattern_that_no_channel_can_match_is_refused(pattern: Any) -> None:
+    assert f"{KEY} is {pattern!r}, but must be " in refusal({KEY: {pattern: {"history": 5}}})
+
+
+def test_bad_json_names_line_and_column(tmp_path: Path) -> None:
+    text = '{\n  "user:*": {"history": 50,}\n}'
+    assert "; line 2, column 28: " in refusal({}, {KEY: text})
+    path = tmp_path / "channels.json"
+    path.write_text(text)
+    message = refusal({}, {FILE: str(path)})
+    assert message.startswith(f"{FILE} is {str(path)!r}, but must be JSON such as ")
+    assert "; line 2, column 28: " in message
+
+
+def test_json_with_a_pattern_or_key_twice_is_refused() -> None:
+    assert "; 'a' is there twice" in refusal({}, {KEY: '{"a": {}, "b": {}, "a": {"ttl": 5}}'})
+    assert "; 'ttl' is there twice" in refusal({}, {KEY: '{"a": {"ttl": 5, "ttl": 6}}'})
+
+
+def test_json_that_is_nested_too_deeply_is_refused() -> None:
+    assert "nested too deeply" in refusal({}, {KEY: "[" * 100_000})
+
+
+def test_a_wrong_policy_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "channels.json"
+    path.write_text('{"user:*": {"history": 0}}')
+    assert refusal({FILE: str(path)}).startswith(f"{FILE} ({path}): the policy of 'user:*' has 'history': 0")
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
+    missing, binary, huge = tmp_path / "missing.json", tmp_path / "binary.json", tmp_path / "huge.json"
+    binary.write_bytes(b'{"\xff": {}}')
+    huge.write_bytes(b" " * (MAX_FILE + 1))
+    for path, problem in [
+        (missing, "No such file"), (tmp_path, "Is a directory"), (binary, "can't decode"),
+        (huge, f"at most {MAX_FILE} bytes"),
+    ]:  # fmt: skip
+        message = refusal({FILE: str(path)})
+        assert message.startswith(f"{FILE} is {str(path)!r}, but must be ")
+        assert problem in message
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "channels.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": {"history": 5}}')
+    assert Settings.load({FILE: str(path)}, {}).channels == (ChannelRule("a", history=5),)
+
+
+def test_policies_and_a_file_of_policies_together_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "channels.json"
+    path.write_text("{}")
+    message = refusal({KEY: POLICIES}, {FILE: str(path)})
+    assert message == f"{FILE} is {str(path)!r}, but must be left out, because {KEY} is set too"

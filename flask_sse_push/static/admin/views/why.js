@@ -1,0 +1,81 @@
+// @ts-check
+/**
+ * The start: why a user got nothing, and the figures of all workers.
+ * @import { Child } from "../elements.js"
+ * @import { Finding } from "../findings.js"
+ * @import { Server } from "../server.js"
+ * @import { About, View } from "../viewer.js"
+ */
+
+import { badge, factList, make, section } from "../elements.js";
+import { findingList, mainFinding } from "../findings.js";
+import { field, queryForm } from "../forms.js";
+import { count, size } from "../format.js";
+import { missing } from "../sentences.js";
+import { streamTable } from "./streams.js";
+
+/** @type {Finding} */
+const FINE = { level: "ok", name: "fine", what: "No fault was found: events of this channel reach the streams below." };
+
+const QUESTION = ["user", "channel", "address"];
+
+/** @type {View} */
+export const why = {
+  title: () => "Who got nothing?",
+  every: 5,
+  isLive: true,
+  form: (query) => [
+    queryForm(
+      "",
+      "Find the reason",
+      field("User", "user", query.get("user"), "the id, such as 7"),
+      field("Channel", "channel", query.get("channel"), "user:<id>, if left empty"),
+      field("Address", "address", query.get("address"), "for visitors without an id"),
+    ),
+  ],
+  async load(server, query, signal) {
+    const [reasons, workers] = await Promise.all([ask(server, query, signal), server.read("workers", {}, signal)]);
+    return { reasons, workers };
+  },
+  body: ({ reasons, workers }, about) => [...(reasons ? answer(reasons, about) : []), overview(workers, about)],
+};
+
+/** Returns the answer to the question; null if the fields are empty. @param {Server} server @param {URLSearchParams} query @param {AbortSignal} signal */
+function ask(server, query, signal) {
+  return QUESTION.some((name) => query.get(name)) ? server.read("why", Object.fromEntries(query), signal) : null;
+}
+
+/** @param {any} reasons @param {About} about @returns {Child[]} */
+function answer({ user, channel, reason, findings, streams, missing: workers }, { now }) {
+  const first = findings.find((/** @type {Finding} */ { name }) => name === reason) ?? FINE;
+  const others = findings.filter((/** @type {Finding} */ finding) => finding !== first);
+  return [
+    missing(workers),
+    section(
+      "answer-title",
+      [user && `User ${user}`, channel && `channel ${channel}`].filter(Boolean).join(", ") || "The answer",
+      mainFinding(first),
+      others.length > 0 && make("h3", {}, "What else was looked at"),
+      findingList(others),
+      streams.length > 0 && streamTable(streams, now, ""),
+    ),
+  ];
+}
+
+/** @param {{ workers: any[], missing: string[] }} data @param {About} about */
+function overview(data, { workers }) {
+  const all = workers.merged(data.workers);
+  const sum = (/** @type {"streams" | "buffered" | "behind"} */ name) => all.reduce((total, worker) => total + worker[name], 0);
+  const deaf = all.filter(({ worker, connected, streams }) => workers.isGone(worker) || (!connected && streams)).length;
+  return section(
+    "overview-title",
+    "All workers now",
+    factList(
+      ["Streams", make("a", { href: "#/streams" }, count(sum("streams")))],
+      ["Workers", make("a", { href: "#/workers" }, count(all.length))],
+      ["Workers without a link, or gone", deaf ? badge(count(deaf), "bad") : "none"],
+      ["Streams that get missed events", count(sum("behind"))],
+      ["Bytes waiting for clients", size(sum("buffered"))],
+    ),
+  );
+}

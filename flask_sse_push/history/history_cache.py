@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ..brokers.base import Echo, History, LinkMessage, LiveEvent
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
+from .broker_clock import BrokerClock
 from .channel_cache import ChannelCache
 from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
@@ -62,6 +63,7 @@ class HistoryCache(TrustedCaches):
         self.number = number
         self._resyncs = Resyncs(self.reads, hold)
         self.chunk_cache = ChunkCache()
+        self.broker_clock = BrokerClock()
         #: The current snapshot. None until the first reply, and in a new epoch until streams got the reset.
         self.snapshot: Snapshot | None = None
         #: The last `snapshot` that was not None. Cursors for clients are made from this snapshot.
@@ -222,6 +224,7 @@ class HistoryCache(TrustedCaches):
     def _take_reply(self, reply: HistoryReply) -> None:
         history = reply.history
         self._read_at = history.last, reply.received_at
+        self.broker_clock.note(history.last, reply.sent_at, reply.received_at)
         if history.epoch != self._epoch or self._distrusted:
             self._change_epoch(history)
         for name, requests in reply.requests.items():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..brokers.base import Broker
 from ..config import Settings
 from ..protocol.cursor import Cursor
+from ..protocol.entry import Entry
 from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .channel_cache import NOW
 from .fetcher import HistoryFetcher
@@ -158,6 +159,11 @@ class Shards:
         if len(cursors) < len(snapshots):
             return None
         return cursors[0] if len(cursors) == 1 else ShardCursor(ANY_CHANNELS, tuple(cursors))
+
+    def stored_at(self, entry: Entry) -> float | None:
+        """Returns the monotonic time at which the broker stored an event; None if nobody knows."""
+        number = int(entry.epoch[0]) if len(self.all) > 1 else 0
+        return self.all[number].history_cache.broker_clock.stored_at(entry.id)
 
     def link(self) -> LinkState:
         """Returns the state of the links of all shards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from .stream import Stream
 
 #: The label of the counter `closed` for streams that the client closed.
 CLIENT = "client"
+#: At most this many measured times of each kind wait to be exported. Then the oldest ones are dropped.
+MAX_TIMES = 1000
 
 
 class CounterKey(NamedTuple):
@@ -37,6 +39,12 @@ class Counters(StreamListener):
         # Only the dispatcher adds to `delivered` and `sent`, so they need no lock.
         self.delivered = 0  # events sent to streams; an event sent to 5 streams adds 5
         self.sent = 0  # bytes that the dispatcher wrote to streams
+        #: Whether events are measured. False if nobody exports the times.
+        self.times_wanted = False
+        #: How many seconds events took from the broker to a socket: the newest times that were not exported.
+        self.written: deque[float] = deque(maxlen=MAX_TIMES)
+        #: How many seconds events took from the broker to a page, as browser clients report.
+        self.handled: deque[float] = deque(maxlen=MAX_TIMES)
 
     def count(self, name: str, label: str = "", amount: int = 1) -> None:
         """Adds `amount` to the counter with this name and label."""

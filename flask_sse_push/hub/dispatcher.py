@@ -14,6 +14,7 @@ from ..history.shards import Shard, ShardItem
 from ..protocol.command import COMMAND_CHANNEL
 from .commands import Effect
 from .group import Delivery, Group
+from .latency import Latency
 from .maintenance import Maintenance
 from .state import HubState
 
@@ -88,6 +89,7 @@ class Dispatcher:
         self._history_cache = state.shards.all[0].history_cache  # commands are published on the first shard
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
         self._closed = False
+        self._latency = Latency(state.shards, state.counters)
         # What an error or the end of the thread would interrupt now. Both are False while the thread waits.
         self._dispatching = self._writing = False
         self.maintenance = Maintenance(state, stopping, self.deliver)
@@ -236,13 +238,15 @@ class Dispatcher:
         A stream that has ended in the meantime ignores its chunk.
         """
         served = 0
+        # The delivery that is measured, until its stream has got the chunk.
+        sample = None if time.monotonic() < self._latency.next_at else self._latency.pick(steps)
         for delivery in steps:
             if not isinstance(delivery, Delivery):
                 delivery()
                 continue
             streams = delivery.recipients.streams
             count = len(streams)
-            self._state.counters.delivered += delivery.events * count
+            self._state.counters.delivered += len(delivery.entries) * count
             self._state.counters.sent += len(delivery.chunk) * count
             if delivery.notice:
                 for stream in streams:
@@ -254,6 +258,8 @@ class Dispatcher:
                 end = min(begin + MAX_RUN, count)
                 delivery.write(begin, end)
                 served += end - begin
+                if sample is not None and sample.is_written(delivery, end):
+                    sample = None
 
     # -- closing ------------------------------------------------------------------------------------------
 

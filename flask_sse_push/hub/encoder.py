@@ -98,11 +98,11 @@ class EncodedGroup(Group):
         if self.encoder.ended:
             self.bytes += len(frames)
             recipients = recipients_of(self.kind, self.streams)
-            return [Delivery(self.kind, recipients, frames, (), notice, len(entries), is_last=True)]
+            return [Delivery(self.kind, recipients, frames, (), notice, entries, is_last=True)]
         if self.window:
-            return self._compressed(self.window, frames, (), notice, len(entries))
+            return self._compressed(self.window, frames, (), notice, entries)
         chunk = self.kind.framed(frames)
         self.bytes += len(chunk)
-        return [Delivery(self.kind, self.recipients.share(), chunk, (), notice, len(entries))]
+        return [Delivery(self.kind, self.recipients.share(), chunk, (), notice, entries)]
 
     deliveries = flush

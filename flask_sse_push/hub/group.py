@@ -184,16 +184,21 @@ class Group:
         chunk, limited = known
         self.events += len(entries)
         if self.window:
-            return self._compressed(self.window, chunk, limited, notice, len(entries))
+            return self._compressed(self.window, chunk, limited, notice, entries)
         self.bytes += len(chunk)
         recipients = self.recipients.share()
-        return [Delivery(self.kind, recipients, chunk, limited, notice, len(entries), self.batched)]
+        return [Delivery(self.kind, recipients, chunk, limited, notice, entries, self.batched)]
 
     #: Makes the deliveries that must be sent now, after entries were collected. Same parameters as `flush`.
     deliveries = flush
 
     def _compressed(
-        self, window: SharedWindow, frames: bytes, limited: Sequence[Entry], notice: bytes, events: int
+        self,
+        window: SharedWindow,
+        frames: bytes,
+        limited: Sequence[Entry],
+        notice: bytes,
+        entries: Sequence[Entry],
     ) -> list[Delivery]:
         personal = {
             stream: notice + frames_for(stream, limited, batched=self.batched)
@@ -209,7 +214,7 @@ class Group:
                 stream.events -= sum(stream.is_excluded(entry.exclude) for entry in limited)
                 stream.bytes += len(chunk) - size
         return [
-            Delivery(self.kind, recipients_of(self.kind, streams), chunk, (), notice, events, self.batched)
+            Delivery(self.kind, recipients_of(self.kind, streams), chunk, (), notice, entries, self.batched)
             for streams, chunk in made
         ]
 
@@ -227,9 +232,14 @@ class Delivery(NamedTuple):
     chunk: bytes
     limited: Sequence[Entry]  # the entries of the chunk if any of them excludes some streams; else empty
     notice: bytes  # frames before the first event of the chunk, such as `sse.reset`
-    events: int
+    entries: Sequence[Entry]  # the events of the chunk
     batched: bool = False
     is_last: bool = False  # whether the streams end with this chunk, which is then not framed
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all recipients get the chunk, of which there is at least one, and go on after it."""
+        return not self.limited and not self.is_last and bool(self.recipients.streams)
 
     def write(self, begin: int, end: int) -> None:
         """Writes the chunk to the recipients from index `begin` up to, not including, `end`.

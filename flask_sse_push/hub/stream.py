@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .compression import StreamCompression
     from .encoder import Encoder
     from .group import Group
+    from .latency import Timing
 
 
 class Reservation(Protocol):
@@ -185,6 +186,10 @@ class Stream(ABC):
 
     def join(self) -> None:  # noqa: B027 (most subclasses have nothing to do)
         """Called under the hub's lock just before the stream joins its group. Must not switch threads."""
+
+    def time(self, timing: Timing) -> None:
+        """Ends `timing` when the chunk that `write` got last has left this process. Does not block."""
+        timing.end()
 
     @abstractmethod
     def write(self, chunk: bytes) -> None:

@@ -11,13 +11,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, multiprocess
 from prometheus_client.exposition import choose_encoder
 
-from ..hub.counters import CounterKey, Gauges
+from ..brokers import forks
+from ..hub.counters import CounterKey, Counters, Gauges
 from .backlog import backlogs
+from .histograms import HANDLED, WRITTEN, worker_name
 
 logger = logging.getLogger(__name__)
 
@@ -69,29 +72,41 @@ OUTBOX_AGE = Gauge(
 )
 
 
+@lru_cache(1)  # a process has one name
+def _worker() -> str:
+    return worker_name(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+
+
+forks.call_in_child(_worker.cache_clear)
+
+
 class Exporter:
     """Adds the counts of one blueprint to the metrics of this process.
 
     Several blueprints in one process add their counts to the same metrics.
 
-    :param totals: a function that returns the values of all counters since the process started.
+    :param counters: the counters of the blueprint.
     :param gauges: a function that returns the current gauges.
     """
 
-    def __init__(self, totals: Callable[[], Mapping[CounterKey, int]], gauges: Callable[[], Gauges]) -> None:
-        self._totals = totals
+    def __init__(self, counters: Counters, gauges: Callable[[], Gauges]) -> None:
+        self._counters = counters
         self._gauges = gauges
         self._exported: dict[CounterKey, int] = {}
         self._exported_gauges = Gauges()
+        self._written = WRITTEN.labels(_worker())
 
     def export(self) -> None:
         """Adds to the metrics what was counted since the last call. Must not run in two threads at once."""
         gauges = self._gauges()
-        totals = {**self._totals(), CounterKey("reconnects"): gauges.reconnects}
+        totals = {**self._counters.totals(), CounterKey("reconnects"): gauges.reconnects}
         for count, total in totals.items():
             self._add(count, total - self._exported.get(count, 0))
         self._exported = totals
         self._set(gauges)
+        for times, histogram in ((self._counters.written, self._written), (self._counters.handled, HANDLED)):
+            while times:
+                histogram.observe(times.popleft())
 
     def _add(self, count: CounterKey, amount: int) -> None:
         if amount > 0:

@@ -41,6 +41,7 @@ class Reporter:
 
     def __init__(self, gauges: Callable[[], Gauges], log_totals: float = 0.0) -> None:
         self.counters = Counters()
+        self.counters.times_wanted = has_prometheus()
         self._gauges = gauges
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -79,7 +80,7 @@ class Reporter:
             if self._exporter is None:
                 from .prometheus import Exporter
 
-                self._exporter = Exporter(self.counters.totals, self._gauges)
+                self._exporter = Exporter(self.counters, self._gauges)
             self._exporter.export()
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from ..brokers import forks
 from ..config import Settings
 from ..history.recovery_driver import Recovery
 from ..hub.encoder import HEARTBEAT
+from ..hub.latency import Timing
 from ..hub.stream import Stream
 from ..protocol.frames import comment, jittered_ms, retry_line
 from .head import Obstacle
@@ -84,6 +85,7 @@ class TransportStream(Stream):
         "_read_at",
         "_retry_sent",
         "_settings",
+        "_timing",
         "_unread",
         "retry",
         "waiting_since",
@@ -105,6 +107,7 @@ class TransportStream(Stream):
         self._retry_sent = False
         # Monotonic time since which the kernel has taken none of the waiting bytes; None if no bytes wait.
         self.waiting_since: float | None = None
+        self._timing: Timing | None = None  # measures the chunk that waits, if any
         self._unread = 0  # result of `unread_bytes` at the last look
         self._read_at = 0.0  # monotonic time of the last look at which that number had changed; 0: never
         if client is not None:
@@ -143,8 +146,11 @@ class TransportStream(Stream):
             hub.open(self)
             for chunk in chain(self._missed(hub, recovery), iter(self.take, b"")):
                 self.waiting_since = time.monotonic()
+                timing, self._timing = self._timing, None
                 yield chunk  # the generator continues when the server has sent the chunk
                 self.waiting_since = None
+                if timing is not None:
+                    timing.end()
             self.hang_up()
         finally:
             hub.leave(self)

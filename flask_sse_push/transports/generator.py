@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from ..history.recovery_driver import Recovery
+from ..hub.latency import Timing
 from ..hub.stream import Stream
 from .base import OpenStreams, StreamFactory, TransportStream
 from .cost import Cost, cost_of, explanation, refusal
@@ -96,6 +97,12 @@ class GeneratorStream(TransportStream):
         self._size += len(chunk)
         self._end_if_too_slow(self._size)
         self._wake.set()
+
+    def time(self, timing: Timing) -> None:
+        self._timing = timing
+        if not self._chunks and self._timing is not None:  # another thread has taken the chunk already
+            self._timing = None
+            timing.end()
 
     def _drop_waiting(self) -> None:
         self._chunks.clear()

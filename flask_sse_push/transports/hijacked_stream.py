@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from ..history.recovery_driver import Recovery
 from ..hub.compression import EMPTY_BLOCK
+from ..hub.latency import Timing
 from ..hub.stream import Recipients
 from ..protocol.frames import comment, jittered_ms, retry_line
 from .base import OpenStreams, TransportStream, unread_bytes
@@ -232,6 +233,8 @@ class HijackedStream(TransportStream):
                 return
             self.waiting_since = time.monotonic()
             self._waiting -= sent
+            if self._timing is not None:
+                self._note_sent(self._timing, sent)
             if sent < len(backlog[0]):
                 backlog[0] = backlog[0][sent:]
                 return
@@ -242,6 +245,18 @@ class HijackedStream(TransportStream):
         else:
             self._set_write_fd(self._socket_fd)
 
+    def time(self, timing: Timing) -> None:
+        if self._backlog:
+            self._timing, timing.left = timing, self._waiting
+        else:
+            timing.end()
+
+    def _note_sent(self, timing: Timing, sent: int) -> None:
+        timing.left -= sent
+        if timing.left <= 0:
+            self._timing = None
+            timing.end()
+
     def _drop_waiting(self) -> None:
         """Drops the backlog, except for its first chunk, which may be partly sent.
 
@@ -249,6 +264,7 @@ class HijackedStream(TransportStream):
         """
         if self._backlog:
             del self._backlog[1:]
+            self._timing = None
             self._waiting = len(self._backlog[0])
 
     @property

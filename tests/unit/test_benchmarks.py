@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -83,3 +85,11 @@ def test_the_cost_of_preparing_an_event_is_its_total_cost_minus_the_delivery(run
     results = run["results"]
     whole = results["groups"]["push-hijack"]["own_cpu_us"]
     assert 0.5 < float(row[1]) / (whole - results["steady"]["push-hijack"]["cpu_us"]) < 2
+
+
+def test_measuring_latency_costs_at_most_half_a_percent_of_a_core() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.latency_cost"],
+        cwd=ROOT, check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "share of a core" in done.stdout

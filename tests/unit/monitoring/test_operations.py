@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from flask_sse_push.monitoring import prometheus
+from flask_sse_push.monitoring import histograms, prometheus
 from tests.support.processes import ROOT
 
 GAUGES = (
@@ -19,11 +19,14 @@ GAUGES = (
     prometheus.OUTBOX,
     prometheus.OUTBOX_AGE,
 )
-EXPOSED = {f"{counter._name}_total" for counter in prometheus.COUNTERS.values()} | {g._name for g in GAUGES}
+HISTOGRAMS = (histograms.WRITTEN, histograms.HANDLED)
+EXPOSED = {f"{counter._name}_total" for counter in prometheus.COUNTERS.values()}
+EXPOSED |= {metric._name for metric in (*GAUGES, *HISTOGRAMS)}
 
 
 def named_in(text: str) -> set[str]:
-    return set(re.findall(r"sse_push_[a-z_]+", text))
+    """The metrics in a text. A histogram has samples of its own names, such as `…_bucket`."""
+    return {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"sse_push_[a-z_]+", text)}
 
 
 def test_the_documentation_names_all_metrics() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
-from flask_sse_push.hub.counters import CounterKey, Counters, Gauges
+from flask_sse_push.hub.counters import MAX_TIMES, CounterKey, Counters, Gauges
 from flask_sse_push.hub.drain import at_exit
+from flask_sse_push.monitoring import histograms
 from flask_sse_push.monitoring.prometheus import Exporter
 from flask_sse_push.monitoring.reporter import Reporter
 from tests.support.deadline import eventually
@@ -22,7 +24,7 @@ def value(name: str, **labels: str) -> float:
 
 def test_the_exporter_adds_the_counts_since_the_last_export() -> None:
     counters, gauges = Counters(), [Gauges()]
-    exporter = Exporter(counters.totals, lambda: gauges[0])
+    exporter = Exporter(counters, lambda: gauges[0])
     before = value("events_delivered_total"), value("refused_total", code="1202"), value("streams_open")
     counters.delivered += 5
     counters.count("refused", "1202")
@@ -43,11 +45,45 @@ def test_every_count_has_a_metric() -> None:
     counters.replayed(1, 2)
     counters.published(1)
     counters.delivered = counters.sent = 1
-    exporter = Exporter(counters.totals, Gauges)
+    exporter = Exporter(counters, Gauges)
     exporter.export()
     assert set(counters.totals()) == {
         CounterKey(name) for name in ("replayed", "replayed_bytes", "published", "delivered", "sent_bytes")
     }
+
+
+def test_the_exporter_adds_each_measured_time_once() -> None:
+    counters = Counters()
+    exporter = Exporter(counters, Gauges)
+    names = "socket_latency_seconds_sum", "browser_latency_seconds_sum"
+    before = value(names[0], worker="0"), value(names[1])
+    counters.written.extend([0.25, 0.5])
+    counters.handled.append(2.0)
+    exporter.export()
+    exporter.export()
+    assert value(names[0], worker="0") - before[0] == 0.75
+    assert value(names[1]) - before[1] == 2.0
+
+
+def test_times_that_nobody_exports_take_little_memory() -> None:
+    counters = Counters()
+    counters.written.extend([1.0] * 5000)
+    assert len(counters.written) == MAX_TIMES
+
+
+def test_a_worker_takes_the_lowest_free_number_as_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(histograms, "MAX_NAMES", 2)
+    held: list[int] = []
+    monkeypatch.setattr(histograms, "_locks", held)
+    folder = str(tmp_path)
+    assert [histograms.worker_name(folder) for _ in range(3)] == ["0", "1", "other"]
+    os.close(held[0])
+    assert histograms.worker_name(folder) == "0"
+    assert histograms.worker_name(None) == "0"
+    for descriptor in held[1:]:
+        os.close(descriptor)
 
 
 @pytest.fixture

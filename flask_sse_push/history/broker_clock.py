@@ -1,0 +1,63 @@
+"""The clock of one shard of the broker, as a worker knows it from the replies to its calls."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: By how many seconds in each second the clocks of broker and worker may drift apart. Computers whose time is
+#: set by NTP stay below this number.
+DRIFT = 0.0001
+
+
+class Reading(NamedTuple):
+    """What one reply says about the broker's clock."""
+
+    offset: float  # seconds to add to the worker's monotonic time
+    error: float  # by how many seconds `offset` may be wrong
+    at: float  # monotonic time of the reply
+
+    def error_at(self, now: float) -> float:
+        """By how many seconds the offset may be wrong at the monotonic time `now`."""
+        return self.error + (now - self.at) * DRIFT
+
+
+class BrokerClock:
+    """How far the broker's clock is ahead of this worker's monotonic clock.
+
+    An event's id is the time at which the broker stored the event, in microseconds. A reply to a call has the
+    newest id too: the broker's clock had this time between the start of the call and the reply. The quickest
+    call says it best, so the clock keeps the reading with the smallest error.
+
+    While the broker's clock stands still for the worker, nothing is known: ids then count on by one, because
+    the clock was set back, or the broker takes no writes. Two readings contradict each other then.
+    """
+
+    def __init__(self) -> None:
+        #: What to add to monotonic seconds to get the broker's time, in seconds since 1970; None if unknown.
+        self.offset: float | None = None
+        self._best: Reading | None = None
+
+    def note(self, last: int, sent_at: float, received_at: float) -> None:
+        """Takes the reading of one reply.
+
+        :param last: the newest id of the broker when it made the reply.
+        :param sent_at: monotonic time at which the call began.
+        :param received_at: monotonic time at which its reply came.
+        """
+        error = (received_at - sent_at) / 2
+        reading = Reading(last / 1e6 - sent_at - error, error, received_at)
+        best = self._best
+        if best is None:
+            self._best, self.offset = reading, reading.offset
+            return
+        allowed = best.error_at(received_at)
+        if abs(reading.offset - best.offset) > allowed + error:
+            self._best, self.offset = reading, None
+        elif error <= allowed:
+            self._best, self.offset = reading, reading.offset
+        else:
+            self.offset = best.offset
+
+    def stored_at(self, id: int) -> float | None:
+        """Returns the monotonic time at which the broker stored the event with this id; None if unknown."""
+        return None if self.offset is None else id / 1e6 - self.offset

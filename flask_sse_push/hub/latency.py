@@ -1,0 +1,88 @@
+"""Measures how long events take from the broker to the sockets of this worker, for a sample of the events."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..history.shards import Shards
+from .group import Delivery
+
+if TYPE_CHECKING:
+    from .counters import Counters
+    from .stream import Stream
+
+#: At least this many seconds lie between two events that a worker measures.
+INTERVAL = 0.25
+
+
+class Timing:
+    """The time that one event takes to one socket.
+
+    :param begun: monotonic time at which the broker stored the event.
+    :param note: gets the seconds when the event's last byte was written.
+    """
+
+    __slots__ = ("_begun", "_note", "left")
+
+    def __init__(self, begun: float, note: Callable[[float], None]) -> None:
+        self._begun = begun
+        self._note = note
+        self.left = 0  # how many bytes a hijacked stream must still write, up to the end of the event
+
+    def end(self) -> None:
+        """Notes the time until now. The event's last byte was handed to the kernel just now."""
+        self._note(max(0.0, time.monotonic() - self._begun))
+
+
+class Sample(NamedTuple):
+    """A delivery that is measured, and one of its streams."""
+
+    delivery: Delivery
+    stream: Stream
+    place: int  # the stream's index among the recipients
+    timing: Timing
+
+    def is_written(self, delivery: Delivery, end: int) -> bool:
+        """Begins to wait for the socket if the stream has just got its chunk. Returns whether it has.
+
+        :param end: how many recipients of `delivery` have got the chunk.
+        """
+        if delivery is not self.delivery or end <= self.place:
+            return False
+        self.stream.time(self.timing)
+        return True
+
+
+class Latency:
+    """Picks the events of one worker that are measured: one in each `INTERVAL`, if there are any.
+
+    Missed events are not measured, because they are no deliveries.
+    """
+
+    def __init__(self, shards: Shards, counters: Counters) -> None:
+        self._shards = shards
+        self._note = counters.written.append
+        #: Monotonic time from which on the next event is measured.
+        self.next_at = 0.0 if counters.times_wanted else math.inf
+
+    def pick(self, steps: Sequence[object]) -> Sample | None:
+        """Returns one of the deliveries in `steps`, to be measured. Returns None if there is none to measure.
+
+        Deliveries with an event that excludes some streams are left out, because a stream may not get it.
+        """
+        found = [step for step in steps if isinstance(step, Delivery) and step.is_alike and step.entries]
+        if not found:
+            return None
+        delivery = random.choice(found)
+        entry = random.choice(delivery.entries)
+        begun = self._shards.stored_at(entry)
+        if begun is None:
+            return None
+        now = time.monotonic()
+        self.next_at = now + INTERVAL
+        place = random.randrange(len(delivery.recipients.streams))
+        return Sample(delivery, delivery.recipients.streams[place], place, Timing(begun, self._note))

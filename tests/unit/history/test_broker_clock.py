@@ -1,0 +1,59 @@
+"""What a worker knows about the broker's clock from replies, and which replies it trusts."""
+
+from __future__ import annotations
+
+import random
+
+from flask_sse_push.history.broker_clock import DRIFT, BrokerClock
+
+#: The broker's time at the worker's monotonic time 0, in seconds since 1970.
+AHEAD = 1_800_000_000.0
+
+
+def micros(now: float, ahead: float = AHEAD) -> int:
+    """The broker's id at a monotonic time of the worker."""
+    return round((now + ahead) * 1e6)
+
+
+def test_without_a_reply_the_time_of_an_event_is_unknown() -> None:
+    assert BrokerClock().stored_at(micros(1.0)) is None
+
+
+def test_the_quickest_reply_says_the_broker_s_time_best() -> None:
+    clock = BrokerClock()
+    clock.note(micros(10.0), 9.0, 10.001)  # the reply came at once, but the call took long
+    clock.note(micros(20.0002), 20.0, 20.0006)
+    clock.note(micros(23.9), 23.0, 24.0)
+    stored_at = clock.stored_at(micros(25.0))
+    assert stored_at is not None
+    assert abs(stored_at - 25.0) < 0.0003
+
+
+def test_a_busy_worker_knows_the_broker_s_time_within_five_milliseconds() -> None:
+    chance, clock = random.Random(1), BrokerClock()
+    for turn in range(200):
+        sent_at = 3.0 * turn
+        there, back = (chance.expovariate(1 / 0.02) + 0.0002 for _ in range(2))
+        there = 0.0002 if turn % 10 == 0 else there
+        back = 0.0002 if turn % 10 == 0 else back
+        drifted = AHEAD + sent_at * DRIFT / 2
+        clock.note(micros(sent_at + there, drifted), sent_at, sent_at + there + back)
+        stored_at = clock.stored_at(micros(sent_at, drifted))
+        assert stored_at is not None
+        assert abs(stored_at - sent_at) < 0.005
+
+
+def test_nothing_is_known_while_the_broker_s_clock_stands_still_for_the_worker() -> None:
+    """A clock that was set back makes ids count on by one, until the clock has caught up."""
+    clock = BrokerClock()
+    newest = micros(10.0)
+    clock.note(newest, 9.999, 10.001)
+    for step in range(1, 4):
+        clock.note(newest + step, 9.999 + 3 * step, 10.001 + 3 * step)
+        assert clock.stored_at(newest + step) is None
+    clock.note(micros(25.0, AHEAD - 12), 24.999, 25.001)
+    assert clock.stored_at(micros(25.0, AHEAD - 12)) is None
+    clock.note(micros(28.0, AHEAD - 12), 27.999, 28.001)
+    stored_at = clock.stored_at(micros(28.0, AHEAD - 12))
+    assert stored_at is not None
+    assert abs(stored_at - 28.0) < 0.0015

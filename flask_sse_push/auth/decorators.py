@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from .policy import Hooks
+from .hooks import Hooks
 
 F = TypeVar("F")
 

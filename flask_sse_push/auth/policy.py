@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from flask import Flask, Request, abort
 
 from ..config import Settings
+from ..config.channel_policies import ADMIN_CHANNEL
 from ..errors import ConfigError, ErrorCode, Refused
 from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import doctor_pass, flask_login
+from .admin_tokens import AdminTokens
+from .hooks import Hooks
 from .identity import NOBODY, Identity, invalid_token, login_id, refuse_expired, user_id
+from .refusals import Refusals
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
-
-#: The type of the function given to `@sse.authorize`. It returns whether a user may listen to a channel.
-Authorize = Callable[[Any, str], bool]
-
-#: What to do about a refused channel, and about a refused channel of one user.
-ADVICE = "to open a channel, name it in SSE_PUSH_PUBLIC_CHANNELS or allow it in @sse.authorize"
-OWN_ADVICE = "only the user with this id may listen to it, unless @sse.authorize allows it to others"
-NO_USERS_ADVICE = (
-    "nobody is signed in, and the app has no way to identify users: set up flask-login, or register a "
-    "function with @sse.identify"
-)
-
-
-@dataclass
-class Hooks:
-    """The functions that the app has registered, such as `authorize` with the decorator `@sse.authorize`."""
-
-    identify: list[Callable[[Request], Any]] = field(default_factory=list)
-    authorize: Authorize | None = None
-    load_user: flask_login.Loader | None = None
-    user_id: Callable[[Any], object] | None = None
-    authorize_publish: Callable[[Any, str], bool] | None = None
-    authorize_admin: Callable[[Any], bool] | None = None
 
 
 class Grant(NamedTuple):
@@ -67,7 +48,7 @@ class Grant(NamedTuple):
 ANONYMOUS = Grant()
 
 
-class Policy:
+class Policy(Refusals):
     """Decides who may listen to the channels of one app, by the app's settings and hooks.
 
     The methods call the hooks. So a method blocks as long as a hook does, and raises a hook's exceptions.
@@ -160,7 +141,12 @@ class Policy:
                 if user is None:
                     return None
             with calling("authorize", self._hooks.authorize):
-                return [name for name in channels if not self.may_listen(user, name)]
+                ordinary = [name for name in channels if name != ADMIN_CHANNEL]
+                forbidden = [name for name in ordinary if not self.may_listen(user, name)]
+            if len(ordinary) < len(channels):
+                with calling("authorize_admin", self._hooks.authorize_admin):
+                    forbidden += [] if self.may_listen(user, ADMIN_CHANNEL) else [ADMIN_CHANNEL]
+            return forbidden
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float, asked: str) -> str:
         """Returns a signed ticket for `user`; see `SSEBlueprint.ticket`.
@@ -203,22 +189,32 @@ class Policy:
         """Returns the user who sent a request; None if the request has no user."""
         return self._identify(request).user
 
-    def check_admin(self, request: Request) -> None:
-        """Checks that the function given to `@sse.authorize_admin` allows the user of a request.
+    def load(self, id: str) -> Any:
+        """Returns the user with an id; None if there is no such user.
+
+        :raises LookupError: if the app has no way to load a user by an id.
+        """
+        load = self._hooks.load_user or flask_login.loader(self._app)
+        if load is None:
+            raise LookupError("the app has neither @sse.load_user nor a user_loader of flask-login")
+        return load(id)
+
+    def check_admin(self, request: Request) -> Identity:
+        """Returns the identity of a request whose user the function given to `@sse.authorize_admin` allows.
 
         :raises NotFound: if the app has registered no such function.
         :raises Refused: 401 or 403, if the function does not allow the user.
         """
         is_admin = self._hooks.authorize_admin or abort(404)
-        user = self.user(request)
-        if not is_admin(user):
-            raise self.refusal(user, "only admins may do this")
+        identity = self._identify(request)
+        if not is_admin(identity.user):
+            raise self.refusal(identity.user, "only admins may do this")
+        return identity
 
-    def refusal(self, user: Any, message: str) -> Refused:
-        """Returns the error 401 if the request has no user and users can sign in, else the error 403."""
-        if self._should_sign_in(user):
-            return Refused(401, ErrorCode.AUTH_REQUIRED, f"{message}: sign in, or send a token")
-        return Refused(403, ErrorCode.PERMISSION_DENIED, message)
+    def admin_tokens(self, identity: Identity) -> AdminTokens | None:
+        """Returns what makes and checks the tokens of an admin's writes; None without a `SECRET_KEY`."""
+        whose = (self.settings.prefix, self.user_id(identity.user), identity.session)
+        return AdminTokens(self._keys(), whose) if self._app.secret_key else None
 
     # -- rules for channels ------------------------------------------------------------------------------
 
@@ -229,6 +225,9 @@ class Policy:
         """
         if self.settings.policies[channel].public:
             return True
+        if channel == ADMIN_CHANNEL:
+            is_admin = self._hooks.authorize_admin
+            return is_admin is not None and bool(is_admin(user))
         own = self.user_id(user)
         if own is not None and channel == f"user:{own}":
             return True
@@ -243,44 +242,6 @@ class Policy:
         for channel in channels:
             if not self.may_listen(user, channel):
                 raise self._channel_refusal(user, channel)
-
-    def _channel_refusal(self, user: Any, channel: str) -> Refused:
-        """Returns the error 401 or 403 for a forbidden channel.
-
-        The error is the same for a channel that does not exist, so clients cannot learn which channels exist.
-        """
-        is_own = channel.startswith("user:")
-        advice = OWN_ADVICE if is_own else ADVICE
-        details, for_log = {"channel": channel}, f"{self._described(user)}; {self._decision(is_own)}"
-        if self._should_sign_in(user):
-            message = f"the channel {channel!r} is not public: sign in, or send a token or a ticket"
-            for_log += f"; {advice}"
-            return Refused(401, ErrorCode.AUTH_REQUIRED, message, details=details, for_log=for_log)
-        if is_own and self.user_id(user) is None:
-            advice = NO_USERS_ADVICE
-        message = f"listening to the channel {channel!r} is not allowed; {advice}"
-        return Refused(403, ErrorCode.PERMISSION_DENIED, message, details=details, for_log=for_log)
-
-    def _described(self, user: Any) -> str:
-        id = self.user_id(user)
-        return "the request has no user" if id is None else f"the user is {id[:100]!r}"
-
-    def _decision(self, is_own: bool) -> str:
-        """Returns what decided about a channel that is not allowed.
-
-        :param is_own: whether the channel belongs to one user: to open it to everybody is then no remedy.
-        """
-        authorize = self._hooks.authorize
-        if authorize is None and is_own:
-            return "the app has no @sse.authorize rule"
-        if authorize is None:
-            return "SSE_PUSH_PUBLIC_CHANNELS does not have it, and the app has no @sse.authorize rule"
-        return f"the @sse.authorize rule {getattr(authorize, '__qualname__', authorize)} returned False"
-
-    def _should_sign_in(self, user: Any) -> bool:
-        """Whether signing in may help: the request has no user, and the app can identify users."""
-        knows_users = bool(self._hooks.identify) or flask_login.is_used(self._app)
-        return knows_users and self.user_id(user) is None
 
     # -- finding the user of a request -------------------------------------------------------------------
 

@@ -115,6 +115,11 @@ class Recheck(StreamListener):
         """Returns how late the oldest check is that waits for a thread, in seconds; 0 if no check waits."""
         return max(0.0, time.monotonic() - self._threads.waiting()[1])
 
+    def seconds_until(self, stream: Stream) -> float | None:
+        """Returns in how many seconds a stream is checked again; None if it is not checked."""
+        watched = self._watched.get(stream.connection)
+        return None if watched is None else max(0.0, watched.due - time.monotonic())
+
     # -- called by the hub when streams open, change and close ------------------------------------------
 
     def opened_with_grant(self, stream: Stream) -> None:

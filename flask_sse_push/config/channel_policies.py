@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: The channel on which workers report to open admin pages. Only `@sse.authorize_admin` opens it to a user.
+ADMIN_CHANNEL = "sse.admin"
 #: At most how many channels' policies are remembered. Clients choose which channels they ask for.
 MAX_REMEMBERED = 10_000
 
@@ -53,11 +55,15 @@ class ChannelPolicy:
         object.__setattr__(self, "kept", kept)  # the dataclass is frozen
 
 
+#: Old reports of workers are of no use, so few are kept, and not for long.
+ADMIN_POLICY = ChannelPolicy("", 100, 60.0, 0, 0, False, False)
+
+
 class ChannelPolicies(dict[str, ChannelPolicy]):
     """The policies of all channels: `policies["user:7"]`. Any thread may use them.
 
     The first rule whose pattern matches a channel counts. What the rule leaves out comes from the other
-    settings. No rule applies to the package's own channels, whose names apps cannot use.
+    settings. No rule applies to the package's own channels.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -79,6 +85,8 @@ class ChannelPolicies(dict[str, ChannelPolicy]):
         return policy
 
     def _policy(self, channel: str) -> ChannelPolicy:
+        if channel == ADMIN_CHANNEL:
+            return ADMIN_POLICY
         settings, rule = self._settings, self._rule(channel)
         is_own = channel.startswith(("!", "*"))
         return ChannelPolicy(

@@ -232,6 +232,11 @@ class Hub:
         with self._lock:
             return self._shards.position()
 
+    def cursor_of(self, stream: Stream) -> StreamCursor | None:
+        """Returns the cursor up to which a stream has every event; None while it still gets missed events."""
+        with self._lock:
+            return None if stream.group is None else stream.group.cursor()
+
     def gauges(self) -> Gauges:
         """Returns the current state of this worker. Takes longer with more streams."""
         streams = list(self._streams.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -68,6 +69,7 @@ class Listeners:
             changed(stream, joined, left)
 
     def tell_lost(self, stream: Stream) -> None:
-        """Calls the `lost` method of all listeners."""
+        """Notes when the stream lost events, and calls the `lost` method of all listeners."""
+        stream.lost_at = time.time()
         for lost in self.lost:
             lost(stream)

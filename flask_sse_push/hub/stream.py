@@ -91,6 +91,7 @@ class Stream(ABC):
         "grant",
         "group",
         "index",
+        "lost_at",
         "opened_at",
         "poll",
         "reason",
@@ -121,6 +122,7 @@ class Stream(ABC):
         self.address: str | None = None  # IP address of the client
         self.agent: str | None = None  # the client's User-Agent
         self.opened_at = 0.0  # Unix time at which the stream opened
+        self.lost_at = 0.0  # Unix time at which the stream last got `sse.reset`; 0: never
         # Events and bytes sent to this stream. While the stream is in a group, the numbers of the group must
         # be added: see `sent`.
         self.events = self.bytes = 0

@@ -20,6 +20,8 @@ REVOKE_SESSION = "revoke.session"
 #: At most this many bytes in one command, because every worker reads every command. One command can join
 #: and leave a thousand channels, the most that SSE_PUSH_MAX_CHANNELS allows, with names of 200 characters.
 MAX_COMMAND = 500_000
+#: The command that makes all workers report to the open admin pages, and the most seconds that it lasts.
+WATCH, MAX_WATCH = "admin.watch", 60
 #: The highest `last` of a command that joins channels.
 MAX_NEWEST = 10**6
 
@@ -98,6 +100,8 @@ _ARGUMENTS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
     "ask": {
         **dict.fromkeys(("ticket", "what", "asker"), _is_text),
         **dict.fromkeys(("channel", "user_id"), _is_text_or_none),
+        "details": lambda value: value is None or isinstance(value, dict),
     },
+    WATCH: {"seconds": lambda value: isinstance(value, int) and 0 < value <= MAX_WATCH},
     "run.stop": {"key": _is_text},
 }

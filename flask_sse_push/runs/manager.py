@@ -87,7 +87,7 @@ class Runs:
         self._stopping_since: float | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._producers: dict[str, Producer] = {}  # by name of the run
+        self.producers: dict[str, Producer] = {}  #: the runs of this worker, by the name of the run
         self._lost: deque[tuple[str, str]] = deque()  # keys and names of runs whose worker was killed
         self._own: set[str] = set()  # names of this worker's runs; removed once the counts report their end
         self._places_taken = 0
@@ -98,7 +98,7 @@ class Runs:
         hub.commands.on(STOP, self._handle_stop)
 
     def __len__(self) -> int:
-        return len(self._producers) + len(self._lost)
+        return len(self.producers) + len(self._lost)
 
     # -- starting and stopping ----------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Runs:
                 close_items(items)
                 return Run(key, channel, EARLIEST, False, self.under_way(key))
             # From here on the publishing thread ends the run, and gives back what the run holds.
-            self._producers[producer.name] = producer
+            self.producers[producer.name] = producer
             try:
                 cursor = self._own_announcer.publish({"run": producer.id}, BEGIN, channel=channel)
                 self._start_thread(producer, items, context, place)
@@ -206,7 +206,7 @@ class Runs:
             raise
 
     def _handle_stop(self, arguments: Mapping[str, Any]) -> list[Effect]:
-        for producer in list(self._producers.values()):
+        for producer in list(self.producers.values()):
             if producer.key == arguments["key"]:
                 producer.finish(STOPPED)
         return []
@@ -252,7 +252,7 @@ class Runs:
 
     def _time_to_wait(self, now: float) -> float | None:
         """Returns the seconds until the next publication or check; None if there are no runs."""
-        producers = list(self._producers.values())
+        producers = list(self.producers.values())
         waits = [producer.next_send - now for producer in producers if len(producer.output)]
         return max(0.0, min([CHECK_INTERVAL, *waits])) if producers else None
 
@@ -265,7 +265,7 @@ class Runs:
             self._stopping_since = now
         since = self._stopping_since
         late = wsgi_server.is_quitting() or (since is not None and now - since >= GRACE)
-        for producer in list(self._producers.values()):
+        for producer in list(self.producers.values()):
             if producer.worker != self._worker_counts.name:
                 producer.finish(FAILED, "WorkerLost")
             elif late:
@@ -278,7 +278,7 @@ class Runs:
             self._lost.popleft()
 
     def _publish_due(self, now: float) -> None:
-        due = [producer for producer in list(self._producers.values()) if producer.is_due(now)]
+        due = [producer for producer in list(self.producers.values()) if producer.is_due(now)]
         self._publish_taken()  # what the thread before this one has left, if something has ended it
         for producer in due:
             taken = self._take(producer, MAX_SENT - len(self._taken))
@@ -288,7 +288,7 @@ class Runs:
         for producer in due:
             if producer.end is not None and not len(producer.output):
                 self._publish_end(producer.channel, producer.name, *producer.end)
-                self._producers.pop(producer.name, None)
+                self.producers.pop(producer.name, None)
                 producer.held.close()
             elif len(producer.output):
                 self._wake.set()
@@ -340,10 +340,10 @@ class Runs:
     def close(self) -> None:
         """Ends the publishing thread and all runs. Publishes no `run.end`. May be called twice."""
         self._closed = True
-        for producer in list(self._producers.values()):
+        for producer in list(self.producers.values()):
             producer.finish(FAILED, "WorkerStopped")
             producer.output.close()
-        self._producers.clear()
+        self.producers.clear()
         self._lost.clear()
         if self.__len__ in open_streams:
             open_streams.remove(self.__len__)

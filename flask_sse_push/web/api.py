@@ -14,6 +14,7 @@ from flask import Request
 from ..auth.limits import CHANGE
 from ..auth.policy import Policy
 from ..brokers.announcer import DEFAULT_CHANNEL
+from ..config.channel_policies import ADMIN_CHANNEL
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
 from ..protocol.channel import checked_channel
 from ..protocol.cursor import MAX_LENGTH
@@ -60,6 +61,10 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
     if not can_match or not secrets.match(secret, stream, user_id):  # type: ignore[union-attr, arg-type]
         message = "the secret is wrong: use the secret that sse.open gave this stream, as the same user"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
+    if ADMIN_CHANNEL in join:
+        from .admin.watch import watch_of  # only admin pages listen to the channel
+
+        watch_of(services).start()
     services.publishing.announcer.change(connection, join, leave, since=since, last=last, asked=asked)
     return {"connection": connection, "join": join, "leave": leave}
 
@@ -86,6 +91,8 @@ def publish(
         raise bad_request("channel must be the name of one channel", 422)
     if not isinstance(body["event"], str):
         raise bad_request("event must be a string", 422, field="type")
+    if channel == ADMIN_CHANNEL:
+        raise bad_request(f"only workers publish to the channel {channel!r}", 422, field="channel")
     user = policy.user(request)
     if not may_publish(user, channel):
         raise policy.refusal(user, f"publishing to the channel {channel[:200]!r} is not allowed")

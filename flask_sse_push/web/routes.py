@@ -11,9 +11,9 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, jsonify, re
 from flask.blueprints import BlueprintSetupState
 
 from ..auth import flask_login
-from ..auth.policy import Hooks
+from ..auth.hooks import Hooks
 from ..errors import Refused
-from . import admin, api, page
+from . import api, operations, page
 from .endpoints import Endpoints
 from .parameters import take_body
 from .query import hide_ticket
@@ -33,7 +33,7 @@ class Routes(Blueprint):
         options.setdefault("cli_group", name)
         super().__init__(name, import_name, **options)
         self._hooks = Hooks()
-        self._report_limit = admin.RateLimit()
+        self._report_limit = operations.RateLimit()
         self.add_url_rule("", "stream", self._stream, methods=["GET", "POST"])
         self.add_url_rule("/", "stream_slash", self._stream, methods=["GET", "POST"])
         self.add_url_rule("/<connection>/channels", "channels", self._change_channels, methods=["POST"])
@@ -42,6 +42,9 @@ class Routes(Blueprint):
         self.add_url_rule("/metrics", "metrics", self._metrics, methods=["GET"])
         self.add_url_rule("/health", "health", self._health, methods=["GET"])
         self.add_url_rule("/doctor", "doctor", self._doctor, methods=["GET"])
+        self.add_url_rule("/admin", "admin", self._admin, methods=["GET"])
+        self.add_url_rule("/admin/", "admin_slash", self._admin_slash, methods=["GET"])
+        self.add_url_rule("/admin/<path:view>", "admin_view", self._admin_view, methods=["GET", "POST"])
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
         self.app_url_value_preprocessor(_note_start)
         self.url_value_preprocessor(hide_ticket)
@@ -152,10 +155,10 @@ class Routes(Blueprint):
         return response
 
     def _metrics(self, **of_prefix: object) -> Response:
-        return admin.metrics(self._admin_endpoint().services, request)
+        return operations.metrics(self._admin_endpoint().services, request)
 
     def _health(self, **of_prefix: object) -> Response:
-        return admin.check_health(self._admin_endpoint().services)
+        return operations.check_health(self._admin_endpoint().services)
 
     def _doctor(self, **of_prefix: object) -> Response:
         from .self_report import self_report  # only `flask sse doctor` needs it
@@ -163,6 +166,26 @@ class Routes(Blueprint):
         response = jsonify(self_report(self._endpoint.policy, request))
         response.headers["Cache-Control"] = "no-store"
         return response
+
+    def _admin(self, **of_prefix: object) -> Response:
+        self._admin_endpoint()
+        from .admin import views  # only the admin page needs it
+
+        return views.page(str(self.static_url_path))
+
+    def _admin_slash(self, **of_prefix: object) -> Response:
+        """Sends the browser to the address without the slash: the addresses in the page are relative."""
+        self._admin_endpoint()
+        return Response(status=308, headers={"Location": "../admin", "Cache-Control": "no-store"})
+
+    def _admin_view(self, view: str, **of_prefix: object) -> Response:
+        endpoint = self._endpoint
+        identity = endpoint.policy.check_admin(request)
+        from .admin import views
+
+        with endpoint.needs_broker():
+            current = request._get_current_object()  # type: ignore[attr-defined]
+            return views.answer(endpoint, identity, current, view)
 
     def _admin_endpoint(self) -> StreamEndpoint:
         """Returns the endpoint, if the function given to `@sse.authorize_admin` allows the user.
@@ -175,7 +198,7 @@ class Routes(Blueprint):
         return endpoint
 
     def _take_report(self, **of_prefix: object) -> tuple[str, int]:
-        admin.take_report(self.services, request, self._report_limit)
+        operations.take_report(self.services, request, self._report_limit)
         return "", 204
 
     def _refuse(self, refused: Refused) -> Response:
@@ -205,10 +228,10 @@ def _checked_prefix(name: str, app: Flask, prefix: str) -> str:
         )
     if not prefix.startswith("/"):
         raise ValueError(f"{name}: url_prefix is {prefix!r}, must begin with a slash: url_prefix='/{prefix}'")
-    if re.search(r"[<:](connection|filename)>", prefix):
+    if re.search(r"[<:](connection|filename|view)>", prefix):
         raise ValueError(
             f"{name}: url_prefix is {prefix!r}, but the blueprint's own routes have variables named "
-            "`connection` and `filename`; give the variable of the prefix another name"
+            "`connection`, `filename` and `view`; give the variable of the prefix another name"
         )
     return prefix.rstrip("/") or "/"
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flask import Request, has_request_context, request
@@ -24,15 +25,16 @@ from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker, serves_one_process
 from ..config import SHARE_BROKER, Settings
 from ..errors import BrokerUnavailable
+from ..hub.commands import Effect
 from ..hub.counters import Counters, Gauges
 from ..hub.hub import Hub
 from ..hub.listener import StreamListener
 from ..monitoring.log import StreamLog
 from ..monitoring.reporter import Reporter
 from ..presence.presence import Presence
-from ..presence.query import WorkerQueries
+from ..presence.query import Answer, WorkerQueries
 from ..presence.worker_counts import WorkerCounts
-from ..protocol.command import REVOKE, REVOKE_SESSION
+from ..protocol.command import REVOKE, REVOKE_SESSION, WATCH
 from ..protocol.data import Dumps
 from ..protocol.shard_cursor import StreamCursor
 from ..runs.joining import JOINING
@@ -159,6 +161,7 @@ class Services:
         hub = Hub(broker, settings, wsgi_server.is_stopping, listeners, self._clock, counters)
         recheck.attach(hub)
         hub.join_missed(JOINING)
+        hub.commands.on(WATCH, self._watch)
         most = max_streams(settings)
         return Streaming(
             hub,
@@ -166,12 +169,24 @@ class Services:
             recheck,
             UnsentLogouts(hub, announcer.command),
             worker_counts,
-            WorkerQueries(hub, broker.counts, announcer, lambda: worker_counts.name),
+            WorkerQueries(hub, broker.counts, announcer, lambda: worker_counts.name, self._find_answer),
             Runs(announcer, worker_counts, hub, settings, wsgi_server.is_stopping),
             Transports(settings, hub.leave),
             most,
             min(most, wsgi_server.request_places() or most),
         )
+
+    def _find_answer(self, what: str) -> Answer | None:
+        """Returns what answers a query of the admin page; None for an unknown kind."""
+        from .admin.answers import answer_of  # only the admin page asks such queries
+
+        return answer_of(what, self)
+
+    def _watch(self, arguments: Mapping[str, Any]) -> list[Effect]:
+        """Handles the command that makes workers report to open admin pages."""
+        from .admin.watch import watch_of
+
+        return [partial(watch_of(self).extend, arguments["seconds"])]
 
     def check_origin(self, request: Request) -> None:
         """Checks that the request comes from a page of the app, from an allowed origin, or from no page.

@@ -13,11 +13,13 @@ from typing import Any
 from flask import Flask, Request, Response, g
 from werkzeug.datastructures import Headers
 
+from ..auth.hooks import Hooks
 from ..auth.identity import invalid_token
 from ..auth.limits import Limits
-from ..auth.policy import Grant, Hooks, Policy
+from ..auth.policy import Grant, Policy
 from ..auth.tickets import Ticket
 from ..config import Settings
+from ..config.channel_policies import ADMIN_CHANNEL
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..history.recovery_driver import Recovery
 from ..hub.compression import StreamCompression
@@ -103,10 +105,18 @@ class StreamEndpoint:
         grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)
+        if ADMIN_CHANNEL in grant.channels:
+            self._watch()
         stream = self._new_stream(request, grant, query)
         last = request.environ.get("HTTP_LAST_EVENT_ID")
         recovery = hub.recovery(stream.subscribed, query.start_for(last) if last else query.start)
         return self.respond(request, stream, recovery, grant.ticket)
+
+    def _watch(self) -> None:
+        """Makes all workers report to open admin pages."""
+        from .admin.watch import watch_of  # only admin pages listen to the channel
+
+        watch_of(self.services).start()
 
     def vouched_stream(self, request: Request, channel: str) -> TransportStream:
         """Returns a new stream of a channel. The view of the app has decided that the user may read it.

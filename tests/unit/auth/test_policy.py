@@ -9,8 +9,10 @@ import pytest
 from flask import Flask
 from flask_login import AnonymousUserMixin, UserMixin
 
+from flask_sse_push.auth.hooks import Authorize, Hooks
 from flask_sse_push.auth.identity import user_id
-from flask_sse_push.auth.policy import ADVICE, NO_USERS_ADVICE, OWN_ADVICE, Authorize, Hooks, Policy
+from flask_sse_push.auth.policy import Policy
+from flask_sse_push.auth.refusals import ADVICE, NO_USERS_ADVICE, OWN_ADVICE
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import ErrorCode, Refused
 

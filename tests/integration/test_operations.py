@@ -13,7 +13,7 @@ from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.redis.broker import connect
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.hub.counters import CounterKey
-from flask_sse_push.web import admin
+from flask_sse_push.web import operations
 from tests.support.processes import free_port
 from tests.support.scrape import parsed
 
@@ -75,7 +75,7 @@ def test_a_scraper_that_accepts_openmetrics_gets_it(make_app: MakeApp) -> None:
 def test_without_prometheus_client_metrics_say_what_to_install(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin, "has_prometheus", lambda: False)
+    monkeypatch.setattr(operations, "has_prometheus", lambda: False)
     app, _ = open_to_all(make_app())
     answer = app.test_client().get("/stream/metrics")
     assert answer.status_code == 503
@@ -105,10 +105,10 @@ def test_a_broker_that_does_not_answer_is_critical(make_app: MakeApp) -> None:
 def test_each_shard_must_answer() -> None:
     here = MemoryBroker(BOUNDS)
     gone = connect(f"redis://127.0.0.1:{free_port()}/0", bounds=BOUNDS, prefix="sse:", timeout=0.2)
-    assert 0 <= admin.slowest_call(ShardedBroker([here, MemoryBroker(BOUNDS)])) < 30
+    assert 0 <= operations.slowest_call(ShardedBroker([here, MemoryBroker(BOUNDS)])) < 30
     for shards in ([gone, here], [here, gone]):
         with pytest.raises(BrokerUnavailable, match="refused"):
-            admin.slowest_call(ShardedBroker(shards))
+            operations.slowest_call(ShardedBroker(shards))
     gone.close()
 
 

@@ -1,0 +1,84 @@
+"""The channels, as the admin page shows them: how they are kept, who listens, and which are the newest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...brokers.base import NO_INBOX, Broker
+from ...presence import presence
+from ...protocol.channel import BROADCAST, shard_of
+from .visit import Visit, shown
+
+if TYPE_CHECKING:
+    from ...config import Settings
+    from ..services import Services
+
+#: At most how many of the newest channels are searched for a part of a name.
+SEARCHED = 2000
+#: At most how many users of a channel are named.
+USERS = 100
+#: At most how many bytes of entries are read to count them.
+ROOM = 2_000_000
+
+
+def listed(visit: Visit) -> dict[str, Any]:
+    """Returns the channels with the newest events, the newest first."""
+    part, limit = visit.text("contains") or "", visit.limit()
+    heads = visit.services.publishing.broker.heads(SEARCHED)
+    names = [name for name in heads if part in name and name[:1] not in ("", "!", BROADCAST)]
+    return {"channels": [{"name": shown(name), "newest": heads[name] / 1e6} for name in names[:limit]]}
+
+
+def one(visit: Visit) -> dict[str, Any]:
+    """Returns everything about one channel."""
+    name, services = visit.channel(), visit.services
+    return {
+        "name": name,
+        "policy": policy(services.settings, name),
+        "listeners": services.streaming.worker_queries.count(name),
+        "presence": _presence(services, name),
+        "kept": kept(services.publishing.broker, name),
+    }
+
+
+def policy(settings: Settings, name: str) -> dict[str, Any]:
+    """Returns how the settings treat a channel."""
+    found = settings.policies[name]
+    shown_ones = ("public", "presence", "history", "ttl", "batch_ms")
+    facts = {key: getattr(found, key) for key in shown_ones}
+    return {**facts, "bytes": found.bytes or None, "pattern": found.pattern or None}
+
+
+def _presence(services: Services, name: str) -> dict[str, Any] | None:
+    if not services.settings.policies[name].presence:
+        return None
+    counts, table = services.publishing.broker.counts, presence.table(name)
+    users = sorted(counts.names(table, USERS))
+    return {"count": counts.size(table), "users": [shown(user) for user in users]}
+
+
+def shard_with(broker: Broker, channel: str) -> Broker:
+    """Returns the shard that a channel lies on."""
+    return broker.shards[shard_of(channel, len(broker.shards))]
+
+
+def kept(broker: Broker, name: str) -> dict[str, Any]:
+    """Returns how many events the broker keeps for a channel, how large they are, and the times of the ends.
+
+    `complete` is False if the events are too many to be read: the numbers are then those of the newest ones.
+    `gone` is the time of the newest event that is not kept any more; None if no such event is known. Blocks
+    for one call.
+    """
+    history = shard_with(broker, name).history({name: 0}, NO_INBOX, ROOM)
+    found = history.channels[name]
+    entries = [entry for entry in found.entries if not entry.is_expired(history.clock)]
+    expired = [entry.id for entry in found.entries if entry.is_expired(history.clock)]
+    gone = max([*expired, 0 if found.is_cut else min(found.start, found.head)])
+    return {
+        "events": len(entries),
+        "bytes": sum(len(entry.frame) for entry in entries),
+        "complete": not found.is_cut,
+        "oldest": entries[0].id / 1e6 if entries else None,
+        "newest": entries[-1].id / 1e6 if entries else None,
+        "gone": gone / 1e6 if gone else None,
+    }

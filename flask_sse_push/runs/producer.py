@@ -50,7 +50,7 @@ class Producer:
         self.output = output
         self.held = held
         self.worker = worker
-        self.began = time.time()
+        self.began = time.monotonic()
         self.events = 0  # number of events published so far
         self.next_send = 0.0  # monotonic time from which on the next events may be published
         self._wake = wake

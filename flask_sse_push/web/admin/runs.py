@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,6 @@ def answer(services: Services, streams: Sequence[Stream], details: Mapping[str, 
             "worker": producer.worker,
             "events": producer.events,
             "waiting": len(producer.output),
-            "since": producer.began,
+            "since": time.time() - (time.monotonic() - producer.began),
             "ended": producer.end[0] if producer.end else None,
         }

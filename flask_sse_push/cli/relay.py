@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 from flask import current_app
 
-from ..monitoring.backlog import backlogs
+from ..monitoring.backlog import of_current_app
 from .common import Push, errors_without_traceback, say, shared_broker
 from .time_limit import time_limit, within
 
@@ -33,11 +33,12 @@ def register(group: click.Group, push: Push) -> None:
             from ..outbox.outbox import Outbox
             from ..outbox.relay import Relay
 
-            outboxes = [each for each in backlogs if isinstance(each, Outbox)]
+            outboxes = [each for each in of_current_app() if isinstance(each, Outbox)]
             relays = [(outbox, Relay(outbox, outbox.announcer)) for outbox in outboxes]
             if not relays:
                 raise click.ClickException(
-                    "the app has no outbox; make one where the app makes its database: outbox = Outbox(db)"
+                    "the app has no outbox; make one where the app makes its database: outbox = Outbox(db), "
+                    "and register its db and its blueprint with this app"
                 )
 
             def begin() -> None:

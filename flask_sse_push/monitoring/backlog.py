@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
+from flask import Flask, current_app
+
 #: At most this many rows of an outbox are counted.
 MOST = 100_000
 
@@ -25,9 +27,18 @@ class HasBacklog(Protocol):
     def name(self) -> str:
         """The name of the outbox's table."""
 
+    def belongs_to(self, app: Flask) -> bool:
+        """Whether the database and the blueprint of the outbox are those of an app."""
+
     def backlog(self) -> Backlog:
         """Returns how many events wait. Blocks for one query."""
 
 
-#: The outboxes of this process. Empty if the app has none. `flask sse relay` runs a relay for each.
+#: The outboxes of this process.
 backlogs: WeakSet[HasBacklog] = WeakSet()
+
+
+def of_current_app() -> list[HasBacklog]:
+    """Returns the outboxes of the current app, by name. A process may have several apps, as in tests."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    return sorted((each for each in backlogs if each.belongs_to(app)), key=lambda each: each.name)

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 
 from ..brokers import forks
 from ..hub.counters import CounterKey, Counters, Gauges
-from .backlog import backlogs
+from .backlog import of_current_app
 from .histograms import HANDLED, WRITTEN, worker_name
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Exporter:
 def set_backlogs() -> None:
     """Sets the metrics about the app's outboxes. Blocks for one query for each. Needs an app context."""
     found = []
-    for outbox in backlogs:
+    for outbox in of_current_app():
         try:
             found.append(outbox.backlog())
         except Exception as error:  # each database driver has exceptions of its own

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flask import current_app, has_app_context, has_request_context
+from flask import Blueprint, Flask, current_app, has_app_context, has_request_context
 from sqlalchemy import Engine, MetaData, case, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
@@ -119,6 +119,12 @@ class Outbox:
             )
         return all_of_them[0].services.publishing.announcer
 
+    def belongs_to(self, app: Flask) -> bool:
+        """Whether the database and the blueprint of this outbox are those of an app."""
+        push: object = self._push
+        has_db = not hasattr(type(self._db), "init_app") or app.extensions.get("sqlalchemy") is self._db
+        return has_db and (not isinstance(push, Blueprint) or push in app.blueprints.values())
+
     # -- publishing ----------------------------------------------------------------------------------------
 
     def publish(
@@ -197,7 +203,8 @@ class Outbox:
 
     def _on_stream(self, app: Any, **_: Any) -> None:
         """Called in an app context when a stream has opened: this process is a worker of the app."""
-        self._start_relay()
+        if self.belongs_to(current_app._get_current_object()):  # type: ignore[attr-defined]
+            self._start_relay()
 
     def _start_relay(self) -> None:
         if self._relay_pid == os.getpid():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine, update
 from sqlalchemy.orm import Session
 
@@ -139,3 +140,20 @@ def test_a_process_that_serves_requests_becomes_the_relay(
         eventually(lambda: not [each for each in threading.enumerate() if each.name.endswith("-outbox")])
         with app.app_context():
             sse.services.close()
+
+
+def test_an_app_has_only_its_own_outboxes(app: Flask, outbox: Outbox) -> None:
+    other, theirs = Flask("other"), SSEBlueprint("theirs")
+    other.config["SSE_PUSH_BROKER_URL"] = "memory://"
+    theirs.init_app(other)
+    made = [
+        Outbox(SQLAlchemy(), relay=True, table="of_no_app"),
+        Outbox(outbox.engine, theirs, relay=True, table="of_the_other_app"),
+    ]
+    assert [each.name for each in findings(app)] == ["outbox sse_push_outbox"]
+    stream = app.test_client().get("/stream")
+    next(stream.iter_encoded())
+    stream.close()
+    assert [each._relay_pid for each in made] == [0, 0]
+    with app.app_context():
+        app.extensions["sse"].services.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...monitoring.backlog import Backlog, HasBacklog, backlogs
+from ...monitoring.backlog import Backlog, HasBacklog, of_current_app
 from .finding import Finding, broken, ok, warning
 
 #: If an event has waited for this many seconds, no relay works.
@@ -13,7 +13,7 @@ LATE = 10.0
 
 def examine_outboxes() -> Iterator[Finding]:
     """Yields findings about each outbox of the app. Blocks for one query to the database for each."""
-    for outbox in sorted(backlogs, key=lambda each: each.name):
+    for outbox in of_current_app():
         yield from _examine(outbox)
 
 

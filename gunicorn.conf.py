@@ -8,6 +8,7 @@ monkey.patch_all()
 
 import os  # noqa: E402
 import secrets  # noqa: E402
+import shutil  # noqa: E402
 import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -59,8 +60,10 @@ def worker_int(worker: Any) -> None:
 
 # -- the demo only ------------------------------------------------------------------------------------------
 
-# The log file that the demo's page "Logs" follows.
-os.environ.setdefault("EXAMPLE_LOG", os.path.join(tempfile.mkdtemp(prefix="sse-push-demo-"), "demo.log"))
+# The workers share this folder, which has the log of the page "Logs" and the database of the page "Stock".
+# The demo removes the folder when it ends.
+demo_folder = tempfile.mkdtemp(prefix="sse-push-demo-")
+os.environ.setdefault("EXAMPLE_LOG", os.path.join(demo_folder, "demo.log"))
 
 
 def when_ready(server: Any) -> None:
@@ -73,8 +76,10 @@ def when_ready(server: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Ends the process that publishes, and the demo's Valkey. The master reaps all its children."""
+    """Ends the process that publishes, and the demo's Valkey. Removes the demo's folder. The master reaps all
+    its children."""
     from example_app import broker
 
     server.ticker.terminate()
     broker.stop_embedded()
+    shutil.rmtree(demo_folder, ignore_errors=True)

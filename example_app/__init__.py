@@ -32,6 +32,7 @@ from . import (
     security,
     signin,
     start,
+    stock,
     timer,
 )
 from .page import Page
@@ -43,6 +44,7 @@ PAGES: dict[str, Page] = {
     "AI chat": assistant.page,
     "Order": orders.page,
     "Board": board.page,
+    "Stock": stock.page,
     "Timer": timer.page,
     "Activity": activity.page,
     "Rooms": rooms.page,
@@ -77,6 +79,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
         logs.logfile.write(file)
     security.protect(app)
     signin.login_manager.init_app(app)
+    stock.shelf.init_app(app)
     app.register_blueprint(signin.page)
     for page in PAGES.values():
         app.register_blueprint(page)

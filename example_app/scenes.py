@@ -110,6 +110,14 @@ def move_a_card(page: Page) -> None:
     expect(page.get_by_role("button", name=f"Move “{text}” to Done")).to_be_visible()
 
 
+def sell_a_ribbon(page: Page) -> None:
+    """Fills the shelf, sells one piece, and lets the payment of another one fail."""
+    for button in ("Get a delivery", "Sell one", "Sell one, but the payment fails"):
+        page.get_by_role("button", name=button, exact=True).click()
+    expect(page.locator("#problem")).to_contain_text("rolled back")
+    expect(page.locator("[data-article]").first).to_have_text("11")
+
+
 def start_the_timer(page: Page) -> None:
     """Starts the timer for five minutes, unless it is running."""
     start = page.get_by_role("button", name="Start")
@@ -175,6 +183,7 @@ SCENES: dict[str, Callable[[Page], None]] = {
     "assistant": chat_with_a_model,
     "orders": follow_an_order,
     "board": move_a_card,
+    "stock": sell_a_ribbon,
     "timer": start_the_timer,
     "activity": publish_activity,
     "rooms": enter_rooms,

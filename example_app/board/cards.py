@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import tempfile
-import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
-from ..logs import logfile
+from .. import folder
 
 COLUMNS = {"todo": "To do", "doing": "Doing", "done": "Done"}
 #: At most how many cards are kept. The oldest card makes room for a new one.
 KEPT = 30
-#: Seconds between two looks whether another worker still changes the board.
-LOOK = 0.01
 
 
 class Card(TypedDict):
@@ -39,11 +33,8 @@ BEGINNING: tuple[tuple[str, str, str], ...] = (
 )
 
 
-@cache
 def _file() -> Path:
-    log = logfile.path()
-    folder = log.parent if log else Path(tempfile.mkdtemp(prefix="sse-push-board-"))
-    return folder / "board.json"
+    return folder.path() / "board.json"
 
 
 def read() -> list[Card]:
@@ -58,23 +49,9 @@ def read() -> list[Card]:
 
 @contextlib.contextmanager
 def change() -> Iterator[list[Card]]:
-    """Yields the cards. Nobody else changes the board until the end of the block.
-
-    Waits with `time.sleep`, which lets the worker go on with other requests.
-    """
-    with _file().with_suffix(".lock").open("a") as lock:
-        while not _locked(lock.fileno()):
-            time.sleep(LOOK)
+    """Yields the cards. Nobody else changes the board until the end of the block."""
+    with folder.lock("board"):
         yield read()
-
-
-def _locked(file: int) -> bool:
-    """Locks a file until it is closed. Returns whether it could."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def add(board: list[Card], text: str, by: str) -> None:

@@ -16,6 +16,7 @@ ABOUT = {
     "assistant": "An answer arrives word by word, goes on after a reload, and can be stopped.",
     "orders": "The progress of work in the background, for its user alone.",
     "board": "Several people move cards. The server renders HTML, and htmx shows it.",
+    "stock": "Events of database transactions, also behind proxies that hold streams back.",
     "timer": "One state for everybody, which anybody can change.",
     "activity": "Several channels in one list, with filters and older entries.",
     "rooms": "One stream joins and leaves channels, and shows who is there.",

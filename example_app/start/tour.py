@@ -23,6 +23,12 @@ The browser reads it at once, and reconnects by itself."""
 WORDS = ANSWER.split()
 STEPS = ("Received", "Paid", "Packed", "Shipped", "Delivered")
 CARDS = ("Oil the mill", "Order ribbon", "Tape the moth")
+SALES = (
+    ("commit", "Silk ribbon", "sold one"),
+    ("rollback", "Brass gear", "nobody hears of it"),
+    ("commit", "Punched card", "got a delivery"),
+    ("commit", "Brass gear", "sold one"),
+)
 ACTIVITY = (
     ("deploy", "Grace", "Version 2.4 is live"),
     ("comment", "Ada", "The plan looks good to me"),
@@ -67,6 +73,7 @@ def picture(number: int) -> dict[str, Any]:
         "assistant": {"question": QUESTION, "answer": " ".join(WORDS[:words]), "done": words >= len(WORDS)},
         "orders": {"step": STEPS[int(percent / 25)], "percent": percent},
         "board": [[text, number // pace % 3] for pace, text in enumerate(CARDS, 5)],
+        "stock": _window(SALES, number // 6, 3),
         "timer": {"left": 60 - number // 2 % 61},
         "activity": _window(ACTIVITY, number // 5, 3),
         "rooms": {"here": ("Ada", "Grace")[: 1 + number // 16 % 2], "said": _window(SAID, number // 6, 2)},

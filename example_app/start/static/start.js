@@ -61,6 +61,14 @@ function card([text, column]) {
   return item;
 }
 
+/** @param {[string, string, string]} sale */
+function sale([end, article, text]) {
+  const item = line(article, text);
+  item.prepend(piece("i", "dot"));
+  item.dataset.end = end;
+  return item;
+}
+
 /** @param {[string, string, string]} event */
 function happening([kind, by, text]) {
   const item = line(by, text);
@@ -90,6 +98,7 @@ const TILES = {
   orders: ({ step, percent }) =>
     show("orders", piece("span", "figure", step), bar(percent), piece("span", "line", `${Math.round(percent)} %`)),
   board: (cards) => show("board", ...cards.map(card)),
+  stock: (sales) => show("stock", ...sales.map(sale)),
   timer: ({ left }) =>
     show("timer", piece("span", "figure big mono", `0:${String(left).padStart(2, "0")}`)),
   activity: (events) => show("activity", ...events.map(happening)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 
@@ -98,6 +99,12 @@ def test_tail_of_a_channel_shows_when_events_were_published(
     assert tail.stdout == f"{at}  news  message  old\n"
     assert json.loads(as_json.stdout)["published"] == at
     assert at in kept.stdout
+
+
+def test_tail_of_a_channel_leaves_the_logs_of_its_process_as_they_were(commands: Commands) -> None:
+    commands.announcer.publish("old", channel="news")
+    commands.run("tail", "--channel", "news", "--last", "1", "--count", "1")
+    assert logging.getLogger("flask_sse_push.history.link").level == logging.NOTSET
 
 
 @pytest.mark.parametrize("command", ["channels", "doctor", "history", "publish", "relay", "stats", "tail"])

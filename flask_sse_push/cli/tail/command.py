@@ -245,8 +245,10 @@ def _channel_source(
         )
     # If the broker cannot be reached now, the command ends. If the broker fails later, the command waits.
     within(ANSWER_TIMEOUT, partial(broker.shards[numbers.pop()].probe, NO_INBOX), "Is it really Redis?")
-    # The command prints a remark when the link breaks, so the same message in the log is not needed.
-    logging.getLogger(LinkReader.__module__).setLevel(logging.CRITICAL)
+    # The command prints a remark when the link breaks, so the log needs no message about it meanwhile.
+    logger = logging.getLogger(LinkReader.__module__)
+    click.get_current_context().call_on_close(partial(logger.setLevel, logger.level))
+    logger.setLevel(logging.CRITICAL)
     return ChannelSource(broker, names, since, last, push.services.settings, news.put)
 
 

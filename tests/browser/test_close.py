@@ -59,7 +59,8 @@ def at_state(state: str, time: int = 1) -> str:
 
 def after_opening(code: str) -> str:
     """Returns code that runs as soon as the client follows the state of the page."""
-    return f'client.on("sse.open", () => import("/client/page-lifecycle.js").then(() => {{ {code} }}));'
+    followed = 'import("/client/page-lifecycle.js").then(() => new Promise((next) => setTimeout(next)))'
+    return f'client.on("sse.open", () => {followed}.then(() => {{ {code} }}));'
 
 
 def fire(*types: str) -> str:

@@ -145,7 +145,8 @@ class ErrorCode(IntEnum):
     RATE_LIMIT_EXCEEDED = 1202, "Too many streams, or too many attempts in a short time.", True
     SERVICE_UNAVAILABLE = (
         1203,
-        "The worker is full or sends missed events to many clients, or the broker does not answer.",
+        "The worker is full or sends missed events to many clients, or the broker or the identity provider "
+        "does not answer.",
         True,
     )
     INVALID_FORMAT = 1301, "A part of the request is not valid: a channel's name, a number or the body."

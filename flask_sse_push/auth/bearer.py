@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError, MissingExtra
-from .identity import Identity, expired_token, invalid_token
+from .identity import ForeignToken, Identity, expired_token, invalid_token
+
+if TYPE_CHECKING:
+    from jwt.types import Options
+
+    from .signing_keys import SigningKeys
 
 #: A token with more characters than this is refused, because checking a long token takes long.
 MAX_TOKEN = 8192
@@ -33,13 +39,16 @@ class BearerJWT:
 
         sse.identify(BearerJWT(key, algorithms=["RS256"], audience="push"))
 
-    The stream ends when the token expires. A request without the header has no user.
+    The stream ends when the token expires. A request without the header has no user. If an identity provider
+    publishes the keys and changes them from time to time, use `from_jwks`.
 
     :param key: for HMAC algorithms the shared secret; for all other algorithms the public key, as PEM text or
         as an object of `cryptography`.
     :param algorithms: the accepted algorithms. A token that was signed with another algorithm is refused.
     :param audience: the name that the claim `aud` must contain; None refuses every token with an `aud`.
-    :param issuer: the value that the claim `iss` must have; None accepts any issuer.
+    :param issuer: the value that the claim `iss` must have; None accepts any issuer. A token with another
+        issuer is left to the functions that were registered with `sse.identify` after this one. If none of
+        them finds a user, the request is refused.
     :param leeway: how many seconds the clocks of this server and of the issuer may differ.
     :param user: a function that returns the user for the claims, or None to refuse the token. Without this
         function, the user is a `TokenUser`.
@@ -62,12 +71,58 @@ class BearerJWT:
         except ImportError as error:
             raise MissingExtra("BearerJWT", "jwt") from error
         self._jwt = jwt
-        self._key = key
+        self._keys_for: Callable[[str], Iterable[Any]] = lambda token: (key,)
         self._algorithms = _checked_algorithms(list(algorithms), key)
         self._audience = audience
         self._issuer = issuer
         self._leeway = _checked_leeway(leeway)
         self._user = user or _token_user
+
+    @classmethod
+    def from_jwks(
+        cls,
+        url: str,
+        *,
+        issuer: str,
+        audience: str | None,
+        algorithms: Iterable[str] | None = None,
+        leeway: float = 0.0,
+        user: Callable[[Mapping[str, Any]], Any] | None = None,
+        allow_http: bool = False,
+    ) -> BearerJWT:
+        """Returns a BearerJWT that checks tokens with the keys that an identity provider publishes::
+
+            keys = "https://id.example.com/.well-known/jwks.json"
+            sse.identify(BearerJWT.from_jwks(keys, issuer="https://id.example.com", audience="push"))
+
+        Each worker fetches the keys when the first token comes, and again every five minutes and for a token
+        with an unknown key. docs/access.md says what happens if the provider does not answer.
+
+        :param url: the address of the keys (a JSON Web Key Set, RFC 7517).
+        :param issuer: the value that the claim `iss` must have.
+        :param audience: the name that the claim `aud` must contain; None refuses every token with an `aud`.
+        :param algorithms: the accepted algorithms. By default, all that use a public key: RS…, PS…, ES… and
+            EdDSA.
+        :param leeway: see `BearerJWT`.
+        :param user: see `BearerJWT`.
+        :param allow_http: whether an `http:` address may be on another machine than this one.
+        :raises ConfigError: if the address, the issuer or an algorithm is not one that may be used.
+        :raises MissingExtra: if the extra `jwt` is not installed.
+        """
+        try:
+            from .jwks_client import ALGORITHMS, checked_url
+            from .signing_keys import SigningKeys
+        except ImportError as error:
+            raise MissingExtra("BearerJWT.from_jwks", "jwt") from error
+        names = list(ALGORITHMS if algorithms is None else algorithms)
+        if not names or not set(names) <= set(ALGORITHMS):
+            raise ConfigError("algorithms", names, "some of " + ", ".join(ALGORITHMS))
+        if not isinstance(issuer, str) or not issuer:
+            raise ConfigError("issuer", issuer, "the text in the claim `iss` of the tokens")
+        keys = SigningKeys(checked_url(url, allow_http=allow_http), names)
+        bearer = cls(None, algorithms=names, audience=audience, issuer=issuer, leeway=leeway, user=user)
+        bearer._keys_for = partial(bearer._published_keys, keys)
+        return bearer
 
     def __call__(self, request: Any) -> Identity | None:
         """Returns the identity in the request's token; None if the request has no token.
@@ -88,22 +143,66 @@ class BearerJWT:
         """Returns the claims of a token, and the Unix time at which it expires."""
         if len(token) > MAX_TOKEN:
             raise invalid_token()
-        required = ["exp"] + ["aud"] * bool(self._audience) + ["iss"] * bool(self._issuer)
         try:
-            claims: dict[str, Any] = self._jwt.decode(
-                token,
-                self._key,
-                algorithms=self._algorithms,
-                audience=self._audience,
-                issuer=self._issuer,
-                leeway=self._leeway,
-                options={"require": required},
-            )
+            if self._issuer and not self._is_own(token):
+                raise ForeignToken
+            claims = self._checked(token)
             return claims, float(claims["exp"])
         except self._jwt.ExpiredSignatureError as error:
             raise expired_token() from error
         except (self._jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
             raise invalid_token() from error
+
+    def _is_own(self, token: str) -> bool:
+        """Whether a token says that it comes from the issuer. Does not check whether that is true."""
+        claims = self._jwt.decode(token, options={"verify_signature": False})
+        return bool(claims.get("iss") == self._issuer)
+
+    def _checked(self, token: str) -> dict[str, Any]:
+        """Returns the claims of a token. Its signature must fit one of the keys."""
+        for key in self._keys_for(token):
+            try:
+                return self._decode(token, key)
+            except self._jwt.InvalidSignatureError:
+                continue
+        raise invalid_token()
+
+    def _decode(self, token: str, key: Any, **options: Any) -> dict[str, Any]:
+        required = ["exp"] + ["aud"] * bool(self._audience) + ["iss"] * bool(self._issuer)
+        options = {"require": required, **options}
+        claims: dict[str, Any] = self._jwt.decode(
+            token,
+            key,
+            algorithms=self._algorithms,
+            audience=self._audience,
+            issuer=self._issuer,
+            leeway=self._leeway,
+            options=cast("Options", options),
+        )
+        return claims
+
+    def _published_keys(self, keys: SigningKeys, token: str) -> Iterator[Any]:
+        """Yields the keys of an identity provider that may have signed a token."""
+        header = self._jwt.get_unverified_header(token)
+        kid, algorithm = header.get("kid"), header.get("alg", "")
+        find = partial(keys.find, kid, algorithm, partial(self._check_claims, token))
+        found = find()
+        yield from found
+        if kid is None:  # only the signature shows whether the worker knows the key
+            yield from find([key.key for key in found])
+
+    def _check_claims(self, token: str) -> None:
+        """Checks all but the signature, so that no wrong token makes a worker fetch keys."""
+        checks = (
+            "verify_exp",
+            "verify_nbf",
+            "verify_iat",
+            "verify_aud",
+            "verify_iss",
+            "verify_sub",
+            "verify_jti",
+        )
+        self._decode(token, "", verify_signature=False, **dict.fromkeys(checks, True))
 
 
 def _checked_leeway(leeway: float) -> float:

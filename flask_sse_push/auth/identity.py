@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,36 @@ class Identity:
 
 
 NOBODY = Identity(None)
+
+
+class ForeignToken(Refused):
+    """The token of a request comes from another issuer than a function of `sse.identify` expects.
+
+    Another such function may know the issuer. If no function does, the request is refused with 401.
+    """
+
+    def __init__(self) -> None:
+        error = invalid_token()
+        super().__init__(error.status, error.code, error.message)
+
+
+def first_found(functions: Iterable[Callable[[Any], Any]], request: Any) -> Any:
+    """Returns what the first function finds that finds a user of a request; None if none does.
+
+    :raises Refused: if a function refuses the request, or if the request has a token that no function knows.
+    """
+    foreign: ForeignToken | None = None
+    for function in functions:
+        try:
+            found = function(request)
+        except ForeignToken as error:
+            foreign = foreign or error
+            continue
+        if found is not None:
+            return found
+    if foreign is not None:
+        raise foreign
+    return None
 
 
 def _checked_time(expires: Any) -> float | None:

@@ -17,7 +17,7 @@ from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import doctor_pass, flask_login
 from .admin_tokens import AdminTokens
 from .hooks import Hooks
-from .identity import NOBODY, Identity, invalid_token, login_id, refuse_expired, user_id
+from .identity import NOBODY, Identity, first_found, invalid_token, login_id, refuse_expired, user_id
 from .refusals import Refusals
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
@@ -246,11 +246,11 @@ class Policy(Refusals):
     # -- finding the user of a request -------------------------------------------------------------------
 
     def _identify(self, request: Request) -> Identity:
-        for identify in self._hooks.identify or (flask_login.session_identity,):
-            found = identify(request)
-            if found is not None:
-                return self._in_session(found) if isinstance(found, Identity) else self._renewable(found)
-        return NOBODY
+        own = self._hooks.identify
+        found = first_found(own, request) if own else flask_login.session_identity(request)
+        if isinstance(found, Identity):
+            return self._in_session(found)
+        return NOBODY if found is None else self._renewable(found)
 
     def _in_session(self, identity: Identity) -> Identity:
         """Returns the identity with the name of the user's session, if flask-login knows the session."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -17,6 +18,7 @@ from werkzeug.test import TestResponse
 from flask_sse_push import BearerJWT, Identity, SSEBlueprint
 from flask_sse_push.auth.flask_login import session_identity
 from flask_sse_push.errors import Refused
+from tests.support.provider import AUDIENCE, provider, public_jwk, token
 
 from .conftest import MakeApp
 from .test_blueprint import listening
@@ -101,6 +103,45 @@ def test_the_first_identify_function_that_finds_a_user_decides(make_app: MakeApp
     client = app.test_client()
     assert opens(client, "/stream?channels=user:ada&as=bob", headers=bearer()) == ["user:ada"]
     assert opens(client, "/stream?channels=user:bob&as=bob") == ["user:bob"]
+
+
+# -- several issuers ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_issuers(make_app: MakeApp) -> Iterator[FlaskClient]:
+    """An app that accepts tokens of two identity providers, and a shared secret for its own."""
+    app, sse = make_app()
+    with provider() as first, provider() as second:
+        second.keys = [public_jwk("RS256-new", kid="RS256")]  # each provider counts its keys in its own way
+        for running, issuer in ((first, "first"), (second, "second")):
+            sse.identify(BearerJWT.from_jwks(running.url, issuer=issuer, audience=AUDIENCE))
+        sse.identify(BearerJWT(KEY, algorithms=["HS256"], issuer="own"))
+        yield app.test_client()
+        assert (first.fetches, second.fetches) <= (1, 1)
+
+
+def test_each_issuer_has_its_own_keys(with_issuers: FlaskClient) -> None:
+    for kind, issuer, code in [
+        ("RS256", "first", 200),
+        ("RS256-new", "second", 200),
+        ("RS256", "second", 401),
+        ("RS256-new", "first", 401),
+        ("RS256", "third", 401),
+    ]:
+        sent = {"Authorization": f"Bearer {token(kind, kid='RS256', iss=issuer)}"}
+        answer = with_issuers.get("/stream?channels=user:ada", headers=sent)
+        assert answer.status_code == code, (kind, issuer)
+        answer.close()
+    assert opens(with_issuers, "/stream?channels=user:ada", headers=bearer(iss="own")) == ["user:ada"]
+
+
+def test_a_token_of_an_issuer_that_nobody_knows_is_refused_even_for_public_channels(
+    with_issuers: FlaskClient,
+) -> None:
+    for text in (token(iss="third"), token(iss=None)):
+        answer = with_issuers.get("/stream", headers={"Authorization": f"Bearer {text}"})
+        assert refusal(answer) == (401, 1102)
 
 
 # -- tickets ------------------------------------------------------------------------------------------------

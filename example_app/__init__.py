@@ -105,7 +105,7 @@ def may_listen(user: signin.User | None, channel: str) -> bool:
 
 @sse.authorize_admin
 def is_admin(user: signin.User | None) -> bool:
-    """Whether a user may read the statistics and the health of the workers."""
+    """Whether a user may use the admin page, and read the statistics and the health of the workers."""
     return user is not None and user.is_admin
 
 

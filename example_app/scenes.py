@@ -178,6 +178,12 @@ def send_a_test_event(page: Page) -> None:
     expect(page.locator("#streams tr").nth(1)).to_be_visible()
 
 
+def find_out_why(page: Page, url: str) -> None:
+    """Asks the package's admin page why Grace, who listens to rooms only, gets no news."""
+    page.goto(f"{url}/stream/admin#/?user=grace&channel=news")
+    expect(page.locator("#view .notice")).to_contain_text("Grace")
+
+
 SCENES: dict[str, Callable[[Page], None]] = {
     "live": publish_news,
     "assistant": chat_with_a_model,

@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from . import PAGES
-from .scenes import SCENES, open_page, prepare
+from .scenes import SCENES, find_out_why, open_page, prepare
 from .signin import DEMO_PASSWORDS
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +57,10 @@ def main() -> None:
                 page.set_viewport_size({"width": width, "height": height})
                 visit(page, url, blueprint.name)
                 save(page.screenshot(), IMAGES / f"{blueprint.name}-{name}.png")
+        for name, (width, height) in SIZES.items():
+            page.set_viewport_size({"width": width, "height": height})
+            find_out_why(page, url)
+            save(page.screenshot(), IMAGES / f"admin-{name}.png")
         browser.close()
     sizes = [path.stat().st_size for path in IMAGES.glob("*.png")]
     print(f"{len(sizes)} pictures in {IMAGES.relative_to(ROOT)}, {sum(sizes) / 1000:.0f} kB")

@@ -26,8 +26,8 @@ const REASONS = {
   hidden: "the page was hidden",
 };
 
-/** @typedef {(state: string, sentence: string, isBack: boolean) => void} Show Gets each new state; `isBack`: whether the
- *   stream is open again after it was not. */
+/** @typedef {(state: string, sentence: string, hasTurned: boolean) => void} Show Gets each new state; `hasTurned`: whether
+ *   an open stream has ended, or is open again. */
 
 /**
  * Opens the stream, once the server says its channel.
@@ -54,12 +54,12 @@ function addressOf(channel) {
 
 /** @param {PushClient} client @param {(worker: Worker) => void} report @param {Show} show */
 function follow(client, report, show) {
-  let wasOpen = false;
+  let isLive = true; // at first, the page reads its data anyway
   client.on("worker", ({ data }) => report(data));
   client.addEventListener("statechange", ({ detail }) => {
-    const isOpen = detail.state === "open";
-    show(detail.state, sentenceOf(detail), isOpen && wasOpen);
-    wasOpen ||= isOpen;
+    const wasLive = isLive;
+    isLive = detail.state === "open" || (isLive && detail.state === "connecting");
+    show(detail.state, sentenceOf(detail), isLive !== wasLive);
   });
 }
 

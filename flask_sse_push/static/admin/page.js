@@ -82,9 +82,9 @@ function takeReport(report) {
   viewer.redraw();
 }
 
-/** @param {string} current @param {string} sentence @param {boolean} isBack Whether the page is live again. */
-function showState(current, sentence, isBack) {
+/** @param {string} current @param {string} sentence @param {boolean} hasTurned Whether the page is live again, or no more. */
+function showState(current, sentence, hasTurned) {
   state.dataset.state = current;
   state.textContent = sentence;
-  if (isBack) viewer.refresh();
+  if (hasTurned) viewer.refresh();
 }

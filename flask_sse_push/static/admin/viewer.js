@@ -15,7 +15,8 @@ import { Failure } from "./server.js";
  * @typedef View
  * @property {(query: URLSearchParams) => string} title
  * @property {(query: URLSearchParams) => Child[]} [form] Shown at once, above the data.
- * @property {(server: Server, query: URLSearchParams, signal: AbortSignal) => Promise<any>} load Returns the data.
+ * @property {(server: Server, query: URLSearchParams, signal: AbortSignal, workers: Workers) => Promise<any>} load Returns the
+ *   data.
  * @property {(data: any, about: About) => Child[]} body Shows the data.
  * @property {number} every After how many seconds the data is read again; 0: never.
  * @property {boolean} [isLive] Whether the view shows the reports of workers.
@@ -92,7 +93,7 @@ export class Viewer {
     const { signal } = (this.#request = new AbortController());
     const shown = this.#shown;
     try {
-      const data = await this.#view.load(this.#server, shown.query, signal);
+      const data = await this.#view.load(this.#server, shown.query, signal, this.#workers);
       if (signal.aborted) return;
       shown.data = data;
       this.#frame.tell(null, new Date());

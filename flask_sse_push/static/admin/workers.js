@@ -9,37 +9,40 @@
 /** A worker that was silent for this many of its intervals is gone. */
 const MISSED = 3;
 
+/** In how many seconds a worker must report again that the server's answer has named. */
+const PATIENCE = 15;
+
 /** At most how many workers the page remembers. */
 const MOST = 1000;
 
-/** The newest report of each worker. */
+/** The newest that is known of each worker. */
 export class Workers {
-  /** @type {Map<string, { worker: Worker, until: number }>} */ #reports = new Map();
+  /** @type {Map<string, { worker: Worker, until: number }>} */ #known = new Map();
 
-  /** Notes a report that has just come. @param {Worker} worker */
+  /** Notes what a worker has just reported, or what the server has answered about it. @param {Worker} worker */
   note(worker) {
-    const until = performance.now() + MISSED * 1000 * (worker.every ?? 2);
-    if (this.#reports.size < MOST || this.#reports.has(worker.worker)) this.#reports.set(worker.worker, { worker, until });
-  }
-
-  /** Returns a worker's newest report, if the worker has reported lately. @param {string} name */
-  report(name) {
-    const found = this.#reports.get(name);
-    return found && found.until > performance.now() ? found.worker : undefined;
-  }
-
-  /** Whether a worker has reported before, and does not report any more. @param {string} name */
-  isGone(name) {
-    return this.#reports.has(name) && !this.report(name);
+    const { worker: name, every } = worker;
+    const until = performance.now() + 1000 * (every ? MISSED * every : PATIENCE);
+    if (this.#known.size < MOST || this.#known.has(name)) this.#known.set(name, { worker, until });
   }
 
   /**
-   * Returns workers with their newest reports, sorted by name, and workers that have reported since.
-   * @param {Worker[]} known
+   * Notes the server's answer about all workers, and forgets all others.
+   * @param {Worker[]} workers @param {string[]} missing The names of workers that did not answer the server.
    */
-  merged(known) {
-    const all = new Map(known.map((worker) => [worker.worker, worker]));
-    for (const [name, { worker }] of this.#reports) all.set(name, worker);
-    return [...all.values()].sort((one, two) => one.worker.localeCompare(two.worker));
+  take(workers, missing) {
+    const names = new Set([...missing, ...workers.map(({ worker }) => worker)]);
+    for (const name of this.#known.keys()) if (!names.has(name)) this.#known.delete(name);
+    workers.forEach((worker) => this.note(worker));
+  }
+
+  /** Returns all workers, sorted by name. */
+  all() {
+    return [...this.#known.values()].map(({ worker }) => worker).sort((one, two) => one.worker.localeCompare(two.worker));
+  }
+
+  /** Whether a worker reports nothing any more. @param {string} name */
+  isGone(name) {
+    return (this.#known.get(name)?.until ?? 0) < performance.now();
   }
 }

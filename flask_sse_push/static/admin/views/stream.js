@@ -13,6 +13,9 @@ import { missing } from "../sentences.js";
 import { Failure } from "../server.js";
 import { linksToChannels } from "./streams.js";
 
+/** So many events behind the newest one are counted at most. */
+const MAX_LAG = 100;
+
 /** @type {View} */
 export const stream = {
   title: (query) => `Stream ${query.get("id") ?? ""}`,
@@ -81,7 +84,8 @@ function waiting({ buffered, waiting }) {
 function lag({ events, seconds }) {
   if (events === 0) return "not at all";
   const age = seconds == null ? "" : `, the oldest of them is ${duration(seconds)} old`;
-  return events == null ? "–" : `${counted(events, "event")}${age}`;
+  const more = events === MAX_LAG ? " or more" : "";
+  return events == null ? "–" : `${counted(events, "event")}${more}${age}`;
 }
 
 /** @param {any} stream */

@@ -13,6 +13,7 @@ import { field, queryForm } from "../forms.js";
 import { count, size } from "../format.js";
 import { missing } from "../sentences.js";
 import { streamTable } from "./streams.js";
+import { readWorkers } from "./workers.js";
 
 /** @type {Finding} */
 const FINE = { level: "ok", name: "fine", what: "No fault was found: events of this channel reach the streams below." };
@@ -33,11 +34,11 @@ export const why = {
       field("Address", "address", query.get("address"), "for visitors without an id"),
     ),
   ],
-  async load(server, query, signal) {
-    const [reasons, workers] = await Promise.all([ask(server, query, signal), server.read("workers", {}, signal)]);
-    return { reasons, workers };
+  async load(server, query, signal, workers) {
+    const [reasons] = await Promise.all([ask(server, query, signal), readWorkers(server, query, signal, workers)]);
+    return { reasons };
   },
-  body: ({ reasons, workers }, about) => [...(reasons ? answer(reasons, about) : []), overview(workers, about)],
+  body: ({ reasons }, about) => [...(reasons ? answer(reasons, about) : []), overview(about)],
 };
 
 /** Returns the answer to the question; null if the fields are empty. @param {Server} server @param {URLSearchParams} query @param {AbortSignal} signal */
@@ -62,9 +63,9 @@ function answer({ user, channel, reason, findings, streams, missing: workers }, 
   ];
 }
 
-/** @param {{ workers: any[], missing: string[] }} data @param {About} about */
-function overview(data, { workers }) {
-  const all = workers.merged(data.workers);
+/** @param {About} about */
+function overview({ workers }) {
+  const all = workers.all();
   const sum = (/** @type {"streams" | "buffered" | "behind"} */ name) => all.reduce((total, worker) => total + worker[name], 0);
   const deaf = all.filter(({ worker, connected, streams }) => workers.isGone(worker) || (!connected && streams)).length;
   return section(

@@ -1,6 +1,7 @@
 // @ts-check
 /**
  * The workers, live: their links to the broker, their streams, their memory.
+ * @import { Server } from "../server.js"
  * @import { View } from "../viewer.js"
  * @import { Worker, Workers } from "../workers.js"
  */
@@ -22,9 +23,9 @@ export const workers = {
   title: () => "Workers",
   every: 5,
   isLive: true,
-  load: (server, query, signal) => server.read("workers", {}, signal),
+  load: readWorkers,
   body: (data, { workers }) => {
-    const all = workers.merged(data.workers);
+    const all = workers.all();
     const streams = all.reduce((sum, worker) => sum + worker.streams, 0);
     return [
       missing(data.missing),
@@ -37,6 +38,16 @@ export const workers = {
     ];
   },
 };
+
+/**
+ * Asks the server for all workers, and notes its answer.
+ * @param {Server} server @param {URLSearchParams} query @param {AbortSignal} signal @param {Workers} workers
+ */
+export async function readWorkers(server, query, signal, workers) {
+  const data = await server.read("workers", {}, signal);
+  workers.take(data.workers, data.missing);
+  return data;
+}
 
 /** @param {Worker[]} all @param {Workers} reports */
 function workerTable(all, reports) {

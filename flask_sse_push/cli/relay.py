@@ -34,7 +34,7 @@ def register(group: click.Group, push: Push) -> None:
             from ..outbox.relay import Relay
 
             outboxes = [each for each in of_current_app() if isinstance(each, Outbox)]
-            relays = [(outbox, Relay(outbox, outbox.announcer)) for outbox in outboxes]
+            relays = [(outbox, Relay(outbox, outbox.announcer, tell=say)) for outbox in outboxes]
             if not relays:
                 raise click.ClickException(
                     "the app has no outbox; make one where the app makes its database: outbox = Outbox(db), "
@@ -47,6 +47,7 @@ def register(group: click.Group, push: Push) -> None:
                     say(f"relaying {outbox.name} of {outbox.engine.url.render_as_string()}")
                     if once:
                         each.drain()
+                        say(f"published {each.published} events of {outbox.name}")
 
             within(timeout, begin, "Does the database answer?")
         if not once:

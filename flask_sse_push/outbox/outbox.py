@@ -182,12 +182,16 @@ class Outbox:
                     remedy = "in the database: call outbox.create_all(), or add the SQL of docs/database.md"
                     raise ConfigError("the outbox's table", table.name, remedy)
 
-    def drain(self) -> None:
-        """Publishes all events that wait, unless a relay works. For tests of an app, which have no relay.
+    def drain(self) -> int:
+        """Publishes all events that wait now, for tests of an app. If a relay works, waits until it has
+        published them. Returns how many events this call has published itself.
 
+        :raises TimeoutError: if a relay works, and does not publish the events within 8 seconds.
         :raises BrokerUnavailable: if the broker does not reply in time.
         """
-        Relay(self, self.announcer).drain()
+        relay = Relay(self, self.announcer)
+        relay.drain()
+        return relay.published
 
     def backlog(self) -> Backlog:
         """Returns how many events wait, for how long, and how many are set aside. Blocks for one query."""

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Table, delete, select, update
+from sqlalchemy import Connection, Engine, Select, Table, delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..brokers.announcer import MessageAnnouncer
 from ..brokers.base import NO_INBOX
-from ..errors import BrokerUnavailable
 from . import wakes
-from .lease import Lease
+from .lease import LEASE, Lease
+from .relay_log import RelayLog
 from .tables import clock, to_event
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ PAGE, PAGE_BYTES = 500, 16_000_000
 CHUNK = 100
 #: Seconds until the relay tries again after an error.
 PAUSE = 1.0
+#: How long `drain` waits for another relay, in seconds. The lease of a relay that was killed expires before.
+DRAIN_TIME = LEASE + 3.0
 #: A row is set aside if it fails this many times while the broker works.
 TRIES = 5
 #: Seconds between two checks whether rows are too old or too many.
@@ -56,11 +58,18 @@ class Source(Protocol):
 class Relay:
     """Publishes the events of one outbox, as long as no other relay of this outbox works.
 
+    `published` is how many events this relay has published.
+
     :param stopping: whether this process is stopping.
+    :param tell: gets each text about what the relay does, except errors. The default is the log.
     """
 
     def __init__(
-        self, outbox: Source, announcer: MessageAnnouncer, stopping: Callable[[], bool] = lambda: False
+        self,
+        outbox: Source,
+        announcer: MessageAnnouncer,
+        stopping: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self._outbox = outbox
         self._announcer = announcer
@@ -71,19 +80,52 @@ class Relay:
         self._waiter: wakes.Waiter | None = None
         self._failures: dict[int, int] = {}  # how often publishing a row has failed, by the row's id
         self._check_at = 0.0
-        self._is_failing = self._closed = False
+        self._closed = False
+        self._log = RelayLog(outbox.name, tell)
+        self.published = 0
 
     def close(self) -> None:
         """Lets `run` return after the event that it publishes now. May be called twice, also by a signal."""
         self._closed = True
 
     def drain(self) -> None:
-        """Publishes all events that wait, unless another relay works. Raises as `run_once` does."""
+        """Publishes all events that wait now, or waits until another relay has published them.
+
+        :raises TimeoutError: if another relay works and does not publish the events.
+        :raises BrokerUnavailable: if the broker does not reply in time.
+        :raises SQLAlchemyError: if the database fails.
+        """
+        last, deadline = self._last_row(), time.monotonic() + DRAIN_TIME
         try:
-            while self.run_once():
+            while self.run_once() or self._waits_for_another(last, deadline):
                 pass
         finally:
             self._release()
+
+    def _waits_for_another(self, last: int, deadline: float) -> bool:
+        """Returns whether another relay has yet to publish a row up to the id `last`. Waits a moment then.
+
+        :raises TimeoutError: if the deadline is over.
+        """
+        if self._lease.lasts() or not 0 < self._first_row() <= last:
+            return False
+        if time.monotonic() > deadline:
+            problem = "another relay works, and has not published the events that wait"
+            raise TimeoutError(f"the outbox {self._outbox.name} is not drained: {problem}")
+        self._log.waits()
+        time.sleep(wakes.POLL)
+        return True
+
+    def _first_row(self) -> int:
+        return self._find(select(func.min(self._table.c.id)))
+
+    def _last_row(self) -> int:
+        return self._find(select(func.max(self._table.c.id)))
+
+    def _find(self, query: Select[Any]) -> int:
+        """Returns the id of a row that waits; 0 if there is none."""
+        with self._outbox.engine.connect() as connection:
+            return connection.execute(query.where(self._table.c.problem.is_(None))).scalar() or 0
 
     def run(self) -> None:
         """Publishes events until `close` is called or the process stops. Never raises an `Exception`."""
@@ -99,13 +141,16 @@ class Relay:
         """Publishes all events that wait, then waits for a commit. Without the lease, only waits."""
         if not self._has_lease():
             self._close_waiter()  # commits must not wake relays that do not work
+            self._log.waits()
             time.sleep(wakes.PATIENCE)
             return
+        self._log.has_lease()
         if self._waiter is None:
             self._waiter = wakes.make_waiter(self._outbox.engine, self._announcer, self._outbox.name)
         while self.run_once() and not self._ends():
             pass
         self._waiter.wait()
+        self._log.succeeds()
 
     def _has_lease(self) -> bool:
         if self._lease.lasts():
@@ -130,7 +175,6 @@ class Relay:
             if time.monotonic() >= self._check_at:
                 self._check_at = time.monotonic() + CHECK_INTERVAL
                 self._remove_old(connection)
-            self._recovered()
         return len(rows) == self._page
 
     def _ends(self) -> bool:
@@ -146,6 +190,8 @@ class Relay:
                 done += self._publish_chunk(connection, rows[first : first + CHUNK])
         finally:
             if done:
+                self.published += len(done)
+                self._log.succeeds()
                 connection.execute(delete(self._table).where(self._table.c.id.in_(done)))
                 connection.commit()
 
@@ -220,31 +266,18 @@ class Relay:
 
     @contextlib.contextmanager
     def _errors_logged(self) -> Any:
-        """Logs an error of the block, and pauses. Logs only the first of several errors."""
+        """Logs an error of the block, and pauses."""
         try:
             yield
         except Exception as error:
             self._close_waiter()
-            if not self._is_failing:
-                self._is_failing = True
-                expected = isinstance(error, (BrokerUnavailable, SQLAlchemyError, OSError))
-                logger.log(
-                    logging.WARNING if expected else logging.ERROR,
-                    "the relay of the outbox %s cannot publish, and tries again: %s",
-                    self._outbox.name, getattr(error, "orig", error), exc_info=not expected,
-                    extra={"event": "outbox_failing"},
-                )  # fmt: skip
+            self._log.fails(error)
             self._release()  # a relay on another machine may reach the broker
             time.sleep(PAUSE)
 
     def _release(self) -> None:
         with contextlib.suppress(SQLAlchemyError), self._outbox.engine.connect() as connection:
             self._lease.release(connection)
-
-    def _recovered(self) -> None:
-        if self._is_failing:
-            self._is_failing = False
-            logger.info("the relay of the outbox %s publishes again", self._outbox.name)
 
     def _close_waiter(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Mapped, Session, declarative_base, mapped_column
 
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageTooLarge, SSEBlueprint
-from flask_sse_push.outbox import Outbox, lease, relay, wakes
+from flask_sse_push.outbox import Outbox, lease, relay, relay_log, wakes
 from flask_sse_push.outbox.relay import Relay
 from tests.support import coroutines
 from tests.support.deadline import eventually
@@ -380,8 +380,9 @@ def test_the_relay_waits_for_a_broker_that_is_away(
     commit(outbox, "1", "2")
     with running(outbox):
         eventually(lambda: published.data() == ["1", "2"])
-    said = [record.message for record in caplog.records if record.name == relay.__name__]
+    said = [record.message for record in caplog.records if record.name == relay_log.__name__]
     assert [text.partition(":")[0] for text in said] == [
+        "the relay of the outbox sse_push_outbox works",
         "the relay of the outbox sse_push_outbox cannot publish, and tries again",
         "the relay of the outbox sse_push_outbox publishes again",
     ]
@@ -525,6 +526,47 @@ def test_wrong_arguments_are_refused_when_the_outbox_is_made(wrong: dict[str, An
     with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
         Outbox(engine, **wrong)
     engine.dispose()
+
+
+def test_a_drain_says_how_many_events_it_has_published(outbox: Outbox) -> None:
+    commit(outbox, "1", "2")
+    assert outbox.drain() == 2
+    assert outbox.drain() == 0
+
+
+def test_a_drain_waits_until_the_relay_that_works_has_published(
+    outbox: Outbox, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(outbox) as made:
+        eventually(lambda: made._waiter)
+        commit(outbox, "1")
+        own = outbox.drain()
+        assert (published.data(), own) == (["1"], 0)
+        monkeypatch.setattr(relay, "DRAIN_TIME", 0.3)
+        monkeypatch.setattr(made, "run_once", lambda: False)  # as if it hung
+        commit(outbox, "2")
+        with pytest.raises(TimeoutError, match="another relay works, and has not published"):
+            outbox.drain()
+
+
+def test_each_relay_tells_once_whether_it_works(outbox: Outbox) -> None:
+    told: list[list[str]] = [[], []]
+    relays = [Relay(outbox, outbox.announcer, tell=each.append) for each in told]
+    threads = [threading.Thread(target=each.run) for each in relays]
+    for number, thread in enumerate(threads):
+        thread.start()
+        eventually(lambda number=number: told[number])  # type: ignore[misc]
+    relays[0].close()
+    eventually(lambda: len(told[1]) == 2)
+    relays[1].close()
+    for thread in threads:
+        thread.join(60)
+    works = "the relay of the outbox sse_push_outbox works"
+    assert told[0] == [works]
+    assert told[1] == [
+        "another relay of the outbox sse_push_outbox works; this one waits to take over",
+        works,
+    ]
 
 
 def test_a_drain_that_fails_gives_the_lease_back(outbox: Outbox, published: Published) -> None:

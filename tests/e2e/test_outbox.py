@@ -65,8 +65,10 @@ def test_a_relay_publishes_what_workers_commit(
         run = run_flask("sse", "relay", "--once", env=env)
         assert (run.returncode, run.stderr) == (0, "")
         assert run.stdout.startswith("relaying sse_push_outbox of ")
+        assert run.stdout.endswith("\npublished 1 events of sse_push_outbox\n")
         assert orders(stream, 1) == [6]
     first.wait(60)
+    assert [line.split()[0] for line in second.lines] == ["relaying", "another", "the"]
     assert outbox.backlog().waiting == 0
 
 

@@ -64,6 +64,11 @@ class SSEBlueprint(Decorators, RenderedPages, RunViews):
         view = self._stream if view_func == self.stream else view_func
         super().add_url_rule(rule, endpoint, view, *args, **options)
 
+    def _examine(self) -> list[dict[str, str]]:
+        from .cli.doctor.inside import examine_inside  # only the admin page needs it
+
+        return [finding._asdict() for finding in examine_inside(self._endpoint.services)]
+
     # -- publishing --------------------------------------------------------------------------------------
 
     @property

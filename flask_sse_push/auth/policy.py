@@ -16,7 +16,7 @@ from ..hub.callbacks import calling
 from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import doctor_pass, flask_login
 from .admin_tokens import AdminTokens
-from .hooks import Hooks
+from .hooks import Authorize, Hooks
 from .identity import NOBODY, Identity, first_found, invalid_token, login_id, refuse_expired, user_id
 from .refusals import Refusals
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
@@ -198,6 +198,11 @@ class Policy(Refusals):
         if load is None:
             raise LookupError("the app has neither @sse.load_user nor a user_loader of flask-login")
         return load(id)
+
+    @property
+    def rule(self) -> Authorize | None:
+        """The function given to `@sse.authorize`; None if the app has none."""
+        return self._hooks.authorize
 
     def check_admin(self, request: Request) -> Identity:
         """Returns the identity of a request whose user the function given to `@sse.authorize_admin` allows.

@@ -55,30 +55,37 @@ def check_health(services: Services) -> Response:
 
     Blocks for one call to each shard of the broker.
     """
+    health_now, seconds, streams = assess(services)
+    body = {**health_now.as_json(), "streams": streams, "broker_seconds": seconds, "pid": os.getpid()}
+    response = jsonify(body)
+    response.status_code = 503 if health_now.status == health.CRITICAL else 200
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def assess(services: Services) -> tuple[health.Health, float | None, int]:
+    """Returns the health of this worker, how long a call to the broker took, and how many streams are open.
+
+    The time is in seconds, and None if the broker did not answer. Blocks for one call to each shard.
+    """
     error, seconds = "", None
     try:
         seconds = slowest_call(services.publishing.broker)
     except BrokerUnavailable as problem:
         error = str(problem)
     gauges = services.gauges()
-    health_now = health.assess(
-        health.Vitals(
-            broker_seconds=seconds,
-            broker_error=error,
-            streams=gauges.streams,
-            places=max_streams(services.settings),
-            linked=not gauges.link_down,
-            probe=gauges.probe,
-            stopping=wsgi_server.is_stopping(),
-            not_shared=services.broker_not_shared(),
-            ended_threads=background.ended(),
-        )
+    vitals = health.Vitals(
+        broker_seconds=seconds,
+        broker_error=error,
+        streams=gauges.streams,
+        places=max_streams(services.settings),
+        linked=not gauges.link_down,
+        probe=gauges.probe,
+        stopping=wsgi_server.is_stopping(),
+        not_shared=services.broker_not_shared(),
+        ended_threads=background.ended(),
     )
-    body = {**health_now.as_json(), "streams": gauges.streams, "broker_seconds": seconds, "pid": os.getpid()}
-    response = jsonify(body)
-    response.status_code = 503 if health_now.status == health.CRITICAL else 200
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return health.assess(vitals), seconds, gauges.streams
 
 
 def slowest_call(broker: Broker) -> float:

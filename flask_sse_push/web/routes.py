@@ -185,7 +185,11 @@ class Routes(Blueprint):
 
         with endpoint.needs_broker():
             current = request._get_current_object()  # type: ignore[attr-defined]
-            return views.answer(endpoint, identity, current, view)
+            return views.answer(endpoint, identity, current, view, self._examine)
+
+    def _examine(self) -> list[dict[str, str]]:
+        """Runs the checks of `flask sse doctor` for this process. The web package must not know commands."""
+        raise NotImplementedError
 
     def _admin_endpoint(self) -> StreamEndpoint:
         """Returns the endpoint, if the function given to `@sse.authorize_admin` allows the user.

@@ -38,6 +38,24 @@ class Surroundings(NamedTuple):
     ahead: float  # by how many seconds the newest event is ahead of the server's clock
 
 
+class Elsewhere(NamedTuple):
+    """Events of a channel that lie under another prefix, or in another database, than this app's."""
+
+    prefix: str
+    database: int | None  # None: this app's own database
+    newest: int  # the id of the newest event
+
+
+def elsewhere(broker: RedisBroker, prefix: str, channel: str) -> list[Elsewhere]:
+    """Returns where else in this Redis events of a channel lie. Blocks for some calls.
+
+    :param prefix: the setting SSE_PUSH_PREFIX.
+    :raises BrokerUnavailable: if the server does not answer.
+    """
+    with connection_apart(broker.pool) as connection:  # the search changes its database
+        return list(_Search(connection, broker.base, prefix).elsewhere(channel))
+
+
 def surroundings(broker: RedisBroker, prefix: str) -> Surroundings:
     """Returns what processes with other settings keep in this Redis. Blocks for some calls.
 
@@ -69,6 +87,24 @@ class _Search:
         [last] = self._ask([None], "HMGET", self._base + "state", "last")
         ahead = int(last) / 1e6 - now if last and last.isdigit() and now else 0.0
         return Surroundings(bool(newest), self._prefixes(), self._databases(), tuple(kept), ahead)
+
+    def elsewhere(self, channel: str) -> Iterator[Elsewhere]:
+        """Yields where else events of a channel lie. Changes the database."""
+        for prefix in self._prefixes():
+            newest = self._newest(f"{{{prefix}:0}}:heads", channel)
+            if newest:
+                yield Elsewhere(prefix, None, newest)
+        for database in self._databases():
+            self._ask(None, "SELECT", database)
+            newest = self._newest(self._base + "heads", channel)
+            if newest:
+                yield Elsewhere(self._prefix, database, newest)
+
+    def _newest(self, heads: str, channel: str) -> int:
+        """Returns the id of a channel's newest event, from the heads at a key; 0 if there is none."""
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return int(float(self._ask(0, "ZSCORE", heads, channel)))
+        return 0
 
     def _kept(self, channel: str, head: float, now: float) -> Kept | None:
         key = f"{self._base}list:{channel}"

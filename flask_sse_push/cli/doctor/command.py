@@ -10,7 +10,6 @@ from flask import current_app
 
 from ...auth.doctor_pass import digest, make_pass
 from ...brokers.url import serves_one_process
-from ...config import Settings
 from ..common import Push, errors_without_traceback, one_line, read_headers, say
 from ..time_limit import each_within, time_limit
 from ..tls import tls_context, tls_options
@@ -104,17 +103,12 @@ def _examinations(
     yield from examine_server(find_setup(gunicorn, live), settings, was_asked=target is not None)
     around = "settings" not in _broken(found)
     for finding in examine_broker(services.publishing.broker, settings, around=around):
-        yield _naming(finding, settings.broker_key)
+        yield finding.naming(settings.broker_key)
     yield from examine_outboxes()
     if target is not None:
         in_memory = serves_one_process(settings)
         known = Known(_place(), _broken(found), settings.http_compression, live.protocol, in_memory)
         yield from examine_connection(target, known)
-
-
-def _naming(finding: Finding, key: str) -> Finding:
-    """Returns the finding with the key that the broker's URL was read from, which may be REDIS_URL."""
-    return Finding(*(text.replace(Settings.broker_key, key) for text in finding))
 
 
 def _broken(found: Sequence[Finding]) -> frozenset[str]:

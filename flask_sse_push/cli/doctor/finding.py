@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ...config import Settings
+
 OK, WARNING, BROKEN = "ok", "warning", "broken"
 
 
@@ -20,6 +22,10 @@ class Finding(NamedTuple):
     what: str
     why: str = ""
     advice: str = ""
+
+    def naming(self, key: str) -> Finding:
+        """Returns the finding with the key that the broker's URL was read from, which may be REDIS_URL."""
+        return Finding(*(text.replace(Settings.broker_key, key) for text in self))
 
 
 def ok(name: str, what: str) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...monitoring.backlog import MOST, HasBacklog, backlogs
+from ...monitoring.backlog import MOST, HasBacklog, of_current_app
 from .visit import shown
 
 if TYPE_CHECKING:
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 def listed(visit: Visit) -> dict[str, Any]:
     """Returns how many events wait in each outbox. Blocks for one query to the database for each."""
-    found = sorted(backlogs, key=lambda each: each.name)
-    return {"outboxes": [_shown(outbox) for outbox in found], "counted_at_most": MOST}
+    return {"outboxes": [_shown(outbox) for outbox in of_current_app()], "counted_at_most": MOST}
 
 
 def _shown(outbox: HasBacklog) -> dict[str, Any]:

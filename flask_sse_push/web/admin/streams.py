@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ErrorCode, Refused
 from ...hub.stream import Stream
+from ...presence.query import Answers
 from ...presence.query import listed as facts_of
 from ...protocol.channel import shard_of
 from ...protocol.shard_cursor import ShardCursor, StreamCursor
 from ..body import read_body
 from ..refusal import bad_request
-from . import writes
+from . import workers, writes
 from .visit import MAX_PAGE, shown
 
 if TYPE_CHECKING:
@@ -48,22 +49,22 @@ def page(visit: Visit) -> dict[str, Any]:
     after = _parsed_place(visit.text("after"))
     if after is not None:
         details["after"] = list(after)
-    return find(visit, details, limit, channel=visit.text("channel"), user_id=visit.text("user"))
-
-
-def find(
-    visit: Visit, details: Mapping[str, Any], limit: int, *, channel: str | None, user_id: str | None
-) -> dict[str, Any]:
-    """Returns the newest streams of all workers that match, at most `limit`."""
     queries = visit.services.streaming.worker_queries
-    answers = queries.ask(LIST, details, channel=channel, user_id=user_id)
+    answers = queries.ask(LIST, details, channel=visit.text("channel"), user_id=visit.text("user"))
+    return merged(answers, limit)
+
+
+def merged(answers: Answers, limit: int) -> dict[str, Any]:
+    """Returns one page of streams from the pages of all workers."""
     found = [stream for each in answers.found for stream in each.get("streams", ())]
     found.sort(key=lambda stream: (stream["since"], stream["connection"]), reverse=True)
-    total = sum(int(each.get("total", 0)) for each in answers.found)
-    shown_ones, rest = found[:limit], found[limit:]
-    last = shown_ones[-1] if rest else None
-    place = None if last is None else f"{last['since']!r},{last['connection']}"
-    return {"streams": shown_ones, "total": total, "next": place, "missing": answers.missing}
+    last = found[limit - 1] if len(found) > limit else None
+    return {
+        "streams": found[:limit],
+        "total": sum(int(each.get("total", 0)) for each in answers.found),
+        "next": None if last is None else f"{last['since']!r},{last['connection']}",
+        "missing": answers.missing,
+    }
 
 
 def _parsed_place(text: str | None) -> tuple[float, str] | None:
@@ -94,7 +95,11 @@ def answer_list(
         found = [stream for stream in found if (stream.opened_at, stream.connection) < place]
     limit = min(int(details.get("limit", MAX_PAGE)), MAX_PAGE) + 1  # one more shows that another page follows
     newest = heapq.nlargest(limit, found, key=lambda stream: (stream.opened_at, stream.connection))
-    yield {"total": total, "streams": [_listed(stream, name, CHANNELS) for stream in newest]}
+    if details.get("full"):
+        streams_of_page = [_full(services, stream) for stream in newest]
+        yield {"total": total, "streams": streams_of_page, "worker": workers.state(services)}
+    else:
+        yield {"total": total, "streams": [_listed(stream, name, CHANNELS) for stream in newest]}
 
 
 def _listed(stream: Stream, worker: str, most_channels: int) -> dict[str, Any]:
@@ -122,34 +127,43 @@ def one(visit: Visit) -> dict[str, Any]:
         silent = f"; the workers {', '.join(answers.missing)} did not answer" if answers.missing else ""
         message = f"no worker has an open stream {shown(connection)!r}: it has closed{silent}"
         raise Refused(404, ErrorCode.DATA_NOT_FOUND, message, told=True)  # no mistake of the client
-    facts = answers.found[0]
-    at = {int(number): int(id) for number, id in facts.pop("at", {}).items()}
-    facts["lag"] = lag(visit.services.publishing.broker, facts["channels"], at)
+    facts = with_lag(visit.services.publishing.broker, answers.found[0])
     return {"stream": facts, "missing": answers.missing}
+
+
+def with_lag(broker: Broker, facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns the facts about a stream with its lag in place of its positions. Blocks like `lag`."""
+    at = {int(number): int(id) for number, id in facts.get("at", {}).items()}
+    others = {key: value for key, value in facts.items() if key != "at"}
+    return {**others, "lag": lag(broker, facts["channels"], at)}
 
 
 def answer_one(
     services: Services, streams: Sequence[Stream], details: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Answers the query `ONE`: yields what this worker knows of the stream, if it has the stream."""
-    streaming = services.streaming
-    for stream in streaming.hub.disconnector.find(connection=str(details.get("connection"))):
-        cursor = streaming.hub.cursor_of(stream)
-        waiting_since = getattr(stream, "waiting_since", None)
-        yield {
-            **_listed(stream, streaming.worker_counts.name, services.settings.max_channels),
-            "cursor": None if cursor is None else str(cursor),
-            "at": {} if cursor is None else _positions(cursor),
-            "behind": cursor is None,
-            "waiting": None if waiting_since is None else round(time.monotonic() - waiting_since, 3),
-            "lost_at": stream.lost_at or None,
-            "poll": stream.poll,
-            "compressed": stream.compression is not None,
-            "dialect": stream.dialect,
-            "can_change": stream.grant is not None,
-            "rechecked_in": streaming.recheck.seconds_until(stream),
-            "closing": stream.closing,
-        }
+    for stream in services.streaming.hub.disconnector.find(connection=str(details.get("connection"))):
+        yield _full(services, stream)
+
+
+def _full(services: Services, stream: Stream) -> dict[str, Any]:
+    """Returns everything that this worker knows of a stream. `at` is its position on each shard."""
+    streaming, waiting_since = services.streaming, getattr(stream, "waiting_since", None)
+    cursor = streaming.hub.cursor_of(stream)
+    return {
+        **_listed(stream, streaming.worker_counts.name, services.settings.max_channels),
+        "cursor": None if cursor is None else str(cursor),
+        "at": {} if cursor is None else _positions(cursor),
+        "behind": cursor is None,
+        "waiting": None if waiting_since is None else round(time.monotonic() - waiting_since, 3),
+        "lost_at": stream.lost_at or None,
+        "poll": stream.poll,
+        "compressed": stream.compression is not None,
+        "dialect": stream.dialect,
+        "can_change": stream.grant is not None,
+        "rechecked_in": streaming.recheck.seconds_until(stream),
+        "closing": stream.closing,
+    }
 
 
 def _positions(cursor: StreamCursor) -> dict[int, int]:

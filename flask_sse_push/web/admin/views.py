@@ -16,7 +16,7 @@ from ...brokers.url import serves_one_process
 from ...config.channel_policies import ADMIN_CHANNEL
 from ..stream import StreamEndpoint
 from . import channels, doctor, events, outboxes, runs, streams, why, workers, writes
-from .visit import MAX_PAGE, PAGE, Visit, shown
+from .visit import MAX_PAGE, PAGE, Examine, Visit, shown
 
 #: The folder of the page's files, below the folder that the blueprint serves.
 FOLDER = Path(__file__).parents[2] / "static" / "admin"
@@ -92,15 +92,18 @@ WRITES: Mapping[str, tuple[View, int]] = {
 }
 
 
-def answer(endpoint: StreamEndpoint, identity: Identity, request: Request, path: str) -> Response:
+def answer(
+    endpoint: StreamEndpoint, identity: Identity, request: Request, path: str, examine: Examine
+) -> Response:
     """Returns the response of the view at a path below `<prefix>/admin/`.
 
+    :param examine: runs the checks of `flask sse doctor`.
     :raises NotFound: if there is no such view.
     :raises MethodNotAllowed: if the view cannot be called with the method of the request.
     :raises Refused: if the request is not valid, or if a write may come from a page of another site.
     """
     name, rest = (path, "") if path in READS else (path.partition("/")[0] + "/", path.partition("/")[2])
-    visit = Visit(endpoint, identity, request, rest)
+    visit = Visit(endpoint, identity, request, rest, examine)
     is_write = request.method == "POST"
     methods = [method for method, views in (("GET", READS), ("POST", WRITES)) if name in views]
     if not methods:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from flask import Request
@@ -13,6 +14,9 @@ from ...protocol.printable import printable
 from ..refusal import bad_request
 from ..services import Services
 from ..stream import StreamEndpoint
+
+#: Runs the checks of `flask sse doctor` for this process. Returns the findings as dicts of texts.
+Examine = Callable[[], Sequence[Mapping[str, str]]]
 
 #: At most how many characters a filter may have.
 MAX_FILTER = 300
@@ -26,7 +30,8 @@ class Visit(NamedTuple):
     endpoint: StreamEndpoint
     identity: Identity
     request: Request
-    rest: str = ""  # what follows the name of the view in the path
+    rest: str  # what follows the name of the view in the path
+    examine: Examine
 
     @property
     def services(self) -> Services:

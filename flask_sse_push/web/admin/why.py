@@ -1,20 +1,89 @@
-"""Why a user got nothing."""
+"""Why did a user get nothing? Runs all checks over all workers, and says which reason comes first."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-if TYPE_CHECKING:
-    from .visit import Visit
+from ...protocol.channel import is_channel
+from ..refusal import bad_request
+from . import channels, checks, rights, streams
+from .checks import BROKEN, OK, WARNING, Case, Reason
+from .visit import Visit, shown
+
+#: At most how many streams of the user are examined.
+STREAMS = 20
+#: The names of the reasons, in the order in which they explain that a user got nothing: if a user may not
+#: listen, it does not matter that the user is not connected.
+ORDER = (
+    "unknown_user",
+    "not_authorized",
+    "rule_failed",
+    "worker_deaf",
+    "broker_not_shared",
+    "not_connected",
+    "not_listening",
+    "other_prefix",
+    "outbox_waiting",
+    "slow_client",
+    "history_gone",
+    "late",
+    "catching_up",
+    "nothing_published",
+    "not_checked",
+    "delivered",
+)
 
 
 def answered(visit: Visit) -> dict[str, Any]:
-    """Returns the findings about a user and a channel."""
+    """Returns the findings about a user and a channel, the main reason first.
+
+    :raises Refused: 400, if neither a user nor a channel nor an address is given.
+    """
+    case = _case(visit)
+    found = sorted(_findings(case, visit), key=_rank)
     return {
-        "user": visit.text("user"),
-        "channel": visit.text("channel"),
-        "reason": None,
-        "findings": [],
-        "streams": [],
-        "missing": [],
+        "user": shown(case.user),
+        "channel": case.channel,
+        "reason": next((each.name for each in found if each.level != OK), None),
+        "findings": [each._asdict() for each in found],
+        "streams": case.streams,
+        "missing": case.missing,
     }
+
+
+def _case(visit: Visit) -> Case:
+    user, address = visit.text("user"), visit.text("address")
+    if not (user or address or visit.text("channel")):
+        raise bad_request("give a user, a channel or an address")
+    channel = visit.channel("channel") if visit.text("channel") or user is None else f"user:{user}"
+    if not is_channel(channel):
+        raise bad_request("the user has no channel of their own: give a channel")
+    services = visit.services
+    details = {"address": address, "limit": STREAMS, "full": True}
+    wanted = None if user or address else channel
+    answers = services.streaming.worker_queries.ask(streams.LIST, details, channel=wanted, user_id=user)
+    page = streams.merged(answers, STREAMS)
+    broker = services.publishing.broker
+    return Case(
+        services,
+        user,
+        address,
+        channel,
+        [streams.with_lag(broker, each) for each in page["streams"]],
+        page["total"],
+        [each["worker"] for each in answers.found if isinstance(each.get("worker"), dict)],
+        answers.missing,
+        channels.kept(broker, channel),
+    )
+
+
+def _findings(case: Case, visit: Visit) -> Iterator[Reason]:
+    if case.user:
+        yield from rights.examined(visit.endpoint.policy, case.user, case.channel)
+    for check in checks.CHECKS:
+        yield from check(case)
+
+
+def _rank(found: Reason) -> tuple[int, int]:
+    return (BROKEN, WARNING, OK).index(found.level), ORDER.index(found.name)

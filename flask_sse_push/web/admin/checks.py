@@ -1,0 +1,222 @@
+"""The checks that explain why a user got nothing. Each check looks at one kind of fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...brokers.redis.broker import RedisBroker
+from ...monitoring.backlog import of_current_app
+from .visit import shown
+
+if TYPE_CHECKING:
+    from ..services import Services
+
+#: How much a finding explains; the levels of `flask sse doctor`.
+OK, WARNING, BROKEN = "ok", "warning", "broken"
+#: If a client has taken nothing for this many seconds, it is slow.
+SLOW = 2.0
+#: If a stream has yet to get an event that is older than this, in seconds, the event is late.
+LATE = 5.0
+#: If an event has waited for this many seconds in an outbox, no relay works.
+WAITED = 10.0
+
+
+class Reason(NamedTuple):
+    """What one check found: whether it explains that a user got nothing, and what to do.
+
+    `level` is broken, warning or ok. `link` says where the page shows more: its kind and a name.
+    """
+
+    level: str
+    name: str
+    what: str
+    advice: str = ""
+    link: Mapping[str, str] | None = None
+
+
+class Case(NamedTuple):
+    """What all workers and the broker say about the user and the channel of a question."""
+
+    services: Services
+    user: str | None
+    address: str | None
+    channel: str
+    streams: Sequence[Mapping[str, Any]]  # those of the user, or of the address, or of the channel
+    total: int  # how many such streams there are
+    workers: Sequence[Mapping[str, Any]]  # the states of the workers that answered
+    missing: Sequence[str]  # the names of the workers that did not answer
+    kept: Mapping[str, Any]  # the events that the broker keeps for the channel
+
+    @property
+    def who(self) -> str:
+        """Whose streams were searched, as the subject of a sentence."""
+        if self.user:
+            return f"User {shown(self.user)!r}"
+        return f"The address {shown(self.address)!r}" if self.address else f"The channel {self.channel!r}"
+
+    @property
+    def listening(self) -> list[Mapping[str, Any]]:
+        """Those of the streams that listen to the channel."""
+        return [stream for stream in self.streams if self.channel in stream["channels"]]
+
+
+def connection(case: Case) -> Iterator[Reason]:
+    """Whether there are streams, and whether they listen to the channel."""
+    if not case.total:
+        on = " on the workers that answered" if case.missing else ""
+        advice = (
+            "The page is closed, has no network, or its request is refused. Look for `refused` in the log of "
+            "the workers, and at the console of the browser."
+        )
+        yield Reason(BROKEN, "not_connected", f"{case.who} has no open stream{on}.", advice)
+    elif not case.listening and case.total <= len(case.streams):
+        names = ", ".join(dict.fromkeys(name for each in case.streams for name in each["channels"][:5]))
+        what = f"{case.who} has {case.total} open streams, none of which listens to {case.channel!r}."
+        advice = (
+            f"Their channels are {shown(names)}. Name the channel in the address of the stream, or join it."
+        )
+        yield Reason(BROKEN, "not_listening", what, advice, _stream(case.streams[0]))
+
+
+def hearing(case: Case) -> Iterator[Reason]:
+    """Whether the workers hear the broker."""
+    level = WARNING if case.total else BROKEN
+    for name in case.missing:
+        what = f"The worker {shown(name)} did not answer: it is deaf to the broker, hangs, or was killed."
+        advice = (
+            "Read its log and its /health. If it was killed just now, it disappears from here in some "
+            "seconds. Else restart it: its clients then connect again and get what they missed."
+        )
+        yield Reason(level, "worker_deaf", what, advice, {"kind": "worker", "name": str(name)})
+    for state in case.workers:
+        if state["streams"] and not state["connected"]:
+            what = f"The worker {state['worker']} (pid {state['pid']}) has lost its link to the broker."
+            advice = (
+                "Check the network to the broker and its rights: `flask sse doctor` says what is missing."
+            )
+            yield Reason(BROKEN, "worker_deaf", what, advice, {"kind": "worker", "name": state["worker"]})
+    several = case.services.broker_not_shared()
+    if several:
+        what = f"The broker is memory://, which serves one process, but {several}."
+        yield Reason(BROKEN, "broker_not_shared", what, "Set SSE_PUSH_BROKER_URL to a URL that all share.")
+
+
+def clients(case: Case) -> Iterator[Reason]:
+    """Whether the clients take what they are sent."""
+    for stream in case.streams:
+        name, waited = stream["connection"], stream["waiting"]
+        if waited is not None and waited >= SLOW and not stream["behind"]:
+            what = (
+                f"The client of stream {name} has taken nothing for {waited:.0f} s; "
+                f"{stream['buffered']} bytes wait for it here, and more in the system."
+            )
+            advice = (
+                "Its network or its page is too slow. After SSE_PUSH_WRITE_TIMEOUT seconds the worker cuts "
+                "the stream, and the client comes back for the rest. Publish less, or larger batches."
+            )
+            yield Reason(BROKEN, "slow_client", what, advice, _stream(stream))
+        elif stream["behind"]:
+            what = f"The stream {name} still gets events that it missed."
+            yield Reason(WARNING, "catching_up", what, "Wait a moment and ask again.", _stream(stream))
+        elif (stream["lag"]["seconds"] or 0) > LATE:
+            lag = stream["lag"]
+            what = (
+                f"The stream {name} lacks {lag['events']} events, the oldest from {lag['seconds']:.0f} s ago."
+            )
+            advice = "Its worker hears nothing or is too busy: look at the worker's link and its load."
+            yield Reason(BROKEN, "late", what, advice, {"kind": "worker", "name": stream["worker"]})
+
+
+def history(case: Case) -> Iterator[Reason]:
+    """Whether events that the user should have got are gone."""
+    channel = {"kind": "channel", "name": case.channel}
+    policy = case.services.settings.policies[case.channel]
+    rule = f"the channel keeps {policy.history} events for {policy.ttl:g} s"
+    advice = (
+        "Keep more: raise `history` or `ttl` for this channel in SSE_PUSH_CHANNELS, or the general settings."
+    )
+    lost = [stream for stream in case.listening if stream["lost_at"]]
+    for stream in lost:
+        what = f"The stream {stream['connection']} got sse.reset: events that it missed are gone ({rule})."
+        yield Reason(BROKEN, "history_gone", what, advice, _stream(stream))
+    if case.kept["gone"] and not lost:
+        all_gone = not case.kept["events"]
+        what = f"{'All' if all_gone else 'The older'} events of {case.channel!r} are gone ({rule})."
+        what += " A client that comes now does not get them."
+        yield Reason(WARNING if all_gone else OK, "history_gone", what, advice, channel)
+
+
+def publishing(case: Case) -> Iterator[Reason]:
+    """Whether events were published, and where."""
+    channel, found = {"kind": "channel", "name": case.channel}, list(_elsewhere(case))
+    yield from found
+    if not (case.kept["events"] or case.kept["gone"] or found):
+        what = f"The broker has no event of {case.channel!r}."
+        advice = (
+            "Publish a test event from this page. If that one arrives, the publisher names another channel, "
+            "or uses another broker or SSE_PUSH_PREFIX: run `flask sse doctor` where it runs."
+        )
+        yield Reason(WARNING, "nothing_published", what, advice, channel)
+    for outbox in of_current_app():
+        yield from _waiting(outbox)
+
+
+def _elsewhere(case: Case) -> Iterator[Reason]:
+    broker, settings = case.services.publishing.broker, case.services.settings
+    if not isinstance(broker, RedisBroker):
+        return
+    from ...brokers.redis.surroundings import elsewhere
+
+    for each in elsewhere(broker, settings.prefix, case.channel):
+        is_newer = each.newest / 1e6 > (case.kept["newest"] or 0)
+        place = f"the prefix {each.prefix!r}"
+        if each.database is not None:
+            place = f"database {each.database}"
+        reads = f"this app reads the prefix {settings.prefix!r}"
+        what = f"Events of {case.channel!r} lie under {place}, but {reads} in its own database."
+        advice = (
+            "A publisher has another SSE_PUSH_PREFIX or another database in SSE_PUSH_BROKER_URL: give all "
+            "processes of the app the same settings."
+        )
+        level = BROKEN if is_newer else WARNING
+        yield Reason(level, "other_prefix", what, advice, {"kind": "doctor", "name": ""})
+
+
+def _waiting(outbox: Any) -> Iterator[Reason]:
+    try:
+        backlog = outbox.backlog()
+    except Exception as error:  # each database driver has exceptions of its own
+        what = f"The table of the outbox {outbox.name} cannot be read: {shown(getattr(error, 'orig', error))}"
+        yield Reason(WARNING, "outbox_waiting", what, "Start the database, or create the table.")
+        return
+    if backlog.age >= WAITED:
+        what = (
+            f"{backlog.waiting} events wait in the outbox {backlog.name}, the oldest for {backlog.age:.0f} s."
+        )
+        advice = "No relay publishes them: run `flask sse relay`, or pass relay=True to Outbox."
+        yield Reason(BROKEN, "outbox_waiting", what, advice, {"kind": "outbox", "name": backlog.name})
+
+
+def delivery(case: Case) -> Iterator[Reason]:
+    """Which streams have got everything."""
+    for stream in case.listening:
+        if stream["lag"]["events"] == 0 and not stream["buffered"]:
+            what = (
+                f"The stream {stream['connection']} has got every event since it opened: {stream['events']}."
+            )
+            yield Reason(OK, "delivered", what, "", _stream(stream))
+
+
+def _stream(stream: Mapping[str, Any]) -> dict[str, str]:
+    return {"kind": "stream", "name": str(stream["connection"])}
+
+
+CHECKS: Sequence[Callable[[Case], Iterator[Reason]]] = (
+    connection,
+    hearing,
+    clients,
+    history,
+    publishing,
+    delivery,
+)

@@ -1,0 +1,68 @@
+"""Checks whether a user may listen to a channel, by asking the app's rule now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ...hub.callbacks import name_of
+from .checks import BROKEN, WARNING, Reason
+from .visit import shown
+
+if TYPE_CHECKING:
+    from ...auth.policy import Policy
+
+logger = logging.getLogger(__name__)
+
+
+def examined(policy: Policy, id: str, channel: str) -> Iterator[Reason]:
+    """Yields why a user may not listen to a channel; nothing if the user may. Calls the app's rules."""
+    is_known = True
+    try:
+        user = policy.load(id)
+    except LookupError:
+        user, is_known = id, False
+    except Exception as error:
+        yield _failed("load the user", error)
+        return
+    if user is None:
+        what = f"The app knows no user {shown(id)!r}: its user loader returns None."
+        advice = (
+            "Give the id that @sse.user_id or flask-login's get_id() returns. If the user was deleted, this "
+            "is the reason."
+        )
+        yield Reason(BROKEN, "unknown_user", what, advice)
+        return
+    try:
+        if policy.may_listen(user, channel):
+            return
+    except Exception as error:
+        if is_known:
+            yield _failed("ask @sse.authorize", error)
+            return
+    yield _refused(policy, id, channel) if is_known else _unchecked(id, channel)
+
+
+def _refused(policy: Policy, id: str, channel: str) -> Reason:
+    rule = policy.rule
+    by = "and the app has no @sse.authorize rule" if rule is None else f"and {name_of(rule)} returns False"
+    what = f"User {shown(id)!r} may not listen to {channel!r}: it is not public, {by} for this user."
+    advice = (
+        "Requests for this channel get 403. Allow the channel in the function of @sse.authorize, or in "
+        "SSE_PUSH_PUBLIC_CHANNELS if everybody may listen."
+    )
+    return Reason(BROKEN, "not_authorized", what, advice)
+
+
+def _unchecked(id: str, channel: str) -> Reason:
+    what = f"Whether user {shown(id)!r} may listen to {channel!r} was not checked: the app cannot load users."
+    advice = "Register a function with @sse.load_user, or look for `refused` in the log of the workers."
+    return Reason(WARNING, "not_checked", what, advice)
+
+
+def _failed(action: str, error: Exception) -> Reason:
+    logger.warning("the admin page could not %s: %r", action, error, exc_info=error)
+    what = f"The app could not {action}: its function raised {type(error).__name__}."
+    advice = "Read the traceback in this worker's log. Streams of this user are refused or closed until then."
+    return Reason(BROKEN, "rule_failed", what, advice)

@@ -65,6 +65,9 @@ def worker_int(worker: Any) -> None:
 demo_folder = tempfile.mkdtemp(prefix="sse-push-demo-")
 os.environ.setdefault("EXAMPLE_LOG", os.path.join(demo_folder, "demo.log"))
 
+# The address of the demo, which the workers fetch the keys of its tokens from.
+os.environ.setdefault("EXAMPLE_ISSUER", f"http://127.0.0.1:{bind.rpartition(':')[2]}")
+
 
 def when_ready(server: Any) -> None:
     """Starts a process that publishes events, and prints the address of the demo."""

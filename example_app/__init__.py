@@ -23,6 +23,7 @@ from . import (
     dashboard,
     debug,
     errors,
+    issuer,
     live,
     logs,
     messages,
@@ -81,6 +82,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     signin.login_manager.init_app(app)
     stock.shelf.init_app(app)
     app.register_blueprint(signin.page)
+    app.register_blueprint(issuer.page)
     for page in PAGES.values():
         app.register_blueprint(page)
     app.register_blueprint(sse, url_prefix="/stream")

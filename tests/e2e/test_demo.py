@@ -170,6 +170,20 @@ def test_messages_of_the_form_arrive_and_other_channels_are_refused(shared_demo:
                 assert (received.json()["from"], received.json()["text"]) == ("Ada", "hello")
 
 
+def test_a_token_of_the_demos_identity_provider_opens_a_stream(shared_demo: Demo) -> None:
+    with httpx.Client(base_url=shared_demo.url, trust_env=False, timeout=60) as http:
+        form = {"name": "ada", "password": "wrong"}
+        assert http.post("/issuer/token", data=form).status_code == 401
+        token = http.post("/issuer/token", data={**form, "password": DEMO_PASSWORDS["ada"]}).text
+        for _ in range(4):  # each of the two workers fetches the keys, perhaps from itself
+            headers = {"Authorization": f"Bearer {token}"}
+            with Stream(f"{shared_demo.url}/stream?channels=chat,user:ada", headers=headers) as stream:
+                assert stream.next().json()["channels"] == ["chat", "user:ada"]
+        keys = http.get("/issuer/keys").json()["keys"]
+        assert len({key["kid"] for key in keys}) == 3
+        assert not any("d" in key for key in keys)
+
+
 def test_only_its_own_pages_may_publish(shared_demo: Demo) -> None:
     event = {"channel": "news", "text": "hello"}
     with shared_demo.sign_in("ada") as ada:

@@ -36,13 +36,17 @@ GOALS: tuple[tuple[str, str, str, str, str, float], ...] = (
 
 
 def measured(results: Mapping[str, Any], case: str, figure: str, server: str, other: str) -> float | None:
-    """Returns the figure or ratio, or None if a part of it was not measured."""
+    """Returns the figure or ratio, or None if a part of it was not measured.
+
+    A ratio is the median of the rounds' ratios if the tables show it, and otherwise the ratio of the medians.
+    """
     peers = results.get(case, {})
     value = peers.get(server, {}).get(figure)
     if value is None or not other:
         return value if value is None else float(value)
+    ratio = peers[server].get(f"{figure}_vs_{other}")
     base = peers.get(other, {}).get(figure)
-    return float(value) / base if base else None
+    return ratio or (float(value) / base if base else None)
 
 
 def table(results: Mapping[str, Any]) -> list[str]:

@@ -126,29 +126,35 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
 Results = dict[str, dict[str, dict[str, Any]]]  # case, peer, figure
 
 
+def medians(rounds: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Returns the figures of each server over all rounds in which it ran; see `median`."""
+    names = dict.fromkeys(name for one in rounds for name in one)
+    return {name: median([one[name] for one in rounds if name in one]) for name in names}
+
+
 def median(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns one set of figures for several rounds: the median of each number, the last value of others."""
-    last = rounds[-1]
-    return {
-        key: statistics.median(one[key] for one in rounds) if isinstance(value, (int, float)) else value
-        for key, value in last.items()
-    }
+    found = {}
+    for key in dict.fromkeys(key for one in rounds for key in one):
+        values = [one[key] for one in rounds if key in one]
+        found[key] = statistics.median(values) if isinstance(values[-1], (int, float)) else values[-1]
+    return found
 
 
-def add_ratios(results: Results) -> None:
-    """Adds `<figure>_vs_<reference>` to the figures of each case in which the reference server ran."""
-    for case, peers in results.items():
-        for column in TABLES[case][1]:
-            for reference in column.ratios:
-                base = peers.get(reference, {}).get(column.key)
-                if base:
-                    for figures in peers.values():
-                        if column.key in figures:
-                            figures[f"{column.key}_vs_{reference}"] = figures[column.key] / base
-    empty = results.get("handshake", {}).get("empty-view", {}).get("cpu_us")
-    for figures in results.get("handshake", {}).values():
-        if empty:
-            figures["vs_empty_view"] = figures["cpu_us"] / empty
+def add_ratios(case: str, peers: Mapping[str, dict[str, Any]]) -> None:
+    """Adds `<figure>_vs_<reference>` to the figures of one round in which the reference server ran."""
+    for column in TABLES[case][1]:
+        for reference in column.ratios:
+            _add_ratio(peers, column.key, reference, f"{column.key}_vs_{reference}")
+    if case == "handshake":
+        _add_ratio(peers, "cpu_us", "empty-view", "vs_empty_view")
+
+
+def _add_ratio(peers: Mapping[str, dict[str, Any]], key: str, reference: str, name: str) -> None:
+    base = peers.get(reference, {}).get(key)
+    for figures in peers.values():
+        if base and key in figures:
+            figures[name] = figures[key] / base
 
 
 def machine() -> dict[str, Any]:

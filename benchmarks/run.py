@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = fitting(Sizes.small() if options.quick else Sizes(), files)
     rounds = {case: 1 if case in options.once else options.repeat for case in options.cases}
     results, errors = run(peers, rounds, sizes)
-    report.add_ratios(results)
     ran = [peer for peer in peers if any(peer.name in found for found in results.values())]
     document = report.document(
         results,
@@ -134,15 +133,16 @@ def run(
     """Runs every case with every server, one after another. Returns the results and the errors.
 
     The servers alternate within each round, so that a slow minute of the machine does not hit all rounds of
-    one server.
+    one server. A ratio is the median of the ratios of the rounds.
 
     :param cases: The number of rounds of each case.
     """
     results: report.Results = {}
     errors: dict[str, str] = {}
     for case, repeat in cases.items():
-        rounds: dict[str, list[dict[str, Any]]] = {}
+        rounds: list[dict[str, dict[str, Any]]] = []
         for _ in range(repeat):
+            rounds.append({})
             for peer in (peer for peer in peers if case in peer.cases):
                 try:
                     with started(peer):
@@ -151,10 +151,11 @@ def run(
                     errors[f"{peer.name}, {case}"] = f"{type(error).__name__}: {error}"
                     print(f"{case:10} {peer.name:15} FAILED {error}", flush=True)
                 else:
-                    rounds.setdefault(peer.name, []).append(figures)
+                    rounds[-1][peer.name] = figures
                     print(f"{case:10} {peer.name:15} {shown(figures)}", flush=True)
-        if rounds:
-            results[case] = {name: report.median(found) for name, found in rounds.items()}
+            report.add_ratios(case, rounds[-1])
+        if found := report.medians(rounds):
+            results[case] = found
     return results, errors
 
 

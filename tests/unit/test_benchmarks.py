@@ -47,6 +47,19 @@ def test_the_published_run_is_complete(run: dict[str, Any]) -> None:
     assert measured == list(goals.GOALS)
 
 
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
+    rounds = [
+        {"push-hijack": {"cpu_us": mine}, "nchan": {"cpu_us": other}}
+        for mine, other in ((2, 1), (9, 6), (4, 8))
+    ]
+    rounds.append({"push-hijack": {"cpu_us": 5}})
+    for one in rounds:
+        report.add_ratios("steady", one)
+    found = report.medians(rounds)
+    assert found["push-hijack"] == {"cpu_us": 4.5, "cpu_us_vs_nchan": 1.5}
+    assert goals.measured({"steady": found}, "steady", "cpu_us", "push-hijack", "nchan") == 1.5
+
+
 def test_only_the_older_table_is_replaced(run: dict[str, Any]) -> None:
     older = f"before\n{readme.BEGIN}| old |\n{readme.END}after\n"
     newer = readme.with_section(older, run)

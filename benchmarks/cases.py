@@ -6,15 +6,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from .client import Client
 from .peers import base
 from .peers.base import HEARTBEAT_INTERVAL, Peer
 from .peers.broadcaster.driver import Broadcaster
-from .process import cpu_seconds, kernel_kb, open_files, rss_kb
-
-Counters = dict[str, Any]
+from .process import kernel_kb, open_files, rss_kb
+from .work import CPU, Counters, forget_departed, settle, warm_up
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,9 @@ class Sizes:
     groups: int = 5000
     groups_events: int = 20  # common events, 4 per second
     groups_own: int = 4  # events for each user
+    users: int = 2000  # each with a channel of their own
+    users_seconds: float = 10
+    wide_streams: int = 200  # each with 50 channels
     publish_single: int = 2000
     publish_many: int = 20000
     churned: int = 600
@@ -43,45 +44,9 @@ class Sizes:
         return cls(
             steady_seconds=3, burst_rounds=1, idle_streams=2000, storm_streams=1000, heartbeat_streams=2000,
             heartbeat_seconds=HEARTBEAT_INTERVAL, groups=1000, groups_events=8, groups_own=2,
+            users=500, users_seconds=2, wide_streams=20,
             publish_single=500, publish_many=5000, churned=200, churn_idle=1000,
         )  # fmt: skip
-
-
-class CPU:
-    """Measures the CPU time of a peer from now on."""
-
-    def __init__(self, peer: Peer) -> None:
-        self._pids = peer.pids()
-        self._from = cpu_seconds(self._pids)
-        self._since = time.monotonic()
-
-    def seconds(self) -> float:
-        return cpu_seconds(self._pids) - self._from
-
-    def share(self) -> float:
-        return self.seconds() / (time.monotonic() - self._since)
-
-
-def settle(seconds: float = 0.5) -> None:
-    """Waits until the server has finished late work, such as subscribing or noticing that a client has
-    left."""
-    time.sleep(seconds)
-
-
-def warm_up(peer: Peer, channel: str = "bench") -> None:
-    """Opens some streams, so that imports, the Redis reader and the caches do not count in the
-    measurement."""
-    with Client(peer, 50, path=peer.path(channel)) as client:
-        client.finish()
-    forget_departed(peer, channel)
-
-
-def forget_departed(peer: Peer, channel: str = "bench") -> None:
-    """Publishes some events, because a generator notices a departed client only at its second failing
-    write."""
-    if peer.publishes:
-        peer.publish(4, 8, 200, channel=channel)
-    settle()
 
 
 def steady(peer: Peer, sizes: Sizes) -> Counters:
@@ -242,14 +207,61 @@ def groups(peer: Peer, sizes: Sizes) -> Counters:
         }
 
 
+def users(peer: Peer, sizes: Sizes) -> Counters:
+    """Each event goes to one user of many: CPU per event when the server sleeps between events, and when not.
+
+    The last two figures: beside idle streams on 10,000 other channels, and with 50 channels for each stream.
+    """
+    own = peer.path("u.%d")
+    wide = [f"w{number}.%d" for number in range(49)]
+    slow = _to_users(peer, own, sizes.users, 20, sizes)
+    fast = _to_users(peer, own, sizes.users, 300, sizes)
+    with Client(peer, sizes.wide_streams, path=peer.path(",".join(["i.%d", *wide]))):
+        beside = _to_users(peer, own, sizes.users, 300, sizes)
+    many = _to_users(peer, peer.path(",".join(["u.%d", *wide])), sizes.wide_streams, 300, sizes)
+    return {
+        "slow_cpu_us": slow["cpu_us"],
+        "fast_cpu_us": fast["cpu_us"],
+        "beside_cpu_us": beside["cpu_us"],
+        "many_cpu_us": many["cpu_us"],
+        "slow_p50_ms": slow["p50_ms"],
+        "fast_p50_ms": fast["p50_ms"],
+        "incomplete": sum(each["lost"] for each in (slow, fast, beside, many)),
+    }
+
+
+def _to_users(peer: Peer, path: str, streams: int, rate: int, sizes: Sizes) -> Counters:
+    """Publishes to one user after another. Returns the CPU per event and the median latency."""
+    count = int(rate * sizes.users_seconds)
+    with Client(peer, streams, path=path) as client:
+        settle()
+        peer.publish(rate, rate, sizes.event, channel="u.%d", spread=streams)  # warms up
+        cpu = CPU(peer)
+        peer.publish(count, rate, sizes.event, channel="u.%d", spread=streams)
+        spent = cpu.seconds()
+        settle()
+        report = client.finish()
+    return {
+        "cpu_us": spent * 1e6 / count,
+        "p50_ms": report["p50_ms"],
+        "lost": rate + count - report["events"],
+    }
+
+
 def publish(peer: Peer, sizes: Sizes) -> Counters:
     """Events per second that one publishing process sends while no stream is open."""
     single = peer.publish(sizes.publish_single, 0, sizes.event)
     redis_s = peer.redis.cpu_seconds() if peer.redis else 0.0
     many = peer.publish(sizes.publish_many, 0, sizes.event, batch=100)
-    redis = _redis_cost(peer, sizes, redis_s) if peer.redis else {}
+    figures = _redis_cost(peer, sizes, redis_s) if peer.redis else {}
+    if peer.publisher == "announcer":
+        crowd = peer.publish(sizes.publish_many, 0, sizes.event, greenlets=100)
+        figures["crowd_per_s"] = crowd["events"] / crowd["seconds"]
+        figures["crowd_vs_single"] = figures["crowd_per_s"] * single["seconds"] / single["events"]
+        bare = peer.publish(sizes.publish_single, 0, sizes.event, kind="evalsha")
+        figures["single_vs_evalsha"] = single["events"] / single["seconds"] * bare["seconds"] / bare["events"]
     return {
-        **redis,
+        **figures,
         "single_per_s": single["events"] / single["seconds"],
         "many_per_s": many["events"] / many["seconds"],
         "single_client_cpu_us": single["cpu_s"] * 1e6 / single["events"],
@@ -331,6 +343,7 @@ CASES: dict[str, Case] = {
     base.STORM: storm,
     base.HEARTBEAT: heartbeat,
     base.GROUPS: groups,
+    base.USERS: users,
     base.PUBLISH: publish,
     base.DEPARTURE: departure,
 }

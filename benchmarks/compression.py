@@ -28,12 +28,12 @@ from typing import Any, NamedTuple
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.hub.compression import SharedWindow, StreamCompression, WindowPool
 
-from .cases import CPU, settle, warm_up
 from .client import Client
 from .peers.base import Settings
 from .peers.push.driver import PushHijack
 from .process import raise_file_limit
 from .run import HERE, started
+from .work import CPU, settle, warm_up
 
 #: Bytes of each event's data, and the goals: the most bytes on the wire per event, and the most µs.
 SIZE, WANTED_BYTES, WANTED_US = 436, 90, 25.0

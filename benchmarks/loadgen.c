@@ -4,7 +4,7 @@
  *           [--header 'Name: value'] [--concurrency 200] [--sources 4] [--timeout 60]
  *           --events K | --seconds S | --hold
  *
- * `%d` in the path becomes the stream's index. The program prints `READY <opened> <failed> <seconds>` when every
+ * Each `%d` in the path becomes the stream's index. The program prints `READY <opened> <failed> <seconds>` when every
  * stream has answered 200 and sent a first part of the body. It ends when all streams have K events, S seconds after
  * READY, or at `quit` (or end of file) on stdin, and then prints one JSON line. It reads commands from stdin at any
  * time, and answers each with one JSON line:
@@ -142,14 +142,25 @@ static void connect_one(struct connection *c, uint32_t index)
     watch(c, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
+/* Writes the path with the stream's index in place of each %d. */
+static void fill_in(char *path, size_t room, uint32_t index)
+{
+    const char *from = option.path, *mark;
+    size_t used = 0;
+    for (; (mark = strstr(from, "%d")) && used < room; from = mark + 2)
+        used += (size_t)snprintf(path + used, room - used, "%.*s%u", (int)(mark - from), from, index);
+    if (used < room)
+        used += (size_t)snprintf(path + used, room - used, "%s", from);
+    if (used >= room) {
+        fprintf(stderr, "loadgen: the path is too long\n");
+        exit(2);
+    }
+}
+
 static void send_request(struct connection *c)
 {
-    char path[512], request[2048];
-    const char *mark = strstr(option.path, "%d");
-    if (mark)
-        snprintf(path, sizeof path, "%.*s%u%s", (int)(mark - option.path), option.path, c->index, mark + 2);
-    else
-        snprintf(path, sizeof path, "%s", option.path);
+    char path[2048], request[4096];
+    fill_in(path, sizeof path, c->index);
     int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n%s\r\n",
                         path, option.host, option.port, option.headers);
     if (send(c->fd, request, (size_t)size, MSG_NOSIGNAL) != size) {

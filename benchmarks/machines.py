@@ -20,12 +20,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .cases import CPU, Counters, settle, warm_up
 from .client import Client
 from .peers.base import Settings
 from .peers.push.driver import PushHijack
 from .process import free_port
 from .run import prepare
+from .work import CPU, Counters, settle, warm_up
 
 STREAMS, RATE, SECONDS, SIZE, BURST = 1000, 40, 3, 200, 500
 

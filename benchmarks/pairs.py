@@ -22,12 +22,12 @@ from typing import Any
 
 from flask_sse_push import MessageAnnouncer
 
-from .cases import CPU, settle
 from .client import Client
 from .peers.push.variants import Authorized, Monitored, Public, Unmonitored, Variant
 from .process import free_port
 from .publisher import event_data
 from .run import prepare
+from .work import CPU, settle
 
 #: The pairs: the server with the feature, the server without it, and the goal: the most additional CPU.
 PAIRS = {"monitored": (Monitored, Unmonitored, 0.03), "authorized": (Authorized, Public, 0.03)}

@@ -2,7 +2,8 @@
 
     python -m benchmarks.publisher KIND TARGET --channel bench --count 200 --rate 20 --size 200 --batch 1
 
-`%d` in the channel becomes the event's number modulo --spread. The process prints one JSON line: the number
+`%d` in the channel becomes the event's number modulo --spread. With --greenlets, so many greenlets share the
+events, and each sends its own one after another. The process prints one JSON line: the number
 of events, the seconds, its own CPU seconds, and the last cursor if the kind has cursors. The stamp is
 CLOCK_MONOTONIC in nanoseconds, as loadgen expects it. Each kind imports its own library, so a run needs only
 the library of its kind.
@@ -14,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 from .http_client import Pipeline
 
@@ -70,6 +72,23 @@ def plain_redis(url: str) -> Send:
     return send
 
 
+def evalsha(url: str) -> Send:
+    """Sends one EVALSHA per event that does the least a history needs: what redis-py itself costs."""
+    import redis
+
+    client = redis.Redis.from_url(url)
+    script = client.script_load(
+        "redis.call('RPUSH', KEYS[1], ARGV[1]) redis.call('LTRIM', KEYS[1], -1000, -1) "
+        "return redis.call('PUBLISH', KEYS[1], ARGV[1])"
+    )
+
+    def send(messages: list[Message]) -> None:
+        for channel, data in messages:
+            client.evalsha(script, 1, channel, data)
+
+    return send
+
+
 def http_post(address: str) -> Send:
     """Sends one POST per event with the channel in the query, as nchan expects it. Pipelines a batch."""
     pipeline = Pipeline(address)
@@ -95,6 +114,7 @@ KINDS: dict[str, Callable[[str], Send]] = {
     "announcer": announcer,
     "flask-sse": flask_sse,
     "redis": plain_redis,
+    "evalsha": evalsha,
     "http-post": http_post,
     "http-lines": http_lines,
 }
@@ -115,6 +135,13 @@ def publish(send: Send, channel: str, spread: int, count: int, rate: float, size
     return answer
 
 
+def at_once(body: Callable[[], object], greenlets: int) -> object:
+    """Calls `body` in each of the greenlets. Returns the result of the first."""
+    import gevent
+
+    return gevent.joinall([gevent.spawn(body) for _ in range(greenlets)], raise_error=True)[0].value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publisher")
     parser.add_argument("kind", choices=sorted(KINDS))
@@ -125,14 +152,21 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--greenlets", type=int, default=1)
     options = parser.parse_args()
+    if options.greenlets > 1:
+        from gevent import monkey
+
+        monkey.patch_all()
     send = KINDS[options.kind](options.target)
-    started, cpu = time.monotonic(), time.process_time()
-    answer = publish(
-        send, options.channel, options.spread, options.count, options.rate, options.size, options.batch
+    count = options.count // options.greenlets
+    publish_own = partial(
+        publish, send, options.channel, options.spread, count, options.rate, options.size, options.batch
     )
+    started, cpu = time.monotonic(), time.process_time()
+    answer = publish_own() if options.greenlets == 1 else at_once(publish_own, options.greenlets)
     report = {
-        "events": options.count,
+        "events": count * options.greenlets,
         "seconds": time.monotonic() - started,
         "cpu_s": time.process_time() - cpu,
         "cursor": answer if isinstance(answer, str) else None,

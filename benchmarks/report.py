@@ -100,11 +100,26 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("incomplete", "streams that lack events", 0),
         ),
     ),
+    "users": (
+        "One event for one user of {users}, and of {wide_streams} with 50 channels each",
+        (
+            Column("slow_cpu_us", "20 events/s: CPU µs per event", 0, ratios=BOTH),
+            Column("slow_p50_ms", "p50 ms", 2),
+            Column("fast_cpu_us", "300 events/s: CPU µs", 0, ratios=BOTH),
+            Column("fast_p50_ms", "p50 ms", 2),
+            Column("beside_cpu_us", "beside 10,000 idle channels", 0, ratios=("nchan",)),
+            Column("many_cpu_us", "with 50 channels a stream", 0, ratios=("nchan",)),
+            Column("incomplete", "events lost", 0),
+        ),
+    ),
     "publish": (
         "Publishing: one process publishes, no stream is open",
         (
             Column("single_per_s", "one by one, events/s", 0, ratios=BOTH),
             Column("many_per_s", "100 at a time, events/s", 0, ratios=BOTH),
+            Column("single_vs_evalsha", "one by one vs a bare EVALSHA", 2),
+            Column("crowd_per_s", "100 greenlets, events/s", 0),
+            Column("crowd_vs_single", "vs one by one", 1),
             Column("redis_cpu_us", "CPU µs of Redis per event, 100 at a time", 1),
             Column("redis_cpu_us_per_worker", "added for each worker that listens", 1),
         ),

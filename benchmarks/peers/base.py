@@ -14,9 +14,9 @@ from ..process import kill, spawn, tree, wait_for_port
 from ..redis_server import INSTALL as INSTALL_REDIS
 from ..redis_server import RedisServer, find_binary, version_of
 
-STEADY, ONE_STREAM, BURST, IDLE, HANDSHAKE, STORM, HEARTBEAT, GROUPS, PUBLISH, DEPARTURE = CASES = (
+STEADY, ONE_STREAM, BURST, IDLE, HANDSHAKE, STORM, HEARTBEAT, GROUPS, USERS, PUBLISH, DEPARTURE = CASES = (
     "steady", "one-stream", "burst", "idle", "handshake",
-    "storm", "heartbeat", "groups", "publish", "departure",
+    "storm", "heartbeat", "groups", "users", "publish", "departure",
 )  # fmt: skip
 
 #: Seconds between the heartbeats of servers that send them.
@@ -148,23 +148,28 @@ class Peer:
         channel: str = "bench",
         spread: int = 1,
         batch: int = 1,
+        greenlets: int = 1,
+        kind: str = "",
     ) -> dict[str, Any]:
         """Publishes from another process on the clients' core; blocks until it is done. Returns its report.
 
         :param rate: Events per second; 0 means as fast as possible.
         :param size: Bytes of each event's data.
         :param spread: Number of channels; `%d` in `channel` becomes a number below it.
+        :param greenlets: How many greenlets of the publishing process share the events.
+        :param kind: The kind of publisher, if not the server's own.
         """
         target = self.redis_url if self.uses_redis else f"127.0.0.1:{self.port}"
         command: list[str | Path] = [
             self.settings.python,
             "-m",
             "benchmarks.publisher",
-            self.publisher,
+            kind or self.publisher,
             target,
         ]
         command += ["--channel", channel, "--spread", str(spread), "--batch", str(batch)]
         command += ["--count", str(count), "--rate", str(rate), "--size", str(size)]
+        command += ["--greenlets", str(greenlets)]
         log = self.settings.logs / f"{self.name}-publisher.log"
         process = spawn(command, self.settings.client_cpu, pipes=True, log=log)
         output, _ = process.communicate()

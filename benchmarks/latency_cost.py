@@ -62,7 +62,7 @@ def measure() -> int:
     now = time.monotonic()
     shards.all[0].history_cache.broker_clock.note(time.time_ns() // 1000, now, now)
     counters = Counters()
-    counters.times_wanted = True
+    counters.want_times()
     latency, exporter = Latency(shards, counters), Exporter(counters, Gauges)
     entry = Entry("e", time.time_ns() // 1000, 0, b"data: x\n\n")
     recipients = GeneratorStream.recipients(
@@ -80,12 +80,12 @@ def measure() -> int:
         exporter.export()
 
     def looked() -> None:
-        sample = None if time.monotonic() < latency.next_at else latency.pick([delivery])
+        sample = None if time.monotonic() < counters.measure_at else latency.pick([delivery])
         if sample is not None and sample.is_written(delivery, 1000):
             raise AssertionError
 
     sample = seconds_each(measured) - seconds_each(exported)
-    latency.next_at = float("inf")
+    counters.measure_at = float("inf")
     look = seconds_each(looked) - seconds_each(lambda: None)
     share = sample / INTERVAL + look * ROUNDS
     print(f"a measured event                {sample * 1e6:8.2f} µs, {1 / INTERVAL:.0f} in a second")

@@ -16,15 +16,17 @@ const page = /** @type {HTMLElement} */ (document.querySelector("main"));
 export const byId = (id) => document.getElementById(id);
 
 /**
- * Opens the page's stream and shows its state.
+ * Opens the page's stream, shows its state, and reports how the connections went.
  * @param {Record<string, (message: Message) => void>} handlers By event type.
  * @param {{ log?: (text: string) => void, [option: string]: unknown }} [options] PushClient's options, and `log`, a
  *   function that gets a text each time the state of the stream changes.
  * @returns {Promise<PushClient>}
  */
 export async function openStream(handlers, { log = () => {}, ...options } = {}) {
-  const { PushClient } = await import(page.dataset.client ?? "");
+  const { client: clientModule = "", reportModule = "" } = page.dataset;
+  const [{ PushClient }, { report }] = await Promise.all([import(clientModule), import(reportModule)]);
   const client = new PushClient(page.dataset.stream, options);
+  report(client, page.dataset.report ?? ""); // counts and times for the server's metrics
   showState(client, byId("state"), log);
   reloadWhenSignedOut(client, page.dataset.whoami ?? "");
   client.once("sse.open", () => performance.mark("stream-open"));

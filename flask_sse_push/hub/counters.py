@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ..brokers import native_threads
@@ -39,8 +41,8 @@ class Counters(StreamListener):
         # Only the dispatcher adds to `delivered` and `sent`, so they need no lock.
         self.delivered = 0  # events sent to streams; an event sent to 5 streams adds 5
         self.sent = 0  # bytes that the dispatcher wrote to streams
-        #: Whether events are measured. False if nobody exports the times.
-        self.times_wanted = False
+        #: Monotonic time from which on the next event is measured; never, if nobody exports the times.
+        self.measure_at = math.inf
         #: How many seconds events took from the broker to a socket: the newest times that were not exported.
         self.written: deque[float] = deque(maxlen=MAX_TIMES)
         #: How many seconds events took from the broker to a page, as browser clients report.
@@ -53,6 +55,16 @@ class Counters(StreamListener):
     def _add(self, key: CounterKey, amount: int) -> None:
         with self._lock:
             self._counts[key] += amount
+        if self.on_first_count is not None:
+            self._notify()
+
+    def want_times(self) -> None:
+        """Makes the worker measure events from now on, because somebody exports the times."""
+        self.measure_at = min(self.measure_at, time.monotonic())
+
+    def add_handled(self, times: Iterable[float]) -> None:
+        """Adds what a browser client has measured: how many seconds events took to the page."""
+        self.handled.extend(times)
         if self.on_first_count is not None:
             self._notify()
 

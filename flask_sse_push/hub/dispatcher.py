@@ -239,7 +239,7 @@ class Dispatcher:
         """
         served = 0
         # The delivery that is measured, until its stream has got the chunk.
-        sample = None if time.monotonic() < self._latency.next_at else self._latency.pick(steps)
+        sample = None if time.monotonic() < self._state.counters.measure_at else self._latency.pick(steps)
         for delivery in steps:
             if not isinstance(delivery, Delivery):
                 delivery()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -65,9 +64,7 @@ class Latency:
 
     def __init__(self, shards: Shards, counters: Counters) -> None:
         self._shards = shards
-        self._note = counters.written.append
-        #: Monotonic time from which on the next event is measured.
-        self.next_at = 0.0 if counters.times_wanted else math.inf
+        self._counters = counters
 
     def pick(self, steps: Sequence[object]) -> Sample | None:
         """Returns one of the deliveries in `steps`, to be measured. Returns None if there is none to measure.
@@ -83,6 +80,8 @@ class Latency:
         if begun is None:
             return None
         now = time.monotonic()
-        self.next_at = now + INTERVAL
+        self._counters.measure_at = now + INTERVAL
         place = random.randrange(len(delivery.recipients.streams))
-        return Sample(delivery, delivery.recipients.streams[place], place, Timing(begun, self._note))
+        return Sample(
+            delivery, delivery.recipients.streams[place], place, Timing(begun, self._counters.written.append)
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -145,6 +146,9 @@ class StreamOpener:
         secret, stream.secret = stream.secret, None  # the secret is sent only once, so it is not kept
         if stream.dialect == PLAIN:
             return heartbeat_frame(opening.cursor, dialect=stream.dialect)
+        # With several shards there are several clocks.
+        shards, wanted = self._state.shards.all, self._state.counters.measure_at < math.inf
+        offset = shards[0].history_cache.broker_clock.offset if wanted and len(shards) == 1 else None
         return open_frame(
             opening.cursor,
             stream.connection,
@@ -155,4 +159,5 @@ class StreamOpener:
             retry_ms=jittered_ms(self._state.settings.retry),
             user=stream.user_id,
             tells_user=stream.tagged,
+            time_ms=None if offset is None else round((time.monotonic() + offset) * 1000),
         )

@@ -41,7 +41,6 @@ class Reporter:
 
     def __init__(self, gauges: Callable[[], Gauges], log_totals: float = 0.0) -> None:
         self.counters = Counters()
-        self.counters.times_wanted = has_prometheus()
         self._gauges = gauges
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -49,6 +48,7 @@ class Reporter:
         self._reports: list[Callable[[], None]] = []
         if os.environ.get(METRICS_FOLDER) and has_prometheus():  # otherwise the metrics route calls `export`
             self._reports.append(self.export)
+            self.counters.want_times()
         if log_totals and log.isEnabledFor(logging.INFO):
             self._reports.append(TotalsLog(self.counters.totals, gauges, log_totals).write_if_due)
         if self._reports:
@@ -78,6 +78,7 @@ class Reporter:
         """Updates the Prometheus metrics of this process. Needs prometheus-client."""
         with self._lock:
             if self._exporter is None:
+                self.counters.want_times()
                 from .prometheus import Exporter
 
                 self._exporter = Exporter(self.counters, self._gauges)

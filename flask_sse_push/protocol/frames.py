@@ -55,6 +55,7 @@ def open_frame(
     retry_ms: int | None = None,
     user: str | None = None,
     tells_user: bool = False,
+    time_ms: int | None = None,
 ) -> bytes:
     """Returns the frame of `sse.open`, built without json.dumps to be fast: each stream gets its own frame.
 
@@ -67,10 +68,13 @@ def open_frame(
         line.
     :param user: the id of the user, or None.
     :param tells_user: whether the frame names the user.
+    :param time_ms: the broker's clock in milliseconds since 1970, for pages that measure latency;
+        None: nobody measures, or the time is not known.
     """
     more = "" if retry_ms is None else f',"retry":{retry_ms}'
     more += "" if secret is None else f',"secret":"{secret}"'
     more += f',"user":{_compact(user)}' if tells_user else ""
+    more += "" if time_ms is None else f',"time":{time_ms}'
     return (
         f'id: {cursor}\nevent: sse.open\ndata: {{"connection":"{connection}","channels":{_named(channels)},'
         f'"resumed":{"true" if resumed else "false"},"heartbeat":{heartbeat!r}{more}}}{MARK}\n\n'

@@ -39,7 +39,14 @@ export type Handler<Data = any> = (message: Message<Data>) => void;
 /** The protocol's own events. */
 export interface ProtocolEvents {
   /** `connection` changes when the client reconnects, and when it begins or stops sharing with other tabs. */
-  "sse.open": { connection: string; channels: string[]; resumed: boolean; heartbeat: number };
+  "sse.open": {
+    connection: string;
+    channels: string[];
+    resumed: boolean;
+    heartbeat: number;
+    /** The broker's clock, in milliseconds since 1970, on a server whose metrics are read. */
+    time?: number;
+  };
   /** Events of these channels are lost for good. Fetch the state of these channels again. */
   "sse.reset": { channels: string[]; reason: string };
   /** The stream has changed its channels. */

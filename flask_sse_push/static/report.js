@@ -1,17 +1,23 @@
 // @ts-check
 /**
  * Counts for the server's metrics how often this page's connections were opened, lost, silent or refused, and how many
- * `sse.error` events arrived. Sends nothing about the user or the page.
+ * `sse.error` events arrived. Measures how long a sample of the events took. Sends nothing about the user or the page.
  *
  *     import { report } from "/stream/client/report.js";
  *     const stop = report(push, "/stream/report");
  */
 
+import { LatencySampler } from "./latency.js";
+
 /** The largest count that the server accepts. */
 const MAX_COUNT = 10000;
 
+/** Milliseconds between two reports of a page that stays visible. */
+const INTERVAL = 300_000;
+
 /**
- * Counts from now on, and sends the counts whenever the page is hidden, left or closed.
+ * Counts and measures from now on. Sends a report whenever the page is hidden, left or closed, and each five minutes.
+ * Call it in the same task in which you make the client: it measures events only from the next `sse.open` on.
  * @type {typeof import("./report.js").report}
  * @param url `<prefix>/report`. It must be of the page's own origin: elsewhere the browser asks
  *   the server for permission first, which a page that closes cannot wait for.
@@ -20,6 +26,7 @@ const MAX_COUNT = 10000;
 export function report(client, url) {
   /** @type {Record<string, number>} */
   let counts = {};
+  const sampler = new LatencySampler(client);
 
   const count = (/** @type {string} */ kind) => {
     counts[kind] = Math.min((counts[kind] ?? 0) + 1, MAX_COUNT);
@@ -31,19 +38,29 @@ export function report(client, url) {
   };
   const noteError = () => count("errors");
   const send = () => {
-    if (document.visibilityState !== "hidden" || !Object.keys(counts).length) return;
-    const body = new Blob([JSON.stringify(counts)], { type: "application/json" });
+    const latency = sampler.take();
+    const content = latency.length ? { ...counts, latency } : counts;
+    if (!Object.keys(content).length) return;
+    const body = new Blob([JSON.stringify(content)], { type: "application/json" });
     if (navigator.sendBeacon(url, body)) counts = {};
   };
+  const sendIfHidden = () => document.visibilityState === "hidden" && send();
+  // Pages that were opened at the same time must not report at the same time.
+  let timer = setTimeout(function again() {
+    send();
+    timer = setTimeout(again, INTERVAL);
+  }, Math.random() * INTERVAL);
   const stop = () => {
     client.removeEventListener("statechange", noteState);
     client.off("sse.error", noteError);
-    document.removeEventListener("visibilitychange", send);
+    document.removeEventListener("visibilitychange", sendIfHidden);
+    clearTimeout(timer);
+    sampler.stop();
   };
 
   client.addEventListener("statechange", noteState);
   client.on("sse.error", noteError);
   // When a page ends, `visibilitychange` is the only event that mobile browsers always fire.
-  document.addEventListener("visibilitychange", send);
+  document.addEventListener("visibilitychange", sendIfHidden);
   return stop;
 }

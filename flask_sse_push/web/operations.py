@@ -22,6 +22,10 @@ from .services import Services
 KINDS = ("opened", "lost", "silent", "refused", "errors")
 #: The largest number that a field of a report may have.
 MAX_AMOUNT = 10_000
+#: The field of a report with measured times: how many milliseconds events took to the page.
+LATENCY = "latency"
+#: At most how many times a report may have, and the longest time, in milliseconds.
+MAX_TIMES, MAX_TIME = 50, 600_000
 #: A report with more bytes than this is refused.
 MAX_REPORT = 1000
 #: How many reports one worker accepts. The first number is the limit per second in the long run. The second
@@ -125,7 +129,9 @@ class RateLimit:
 
 
 def take_report(services: Services, request: Request, rate_limit: RateLimit) -> None:
-    """Adds the numbers in a client's report, such as `{"opened": 2, "lost": 1}`, to the counters.
+    """Adds the numbers in a client's report to the counters.
+
+    A report is such as `{"opened": 2, "lost": 1, "latency": [12, 7]}`.
 
     :raises Refused: 403, if the page's origin is not allowed; 429, if there are too many reports; 400, 413 or
         415, if the body is not a valid report.
@@ -133,13 +139,23 @@ def take_report(services: Services, request: Request, rate_limit: RateLimit) -> 
     services.check_origin(request)
     if not rate_limit.take():
         raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "clients send too many reports", retry_after=60)
-    report = read_body(request, KINDS, MAX_REPORT)
+    report = read_body(request, (*KINDS, LATENCY), MAX_REPORT)
+    times = report.pop(LATENCY, [])
+    if not isinstance(times, list) or len(times) > MAX_TIMES or not all(map(_is_time, times)):
+        valid = f"a list of at most {MAX_TIMES} whole numbers from 0 to {MAX_TIME} (milliseconds)"
+        raise bad_request(f"{LATENCY} must be {valid}")
     for kind, amount in report.items():
         if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
             raise bad_request(f"{kind} must be a whole number from 0 to {MAX_AMOUNT}")
     for kind, amount in report.items():
         if amount:
             services.publishing.counters.count("client", kind, amount)
+    if times:
+        services.publishing.counters.add_handled(time / 1000 for time in times)
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_TIME
 
 
 def _unavailable(message: str) -> Refused:

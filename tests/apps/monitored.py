@@ -18,6 +18,8 @@ import { PushClient } from "/stream/client/push-client.js";
 import { report } from "/stream/client/report.js";
 const push = new PushClient("/stream?channels=a");
 report(push, "/stream/report");
+window.handled = {};
+push.on("message", ({ lastEventId }) => { handled[lastEventId] = Date.now(); });
 push.addEventListener("statechange", ({ detail }) => { document.title = detail.state; });
 </script>"""
 

@@ -1,28 +1,68 @@
-"""A page reports how its connections went when the user leaves it."""
+"""A page reports how its connections went, and how long events took, when the user leaves it."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import httpx
 from playwright.sync_api import expect
 
+from flask_sse_push import MessageAnnouncer
+from flask_sse_push.protocol import cursor
 from tests.support.deadline import eventually
 from tests.support.processes import gunicorn
-from tests.support.scrape import scrape
+from tests.support.proxy import Proxy
+from tests.support.scrape import Samples, scrape
 
 from .conftest import Visit
 
+#: By how many seconds a reported time may differ from the truth.
+PRECISION = 0.005
+#: How long the proxy holds each event back, in seconds.
+HELD = 0.1
 
-def test_a_page_reports_when_the_user_leaves_it(visit: Visit, valkey_url: str, log: Path) -> None:
+
+def test_a_page_reports_its_connections_and_how_long_events_took(
+    visit: Visit, valkey_url: str, log: Path
+) -> None:
     env = {"SSE_PUSH_BROKER_URL": valkey_url, "SSE_PUSH_PREFIX": "report"}
-    with gunicorn("tests.apps.monitored:app", env=env, log=log) as server, httpx.Client() as http:
+    with (
+        gunicorn("tests.apps.monitored:app", env=env, log=log) as server,
+        httpx.Client() as http,
+        Proxy(server.port) as proxy,
+    ):
+        scrape(http, f"{server.url}/stream")  # from now on, the server measures
         page = visit().page
-        page.goto(server.url)
+        page.goto(f"http://127.0.0.1:{proxy.port}")
         expect(page).to_have_title("open")
+        proxy.replies.delay = HELD
+        announcer = MessageAnnouncer.from_url(valkey_url, SSE_PUSH_PREFIX="report")
+        ids = []
+        for number in range(2):
+            ids.append(announcer.publish(number, channel="a"))
+            page.wait_for_function(f"handled['{ids[-1]}']")
+            page.wait_for_timeout(1100)  # the page measures at most one event a second
+        announcer.close()
+        handled = page.evaluate("handled")
+        truth = sum(handled[id] / 1000 - stored_at(id) for id in ids)
+        assert truth >= 2 * HELD
+        proxy.replies.delay = 0.0
         page.goto("about:blank")
 
-        def reported() -> float:
-            return scrape(http, f"{server.url}/stream").get_value("client_reports_total", "opened")
+        def reported() -> Samples | None:
+            samples = scrape(http, f"{server.url}/stream")
+            return samples if samples.get_value("client_reports_total", "opened") else None
 
-        assert eventually(reported, 40) == 1
+        samples = eventually(reported, 40) or Samples()
+        assert samples.get_value("client_reports_total", "opened") == 1
+        assert samples.get_value("browser_latency_seconds_count") == 2
+        assert abs(samples.get_value("browser_latency_seconds_sum") - truth) <= 2 * PRECISION
+
+
+def stored_at(id: str) -> float:
+    """The broker's time of an event, which is the time of this machine: it has one clock."""
+    found = cursor.parse(id)
+    assert found is not None
+    assert abs(time.time() - found.id / 1e6) < 3600
+    return found.id / 1e6

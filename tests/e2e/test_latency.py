@@ -39,6 +39,7 @@ class Measured:
     def __init__(self, server: Gunicorn, http: httpx.Client) -> None:
         self._server, self._http = server, http
         self._seen = 0.0, 0.0
+        scrape(http, f"{server.url}/stream")  # from now on, the worker measures
 
     def next(self) -> float:
         """Waits until the worker has measured one more event. Returns its seconds."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from tests.support.processes import free_port
 from tests.support.scrape import parsed
 
 from .conftest import MakeApp
+from .test_blueprint import listening
 
 BOUNDS = Bounds(100, 60.0)
 
@@ -130,6 +133,35 @@ def test_a_report_is_counted(make_app: MakeApp) -> None:
     assert counts == {"opened": 2, "lost": 1}
 
 
+def test_the_times_in_a_report_go_into_the_histogram(make_app: MakeApp) -> None:
+    app, _ = open_to_all(make_app())
+    client = app.test_client()
+
+    def total() -> tuple[float, float]:
+        samples = parsed(client.get("/stream/metrics").text)
+        name = "browser_latency_seconds_"
+        return samples.get_value(f"{name}count"), samples.get_value(f"{name}sum")
+
+    before = total()
+    assert client.post("/stream/report", json={"latency": [0, 250, 600_000]}).status_code == 204
+    assert client.post("/stream/report", json={"latency": []}).status_code == 204
+    after = total()
+    assert (after[0] - before[0], round(after[1] - before[1], 6)) == (3, 600.25)
+
+
+def test_sse_open_has_the_broker_s_time_once_somebody_has_read_metrics(make_app: MakeApp) -> None:
+    for wanted in (False, True):
+        app, sse = make_app()
+        with app.app_context():
+            if wanted:
+                sse.services.publishing.reporter.export()
+        began = time.time()
+        with listening(app.test_client(), "/stream") as reader:
+            told = json.loads(reader.next()["data"]).get("time")
+        assert (told is not None) == wanted
+        assert told is None or began - 0.1 < told / 1000 < time.time() + 0.1
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -138,6 +170,12 @@ def test_a_report_is_counted(make_app: MakeApp) -> None:
         ({"opened": True}, 400),
         ({"opened": "1"}, 400),
         ({"name": 1}, 400),
+        ({"latency": 5}, 400),
+        ({"latency": [1.5]}, 400),
+        ({"latency": [True]}, 400),
+        ({"latency": [-1]}, 400),
+        ({"opened": 1, "latency": [600_001]}, 400),
+        ({"opened": 1, "latency": [1] * 51}, 400),
         ([1], 400),
         ({"opened": 1, "x": "y" * 2000}, 413),
     ],
@@ -146,7 +184,9 @@ def test_an_invalid_report_counts_nothing(make_app: MakeApp, body: Any, status: 
     app, sse = make_app()
     assert app.test_client().post("/stream/report", json=body).status_code == status
     with app.app_context():
-        assert not [count for count in sse.services.publishing.counters.totals() if count.name == "client"]
+        counters = sse.services.publishing.counters
+        assert not [count for count in counters.totals() if count.name == "client"]
+        assert not counters.handled
 
 
 def test_reports_of_other_origins_and_forms_are_refused(make_app: MakeApp) -> None:

@@ -157,6 +157,12 @@ def test_an_open_frame_may_name_the_user(user: str | None) -> None:
     assert made == control_frame("sse.open", data, "e-1").removesuffix(b"\n\n") + b"\t\n\n"
 
 
+def test_an_open_frame_may_have_the_time() -> None:
+    made = open_frame("e-1", "c", (), resumed=False, heartbeat=1.0, secret=None, time_ms=1_800_000_000_123)
+    data = {"connection": "c", "channels": [], "resumed": False, "heartbeat": 1.0, "time": 1_800_000_000_123}
+    assert made == control_frame("sse.open", data, "e-1").removesuffix(b"\n\n") + b"\t\n\n"
+
+
 def test_a_reset_names_the_channels_and_the_reason_and_may_have_a_cursor() -> None:
     text = b'event: sse.reset\ndata: {"channels":["a"],"reason":"history"}\n\n'
     assert reset_frame(["a"], "history", None) == text

@@ -46,7 +46,6 @@ def main() -> int:
 
 def measure() -> int:
     """Measures and prints the costs. Returns the exit code."""
-    from flask_sse_push.brokers.base import Bounds
     from flask_sse_push.brokers.memory import MemoryBroker
     from flask_sse_push.config import Settings
     from flask_sse_push.history.shards import Shards
@@ -58,7 +57,7 @@ def measure() -> int:
     from flask_sse_push.transports.generator import GeneratorStream
 
     settings = Settings()
-    shards = Shards([MemoryBroker(Bounds(100, 60.0))], "inbox", lambda item: None, settings)
+    shards = Shards([MemoryBroker(settings.policies)], "inbox", lambda item: None, settings)
     now = time.monotonic()
     shards.all[0].history_cache.broker_clock.note(time.time_ns() // 1000, now, now)
     counters = Counters()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -180,14 +179,6 @@ class Link(ABC):
         """Closes the link. A second call does nothing."""
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How many events a broker keeps for each channel, and for how long."""
-
-    size: int
-    ttl: float  # how long the events of a channel are kept after the newest event, in seconds
-
-
 class Broker(ABC):
     """Keeps events and announces them to all workers.
 
@@ -308,6 +299,15 @@ class Broker(ABC):
 
         :raises BrokerUnavailable: if the broker does not reply in time. The name is then claimed or not.
         """
+
+    def declare(self) -> None:
+        """Tells the broker the channel policies of the app, so that publishers with others are found out.
+
+        A worker calls this before its first link. Brokers of one process need not know the policies.
+
+        :raises BrokerUnavailable: if the broker does not reply in time.
+        """
+        return
 
     @abstractmethod
     def wake(self, inbox: str) -> None:

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from ..config import SHARE_BROKER
+from ..config import SHARE_BROKER, ChannelPolicies
 from ..protocol.cursor import Cursor
 from ..protocol.entry import Publication
-from .base import Bounds
 from .memory import MemoryBroker
 
 logger = logging.getLogger(__name__)
@@ -45,10 +44,10 @@ def serves_no_streams(arguments: Sequence[str]) -> bool:
     return program in WORKERS or (program == "flask" and "run" not in arguments)
 
 
-def memory_broker(bounds: Bounds, root: str | None) -> MemoryBroker:
+def memory_broker(policies: ChannelPolicies, root: str | None) -> MemoryBroker:
     """Returns a memory broker. It warns if this process only publishes.
 
     :param root: the app's `root_path`; None if there is no app, so that no stream can use the broker.
     """
     is_lone = root is None or serves_no_streams(sys.argv or [""])
-    return LoneBroker(bounds) if is_lone else MemoryBroker(bounds)
+    return LoneBroker(policies) if is_lone else MemoryBroker(policies)

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
+from ..config import ChannelPolicies, ChannelPolicy
 from ..errors import BrokerUnavailable
 from ..protocol.cursor import MAX_ID, Cursor
 from ..protocol.entry import Entry, Publication, stored_form
@@ -17,7 +18,6 @@ from . import forks, native_threads
 from .base import (
     ENTRY_COST,
     UNBOUNDED,
-    Bounds,
     Broker,
     Echo,
     History,
@@ -40,11 +40,14 @@ MAX_UNREAD = 100_000
 
 
 class MemoryBroker(Broker):
-    """Keeps a list of entries for each channel. One lock for everything makes each step atomic."""
+    """Keeps a list of entries for each channel. One lock for everything makes each step atomic.
 
-    def __init__(self, bounds: Bounds, epoch: str | None = None) -> None:
+    :param policies: say how much of each channel's history is kept.
+    """
+
+    def __init__(self, policies: ChannelPolicies, epoch: str | None = None) -> None:
         self.counts = MemoryCounts()
-        self._bounds = bounds
+        self._policies = policies
         self._lock = native_threads.lock()
         forks.watch(self)
         self._epoch = epoch or secrets.token_hex(4)
@@ -55,6 +58,11 @@ class MemoryBroker(Broker):
         )
         self._heads: OrderedDict[str, int] = OrderedDict()  # newest id by channel; lowest id first
         self._lists: dict[str, deque[bytes]] = {}
+        self._ends: dict[str, int] = {}  # by channel: the position at which its list is dropped
+        #: A heap of positions and channels: `_ends` says at each position whether the list is dropped.
+        self._ending: list[tuple[int, str]] = []
+        #: For channels whose bytes are limited: the length of the list, and how many bytes the bodies have.
+        self._totals: dict[str, tuple[int, int]] = {}
         self._subscribers: dict[str, list[MemoryLink]] = {}  # by channel
         self._links: dict[str, MemoryLink] = {}  # by inbox
         self._published: OrderedDict[str, list[Cursor]] = OrderedDict()  # by idempotency id
@@ -83,12 +91,31 @@ class MemoryBroker(Broker):
         for name in publication.lists:
             prev = self._heads.get(name, -self._horizon)
             stored = stored_form(self._epoch, id, prev, publication, expires)
-            self._lists.setdefault(name, deque(maxlen=self._bounds.size)).append(stored)
+            kept, policy = self._lists.setdefault(name, deque()), self._policies[name]
+            kept.append(stored)
+            if policy.bytes:
+                self._trim_bytes(name, kept, policy)
+            while len(kept) > policy.history:
+                kept.popleft()
+            end = id + round(policy.ttl * 1_000_000)
+            if end < self._ends.get(name, MAX_ID):
+                heapq.heappush(self._ending, (end, name))
+            self._ends[name] = end
             self._heads[name] = id
             self._heads.move_to_end(name)
             for link in self._subscribers.get(name, ()):
                 link.put(LiveEvent(name, stored))
         return Cursor(self._epoch, id)
+
+    def _trim_bytes(self, name: str, kept: deque[bytes], policy: ChannelPolicy) -> None:
+        """Drops the oldest entries of a list until the bodies fit, or only the newest entry is left."""
+        length, total = self._totals.get(name, (0, 0))
+        if length != len(kept) - 1:  # the channel's policy had no limit before
+            total = sum(map(_body_size, islice(kept, len(kept) - 1)))
+        total += _body_size(kept[-1])
+        while len(kept) > 1 and (total > policy.bytes or len(kept) > policy.history):
+            total -= _body_size(kept.popleft())
+        self._totals[name] = len(kept), total
 
     def _next_id(self) -> int:
         now = time.time_ns() // 1000
@@ -99,17 +126,26 @@ class MemoryBroker(Broker):
         return self._last
 
     def _forget_quiet(self) -> None:
-        """Forgets channels that had no event for longer than the history lives.
+        """Drops lists that had no event for longer than they live, and forgets channels.
 
-        Moves `_horizon` to the beginning of that time: forgotten channels had no event after `_horizon`.
+        A channel is forgotten after the longest time that any list lives. Then `_horizon` moves to the
+        beginning of that time: forgotten channels had no event after `_horizon`.
         """
-        quiet = self._last - round(self._bounds.ttl * 1_000_000)
+        while self._ending and self._ending[0][0] <= self._last:
+            _, name = heapq.heappop(self._ending)
+            end = self._ends.get(name, 0)
+            if end > self._last:
+                heapq.heappush(self._ending, (end, name))
+            elif end:
+                del self._ends[name], self._lists[name]
+                self._totals.pop(name, None)
+        quiet = self._last - round(self._policies.longest_ttl * 1_000_000)
         while self._heads:
             name, head = next(iter(self._heads.items()))
-            if head > quiet:
+            if head > quiet or name in self._lists:
                 return
             self._horizon = max(self._horizon, quiet)
-            del self._heads[name], self._lists[name]
+            del self._heads[name]
 
     def heads(self, most: int) -> dict[str, int]:
         with self._lock:
@@ -235,8 +271,12 @@ class MemoryBroker(Broker):
         with self._lock:
             for kept in (self._heads, self._lists, self._subscribers, self._links, self._published):
                 kept.clear()
-            self._claimed.clear()
-            self._claims.clear()
+            for other in (self._ends, self._ending, self._totals, self._claimed, self._claims):
+                other.clear()
+
+
+def _body_size(stored: bytes) -> int:
+    return len(stored) - stored.index(b"\n") - 1
 
 
 def _cost(entry: Entry) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from ..config import Settings, without_secret
 from ..errors import ConfigError
 from ..protocol.printable import printable
-from .base import Bounds, Broker
+from .base import Broker
 
 #: The scheme that redis-py knows, for each scheme of one server. Valkey speaks Redis's protocol, but redis-py
 #: knows Redis's schemes only.
@@ -32,15 +32,14 @@ def connect_broker(settings: Settings, root: str | None = None) -> Broker:
     :raises ConfigError: if the scheme is unknown, the URL is not valid, or an option must not be set.
     """
     scheme, _, rest = settings.broker_url.partition("://")
-    bounds = Bounds(settings.history_size, settings.history_ttl)
     if scheme == "memory":
         from .lone import memory_broker
 
-        return memory_broker(bounds, root)
+        return memory_broker(settings.policies, root)
     if scheme not in SCHEMES:
         raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
     options: dict[str, Any] = {
-        "bounds": bounds,
+        "policies": settings.policies,
         "prefix": settings.prefix,
         "timeout": settings.publish_timeout,
         "setting": f"{settings.broker_key}, which is {printable(without_secret(settings.broker_url))}",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -75,8 +78,31 @@ class ChannelPolicies(dict[str, ChannelPolicy]):
         self.have_batches = bool(settings.batch_ms) or any(rule.batch_ms for rule in self.rules)
         #: Whether the users of any channel are counted.
         self.have_presence = bool(settings.presence_channels) or any(rule.presence for rule in self.rules)
+        #: How long the events of a channel are kept if no rule says otherwise, in seconds.
+        self.default_ttl = settings.history_ttl
         #: The longest time that any channel's events are kept after the newest event, in seconds.
         self.longest_ttl = max([settings.history_ttl, *[rule.ttl for rule in self.rules if rule.ttl]])
+
+    @cached_property
+    def history_text(self) -> str:
+        """What is kept of the histories, as JSON: `[pattern, events, seconds, bytes]` for each rule.
+
+        The pattern "" comes last and stands for all other channels. Rules before it that keep the same are
+        left out.
+        """
+        settings = self._settings
+        others = [settings.history_size, settings.history_ttl, settings.history_bytes]
+        rules = [
+            [rule.pattern, *map(_first, (rule.history, rule.ttl, rule.bytes), others)] for rule in self.rules
+        ]
+        while rules and rules[-1][1:] == others:
+            del rules[-1]
+        return json.dumps([*rules, ["", *others]], separators=(",", ":"))
+
+    @cached_property
+    def history_digest(self) -> str:
+        """A short digest of `history_text`. Processes with the same digest keep the same histories."""
+        return hashlib.sha256(self.history_text.encode()).hexdigest()[:12]
 
     def __missing__(self, channel: str) -> ChannelPolicy:
         if len(self) >= MAX_REMEMBERED:

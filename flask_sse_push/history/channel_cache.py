@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
-from ..brokers.base import ENTRY_COST, ChannelHistory
+from ..brokers.base import ENTRY_COST, UNBOUNDED, ChannelHistory
 from ..protocol.cursor import MAX_ID
 from ..protocol.entry import Entry
 from .page import between
@@ -14,6 +14,8 @@ from .page import between
 NOW = MAX_ID
 #: The `floor` of a channel cache before the channel's history was read. It is higher than every position.
 UNREAD = MAX_ID + 1
+#: How many entries a channel cache may have above its limit. So one trim removes many entries at once.
+SLACK = 100
 #: How long, in seconds, a cache keeps the older entries that it got for one stream, for further streams.
 KEPT_FILLED = 30
 
@@ -29,7 +31,9 @@ class Coverage(Enum):
 class ChannelCache:
     """The recent entries of one channel in the order of their ids: every entry after the position `floor`.
 
-    :param keep: at most how many entries wait in `tail`; the oldest are dropped first.
+    :param keep: how many entries the broker keeps, as far as this worker knows: publishers decide. The cache
+        has at most `SLACK` more, and so does `tail`, where the oldest are dropped first.
+    :param keep_bytes: at most how many bytes the frames have.
     """
 
     __slots__ = (
@@ -40,13 +44,17 @@ class ChannelCache:
         "gone",
         "head",
         "is_too_small",
+        "keep",
+        "keep_bytes",
         "live",
         "size",
         "tail",
         "users",
     )
 
-    def __init__(self, keep: int) -> None:
+    def __init__(self, keep: int, keep_bytes: int = UNBOUNDED) -> None:
+        self.keep = keep
+        self.keep_bytes = keep_bytes
         self.entries: list[Entry] = []
         self.filled = (
             0  # for how many calls of `ChannelCaches.tend` older entries are kept for further streams
@@ -58,7 +66,7 @@ class ChannelCache:
         self.head = 0  # id of the channel's newest known event
         self.is_too_small = False  # whether the broker may have more entries than one history call reads
         self.live = False  # whether new events go to `entries`; if False, they wait in `tail`
-        self.tail: deque[Entry] = deque(maxlen=keep)
+        self.tail: deque[Entry] = deque(maxlen=keep + SLACK)
         self.users = 0  # how many streams have the channel or are joining it
 
     def coverage(self, after: int) -> Coverage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..brokers.base import ENTRY_COST, UNBOUNDED
+from ..config import ChannelPolicies
 from .channel_cache import NOW, ChannelCache
 from .pending_reads import PendingReads
 
@@ -13,15 +14,17 @@ FRESH = 100
 class ChannelCaches:
     """The channel caches of one shard. The caller holds the hub's lock.
 
-    :param keep: at most how many entries are kept for each channel.
+    :param policies: say how many entries and bytes are kept for each channel.
+    :param keep_bytes: at most how many bytes are kept for one channel.
     :param hold: about how many bytes are kept for all channels together.
     """
 
-    def __init__(self, reads: PendingReads, keep: int, hold: int) -> None:
+    def __init__(self, reads: PendingReads, policies: ChannelPolicies, keep_bytes: int, hold: int) -> None:
         self.caches: dict[str, ChannelCache] = {}
         self.idle: dict[str, float] = {}  # channels without streams: the monotonic time of the last `exit`
         self.reads = reads
-        self._keep = keep
+        self._policies = policies
+        self._keep_bytes = keep_bytes
         self._hold = hold
 
     def enter(self, name: str, after: int = NOW) -> bool:
@@ -31,7 +34,10 @@ class ChannelCaches:
         """
         cache = self.caches.get(name)
         if cache is None:
-            cache = self.caches[name] = ChannelCache(self._keep)
+            policy = self._policies[name]
+            # A frame has an `id:` line more than the body, whose bytes the policy limits.
+            keep_bytes = min(self._keep_bytes, 2 * policy.bytes or self._keep_bytes)
+            cache = self.caches[name] = ChannelCache(policy.history, keep_bytes)
             cache.users = 1
             self.reads.join(name, after)
             return True

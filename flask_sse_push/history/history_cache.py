@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..brokers.base import Echo, History, LinkMessage, LiveEvent
+from ..config import ChannelPolicies
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
 from .broker_clock import BrokerClock
-from .channel_cache import ChannelCache
+from .channel_cache import SLACK, ChannelCache
 from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
 from .page import Answered, Page, PageRequest
@@ -35,8 +36,6 @@ Item = list[LinkMessage] | HistoryReply | None
 
 #: By how many seconds in each second the broker's clock may be faster than this worker's clock.
 DRIFT = 0.001
-#: How many entries a channel cache may have above its limit. So one trim removes many entries at once.
-SLACK = 100
 
 
 class Dispatch(NamedTuple):
@@ -50,16 +49,21 @@ class Dispatch(NamedTuple):
 class HistoryCache(TrustedCaches):
     """The channel caches of one shard, and how far the worker has dispatched their entries.
 
-    :param keep: at most how many entries the cache keeps for each channel.
-    :param keep_bytes: at most how many bytes the cache keeps for each channel.
+    :param policies: say how many entries and bytes the cache keeps for each channel.
+    :param keep_bytes: at most how many bytes the cache keeps for one channel.
     :param number: the number of the shard.
     :param hold: about how many bytes the cache keeps for all channels together.
     """
 
     def __init__(
-        self, fetcher: HistoryFetcher, keep: int, keep_bytes: int, number: int = 0, hold: int = 32_000_000
+        self,
+        fetcher: HistoryFetcher,
+        policies: ChannelPolicies,
+        keep_bytes: int,
+        number: int = 0,
+        hold: int = 32_000_000,
     ) -> None:
-        super().__init__(PendingReads(fetcher), keep, hold)
+        super().__init__(PendingReads(fetcher), policies, keep_bytes, hold)
         self.number = number
         self._resyncs = Resyncs(self.reads, hold)
         self.chunk_cache = ChunkCache()
@@ -71,7 +75,6 @@ class HistoryCache(TrustedCaches):
         #: Whether a new epoch began and the open streams did not get the reset about it yet.
         self.new_epoch = False
         self.waiters: set[Answered] = set()  # they are set at the next dispatch
-        self._keep_bytes = keep_bytes
         self._lineage: Lineage = {}
         self._base = 0  # the first position that this worker knows in the current epoch
         self._seen = 0  # the id of the newest dispatched event, or a later position
@@ -192,9 +195,9 @@ class HistoryCache(TrustedCaches):
                 return
             cache.append(entry)
             fresh.append((cache, entry))
-            full = len(cache.entries) > self._keep + SLACK or cache.size > self._keep_bytes
+            full = len(cache.entries) > cache.keep + SLACK or cache.size > cache.keep_bytes
             if full and not self.paused:  # in a pause, entries of the cache are not dispatched yet
-                cache.trim(self._keep, self._keep_bytes)
+                cache.trim(cache.keep, cache.keep_bytes)
 
     # -- pauses -----------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class LinkReader:
         gets None if the link broke. May block.
     :param silence: seconds without a message, or without an expected reply, after which the link is renewed.
     :param number: the number of the shard.
+    :param declares: whether to tell the broker the channel policies of this process before the first link.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class LinkReader:
         put: Callable[[tuple[int, list[LinkMessage] | None]], None],
         silence: float,
         number: int = 0,
+        declares: bool = False,
     ) -> None:
+        self._must_declare = declares
         self._broker = broker
         self._inbox = inbox
         self._put = put
@@ -158,6 +161,9 @@ class LinkReader:
 
     def _connect(self) -> Link:
         link = self._broker.link(self._inbox)
+        if self._must_declare:
+            self._broker.declare()
+            self._must_declare = False
         with self._lock:
             self._changes.clear()
             wanted = list(self._wanted)

@@ -45,14 +45,16 @@ class Shard:
         settings: Settings,
         room: Room,
         hold: int,
+        declares: bool,
     ) -> None:
         self.number = number
-        self.reader = LinkReader(broker, inbox, put, 2 * settings.probe, number)
+        self.reader = LinkReader(broker, inbox, put, 2 * settings.probe, number, declares)
         self.fetcher = HistoryFetcher(
             broker, inbox, put, settings.probe, self.reader.expect_echo, number, room, settings.catch_up_page
         )
-        keep, keep_bytes = settings.history_size, settings.replica_bytes
-        self.history_cache = HistoryCache(self.fetcher, keep, keep_bytes, number, hold)
+        self.history_cache = HistoryCache(
+            self.fetcher, settings.policies, settings.replica_bytes, number, hold
+        )
 
 
 class LinkState(NamedTuple):
@@ -72,16 +74,23 @@ class Shards:
     """All shards of the broker as one worker sees them.
 
     :param put: called with each item from a link reader or a history fetcher; may block.
+    :param declares: whether to tell the broker the channel policies of this process.
     """
 
     def __init__(
-        self, brokers: Sequence[Broker], inbox: str, put: Callable[[ShardItem], None], settings: Settings
+        self,
+        brokers: Sequence[Broker],
+        inbox: str,
+        put: Callable[[ShardItem], None],
+        settings: Settings,
+        declares: bool = False,
     ) -> None:
         # One half is for pages and replies, the other half for the channel caches of all shards.
         half = settings.catch_up_bytes // 2
         room, hold = Room(half), half // len(brokers)
         self.all = [
-            Shard(number, broker, inbox, put, settings, room, hold) for number, broker in enumerate(brokers)
+            Shard(number, broker, inbox, put, settings, room, hold, declares)
+            for number, broker in enumerate(brokers)
         ]
         self._tend_at = 0.0
         #: How missed events are joined for new streams; None if each event is sent as it was published.

@@ -10,6 +10,7 @@ import time
 from abc import abstractmethod
 
 from ..brokers.base import Echo
+from ..config import ChannelPolicies
 from ..protocol.channel import BROADCAST
 from ..protocol.entry import Entry
 from .channel_cache import NOW, ChannelCache
@@ -27,8 +28,8 @@ logger = logging.getLogger(__name__)
 class TrustedCaches(ChannelCaches):
     """The channel caches of one shard, and what the worker believes of the messages that arrive for them."""
 
-    def __init__(self, reads: PendingReads, keep: int, hold: int) -> None:
-        super().__init__(reads, keep, hold)
+    def __init__(self, reads: PendingReads, policies: ChannelPolicies, keep_bytes: int, hold: int) -> None:
+        super().__init__(reads, policies, keep_bytes, hold)
         self._epoch: str | None = None
         self._position = 0  # the position up to which every event was dispatched
         self._lost: dict[str, Gap] = {}

@@ -65,7 +65,7 @@ class Hub:
         self._streams: dict[str, Stream] = {}
         self._listeners = Listeners(listeners)
         self._inbox = Inbox()
-        self._shards = Shards(broker.shards, secrets.token_hex(6), self._inbox.put, settings)
+        self._shards = Shards(broker.shards, secrets.token_hex(6), self._inbox.put, settings, declares=True)
         first = self._shards.all[0]  # commands are published on the first shard
         self._history_cache, self._reader = first.history_cache, first.reader
         batching = BatchPolicy(settings.policies)

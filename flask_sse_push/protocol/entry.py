@@ -144,7 +144,7 @@ class Entry:
         if not 0 < id <= MAX_ID:
             raise ValueError(f"the id {id} is not valid")
         epoch = found[1].decode()
-        if found[4] == b"-":
+        if found[4] == b"-" or found[4].startswith(b"b="):  # publish.lua alone reads `b`, the last field
             return cls(epoch, id, prev, body, channels=(channel,))
         fields = parse_qs(found[4].decode("ascii"), strict_parsing=True)
         expires = 0

@@ -312,8 +312,8 @@ class Runs:
         The time grows as the run fills the history of its channel, so that the history keeps the beginning of
         a long run.
         """
-        left = max(1, self._settings.history_size - producer.events)
-        return min(MAX_INTERVAL, MIN_INTERVAL * self._settings.history_size / left)
+        kept = self._settings.policies[producer.channel].history
+        return min(MAX_INTERVAL, MIN_INTERVAL * kept / max(1, kept - producer.events))
 
     def _publish(self, publications: list[Publication], once: str) -> None:
         with self._announcer.batch(id=once) as batch:

@@ -66,7 +66,8 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
     :raises RuntimeError: if no blueprint is registered.
     """
     wanted = Settings.load({Settings.key(name): value for name, value in settings.items()}, {})
-    changed = NEVER_SLOW | {name: getattr(wanted, name) for name in settings} | {"broker_url": "memory://"}
+    names = {*settings, "channels"} if "channels_file" in settings else {*settings}
+    changed = NEVER_SLOW | {name: getattr(wanted, name) for name in names} | {"broker_url": "memory://"}
     used = endpoints(app)
     own = app.extensions[EXTENSION].read_settings()
     for endpoint in used:
@@ -81,8 +82,8 @@ def in_memory(app: Flask, *, clock: Callable[[], float] = time.monotonic, **sett
 def published(app: Flask, channel: str = "sse") -> list[Event]:
     """Returns the events that the app has published to `channel`, oldest first, even if nobody listened.
 
-    The list has the newest `SSE_PUSH_HISTORY_SIZE` events, events with `ttl=0` included. Blocks for one call
-    to the broker.
+    The list has the events that the channel's policy keeps, by default the newest `SSE_PUSH_HISTORY_SIZE`,
+    events with `ttl=0` included. Blocks for one call to the broker.
 
     :raises InvalidEvent: if `channel` is not a valid name of a channel.
     """

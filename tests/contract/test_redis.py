@@ -22,7 +22,6 @@ from redis.connection import AbstractConnection
 from flask_sse_push import BrokerUnavailable, ConfigError, MessageAnnouncer
 from flask_sse_push.brokers.base import (
     ENTRY_COST,
-    Bounds,
     Broker,
     ChannelHistory,
     Echo,
@@ -42,6 +41,7 @@ from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
 from tests.support.deadline import eventually, stretched
+from tests.support.policies import keeping
 from tests.support.processes import free_port, need, redis_server, state_of
 from tests.support.proxy import Proxy
 
@@ -398,7 +398,7 @@ def test_another_number_of_shards_begins_a_new_epoch(store: Store) -> None:
 
     def epoch(shard: ShardNumber | None) -> str:
         clients = Clients(lambda: redis.ConnectionPool.from_url(store.url))
-        broker = RedisBroker(clients, Bounds(100, 60), store.prefix, TIMEOUT, shard=shard)
+        broker = RedisBroker(clients, keeping(100, 60), store.prefix, TIMEOUT, shard=shard)
         found = [broker.publish([Publication(b"data: x\n\n", ("a",))])[0].epoch for _ in range(2)]
         broker.close()
         assert found[0] == found[1]

@@ -212,6 +212,10 @@ def other_ttl(lab: Lab) -> None:
     lab.announcer(history_ttl=60).publish(1, channel="news")
 
 
+def other_policies(lab: Lab) -> None:
+    lab.announcer(channels={"user:*": {"history": 5}}).publish(1, channel="news")
+
+
 def other_size(lab: Lab) -> None:
     announcer = lab.announcer()
     for number in range(3):

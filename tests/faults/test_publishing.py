@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.redis.broker import RedisBroker
 from flask_sse_push.brokers.redis.client import Clients
 from flask_sse_push.config import Settings
 from tests.support.fault_setup import Valkey, stored_serials
 from tests.support.measurements import Measurements
+from tests.support.policies import keeping
 from tests.support.proxy import Proxy
 
 COUNT = 1000
@@ -27,7 +27,9 @@ def without_retries(port: int) -> MessageAnnouncer:
 
 def with_retries_of_redis_py(port: int) -> MessageAnnouncer:
     """Uses a redis-py client that itself runs a script again after an error."""
-    broker = RedisBroker(Clients(lambda: redis.ConnectionPool(port=port)), Bounds(2 * COUNT, 600), "sse", 2.0)
+    broker = RedisBroker(
+        Clients(lambda: redis.ConnectionPool(port=port)), keeping(2 * COUNT, 600), "sse", 2.0
+    )
     return MessageAnnouncer(broker, Settings())
 
 

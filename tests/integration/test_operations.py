@@ -10,19 +10,19 @@ import pytest
 from flask import Flask
 
 from flask_sse_push import BrokerUnavailable, SSEBlueprint
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.redis.broker import connect
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.hub.counters import CounterKey
 from flask_sse_push.web import operations
+from tests.support.policies import keeping
 from tests.support.processes import free_port
 from tests.support.scrape import parsed
 
 from .conftest import MakeApp
 from .test_blueprint import listening
 
-BOUNDS = Bounds(100, 60.0)
+POLICIES = keeping(100, 60.0)
 
 
 def open_to_all(made: tuple[Flask, SSEBlueprint]) -> tuple[Flask, SSEBlueprint]:
@@ -106,9 +106,9 @@ def test_a_broker_that_does_not_answer_is_critical(make_app: MakeApp) -> None:
 
 
 def test_each_shard_must_answer() -> None:
-    here = MemoryBroker(BOUNDS)
-    gone = connect(f"redis://127.0.0.1:{free_port()}/0", bounds=BOUNDS, prefix="sse:", timeout=0.2)
-    assert 0 <= operations.slowest_call(ShardedBroker([here, MemoryBroker(BOUNDS)])) < 30
+    here = MemoryBroker(POLICIES)
+    gone = connect(f"redis://127.0.0.1:{free_port()}/0", policies=POLICIES, prefix="sse:", timeout=0.2)
+    assert 0 <= operations.slowest_call(ShardedBroker([here, MemoryBroker(POLICIES)])) < 30
     for shards in ([gone, here], [here, gone]):
         with pytest.raises(BrokerUnavailable, match="refused"):
             operations.slowest_call(ShardedBroker(shards))

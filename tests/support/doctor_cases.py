@@ -75,12 +75,17 @@ REDIS = {
     "other-ttl": Case(
         "the publishers have another SSE_PUSH_HISTORY_TTL",
         "warning history of publishers",
-        "the same SSE_PUSH_HISTORY_TTL and SSE_PUSH_HISTORY_SIZE",
+        "the same SSE_PUSH_CHANNELS, SSE_PUSH_HISTORY_SIZE, SSE_PUSH_HISTORY_TTL",
     ),
     "other-size": Case(
         "the publishers have a larger SSE_PUSH_HISTORY_SIZE",
         "warning history of publishers",
-        "the same SSE_PUSH_HISTORY_TTL and SSE_PUSH_HISTORY_SIZE",
+        "the same SSE_PUSH_CHANNELS, SSE_PUSH_HISTORY_SIZE, SSE_PUSH_HISTORY_TTL",
+    ),
+    "other-policies": Case(
+        "the publishers have other policies in SSE_PUSH_CHANNELS",
+        "warning history of publishers",
+        "the same SSE_PUSH_CHANNELS, SSE_PUSH_HISTORY_SIZE, SSE_PUSH_HISTORY_TTL",
     ),
     "too-few-replicas": Case(
         "`min-replicas-to-write` replicas are not connected",

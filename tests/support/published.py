@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from flask_sse_push.brokers.announcer import MessageAnnouncer
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.protocol.cursor import Cursor
 from flask_sse_push.protocol.data import flask_dumps
 from flask_sse_push.protocol.entry import Publication
+from tests.support.policies import keeping
 
 
 class ListeningBroker(MemoryBroker):
@@ -22,7 +22,7 @@ class ListeningBroker(MemoryBroker):
     """
 
     def __init__(self) -> None:
-        super().__init__(Bounds(100_000, 3600))
+        super().__init__(keeping(100_000, 3600))
         self.calls: list[list[str]] = []
         self.away = 0
         self.loses_reply = False

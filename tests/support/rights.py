@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from flask_sse_push.auth.policy import Grant
 from flask_sse_push.auth.tickets import Ticket
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.history.position import StartPoint
 from flask_sse_push.hub.disconnect import forbidden_frames
 from flask_sse_push.hub.stream import Stream
@@ -22,6 +21,7 @@ from flask_sse_push.protocol.command import REVOKE, Command, command_publication
 from flask_sse_push.protocol.cursor import EARLIEST
 from flask_sse_push.protocol.entry import Publication
 from flask_sse_push.protocol.event import make_event
+from tests.support.policies import keeping
 
 from .stepping import CLOCK, SETTINGS, Primary, Worker
 
@@ -33,7 +33,7 @@ LUCKY = USERS[-1]
 #: seconds before the clock's time, so that its beginning is not later than the ids that follow it.
 TICK = 0.001
 #: So much history that no command and no event is trimmed: lost commands have other tests.
-BOUNDS = Bounds(1000, 10_000.0)
+POLICIES = keeping(1000, 10_000.0)
 ROOMY = replace(SETTINGS, history_size=1000, catch_up_page=1_000_000, catch_up_bytes=32_000_000)
 
 
@@ -98,7 +98,7 @@ class RightsWorld:
 
     def __init__(self) -> None:
         CLOCK.reset()
-        self.broker = Primary(BOUNDS, "e0")
+        self.broker = Primary(POLICIES, "e0")
         self.workers = [Worker([self.broker], ROOMY) for _ in range(2)]
         self.allowed = {(user, channel) for user in USERS for channel in CHANNELS}
         self.revoked: list[Revoked] = []

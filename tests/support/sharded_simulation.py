@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.protocol import shard_cursor
 from flask_sse_push.protocol.cursor import Cursor
 from flask_sse_push.protocol.entry import Publication
+from tests.support.policies import keeping
 
 from .account.shards import COUNT, ShardedStreamAccount
 from .account.verdict import Verdict
@@ -71,7 +71,7 @@ class DelayedShard(Primary):
     """A shard as a publisher sees it. An event may be delayed on its way to all shards but the first."""
 
     def __init__(self, world: ShardedWorld, shard: int) -> None:
-        super().__init__(Bounds(KEPT, TTL))
+        super().__init__(keeping(KEPT, TTL))
         self._world = world
         self._number = shard
 

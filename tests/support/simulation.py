@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.history.position import StartPoint
 from flask_sse_push.hub.compression import StreamCompression
 from flask_sse_push.hub.stream import Stream
@@ -19,6 +18,7 @@ from flask_sse_push.protocol.command import Command, command_publication
 from flask_sse_push.protocol.cursor import EARLIEST, Cursor
 from flask_sse_push.protocol.entry import Publication
 from flask_sse_push.protocol.event import make_event
+from tests.support.policies import keeping
 
 from .account.published import NOWHERE, BrokerAccount, Event, Place
 from .account.records import Ended, records_of
@@ -143,7 +143,7 @@ class RecordedPrimary(Primary):
     """The broker of one shard. It notes each event in its account. A replica may take over from it."""
 
     def __init__(self, epoch: str) -> None:
-        super().__init__(Bounds(KEPT, TTL))
+        super().__init__(keeping(KEPT, TTL))
         self._epoch = epoch
         self.account = BrokerAccount(self)
         self.cache = self.copy()

@@ -84,6 +84,7 @@ class Copy(NamedTuple):
     horizon: int
     heads: OrderedDict[str, int]
     lists: dict[str, deque[bytes]]
+    ends: dict[str, int]
     lineage: Lineage
 
 
@@ -100,18 +101,22 @@ class Primary(MemoryBroker):
 
     def copy(self) -> Copy:
         lists = {name: entries.copy() for name, entries in self._lists.items()}
-        return Copy(self._epoch, self._last, self._horizon, self._heads.copy(), lists, self.lineage)
+        heads, ends = self._heads.copy(), self._ends.copy()
+        return Copy(self._epoch, self._last, self._horizon, heads, lists, ends, self.lineage)
 
     def promote(self, copy: Copy, epoch: str) -> None:
         """Replaces the data by the copy, and begins the epoch `epoch`."""
         self._epoch, self._last, self._horizon = epoch, copy.last, copy.horizon
-        self._heads, self._lists = copy.heads, copy.lists
+        self._heads, self._lists, self._ends = copy.heads, copy.lists, copy.ends
+        self._ending = sorted((end, name) for name, end in copy.ends.items())
+        self._totals.clear()
         self.lineage = {copy.epoch: copy.last, **copy.lineage}
 
     def forget(self, epoch: str) -> None:
         """Deletes all data as FLUSHALL does, and begins the epoch `epoch`. The links stay open."""
         self._heads.clear()
-        self._lists.clear()
+        for each in (self._lists, self._ends, self._ending, self._totals):
+            each.clear()
         self._epoch, self._last, self._horizon = epoch, 0, 0
         self.lineage = {}
 

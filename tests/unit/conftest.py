@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from flask_sse_push.brokers import memory
-from flask_sse_push.history import checks, fetcher, link, read_queue, recovery, recovery_driver
+from flask_sse_push.history import (
+    channel_cache,
+    checks,
+    fetcher,
+    history_cache,
+    link,
+    read_queue,
+    recovery,
+    recovery_driver,
+)
 from flask_sse_push.hub import compression, dispatcher, hub, opening
 from flask_sse_push.protocol import batch
 from tests.support.simulation import CHUNK
@@ -21,5 +30,7 @@ def simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_driver, "MAX_FILLS", 2)
     monkeypatch.setattr(batch, "MAX_EVENTS", 3)
     monkeypatch.setattr(compression, "MAX_WINDOWS", 2)
+    for module in (channel_cache, history_cache):
+        monkeypatch.setattr(module, "SLACK", 2)
     for module in (read_queue, link):
         monkeypatch.setattr(module, "MAX_AT_ONCE", 2)

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_sse_push import InvalidEvent, InvalidPayload, MessageAnnouncer, MessageTooLarge, payload
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.protocol.channel import BROADCAST
+from tests.support.policies import keeping
 
 ROWS = [{"symbol": "ACME", "price": n, "note": "as before"} for n in range(100)]
 
@@ -185,7 +185,7 @@ class Publishing:
     """An announcer, and its events as clients get them."""
 
     def __init__(self, **settings: Any) -> None:
-        self.broker = MemoryBroker(Bounds(1000, 3600))
+        self.broker = MemoryBroker(keeping(1000, 3600))
         self.announcer = MessageAnnouncer(self.broker, Settings(**settings))
 
     def data(self, channel: str = "sse") -> Any:

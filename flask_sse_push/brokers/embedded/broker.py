@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from redis import BlockingConnectionPool
 from redis.connection import UnixDomainSocketConnection
 
-from ..base import Bounds
+from ...config import ChannelPolicies
 from ..redis.broker import RedisBroker
 from ..redis.client import Clients, pool_options
 from .server import IDLE, EmbeddedServer
@@ -38,7 +38,13 @@ def parse(url: str, root: str | None = None) -> EmbeddedServer:
 
 
 def connect(
-    url: str, root: str | None, *, bounds: Bounds, timeout: float, setting: str = "", **options: Any
+    url: str,
+    root: str | None,
+    *,
+    policies: ChannelPolicies,
+    timeout: float,
+    setting: str = "",
+    **options: Any,
 ) -> RedisBroker:
     """Returns the broker on the server that an embedded:// URL names. Starts nothing yet.
 
@@ -50,7 +56,7 @@ def connect(
     make_pool = partial(
         BlockingConnectionPool, connection_class=EmbeddedConnection, server=server, **pool_options(timeout)
     )
-    return RedisBroker(Clients(make_pool, setting), bounds, timeout=timeout, **options)
+    return RedisBroker(Clients(make_pool, setting), policies, timeout=timeout, **options)
 
 
 class EmbeddedConnection(UnixDomainSocketConnection):

@@ -18,11 +18,12 @@ from redis.commands.core import Script
 from redis.exceptions import ResponseError
 from redis.sentinel import SentinelManagedConnection
 
+from ...config import ChannelPolicies
 from ...errors import BrokerUnavailable
 from ...protocol.channel import BROADCAST, is_channel
 from ...protocol.cursor import MAX_ID, Cursor
 from ...protocol.entry import Publication
-from ..base import NO_INBOX, UNBOUNDED, Bounds, Broker, History, Link, Newest, repeated_id
+from ..base import NO_INBOX, UNBOUNDED, Broker, History, Link, Newest, repeated_id
 from ..foreign import ForeignData
 from .client import (
     SHARE,
@@ -35,6 +36,7 @@ from .client import (
     translated_errors,
 )
 from .counts import RedisCounts
+from .declared import DeclaredPolicies
 from .link import PLAIN, PubSub, RedisLink
 from .proof import Proofs, new_secret
 from .read_reply import ReadReply
@@ -66,7 +68,13 @@ def hash_tag(prefix: str, shard: int) -> str:
 
 
 def connect(
-    url: str, *, bounds: Bounds, prefix: str, timeout: float, setting: str = "", wait_replicas: int = 0
+    url: str,
+    *,
+    policies: ChannelPolicies,
+    prefix: str,
+    timeout: float,
+    setting: str = "",
+    wait_replicas: int = 0,
 ) -> RedisBroker:
     """Returns the broker at a redis://, rediss:// or unix:// URL. Opens no connection yet.
 
@@ -75,31 +83,37 @@ def connect(
     :raises ValueError: if redis-py cannot read the URL.
     """
     clients = Clients(partial(BlockingConnectionPool.from_url, url, **pool_options(timeout)), setting)
-    return RedisBroker(clients, bounds, prefix, timeout, wait_replicas)
+    return RedisBroker(clients, policies, prefix, timeout, wait_replicas)
 
 
 class RedisBroker(Broker):
     """The broker on one Redis server. Calls share a pool of connections; each link has its own connection.
 
     :param timeout: how long one call may take, in seconds.
+    :param policies: say how much of each channel's history is kept.
     :param shard: which of several shards this broker is; None if there is only one shard.
+    :param declared: compares the policies with those of the app. All shards have the same.
     """
 
     def __init__(
         self,
         clients: Clients,
-        bounds: Bounds,
+        policies: ChannelPolicies,
         prefix: str,
         timeout: float,
         wait_replicas: int = 0,
         pubsub: PubSub = PLAIN,
         shard: ShardNumber | None = None,
+        declared: DeclaredPolicies | None = None,
     ) -> None:
         self._shard = shard
         self.pubsub = pubsub
         self._clients = clients
         self._wait_replicas = wait_replicas
-        self._bounds = bounds
+        self._policies = policies
+        self._declared = declared or DeclaredPolicies(policies)
+        self._keeps = milliseconds(policies.longest_ttl), policies.history_digest
+        self._remembered = milliseconds(RETRY_MEMORY), milliseconds(policies.default_ttl)
         self._timeout = timeout
         self._call: Call = partial(call_within, timeout, clients.setting)
         self.pool = clients.main.connection_pool
@@ -126,9 +140,13 @@ class RedisBroker(Broker):
                 else self._publish(keys=keys, args=args, client=self._clients.current)
             )
         )
-        epoch, first, count, foreign = reply
+        epoch, first, count, foreign, differs = reply
         if foreign:
             self._foreign.report_all(foreign)
+        if differs:
+            self._declared.compare(differs, self._state_keys[0], self.run)
+        else:
+            self._declared.are_same = True
         if count and int(count) != len(publications):
             raise repeated_id(once or "", int(count), len(publications))
         return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
@@ -136,8 +154,10 @@ class RedisBroker(Broker):
     def publish_each(self, events: Sequence[tuple[Publication, str]]) -> None:
         calls = [self._arguments([event], once) for event, once in events]
         replies = self._call(lambda: self._store_all(calls))
-        for (_, once), (_, _, count, foreign) in zip(events, replies, strict=True):
+        for (_, once), (_, _, count, foreign, differs) in zip(events, replies, strict=True):
             self._foreign.report_all(foreign)
+            if differs:
+                self._declared.compare(differs, self._state_keys[0], self.run)
             if count and int(count) != 1:
                 raise repeated_id(once, int(count), 1)
 
@@ -145,14 +165,15 @@ class RedisBroker(Broker):
         self, publications: Sequence[Publication], once: str | None
     ) -> tuple[list[str], list[Any]]:
         """Returns the keys and arguments of the script that stores events in one step."""
-        remembered = self._bounds.ttl if once else RETRY_MEMORY
+        remembered = self._remembered[bool(once)]
         once = once or "~" + secrets.token_hex(8)  # an app's idempotency id has no `~`
         channels = list(dict.fromkeys(name for each in publications for name in each.lists))
         index = {name: at for at, name in enumerate(channels, 1)}
         keys = [*self._state_keys, f"{self.base}once:{once}", *map(self._list_key, channels)]
-        args: list[Any] = [self._fresh(), self._live, self._bounds.size]
-        args += [milliseconds(self._bounds.ttl), milliseconds(remembered), self.pubsub.publish]
-        args += [len(channels), *channels]
+        args: list[Any] = [self._fresh(), self._live, *self._keeps, remembered, self.pubsub.publish]
+        args.append(len(channels))
+        for name in channels:
+            args += [name, self._policies[name].kept]
         for each in publications:
             lists = each.lists
             args += [each.meta(), each.body, len(lists), *(index[name] for name in lists)]
@@ -174,6 +195,9 @@ class RedisBroker(Broker):
         if self._wait_replicas and (replicas := replies.pop()) < self._wait_replicas:
             raise BrokerUnavailable(f"Redis: {replicas} of {self._wait_replicas} replicas have the event")
         return replies
+
+    def declare(self) -> None:
+        self._declared.declare(self._state_keys[0], self.run)
 
     def history(self, after: Mapping[str, int], inbox: str, room: int = UNBOUNDED) -> History:
         reply = self._read(self._history, after, inbox, room)

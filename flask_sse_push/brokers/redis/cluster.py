@@ -16,10 +16,12 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError
 
-from ..base import Bounds, Broker
+from ...config import ChannelPolicies
+from ..base import Broker
 from ..sharded import ShardedBroker
 from .broker import RedisBroker, ShardNumber, hash_tag
 from .client import SHARE, url_options, without_retries
+from .declared import DeclaredPolicies
 from .link import SHARDED
 from .primary import Address, Primary, clients_of, parse_hosts
 
@@ -55,7 +57,7 @@ def connect(
     url: str,
     *,
     shards: int,
-    bounds: Bounds,
+    policies: ChannelPolicies,
     prefix: str,
     timeout: float,
     setting: str = "",
@@ -67,12 +69,12 @@ def connect(
     :param shards: over how many shards the channels are spread.
     :raises ValueError: if the URL is not valid.
     """
-    nodes = parse(url)
+    nodes, declared = parse(url), DeclaredPolicies(policies)
 
     def on(shard: ShardNumber | None) -> RedisBroker:
         slot = key_slot(hash_tag(prefix, shard.number if shard else 0)[1:-1].encode())
         clients = clients_of(lambda: SlotOwner(slot, nodes, timeout), nodes.options, timeout, setting)
-        return RedisBroker(clients, bounds, prefix, timeout, wait_replicas, SHARDED, shard)
+        return RedisBroker(clients, policies, prefix, timeout, wait_replicas, SHARDED, shard, declared)
 
     if shards == 1:
         return on(None)

@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from redis.exceptions import ConnectionError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from ...config import ChannelPolicies
 from .. import forks
-from ..base import Bounds
 from .broker import RedisBroker
 from .client import SHARE, close_copies, url_options, without_retries
 from .options import FOR_SENTINELS
@@ -61,7 +61,13 @@ def parse(url: str) -> Service:
 
 
 def connect(
-    url: str, *, bounds: Bounds, prefix: str, timeout: float, setting: str = "", wait_replicas: int = 0
+    url: str,
+    *,
+    policies: ChannelPolicies,
+    prefix: str,
+    timeout: float,
+    setting: str = "",
+    wait_replicas: int = 0,
 ) -> RedisBroker:
     """Returns the broker at a redis+sentinel:// or rediss+sentinel:// URL. Opens no connection yet.
 
@@ -76,7 +82,7 @@ def connect(
         return ServicePrimary(Sentinel(service.sentinels, sentinel_kwargs=options), service.name, timeout)
 
     clients = clients_of(primary, service.options, timeout, setting)
-    return RedisBroker(clients, bounds, prefix, timeout, wait_replicas)
+    return RedisBroker(clients, policies, prefix, timeout, wait_replicas)
 
 
 class ServicePrimary(Primary):

@@ -16,6 +16,7 @@ from ...config import Settings, without_secret
 from ...errors import BrokerUnavailable
 from ..time_limit import UNREADABLE
 from .finding import Finding, ok, warning
+from .policies import examine_policies
 from .redis_facts import check_facts
 from .unreachable import explain, rights, unknown_command, without_advice
 
@@ -25,9 +26,8 @@ SLOW = 0.05
 PROBE_TIMEOUT = 3.0
 #: The doctor writes a key to see whether Redis takes writes. The key expires after this many seconds.
 WRITTEN_FOR = 1.0
-#: At most how many seconds the newest event may be ahead of Redis' clock, and at most how many seconds the
-#: history of a channel may differ from SSE_PUSH_HISTORY_TTL.
-AHEAD, KEPT_DIFFERS = 1.0, 5.0
+#: At most how many seconds the newest event may be ahead of Redis' clock.
+AHEAD = 1.0
 
 
 def examine_broker(broker: Broker, settings: Settings, *, around: bool = True) -> Iterator[Finding]:
@@ -126,10 +126,11 @@ def _around(broker: Broker, settings: Settings) -> Iterator[Finding]:
         return
     try:
         found = surroundings(first, settings.prefix)
+        policies = list(examine_policies(first, found.kept, settings))
     except (BrokerUnavailable, *UNREADABLE):
         return  # the server may forbid the commands
     yield _publishers(found, settings)
-    yield from _policies(found, settings)
+    yield from policies
     if found.ahead > AHEAD:
         yield warning(
             "clock of Redis",
@@ -155,25 +156,3 @@ def _publishers(found: Surroundings, settings: Settings) -> Finding:
         "give all processes of the app the same SSE_PUSH_PREFIX and the same database at the end of "
         "SSE_PUSH_BROKER_URL",
     )
-
-
-def _policies(found: Surroundings, settings: Settings) -> Iterator[Finding]:
-    """Yields a finding if other processes keep events for another time, or more events, than this app."""
-    for channel, events, seconds in found.kept:
-        differs = abs(seconds - settings.history_ttl) > max(KEPT_DIFFERS, settings.history_ttl / 100)
-        if differs or events > settings.history_size:
-            theirs = (
-                f"keep its events for {seconds:.0f} seconds, and SSE_PUSH_HISTORY_TTL here is "
-                f"{settings.history_ttl:g}"
-                if differs
-                else f"keep {events} of its events, and SSE_PUSH_HISTORY_SIZE here is {settings.history_size}"
-            )
-            yield warning(
-                "history of publishers",
-                f"the publishers of the channel {channel} {theirs}",
-                "each publisher sets anew how long and how many events of the channel are kept, so clients "
-                "that were away lose events that this app wants to keep",
-                "give all processes the same SSE_PUSH_HISTORY_TTL and SSE_PUSH_HISTORY_SIZE; if you have "
-                "just changed them, publish one more event to the channel",
-            )
-            return

@@ -12,19 +12,19 @@ import pytest
 
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageAnnouncer, MessageTooLarge
 from flask_sse_push.brokers.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH, MAX_STORED
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import parse
 from flask_sse_push.protocol.entry import Entry
+from tests.support.policies import keeping
 
 
 class Publishing:
     """An announcer and its broker."""
 
     def __init__(self, dumps: Callable[[Any], str] = json.dumps, **settings: Any) -> None:
-        self.broker = MemoryBroker(Bounds(1000, 3600))
+        self.broker = MemoryBroker(keeping(1000, 3600))
         self.announcer = MessageAnnouncer(self.broker, Settings(**settings), dumps)
 
     def entries(self, channel: str = DEFAULT_CHANNEL) -> list[Entry]:

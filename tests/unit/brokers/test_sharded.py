@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.protocol.channel import BROADCAST, shard_of
 from flask_sse_push.protocol.cursor import Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
+from tests.support.policies import keeping
 
-BOUNDS = Bounds(100, 60.0)
+BOUNDS = keeping(100, 60.0)
 #: On the first, and on the second of two shards.
 FIRST, SECOND = "d", "a"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flask_sse_push.brokers.base import Bounds, Link, LinkMessage
+from flask_sse_push.brokers.base import Link, LinkMessage
 from flask_sse_push.cli.tail.channel import ChannelSource
 from flask_sse_push.cli.tail.news import Disconnected, Heartbeat, Missed, News, Opened, Received
 from flask_sse_push.config import Settings
@@ -16,6 +16,7 @@ from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.protocol.cursor import EARLIEST, MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Publication
 from tests.support.deadline import eventually
+from tests.support.policies import keeping
 from tests.support.stepping import Primary
 
 GONE = "the broker lost its data, or the cursor came from another broker"
@@ -25,7 +26,7 @@ class Following:
     """A broker, and a source that follows its channels `a` and `b`."""
 
     def __init__(self) -> None:
-        self.broker = Primary(Bounds(3, 3600.0))
+        self.broker = Primary(keeping(3, 3600.0))
         self.broker._epoch = "e0"
         self.news: list[News] = []
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_sse_push.brokers.base import ChannelHistory, channel_history
-from flask_sse_push.history.channel_cache import NOW, UNREAD, ChannelCache, Coverage
+from flask_sse_push.history.channel_cache import NOW, SLACK, UNREAD, ChannelCache, Coverage
 from flask_sse_push.protocol.cursor import MAX_ID
 from flask_sse_push.protocol.entry import Entry
 
@@ -118,8 +118,8 @@ def test_an_event_whose_predecessor_is_unknown_shows_a_gap(prev: int, gap: bool)
 
 def test_the_tail_keeps_the_newest_entries() -> None:
     cache = ChannelCache(2)
-    cache.tail.extend(chain(1, 2, 3))
-    assert ids(list(cache.tail)) == [2, 3]
+    cache.tail.extend(chain(*range(1, SLACK + 4)))
+    assert ids(list(cache.tail)) == list(range(2, SLACK + 4))
 
 
 # -- history ------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from flask_sse_push.brokers.base import Bounds, History, Link, LinkMessage
+from flask_sse_push.brokers.base import History, Link, LinkMessage
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.fetcher import HistoryFetcher, HistoryReply
 from flask_sse_push.history.link import LinkReader
 from flask_sse_push.history.read_queue import HistoryRequest
+from tests.support.policies import keeping
 
 
 class Greenlike(BaseException):
@@ -40,7 +41,7 @@ class Wire(Link):
 
 def test_the_next_reader_says_that_the_link_of_the_last_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    broker = MemoryBroker(Bounds(10, 60.0))
+    broker = MemoryBroker(keeping(10, 60.0))
     reader = LinkReader(broker, "inbox", told.append, 10.0)
     wires = [Wire(reader), Wire(reader)]
     links = iter(wires)
@@ -64,7 +65,7 @@ def test_a_reader_that_is_interrupted_while_it_tells_says_it_again() -> None:
         if len(told) == 1:
             raise Greenlike
 
-    reader = LinkReader(MemoryBroker(Bounds(10, 60.0)), "inbox", put, 10.0)
+    reader = LinkReader(MemoryBroker(keeping(10, 60.0)), "inbox", put, 10.0)
     reader._link = Wire(reader)
     reader.close()
     with pytest.raises(Greenlike):
@@ -75,7 +76,7 @@ def test_a_reader_that_is_interrupted_while_it_tells_says_it_again() -> None:
 
 def test_a_link_is_renewed_on_demand() -> None:
     told: list[Any] = []
-    reader = LinkReader(MemoryBroker(Bounds(10, 60.0)), "inbox", told.append, 10.0)
+    reader = LinkReader(MemoryBroker(keeping(10, 60.0)), "inbox", told.append, 10.0)
     link = reader._connect()
     reader.renew()
     with pytest.raises(Exception, match="asked for a new link"):
@@ -88,7 +89,7 @@ def test_a_link_is_renewed_on_demand() -> None:
 def test_the_next_fetcher_finds_the_requests_of_the_last_one(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = MemoryBroker(Bounds(10, 60.0))
+    broker = MemoryBroker(keeping(10, 60.0))
     replies: list[HistoryReply] = []
     expected: list[bool] = []
     interrupts = [True]

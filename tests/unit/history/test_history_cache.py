@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from flask_sse_push.brokers import memory
-from flask_sse_push.brokers.base import Bounds, Echo, LinkMessage, LiveEvent, Subscribed
+from flask_sse_push.brokers.base import Echo, LinkMessage, LiveEvent, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.history import checks as checks_module
@@ -26,6 +26,7 @@ from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
+from tests.support.policies import keeping
 
 
 class Flaky(MemoryBroker):
@@ -49,10 +50,10 @@ class Bench:
     """A history cache with its link and its fetcher. They do nothing by themselves."""
 
     def __init__(self, *names: str, size: int = 100, keep_bytes: int = 10**6) -> None:
-        self.broker = Flaky(Bounds(size, 3600.0))
+        self.broker = Flaky(keeping(size, 3600.0))
         self.replies: list[tuple[int, HistoryReply]] = []
         self.fetcher = HistoryFetcher(self.broker, "w", self.replies.append, 5)
-        self.history_cache = HistoryCache(self.fetcher, size, keep_bytes)
+        self.history_cache = HistoryCache(self.fetcher, keeping(size, 3600.0), keep_bytes)
         self.link = self.broker.link("w")
         if names:
             self.join(*names)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask_sse_push.brokers.base import Bounds, Link, LinkMessage, Subscribed
+from flask_sse_push.brokers.base import Link, LinkMessage, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.link import LinkReader
+from tests.support.policies import keeping
 
 
 class Wire(Link):
@@ -29,7 +30,7 @@ class Wire(Link):
 
 
 def test_of_several_subscriptions_of_a_channel_the_newest_one_counts() -> None:
-    reader, wire = LinkReader(MemoryBroker(Bounds(10, 60.0)), "inbox", lambda item: None, 10.0), Wire()
+    reader, wire = LinkReader(MemoryBroker(keeping(10, 60.0)), "inbox", lambda item: None, 10.0), Wire()
     for change in (reader.subscribe, reader.unsubscribe, reader.subscribe):
         change(["a"])
         reader._apply_changes(wire)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.fetcher import HistoryFetcher
 from flask_sse_push.history.history_cache import HistoryCache
@@ -15,9 +14,10 @@ from flask_sse_push.protocol.channel import BROADCAST, shard_of
 from flask_sse_push.protocol.cursor import EARLIEST, LOST, Cursor
 from flask_sse_push.protocol.entry import Entry
 from flask_sse_push.protocol.shard_cursor import ANY_CHANNELS, ShardCursor
+from tests.support.policies import keeping
 
-FETCHER = HistoryFetcher(MemoryBroker(Bounds(10, 60.0)), "w", lambda reply: None, 5)
-CACHES = [HistoryCache(FETCHER, 10, 1000, number) for number in range(2)]
+FETCHER = HistoryFetcher(MemoryBroker(keeping(10, 60.0)), "w", lambda reply: None, 5)
+CACHES = [HistoryCache(FETCHER, keeping(10, 60.0), 1000, number) for number in range(2)]
 #: Two channels of each shard.
 ZERO, ONE = ([name for name in "abcdefgh" if shard_of(name, 2) == number][:2] for number in range(2))
 BOTH = Placement(CACHES, (ZERO[0], ONE[0], BROADCAST))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_sse_push.brokers.base import Bounds, ChannelHistory, channel_history
+from flask_sse_push.brokers.base import ChannelHistory, channel_history
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.channel_cache import NOW, UNREAD, ChannelCache
 from flask_sse_push.history.chunk import ChunkCache
@@ -20,6 +20,7 @@ from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import BROADCAST
 from flask_sse_push.protocol.cursor import EARLIEST, LOST, MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry
+from tests.support.policies import keeping
 
 EPOCH = "ab"
 SMALL, BIG = b"data: x\n\n", b"data: " + b"x" * 30_000 + b"\n\n"
@@ -447,8 +448,8 @@ def test_an_expired_event_is_not_sent() -> None:
 
 
 def test_a_wait_ends_when_a_request_was_answered_and_can_be_repeated() -> None:
-    fetcher = HistoryFetcher(MemoryBroker(Bounds(10, 60.0)), "w", lambda reply: None, 5)
-    missed = ShardRecovery(HistoryCache(fetcher, 10, 1000), ("a",), StartPoint())
+    fetcher = HistoryFetcher(MemoryBroker(keeping(10, 60.0)), "w", lambda reply: None, 5)
+    missed = ShardRecovery(HistoryCache(fetcher, keeping(10, 60.0), 1000), ("a",), StartPoint())
     assert missed.wait(0) is False
     assert missed.wait(-1) is False
     missed.waiter().set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from flask_sse_push.brokers.base import Bounds, channel_history
+from flask_sse_push.brokers.base import channel_history
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.history.channel_cache import ChannelCache, Coverage
 from flask_sse_push.history.chunk import ChunkCache
@@ -17,14 +17,15 @@ from flask_sse_push.history.recovery_driver import ShardRecovery
 from flask_sse_push.protocol.channel import checked_channel
 from flask_sse_push.protocol.entry import Entry, Publication
 from flask_sse_push.protocol.event import checked_once, make_event
+from tests.support.policies import keeping
 
 
 def test_a_request_merged_while_its_call_is_under_way_is_not_taken_for_a_loss() -> None:
-    broker = MemoryBroker(Bounds(100, 3600.0))
+    broker = MemoryBroker(keeping(100, 3600.0))
     first, _ = (broker.publish([Publication(b"data: x\n\n", ("a",))])[0] for _ in range(2))
     fetcher = HistoryFetcher(broker, "w", lambda reply: None, 5)
     link = broker.link("w")
-    history_cache = HistoryCache(fetcher, 100, 10**6)
+    history_cache = HistoryCache(fetcher, keeping(100, 3600.0), 10**6)
     history_cache.enter("a")
     link.subscribe(["a"])
     history_cache.take([link.read(0)])

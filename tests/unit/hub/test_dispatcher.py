@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.history.shards import ShardItem
@@ -15,6 +14,7 @@ from flask_sse_push.hub import dispatcher
 from flask_sse_push.hub.dispatcher import Inbox
 from flask_sse_push.hub.hub import Hub
 from flask_sse_push.transports.generator import GeneratorStream
+from tests.support.policies import keeping
 
 #: Seconds that no wait takes here.
 LONG = 30.0
@@ -122,7 +122,7 @@ class Recorded(GeneratorStream):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     """A hub whose threads do not run."""
-    hub = Hub(MemoryBroker(Bounds(100, 60.0)), Settings(heartbeat=60))
+    hub = Hub(MemoryBroker(keeping(100, 60.0)), Settings(heartbeat=60))
     monkeypatch.setattr(hub, "_started", True)
     return hub
 

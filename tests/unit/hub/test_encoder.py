@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 import pytest
 
 from flask_sse_push.brokers.announcer import MessageAnnouncer
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.history.position import StartPoint
@@ -19,6 +18,7 @@ from flask_sse_push.hub.stream import Stream
 from flask_sse_push.protocol.entry import Entry
 from flask_sse_push.transports.generator import GeneratorStream
 from tests.support.deadline import eventually
+from tests.support.policies import keeping
 
 
 class Upper(Encoder):
@@ -61,7 +61,7 @@ class Site:
     """A hub over a memory broker, and streams of one channel."""
 
     def __init__(self) -> None:
-        broker = MemoryBroker(Bounds(1000, 60.0))
+        broker = MemoryBroker(keeping(1000, 60.0))
         self.settings = Settings(heartbeat=1.0)
         self.announcer = MessageAnnouncer(broker, self.settings)
         self.hub = Hub(broker, self.settings)

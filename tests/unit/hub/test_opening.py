@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from flask_sse_push.brokers.announcer import MessageAnnouncer
-from flask_sse_push.brokers.base import ENTRY_COST, Bounds
+from flask_sse_push.brokers.base import ENTRY_COST
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.history.position import StartPoint
@@ -15,6 +15,7 @@ from flask_sse_push.hub import pace
 from flask_sse_push.hub.hub import Hub
 from flask_sse_push.hub.opening import MUCH
 from flask_sse_push.transports.generator import GeneratorStream
+from tests.support.policies import keeping
 from tests.unit.hub.test_pace import Clock
 
 
@@ -24,7 +25,7 @@ def test_only_streams_that_got_much_rest_between_their_chunks(
 ) -> None:
     slept: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: 1000.0, sleep=slept.append)
-    hub = Hub(MemoryBroker(Bounds(10, 60.0)), Settings())
+    hub = Hub(MemoryBroker(keeping(10, 60.0)), Settings())
     monkeypatch.setattr(pace, "time", clock)
     for name in "abc":
         stream = GeneratorStream(name, None, ("a",), Settings())
@@ -36,7 +37,7 @@ def test_only_streams_that_got_much_rest_between_their_chunks(
 def test_small_events_count_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(pace, "time", clock)
-    broker = MemoryBroker(Bounds(4000, 60.0))
+    broker = MemoryBroker(keeping(4000, 60.0))
     announcer = MessageAnnouncer(broker, Settings())
     for first in range(0, 4000, 1000):
         announcer.publish_many([{"data": n, "channel": "a"} for n in range(first, first + 1000)])

@@ -15,7 +15,6 @@ import pytest
 
 from flask_sse_push.auth.policy import Grant
 from flask_sse_push.auth.tickets import Ticket
-from flask_sse_push.brokers.base import Bounds
 from flask_sse_push.history.position import StartPoint
 from flask_sse_push.hub import disconnect, revocations
 from flask_sse_push.hub.disconnect import Disconnector
@@ -26,7 +25,8 @@ from flask_sse_push.protocol.command import REVOKE, Command, command_publication
 from flask_sse_push.protocol.cursor import EARLIEST
 from flask_sse_push.protocol.entry import Publication
 from flask_sse_push.protocol.event import make_event
-from tests.support.rights import BOUNDS, CHANNELS, LUCKY, TICK, USERS, RightsWorld, UserStream
+from tests.support.policies import keeping
+from tests.support.rights import CHANNELS, LUCKY, POLICIES, TICK, USERS, RightsWorld, UserStream
 from tests.support.stepping import ALL, CLOCK, Primary, Turn, Worker
 
 #: How often a walk takes each step, on average.
@@ -246,7 +246,7 @@ def test_the_walks_find_each_of_these_faults(
 def test_a_stream_waits_for_earlier_revocations_even_if_its_events_are_here() -> None:
     """The events lie on another shard than the commands, and arrive first."""
     channel = next(name for name in ("a", "b", "c", "d") if shard_of(name, 2) == 1)
-    brokers = [Primary(BOUNDS, "e0"), Primary(BOUNDS, "e1")]
+    brokers = [Primary(POLICIES, "e0"), Primary(POLICIES, "e1")]
     worker = Worker(brokers)
     began = CLOCK.now - TICK
     arguments = {"user_id": "ada", "channel": None, "reason": "revoked"}
@@ -269,7 +269,7 @@ def test_a_stream_waits_for_earlier_revocations_even_if_its_events_are_here() ->
 
 
 def test_a_first_stream_whose_revocation_may_be_gone_from_the_broker_connects_again() -> None:
-    broker = Primary(Bounds(2, 1000.0), "e0")
+    broker = Primary(keeping(2, 1000.0), "e0")
     worker = Worker([broker])
     began = CLOCK.now - TICK
     for user in ("ada", "bob", "bob"):

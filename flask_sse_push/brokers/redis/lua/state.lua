@@ -8,6 +8,9 @@
 --              server   replication id of the server that wrote the state
 --              time     the server's clock at the last history call, in microseconds
 --              behind   by how much the server's clock was set back altogether, in microseconds
+--              policies digest of the channel policies of the app's workers, or of the first publisher (declared.py)
+--              rules    these policies as JSON; only Python reads them
+--              longest  how long a publisher keeps lists, and until when that holds (see publish.lua)
 --              lineage  the earlier epochs whose older events are kept (see open_state), newest first:
 --                       "<epoch>:<last position that is still valid> ..."
 -- heads  zset  channel -> id of its newest event; also "" with score +inf, which shows that the zset is complete
@@ -101,10 +104,14 @@ local function has_all_heads(heads_key, last)
   return mend_heads(heads_key, last)
 end
 
+-- What the state says about the policies of publishers: the fields `policies` as `digest`, and `longest`.
+local policies = {}
+
 -- Returns epoch, last, horizon, lineage, secret and server if the state is whole, and nil if it is missing or damaged.
 local function read_state(state_key, heads_key, fresh_epoch)
-  local state = typed('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage', 'secret')
+  local state = typed('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage', 'secret', 'policies', 'longest')
   if not state then return end
+  policies = {digest = state[7] or nil, longest = state[8] or nil}
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local secret_of, secret = secret_in(state[6])
   local whole = is_epoch(epoch) and epoch == secret_of
@@ -149,6 +156,7 @@ local function open_state(state_key, heads_key, fresh)
     return fresh_epoch, last, horizon, longer, fresh_secret
   end
   if not write('DEL', state_key, heads_key) then return end
+  policies = {}
   redis.call('HSET', state_key, 'epoch', fresh_epoch, 'secret', fresh, 'last', 0, 'horizon', 0, 'server', server)
   redis.call('ZADD', heads_key, '+inf', '')
   return fresh_epoch, 0, 0, '', fresh_secret

@@ -43,13 +43,15 @@ class Lease:
         began, self._until = time.monotonic(), 0.0
         now, columns = clock(), self._table.c
         # Only a relay that may get the lease writes. Writing is dear, above all on SQLite.
-        found = connection.execute(select(columns.owner, columns.until < now)).first()
+        # If the database's clock was set back, a lease may seem to last for longer than any lease does.
+        has_ended = or_(columns.until < now, columns.until > now + 2 * LEASE)
+        found = connection.execute(select(columns.owner, has_ended)).first()
         if found is None:
             taken = self._insert(connection)
         elif found[0] != self._owner and not found[1]:
             taken = False
         else:
-            is_free = or_(columns.owner == self._owner, columns.until < now)
+            is_free = or_(columns.owner == self._owner, has_ended)
             values = {"owner": self._owner, "until": now + LEASE}
             taken = connection.execute(update(self._table).where(is_free).values(values)).rowcount == 1
         connection.commit()

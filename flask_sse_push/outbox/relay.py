@@ -17,10 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..brokers.announcer import MessageAnnouncer
 from ..brokers.base import NO_INBOX
+from ..protocol.entry import Publication
+from ..protocol.printable import printable
 from . import wakes
 from .lease import LEASE, Lease
 from .relay_log import RelayLog
-from .tables import clock, to_event
+from .tables import clock, readable, to_event
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ PAUSE = 1.0
 DRAIN_TIME = LEASE + 3.0
 #: A row is set aside if it fails this many times while the broker works.
 TRIES = 5
+#: At most this many characters say why a row is set aside.
+MAX_PROBLEM = 1000
 #: Seconds between two checks whether rows are too old or too many.
 CHECK_INTERVAL = 60.0
 
@@ -168,7 +172,7 @@ class Relay:
             if not self._lease.take(connection):
                 return False
             waiting = self._table.c.problem.is_(None)
-            query = select(self._table).where(waiting).order_by(self._table.c.id).limit(self._page)
+            query = select(*readable(self._table)).where(waiting).order_by(self._table.c.id).limit(self._page)
             rows = connection.execute(query).all()
             connection.commit()
             self._publish(connection, rows)
@@ -198,7 +202,7 @@ class Relay:
     def _publish_chunk(self, connection: Connection, rows: Sequence[Any]) -> Iterator[int]:
         """Publishes rows in one call, or one by one if this fails. Yields the id of each published row."""
         try:
-            self._announcer.publish_each([(to_event(row), row.event_key) for row in rows])
+            self._announcer.publish_each([self._event(row) for row in rows])
         except Exception:  # one of the rows may be to blame; those that are stored are not stored again
             for row in rows:
                 if self._publish_row(connection, row):
@@ -206,13 +210,16 @@ class Relay:
         else:
             yield from (row.id for row in rows)
 
+    def _event(self, row: Any) -> tuple[Publication, str]:
+        return to_event(row, self._announcer.max_message)
+
     def _publish_row(self, connection: Connection, row: Any) -> bool:
         """Publishes a row, or sets it aside. Returns whether it is published.
 
         :raises Exception: if publishing fails, but may succeed later.
         """
         try:
-            self._announcer.publish_each([(to_event(row), row.event_key)])
+            self._announcer.publish_each([self._event(row)])
         except Exception as error:
             if not self._is_hopeless(row.id, error):
                 raise
@@ -234,12 +241,12 @@ class Relay:
         connection.execute(
             update(self._table)
             .where(self._table.c.id == row.id)
-            .values(problem=f"{type(error).__name__}: {error}")
+            .values(problem=printable(f"{type(error).__name__}: {error}"[:MAX_PROBLEM]))
         )
         connection.commit()
         logger.error(
             "row %d of %s cannot be published and is set aside (channels %s): %s",
-            row.id, self._outbox.name, row.channels[:200], error,
+            row.id, self._outbox.name, printable(str(row.channels)[:200]), error,
             extra={"event": "outbox_set_aside", "row": row.id},
         )  # fmt: skip
 

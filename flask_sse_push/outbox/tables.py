@@ -18,13 +18,18 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    type_coerce,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import NullType
 
+from ..errors import MessageTooLarge
 from ..protocol.channel import BROADCAST, checked_channels
+from ..protocol.data import PACKED
 from ..protocol.entry import Entry, Publication
+from ..protocol.event import checked_exclude, checked_once, checked_ttl
 
 #: The time of each database as seconds since 1970. The name is that of SQLAlchemy's dialect.
 CLOCKS = {
@@ -99,15 +104,33 @@ def to_row(event: Publication) -> dict[str, Any]:
     }
 
 
-def to_event(row: Any) -> Publication:
-    """Returns the event of a row.
+def readable(events: Table) -> list[Any]:
+    """Returns the columns for a query. SQLite may have a text in each of them, also where bytes belong."""
+    return [type_coerce(column, NullType()).label(column.name) for column in events.c]
 
-    :raises ValueError: if another program has changed the row so that no event can have its values.
+
+def to_event(row: Any, max_message: int) -> tuple[Publication, str]:
+    """Returns the event of a row, and its idempotency id. Another program may have written the row.
+
+    :param max_message: at most this many bytes of data an event has.
+    :raises ValueError: if no event can have the values of the row.
     """
-    channels: Any = (BROADCAST,) if row.channels == BROADCAST else checked_channels(row.channels.split())
-    exclude = json.loads(row.excluded) if row.excluded else ()
-    Entry("0", 1, 0, bytes(row.body), channels=channels).check_body()
-    return Publication(bytes(row.body), channels, tuple(map(str, exclude)), row.ttl)
+    try:
+        channels: Any = (BROADCAST,) if row.channels == BROADCAST else checked_channels(row.channels.split())
+        exclude = checked_exclude(json.loads(row.excluded) if row.excluded else None)
+        body = row.body.encode() if isinstance(row.body, str) else bytes(memoryview(row.body))
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"a column has a wrong value: {error}") from error
+    _check_body(body, channels, max_message)
+    return Publication(body, channels, exclude, checked_ttl(row.ttl)), checked_once(row.event_key)
+
+
+def _check_body(body: bytes, channels: tuple[str, ...], max_message: int) -> None:
+    Entry("0", 1, 0, body, channels=channels).check_body()
+    if len(body) > max_message:
+        size = len(body.partition(b"data: ")[2].replace(b"\ndata: ", b"\n")) - len(b"\n\n")
+        if size > max_message + len(PACKED):
+            raise MessageTooLarge(size, max_message)
 
 
 def _text() -> Any:

@@ -287,6 +287,7 @@ def test_commits_wake_only_the_relay_that_works(
     monkeypatch.setattr(lease, "LEASE", 1.0)
     with running(outbox) as made:
         eventually(lambda: made._waiter)
+        monkeypatch.setattr(lease, "LEASE", 3600.0)
         with outbox.engine.begin() as connection:  # as after a pause of this relay
             connection.execute(
                 update(outbox.relays).values(owner="another", until=outbox.relays.c.until + 3600)
@@ -324,24 +325,67 @@ def test_a_relay_renews_its_lease_by_the_clock_of_the_database(
         assert not made.take(connection)
 
 
+def test_a_clock_that_is_set_back_does_not_lock_relays_out(outbox: Outbox, published: Published) -> None:
+    commit(outbox, "1")
+    Relay(outbox, outbox.announcer).run_once()  # and is killed
+    with outbox.engine.begin() as connection:
+        connection.execute(update(outbox.relays).values(until=outbox.relays.c.until + 3600))
+    commit(outbox, "2")
+    Relay(outbox, outbox.announcer).run_once()
+    assert published.data() == ["1", "2"]
+
+
+#: Values that another program may have written.
+WRONG_VALUES: list[dict[str, Any]] = [
+    {"channels": "a channel!"},
+    {"channels": ""},
+    {"channels": "!sse"},
+    {"body": b"id: 7\n\n"},
+    {"body": b"event: sse.reset\ndata: x\n\n"},
+    {"body": b"data: " + b"x" * 10_010 + b"\n\n"},
+    {"excluded": "["},
+    {"excluded": "[" * 100_000},
+    {"excluded": '["\\ud800"]'},
+    {"ttl": -5.0},
+    {"ttl": 1e300},
+    {"event_key": ""},
+    {"event_key": "two words"},
+]
+
+
 def test_a_row_that_no_event_can_have_is_set_aside(
     outbox: Outbox, published: Published, caplog: pytest.LogCaptureFixture
 ) -> None:
-    commit(outbox, "1", "2", "3", "4")
+    commit(outbox, *["x"] * len(WRONG_VALUES), "last")
     columns = outbox.events.c
     with outbox.engine.begin() as connection:
-        first = connection.execute(select(columns.id).order_by(columns.id)).scalars().first()
-        assert first is not None
-        broken: list[dict[str, Any]] = [{"channels": "a channel!"}, {"body": b"id: 7\n\n"}, {"excluded": "["}]
-        for number, values in enumerate(broken):
-            connection.execute(update(outbox.events).where(columns.id == first + number).values(values))
-    drain(outbox)
-    assert published.data() == ["4"]
-    assert outbox.backlog()[1:] == (0, 0.0, 3)
+        ids = list(connection.execute(select(columns.id).order_by(columns.id)).scalars())
+        for id, values in zip(ids, WRONG_VALUES, strict=False):
+            connection.execute(update(outbox.events).where(columns.id == id).values(values))
+    assert outbox.drain() == 1
+    assert published.data() == ["last"]
+    assert outbox.backlog()[1:] == (0, 0.0, len(WRONG_VALUES))
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert [f"row {first + number} of sse_push_outbox" in text for number, text in enumerate(errors)] == [
+    assert [f"row {id} of sse_push_outbox" in text for id, text in zip(ids, errors, strict=False)] == [
         True
-    ] * 3
+    ] * len(WRONG_VALUES)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_sqlite_may_have_values_of_any_type(outbox: Outbox, published: Published) -> None:
+    commit(outbox, *"12345")
+    wrong = ["body = 'data: text\n\n'", "body = 5", "ttl = 'soon'", "channels = x'ff'", "created = 'soon'"]
+    with outbox.engine.begin() as connection:
+        for id, values in enumerate(wrong, 1):
+            connection.exec_driver_sql(f"UPDATE sse_push_outbox SET {values} WHERE id = {id}")
+    assert outbox.drain() == 2
+    assert published.data() == ["text", "5"]
+    assert outbox.backlog().set_aside == 3
+
+
+def test_an_event_of_the_largest_size_is_published(outbox: Outbox, published: Published) -> None:
+    commit(outbox, "\n" * 10_000)
+    assert outbox.drain() == 1
 
 
 def test_an_event_that_the_broker_always_refuses_does_not_hold_up_others(

@@ -6,11 +6,12 @@ make demo                               gunicorn with one worker per core
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from typing import Any
 
-from flask import Flask, redirect, url_for
+from flask import Flask, redirect, request, url_for
 from werkzeug import Response
 
 from flask_sse_push import sse
@@ -107,7 +108,13 @@ def may_listen(user: signin.User | None, channel: str) -> bool:
 
 @sse.authorize_admin
 def is_admin(user: signin.User | None) -> bool:
-    """Whether a user may use the admin page, and read the statistics and the health of the workers."""
+    """Whether a user may use the admin page, and read the statistics and the health of the workers.
+
+    Prometheus may read them too, if it sends the password in EXAMPLE_SCRAPE_PASSWORD.
+    """
+    wanted, sent = os.environ.get("EXAMPLE_SCRAPE_PASSWORD"), request.authorization
+    if wanted and sent and hmac.compare_digest((sent.password or "").encode(), wanted.encode()):
+        return True
     return user is not None and user.is_admin
 
 

@@ -209,3 +209,26 @@ def test_the_demo_begins_with_the_same_events_however_often_it_starts(app: Flask
             assert published(app, f"room:{room}"), room
         for kind in ("comment", "deploy", "alert"):
             assert published(app, f"activity:{kind}"), kind
+
+
+def test_a_scraper_with_the_password_of_the_environment_reads_metrics(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(password: str) -> int:
+        return client.get("/stream/metrics", auth=("prometheus", password)).status_code
+
+    assert status("secret") == 401
+    monkeypatch.setenv("EXAMPLE_SCRAPE_PASSWORD", "secret")
+    assert client.get("/stream/metrics").status_code == 401
+    assert status("other") == 401
+    answer = client.get("/stream/metrics", auth=("prometheus", "secret"))
+    assert answer.status_code == 200
+    assert "sse_push_socket_latency_seconds" in answer.text
+    assert "sse_push_browser_latency_seconds" in answer.text
+
+
+def test_every_page_with_a_stream_may_report(client: FlaskClient) -> None:
+    client.get("/")
+    page = client.get("/live/", follow_redirects=True).text
+    assert 'data-report="/stream/report"' in page
+    assert client.post("/stream/report", json={"opened": 1, "latency": [3]}).status_code == 204

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,25 @@ from flask_sse_push import MessageAnnouncer
 from flask_sse_push.brokers.base import Broker
 from flask_sse_push.config import Settings
 from flask_sse_push.hub.hub import Hub
+from flask_sse_push.hub.stream import Stream
 from flask_sse_push.presence import query
-from flask_sse_push.presence.query import WorkerQueries
+from flask_sse_push.presence.query import Answer, WorkerQueries
 from flask_sse_push.presence.worker_counts import WorkerCounts
 from tests.support.deadline import eventually, stretched
 
 from .test_commands import Record, gets_commands
 
 MakeWorker = Callable[[], tuple[Hub, WorkerQueries]]
+
+
+def kinds(what: str) -> Answer | None:
+    """Returns what answers the kind of query `where`: which streams of a worker match."""
+    return where if what == "where" else None
+
+
+def where(streams: Sequence[Stream], details: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for stream in streams:
+        yield {"connection": stream.connection, "asked": details}
 
 
 @pytest.fixture
@@ -33,7 +45,7 @@ def make_worker(broker: Broker) -> Iterator[MakeWorker]:
             stack.callback(one.close)
             stack.callback(hub.close)
             announcer = MessageAnnouncer(broker, Settings())
-            return hub, WorkerQueries(hub, broker.counts, announcer, lambda: one.name)
+            return hub, WorkerQueries(hub, broker.counts, announcer, lambda: one.name, kinds)
 
         yield make
 
@@ -121,6 +133,23 @@ def test_figures_go_on_when_a_stream_changes_its_channels(
     assert facts["events"] == 3
     assert facts["bytes"] == len(streams[0].got)
     assert facts["channels"] == ["a", "c"]
+
+
+def test_workers_answer_further_kinds_of_queries(
+    workers: tuple[list[Record], list[WorkerQueries]], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, worker_queries = workers
+    for one in worker_queries:
+        answers = one.ask("where", {"n": 1}, user_id="7")
+        assert sorted(each["connection"] for each in answers.found) == ["s0", "s1"]
+        assert [each["asked"] for each in answers.found] == [{"n": 1}] * 2
+        assert answers.missing == []
+        assert one.ask("unknown") == ([], [])
+    monkeypatch.setattr(query, "TIMEOUT", 0.4)
+    broker.counts.report("killed", 1, {}, 60)
+    answers = worker_queries[0].ask("where")
+    assert len(answers.found) == 4
+    assert answers.missing == ["killed"]
 
 
 def test_a_query_does_not_wait_long_for_a_killed_worker(

@@ -81,14 +81,15 @@ def connection(case: Case) -> Iterator[Reason]:
 
 def hearing(case: Case) -> Iterator[Reason]:
     """Whether the workers hear the broker."""
-    level = WARNING if case.total else BROKEN
+    # The streams that were found lie on workers that answer.
+    level, kind = (WARNING, "other_worker_silent") if case.total else (BROKEN, "worker_deaf")
     for name in case.missing:
         what = f"The worker {shown(name)} did not answer: it is deaf to the broker, hangs, or was killed."
         advice = (
             "Read its log and its /health. If it was killed just now, it disappears from here in some "
             "seconds. Else restart it: its clients then connect again and get what they missed."
         )
-        yield Reason(level, "worker_deaf", what, advice, {"kind": "worker", "name": str(name)})
+        yield Reason(level, kind, what, advice, {"kind": "worker", "name": str(name)})
     for state in case.workers:
         if state["streams"] and not state["connected"]:
             what = f"The worker {state['worker']} (pid {state['pid']}) has lost its link to the broker."
@@ -106,7 +107,7 @@ def clients(case: Case) -> Iterator[Reason]:
     """Whether the clients take what they are sent."""
     for stream in case.streams:
         name, waited = stream["connection"], stream["waiting"]
-        if waited is not None and waited >= SLOW and not stream["behind"]:
+        if waited is not None and waited >= SLOW:
             what = (
                 f"The client of stream {name} has taken nothing for {waited:.0f} s; "
                 f"{stream['buffered']} bytes wait for it here, and more in the system."

@@ -28,9 +28,10 @@ ORDER = (
     "slow_client",
     "history_gone",
     "late",
-    "catching_up",
     "nothing_published",
+    "catching_up",
     "not_checked",
+    "other_worker_silent",
     "delivered",
 )
 

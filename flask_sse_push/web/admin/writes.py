@@ -71,7 +71,7 @@ def note(visit: Visit, action: str, target: str, **more: object) -> None:
     user = shown(visit.user_id)
     facts = {"user": user, "action": action, "target": shown(target), **more}
     extra = {"event": "admin_write", **facts, "address": shown(visit.request.remote_addr)}
-    logger.info("admin %r: %s %r %s", user, action, facts["target"], _pairs(more), extra=extra)
+    logger.info("admin %r %s %r (%s)", user, action, facts["target"], _pairs(more), extra=extra)
 
 
 def _pairs(more: Mapping[str, object]) -> str:

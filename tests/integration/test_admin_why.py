@@ -1,0 +1,191 @@
+"""`<prefix>/admin/why`: each reason for which a user gets nothing, produced for real."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from flask_sse_push import MessageAnnouncer
+from flask_sse_push.outbox import Outbox
+from flask_sse_push.presence import query
+from flask_sse_push.web.admin import checks
+from tests.support.deadline import eventually
+
+from .conftest import MakeApp
+from .test_admin import Site
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def make_site(make_app: MakeApp) -> Iterator[MakeSite]:
+    sites = []
+
+    def make(**settings: Any) -> Site:
+        site = Site(make_app(**settings))
+        site.sse.load_user(lambda id: None if id == "gone" else id)
+        sites.append(site)
+        return site
+
+    yield make
+    for site in sites:
+        site.streams.close()
+
+
+def reason(site: Site, question: str = "user=7") -> tuple[str | None, str]:
+    """Returns the main reason, and what the page says about it."""
+    found = site.read(f"why?{question}")
+    told = [each for each in found["findings"] if each["name"] == found["reason"]]
+    assert all(each["advice"] for each in told)
+    return found["reason"], told[0]["what"] if told else ""
+
+
+def test_a_user_who_may_not_listen(make_site: MakeSite) -> None:
+    site = make_site()
+
+    @site.sse.authorize
+    def only_red(user: str, channel: str) -> bool:
+        return channel == "red"
+
+    name, what = reason(site, "user=7&channel=blue")
+    assert name == "not_authorized"
+    assert "only_red" in what
+    assert reason(site, "user=7&channel=red")[0] == "not_connected"
+    assert reason(site, "user=7")[0] == "not_connected"  # the channel of the user
+    assert reason(site, "user=7&channel=user:8")[0] == "not_authorized"
+
+
+def test_rules_that_fail_and_users_that_nobody_knows(make_site: MakeSite) -> None:
+    site = make_site()
+    assert reason(site, "user=gone")[0] == "unknown_user"
+
+    @site.sse.authorize
+    def broken(user: str, channel: str) -> bool:
+        raise RuntimeError("the database is away")
+
+    name, what = reason(site, "user=7&channel=blue")
+    assert name == "rule_failed"
+    assert "RuntimeError" in what
+
+
+def test_an_app_that_cannot_load_users(make_app: MakeApp) -> None:
+    site = Site(make_app())
+    with site.streams:
+        site.open("7", "sse")
+        site.publish("x", channel="blue")
+        found = {each["name"] for each in site.read("why?user=7&channel=blue")["findings"]}
+        assert {"not_checked", "not_listening"} <= found
+        found = {each["name"] for each in site.read("why?user=7&channel=user:7")["findings"]}
+        assert "not_checked" not in found  # the channel of the user needs no rule
+
+
+def test_a_user_without_a_stream_or_with_other_channels(make_site: MakeSite) -> None:
+    site = make_site()
+    assert reason(site)[0] == "not_connected"
+    assert reason(site, "address=10.0.0.1&channel=sse")[0] == "not_connected"
+    assert reason(site, "channel=sse")[0] == "not_connected"
+    site.open("7", "sse")
+    name, what = reason(site)
+    assert name == "not_listening"
+    assert "'user:7'" in what
+
+
+def test_a_user_who_has_got_everything(make_site: MakeSite) -> None:
+    site = make_site()
+    reader = site.open("7", "user:7")
+    site.publish("x", channel="user:7")
+    assert reader.next()["data"] == "x"
+    eventually(lambda: reason(site) == (None, ""))
+    (found,) = site.read("why?user=7")["findings"]
+    assert found["name"] == "delivered"
+    assert found["link"]["kind"] == "stream"
+
+
+def test_a_channel_without_events(make_site: MakeSite) -> None:
+    site = make_site()
+    site.open("7", "user:7")
+    assert reason(site)[0] == "nothing_published"
+
+
+def test_events_that_are_gone(make_site: MakeSite) -> None:
+    site = make_site(history_size=1)
+    cursor = site.publish("before", channel="user:7")
+    site.publish("missed", channel="user:7")
+    site.publish("last", channel="user:7")
+    reader = site.open("7", "user:7", **{"Last-Event-ID": cursor})
+    assert reader.next()["event"] == "sse.reset"
+    name, what = reason(site)
+    assert name == "history_gone"
+    assert "sse.reset" in what
+
+
+def test_events_that_were_gone_before_the_user_came(make_site: MakeSite) -> None:
+    site = make_site()
+    site.publish("x", channel="user:7", ttl=0)
+    site.open("7", "user:7")
+    name, what = reason(site)
+    assert name == "history_gone"
+    assert "All events" in what
+
+
+@pytest.mark.parametrize("elsewhere", ["prefix", "database"])
+def test_a_publisher_with_other_settings(make_site: MakeSite, valkey_url: str, elsewhere: str) -> None:
+    prefix, user = f"why.{secrets.token_hex(4)}", secrets.token_hex(4)
+    site = make_site(broker_url=valkey_url, prefix=prefix)
+    site.open(user, f"user:{user}")
+    url, other = (valkey_url, f"{prefix}.other")
+    if elsewhere == "database":
+        url, other = valkey_url[:-1] + "9", prefix
+    announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PREFIX=other)
+    try:
+        announcer.publish("lost", channel="user:8")
+        assert reason(site, f"user={user}")[0] == "nothing_published"
+        announcer.send_to_user(user, "lost")
+        name, what = reason(site, f"user={user}")
+        assert name == "other_prefix"
+        assert (other if elsewhere == "prefix" else "database 9") in what
+    finally:
+        announcer.close()
+
+
+def test_events_that_wait_in_the_outbox(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site()
+    site.open("7", "user:7")
+    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    with site.app.app_context():
+        outbox = Outbox(engine, site.sse)
+        outbox.create_all()
+    monkeypatch.setattr(checks, "WAITED", 0.0)
+    name, what = reason(site)
+    assert name == "outbox_waiting"
+    assert outbox.name in what
+    assert [each["name"] for each in site.read("outbox")["outboxes"]] == [outbox.name]
+
+
+def test_a_worker_that_does_not_answer(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "TIMEOUT", 0.2)
+    site = make_site()
+    with site.app.app_context():
+        site.sse.services.publishing.broker.counts.report("silent", 1, {}, 60)
+    name, what = reason(site)
+    assert name == "worker_deaf"
+    assert "silent" in what
+    assert site.read("why?user=7")["missing"] == ["silent"]
+    site.open("7", "user:7")
+    assert reason(site)[0] == "nothing_published"  # the stream lies on a worker that answers
+    assert site.read("streams/none", 404)["message"].endswith("the workers silent did not answer")
+
+
+def test_a_question_names_somebody_or_a_channel(make_site: MakeSite) -> None:
+    site = make_site()
+    site.read("why", 400)
+    site.read("why?user=a%20b", 400)
+    site.read("why?user=7&channel=a%20b", 400)
+    assert site.read("why?user=a%20b&channel=sse")["reason"] == "not_connected"

@@ -69,10 +69,13 @@ class Decorators:
         return allowed
 
     def authorize_admin(self, allowed: F) -> F:
-        """Registers `allowed(user) -> bool`, which decides who may use `/stats`, `/metrics` and `/health`.
+        """Registers `allowed(user) -> bool`, which decides who is an admin.
 
-        Without such a function, these routes answer 404. The function is called during the request, so it may
-        also use `request`, for example to check the token of a program that reads the metrics.
+        Admins may use the admin page `<prefix>/admin`, `/stats`, `/metrics` and `/health`. Without such a
+        function, these routes answer 404. The function is called during each request, so it may also use
+        `request`, for example to check the token of a program that reads the metrics. While an admin page is
+        open, the function is called again from time to time, outside any request, with the page's user. If it
+        then raises an exception three times in a row, the page connects again.
         """
         self._hooks.authorize_admin = allowed  # type: ignore[assignment]
         return allowed

@@ -67,11 +67,11 @@ def _check_site(request: Request) -> None:
 
 
 def note(visit: Visit, action: str, target: str, **more: object) -> None:
-    """Logs a write: who did what to what."""
+    """Logs a write: who did what to what. The level is WARNING, which most apps log."""
     user = shown(visit.user_id)
     facts = {"user": user, "action": action, "target": shown(target), **more}
     extra = {"event": "admin_write", **facts, "address": shown(visit.request.remote_addr)}
-    logger.info("admin %r %s %r (%s)", user, action, facts["target"], _pairs(more), extra=extra)
+    logger.warning("admin %r %s %r (%s)", user, action, facts["target"], _pairs(more), extra=extra)
 
 
 def _pairs(more: Mapping[str, object]) -> str:

@@ -432,6 +432,32 @@ def test_the_relay_waits_for_a_broker_that_is_away(
     ]
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_an_idle_relay_whose_broker_is_away_says_so_once(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, relay_log.__name__)
+    monkeypatch.setattr(relay, "PAUSE", 0.01)
+    link, tries = outbox.announcer.broker.shards[0].link, []
+
+    def refuse(inbox: str) -> Any:
+        tries.append(inbox)
+        if len(tries) < 5:
+            raise BrokerUnavailable("Redis: the test has taken the server away")
+        return link(inbox)
+
+    monkeypatch.setattr(outbox.announcer.broker.shards[0], "link", refuse)
+    with running(outbox):
+        eventually(lambda: len(caplog.records) == 3)
+    assert len(tries) == 5
+    said = [record.message.partition(" sse_push_outbox ")[2] for record in caplog.records]
+    assert [text.partition(":")[0] for text in said] == [
+        "works",
+        "cannot publish, and tries again",
+        "publishes again",
+    ]
+
+
 def test_the_relay_survives_the_end_of_its_connections(
     postgresql_url: str,
     published: Published,

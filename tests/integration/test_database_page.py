@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import pytest
 from flask import Flask
 from sqlalchemy import MetaData, create_engine
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateTable
 
 import flask_sse_push
-from flask_sse_push import SSEBlueprint
+from flask_sse_push import BrokerUnavailable, SSEBlueprint
+from flask_sse_push.outbox.relay import Relay
 from flask_sse_push.outbox.tables import make_tables
 from flask_sse_push.testing import SSEClient
-from tests.support.pages import block, blocks
+from tests.support.pages import block, blocks, commands
+from tests.support.processes import ROOT
 from tests.support.published import Published, data_of
 
 PAGE = "docs/database.md"
@@ -60,6 +64,74 @@ def published(names: dict[str, Any], channel: str) -> list[str]:
     broker = names["sse"].announcer.broker
     entries = broker.history({channel: 0}, "nobody").channels[channel].entries
     return [data_of(entry.frame.partition(b"\n")[2]) for entry in entries]
+
+
+def test_an_event_before_the_commit_may_tell_what_never_happened(names: dict[str, Any]) -> None:
+    with names["app"].app_context():
+        names["db"].session.add(names["Order"](id=7))  # this id is taken
+        with pytest.raises(IntegrityError):
+            exec(block(PAGE, "python", "raises IntegrityError"), names)
+        assert published(names, "orders") == ['{"order": 7}']
+
+
+def test_an_event_after_the_commit_may_get_lost(
+    names: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = block(PAGE, "python", "The process is killed here")
+    with names["app"].app_context():
+        names["db"].session.add(names["Order"](id=8))
+        exec(code, names)
+        assert published(names, "orders") == ['{"order": 7}']
+        killed = code.replace("# The process is killed here", "raise SystemExit  #")
+        names["db"].session.add(names["Order"](id=9))
+        with pytest.raises(SystemExit):
+            exec(killed, names)
+        names["db"].session.rollback()
+        assert names["db"].session.get(names["Order"], 9)
+        assert published(names, "orders") == ['{"order": 7}']
+
+
+def test_the_log_names_the_events_that_were_not_published(
+    names: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with names["app"].app_context():
+        transaction = names["sse"].after_commit(names["db"].session)
+        transaction.publish({"order": 7}, "paid", channel="orders")
+        transaction.send_to_user(7, "Thank you!")
+
+        def publish(*_: object) -> None:
+            raise BrokerUnavailable("Redis: …")
+
+        monkeypatch.setattr(names["sse"].announcer.broker, "publish", publish)
+        names["db"].session.commit()
+    assert f"```text\n  {caplog.messages[-1]}\n" in (ROOT / PAGE).read_text("utf-8")
+
+
+def test_the_relay_says_what_the_page_shows(
+    names: dict[str, Any], empty_valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names["app"].config["SSE_PUSH_BROKER_URL"] = empty_valkey
+    names["app"].extensions["sse_push"].clear()  # the app may set its broker again
+    turns = iter([False])
+    monkeypatch.setattr(Relay, "_ends", lambda relay: next(turns, True))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its handlers
+    (command,) = commands(PAGE)
+    words = command.text.removeprefix("flask --app yourapp ").split()
+    result = names["app"].test_cli_runner().invoke(args=words)
+    shown = "\n".join(command.output).replace(
+        "postgresql+psycopg://shop:***@db/shop", names["app"].config["SQLALCHEMY_DATABASE_URI"]
+    )
+    assert (result.exit_code, result.output) == (0, f"{shown}\n")
+
+
+def test_each_block_of_code_on_the_page_is_tested() -> None:
+    tested = Path(__file__).read_text("utf-8")
+    marks = re.findall(r'block\(PAGE, "python", "([^"]+)"\)', tested)
+    assert [[mark in code for mark in marks].count(True) for code in blocks(PAGE, "python")] == [1] * len(
+        marks
+    )
+    kinds = re.findall(r"```(\w+)$", (ROOT / PAGE).read_text("utf-8"), re.MULTILINE)
+    assert set(kinds) == {"python", "console", "text", "sql"}  # the tests above have all blocks of the others
 
 
 def test_the_view_publishes_after_its_commit(names: dict[str, Any]) -> None:

@@ -77,13 +77,15 @@ class MissingExtra(ConfigError):
 class InvalidEvent(SSEPushError, ValueError):
     """A field of an event has a wrong value; nothing was published.
 
-    `field` is the name of the field, and `problem` says what is wrong.
+    `field` is the name of the field, and `problem` says what is wrong. If the field has several values, such
+    as the names of channels, `at` is the place of the wrong one, counted from 0; else None.
     """
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+    def __init__(self, field: str, problem: str, at: int | None = None) -> None:
+        super().__init__(f"{field}: {problem}" if at is None else f"{field}[{at}]: {problem}")
         self.field = field
         self.problem = problem
+        self.at = at
 
 
 class MessageTooLarge(InvalidEvent):

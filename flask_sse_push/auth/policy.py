@@ -153,7 +153,7 @@ class Policy(Refusals):
 
         :param asked: a cursor from before this call, and from before `user` was loaded.
         """
-        names = checked_channels(channels, max(MAX_CHANNELS, self.settings.max_channels))
+        names = checked_channels(channels, max(MAX_CHANNELS, self.settings.max_channels), "channels")
         if len(names) > self.settings.max_channels:
             raise ValueError(f"got {len(names)} channels, at most {self.settings.max_channels} are allowed")
         self.check(user, names)

@@ -15,8 +15,8 @@ from ..errors import InvalidEvent, MessageTooLarge, shown
 from ..protocol.channel import BROADCAST, checked_channels
 from ..protocol.data import Dumps, flask_dumps
 from ..protocol.entry import Publication
-from ..protocol.event import checked_exclude, checked_once, checked_ttl, make_event
-from ..protocol.user import checked_user_id
+from ..protocol.event import checked_exclude, checked_once, checked_ttl, checked_type, make_event
+from ..protocol.user import user_channel
 from .base import Broker
 from .commander import Commander
 from .url import connect_broker
@@ -26,6 +26,9 @@ DEFAULT_CHANNEL = "sse"
 MAX_BATCH = 1000
 #: At most this many entries in one batch: one for each channel of each event.
 MAX_STORED = 10_000
+#: What an event of `publish_many` may have, and an example for error messages.
+FIELDS = frozenset(("data", "type", "channel", "retry", "exclude", "ttl", "compress"))
+EXAMPLE = '{"data": 1, "channel": "news"}'
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -174,7 +177,7 @@ class MessageAnnouncer(Commander):
         Only the user with this id may listen to the channel. A user who is offline gets the event from the
         history on reconnecting. Raises the same exceptions as `publish`, and TypeError as `revoke` does.
         """
-        return self.publish(data, type, channel=f"user:{checked_user_id(user_id)}", compress=compress)
+        return self.publish(data, type, channel=user_channel(user_id), compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> str:
         """Publishes an event to every open stream, whatever its channels, and returns the event's cursor.
@@ -233,7 +236,7 @@ class Batch:
         self._stored += len(publication.channels)
         if len(self.publications) >= MAX_BATCH or self._stored > MAX_STORED:
             most = f"{MAX_BATCH} events, or {MAX_STORED} if an event counts once for each of its channels"
-            raise InvalidEvent("batch", f"has more than {most}; publish in several batches")
+            raise InvalidEvent("batch", f"can have at most {most}; publish in several batches")
         if exclude is not None or ttl is not None:
             publication = publication._replace(exclude=checked_exclude(exclude), ttl=checked_ttl(ttl))
         self.publications.append(publication)
@@ -243,10 +246,16 @@ class Batch:
 
         :raises InvalidEvent: if an event is not valid; the message names the event and its field.
         """
+        if not isinstance(events, Iterable) or isinstance(events, (str, bytes, Mapping)):
+            raise InvalidEvent("events", f"is {shown(events)}, must be a list such as [{EXAMPLE}]")
         for at, event in enumerate(events):
             try:
+                _check_fields(event)
                 self.publish(**event)
-            except (InvalidEvent, TypeError) as error:
+            except InvalidEvent as error:
+                problem = f"one call {error.problem}" if error.field == "batch" else str(error)
+                raise InvalidEvent(f"events[{at}]", problem) from error
+            except TypeError as error:
                 raise InvalidEvent(f"events[{at}]", str(error)) from error
 
     def notify(
@@ -258,6 +267,8 @@ class Batch:
         """
         if level not in LEVELS:
             raise InvalidEvent("level", f"is {shown(level)}, must be one of {', '.join(LEVELS)}")
+        if type is not None:
+            checked_type(type)  # before `data`, which contains it
         message: dict[str, Any] = {
             "type": type,
             "data": data,
@@ -273,9 +284,24 @@ class Batch:
     ) -> None:
         """Adds an event for the channel `user:<user_id>`. Raises as `publish` does, and TypeError as `revoke`
         does."""
-        self.publish(data, type, channel=f"user:{checked_user_id(user_id)}", compress=compress)
+        self.publish(data, type, channel=user_channel(user_id), compress=compress)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> None:
         """Adds an event for every open stream, whatever its channels. Raises as `publish` does."""
         self.publish(data, type, compress=compress)
         self.publications[-1] = self.publications[-1]._replace(channels=(BROADCAST,))
+
+
+def _check_fields(event: object) -> None:
+    """Checks that an event of `publish_many` is a mapping with arguments of `publish`.
+
+    :raises TypeError: if the event is something else; the message says what it must be.
+    """
+    if not isinstance(event, Mapping):
+        raise TypeError(f"is {shown(event)}, must be a mapping such as {EXAMPLE}")
+    for name in event.keys() - FIELDS:
+        if name == "id":
+            raise TypeError("id: an event of several has no id of its own; an id is for all of them together")
+        raise TypeError(f"has the unknown field {shown(name)}; the fields are {', '.join(sorted(FIELDS))}")
+    if "data" not in event:
+        raise TypeError("data: is missing")

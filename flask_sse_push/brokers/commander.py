@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import InvalidEvent
+from ..errors import InvalidEvent, shown
 from ..protocol.channel import checked_channel, checked_channels
 from ..protocol.command import REVOKE, Command, command_publication
 from ..protocol.user import checked_user_id
@@ -44,6 +44,8 @@ class Commander:
             "connection": connection,
             "channel": None if channel is None else checked_channel(channel),
         }
+        if connection is not None and connection != "":
+            _check_connection(connection)
         if connection == "" or all(value is None for value in which.values()):
             raise InvalidEvent("disconnect", "needs a user_id, a connection or a channel that is not empty")
         self.command("disconnect", reconnect=reconnect, **which)
@@ -79,7 +81,7 @@ class Commander:
         :param since: a cursor; the stream first gets the events of the channels after this cursor. `earliest`
             means all events in the history.
         :param last: how many of the newest events the stream first gets; cannot be used with `since`.
-        :raises InvalidEvent: if a channel name is not valid, or if both `since` and `last` are given.
+        :raises InvalidEvent: if an argument is not valid, or if both `since` and `last` are given.
         :raises BrokerUnavailable: if the broker does not reply in time. The stream then joins or not.
         """
         self.change(connection, checked_channels(channel), (), since=since, last=last)
@@ -88,7 +90,7 @@ class Commander:
         """Lets an open stream leave channels, on whichever worker it is. Its client gets `sse.channels`.
 
         :param connection: the id of the stream, which its client got in `sse.open`.
-        :raises InvalidEvent: if a channel name is not valid.
+        :raises InvalidEvent: if an argument is not valid.
         :raises BrokerUnavailable: if the broker does not reply in time. The stream then leaves or not.
         """
         self.change(connection, (), checked_channels(channel))
@@ -109,6 +111,7 @@ class Commander:
             was revoked after this cursor is not joined. None means that the app itself made the change:
             `@sse.authorize` is then not called for the channels when rights are checked again.
         """
+        _check_connection(connection)
         if since is not None and last is not None:
             raise InvalidEvent("since", "cannot be given together with last")
         self.command(
@@ -132,3 +135,9 @@ class Commander:
         """
         publication = command_publication(Command(name, arguments))
         return str(self._broker.publish([publication])[0])
+
+
+def _check_connection(connection: object) -> None:
+    if not isinstance(connection, str) or not connection:
+        problem = f"is {shown(connection)}, must be the id of one stream, which its client got in sse.open"
+        raise InvalidEvent("connection", problem)

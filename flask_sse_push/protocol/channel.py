@@ -36,37 +36,53 @@ def is_channel(name: str) -> bool:
     return _CHANNEL.fullmatch(name) is not None
 
 
-def checked_channel(name: str | int) -> str:
+def checked_channel(name: str | int, field: str = "channel", at: int | None = None) -> str:
     """Returns `name` if it is a valid channel name. A whole number becomes text.
 
+    :param field: the argument that has the name, for the error message.
+    :param at: the place of the name in the argument, if the argument has several names.
     :raises InvalidEvent: if `name` is not valid; the message names the first forbidden character, and a name
         that would be valid.
     """
     name = with_number_as_text(name)
     if isinstance(name, str) and _CHANNEL.fullmatch(name):
         return plain_str(name)
-    problem = name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", 200)
+    problem = channel_problem(name)
     if isinstance(name, str) and 0 < len(name) <= 200:
         base = "".join(filterfalse(unicodedata.combining, unicodedata.normalize("NFKD", name)))
         problem += f"; {_FORBIDDEN.sub('-', base)[:200]!r} would do"
-    raise InvalidEvent("channel", problem)
+    raise InvalidEvent(field, problem, at)
 
 
-def checked_channels(channel: str | int | Iterable[str | int], most: int = MAX_CHANNELS) -> tuple[str, ...]:
+def channel_problem(name: object, longest: int = 200) -> str:
+    """Returns what is wrong with a name that is no valid channel name, or no valid part of one.
+
+    :param longest: how many characters the name may have.
+    """
+    return name_problem(name, "A-Z a-z 0-9 _ : . / @ -", r"[A-Za-z0-9_:./@-]", longest)
+
+
+def checked_channels(
+    channel: str | int | Iterable[str | int], most: int = MAX_CHANNELS, field: str = "channel"
+) -> tuple[str, ...]:
     """Returns one channel name or several as a tuple, in their order and without repeats.
 
     :param most: at most this many names may be given.
-    :raises InvalidEvent: if there is no name, if there are too many names, or if a name is not valid.
+    :param field: the argument that has the names, for the error message.
+    :raises InvalidEvent: if there is no name, if there are too many names, or if a name is not valid; the
+        message says which one.
     """
     if type(channel) is str and _CHANNEL.fullmatch(channel):
         return (channel,)
     channel = with_number_as_text(channel)
     if not isinstance(channel, Iterable) or isinstance(channel, (bytes, bytearray)):
-        raise InvalidEvent("channel", f"is {shown(channel)}, must be a name or several")
-    names = (channel,) if isinstance(channel, str) else tuple(channel)
+        raise InvalidEvent(field, f"is {shown(channel)}, must be a name or several")
+    if isinstance(channel, str):
+        return (checked_channel(channel, field),)
+    names = tuple(channel)
     if not 0 < len(names) <= most:
-        raise InvalidEvent("channel", f"{len(names)} names given, must be 1 to {most}")
-    return tuple(dict.fromkeys(map(checked_channel, names)))
+        raise InvalidEvent(field, f"{len(names)} names given, must be 1 to {most}")
+    return tuple(dict.fromkeys(checked_channel(name, field, at) for at, name in enumerate(names)))
 
 
 def with_number_as_text(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from ..errors import InvalidEvent, shown
 from . import datastar
@@ -73,13 +74,17 @@ def make_event(
             "data", f"has a lone surrogate {code_point(found[0])} at {found.start()}; not UTF-8"
         )
     if type is not None:
-        type = _checked_type(type)
+        type = checked_type(type)
     if retry is not None:
         _check_retry(retry)
     return Event(data, type, retry, is_json, is_packed)
 
 
-def _checked_type(type: str | int) -> str:
+def checked_type(type: str | int) -> str:
+    """Returns an event type as a plain string. A whole number becomes text.
+
+    :raises InvalidEvent: if the type is not valid, or reserved for the protocol.
+    """
     type = with_number_as_text(type)
     if not isinstance(type, str):
         raise InvalidEvent("type", f"is {shown(type)}, must be a string")
@@ -120,18 +125,25 @@ def checked_exclude(exclude: object) -> tuple[str, ...]:
     """Returns the connection ids and user ids in `exclude` as strings.
 
     :param exclude: one id, several ids, or None.
-    :raises InvalidEvent: if there are too many ids, or if an id is too long or not UTF-8.
+    :raises InvalidEvent: if there are too many ids, or if an id is not an id, too long or not UTF-8.
     """
     if exclude is None:
         return ()
-    several = isinstance(exclude, Iterable) and not isinstance(exclude, str)
-    names = tuple(map(str, exclude if several else (exclude,)))  # type: ignore[call-overload]
-    if len(names) > MAX_EXCLUDED:
-        raise InvalidEvent("exclude", f"{len(names)} ids given, must be at most {MAX_EXCLUDED}")
-    for name in names:
-        if len(name) > 200 or _SURROGATE.search(name):
-            raise InvalidEvent("exclude", f"{name[:40]!r} must be UTF-8 text of at most 200 characters")
-    return names
+    if not isinstance(exclude, Iterable) or isinstance(exclude, (str, bytes, bytearray)):
+        return (_checked_excluded(exclude, None),)
+    ids = tuple(exclude)
+    if len(ids) > MAX_EXCLUDED:
+        raise InvalidEvent("exclude", f"{len(ids)} ids given, must be at most {MAX_EXCLUDED}")
+    return tuple(_checked_excluded(id, at) for at, id in enumerate(ids))
+
+
+def _checked_excluded(id: object, at: int | None) -> str:
+    if not isinstance(id, (str, int, UUID)) or isinstance(id, bool):
+        raise InvalidEvent("exclude", f"is {shown(id)}, must be the id of a user or of a connection", at)
+    name = plain_str(id) if isinstance(id, str) else str(id)
+    if len(name) > 200 or _SURROGATE.search(name):
+        raise InvalidEvent("exclude", f"{name[:40]!r} must be UTF-8 text of at most 200 characters", at)
+    return name
 
 
 def checked_ttl(ttl: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from flask import current_app, has_request_context, request, url_for
@@ -35,7 +36,9 @@ def stream_url(
         if key not in of_prefix and not key.startswith("_"):  # `url_for` reads options such as `_external`
             known = ", ".join((*PARAMETERS, *sorted(of_prefix)))
             raise TypeError(f"sse.url has no option {key!r}; its options are {known}")
-    checked = tuple(dict.fromkeys(name for each in channels for name in checked_channels(each)))
+    fields = [f"channels[{at}]" for at in range(len(channels))]
+    given_names = (checked_channels(each, field=field) for field, each in zip(fields, channels, strict=True))
+    checked = tuple(dict.fromkeys(chain.from_iterable(given_names)))
     if checked:
         given["channels"] = ",".join(checked)
     if "last" not in given and "last_event_id" not in given:

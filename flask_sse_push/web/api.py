@@ -16,7 +16,7 @@ from ..auth.policy import Policy
 from ..brokers.announcer import DEFAULT_CHANNEL
 from ..config.channel_policies import ADMIN_CHANNEL
 from ..errors import ErrorCode, InvalidEvent, MessageTooLarge, Refused
-from ..protocol.channel import checked_channel
+from ..protocol.channel import checked_channels
 from ..protocol.cursor import MAX_LENGTH
 from ..protocol.entry import TAB_MARK
 from .body import IN_JSON, MAX_BODY, read_body, size_limit
@@ -117,9 +117,9 @@ def _channels(body: dict[str, Any], field: str, most: int) -> list[str]:
     if not isinstance(names, list) or len(names) > most or not all(isinstance(name, str) for name in names):
         raise bad_request(f"{field} must be a list of at most {most} channels")
     try:
-        return list(dict.fromkeys(checked_channel(name) for name in names))
-    except (InvalidEvent, TypeError) as error:
-        raise bad_request(f"{field}: {error}") from error
+        return list(checked_channels(names, most, field)) if names else []
+    except InvalidEvent as error:
+        raise bad_request(str(error)) from error
 
 
 def _start(body: dict[str, Any]) -> tuple[str | None, int | None]:

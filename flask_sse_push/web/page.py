@@ -23,8 +23,8 @@ def cursor(services: Services, channels: tuple[str, ...]) -> str:
 
     A stream that starts at this cursor gets every event that is published after the request began.
     """
-    for name in channels:
-        checked_channel(name)
+    for at, name in enumerate(channels):
+        checked_channel(name, "channels", at)
     try:
         return str(services.position(began()))
     except BrokerUnavailable as error:

@@ -104,7 +104,9 @@ def test_another_start_takes_the_place_of_the_cursor(make_app: MakeApp, start: d
 @pytest.mark.parametrize(
     ("channels", "options", "error", "said"),
     [
-        (["no spaces"], {}, InvalidEvent, "channel: "),
+        (["no spaces"], {}, InvalidEvent, "channels[0]: has the forbidden character U+0020"),
+        (["a", ["b", "no spaces"]], {}, InvalidEvent, "channels[1][1]: has the forbidden character U+0020"),
+        (["a", None], {}, InvalidEvent, "channels[1]: is None, must be a name or several"),
         (["a"], {"event": "plain"}, TypeError, "no option 'event'; its options are batch, events, last,"),
         (["a"], {"events": "html"}, ValueError, "sse.url: events is 'html', must be one of plain,"),
         (["a"], {"last": "ten"}, ValueError, "sse.url: last is 'ten', must be a number"),
@@ -112,7 +114,7 @@ def test_another_start_takes_the_place_of_the_cursor(make_app: MakeApp, start: d
     ],
 )
 def test_a_stream_that_the_server_would_refuse_is_an_error_in_the_view(
-    make_app: MakeApp, channels: list[str], options: dict[str, Any], error: type[Exception], said: str
+    make_app: MakeApp, channels: list[Any], options: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     app, sse = make_app(max_channels=2)
     with app.test_request_context(), pytest.raises(error) as raised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from flask_sse_push import BrokerUnavailable, ConfigError, InvalidEvent, MessageAnnouncer, MessageTooLarge
-from flask_sse_push.brokers.announcer import DEFAULT_CHANNEL, LEVELS, MAX_BATCH, MAX_STORED
+from flask_sse_push.brokers.announcer import DEFAULT_CHANNEL, FIELDS, LEVELS, MAX_BATCH, MAX_STORED, Batch
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
 from flask_sse_push.protocol.channel import BROADCAST
@@ -221,21 +222,40 @@ def test_many_events_may_be_none_or_come_one_by_one(publishing: Publishing) -> N
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
-        ({"data": "x", "channel": "a b"}, "U+0020"),
-        ({"data": "x" * 10_001}, "10001 bytes"),
-        ({"data": "x", "chanel": "a"}, "chanel"),
-        ({"type": "t"}, "data"),
-        ({"data": "x", "id": "own"}, "id"),
+        ({"data": "x", "channel": "a b"}, "events[1]: channel: has the forbidden character U+0020 at 1"),
+        ({"data": "x", "channel": ["a", "b c"]}, "events[1]: channel[1]: has the forbidden character"),
+        ({"data": "x", "exclude": ["a", None]}, "events[1]: exclude[1]: is None, must be the id of a user"),
+        ({"data": "x" * 10_001}, "events[1]: data: the event has 10001 bytes"),
+        ({"data": "x", "chanel": "a"}, "events[1]: has the unknown field 'chanel'; the fields are channel, "),
+        ({"data": "x", "self": "a"}, "events[1]: has the unknown field 'self'"),
+        ({"data": "x", 1: "a"}, "events[1]: has the unknown field 1"),
+        ({"type": "t"}, "events[1]: data: is missing"),
+        ({"data": "x", "id": "own"}, "events[1]: id: an event of several has no id of its own"),
+        ("text", "events[1]: is 'text', must be a mapping such as {"),
+        (None, "events[1]: is None, must be a mapping such as {"),
+        (("data", 1), "events[1]: is ('data', 1), must be a mapping such as {"),
     ],
 )
 def test_of_many_events_the_wrong_one_is_named_and_none_is_published(
-    publishing: Publishing, wrong: dict[str, Any], problem: str
+    publishing: Publishing, wrong: Any, problem: str
 ) -> None:
     with pytest.raises(InvalidEvent) as caught:
         publishing.announcer.publish_many([{"data": "good"}, wrong, {"data": "good"}])
     assert caught.value.field == "events[1]"
     assert problem in str(caught.value)
     assert publishing.entries() == []
+
+
+@pytest.mark.parametrize("events", [None, 5, "text", b"bytes", {"data": 1}])
+def test_events_that_are_no_list_are_refused(publishing: Publishing, events: Any) -> None:
+    with pytest.raises(InvalidEvent, match=r"^events: is .*, must be a list such as \[{\"data\": 1"):
+        publishing.announcer.publish_many(events)
+    with pytest.raises(InvalidEvent, match=r"^events: is "), publishing.announcer.batch() as batch:
+        batch.publish_many(events)
+
+
+def test_an_event_of_several_has_the_arguments_of_publish() -> None:
+    assert set(inspect.signature(Batch.publish).parameters) - {"self"} == FIELDS
 
 
 def test_many_events_with_an_id_are_published_once(publishing: Publishing) -> None:
@@ -323,6 +343,25 @@ def test_every_level_is_taken(publishing: Publishing, level: str) -> None:
     assert f'"level": "{level}"' in publishing.bodies()[0]
 
 
+def test_the_type_of_a_notification_is_named_if_it_is_wrong(publishing: Publishing) -> None:
+    for type in (object(), "sse.open", ""):
+        with pytest.raises(InvalidEvent, match=r"^type: "):
+            publishing.announcer.notify(type, "x")  # type: ignore[arg-type]
+    assert publishing.entries() == []
+
+
+@pytest.mark.parametrize("connection", [None, "", 7, ["a", "b"]])
+def test_the_connection_of_a_command_must_be_the_id_of_one_stream(
+    publishing: Publishing, connection: Any
+) -> None:
+    for command in (publishing.announcer.join, publishing.announcer.leave):
+        with pytest.raises(InvalidEvent, match=r"^connection: is .*, must be the id of one stream"):
+            command(connection, "a")
+    if connection:
+        with pytest.raises(InvalidEvent, match=r"^connection: is .*, must be the id of one stream"):
+            publishing.announcer.disconnect(connection=connection)
+
+
 @pytest.mark.parametrize("level", ["fatal", "INFO", "", None])
 def test_another_level_is_refused(publishing: Publishing, level: Any) -> None:
     with pytest.raises(InvalidEvent, match="debug, info, warning, error, critical") as caught:
@@ -339,8 +378,9 @@ def test_a_user_has_a_channel_of_their_own(publishing: Publishing, user: object)
 
 
 def test_a_user_id_that_fits_no_channel_is_refused(publishing: Publishing) -> None:
-    with pytest.raises(InvalidEvent, match="channel"):
-        publishing.announcer.send_to_user("a b", "x")
+    for id, problem in (("a b", r"U\+0020 at 1"), ("x" * 196, "must have 1 to 195")):
+        with pytest.raises(InvalidEvent, match=rf"^user_id: .*{problem}.*; the id is a part of the name"):
+            publishing.announcer.send_to_user(id, "x")
 
 
 def test_a_broadcast_goes_to_the_channel_of_every_stream(publishing: Publishing) -> None:

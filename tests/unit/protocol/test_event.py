@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -249,8 +250,13 @@ def test_one_publish_names_at_least_one_channel_and_not_too_many() -> None:
 
 
 def test_one_bad_name_among_several_refuses_them_all() -> None:
-    with pytest.raises(InvalidEvent, match=r"^channel: has the forbidden character U\+0020 at 3"):
+    with pytest.raises(
+        InvalidEvent, match=r"^channel\[1\]: has the forbidden character U\+0020 at 3"
+    ) as caught:
         checked_channels(["good", "bad name"])
+    assert (caught.value.field, caught.value.at) == ("channel", 1)
+    with pytest.raises(InvalidEvent, match=r"^channels\[2\]: is None, must be a string"):
+        checked_channels(["a", "b", None], field="channels")  # type: ignore[list-item]
 
 
 # -- the idempotency id -------------------------------------------------------------------------------------
@@ -298,12 +304,22 @@ def test_excluded_ids_become_text(exclude: object, names: tuple[str, ...]) -> No
     assert checked_exclude(exclude) == names
 
 
-@pytest.mark.parametrize("exclude", ["\udc00", ["fine", "x" * 201]])
-def test_an_excluded_id_must_be_short_text(exclude: object) -> None:
-    with pytest.raises(
-        InvalidEvent, match=r"^exclude: '.*' must be UTF-8 text of at most 200 characters$"
-    ) as caught:
+@pytest.mark.parametrize(
+    ("exclude", "place"),
+    [
+        ("\udc00", ""),
+        (["fine", "x" * 201], "[1]"),
+        ([None], "[0]"),
+        (object(), ""),
+        (b"me", ""),
+        ([True], "[0]"),
+    ],
+)
+def test_an_excluded_id_must_be_a_short_id(exclude: object, place: str) -> None:
+    problem = "('.*' must be UTF-8 text of at most 200 characters|is .*, must be the id of a user)"
+    with pytest.raises(InvalidEvent, match=f"^exclude{re.escape(place)}: {problem}") as caught:
         checked_exclude(exclude)
+    assert caught.value.field == "exclude"
     assert len(str(caught.value)) < 200
 
 

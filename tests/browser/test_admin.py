@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from typing import Any, cast
 
 import pytest
+import redis
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from flask_sse_push import MessageAnnouncer
 from tests.support.stream import Stream
 
 from .conftest import Site, Visit, Visitor, eventually_on
@@ -25,7 +31,7 @@ VIEWS = {
     "#/channel?name=news": "Kept events, the newest first",
     "#/workers": "2 workers",
     "#/runs": "runs.",
-    "#/outbox": "This app has no outbox",
+    "#/outbox": "Events of committed transactions",
     "#/doctor": "Examine again",
 }
 
@@ -161,6 +167,99 @@ def test_a_view_says_something(page: Page, fragment: str) -> None:
     expect(page.locator("#view")).to_contain_text(VIEWS[fragment])
 
 
+# -- who got nothing? ---------------------------------------------------------------------------------------
+
+#: Brings about a situation until the block ends; yields the user and the channel to ask for.
+Situation = Callable[[Site, Page, str], AbstractContextManager[tuple[str, str]]]
+
+
+@contextmanager
+def not_authorized(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
+    yield "grace", "user:ada"
+
+
+@contextmanager
+def not_connected(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
+    yield "grace", "news"
+
+
+@contextmanager
+def other_prefix(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
+    """A publisher has another prefix than the app, in which grace has a stream."""
+    url = site.env["SSE_PUSH_BROKER_URL"]
+    other = MessageAnnouncer.from_url(url, SSE_PUSH_PREFIX="another")
+    with stream(site, "ticks", Cookie=grace), closing(other):
+        other.publish("lost", channel="ticks")
+        yield "grace", "ticks"
+
+
+@contextmanager
+def history_gone(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
+    """Grace comes back with a cursor from before the broker lost its data."""
+    with Stream(f"{site.url}/stream?channels=news", cursor="lost-1", headers={"Cookie": grace}) as opened:
+        opened.next_of("sse.reset")
+        yield "grace", "news"
+
+
+@contextmanager
+def slow_client(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
+    """Grace's client reads nothing."""
+    url = f"{site.url}/stream?channels=chat"
+    with Stream(url, headers={"Cookie": grace}, receive_buffer=4096) as opened:
+        id = opened.next_of("sse.open").json()["connection"]
+        while not described(page, id)["buffered"]:
+            site.announcer.publish_many([{"data": "x" * 9000, "channel": "chat"}] * 20)
+        eventually_on(page, lambda: (described(page, id)["waiting"] or 0) > 2)
+        yield "grace", "chat"
+
+
+def described(page: Page, id: str) -> dict[str, Any]:
+    """Returns what the server says about a stream."""
+    answer: dict[str, Any] = page.request.get(page.url.partition("#")[0] + f"/streams/{id}").json()
+    return cast("dict[str, Any]", answer["stream"])
+
+
+@contextmanager
+def worker_deaf(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
+    """The workers lose their links to the broker, and may not subscribe again."""
+    with redis.Redis.from_url(site.env["SSE_PUSH_BROKER_URL"]) as admin:
+        admin.execute_command("ACL SETUSER default -subscribe -psubscribe -ssubscribe")
+        admin.execute_command("CLIENT KILL TYPE pubsub")
+        try:
+            yield "grace", "news"
+        finally:
+            admin.execute_command("ACL SETUSER default +@all")
+    page.evaluate("location.hash = '#/workers'")
+    expect(page.get_by_text("connected", exact=True)).to_have_count(2)
+
+
+SITUATIONS = (not_authorized, not_connected, other_prefix, history_gone, slow_client, worker_deaf)
+
+
+@pytest.fixture(scope="module")
+def grace(chromium: Browser, calm_site: Site) -> Iterator[str]:
+    """The cookie of a member who has signed in."""
+    visitor = Visitor(chromium)
+    page = visitor.sign_in(calm_site.url, "grace")
+    yield "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in page.context.cookies())
+    visitor.close()
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.__name__)
+def test_three_clicks_lead_to_the_reason(
+    calm_site: Site, page: Page, grace: str, situation: Situation
+) -> None:
+    with situation(calm_site, page, grace) as (user, channel):
+        page.evaluate("clicks = 0; onclick = () => { clicks += 1 }")
+        page.get_by_role("textbox", name="User").fill(user)
+        page.get_by_role("textbox", name="Channel").fill(channel)
+        page.get_by_role("button", name="Find the reason").click()
+        reason = page.locator(f"#view .notice[data-name={situation.__name__}]")
+        expect(reason).to_be_visible()
+        expect(page.locator("#said")).to_have_text(reason.inner_text().replace("\n", ""))
+        assert page.evaluate("clicks") <= 3
+
+
 # -- safety -------------------------------------------------------------------------------------------------
 
 
@@ -240,16 +339,26 @@ def test_the_example_leads_admins_to_the_page(calm_site: Site, visit: Visit) -> 
 # -- trouble ------------------------------------------------------------------------------------------------
 
 
-def test_a_restart_is_told_and_survived(calm_site: Site, page: Page, visitor: Visitor) -> None:
+def test_without_a_network_the_page_says_so_and_keeps_the_last_data(page: Page, visitor: Visitor) -> None:
     visitor.expect_network_errors()
     show(page, "#/workers")
-    calm_site.stop()
-    expect(page.locator("#state")).to_contain_text("Not live: ")
+    page.context.set_offline(True)
+    expect(page.locator("#state")).to_have_text("Not live: this device has no network")
     expect(page.locator("#notice")).to_contain_text("The server does not answer.")
-    expect(page.locator("tbody tr").first).to_be_visible()  # the last data stays
-    calm_site.start()
+    expect(page.locator("tbody tr").first).to_be_visible()
+    page.context.set_offline(False)
     expect(page.locator("#state")).to_have_text("Live")
     expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_after_a_restart_the_page_shows_the_new_workers(calm_site: Site, page: Page) -> None:
+    show(page, "#/workers")
+    old = calm_site.server.worker_pids()
+    os.kill(calm_site.server.process.pid, signal.SIGHUP)
+    eventually_on(page, lambda: not set(old) & set(calm_site.server.worker_pids()))
+    new = "|".join(map(str, calm_site.server.worker_pids()))
+    expect(page.locator("tbody tr").filter(has_text=re.compile(f", ({new})")).first).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Live")
 
 
 def test_the_end_of_the_session_is_told(page: Page, visitor: Visitor) -> None:

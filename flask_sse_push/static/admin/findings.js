@@ -46,6 +46,7 @@ function linkOf(link) {
     stream: [fragment("stream", { id: name }), `Show stream ${name}`],
     channel: [fragment("channel", { name }), `Show channel ${name}`],
     doctor: [fragment("doctor"), "Ask the doctor"],
+    outbox: [fragment("outbox"), "Show the outboxes"],
   };
   const [href, text] = /** @type {Record<string, string[]>} */ (views)[kind] ?? [fragment("workers"), "Show the workers"];
   return make("a", { href }, text);

@@ -18,7 +18,7 @@ import { Failure } from "./server.js";
  * @property {(server: Server, query: URLSearchParams, signal: AbortSignal, workers: Workers) => Promise<any>} load Returns the
  *   data.
  * @property {(data: any, about: About) => Child[]} body Shows the data.
- * @property {number} every After how many seconds the data is read again; 0: never.
+ * @property {(query: URLSearchParams) => number} every After how many seconds the data is read again; 0: never.
  * @property {boolean} [isLive] Whether the view shows the reports of workers.
  */
 
@@ -112,7 +112,7 @@ export class Viewer {
   }
 
   #refreshLater() {
-    const { every } = this.#view;
+    const every = this.#view.every(this.#shown.query);
     if (every) this.#timer = setTimeout(() => (document.hidden ? this.#refreshLater() : this.refresh()), every * 1000);
   }
 

@@ -16,7 +16,7 @@ import { table } from "../table.js";
 /** @type {View} */
 export const channel = {
   title: (query) => `Channel ${query.get("name") ?? ""}`,
-  every: 5,
+  every: () => 5,
   async load(server, query, signal) {
     const [name, before] = [query.get("name"), query.get("before")];
     const about = server.read("channel", { name }, signal);

@@ -13,7 +13,7 @@ import { linkToChannel } from "./streams.js";
 /** @type {View} */
 export const channels = {
   title: () => "Channels",
-  every: 5,
+  every: () => 5,
   form: (query) => [
     queryForm("channels", "Find", field("Name contains", "contains", query.get("contains"))),
     queryForm("channel", "Open", field("Exact name of a channel", "name", "")),

@@ -12,7 +12,7 @@ import { queryForm } from "../forms.js";
 /** @type {View} */
 export const doctor = {
   title: () => "Doctor",
-  every: 0, // an examination may take some seconds
+  every: () => 0, // an examination may take some seconds
   form: () => [queryForm("doctor", "Examine again")],
   load: (server, query, signal) => server.read("doctor", {}, signal),
   body: ({ findings }) => {

@@ -13,7 +13,7 @@ import { table } from "../table.js";
 /** @type {View} */
 export const outbox = {
   title: () => "Outbox",
-  every: 5,
+  every: () => 5,
   load: (server, query, signal) => server.read("outbox", {}, signal),
   body: ({ outboxes, counted_at_most: most }) => [
     make(

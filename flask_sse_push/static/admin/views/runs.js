@@ -16,7 +16,7 @@ import { linkToChannel } from "./streams.js";
 /** @type {View} */
 export const runs = {
   title: () => "Runs",
-  every: 5,
+  every: () => 5,
   load: (server, query, signal) => server.read("runs", {}, signal),
   body: ({ runs, missing: workers }, { now }) => [
     missing(workers),

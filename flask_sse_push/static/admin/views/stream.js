@@ -19,7 +19,7 @@ const MAX_LAG = 100;
 /** @type {View} */
 export const stream = {
   title: (query) => `Stream ${query.get("id") ?? ""}`,
-  every: 5,
+  every: () => 5,
   load: (server, query, signal) => server.read(route(query.get("id")), {}, signal).catch(unlessGone),
   body: ({ stream, missing: workers }, about) => [
     missing(workers),

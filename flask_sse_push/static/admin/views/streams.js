@@ -56,7 +56,7 @@ export function streamTable(streams, now, empty) {
 /** @type {View} */
 export const streams = {
   title: () => "Streams",
-  every: 5,
+  every: () => 5,
   form: (query) => [
     queryForm(
       "streams",

@@ -23,7 +23,7 @@ const QUESTION = ["user", "channel", "address"];
 /** @type {View} */
 export const why = {
   title: () => "Who got nothing?",
-  every: 5,
+  every: (query) => (isAsked(query) ? 30 : 5), // an answer takes a search in the broker
   isLive: true,
   form: (query) => [
     queryForm(
@@ -31,7 +31,7 @@ export const why = {
       "Find the reason",
       field("User", "user", query.get("user"), "the id, such as 7"),
       field("Channel", "channel", query.get("channel"), "user:<id>, if left empty"),
-      field("Address", "address", query.get("address"), "for visitors without an id"),
+      field("Address", "address", query.get("address"), "of a visitor without an id"),
     ),
   ],
   async load(server, query, signal, workers) {
@@ -41,9 +41,12 @@ export const why = {
   body: ({ reasons }, about) => [...(reasons ? answer(reasons, about) : []), overview(about)],
 };
 
+/** Whether the address has a question. @param {URLSearchParams} query */
+const isAsked = (query) => QUESTION.some((name) => query.get(name));
+
 /** Returns the answer to the question; null if the fields are empty. @param {Server} server @param {URLSearchParams} query @param {AbortSignal} signal */
 function ask(server, query, signal) {
-  return QUESTION.some((name) => query.get(name)) ? server.read("why", Object.fromEntries(query), signal) : null;
+  return isAsked(query) ? server.read("why", Object.fromEntries(query), signal) : null;
 }
 
 /** @param {any} reasons @param {About} about @returns {Child[]} */
@@ -56,8 +59,8 @@ function answer({ user, channel, reason, findings, streams, missing: workers }, 
       "answer-title",
       [user && `User ${user}`, channel && `channel ${channel}`].filter(Boolean).join(", ") || "The answer",
       mainFinding(first),
-      others.length > 0 && make("h3", {}, "What else was looked at"),
-      findingList(others),
+      others.length > 0 && make("h3", {}, "What else was found"),
+      others.length > 0 && findingList(others),
       streams.length > 0 && streamTable(streams, now, ""),
     ),
   ];

@@ -21,7 +21,7 @@ const OLD_PROBE = 30;
 /** @type {View} */
 export const workers = {
   title: () => "Workers",
-  every: 5,
+  every: () => 5,
   isLive: true,
   load: readWorkers,
   body: (data, { workers }) => {

@@ -23,6 +23,7 @@ class Client:
     :param events: The load generator finishes when every stream has got this many events. With 0, the streams
         stay open until `finish`.
     :param timeout: Seconds to wait for the streams to open, and then for their events.
+    :param more: Further options of the load generator.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Client:
         headers: Sequence[str] = (),
         events: int = 0,
         timeout: float = 60,
+        more: Sequence[str] = (),
     ) -> None:
         self._peer = peer
         # A server that needs a nudge opens its streams with the first event, so all must be connected by
@@ -46,6 +48,7 @@ class Client:
         for header in (*peer.headers, *headers):
             command += ["--header", header]
         command += ["--events", str(events)] if events else ["--hold"]
+        command += more
         self._process = spawn(
             command, peer.settings.client_cpu, pipes=True, log=peer.settings.logs / "loadgen.log"
         )

@@ -2,7 +2,7 @@
  *
  *   loadgen --port P [--host 127.0.0.1] --path '/stream?channels=bench' --streams N
  *           [--header 'Name: value'] [--concurrency 200] [--sources 4] [--timeout 60]
- *           --events K | --seconds S | --hold
+ *           --events K | --seconds S | --hold [--reconnect]
  *
  * Each `%d` in the path becomes the stream's index. The program prints `READY <opened> <failed> <seconds>` when every
  * stream has answered 200 and sent a first part of the body. It ends when all streams have K events, S seconds after
@@ -10,7 +10,11 @@
  * time, and answers each with one JSON line:
  *   churn M B   open and close M further streams, B at a time; each is fully open before it is closed
  *   close K     close K of the open streams
+ *   status N    how many streams are open and have event N (needs --reconnect)
  *   quit        finish now
+ *
+ * With --reconnect, a stream that has ended or was refused comes back, and lost and doubled events are counted; see
+ * account.h. READY then means that all streams are open at the same time.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,18 +51,22 @@ struct connection {
 static struct {
     const char *host, *path;
     char headers[1024];
-    int port, streams, concurrency, sources, hold;
+    int port, streams, concurrency, sources, hold, reconnect;
     uint32_t events;
     double seconds, timeout;
 } option = {.host = "127.0.0.1", .path = "/stream", .streams = 1, .concurrency = 200, .sources = 4, .timeout = 60};
 
 static struct {
-    uint64_t events, bytes, first_connect, ready, read_at, first, last, oldest_stamp, last_complete, cpu_first, cpu_last;
+    uint64_t events, bytes, first_connect, ready, read_at, first, last, oldest_stamp, last_complete, cpu_first, cpu_last,
+        all_open_at;
+    int waiting, refused; /* with --reconnect: streams that wait for their next attempt; attempts that failed */
     int started, opening, opened, failed, complete, lost, closed_by_server, bad_status;
 } count;
 
 static struct latency latencies;
 static struct connection *connections; /* the measured streams; `churn` has its own */
+static struct account *accounts;       /* with --reconnect, one for each measured stream */
+static uint64_t *due;                  /* with --reconnect, when each stream connects again; 0: it is not waiting */
 static int poller, command_waiting, quit;
 static char buffer[256 * 1024];
 
@@ -77,6 +85,8 @@ void event_delivered(struct stream *s, uint64_t stamp)
         count.first = count.read_at;
     if (!count.oldest_stamp || stamp < count.oldest_stamp)
         count.oldest_stamp = stamp;
+    if (s->account)
+        account_event(s->account, stamp, count.read_at);
     latency_add(&latencies, count.read_at > stamp ? count.read_at - stamp : 0);
     if (s->events == option.events && measured((struct connection *)s)) {
         count.complete++;
@@ -93,8 +103,10 @@ static void watch(struct connection *c, int how, uint32_t events)
 static void finish_connection(struct connection *c)
 {
     close(c->fd);
+    if (c->state == OPEN && c->stream.account)
+        count.opened--;
     if (c->state == CONNECTING || c->state == WAITING) {
-        count.failed++;
+        count.failed += !c->stream.account;
         count.opening--;
         if (c->stream.status && c->stream.status != 200)
             count.bad_status = c->stream.status;
@@ -104,12 +116,19 @@ static void finish_connection(struct connection *c)
 
 static void ended_by_server(struct connection *c)
 {
-    if (c->state == OPEN && measured(c)) {
+    struct account *account = c->stream.account;
+    bool was_open = c->state == OPEN;
+    if (was_open && measured(c)) {
         count.closed_by_server++;
         if (c->stream.events < option.events)
             count.lost++;
     }
     finish_connection(c);
+    if (account) {
+        count.refused += !was_open;
+        count.waiting++;
+        due[c->index] = now_ns() + account_wait_ns(account, was_open);
+    }
 }
 
 /* Connects without blocking, so that a full accept queue delays one stream and not the program. */
@@ -120,6 +139,10 @@ static void connect_one(struct connection *c, uint32_t index)
     stream_reset(&c->stream);
     c->index = index;
     c->state = CONNECTING;
+    if (accounts && measured(c)) {
+        c->stream.account = &accounts[index];
+        account_begin(c->stream.account);
+    }
     count.opening++;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (c->fd < 0) {
@@ -136,7 +159,7 @@ static void connect_one(struct connection *c, uint32_t index)
             perror("bind");
     }
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
-        finish_connection(c);
+        ended_by_server(c);
         return;
     }
     watch(c, EPOLL_CTL_ADD, EPOLLOUT);
@@ -159,10 +182,13 @@ static void fill_in(char *path, size_t room, uint32_t index)
 
 static void send_request(struct connection *c)
 {
-    char path[2048], request[4096];
+    char path[2048], request[4096], resume[32 + MAX_ID] = "";
     fill_in(path, sizeof path, c->index);
-    int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n%s\r\n",
-                        path, option.host, option.port, option.headers);
+    if (c->stream.account && c->stream.account->id[0])
+        snprintf(resume, sizeof resume, "Last-Event-ID: %s\r\n", c->stream.account->id);
+    int size = snprintf(request, sizeof request,
+                        "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n%s%s\r\n", path, option.host,
+                        option.port, option.headers, resume);
     if (send(c->fd, request, (size_t)size, MSG_NOSIGNAL) != size) {
         ended_by_server(c);
         return;
@@ -192,27 +218,46 @@ static void read_answer(struct connection *c)
     if (c->state == WAITING && c->stream.has_body && c->stream.status == 200) {
         c->state = OPEN;
         count.opening--;
-        if (measured(c))
-            count.opened++;
+        if (measured(c) && ++count.opened == option.streams)
+            count.all_open_at = count.read_at;
     }
     if (c->stream.phase == ENDED || c->stream.phase == BROKEN || (c->stream.status && c->stream.status != 200))
         ended_by_server(c);
 }
 
+/* Connects the streams whose wait is over. Looks for them every 10 ms. */
+static void connect_due(void)
+{
+    static uint64_t next_look;
+    uint64_t now = now_ns();
+    if (now < next_look)
+        return;
+    next_look = now + 10000000;
+    for (int i = 0; i < count.started; i++) {
+        if (due[i] && due[i] <= now) {
+            due[i] = 0;
+            count.waiting--;
+            connect_one(&connections[i], (uint32_t)i);
+        }
+    }
+}
+
 static void step(int timeout_ms)
 {
     static struct epoll_event events[512];
+    if (count.waiting)
+        connect_due();
     while (count.started < option.streams && count.opening < option.concurrency) {
         connect_one(&connections[count.started], (uint32_t)count.started);
         count.started++;
     }
-    int ready = epoll_wait(poller, events, 512, timeout_ms);
+    int ready = epoll_wait(poller, events, 512, count.waiting ? 10 : timeout_ms);
     for (int i = 0; i < ready; i++) {
         struct connection *c = events[i].data.ptr;
         if (!c)
             command_waiting = 1; /* main() runs the command, because `churn` itself calls step() */
         else if (c->state == CONNECTING && events[i].events & (EPOLLERR | EPOLLHUP))
-            finish_connection(c);
+            ended_by_server(c);
         else if (c->state == CONNECTING)
             send_request(c);
         else if (c->state == WAITING || c->state == OPEN)
@@ -257,6 +302,20 @@ static void close_some(int wanted)
     printf("{\"closed\": %d}\n", closed);
 }
 
+static void show_status(int number)
+{
+    struct arrival event = arrival_of(number);
+    int behind = 0;
+    for (int i = 0; i < option.streams; i++)
+        behind += accounts[i].newest < number;
+    printf("{\"open\": %d, \"all_open_at\": %.6f, \"ended\": %d, \"refused\": %d, ", count.opened,
+           (double)count.all_open_at / 1e9, count.closed_by_server, count.refused);
+    printf("\"lost\": %llu, \"doubled\": %llu, \"resets\": %llu, ", (unsigned long long)totals.lost,
+           (unsigned long long)totals.doubled, (unsigned long long)totals.resets);
+    printf("\"behind\": %d, \"reached\": %d, \"seconds\": %.6f}\n", behind, event.streams,
+           (double)(event.last - event.stamp) / 1e9);
+}
+
 static void read_command(void)
 {
     static char line[256];
@@ -278,6 +337,8 @@ static void read_command(void)
         churn(first, second);
     else if (sscanf(line, "close %d", &first) == 1)
         close_some(first);
+    else if (option.reconnect && sscanf(line, "status %d", &first) == 1 && first >= 0)
+        show_status(first);
     else
         quit = 1;
 }
@@ -311,7 +372,8 @@ static void read_options(int argc, char **argv)
     static const struct option names[] = {
         {"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},        {"path", 1, 0, 'u'},    {"streams", 1, 0, 'n'},
         {"header", 1, 0, 'H'},  {"concurrency", 1, 0, 'c'}, {"sources", 1, 0, 'S'}, {"timeout", 1, 0, 't'},
-        {"events", 1, 0, 'e'},  {"seconds", 1, 0, 's'},     {"hold", 0, 0, 'w'},    {0, 0, 0, 0}};
+        {"events", 1, 0, 'e'},  {"seconds", 1, 0, 's'},     {"hold", 0, 0, 'w'},    {"reconnect", 0, 0, 'r'},
+        {0, 0, 0, 0}};
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (name) {
@@ -325,6 +387,7 @@ static void read_options(int argc, char **argv)
         case 'e': option.events = (uint32_t)atoi(optarg); break;
         case 's': option.seconds = atof(optarg); break;
         case 'w': option.hold = 1; break;
+        case 'r': option.reconnect = 1; break;
         case 'H': {
             size_t at = strlen(option.headers);
             snprintf(option.headers + at, sizeof option.headers - at, "%s\r\n", optarg);
@@ -335,6 +398,10 @@ static void read_options(int argc, char **argv)
     }
     if (!option.port || option.streams < 1 || !(option.events || option.seconds > 0 || option.hold)) {
         fprintf(stderr, "loadgen: --port, --streams and one of --events, --seconds, --hold are needed\n");
+        exit(2);
+    }
+    if (option.reconnect && !option.hold) {
+        fprintf(stderr, "loadgen: --reconnect needs --hold\n");
         exit(2);
     }
 }
@@ -373,6 +440,11 @@ int main(int argc, char **argv)
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(poller, EPOLL_CTL_ADD, 0, &e); /* fails if stdin is a plain file: then there are no commands */
     connections = calloc((size_t)option.streams, sizeof *connections);
+    if (option.reconnect) {
+        accounts = accounts_new(option.streams);
+        due = calloc((size_t)option.streams, sizeof *due);
+        srandom((unsigned)getpid());
+    }
     count.first_connect = now_ns();
     while (!finished()) {
         step(100);

@@ -41,7 +41,7 @@ class Second(PushHijack):
     def redis_url(self) -> str:
         return self._first.redis_url
 
-    def launch(self, cpu: int) -> subprocess.Popen[str]:
+    def launch(self, cpu: int | None) -> subprocess.Popen[str]:
         assert self.redis
         self.redis.stop()  # `start` has started a separate one
         self.redis = None

@@ -25,14 +25,14 @@ def raise_file_limit() -> int:
 
 def spawn(
     command: Sequence[str | Path],
-    cpu: int,
+    cpu: int | None,
     *,
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
     pipes: bool = False,
     root: Path = ROOT,
 ) -> subprocess.Popen[str]:
-    """Starts a process that runs only on the core `cpu`; so do its children.
+    """Starts a process that runs only on the core `cpu`; so do its children. With None, they run on any core.
 
     :param root: The checkout in which the process runs, and from which it imports the package.
     :param log: File for the error output; also for the standard output, unless `pipes` is true.
@@ -41,7 +41,7 @@ def spawn(
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("a")) if log else subprocess.DEVNULL
         return subprocess.Popen(
-            ["taskset", "-c", str(cpu), *map(str, command)],
+            [*([] if cpu is None else ["taskset", "-c", str(cpu)]), *map(str, command)],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root), **(env or {})},
             stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,

@@ -32,7 +32,7 @@ def version_of(binary: Path) -> dict[str, str]:
 
 
 class RedisServer:
-    def __init__(self, binary: Path, cpu: int, log: Path) -> None:
+    def __init__(self, binary: Path, cpu: int | None, log: Path) -> None:
         self.port = free_port()
         # 18000 clients: flask-sse takes one connection per stream.
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "18000"]

@@ -58,11 +58,14 @@ def publish(document: dict[str, Any], options: argparse.Namespace) -> None:
     print(page)
 
 
-def prepare(python: Path, logs: str | None = None, server_cpu: int = 0, client_cpu: int = 1) -> Settings:
+def prepare(
+    python: Path, logs: str | None = None, server_cpu: int | None = 0, client_cpu: int | None = 1
+) -> Settings:
     """Builds the C programs, moves this process to the clients' core, and returns the settings of the
-    servers."""
+    servers. With None for a core, the processes run on any core."""
     raise_file_limit()
-    os.sched_setaffinity(0, {client_cpu})
+    if client_cpu is not None:
+        os.sched_setaffinity(0, {client_cpu})
     build = Path(os.environ.get("BUILD", HERE / "build"))
     subprocess.run(["make", "-s", "-C", str(HERE), f"BUILD={build}"], check=True)
     folder = Path(logs or tempfile.mkdtemp(prefix="bench-logs-"))

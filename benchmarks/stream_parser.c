@@ -49,6 +49,8 @@ static inline void read_line(struct stream *s, const char *line, size_t size)
 {
     if (size && line[size - 1] == '\r')
         size--;
+    if (s->account)
+        account_line(s->account, line, size);
     if (size == 0) {
         if (s->stamp) {
             s->events++;

@@ -10,9 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "account.h"
+
 enum phase { HEAD, RAW, CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, ENDED, BROKEN };
 
 struct stream {
+    struct account *account; /* gets each line; NULL: nobody does */
     char *held; /* beginning of a line (or head) whose rest has not arrived yet */
     uint32_t held_size, held_room;
     uint32_t events;

@@ -38,7 +38,7 @@ class Version(Variant):
         self._root = root.resolve()
         self.name = name
 
-    def launch(self, cpu: int) -> subprocess.Popen[str]:
+    def launch(self, cpu: int | None) -> subprocess.Popen[str]:
         log = self.settings.logs / f"{self.name}.log"
         return spawn(self.command(), cpu, env=self.env(), log=log, root=self._root)
 

@@ -30,8 +30,8 @@ class Settings:
     python: Path  # interpreter of the Python servers and of the publisher
     build: Path  # folder of the compiled C programs
     logs: Path
-    server_cpu: int
-    client_cpu: int
+    server_cpu: int | None  # None: any core
+    client_cpu: int | None
 
 
 class Peer:
@@ -100,7 +100,7 @@ class Peer:
 
     # -- for all servers -----------------------------------------------------------------------------
 
-    def start(self, port: int, cpu: int) -> None:
+    def start(self, port: int, cpu: int | None) -> None:
         """Starts the server; returns when it accepts connections."""
         self.port = port
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
@@ -111,7 +111,7 @@ class Peer:
         self.process = self.launch(cpu)
         wait_for_port(port, self.process)
 
-    def launch(self, cpu: int) -> subprocess.Popen[str]:
+    def launch(self, cpu: int | None) -> subprocess.Popen[str]:
         return spawn(self.command(), cpu, env=self.env(), log=self.settings.logs / f"{self.name}.log")
 
     def stop(self) -> None:

@@ -28,7 +28,7 @@ class Broadcaster(Peer):
         built = (self.settings.build / "broadcaster").exists()
         return None if built else "make -C benchmarks (needs a C compiler)"
 
-    def launch(self, cpu: int) -> subprocess.Popen[str]:
+    def launch(self, cpu: int | None) -> subprocess.Popen[str]:
         process = spawn(self.command(), cpu, log=self.settings.logs / f"{self.name}.log", pipes=True)
         assert process.stdout is not None
         process.stdout.readline()  # LISTENING
@@ -43,6 +43,8 @@ class Broadcaster(Peer):
         channel: str = "bench",
         spread: int = 1,
         batch: int = 1,
+        greenlets: int = 1,
+        kind: str = "",
     ) -> dict[str, Any]:
         """Sends each event to each stream by a separate `send()`, for any `batch`: this defines the limit."""
         return self._ask(f"send {count} {rate} {size} 1")

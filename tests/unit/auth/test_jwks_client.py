@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import RSAAlgorithm
+from jwt.algorithms import RSAAlgorithm, get_default_algorithms
 from werkzeug.serving import make_ssl_devcert
 
 from flask_sse_push import BearerJWT, ConfigError
@@ -258,6 +258,15 @@ def test_a_token_with_another_algorithm_than_its_key_is_refused(idp: Provider) -
     assert status(idp.url, token("RS512", kid="RS256")) == 401
     assert status(idp.url, token("ES256", kid="RS256")) == 401
     assert status(idp.url, token("RS256"), algorithms=["ES256"]) == 401
+
+
+@pytest.mark.parametrize("kind", ["RS256", "ES256"])
+def test_a_private_key_in_a_jwks_is_left_out(idp: Provider, kind: str) -> None:
+    algorithm = get_default_algorithms()[kind]
+    idp.keys = [{**algorithm.to_jwk(private_key(kind), as_dict=True), "key_ops": ["verify"], "kid": kind}]
+    idp.keys += [public_jwk("EdDSA")]
+    assert status(idp.url, token(kind)) == 401
+    assert status(idp.url, token("EdDSA")) == 200
 
 
 def forged(secret: bytes, kid: str) -> str:

@@ -146,8 +146,9 @@ def _pairs(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 raise bad_request(f"{name} is {_shown(value)}, must be text")
             yield name, value
         elif name in _NUMBERS:
+            kind = "number" if name == "poll" else "whole number"
             if type(value) not in ((int, float, str) if name == "poll" else (int, str)):
-                raise bad_request(f"{name} is {_shown(value)}, must be a whole number")
+                raise bad_request(f"{name} is {_shown(value)}, must be a {kind}")
             yield name, str(value)
         elif name == _FLAG:
             if not isinstance(value, (int, str)):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from flask import Request, Response
 
 from ..errors import InvalidEvent
 from ..history.position import StartPoint
-from ..protocol.cursor import EARLIEST, parse
+from ..protocol.cursor import EARLIEST, Cursor, parse
 from ..protocol.data import Dumps
+from ..protocol.shard_cursor import StreamCursor
 from ..runs.formats import writer_class
 from ..runs.formats.body import FormatBody
 from ..runs.formats.encoder import RunEncoder
@@ -18,6 +20,9 @@ from ..runs.response import run_body
 from ..runs.run import Run, run_channel
 from .response import StreamResponse
 from .stream import HEADERS, StreamEndpoint
+
+#: A cursor that is more than this many microseconds ahead of the worker's position is no cursor of a run.
+AHEAD = 3_600_000_000
 
 
 def respond_items(items: Items, format: str, dumps: Dumps) -> StreamResponse:
@@ -45,18 +50,29 @@ def resume_run(endpoint: StreamEndpoint, request: Request, key: str, format: str
     return _respond(endpoint, request, key, ids, format, EARLIEST)
 
 
+def _seen(request: Request, position: StreamCursor | None) -> Cursor | None:
+    """Returns the cursor of the newest event that the client has; None if it has none.
+
+    Another worker may have sent the client events that this worker does not have yet. But no cursor is far
+    ahead of this worker.
+    """
+    seen = parse(request.headers.get("Last-Event-ID", ""))
+    newest = position.id if isinstance(position, Cursor) else round(time.time() * 1_000_000)
+    return None if seen is None or seen.id > newest + AHEAD else seen
+
+
 def _respond(
     endpoint: StreamEndpoint, request: Request, key: str, ids: Sequence[str], format: str, cursor: str
 ) -> StreamResponse:
     writer = writer_class(format)
     channel = run_channel(key)
     begun = parse(cursor) if cursor != EARLIEST else None
-    last = parse(request.headers.get("Last-Event-ID", ""))
-    seen = 0 if last is None else last.id
+    hub = endpoint.services.streaming.hub
+    seen = _seen(request, hub.position())
     stream = endpoint.vouched_stream(request, channel)
-    stream.encoder = RunEncoder(writer, channel, key, ids, None if begun is None else begun.id, seen)
-    recovery = endpoint.services.streaming.hub.recovery(stream.subscribed, StartPoint(cursor))
-    recovery.boundary = seen
+    stream.encoder = RunEncoder(writer, channel, key, ids, begun, seen)
+    recovery = hub.recovery(stream.subscribed, StartPoint(cursor))
+    recovery.boundary = 0 if seen is None else seen.id
     response = endpoint.respond(request, stream, recovery)
     response.headers.update(writer.headers)
     return response

@@ -271,12 +271,26 @@ def test_a_last_event_id_from_the_future_does_no_harm_to_other_readers(chat: Cha
     with chat.app.test_request_context():
         chat.sse.start(chat.items, "k")
     strange = chat.get("ai-sdk", **{"Last-Event-ID": "abc-zzzzzzzzzz"})
-    eventually(lambda: len(chat.sse_streams()) == 1)
+    eventually(lambda: strange.text == "text")
     body = chat.get("ai-sdk")
     eventually(lambda: body.text == "text")
     chat.gate.set()
     assert body.rest().text == "text more"
-    assert strange.rest().lines == ["[DONE]"]
+    assert strange.rest().text == "text more"
+
+
+def test_a_last_event_id_of_another_run_gives_the_whole_run(chat: Chat) -> None:
+    chat.items = gated(chat, "text", after=(" more",))
+    with chat.app.test_request_context():
+        chat.sse.start(chat.items, "k")
+    first = chat.get("ai-sdk")
+    eventually(lambda: first.text == "text")
+    with chat.app.app_context():
+        elsewhere = chat.sse.publish("x", channel="elsewhere")
+    number = elsewhere.partition("-")[2]
+    strange = [chat.get("ai-sdk", **{"Last-Event-ID": each}) for each in (elsewhere, f"old-{number}")]
+    chat.gate.set()
+    assert [each.rest().text for each in [first, *strange]] == ["text more"] * 3
 
 
 def test_head_opens_no_stream_and_other_events_do_not_come(chat: Chat) -> None:

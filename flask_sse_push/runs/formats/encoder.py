@@ -9,6 +9,7 @@ from typing import Any
 
 from ...hub.encoder import Encoder
 from ...protocol import batch
+from ...protocol.cursor import Cursor
 from ...protocol.entry import Entry
 from ...protocol.frames import comment
 from ..output import BEGIN, END, RESERVED
@@ -34,7 +35,8 @@ class RunEncoder(Encoder):
     :param runs: the ids of the runs that may be meant. The first of them that begins is written.
     :param key: the key of the run.
     :param begun: the position of `run.begin`, if the stream starts after it; there is then one id in `runs`.
-    :param seen: events up to this position are not sent, because the client has them.
+    :param seen: the cursor of the newest event that the client has. Only what follows this event is sent. If
+        the run has no event with this cursor, the whole run is sent.
     """
 
     def __init__(
@@ -43,8 +45,8 @@ class RunEncoder(Encoder):
         channel: str,
         key: str,
         runs: Collection[str],
-        begun: int | None = None,
-        seen: int = 0,
+        begun: Cursor | None = None,
+        seen: Cursor | None = None,
     ) -> None:
         self._make_writer = writer
         self._channel = channel
@@ -52,40 +54,40 @@ class RunEncoder(Encoder):
         self._runs = frozenset(runs)
         self._begun = begun
         self._seen = seen
-        self._at = begun or 0  # position of the newest encoded event
+        # What the client must get if the event at `seen` does not come; None once this is known.
+        self._held: list[bytes] | None = None if seen is None else []
         self._writer: Writer | None = None
         self._skipped = False  # whether items came whose `run.begin` did not
+        self._opening = b""
         self.ended = False
         if begun is not None:
             (run,) = self._runs
-            self._writer = self._begin(run, begun)
+            self._writer = self._begin(run, begun.id)
+            self._opening = self._sent(begun, self._writer.begin())
 
     @property
     def key(self) -> Hashable:
         run = self._runs if self._writer is None else self._writer.run.id
-        # A client may have events that this worker does not have yet. Its stream shares no encoder.
-        return self._make_writer, run, self._seen if self._seen > self._at else 0
+        # A client may have events that this worker does not have yet.
+        return self._make_writer, run, None if self._held is None else self._seen
 
     def _begin(self, run: str, position: int) -> Writer:
         return self._make_writer(RunFacts(self._run_key, run, position // 1_000_000))
 
     def opening(self) -> bytes:
-        if self._writer is None or (self._begun or 0) <= self._seen:
-            return comment("")
-        return written(self._writer.begin())
+        return self._opening or comment("")
 
     def encode(self, entries: Iterable[Entry]) -> bytes:
         return b"".join([self._encode(entry) for entry in entries if self._channel in entry.channels])
 
     def _encode(self, entry: Entry) -> bytes:
-        self._at = entry.id
         type, data = event_of(entry)
         if self.ended or not type.startswith(RESERVED):
             return b""
         if self._writer is None:
             return self._seek(entry, type, data)
         if type != END:
-            return self._sent(entry, self._writer.item(type, data))
+            return self._sent(entry.position, self._writer.item(type, data))
         if _fields(data).get("run") != self._writer.run.id:
             return b""
         return self._end(entry, self._writer, _fields(data))
@@ -102,16 +104,28 @@ class RunEncoder(Encoder):
         if type == END and (skipped or fields.get("status") != FAILED):
             return self.lose([self._channel])
         self._writer = self._begin(str(run), entry.id)
-        begin = self._sent(entry, self._writer.begin())
+        begin = self._sent(entry.position, self._writer.begin())
         return begin + self._end(entry, self._writer, fields) if type == END else begin
 
-    def _sent(self, entry: Entry, objects: Sequence[Any]) -> bytes:
-        return b"" if entry.id <= self._seen else written(objects, entry.cursor)
+    def _sent(self, at: Cursor, objects: Sequence[Any]) -> bytes:
+        """Returns the bytes of an event that the client does not have, and those that were held before."""
+        frames, held = written(objects, str(at)), self._held
+        if held is None or self._seen is None:
+            return frames
+        if at == self._seen:
+            self._held = None
+            return b""
+        held.append(frames)
+        return self._unheld() if at.id > self._seen.id else b""
+
+    def _unheld(self) -> bytes:
+        held, self._held = self._held or [], None
+        return b"".join(held)
 
     def _end(self, entry: Entry, writer: Writer, fields: Mapping[str, Any]) -> bytes:
         self.ended = True
         objects = writer.end(str(fields.get("status")), fields.get("error"))
-        return self._sent(entry, objects) + writer.mark()
+        return self._sent(entry.position, objects) + self._unheld() + writer.mark()
 
     def caught_up(self) -> bytes:
         lost = self._writer is None and self._skipped and not self.ended

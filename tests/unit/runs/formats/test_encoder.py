@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_sse_push.protocol.channel import BROADCAST
+from flask_sse_push.protocol.cursor import Cursor
 from flask_sse_push.protocol.entry import Entry
 from flask_sse_push.runs.formats import FORMATS, writer_class
 from flask_sse_push.runs.formats.encoder import RunEncoder
@@ -36,7 +37,7 @@ ITEMS = st.lists(
 ENDS = st.sampled_from([("done", None), ("stopped", None), ("failed", "KeyError")])
 
 
-def encoder(format: str, *runs: str, begun: int | None = None, seen: int = 0) -> RunEncoder:
+def encoder(format: str, *runs: str, begun: Cursor | None = None, seen: Cursor | None = None) -> RunEncoder:
     return RunEncoder(writer_class(format), CHANNEL, "k", runs or ("r1",), begun, seen)
 
 
@@ -57,15 +58,34 @@ def test_each_reader_gets_the_same(format: str, items: list[Any], end: tuple[str
     late = encoder(format)
     assert folded(objects_in(read(late, [*before, *entries[:cut]], entries[cut:]))) == folded(whole)
     assert late.ended
-    starter = encoder(format, begun=entries[0].id)
+    starter = encoder(format, begun=entries[0].position)
     assert folded(objects_in(read(starter, entries[1:cut], entries[max(1, cut) :]))) == folded(whole)
     # A client that has read a part of the run resumes after it.
     had = data.draw(st.integers(1, len(entries)), label="had")
-    seen = entries[had - 1].id
+    seen = entries[had - 1].position
     first = read(encoder(format), [], entries[:had])
-    again = read(encoder(format, seen=seen), [*before, *entries[:cut]], entries[cut:], seen)
+    again = read(encoder(format, seen=seen), [*before, *entries[:cut]], entries[cut:], seen.id)
     done = ["[DONE]"] * (format != "ag-ui" and had == len(entries))
     assert folded(objects_in(first) + objects_in(again)) == folded([*whole, *done])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(max_examples=40)
+@given(items=ITEMS, data=st.data())
+def test_a_cursor_of_no_event_of_the_run_gives_the_whole_run(
+    format: str, items: list[Any], data: Any
+) -> None:
+    entries = run_entries(items)
+    cut = data.draw(st.integers(1, len(entries)), label="cut")
+    at = data.draw(st.sampled_from(entries), label="at").position
+    strange = data.draw(
+        st.sampled_from([Cursor("other", at.id), Cursor(at.epoch, entries[-1].id + 1), Cursor("e", 0)])
+    )
+    whole = folded(objects_in(read(encoder(format), [], entries)))
+    for begun in (None, entries[0].position):
+        made = encoder(format, begun=begun, seen=strange)
+        missed = entries[:cut] if begun is None else entries[1:cut]
+        assert folded(objects_in(read(made, missed, entries[cut:], strange.id))) == whole
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -80,7 +100,7 @@ def test_the_text_so_far_is_one_piece(format: str) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_group_and_a_late_reader_may_share_an_encoder_when_both_have_the_same_events(format: str) -> None:
     entries = run_entries(["a", {"type": "reasoning", "text": "b"}, "c"])
-    group, late = encoder(format, begun=entries[0].id), encoder(format, "r1", "r2")
+    group, late = encoder(format, begun=entries[0].position), encoder(format, "r1", "r2")
     assert late.key != group.key
     for each in entries[1:3]:
         group.encode([each])
@@ -92,10 +112,10 @@ def test_a_group_and_a_late_reader_may_share_an_encoder_when_both_have_the_same_
 
 def test_a_client_that_is_ahead_of_its_worker_shares_no_encoder_with_others() -> None:
     entries = run_entries(["a", "b"])
-    ahead, behind = encoder("ai-sdk", seen=entries[2].id), encoder("ai-sdk", seen=entries[1].id)
+    ahead, behind = encoder("ai-sdk", seen=entries[2].position), encoder("ai-sdk", seen=entries[1].position)
     for made in (ahead, behind):
         made.encode(entries[:2])
-    assert ahead.key != encoder("ai-sdk", begun=10).key == behind.key
+    assert ahead.key != encoder("ai-sdk", begun=Cursor("e", 10)).key == behind.key
     assert objects_in(ahead.encode(entries[2:3])) == []
     assert ahead.key == behind.key
     assert objects_in(ahead.encode(entries[3:]))[-1] == "[DONE]"
@@ -151,7 +171,7 @@ def test_a_stream_that_the_server_closes_says_so_and_the_group_goes_on(format: s
 
 
 def test_a_loss_on_another_channel_is_none_of_the_run() -> None:
-    made = encoder("ai-sdk", begun=10)
+    made = encoder("ai-sdk", begun=Cursor("e", 10))
     assert made.lose([BROADCAST]) == b""
     assert not made.ended
     assert objects_in(made.lose([CHANNEL, BROADCAST]))[-1] == "[DONE]"

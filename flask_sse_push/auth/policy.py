@@ -189,15 +189,10 @@ class Policy(Refusals):
         """Returns the user who sent a request; None if the request has no user."""
         return self._identify(request).user
 
-    def load(self, id: str) -> Any:
-        """Returns the user with an id; None if there is no such user.
-
-        :raises LookupError: if the app has no way to load a user by an id.
-        """
-        load = self._hooks.load_user or flask_login.loader(self._app)
-        if load is None:
-            raise LookupError("the app has neither @sse.load_user nor a user_loader of flask-login")
-        return load(id)
+    @property
+    def loader(self) -> flask_login.Loader | None:
+        """Loads a user by an id; returns None if there is no such user. None if the app cannot load users."""
+        return self._hooks.load_user or flask_login.loader(self._app)
 
     @property
     def rule(self) -> Authorize | None:

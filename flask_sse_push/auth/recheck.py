@@ -18,6 +18,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+from ..config.channel_policies import ADMIN_CHANNEL
 from ..errors import ErrorCode
 from ..hub import background
 from ..hub.disconnect import forbidden_frames
@@ -274,7 +275,8 @@ class Recheck(StreamListener):
             self._check_in(watched, pause)
 
     def _forbidden(self, stream: Stream) -> list[str] | None:
-        channels = [name for name in stream.channels if name not in stream.app_joined]
+        joined = stream.app_joined - {ADMIN_CHANNEL}  # only `@sse.authorize_admin` opens this channel
+        channels = [name for name in stream.channels if name not in joined]
         return self._find_forbidden(stream.grant, channels)
 
     def _note_failure(self, watched: WatchedStream) -> None:

@@ -184,9 +184,12 @@ class Services:
 
     def _watch(self, arguments: Mapping[str, Any]) -> list[Effect]:
         """Handles the command that makes workers report to open admin pages."""
-        from .admin.watch import watch_of
+        return [partial(self._report_to_admins, arguments["seconds"])]
 
-        return [partial(watch_of(self).extend, arguments["seconds"])]
+    def _report_to_admins(self, seconds: int) -> None:
+        from .admin.watch import watch_of  # only while an admin page is open
+
+        watch_of(self).extend(seconds)
 
     def check_origin(self, request: Request) -> None:
         """Checks that the request comes from a page of the app, from an allowed origin, or from no page.

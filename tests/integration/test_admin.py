@@ -18,8 +18,13 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import TestResponse
 
-from flask_sse_push import SSEBlueprint
-from flask_sse_push.web.admin import watch
+from flask_sse_push import MessageAnnouncer, SSEBlueprint
+from flask_sse_push.brokers.base import NO_INBOX
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.brokers.sharded import ShardedBroker
+from flask_sse_push.config import Settings
+from flask_sse_push.testing import SSEClient
+from flask_sse_push.web.admin import streams, watch
 from tests.support.deadline import eventually
 
 from .conftest import MakeApp
@@ -68,6 +73,11 @@ class Site:
         reader = self.streams.enter_context(listening(self.app.test_client(), path, headers=headers))
         assert reader.next()["event"] == "sse.open"
         return reader
+
+    def follow(self, user: str, channels: str) -> Any:
+        """Opens a stream whose events are read at once, by a thread. It closes after the test."""
+        client = self.streams.enter_context(SSEClient(self.app))
+        return client.open(*channels.split(","), headers={"X-User": user})
 
     def publish(self, data: Any, **options: Any) -> str:
         with self.app.app_context():
@@ -122,6 +132,18 @@ def test_only_admins_listen_to_the_live_channel(make_app: MakeApp) -> None:
         while found["event"] != "sse.close":
             found = reader.next()
         assert json.loads(found["data"])["reason"] == "revoked"
+
+
+def test_not_even_the_app_keeps_others_on_the_live_channel(make_app: MakeApp) -> None:
+    site = Site(make_app(recheck=0.2))
+    with site.streams:
+        reader = site.open("guest")
+        connection = site.read("streams")["streams"][0]["connection"]
+        with site.app.app_context():
+            site.sse.join(connection, ["sse.admin", "red"])
+        found = [reader.next() for _ in range(2)]
+        assert [each["event"] for each in found] == ["sse.channels", "sse.error"]
+        assert json.loads(found[1]["data"])["details"]["channel"] == "sse.admin"
 
 
 def test_users_who_may_publish_may_not_publish_reports(make_app: MakeApp) -> None:
@@ -202,11 +224,12 @@ def test_a_page_costs_the_same_for_many_streams(make_app: MakeApp) -> None:
 
 
 def test_one_stream_shows_how_far_it_is_behind(site: Site) -> None:
-    reader = site.open("7", "sse,user:7")
-    site.publish("hello")
-    assert reader.next()["data"] == "hello"
-    connection = site.read("streams?user=7")["streams"][0]["connection"]
+    stream = site.follow("7", "sse,user:7")
+    connection = stream.opening["connection"]
     eventually(lambda: site.read(f"streams/{connection}")["stream"]["cursor"])
+    site.publish("hello")
+    assert stream.next().data == "hello"
+    eventually(lambda: site.read(f"streams/{connection}")["stream"]["lag"]["events"] == 0)
     found = site.read(f"streams/{connection}")["stream"]
     assert found["channels"] == ["sse", "user:7"]
     assert found["events"] == 1
@@ -215,6 +238,21 @@ def test_one_stream_shows_how_far_it_is_behind(site: Site) -> None:
     assert found["lost_at"] is None
     assert 0 < found["rechecked_in"] <= 60
     assert site.read("streams/none", 404)["code"] == 1302
+
+
+def test_the_lag_of_a_stream_over_several_shards() -> None:
+    settings = Settings()
+    broker = ShardedBroker([MemoryBroker(settings.policies) for _ in range(4)])
+    announcer, names = MessageAnnouncer(broker, settings), [f"c{number}" for number in range(8)]
+    before = {number: shard.probe(NO_INBOX).id for number, shard in enumerate(broker.shards)}
+    assert streams.lag(broker, names, before) == {"events": 0, "seconds": 0}
+    for name in names:
+        announcer.publish("x", channel=name)
+    found = streams.lag(broker, names, before)
+    assert found["events"] == 8
+    assert 0 <= found["seconds"] < 60
+    assert streams.lag(broker, names[:2], before)["events"] == 2
+    assert streams.lag(broker, names, {}) == {"events": None, "seconds": None}
 
 
 def test_an_admin_closes_a_stream_and_the_log_says_who(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import create_engine
 
 from flask_sse_push import MessageAnnouncer
@@ -15,6 +16,7 @@ from flask_sse_push.outbox import Outbox
 from flask_sse_push.presence import query
 from flask_sse_push.web.admin import checks
 from tests.support.deadline import eventually
+from tests.support.processes import redis_server
 
 from .conftest import MakeApp
 from .test_admin import Site
@@ -56,13 +58,18 @@ def test_a_user_who_may_not_listen(make_site: MakeSite) -> None:
     assert name == "not_authorized"
     assert "only_red" in what
     assert reason(site, "user=7&channel=red")[0] == "not_connected"
+    assert reason(site, "user=gone&channel=red")[0] == "unknown_user"
     assert reason(site, "user=7")[0] == "not_connected"  # the channel of the user
     assert reason(site, "user=7&channel=user:8")[0] == "not_authorized"
 
 
 def test_rules_that_fail_and_users_that_nobody_knows(make_site: MakeSite) -> None:
     site = make_site()
-    assert reason(site, "user=gone")[0] == "unknown_user"
+    assert reason(site, "user=gone&channel=blue")[0] == "unknown_user"
+    site.open("gone", "sse")  # the app knows the user by another id
+    assert reason(site, "user=gone&channel=sse")[0] == "nothing_published"
+    site.sse.load_user({"7": "seven"}.__getitem__)
+    assert reason(site, "user=8&channel=blue")[0] == "rule_failed"
 
     @site.sse.authorize
     def broken(user: str, channel: str) -> bool:
@@ -97,9 +104,9 @@ def test_a_user_without_a_stream_or_with_other_channels(make_site: MakeSite) -> 
 
 def test_a_user_who_has_got_everything(make_site: MakeSite) -> None:
     site = make_site()
-    reader = site.open("7", "user:7")
+    stream = site.follow("7", "user:7")
     site.publish("x", channel="user:7")
-    assert reader.next()["data"] == "x"
+    assert stream.next().data == "x"
     eventually(lambda: reason(site) == (None, ""))
     (found,) = site.read("why?user=7")["findings"]
     assert found["name"] == "delivered"
@@ -181,6 +188,20 @@ def test_a_worker_that_does_not_answer(make_site: MakeSite, monkeypatch: pytest.
     site.open("7", "user:7")
     assert reason(site)[0] == "nothing_published"  # the stream lies on a worker that answers
     assert site.read("streams/none", 404)["message"].endswith("the workers silent did not answer")
+
+
+def test_a_worker_whose_link_is_broken(make_site: MakeSite, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as url, redis.Redis.from_url(url) as admin:
+        admin.execute_command("ACL SETUSER app on >secret ~* &* +@all")
+        site = make_site(broker_url=url.replace("://", "://app:secret@"))
+        site.open("7", "user:7")
+        assert reason(site)[0] == "nothing_published"
+        admin.execute_command("ACL SETUSER app resetchannels")  # Redis then closes the app's links
+        eventually(lambda: reason(site)[0] == "worker_deaf")
+        assert "has lost its link" in reason(site)[1]
+        found = site.read("why?user=7")["findings"]
+        assert [each["name"] for each in found[:2]] == ["worker_deaf", "broker_unavailable"]
+        site.read("channel?name=sse", 503)
 
 
 def test_a_question_names_somebody_or_a_channel(make_site: MakeSite) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...brokers.base import NO_INBOX, Broker
@@ -19,6 +20,13 @@ SEARCHED = 2000
 USERS = 100
 #: At most how many bytes of entries are read to count them.
 ROOM = 2_000_000
+
+#: What `kept` returns for a channel of which the broker knows no event.
+NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("events", "bytes"), 0),
+    **dict.fromkeys(("oldest", "newest", "gone"), None),
+    "complete": True,
+}
 
 
 def listed(visit: Visit) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Case(NamedTuple):
     workers: Sequence[Mapping[str, Any]]  # the states of the workers that answered
     missing: Sequence[str]  # the names of the workers that did not answer
     kept: Mapping[str, Any]  # the events that the broker keeps for the channel
+    problem: str  # why the broker could not be asked about the channel; empty if it answered
 
     @property
     def who(self) -> str:
@@ -97,6 +98,10 @@ def hearing(case: Case) -> Iterator[Reason]:
                 "Check the network to the broker and its rights: `flask sse doctor` says what is missing."
             )
             yield Reason(BROKEN, "worker_deaf", what, advice, {"kind": "worker", "name": state["worker"]})
+    if case.problem:
+        what = f"The broker could not be asked about {case.channel!r}: {shown(case.problem)}"
+        advice = "Run `flask sse doctor`, or look at what the doctor finds here."
+        yield Reason(BROKEN, "broker_unavailable", what, advice, {"kind": "doctor", "name": ""})
     several = case.services.broker_not_shared()
     if several:
         what = f"The broker is memory://, which serves one process, but {several}."
@@ -150,6 +155,8 @@ def history(case: Case) -> Iterator[Reason]:
 
 def publishing(case: Case) -> Iterator[Reason]:
     """Whether events were published, and where."""
+    if case.problem:
+        return
     channel, found = {"kind": "channel", "name": case.channel}, list(_elsewhere(case))
     yield from found
     if not (case.kept["events"] or case.kept["gone"] or found):

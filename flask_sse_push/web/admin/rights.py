@@ -16,32 +16,42 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def examined(policy: Policy, id: str, channel: str) -> Iterator[Reason]:
-    """Yields why a user may not listen to a channel; nothing if the user may. Calls the app's rules."""
-    is_known = True
+def examined(policy: Policy, id: str, channel: str, *, is_connected: bool) -> Iterator[Reason]:
+    """Yields why a user may not listen to a channel; nothing if the user may. Calls the app's rules.
+
+    :param is_connected: whether the user has open streams. The app then knows the user, perhaps by another
+        id.
+    """
+    if policy.settings.policies[channel].public or channel == f"user:{id}":
+        return
+    load = policy.loader
+    if load is None:
+        yield _unchecked(id, channel, "the app cannot load users")
+        return
     try:
-        user = policy.load(id)
-    except LookupError:
-        user, is_known = id, False
-    except Exception as error:
+        user = load(id)
+    except Exception as error:  # the app's function may raise anything
         yield _failed("load the user", error)
         return
     if user is None:
-        what = f"The app knows no user {shown(id)!r}: its user loader returns None."
-        advice = (
-            "Give the id that @sse.user_id or flask-login's get_id() returns. If the user was deleted, this "
-            "is the reason."
-        )
-        yield Reason(BROKEN, "unknown_user", what, advice)
+        yield _unchecked(id, channel, "the user loader returns None") if is_connected else _unknown(id)
         return
     try:
-        if policy.may_listen(user, channel):
-            return
+        may_listen = policy.may_listen(user, channel)
     except Exception as error:
-        if is_known:
-            yield _failed("ask @sse.authorize", error)
-            return
-    yield _refused(policy, id, channel) if is_known else _unchecked(id, channel)
+        yield _failed("ask @sse.authorize", error)
+        return
+    if not may_listen:
+        yield _refused(policy, id, channel)
+
+
+def _unknown(id: str) -> Reason:
+    what = f"The app knows no user {shown(id)!r}: its user loader returns None."
+    advice = (
+        "Give the id that @sse.user_id returns, else the attribute `id`. If flask-login's ids differ from "
+        "these ids, register a function with @sse.load_user."
+    )
+    return Reason(BROKEN, "unknown_user", what, advice)
 
 
 def _refused(policy: Policy, id: str, channel: str) -> Reason:
@@ -55,8 +65,8 @@ def _refused(policy: Policy, id: str, channel: str) -> Reason:
     return Reason(BROKEN, "not_authorized", what, advice)
 
 
-def _unchecked(id: str, channel: str) -> Reason:
-    what = f"Whether user {shown(id)!r} may listen to {channel!r} was not checked: the app cannot load users."
+def _unchecked(id: str, channel: str, why: str) -> Reason:
+    what = f"Whether user {shown(id)!r} may listen to {channel!r} was not checked: {why}."
     advice = "Register a function with @sse.load_user, or look for `refused` in the log of the workers."
     return Reason(WARNING, "not_checked", what, advice)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LIST, ONE = "admin.streams", "admin.stream"
 #: At most how many channels of a stream the list shows.
 CHANNELS = 20
+#: The lag of a stream whose position is not known.
+UNKNOWN: Mapping[str, Any] = {"events": None, "seconds": None}
 #: At most how many events behind the newest one are counted.
 MAX_LAG = 100
 
@@ -182,7 +184,7 @@ def lag(broker: Broker, channels: Sequence[str], at: Mapping[int, int]) -> dict[
         position is not known.
     """
     if not at:
-        return {"events": None, "seconds": None}
+        return dict(UNKNOWN)
     events, seconds = 0, 0.0
     for number, shard in enumerate(broker.shards):
         here = [name for name in channels if shard_of(name, len(broker.shards)) == number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ...errors import BrokerUnavailable
 from ...protocol.channel import is_channel
 from ..refusal import bad_request
 from . import channels, checks, rights, streams
@@ -21,6 +22,7 @@ ORDER = (
     "rule_failed",
     "worker_deaf",
     "broker_not_shared",
+    "broker_unavailable",
     "not_connected",
     "not_listening",
     "other_prefix",
@@ -65,23 +67,22 @@ def _case(visit: Visit) -> Case:
     wanted = None if user or address else channel
     answers = services.streaming.worker_queries.ask(streams.LIST, details, channel=wanted, user_id=user)
     page = streams.merged(answers, STREAMS)
-    broker = services.publishing.broker
-    return Case(
-        services,
-        user,
-        address,
-        channel,
-        [streams.with_lag(broker, each) for each in page["streams"]],
-        page["total"],
-        [each["worker"] for each in answers.found if isinstance(each.get("worker"), dict)],
-        answers.missing,
-        channels.kept(broker, channel),
-    )
+    broker, problem, kept = services.publishing.broker, "", channels.NOTHING
+    found = [{**each, "lag": streams.UNKNOWN} for each in page["streams"]]
+    try:
+        kept = channels.kept(broker, channel)
+        found = [streams.with_lag(broker, each) for each in found]
+    except BrokerUnavailable as error:  # the other checks may say why
+        problem = str(error)
+    states = [each["worker"] for each in answers.found if isinstance(each.get("worker"), dict)]
+    total, missing = page["total"], answers.missing
+    return Case(services, user, address, channel, found, total, states, missing, kept, problem)
 
 
 def _findings(case: Case, visit: Visit) -> Iterator[Reason]:
     if case.user:
-        yield from rights.examined(visit.endpoint.policy, case.user, case.channel)
+        policy, is_connected = visit.endpoint.policy, case.total > 0
+        yield from rights.examined(policy, case.user, case.channel, is_connected=is_connected)
     for check in checks.CHECKS:
         yield from check(case)
 

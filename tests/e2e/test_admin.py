@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -14,7 +16,20 @@ from tests.support.stream import Stream
 
 from .conftest import Serve
 
-ADMIN = {"X-User": "root"}
+#: Each request has a connection of its own: a stopped worker must not have the connection of the next one.
+ADMIN = {"X-User": "root", "Connection": "close"}
+
+
+@contextlib.contextmanager
+def stopped(pids: Sequence[int]) -> Iterator[None]:
+    """Suspends some workers."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 class Workers:
@@ -38,27 +53,37 @@ class Workers:
         url = f"{self.server.url}/stream?channels={channels}"
         return Stream(url, headers={"X-User": user}, **options)
 
+    def open_on_each(self, users: Sequence[str]) -> list[Stream]:
+        """Opens a stream for each user, on one worker after another: the others are stopped meanwhile."""
+        pids = self.server.worker_pids()
+        streams = []
+        for number, user in enumerate(users):
+            others = [pid for pid in pids if pid != pids[number % len(pids)]]
+            with stopped(others):
+                streams.append(self.open(user))
+                streams[-1].next_of("sse.open")
+        return streams
+
     def why(self, user: str) -> Any:
         return self.read("why", user=user, channel="news")
 
 
 def test_an_admin_sees_all_workers(serve: Serve, http: httpx.Client) -> None:
-    workers = Workers(serve("tests.apps.administered:app", workers=3, max_message=200_000), http)
-    streams = [workers.open(f"u{number}") for number in range(12)]
-    for stream in streams:
-        stream.next_of("sse.open")
+    workers = Workers(serve("tests.apps.administered:app", "--preload", workers=3, max_message=200_000), http)
+    eventually(lambda: len(workers.server.worker_pids()) == 3)
+    streams = workers.open_on_each([f"u{number}" for number in range(6)])
 
     # pages of the list, over all workers
-    eventually(lambda: workers.read("streams")["total"] == 12)
+    eventually(lambda: workers.read("streams")["total"] == 6)
     users: list[str] = []
     place: str | None = ""
     while place is not None:
-        page = workers.read("streams", limit=5, after=place)
+        page = workers.read("streams", limit=4, after=place)
         users += [each["user_id"] for each in page["streams"]]
         place = page["next"]
-    assert users == [f"u{number}" for number in reversed(range(12))]
+    assert users == [f"u{number}" for number in reversed(range(6))]
     where = {each["user_id"]: each for each in workers.read("streams")["streams"]}
-    assert len({each["worker"] for each in where.values()}) > 1
+    assert len({each["worker"] for each in where.values()}) == 3
 
     # live reports of all workers with streams
     live = workers.open("root", "sse.admin")
@@ -67,7 +92,7 @@ def test_an_admin_sees_all_workers(serve: Serve, http: httpx.Client) -> None:
         wanted.discard(live.next_of("worker").json()["worker"])
 
     # a write reaches a stream of any worker
-    for user in ("u3", "u4", "u5"):
+    for user in ("u3", "u4", "u5"):  # of three workers
         path = f"streams/{where[user]['connection']}/disconnect"
         assert workers.write(path, {"reconnect": False}) == 202
         assert streams[int(user[1])].next_of("sse.close").json()["reason"] == "disconnected"
@@ -87,10 +112,7 @@ def test_an_admin_sees_all_workers(serve: Serve, http: httpx.Client) -> None:
     (worker,) = [
         each for each in workers.read("workers")["workers"] if each["worker"] == where["u0"]["worker"]
     ]
-    os.kill(worker["pid"], signal.SIGSTOP)
-    try:
+    with stopped([worker["pid"]]):
         found = workers.why("u0")
-        assert found["reason"] == "worker_deaf"
-        assert found["missing"] == [worker["worker"]]
-    finally:
-        os.kill(worker["pid"], signal.SIGCONT)
+    assert found["reason"] == "worker_deaf"
+    assert found["missing"] == [worker["worker"]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, MissingExtra, shown
 from .identity import ForeignToken, Identity, expired_token, invalid_token
 
 if TYPE_CHECKING:
@@ -144,19 +144,23 @@ class BearerJWT:
         if len(token) > MAX_TOKEN:
             raise invalid_token()
         try:
-            if self._issuer and not self._is_own(token):
-                raise ForeignToken
+            if self._issuer:
+                self._check_issuer(token)
             claims = self._checked(token)
             return claims, float(claims["exp"])
         except self._jwt.ExpiredSignatureError as error:
             raise expired_token() from error
         except (self._jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
-            raise invalid_token() from error
+            raise invalid_token(f"{type(error).__name__}: {error}") from error
 
-    def _is_own(self, token: str) -> bool:
-        """Whether a token says that it comes from the issuer. Does not check whether that is true."""
-        claims = self._jwt.decode(token, options={"verify_signature": False})
-        return bool(claims.get("iss") == self._issuer)
+    def _check_issuer(self, token: str) -> None:
+        """Checks that a token says that it comes from the issuer, which need not be true.
+
+        :raises ForeignToken: if it names another issuer, or none.
+        """
+        found = self._jwt.decode(token, options={"verify_signature": False}).get("iss")
+        if found != self._issuer:
+            raise ForeignToken(f"the claim iss is {shown(found)}, expected is {self._issuer!r}")
 
     def _checked(self, token: str) -> dict[str, Any]:
         """Returns the claims of a token. Its signature must fit one of the keys."""
@@ -165,7 +169,7 @@ class BearerJWT:
                 return self._decode(token, key)
             except self._jwt.InvalidSignatureError:
                 continue
-        raise invalid_token()
+        raise invalid_token("no known key fits the signature")
 
     def _decode(self, token: str, key: Any, **options: Any) -> dict[str, Any]:
         required = ["exp"] + ["aud"] * bool(self._audience) + ["iss"] * bool(self._issuer)

@@ -50,9 +50,9 @@ class ForeignToken(Refused):
     Another such function may know the issuer. If no function does, the request is refused with 401.
     """
 
-    def __init__(self) -> None:
-        error = invalid_token()
-        super().__init__(error.status, error.code, error.message)
+    def __init__(self, reason: str) -> None:
+        error = invalid_token(reason)
+        super().__init__(error.status, error.code, error.message, for_log=reason)
 
 
 def first_found(functions: Iterable[Callable[[Any], Any]], request: Any) -> Any:
@@ -112,9 +112,9 @@ def login_id(user: Any) -> str | None:
     return None if found is None else str(found)
 
 
-def invalid_token() -> Refused:
-    """Returns the error 401 for an invalid token or ticket. Its message does not give the reason."""
-    return Refused(401, ErrorCode.AUTH_FAILED, "the token or ticket is not valid")
+def invalid_token(reason: str = "") -> Refused:
+    """Returns the error 401 for an invalid token or ticket. Only the log gives the reason."""
+    return Refused(401, ErrorCode.AUTH_FAILED, "the token or ticket is not valid", for_log=reason)
 
 
 def expired_token() -> Refused:

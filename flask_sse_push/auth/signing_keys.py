@@ -117,7 +117,7 @@ class SigningKeys:
         :raises Refused: 401, if the provider has no such key; 503, if that is not known.
         """
         if algorithm not in self._algorithms:
-            raise invalid_token()
+            raise invalid_token(f"the algorithm {shown(algorithm)} is not accepted")
         match = partial(self._matching, kid, algorithm, failed)
         found = match()
         if found and time.monotonic() - self._fetched < REFRESH:
@@ -195,7 +195,7 @@ class SigningKeys:
         """Returns the error for a token whose key the worker does not know: 401, or 503 if it may exist."""
         now = time.monotonic()
         if self._fetched >= arrived and not self._failures:
-            return invalid_token()
+            return invalid_token(f"{self._url} has no such key")
         if self._failures or self._fetch is not None:
             message, pause = "the keys that check the token cannot be read now", self._retry - now
         else:

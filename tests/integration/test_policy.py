@@ -118,7 +118,7 @@ def with_issuers(make_app: MakeApp) -> Iterator[FlaskClient]:
             sse.identify(BearerJWT.from_jwks(running.url, issuer=issuer, audience=AUDIENCE))
         sse.identify(BearerJWT(KEY, algorithms=["HS256"], issuer="own"))
         yield app.test_client()
-        assert (first.fetches, second.fetches) <= (1, 1)
+        assert (first.fetches <= 1, second.fetches <= 1) == (True, True)
 
 
 def test_each_issuer_has_its_own_keys(with_issuers: FlaskClient) -> None:
@@ -137,11 +137,34 @@ def test_each_issuer_has_its_own_keys(with_issuers: FlaskClient) -> None:
 
 
 def test_a_token_of_an_issuer_that_nobody_knows_is_refused_even_for_public_channels(
-    with_issuers: FlaskClient,
+    with_issuers: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     for text in (token(iss="third"), token(iss=None)):
         answer = with_issuers.get("/stream", headers={"Authorization": f"Bearer {text}"})
         assert refusal(answer) == (401, 1102)
+    assert "(the claim iss is 'third', expected is 'first')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"aud": "other"}, "InvalidAudienceError: "),
+        ({"kid": "unknown"}, "/keys has no such key"),
+        ({"kind": "RS256-new", "kid": "RS256"}, "no known key fits the signature"),
+        ({"exp": None}, 'Token is missing the "exp" claim'),
+    ],
+    ids=str,
+)
+def test_the_log_says_why_a_token_was_refused_and_the_client_does_not_get_it(
+    with_issuers: FlaskClient, made: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = token(**made, iss="first")
+    answer = with_issuers.get("/stream", headers={"Authorization": f"Bearer {text}"})
+    assert refusal(answer) == (401, 1102)
+    (line,) = [record.getMessage() for record in caplog.records if "refused with" in record.getMessage()]
+    assert reason in line
+    assert reason not in answer.get_data(as_text=True)
 
 
 # -- tickets ------------------------------------------------------------------------------------------------

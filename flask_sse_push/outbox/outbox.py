@@ -159,8 +159,6 @@ class Outbox:
     def within(self, session: Any) -> Transaction:
         """Returns the transaction of a session, with the methods `notify`, `send_to_user` and `broadcast`
         too."""
-        if self._has_relay and has_request_context():
-            self._start_relay()
         announcer = self.announcer
         return Transaction(session, announcer, _Rows(self, announcer))
 
@@ -208,6 +206,14 @@ class Outbox:
     def _on_stream(self, app: Any, **_: Any) -> None:
         """Called in an app context when a stream has opened: this process is a worker of the app."""
         if self.belongs_to(current_app._get_current_object()):  # type: ignore[attr-defined]
+            self._start_relay()
+
+    def serves_request(self) -> None:
+        """Starts the relay, if a worker of the app is to be the relay and this is one.
+
+        Called after a commit. Before it, another greenlet could run and wait for the transaction.
+        """
+        if self._has_relay and has_request_context():
             self._start_relay()
 
     def _start_relay(self) -> None:
@@ -270,6 +276,7 @@ class _Rows:
     def committed(self, events: Sequence[Publication], late: Sequence[Publication]) -> None:
         """Wakes the relay. Writes `late`, which missed their transaction, in a transaction of their own."""
         engine = self.outbox.engine
+        self.outbox.serves_request()
         if late:
             with Session(engine) as session, session.begin():
                 self.before_commit(session, late)

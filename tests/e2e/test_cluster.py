@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from flask_sse_push import MessageAnnouncer
+from flask_sse_push.outbox import Outbox, relay
+from flask_sse_push.outbox.relay import Relay
 from flask_sse_push.protocol.channel import shard_of
 from tests.support.clusters import Cluster, cluster
 from tests.support.deadline import eventually
@@ -82,6 +88,37 @@ def follow(nodes: Cluster, served: Gunicorn, first: int) -> tuple[list[Reader], 
     publisher.start()
     eventually(lambda: len(publisher.acknowledged) > 100, 20)
     return readers, publisher
+
+
+def test_the_relay_of_an_outbox_stores_each_event_once_on_the_nodes(nodes: Cluster, tmp_path: Path) -> None:
+    announcer = MessageAnnouncer.from_url(nodes.url)
+    outbox = Outbox(create_engine(f"sqlite:///{tmp_path}/outbox.db?timeout=60"), announcer)
+    outbox.create_all()
+    working, killed = Relay(outbox, announcer), Relay(outbox, announcer)
+    with Session(outbox.engine) as session:
+        for number in range(100):
+            outbox.publish(session, number, channel=(A, B)[number % 2])
+        outbox.publish(session, 100, channel=[A, B])
+        session.commit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay, "delete", lambda table: 1 / 0)  # as if it were killed after the publish
+        with pytest.raises(ZeroDivisionError):
+            killed.run_once()
+    killed._release()
+    thread = threading.Thread(target=working.run)
+    thread.start()
+    try:
+        eventually(lambda: outbox.backlog().waiting == 0)
+        with Session(outbox.engine) as session, session.begin():
+            outbox.publish(session, 101, channel=A)  # wakes the relay over the nodes
+        eventually(lambda: outbox.backlog().waiting == 0)
+    finally:
+        working.close()
+        thread.join(60)
+    assert stored(nodes, A) == [*range(0, 100, 2), 100, 101]
+    assert stored(nodes, B) == [*range(1, 100, 2), 100]
+    announcer.close()
+    outbox.engine.dispose()
 
 
 def test_live_events_use_sharded_pubsub(nodes: Cluster, served: Gunicorn) -> None:

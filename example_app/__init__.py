@@ -37,6 +37,7 @@ from . import (
     stock,
     timer,
 )
+from .channels import CHANNELS
 from .page import Page
 
 #: The pages by their names in the navigation. Each page is a folder; README.md describes its files.
@@ -57,8 +58,6 @@ PAGES: dict[str, Page] = {
     "Debug": debug.page,
 }
 
-#: Channels open to everybody. `may_listen` decides about all other channels.
-PUBLIC_CHANNELS = ("news", "ticks", start.tour.CHANNEL)
 #: Seconds that a user stays present after their last stream closes, so that a reload does not look like
 #: leaving.
 PRESENCE_GRACE = 3.0
@@ -71,8 +70,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     # All workers need the same key. gunicorn.conf.py puts one into the environment before the workers start.
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or secrets.token_hex()
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    app.config["SSE_PUSH_PUBLIC_CHANNELS"] = PUBLIC_CHANNELS
-    app.config["SSE_PUSH_PRESENCE_CHANNELS"] = rooms.PRESENCE_CHANNELS
+    app.config["SSE_PUSH_CHANNELS"] = CHANNELS
     app.config["SSE_PUSH_PRESENCE_GRACE"] = PRESENCE_GRACE
     app.config["SSE_PUSH_BROKER_URL"] = broker.url()
     app.config.update(config or {})

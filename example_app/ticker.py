@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 
 from . import broker, seeds
+from .channels import CHANNELS
 from .dashboard import sampler
 from .logs import logfile, tail
 from .start import tour
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     for number in STOPS:
         signal.signal(number, _stop)
-    announcer = MessageAnnouncer.from_url(broker.url())
+    announcer = MessageAnnouncer.from_url(broker.url(), SSE_PUSH_CHANNELS=CHANNELS)
     try:
         if options.seed:
             attempt(seeds.publish, announcer)

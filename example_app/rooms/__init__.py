@@ -19,8 +19,6 @@ TOPICS = {
     "library": "Who has which book, in a low voice.",
     "workshop": "Looms, gears, and whose turn it is.",
 }
-#: Value of SSE_PUSH_PRESENCE_CHANNELS: the channels with presence.
-PRESENCE_CHANNELS = ("room:*",)
 #: Number of earlier events that a user gets on entering a room. Events about users who came or left count
 #: too.
 MISSED = 200

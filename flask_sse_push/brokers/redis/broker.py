@@ -158,6 +158,8 @@ class RedisBroker(Broker):
             self._foreign.report_all(foreign)
             if differs:
                 self._declared.compare(differs, self._state_keys[0], self.run)
+            else:
+                self._declared.are_same = True
             if count and int(count) != 1:
                 raise repeated_id(once, int(count), 1)
 

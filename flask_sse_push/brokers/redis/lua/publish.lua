@@ -85,29 +85,27 @@ local function make_room(list, size, bytes, added)
   return count, total
 end
 
-local heads = {} -- by index into the channels: id of the channel's newest event, once this call has stored one
-local kept = {} -- by index into the channels: how many entries, how long, how many bytes
-local channels = tonumber(ARGV[7])
-for index = 1, channels do
-  local size, ttl, bytes = string.match(ARGV[7 + 2 * index], '^(%d+) (%d+) (%d+)$')
-  kept[index] = {size = tonumber(size), ttl = ttl, bytes = tonumber(bytes)}
-end
-local at = 8 + 2 * channels
+-- By index into the channels: id of the channel's newest event, once this call has stored one; and the same as text.
+local heads, head_texts = {}, {}
+local first_text, id_text
+local at = 8 + 2 * tonumber(ARGV[7])
 while ARGV[at] do
   id = id + 1
-  local id_text = whole_text(id)
+  id_text = whole_text(id)
+  first_text = first_text or id_text
   local meta, body, count = with_expiry(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2])
   for k = at + 3, at + 2 + count do
     local index = tonumber(ARGV[k])
-    local channel, list, keep = ARGV[6 + 2 * index], KEYS[3 + index], kept[index]
+    local channel, list = ARGV[6 + 2 * index], KEYS[3 + index]
     local prev = heads[index] or head_of(KEYS[2], channel, list, epoch, horizon, id - 1)
     if prev == 0 then
       prev = -horizon
       redis.call('DEL', list) -- the channel has no head, so its list is from an earlier epoch
     end
-    local own_meta = meta
-    if keep.bytes > 0 then
-      local total, bytes = make_room(list, keep.size, keep.bytes, #body)
+    local own_meta, keep = meta, ARGV[7 + 2 * index]
+    if string.sub(keep, -2) ~= ' 0' then
+      local size, most = string.match(keep, '^(%d+) %d+ (%d+)$')
+      local total, bytes = make_room(list, tonumber(size), tonumber(most), #body)
       own_meta = (meta == '-' and '' or meta .. '&') .. 'b=' .. total .. '.' .. whole_text(bytes)
     end
     local head = epoch .. ' ' .. id_text .. ' ' .. whole_text(prev) .. ' ' .. own_meta
@@ -115,45 +113,44 @@ while ARGV[at] do
     push(list, entry)
     -- proof.py computes the same proof. Without it, another program could publish an event with an id of the future.
     redis.call(ARGV[6], ARGV[2] .. channel, redis.sha1hex(secret .. channel .. ' ' .. head .. secret) .. ' ' .. entry)
-    heads[index] = id
+    heads[index], head_texts[index] = id, id_text
   end
   at = at + 3 + count
 end
-for index, head in pairs(heads) do
-  local keep = kept[index]
-  if keep.bytes == 0 then redis.call('LTRIM', KEYS[3 + index], -keep.size, -1) end
-  redis.call('PEXPIRE', KEYS[3 + index], keep.ttl)
-  redis.call('ZADD', KEYS[2], whole_text(head), ARGV[6 + 2 * index])
+for index, head_text in pairs(head_texts) do
+  local size, ttl = string.match(ARGV[7 + 2 * index], '^(%d+) (%d+)')
+  redis.call('LTRIM', KEYS[3 + index], '-' .. size, -1)
+  redis.call('PEXPIRE', KEYS[3 + index], ttl)
+  redis.call('ZADD', KEYS[2], head_text, ARGV[6 + 2 * index])
 end
-
-local fields = {'last', whole_text(id)} -- of the state
 
 -- Removes the heads of channels whose lists have expired. If there are any, the horizon moves to the position up to
 -- which heads are removed. Another publisher may keep lists longer; `longest` in the state says for how long, in
 -- milliseconds, and up to which position that holds. A head that outlives its list does no harm.
 local longest = tonumber(ARGV[3])
-local theirs, valid = string.match(policies.longest or '', '^(%d+) (%d+)$')
-theirs, valid = position(theirs), position(valid)
-if theirs and valid and theirs > longest and valid > id then
+local theirs, valid = string.match(noted_longest, '^(%d+) (%d+)$')
+theirs, valid = tonumber(theirs or 0), tonumber(valid or 0)
+if valid > id + 2000 * theirs then valid = 0 end -- another program has written it
+if theirs > longest and valid > id then
   longest = theirs
-elseif theirs ~= longest or not valid or valid < id + longest * 1000 then
-  fields[3], fields[4] = 'longest', whole_text(longest) .. ' ' .. whole_text(id + 2 * longest * 1000)
+elseif theirs ~= longest or valid < id + longest * 1000 then
+  redis.call('HSET', KEYS[1], 'longest', ARGV[3] .. ' ' .. whole_text(id + 2000 * longest))
 end
 local quiet = math.floor(id - longest * 1000)
 if quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '(0', whole_text(quiet)) > 0 then
-  horizon = quiet
+  redis.call('HSET', KEYS[1], 'horizon', whole_text(quiet))
 end
+redis.call('HSET', KEYS[1], 'last', id_text)
 
-local differs = policies.digest or ''
-if #differs > 40 or not string.match(differs, '^%x+$') then
-  differs = '-'
-  fields[#fields + 1] = 'policies'
-  fields[#fields + 1] = ARGV[4]
-elseif differs == ARGV[4] then
-  differs = ''
+local differs = '' -- the digest in the state, if it is not that of this publisher
+if noted_policies ~= ARGV[4] then
+  differs = noted_policies
+  if #differs > 40 or not string.match(differs, '^%x+$') then
+    differs = '-'
+    redis.call('HSET', KEYS[1], 'policies', ARGV[4])
+  end
 end
-redis.call('HSET', KEYS[1], 'horizon', whole_text(horizon), unpack(fields))
-local first_text, number = whole_text(first), whole_text(id - first + 1)
+local number = whole_text(id - first + 1)
 redis.call('HSET', KEYS[3], 'epoch', epoch, 'first', first_text, 'count', number)
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
 return {epoch, first_text, number, foreign, differs}

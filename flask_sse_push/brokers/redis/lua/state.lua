@@ -104,14 +104,14 @@ local function has_all_heads(heads_key, last)
   return mend_heads(heads_key, last)
 end
 
--- What the state says about the policies of publishers: the fields `policies` as `digest`, and `longest`.
-local policies = {}
+-- The fields `policies` and `longest` of the state; '' if they are missing.
+local noted_policies, noted_longest = '', ''
 
 -- Returns epoch, last, horizon, lineage, secret and server if the state is whole, and nil if it is missing or damaged.
 local function read_state(state_key, heads_key, fresh_epoch)
   local state = typed('HMGET', state_key, 'epoch', 'last', 'horizon', 'server', 'lineage', 'secret', 'policies', 'longest')
   if not state then return end
-  policies = {digest = state[7] or nil, longest = state[8] or nil}
+  noted_policies, noted_longest = state[7] or '', state[8] or ''
   local epoch, last, horizon = state[1], position(state[2]), position(state[3])
   local secret_of, secret = secret_in(state[6])
   local whole = is_epoch(epoch) and epoch == secret_of
@@ -156,7 +156,7 @@ local function open_state(state_key, heads_key, fresh)
     return fresh_epoch, last, horizon, longer, fresh_secret
   end
   if not write('DEL', state_key, heads_key) then return end
-  policies = {}
+  noted_policies, noted_longest = '', ''
   redis.call('HSET', state_key, 'epoch', fresh_epoch, 'secret', fresh, 'last', 0, 'horizon', 0, 'server', server)
   redis.call('ZADD', heads_key, '+inf', '')
   return fresh_epoch, 0, 0, '', fresh_secret

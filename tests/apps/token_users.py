@@ -9,8 +9,13 @@ import gevent
 from flask import Flask, request
 
 from flask_sse_push import BearerJWT, sse
+from flask_sse_push.auth import jwks_client, signing_keys
 from flask_sse_push.errors import Refused
 from tests.support.provider import AUDIENCE, ISSUER
+
+# A test holds the answers of the provider back, and a busy machine is slow.
+jwks_client.TIMEOUT = signing_keys.WAIT = 60.0
+signing_keys.HUNG = 120.0
 
 app = Flask(__name__)
 identify = BearerJWT.from_jwks(os.environ["KEYS_URL"], issuer=ISSUER, audience=AUDIENCE)

@@ -36,6 +36,7 @@ from . import (
     start,
     stock,
     timer,
+    tracing,
 )
 from .channels import CHANNELS
 from .page import Page
@@ -77,6 +78,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 
     if file := logs.logfile.path():
         logs.logfile.write(file)
+    tracing.trace_requests(app)
     security.protect(app)
     signin.login_manager.init_app(app)
     stock.shelf.init_app(app)

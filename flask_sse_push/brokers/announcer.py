@@ -19,6 +19,7 @@ from ..protocol.event import checked_exclude, checked_once, checked_ttl, checked
 from ..protocol.user import user_channel
 from .base import Broker
 from .commander import Commander
+from .tracing import Tracing, tracing_of
 from .url import connect_broker
 
 DEFAULT_CHANNEL = "sse"
@@ -53,6 +54,8 @@ class MessageAnnouncer(Commander):
         self._max_message = settings.max_message
         self._dumps = dumps
         self._published = published
+        #: Traces a share of the events; None if no event is traced.
+        self.tracing = tracing_of(settings.trace)
 
     @classmethod
     def from_url(cls, url: str, dumps: Dumps | None = None, **config: Any) -> MessageAnnouncer:
@@ -114,9 +117,9 @@ class MessageAnnouncer(Commander):
         :raises BrokerUnavailable: if the broker does not reply in time. The event is then stored once or not
             at all; with `id` it is safe to publish again.
         """
-        batch = Batch(self)
+        batch = Batch(self, self.tracing)
         batch.publish(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress)
-        return self._send(batch.publications, id)[0]
+        return self._send(batch, id)[0]
 
     def publish_many(self, events: Iterable[Mapping[str, Any]], *, id: str | None = None) -> list[str]:
         """Stores several events in one step, in their order, or none of them. Returns their cursors.
@@ -129,9 +132,9 @@ class MessageAnnouncer(Commander):
         :raises BrokerUnavailable: if the broker does not reply in time. All events are then stored or none;
             with `id` it is safe to publish again.
         """
-        batch = Batch(self)
+        batch = Batch(self, self.tracing)
         batch.publish_many(events)
-        return self._send(batch.publications, id)
+        return self._send(batch, id)
 
     def publish_each(self, events: Sequence[tuple[Publication, str]]) -> None:
         """Publishes several events, each in a step of its own. See `Broker.publish_each`."""
@@ -149,9 +152,9 @@ class MessageAnnouncer(Commander):
         :raises BrokerUnavailable: at the end of the block, if the broker does not reply in time. All events
             are then stored or none.
         """
-        batch = Batch(self)
+        batch = Batch(self, self.tracing)
         yield batch
-        batch.cursors = self._send(batch.publications, id)
+        batch.cursors = self._send(batch, id)
 
     def notify(
         self, type: str, data: Any, *, level: str = "info", channel: str | Iterable[str] = DEFAULT_CHANNEL
@@ -166,8 +169,8 @@ class MessageAnnouncer(Commander):
         :raises BrokerUnavailable: if the broker does not reply in time; the message is stored once or not at
             all.
         """
-        batch = Batch(self)
-        return self._send(batch.publications, batch.notify(type, data, level=level, channel=channel))[0]
+        batch = Batch(self, self.tracing)
+        return self._send(batch, batch.notify(type, data, level=level, channel=channel))[0]
 
     def send_to_user(
         self, user_id: object, data: Any, type: str | None = None, *, compress: str | None = None
@@ -184,26 +187,32 @@ class MessageAnnouncer(Commander):
 
         Streams that resume get the broadcasts that they missed. Raises the same exceptions as `publish`.
         """
-        batch = Batch(self)
+        batch = Batch(self, self.tracing)
         batch.broadcast(data, type, compress=compress)
-        return self._send(batch.publications, None)[0]
+        return self._send(batch, None)[0]
 
     def close(self) -> None:
         """Closes the broker's connections. A second call does nothing."""
         self._broker.close()
 
-    def _send(self, publications: list[Publication], id: str | None) -> list[str]:
+    def _send(self, batch: Batch, id: str | None) -> list[str]:
         once = None if id is None else checked_once(id)
-        cursors = list(map(str, self._broker.publish(publications, once)))
+        cursors = list(map(str, self._broker.publish(batch.publications, once)))
         self._published(len(cursors))
+        if batch.span is not None:
+            batch.span.end()
         return cursors
 
 
 class Batch:
-    """At most 1000 events that are published together. `cursors` is set when the events are published."""
+    """At most 1000 events that are published together. `cursors` is set when the events are published.
 
-    def __init__(self, announcer: MessageAnnouncer) -> None:
+    :param tracing: decides whether the events are traced. The caller then ends `span`.
+    """
+
+    def __init__(self, announcer: MessageAnnouncer, tracing: Tracing | None = None) -> None:
         self._announcer = announcer
+        self.span = None if tracing is None else tracing.begin()
         self.publications: list[Publication] = []
         self._stored = 0  # how many entries the broker will store
         self.cursors: list[str] = []
@@ -232,6 +241,8 @@ class Batch:
         size, max_message = len(event.data.encode()), self._announcer._max_message
         if size > max_message:
             raise MessageTooLarge(size, max_message)
+        if self.span is not None:
+            event = event._replace(traceparent=self.span.traceparent)
         publication = Publication(event.encode(), checked_channels(channel))
         self._stored += len(publication.channels)
         if len(self.publications) >= MAX_BATCH or self._stored > MAX_STORED:

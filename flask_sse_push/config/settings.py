@@ -168,6 +168,9 @@ class Settings:
     log_json: bool = _setting(False, values.flag)
     #: Seconds between two log lines with totals; 0 means no such lines.
     log_totals: float = _setting(60.0, values.number(0, 86_400, "seconds"))
+    #: Which share of the events is traced with OpenTelemetry, from 0 to 1; 0 means none. Set the same share
+    #: for all processes. Needs the extra `trace`.
+    trace: float = _setting(0.0, values.number(0, 1))
 
     @cached_property
     def policies(self) -> ChannelPolicies:

@@ -17,8 +17,9 @@ MAX_BATCH_MS = 5000
 ReadValue = Callable[[str, Any], Any]
 
 
-def number(lowest: float, highest: float, unit: str) -> ReadValue:
+def number(lowest: float, highest: float, unit: str = "") -> ReadValue:
     """Returns a function that reads a number from `lowest` to `highest`."""
+    what = f"a number of {unit}" if unit else "a number"
 
     def read(key: str, value: Any) -> float:
         try:
@@ -26,7 +27,7 @@ def number(lowest: float, highest: float, unit: str) -> ReadValue:
         except (TypeError, ValueError, OverflowError):
             found = float("nan")
         if isinstance(value, bool) or not lowest <= found <= highest:
-            raise ConfigError(key, value, f"a number of {unit} from {lowest:g} to {highest:g}")
+            raise ConfigError(key, value, f"{what} from {lowest:g} to {highest:g}")
         return found
 
     return read

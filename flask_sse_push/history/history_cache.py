@@ -11,6 +11,7 @@ gets a cursor that is later than an event which the stream has yet to get. The c
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -36,6 +37,10 @@ Item = list[LinkMessage] | HistoryReply | None
 
 #: By how many seconds in each second the broker's clock may be faster than this worker's clock.
 DRIFT = 0.001
+
+
+#: At most this many traced events wait for the dispatcher.
+MAX_TRACED = 100
 
 
 class Dispatch(NamedTuple):
@@ -68,6 +73,8 @@ class HistoryCache(TrustedCaches):
         self._resyncs = Resyncs(self.reads, hold)
         self.chunk_cache = ChunkCache()
         self.broker_clock = BrokerClock()
+        #: Traced events that were dispatched; a worker that traces takes them.
+        self.traced: deque[Entry] = deque(maxlen=MAX_TRACED)
         #: The current snapshot. None until the first reply, and in a new epoch until streams got the reset.
         self.snapshot: Snapshot | None = None
         #: The last `snapshot` that was not None. Cursors for clients are made from this snapshot.
@@ -195,6 +202,8 @@ class HistoryCache(TrustedCaches):
                 return
             cache.append(entry)
             fresh.append((cache, entry))
+            if entry.traceparent is not None:
+                self.traced.append(entry)
             full = len(cache.entries) > cache.keep + SLACK or cache.size > cache.keep_bytes
             if full and not self.paused:  # in a pause, entries of the cache are not dispatched yet
                 cache.trim(cache.keep, cache.keep_bytes)

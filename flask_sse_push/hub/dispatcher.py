@@ -8,13 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ..brokers.tracing import tracing_of
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch, Item
 from ..history.shards import Shard, ShardItem
 from ..protocol.command import COMMAND_CHANNEL
 from .commands import Effect
 from .group import Delivery, Group
-from .latency import Latency
+from .latency import Latency, trace_delivered
 from .maintenance import Maintenance
 from .state import HubState
 
@@ -90,6 +91,7 @@ class Dispatcher:
         self._callbacks: deque[Callable[[], Iterable[Effect]]] = deque()
         self._closed = False
         self._latency = Latency(state.shards, state.counters)
+        self._tracing = tracing_of(state.settings.trace)
         # What an error or the end of the thread would interrupt now. Both are False while the thread waits.
         self._dispatching = self._writing = False
         self.maintenance = Maintenance(state, stopping, self.deliver)
@@ -114,6 +116,8 @@ class Dispatcher:
             steps = self.dispatch(items)
             self._dispatching, self._writing = False, True
             self.deliver(steps)
+            if self._tracing is not None:
+                trace_delivered(self._tracing, self._state.shards)
         self._writing = True
         if self._callbacks:
             self._run_callbacks()

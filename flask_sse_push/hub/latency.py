@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..brokers.tracing import Tracing
 from ..history.shards import Shards
+from ..protocol.entry import Entry
 from .group import Delivery
 
 if TYPE_CHECKING:
@@ -85,3 +89,26 @@ class Latency:
         return Sample(
             delivery, delivery.recipients.streams[place], place, Timing(begun, self._counters.written.append)
         )
+
+
+def trace_delivered(tracing: Tracing, shards: Shards) -> None:
+    """Makes a span for each traced event that the dispatcher has just written to the streams of this worker.
+
+    An event on several channels of the worker gets one span. Bytes that still wait for slow clients, or for a
+    batch, are not part of the span.
+    """
+    traced = {entry.position: entry for shard in shards.all for entry in _taken(shard.history_cache.traced)}
+    for entry in traced.values():
+        stored_at = shards.stored_at(entry)
+        begin = entry.id / 1e6 if stored_at is None else time.time() - (time.monotonic() - stored_at)
+        attributes: dict[str, str | int] = {
+            "sse.id": entry.cursor,
+            "sse.channel": entry.channels[0],
+            "process.pid": os.getpid(),
+        }
+        tracing.delivered((entry.traceparent or b"").decode(), begin, attributes)
+
+
+def _taken(entries: deque[Entry]) -> Iterator[Entry]:
+    while entries:
+        yield entries.popleft()

@@ -147,16 +147,17 @@ class StreamOpener:
         if stream.dialect == PLAIN:
             return heartbeat_frame(opening.cursor, dialect=stream.dialect)
         # With several shards there are several clocks.
-        shards, wanted = self._state.shards.all, self._state.counters.measure_at < math.inf
+        shards, settings = self._state.shards.all, self._state.settings
+        wanted = self._state.counters.measure_at < math.inf or settings.trace > 0
         offset = shards[0].history_cache.broker_clock.offset if wanted and len(shards) == 1 else None
         return open_frame(
             opening.cursor,
             stream.connection,
             stream.channels,
             resumed=opening.resumed,
-            heartbeat=self._state.settings.heartbeat if stream.poll is None else stream.poll,
+            heartbeat=settings.heartbeat if stream.poll is None else stream.poll,
             secret=secret,
-            retry_ms=jittered_ms(self._state.settings.retry),
+            retry_ms=jittered_ms(settings.retry),
             user=stream.user_id,
             tells_user=stream.tagged,
             time_ms=None if offset is None else round((time.monotonic() + offset) * 1000),

@@ -38,7 +38,7 @@ class Transaction:
         :raises InvalidEvent: if an argument is not valid, or if the session can take no events now.
         :raises MessageTooLarge: if the event is bigger than `SSE_PUSH_MAX_MESSAGE`.
         """
-        batch = Batch(self._announcer)
+        batch = Batch(self._announcer, self._announcer.tracing)
         batch.publish(data, type, channel=channel, retry=retry, exclude=exclude, ttl=ttl, compress=compress)
         self._add(batch)
 
@@ -47,7 +47,7 @@ class Transaction:
 
         :raises InvalidEvent: if an event is not valid; the message names the event. None is published then.
         """
-        batch = Batch(self._announcer)
+        batch = Batch(self._announcer, self._announcer.tracing)
         batch.publish_many(events)
         self._add(batch)
 
@@ -56,7 +56,7 @@ class Transaction:
     ) -> None:
         """Publishes the standard message of `MessageAnnouncer.notify` after the commit. Raises as `publish`
         does. The message has the time of this call."""
-        batch = Batch(self._announcer)
+        batch = Batch(self._announcer, self._announcer.tracing)
         batch.notify(type, data, level=level, channel=channel)
         self._add(batch)
 
@@ -65,15 +65,17 @@ class Transaction:
     ) -> None:
         """Publishes an event to the channel `user:<user_id>` after the commit. Raises as `publish` does, and
         TypeError as `MessageAnnouncer.revoke` does."""
-        batch = Batch(self._announcer)
+        batch = Batch(self._announcer, self._announcer.tracing)
         batch.send_to_user(user_id, data, type, compress=compress)
         self._add(batch)
 
     def broadcast(self, data: Any, type: str | None = None, *, compress: str | None = None) -> None:
         """Publishes an event to every open stream after the commit. Raises as `publish` does."""
-        batch = Batch(self._announcer)
+        batch = Batch(self._announcer, self._announcer.tracing)
         batch.broadcast(data, type, compress=compress)
         self._add(batch)
 
     def _add(self, batch: Batch) -> None:
+        if batch.span is not None:
+            batch.span.end()
         PendingEvents.of(self._session).add(self._session, self._destination, batch.publications)

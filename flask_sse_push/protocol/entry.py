@@ -18,7 +18,10 @@ _TAB = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
 _HEAD = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16}) (-?[0-9]{1,16}) ([!-~]+)")
 #: The lines of a body before its first line of data, which follows. Of the types that begin with `sse.`, only
 #: `sse.presence` is published; the others come from a worker.
-_BODY = re.compile(rb"(?:event: (?!sse\.(?!presence\n))[^\r\n\0]+\n)?(?:retry: [0-9]{1,10}\n)?(?=data: )")
+_BODY = re.compile(
+    rb"(?:event: (?!sse\.(?!presence\n))[^\r\n\0]+\n)?(?:retry: [0-9]{1,10}\n)?"
+    rb"(?:traceparent: (00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\n)?(?=data: )"
+)
 
 
 class Publication(NamedTuple):
@@ -55,7 +58,7 @@ class Publication(NamedTuple):
 class Entry:
     """An event as the broker stores it: its position in the shard's order, and its frame, ready to send."""
 
-    __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared")
+    __slots__ = ("channels", "epoch", "exclude", "expires", "frame", "id", "prev", "shared", "traceparent")
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Entry:
         self.expires = expires  # from this time of the broker's clock on, it is not replayed; 0: no limit
         self.shared = shared  # whether the event was published to several channels
         self.channels = channels  # all channels that the event was published to
+        self.traceparent: bytes | None = None  # set by `check_body` if the event is traced
 
     def is_expired(self, clock: float) -> bool:
         """Whether the event is too old to be replayed. `clock` is the broker's clock in microseconds."""
@@ -110,7 +114,7 @@ class Entry:
         return b"channel: %b\n%b" % (",".join(names).encode(), self.frame)
 
     def check_body(self) -> None:
-        """Checks that the event has only the lines that `Event.encode` writes.
+        """Checks that the event has only the lines that `Event.encode` writes. Sets `traceparent`.
 
         Other lines could hide or change the next events of a stream. Clients never get the events of the
         package's own channels, which begin with `!`, so those are not checked.
@@ -123,6 +127,7 @@ class Entry:
         begin = _BODY.match(frame, frame.index(b"\n") + 1)
         if begin is None:
             raise ValueError("the body does not begin with an event type, retry or data")
+        self.traceparent = begin[1]
         at = begin.end()
         lines = 1 + frame.count(b"\ndata: ", at)
         if frame[-2:] != b"\n\n" or b"\r" in frame or frame.count(b"\n", at) != lines + 1:

@@ -43,12 +43,15 @@ class Event(NamedTuple):
     retry_ms: int | None = None
     is_json: bool = False
     is_packed: bool = False
+    traceparent: str = ""  # the context of the trace; "" if the event is not traced
 
     def encode(self) -> bytes:
         """Returns the lines of the event for the wire: no `id:` line, and a blank line at the end."""
         head = "" if self.type is None else f"event: {self.type}\n"
         if self.retry_ms is not None:
             head += f"retry: {self.retry_ms}\n"
+        if self.traceparent:
+            head += f"traceparent: {self.traceparent}\n"
         data = LINE_END.sub("\ndata: ", self.data)
         mark = PACKED if self.is_packed else MARK if self.is_json else ""
         return f"{head}data: {data}{mark}\n\n".encode()

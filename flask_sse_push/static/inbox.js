@@ -43,7 +43,10 @@ export class Inbox {
   add(message) {
     if (message.type !== "sse.batch") return this.#add(message);
     const members = Array.isArray(message.data) ? message.data : [null];
-    for (const event of members) this.#add(isEvent(event) ? this.#messageOf(event) : broken(message));
+    for (const event of members) {
+      if (event?.traceparent) globalThis.dispatchEvent?.(new CustomEvent("sse-push:traced", { detail: event }));
+      this.#add(isEvent(event) ? this.#messageOf(event) : broken(message));
+    }
   }
 
   /** @param {PackedMessage} message */

@@ -12,6 +12,12 @@ const LOOK = 1000;
 /** At most how many times are kept for the next report. Of more, each has the same chance to be kept. */
 const MAX_TIMES = 50;
 
+/** At most how many traced events are waited for, and at most how many go into a report. */
+const MAX_TRACES = 5;
+
+/** At most how many types of traced events are told apart. */
+const MAX_TYPES = 100;
+
 /** The longest time that the server accepts, in milliseconds. */
 const LONGEST = 600_000;
 
@@ -27,10 +33,16 @@ export class LatencySampler {
   #openedAt = 0; // by the broker's clock; events from before are missed events, and no deliveries
   #lastId = "";
   #timer;
+  /** @type {Map<string, string>} */ #traced = new Map(); // traceparent by id, of events whose handlers will be called
+  /** @type {Set<string>} */ #types = new Set(); // of these events
+  /** @type {[string, number, number][]} */ #handled = []; // traceparent, when the broker had the event, when the handler
+  #onTrace;
 
-  /** @param {PushClient} client */
-  constructor(client) {
+  /** @param {PushClient} client @param {() => void} onTrace Called when `takeTraces` has something. */
+  constructor(client, onTrace = () => {}) {
     this.#client = client;
+    this.#onTrace = onTrace;
+    globalThis.addEventListener?.("sse-push:traced", this.#onTraced);
     client.addEventListener("statechange", this.#onState);
     client.on("sse.open", this.#onOpen);
     this.#timer = setInterval(this.#look, LOOK);
@@ -44,7 +56,14 @@ export class LatencySampler {
     return times;
   }
 
+  /** Returns what is to be reported of traced events, and forgets it. */
+  takeTraces() {
+    return this.#handled.splice(0);
+  }
+
   stop() {
+    globalThis.removeEventListener?.("sse-push:traced", this.#onTraced);
+    for (const type of this.#types) this.#client.off(type, this.#onEvent);
     this.#client.removeEventListener("statechange", this.#onState);
     this.#client.off("sse.open", this.#onOpen);
     clearInterval(this.#timer);
@@ -67,8 +86,27 @@ export class LatencySampler {
     const last = this.#client.stats.lastEvent;
     if (!last || this.#offset === undefined || last.lastEventId === this.#lastId || last.type.startsWith("sse.")) return;
     this.#lastId = last.lastEventId;
-    const storedAt = parseInt(ID.exec(last.lastEventId)?.[1] ?? "", 36) / 1000;
+    const storedAt = brokerTime(last.lastEventId);
     if (storedAt > this.#openedAt) this.#keep(Date.parse(last.at) + this.#offset - storedAt);
+  };
+
+  /** The source of the events tells that one is traced, before its handlers are called. */
+  #onTraced = (/** @type {Event} */ event) => {
+    const { id, type, traceparent } = /** @type {CustomEvent} */ (event).detail;
+    if (!id || this.#types.size >= MAX_TYPES) return;
+    for (const [oldest] of this.#traced) if (this.#traced.size >= MAX_TRACES) this.#traced.delete(oldest);
+    this.#traced.set(id, traceparent);
+    this.#types.add(type || "message");
+    this.#client.on(type || "message", this.#onEvent); // not "*", which would change how the client connects
+  };
+
+  #onEvent = (/** @type {{ lastEventId: string }} */ { lastEventId }) => {
+    const traceparent = this.#traced.get(lastEventId);
+    const storedAt = brokerTime(lastEventId);
+    this.#traced.delete(lastEventId);
+    if (!traceparent || !(storedAt > this.#openedAt) || this.#handled.length >= MAX_TRACES) return;
+    this.#handled.push([traceparent, Math.round(storedAt), Math.round(Date.now() + (this.#offset ?? 0))]);
+    this.#onTrace();
   };
 
   /** @param {number} time */
@@ -79,6 +117,9 @@ export class LatencySampler {
     if (place < MAX_TIMES) this.#times[place] = rounded;
   }
 }
+
+/** When the broker stored the event with this id, in milliseconds since 1970; NaN for an id of another form. */
+const brokerTime = (/** @type {string} */ id) => parseInt(ID.exec(id)?.[1] ?? "", 36) / 1000;
 
 /**
  * Returns how far the broker's clock is ahead of this page's clock, in milliseconds.

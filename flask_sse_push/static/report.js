@@ -15,6 +15,9 @@ const MAX_COUNT = 10000;
 /** Milliseconds between two reports of a page that stays visible. */
 const INTERVAL = 300_000;
 
+/** Milliseconds until a page reports that it has got a traced event. */
+const SOON = 3000;
+
 /**
  * Counts and measures from now on. Sends a report whenever the page is hidden, left or closed, and each five minutes.
  * Call it in the same task in which you make the client: it measures events only from the next `sse.open` on.
@@ -26,7 +29,8 @@ const INTERVAL = 300_000;
 export function report(client, url) {
   /** @type {Record<string, number>} */
   let counts = {};
-  const sampler = new LatencySampler(client);
+  let soon = 0;
+  const sampler = new LatencySampler(client, () => (soon ||= setTimeout(send, SOON)));
 
   const count = (/** @type {string} */ kind) => {
     counts[kind] = Math.min((counts[kind] ?? 0) + 1, MAX_COUNT);
@@ -38,8 +42,10 @@ export function report(client, url) {
   };
   const noteError = () => count("errors");
   const send = () => {
-    const latency = sampler.take();
-    const content = latency.length ? { ...counts, latency } : counts;
+    clearTimeout(soon);
+    soon = 0;
+    const [latency, traces] = [sampler.take(), sampler.takeTraces()];
+    const content = { ...counts, ...(latency.length && { latency }), ...(traces.length && { traces }) };
     if (!Object.keys(content).length) return;
     const body = new Blob([JSON.stringify(content)], { type: "application/json" });
     if (navigator.sendBeacon(url, body)) counts = {};
@@ -55,6 +61,7 @@ export function report(client, url) {
     client.off("sse.error", noteError);
     document.removeEventListener("visibilitychange", sendIfHidden);
     clearTimeout(timer);
+    clearTimeout(soon);
     sampler.stop();
   };
 

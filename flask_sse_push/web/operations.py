@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from flask import Request, Response, jsonify
 
 from ..brokers.base import NO_INBOX, Broker
+from ..brokers.tracing import is_traceparent
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..hub import background
 from ..monitoring import health
@@ -26,6 +28,11 @@ MAX_AMOUNT = 10_000
 LATENCY = "latency"
 #: At most how many times a report may have, and the longest time, in milliseconds.
 MAX_TIMES, MAX_TIME = 50, 600_000
+#: The field of a report with traced events: of each the `traceparent`, when the broker stored it and when the
+#: page's handler got it, in milliseconds since 1970.
+TRACES = "traces"
+#: At most how many traced events a report may have, and at most how old they may be, in seconds.
+MAX_TRACES, MAX_TRACE_AGE = 5, 3600
 #: A report with more bytes than this is refused.
 MAX_REPORT = 1000
 #: How many reports one worker accepts. The first number is the limit per second in the long run. The second
@@ -139,11 +146,16 @@ def take_report(services: Services, request: Request, rate_limit: RateLimit) -> 
     services.check_origin(request)
     if not rate_limit.take():
         raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "clients send too many reports", retry_after=60)
-    report = read_body(request, (*KINDS, LATENCY), MAX_REPORT)
-    times = report.pop(LATENCY, [])
+    report = read_body(request, (*KINDS, LATENCY, TRACES), MAX_REPORT)
+    times, traces = report.pop(LATENCY, []), report.pop(TRACES, [])
     if not isinstance(times, list) or len(times) > MAX_TIMES or not all(map(_is_time, times)):
         valid = f"a list of at most {MAX_TIMES} whole numbers from 0 to {MAX_TIME} (milliseconds)"
         raise bad_request(f"{LATENCY} must be {valid}")
+    if not isinstance(traces, list) or len(traces) > MAX_TRACES or not all(map(_is_trace, traces)):
+        valid = (
+            f"a list of at most {MAX_TRACES} lists, each with a traceparent and two times of the last hour"
+        )
+        raise bad_request(f"{TRACES} must be {valid}")
     for kind, amount in report.items():
         if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
             raise bad_request(f"{kind} must be a whole number from 0 to {MAX_AMOUNT}")
@@ -152,6 +164,10 @@ def take_report(services: Services, request: Request, rate_limit: RateLimit) -> 
             services.publishing.counters.count("client", kind, amount)
     if times:
         services.publishing.counters.add_handled(time / 1000 for time in times)
+    tracing = services.publishing.announcer.tracing
+    if tracing is not None:
+        for traceparent, stored, handled in traces:
+            tracing.handled(traceparent, stored / 1000, handled / 1000)
 
 
 def _is_time(value: object) -> bool:
@@ -160,3 +176,16 @@ def _is_time(value: object) -> bool:
 
 def _unavailable(message: str) -> Refused:
     return Refused(503, ErrorCode.SERVICE_UNAVAILABLE, message)
+
+
+def _is_trace(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and is_traceparent(value[0]) and _are_recent(value[1:])
+
+
+def _are_recent(times: list[Any]) -> bool:
+    """Whether two times in milliseconds are in order, and not far from now. Clocks may differ a little."""
+    if not all(type(value) is int for value in times):
+        return False
+    now = time.time() * 1000
+    oldest, newest = now - 1000 * MAX_TRACE_AGE, now + 60_000
+    return bool(oldest <= times[0] <= times[1] + 1000 <= newest)

@@ -32,6 +32,7 @@ from datastar_py import ServerSentEventGenerator as datastar
 from playwright import sync_api as playwright
 
 from flask_sse_push import MessageAnnouncer, turbo
+from tests.support import spans
 from tests.support.deadline import eventually
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.servers import Server
@@ -79,7 +80,7 @@ class Site:
         self.server: Gunicorn
         self.start()
         self.announcers = {
-            name: MessageAnnouncer.from_url(broker_url, SSE_PUSH_PREFIX=f"{prefix}{name}")
+            name: MessageAnnouncer.from_url(broker_url, SSE_PUSH_PREFIX=f"{prefix}{name}", SSE_PUSH_TRACE=1)
             for name in FRAGMENTS
         }
         self._published = 0
@@ -101,10 +102,14 @@ class Site:
             return str(answer.read().decode())
 
     def publish(self) -> str:
-        """Publishes the next number to the pages of all libraries; returns the number."""
+        """Publishes the next number to the pages of all libraries; returns the number.
+
+        Each event is traced: the libraries must pass over the field of the trace.
+        """
         number = str(self._published)
-        for name, announcer in self.announcers.items():
-            announcer.publish(FRAGMENTS[name](f"<li>{number}</li>"), channel="orders")
+        with spans.collected(), spans.view():
+            for name, announcer in self.announcers.items():
+                announcer.publish(FRAGMENTS[name](f"<li>{number}</li>"), channel="orders")
         self._published += 1
         return number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -58,6 +59,35 @@ def test_a_page_reports_its_connections_and_how_long_events_took(
         assert samples.get_value("client_reports_total", "opened") == 1
         assert samples.get_value("browser_latency_seconds_count") == 2
         assert abs(samples.get_value("browser_latency_seconds_sum") - truth) <= 2 * PRECISION
+
+
+def test_one_trace_goes_from_the_view_through_the_broker_and_a_worker_to_the_page(
+    visit: Visit, valkey_url: str, log: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "spans"
+    file.touch()
+    env = {"SSE_PUSH_BROKER_URL": valkey_url, "SSE_PUSH_PREFIX": "traced", "SPANS": str(file)}
+    with gunicorn("tests.apps.traced:app", env=env, log=log) as server, httpx.Client() as http:
+        page = visit().page
+        page.goto(server.url)
+        expect(page).to_have_title("open")
+        http.post(f"{server.url}/publish/hello")
+        expect(page).to_have_title("hello")
+
+        def spans() -> dict[str, dict[str, float]] | None:
+            found = {span["name"]: span for span in map(json.loads, file.read_text().splitlines())}
+            return found if len(found) == 4 else None
+
+        found = eventually(spans, 40) or {}
+        page.goto("about:blank")  # the page must not miss its server
+    view, broker = found["view"], found["sse publish"]
+    worker, browser = found["sse deliver"], found["sse handle"]
+    assert {span["trace"] for span in found.values()} == {view["trace"]}
+    assert broker["parent"] == view["id"]
+    assert worker["parent"] == browser["parent"] == broker["id"]
+    assert view["start"] <= broker["start"] <= worker["start"] + PRECISION <= worker["end"] + PRECISION
+    assert abs(browser["start"] - worker["start"]) <= PRECISION, "both begin at the broker's time"
+    assert browser["start"] <= browser["end"]
 
 
 def stored_at(id: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import json
 import os
 import re
 import signal
@@ -129,7 +130,9 @@ def running_demo(log: Path, **env: str) -> Iterator[Demo]:
 @pytest.fixture(scope="module")
 def shared_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """One demo for all tests that leave it running."""
-    with running_demo(tmp_path_factory.mktemp("demo") / "server.log") as demo:
+    folder = tmp_path_factory.mktemp("demo")
+    traced = {"SSE_PUSH_TRACE": "1", "EXAMPLE_SPANS": str(folder / "spans.jsonl")}
+    with running_demo(folder / "server.log", **traced) as demo:
         with demo.stream("ticks") as stream:  # the first tick follows the events that the demo begins with
             stream.next_of("tick")
         yield demo
@@ -168,6 +171,23 @@ def test_messages_of_the_form_arrive_and_other_channels_are_refused(shared_demo:
                 assert received.id == sent.json()["cursor"]
                 assert received.type == {"chat": "chat", "user:grace": "private"}[channel]
                 assert (received.json()["from"], received.json()["text"]) == ("Ada", "hello")
+
+
+def test_a_message_and_its_way_are_one_trace(shared_demo: Demo) -> None:
+    file = shared_demo.log.with_name("spans.jsonl")
+    with shared_demo.sign_in("ada") as ada, shared_demo.stream("chat", ada) as stream:
+        stream.next_of("sse.open")
+        ada.post("/live/publish", json={"channel": "chat", "text": "traced"})
+        assert stream.next_of("chat").json()["text"] == "traced"
+
+    def names() -> set[str]:
+        """The names of the spans in the trace of the last message."""
+        spans = [json.loads(line) for line in file.read_text().splitlines()]
+        views = [span["context"]["trace_id"] for span in spans if span["name"] == "POST live.publish"]
+        return {span["name"] for span in spans if span["context"]["trace_id"] == views[-1]}
+
+    wanted = {"POST live.publish", "sse publish", "sse deliver"}
+    eventually(lambda: names() == wanted)
 
 
 def test_a_token_of_the_demos_identity_provider_opens_a_stream(shared_demo: Demo) -> None:

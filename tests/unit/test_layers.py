@@ -50,6 +50,7 @@ PLACES = {
     "jwt": {"auth"},
     "limits": {"auth"},
     "prometheus_client": {"monitoring"},
+    "opentelemetry": {"brokers"},
     "pytest": {"testing"},
     "pythonjsonlogger": {"monitoring"},
     "redis": {"brokers"},

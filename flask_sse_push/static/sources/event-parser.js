@@ -7,6 +7,9 @@
 /** At most how many characters the data of one event may have; the protocol's own events may always have as many. */
 export const MAX_SIZE = 16_000_000;
 
+/** Tells `client/report.js`, if the page uses it, that an event is traced. @param {object} detail Its id, type and context. */
+const tellTraced = (detail) => globalThis.dispatchEvent?.(new CustomEvent("sse-push:traced", { detail }));
+
 /** A line with at most this many characters is kept, however small the limit on the data is. */
 const SHORT_LINE = 1000;
 
@@ -88,6 +91,7 @@ export class EventParser {
     else if (field === "event") this.#type = value;
     else if (field === "id" && !value.includes("\0")) this.#id = value;
     else if (field === "channel") this.#channels = value.split(",");
+    else if (field === "traceparent") tellTraced({ id: this.#id, type: this.#type, traceparent: value });
     else if (field === "retry" && /^\d+$/.test(value)) this.#sink.retry?.(Number(value));
   }
 

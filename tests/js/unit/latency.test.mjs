@@ -3,19 +3,23 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { LatencySampler } from "../../../flask_sse_push/static/latency.js";
+import { EventParser } from "../../../flask_sse_push/static/sources/event-parser.js";
 
 /** The broker's time at which each test begins, in milliseconds. */
 const BEGIN = 1_800_000_000_000;
 
 let client;
+let handlers;
 let opened;
 
 beforeEach(() => {
   client = new EventTarget();
   client.stats = { lastEvent: null };
   client.lastEventId = "e-1";
-  client.on = (type, handler) => (opened = handler);
-  client.off = () => null;
+  handlers = {};
+  client.on = (type, handler) => (handlers[type] = handler);
+  client.off = (type) => delete handlers[type];
+  opened = (event) => handlers["sse.open"](event);
 });
 
 const idOf = (time) => `e-${(time * 1000).toString(36)}`;
@@ -106,4 +110,48 @@ test("an event is measured once, and at most 50 times are kept", (context) => {
   arrive(Date.now());
   context.mock.timers.tick(3000);
   assert.deepEqual(sampler.take(), []);
+});
+
+const TRACEPARENT = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+
+/** Makes this process look like a page, which is an EventTarget. */
+function asPage(context) {
+  const page = new EventTarget();
+  for (const name of ["addEventListener", "removeEventListener", "dispatchEvent"]) {
+    globalThis[name] = page[name].bind(page);
+    context.after(() => delete globalThis[name]);
+  }
+}
+
+test("a traced event is reported with its times, a missed one is not", (context) => {
+  asPage(context);
+  const asked = [];
+  context.mock.timers.enable({ apis: ["setInterval", "Date"], now: BEGIN });
+  const sampler = new LatencySampler(client, () => asked.push(Date.now()));
+  const parser = new EventParser({ event: ({ type, id }) => handlers[type]?.({ type, lastEventId: id }) });
+  opened({ data: { time: BEGIN } });
+  context.mock.timers.tick(5000);
+  for (const storedAt of [BEGIN - 60_000, BEGIN + 4990]) {
+    parser.feed(`id: ${idOf(storedAt)}\nevent: news\ntraceparent: ${TRACEPARENT}\ndata: x\n\n`);
+  }
+  assert.deepEqual(sampler.takeTraces(), [[TRACEPARENT, BEGIN + 4990, BEGIN + 5000]]);
+  assert.equal(asked.length, 1);
+  sampler.stop();
+  parser.feed(`id: ${idOf(BEGIN + 4999)}\nevent: news\ntraceparent: ${TRACEPARENT}\ndata: x\n\n`);
+  assert.deepEqual(sampler.takeTraces(), []);
+});
+
+test("many traced events take little memory, and at most five go into a report", (context) => {
+  asPage(context);
+  const sampler = open(context);
+  context.mock.timers.tick(1);
+  for (let number = 0; number < 300; number += 1) {
+    const id = idOf(Date.now() + number);
+    dispatchEvent(new CustomEvent("sse-push:traced", { detail: { id, type: `t${number}`, traceparent: TRACEPARENT } }));
+    handlers[`t${number}`]?.({ lastEventId: id });
+  }
+  assert.ok(Object.keys(handlers).length <= 101);
+  assert.equal(sampler.takeTraces().length, 5);
+  sampler.stop();
+  assert.deepEqual(Object.keys(handlers), []);
 });

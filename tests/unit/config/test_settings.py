@@ -169,7 +169,7 @@ def test_what_kubernetes_sets_for_a_service_with_the_same_name_is_no_setting() -
 def test_every_setting_is_tested_here() -> None:
     # test_cors, test_channels_setting, and below
     elsewhere = {"cors_origins", "batch_ms", "public_channels", "presence_channels", *FLAGS}
-    elsewhere |= {"channels", "channels_file"}
+    elsewhere |= {"channels", "channels_file", "trace"}
     assert {*WHOLE, *SECONDS, *TEXT, *elsewhere} == set(NAMES)
 
 
@@ -212,6 +212,12 @@ def test_anything_but_seconds_in_range_is_refused(name: str) -> None:
     odd: list[Any] = ["", "x", "5s", "nan", "-inf", float("inf"), True, [], {}]
     for value in [lowest - 0.001, highest + 1, *odd]:
         assert refusal(name, value).expected == f"a number of seconds from {lowest:g} to {highest:g}"
+
+
+def test_a_share_is_a_number_from_0_to_1() -> None:
+    assert [load(trace=value).trace for value in (0, "0.01", 1)] == [0.0, 0.01, 1.0]
+    for value in ("", "1 %", 1.01, -0.1, True):
+        assert refusal("trace", value).expected == "a number from 0 to 1"
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in TEXT for value in TEXT[name][0]])

@@ -20,6 +20,12 @@ from .conftest import Visit
 
 #: By how many seconds a reported time may differ from the truth.
 PRECISION = 0.005
+#: Counts how often the page has looked for an event to measure. It does so every 1000 ms.
+COUNT_LOOKS = """
+window.looks = 0;
+const repeat = setInterval;
+window.setInterval = (look, ms) => repeat(() => { look(); looks += ms === 1000; }, ms);
+"""
 #: How long the proxy holds each event back, in seconds.
 HELD = 0.1
 
@@ -35,6 +41,7 @@ def test_a_page_reports_its_connections_and_how_long_events_took(
     ):
         scrape(http, f"{server.url}/stream")  # from now on, the server measures
         page = visit().page
+        page.add_init_script(COUNT_LOOKS)
         page.goto(f"http://127.0.0.1:{proxy.port}")
         expect(page).to_have_title("open")
         proxy.replies.delay = HELD
@@ -43,7 +50,8 @@ def test_a_page_reports_its_connections_and_how_long_events_took(
         for number in range(2):
             ids.append(announcer.publish(number, channel="a"))
             page.wait_for_function(f"handled['{ids[-1]}']")
-            page.wait_for_timeout(1100)  # the page measures at most one event a second
+            looks = page.evaluate("looks")
+            page.wait_for_function(f"looks > {looks}")  # now the page has measured the event
         announcer.close()
         handled = page.evaluate("handled")
         truth = sum(handled[id] / 1000 - stored_at(id) for id in ids)

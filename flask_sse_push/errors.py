@@ -188,7 +188,7 @@ class Refused(SSEPushError):
 
     `status` is the HTTP status. `code`, `message` and `details` are fields of the JSON body. `retry_after`
     says in how many seconds the client may try again. `for_log` is what only the log says. `told` says
-    whether the log has the reason already.
+    whether the log has the reason already. `user_id` is the id of the user who may not listen to a channel.
     """
 
     def __init__(
@@ -201,6 +201,7 @@ class Refused(SSEPushError):
         retry_after: float | None = None,
         for_log: str = "",
         told: bool = False,
+        user_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -210,3 +211,4 @@ class Refused(SSEPushError):
         self.retry_after = retry_after
         self.for_log = for_log
         self.told = told
+        self.user_id = user_id

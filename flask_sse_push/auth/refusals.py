@@ -54,7 +54,8 @@ class Refusals(ABC):
         if is_own and self.user_id(user) is None:
             advice = NO_USERS_ADVICE
         message = f"listening to the channel {channel!r} is not allowed; {advice}"
-        return Refused(403, ErrorCode.PERMISSION_DENIED, message, details=details, for_log=for_log)
+        denied, id = ErrorCode.PERMISSION_DENIED, self.user_id(user)
+        return Refused(403, denied, message, details=details, for_log=for_log, user_id=id)
 
     def _described(self, user: Any) -> str:
         id = self.user_id(user)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from typing import NamedTuple
 
 from flask import Flask
 
@@ -15,6 +17,27 @@ logger = logging.getLogger(__name__)
 #: At most this many kinds of refusals are logged at level WARNING. Clients choose the names of channels, so
 #: without a limit they could flood the log.
 MAX_KINDS = 100
+
+
+#: How many of the newest refusals a worker remembers for the admin page.
+RECENT = 200
+
+
+class RecentRefusal(NamedTuple):
+    """A refused request, as the admin page shows it."""
+
+    at: float  # Unix time
+    status: int
+    message: str
+    channel: str | None  # the forbidden channel; None for other reasons
+    user_id: str | None  # None if the user is not known
+    address: str | None
+
+    @classmethod
+    def of(cls, refused: Refused, address: str | None) -> RecentRefusal:
+        """Returns what is remembered of a refusal."""
+        channel = (refused.details or {}).get("channel")
+        return cls(time.time(), refused.status, refused.message[:500], channel, refused.user_id, address)
 
 
 class RefusalLog:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -30,6 +31,7 @@ from ..hub.counters import Counters, Gauges
 from ..hub.hub import Hub
 from ..hub.listener import StreamListener
 from ..monitoring.log import StreamLog
+from ..monitoring.refusals import RECENT, RecentRefusal
 from ..monitoring.reporter import Reporter
 from ..presence.presence import Presence
 from ..presence.query import Answer, WorkerQueries
@@ -134,6 +136,8 @@ class Services:
         self._root = root
         self._listener = listener
         self._clock: Callable[[], float] = time.monotonic
+        #: The newest refusals of this process.
+        self.refusals: deque[RecentRefusal] = deque(maxlen=RECENT)
         forks.watch(self)
 
     @_MadeOnce

@@ -24,7 +24,7 @@ from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..history.recovery_driver import Recovery
 from ..hub.compression import StreamCompression
 from ..hub.hub import Hub
-from ..monitoring.refusals import RefusalLog
+from ..monitoring.refusals import RecentRefusal, RefusalLog
 from ..monitoring.signals import StreamSignals
 from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream
@@ -238,7 +238,8 @@ class StreamEndpoint:
         return Refused(503, ErrorCode.SERVICE_UNAVAILABLE, message, retry_after=wait)
 
     def refuse(self, refused: Refused, request: Request) -> Response:
-        """Counts and logs a refusal. Returns the response for the refused request."""
+        """Counts, logs and remembers a refusal. Returns the response for the refused request."""
+        self.services.refusals.append(RecentRefusal.of(refused, request.remote_addr))
         self.services.publishing.counters.count("refused", str(int(refused.code)))
         self._refusals.write(refused, request.remote_addr, request.path)
         return refusal(refused)

@@ -80,15 +80,40 @@ def test_rules_that_fail_and_users_that_nobody_knows(make_site: MakeSite) -> Non
     assert "RuntimeError" in what
 
 
+class Member:
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+
 def test_an_app_that_cannot_load_users(make_app: MakeApp) -> None:
     site = Site(make_app())
+    site.sse.authorize(lambda user, channel: channel == "red")
     with site.streams:
+        assert reason(site, "user=7&channel=blue")[0] == "not_authorized"  # users are plain ids here
+        assert reason(site, "user=7&channel=red")[0] == "not_connected"
+        site.sse._hooks.identify = [lambda request: Member(request.headers["X-User"])]
+        site.sse.authorize_admin(lambda user: user.id == "root")
         site.open("7", "sse")
-        site.publish("x", channel="blue")
         found = {each["name"] for each in site.read("why?user=7&channel=blue")["findings"]}
         assert {"not_checked", "not_listening"} <= found
         found = {each["name"] for each in site.read("why?user=7&channel=user:7")["findings"]}
         assert "not_checked" not in found  # the channel of the user needs no rule
+        answer = site.client.get("/stream?channels=blue", headers={"X-User": "7"})
+        assert answer.status_code == 403
+        name, what = reason(site, "user=7&channel=blue")
+        assert name == "not_authorized"
+        assert answer.get_json()["message"] in what
+        assert reason(site, "user=8&channel=blue")[0] == "not_connected"
+
+
+def test_a_client_that_was_refused_for_another_reason(make_site: MakeSite) -> None:
+    site = make_site(max_streams_per_user=1)
+    site.open("7", "sse")
+    answer = site.client.get("/stream?channels=user:7", headers={"X-User": "7"})
+    assert answer.status_code == 429
+    name, what = reason(site, "address=127.0.0.1&channel=user:7")
+    assert name == "refused"
+    assert "429" in what
 
 
 def test_a_user_without_a_stream_or_with_other_channels(make_site: MakeSite) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Case(NamedTuple):
     missing: Sequence[str]  # the names of the workers that did not answer
     kept: Mapping[str, Any]  # the events that the broker keeps for the channel
     problem: str  # why the broker could not be asked about the channel; empty if it answered
+    refusals: Sequence[Mapping[str, Any]]  # the newest refusal of each worker for this user or address
 
     @property
     def who(self) -> str:
@@ -60,6 +62,16 @@ class Case(NamedTuple):
     def listening(self) -> list[Mapping[str, Any]]:
         """Those of the streams that listen to the channel."""
         return [stream for stream in self.streams if self.channel in stream["channels"]]
+
+
+def refusals(case: Case) -> Iterator[Reason]:
+    """Whether a request of the user or the address was refused, and no stream was opened since then."""
+    if case.refusals and not case.listening:
+        newest = max(case.refusals, key=lambda each: float(each["at"]))
+        ago = max(0.0, time.time() - float(newest["at"]))
+        what = f"{case.who} was refused with {newest['status']}, {ago:.0f} s ago: {newest['message']}"
+        name = "not_authorized" if newest["status"] in (401, 403) else "refused"
+        yield Reason(BROKEN, name, what, "The message of the refusal says what to change.")
 
 
 def connection(case: Case) -> Iterator[Reason]:
@@ -221,6 +233,7 @@ def _stream(stream: Mapping[str, Any]) -> dict[str, str]:
 
 
 CHECKS: Sequence[Callable[[Case], Iterator[Reason]]] = (
+    refusals,
     connection,
     hearing,
     clients,

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...hub.callbacks import name_of
 from .checks import BROKEN, WARNING, Reason
 from .visit import shown
 
 if TYPE_CHECKING:
+    from ...auth.flask_login import Loader
     from ...auth.policy import Policy
 
 logger = logging.getLogger(__name__)
 
 
-def examined(policy: Policy, id: str, channel: str, *, is_connected: bool) -> Iterator[Reason]:
+def plain_loader(admin: Any) -> Loader | None:
+    """Returns what loads a user in an app whose users are plain ids; None if the users are other objects.
+
+    :param admin: a user of the app.
+    """
+    if isinstance(admin, str):
+        return str
+    if isinstance(admin, int):
+        return lambda id: int(id) if id.isdecimal() else None
+    return None
+
+
+def examined(
+    policy: Policy, load: Loader | None, id: str, channel: str, *, is_connected: bool
+) -> Iterator[Reason]:
     """Yields why a user may not listen to a channel; nothing if the user may. Calls the app's rules.
 
+    :param load: loads a user by the id; None if the app has no such function.
     :param is_connected: whether the user has open streams. The app then knows the user, perhaps by another
         id.
     """
     if policy.settings.policies[channel].public or channel == f"user:{id}":
         return
-    load = policy.loader
     if load is None:
         yield _unchecked(id, channel, "the app cannot load users")
         return

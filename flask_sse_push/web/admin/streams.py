@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LIST, ONE = "admin.streams", "admin.stream"
 #: At most how many channels of a stream the list shows.
 CHANNELS = 20
+#: For how many seconds a refusal explains that a user has no stream.
+REFUSED = 600.0
 #: The lag of a stream whose position is not known.
 UNKNOWN: Mapping[str, Any] = {"events": None, "seconds": None}
 #: At most how many events behind the newest one are counted.
@@ -98,8 +100,12 @@ def answer_list(
     limit = min(int(details.get("limit", MAX_PAGE)), MAX_PAGE) + 1  # one more shows that another page follows
     newest = heapq.nlargest(limit, found, key=lambda stream: (stream.opened_at, stream.connection))
     if details.get("full"):
-        streams_of_page = [_full(services, stream) for stream in newest]
-        yield {"total": total, "streams": streams_of_page, "worker": workers.state(services)}
+        yield {
+            "total": total,
+            "streams": [_full(services, stream) for stream in newest],
+            "worker": workers.state(services),
+            "refusals": [*_refusals(services, details)],
+        }
     else:
         yield {"total": total, "streams": [_listed(stream, name, CHANNELS) for stream in newest]}
 
@@ -166,6 +172,19 @@ def _full(services: Services, stream: Stream) -> dict[str, Any]:
         "rechecked_in": streaming.recheck.seconds_until(stream),
         "closing": stream.closing,
     }
+
+
+def _refusals(services: Services, details: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields the newest refusal of the user or the address in a question, if this worker remembers one."""
+    user, address = details.get("user"), details.get("address")
+    for each in reversed(services.refusals):
+        if each.at < time.time() - REFUSED:
+            return
+        if each.channel in (None, details.get("channel")) and (
+            (user is not None and each.user_id == user) or (address is not None and each.address == address)
+        ):
+            yield {"at": each.at, "status": each.status, "message": shown(each.message, 500)}
+            return
 
 
 def _positions(cursor: StreamCursor) -> dict[int, int]:

@@ -20,6 +20,7 @@ ORDER = (
     "unknown_user",
     "not_authorized",
     "rule_failed",
+    "refused",
     "worker_deaf",
     "broker_not_shared",
     "broker_unavailable",
@@ -63,7 +64,7 @@ def _case(visit: Visit) -> Case:
     if not is_channel(channel):
         raise bad_request("the user has no channel of their own: give a channel")
     services = visit.services
-    details = {"address": address, "limit": STREAMS, "full": True}
+    details = {"user": user, "address": address, "channel": channel, "limit": STREAMS, "full": True}
     wanted = None if user or address else channel
     answers = services.streaming.worker_queries.ask(streams.LIST, details, channel=wanted, user_id=user)
     page = streams.merged(answers, STREAMS)
@@ -75,14 +76,16 @@ def _case(visit: Visit) -> Case:
     except BrokerUnavailable as error:  # the other checks may say why
         problem = str(error)
     states = [each["worker"] for each in answers.found if isinstance(each.get("worker"), dict)]
+    refusals = [refused for each in answers.found for refused in each.get("refusals", ())]
     total, missing = page["total"], answers.missing
-    return Case(services, user, address, channel, found, total, states, missing, kept, problem)
+    return Case(services, user, address, channel, found, total, states, missing, kept, problem, refusals)
 
 
 def _findings(case: Case, visit: Visit) -> Iterator[Reason]:
     if case.user:
         policy, is_connected = visit.endpoint.policy, case.total > 0
-        yield from rights.examined(policy, case.user, case.channel, is_connected=is_connected)
+        load = policy.loader or rights.plain_loader(visit.identity.user)
+        yield from rights.examined(policy, load, case.user, case.channel, is_connected=is_connected)
     for check in checks.CHECKS:
         yield from check(case)
 

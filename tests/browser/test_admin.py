@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any, cast
@@ -32,7 +29,7 @@ VIEWS = {
     "#/workers": "2 workers",
     "#/runs": "runs.",
     "#/outbox": "Events of committed transactions",
-    "#/doctor": "Examine again",
+    "#/doctor": "heartbeat: ",
 }
 
 
@@ -351,14 +348,28 @@ def test_without_a_network_the_page_says_so_and_keeps_the_last_data(page: Page, 
     expect(page.locator("#notice")).to_be_hidden()
 
 
-def test_after_a_restart_the_page_shows_the_new_workers(calm_site: Site, page: Page) -> None:
-    show(page, "#/workers")
-    old = calm_site.server.worker_pids()
-    os.kill(calm_site.server.process.pid, signal.SIGHUP)
-    eventually_on(page, lambda: not set(old) & set(calm_site.server.worker_pids()))
-    new = "|".join(map(str, calm_site.server.worker_pids()))
-    expect(page.locator("tbody tr").filter(has_text=re.compile(f", ({new})")).first).to_be_visible()
-    expect(page.locator("#state")).to_have_text("Live")
+def test_without_the_broker_the_page_says_so_and_keeps_the_last_data(
+    calm_site: Site, page: Page, visitor: Visitor
+) -> None:
+    visitor.expect_errors("503 (SERVICE UNAVAILABLE)")
+    show(page, "#/streams")
+    with redis.Redis.from_url(calm_site.env["SSE_PUSH_BROKER_URL"]) as admin:
+        admin.execute_command("CLIENT PAUSE 2500 ALL")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # reads the data again
+    expect(page.locator("#notice")).to_contain_text("The broker does not answer.")
+    expect(page.locator("#notice")).to_contain_text("What you see is from ")
+    expect(page.locator("tbody tr").first).to_be_visible()
+
+
+def test_the_page_is_live_again_after_its_stream_was_closed(calm_site: Site, page: Page) -> None:
+    show(page, "#/streams?channel=sse.admin")
+    own = page.locator("tbody tr td:first-child")
+    before = own.inner_text()
+    own.get_by_role("link").click()
+    page.get_by_role("button", name="Disconnect").click()
+    expect(page.locator("#view")).to_contain_text("This stream has ended")
+    show(page, "#/streams?channel=sse.admin")
+    expect(own).not_to_have_text(before)
 
 
 def test_the_end_of_the_session_is_told(page: Page, visitor: Visitor) -> None:

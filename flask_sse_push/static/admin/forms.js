@@ -8,6 +8,7 @@
 
 import { fragment } from "./address.js";
 import { make } from "./elements.js";
+import { sentence } from "./sentences.js";
 import { Failure } from "./server.js";
 
 /** Makes a field with a label. @param {string} label @param {string} name @param {string | null} value */
@@ -19,8 +20,8 @@ export function field(label, name, value, hint = "") {
 /** Makes a form whose fields become the query of a view. @param {string} view @param {string} button @param {Child[]} fields */
 export function queryForm(view, button, ...fields) {
   const send = make("button", { class: "primary" }, button);
-  const role = fields.length ? "search" : null;
-  return make("form", { class: "card", role, "data-go": view, "data-key": view }, make("div", { class: "row" }, ...fields, send));
+  const names = fields.length ? { role: "search", "aria-label": button } : {};
+  return make("form", { class: "card", ...names, "data-go": view, "data-key": view }, make("div", { class: "row" }, ...fields, send));
 }
 
 /**
@@ -72,7 +73,7 @@ async function send(form, server, action) {
     answer.textContent = await action(server, new FormData(form));
     answer.dataset.level = "good";
   } catch (error) {
-    answer.textContent = error instanceof Failure ? error.message : String(error);
+    answer.textContent = error instanceof Failure ? sentence(error.message) : String(error);
     answer.dataset.level = "bad";
   }
   button.ariaDisabled = null;

@@ -63,8 +63,8 @@ function follow(client, report, show) {
   });
 }
 
-/** @param {StateChange} change */
-function sentenceOf({ state, reason = "", delay }) {
+/** Says whether the page is live, and if not, why. @param {Partial<StateChange>} change */
+export function sentenceOf({ state, reason = "", delay }) {
   if (state === "open") return "Live";
   if (state === "connecting") return "Connecting…";
   if (state === "closed") return ENDED.includes(reason) ? "Not live: your session has ended" : "Not live any more";

@@ -40,12 +40,10 @@ const navigation = /** @type {HTMLElement} */ (document.querySelector(".bar nav"
 
 const server = new Server();
 const reports = new Workers();
-/** @type {Date | null} */ let readAt = null;
 
-/** Says what is wrong, once. @param {Failure | null} failure @param {Date | null} now */
-function tell(failure, now) {
-  readAt = now ?? readAt;
-  const text = failure ? trouble(failure, readAt) : "";
+/** Says what is wrong, once. @param {Failure | null} failure @param {Date | null} since When the data on the page was read. */
+function tell(failure, since) {
+  const text = failure ? trouble(failure, since) : "";
   if (notice.textContent !== text) notice.textContent = text;
   notice.dataset.level = failure?.isRefusal ? "bad" : "";
 }
@@ -68,6 +66,7 @@ navigation.append(
   ...NAVIGATION.map((name) => make("a", { href: `#/${name}`, "data-view": name }, VIEWS[name].title(new URLSearchParams()))),
 );
 addEventListener("hashchange", () => open(false));
+document.addEventListener("visibilitychange", () => document.hidden || viewer.refresh());
 handleForms(server, { disconnect, publish }, () => viewer.refresh());
 document.querySelector(".skip")?.addEventListener("click", (event) => {
   event.preventDefault(); // the fragment is the address of the view

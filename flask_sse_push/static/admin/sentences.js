@@ -13,6 +13,9 @@ export function missing(workers = []) {
   return make("p", { class: "notice", "data-key": "missing" }, text);
 }
 
+/** Makes a sentence of the message of a refusal. @param {string} message */
+export const sentence = (message) => message.charAt(0).toUpperCase() + message.slice(1).replace(/([^.!?])$/, "$1.");
+
 /**
  * Returns what the page says when it could not read its data.
  * @param {Failure} failure @param {Date | null} since When the data that the page still shows was read.
@@ -22,6 +25,6 @@ export function trouble(failure, since) {
   if (failure.status === 401) return "You are not signed in any more. Sign in again, then reload this page.";
   if (failure.status === 403) return "You may not use this page any more. Sign in as an admin, then reload this page.";
   if (failure.status === 0) return `The server does not answer. The page tries again every few seconds.${old}`;
-  if (failure.status === 503) return `The broker does not answer: ${failure.message} The page tries again.${old}`;
-  return `${failure.message}${old}`;
+  const again = failure.status === 503 ? " The page tries again every few seconds." : "";
+  return `${sentence(failure.message)}${again}${old}`;
 }

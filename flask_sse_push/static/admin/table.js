@@ -22,19 +22,19 @@ import { make } from "./elements.js";
  */
 export function table(label, columns, rows, key, empty) {
   if (!rows.length) return make("p", { class: "soft", "data-key": `no ${label}` }, empty);
-  const head = columns.map(({ title, kind }) => make("th", { scope: "col", class: kind }, title));
+  const head = columns.map(({ title, kind }) => make("th", { scope: "col", role: "columnheader", class: kind }, title));
   return make(
     "table",
-    { "aria-label": label, "data-key": label },
-    make("thead", {}, make("tr", {}, ...head)),
-    make("tbody", {}, ...rows.map((row) => line(columns, row, key(row)))),
+    { role: "table", "aria-label": label, "data-key": label }, // the roles stay where the style makes blocks of the rows
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...head)),
+    make("tbody", { role: "rowgroup" }, ...rows.map((row) => line(columns, row, key(row)))),
   );
 }
 
 /** @template Row @param {Column<Row>[]} columns @param {Row} row @param {string} key */
 function line(columns, row, key) {
   const cells = columns.map(({ title, cell, kind }) =>
-    make("td", { "data-column": title || null, class: kind }, cell(row)),
+    make("td", { role: "cell", "data-column": title, class: kind }, cell(row)),
   );
-  return make("tr", { "data-key": key }, ...cells);
+  return make("tr", { role: "row", "data-key": key }, ...cells);
 }

@@ -25,15 +25,16 @@ import { Failure } from "./server.js";
 /** @typedef {{ query: URLSearchParams, now: number, workers: Workers }} About What a view needs besides its data. */
 
 /**
- * @typedef {{ name: string, query: URLSearchParams, data: any, isOld: boolean }} Shown `isOld`: whether the data is that of
- *   the address before.
+ * @typedef {{ name: string, query: URLSearchParams, data: any, isOld: boolean, readAt: Date | null }} Shown `isOld`:
+ *   whether the data is that of the address before.
  */
 
 /**
  * @typedef Frame What is around a view.
  * @property {HTMLElement} heading
  * @property {HTMLElement} place Where the view is shown.
- * @property {(failure: Failure | null, now: Date | null) => void} tell Gets a failure to read the data, or when it was read.
+ * @property {(failure: Failure | null, since: Date | null) => void} tell Gets a failure to read the data, and when the
+ *   data that is still shown was read. Gets null after a success.
  * @property {(summary: string) => void} say Gets one sentence about a new view, for screen readers.
  */
 
@@ -44,7 +45,7 @@ export class Viewer {
   #views;
   #frame;
   #place;
-  /** @type {Shown} */ #shown = { name: "", query: new URLSearchParams(), data: null, isOld: false };
+  /** @type {Shown} */ #shown = { name: "", query: new URLSearchParams(), data: null, isOld: false, readAt: null };
   #request = new AbortController();
   #timer = 0;
 
@@ -69,7 +70,8 @@ export class Viewer {
   open(hash) {
     const { name, query } = parse(hash);
     const isNew = name !== this.#shown.name;
-    this.#shown = { name: Object.hasOwn(this.#views, name) ? name : "", query, data: isNew ? null : this.#shown.data, isOld: true };
+    const data = isNew ? null : this.#shown.data;
+    this.#shown = { name: Object.hasOwn(this.#views, name) ? name : "", query, data, isOld: true, readAt: null };
     const title = this.#view.title(query);
     this.#frame.heading.textContent = title;
     document.title = `${title} · Event streams`;
@@ -95,13 +97,13 @@ export class Viewer {
     try {
       const data = await this.#view.load(this.#server, shown.query, signal, this.#workers);
       if (signal.aborted) return;
-      shown.data = data;
-      this.#frame.tell(null, new Date());
+      Object.assign(shown, { data, readAt: new Date() });
+      this.#frame.tell(null, null);
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Failure)) throw error;
-      if (shown.isOld) shown.data = false;
-      this.#frame.tell(error, null);
+      if (shown.isOld) Object.assign(shown, { data: false, readAt: null });
+      this.#frame.tell(error, shown.readAt);
       if (error.isRefusal) return this.#place.replaceChildren();
     }
     this.#place.setAttribute("aria-busy", "false");

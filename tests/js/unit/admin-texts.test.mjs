@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fragment, parse } from "../../../flask_sse_push/static/admin/address.js";
 import { ago, count, counted, duration, size } from "../../../flask_sse_push/static/admin/format.js";
+import { sentenceOf } from "../../../flask_sse_push/static/admin/live.js";
 import { trouble } from "../../../flask_sse_push/static/admin/sentences.js";
 import { Failure } from "../../../flask_sse_push/static/admin/server.js";
+import { Workers } from "../../../flask_sse_push/static/admin/workers.js";
 
 test("a duration has at most two units", () => {
   assert.equal(duration(0.0042), "4 ms");
@@ -40,6 +42,28 @@ test("trouble says what is going on, and from when the data is", () => {
   assert.match(trouble(new Failure(401, ""), since), /^You are not signed in any more\. Sign in/);
   assert.match(trouble(new Failure(403, ""), since), /^You may not use this page any more\./);
   assert.match(trouble(new Failure(0, ""), since), /^The server does not answer\. .*from .*12:05\.$/);
-  assert.match(trouble(new Failure(503, "no reply."), since), /^The broker does not answer: no reply\. .*from .*12:05\.$/);
-  assert.equal(trouble(new Failure(400, "user has 400 characters."), null), "user has 400 characters.");
+  assert.match(trouble(new Failure(503, "the broker does not answer"), since), /^The broker does not answer\. .*from .*12:05\.$/);
+  assert.equal(trouble(new Failure(400, "user has 400 characters"), null), "User has 400 characters.");
+});
+
+test("the state of the stream is one sentence", () => {
+  assert.equal(sentenceOf({ state: "open" }), "Live");
+  assert.equal(sentenceOf({ state: "waiting", reason: "drain", delay: 900 }), "Not live: the server is restarting; next try in 1 s");
+  assert.equal(sentenceOf({ state: "waiting", reason: "disconnected" }), "Not live: the connection has ended");
+  assert.equal(sentenceOf({ state: "closed", reason: "logout" }), "Not live: your session has ended");
+});
+
+test("a worker that reports nothing is gone, until the server no longer counts it", (context) => {
+  let now = 0;
+  context.mock.method(performance, "now", () => now);
+  const workers = new Workers();
+  workers.take([{ worker: "b" }, { worker: "a" }], []);
+  workers.note({ worker: "c", every: 2, streams: 1 });
+  assert.deepEqual(workers.all().map(({ worker }) => worker), ["a", "b", "c"]);
+  now = 7000;
+  assert.deepEqual(["a", "c"].map((name) => workers.isGone(name)), [false, true]);
+  workers.note({ worker: "c", every: 2, streams: 2 });
+  assert.equal(workers.isGone("c"), false);
+  workers.take([{ worker: "a" }], ["c"]);
+  assert.deepEqual(workers.all().map(({ worker }) => worker), ["a", "c"]);
 });

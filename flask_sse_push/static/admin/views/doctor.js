@@ -1,6 +1,7 @@
 // @ts-check
 /**
  * What the doctor finds in the settings, in Redis and in the worker that answers.
+ * @import { Finding } from "../findings.js"
  * @import { View } from "../viewer.js"
  */
 
@@ -16,13 +17,14 @@ export const doctor = {
   form: () => [queryForm("doctor", "Examine again")],
   load: (server, query, signal) => server.read("doctor", {}, signal),
   body: ({ findings }) => {
-    const faults = findings.filter((/** @type {{ level: string }} */ { level }) => level !== "ok").length;
+    const faults = findings.filter((/** @type {Finding} */ { level }) => level !== "ok").length;
+    const named = findings.map((/** @type {Finding} */ finding) => ({ ...finding, what: `${finding.name}: ${finding.what}` }));
     return [
       make(
         "section",
         { class: "card", "aria-label": "Findings" },
         make("p", { "data-summary": true }, faults ? `${counted(faults, "finding")} to look at.` : "The doctor found no fault."),
-        findingList(findings),
+        findingList(named),
       ),
     ];
   },

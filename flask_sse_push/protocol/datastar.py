@@ -6,12 +6,16 @@ the class `DatastarEvent`. This module does not import datastar-py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import InvalidEvent, shown
 
 #: Name of the class of the events, which each version of datastar-py has since 0.5.
 CLASS = "DatastarEvent"
+#: Each event begins with this text, also the first and the second of several events joined with `+`.
+BEGIN = "event: datastar-"
+SEVERAL = "has several events of datastar-py; publish each of them, for example with sse.publish_many"
 
 
 class Fields(NamedTuple):
@@ -20,6 +24,15 @@ class Fields(NamedTuple):
     data: str
     type: str
     retry: int | None
+
+
+def check_no_list(data: Sequence[object]) -> None:
+    """Checks that `data` is no list of events of datastar-py.
+
+    :raises InvalidEvent: if the first value is such an event.
+    """
+    if data and data[0].__class__.__name__ == CLASS:
+        raise InvalidEvent("data", SEVERAL)
 
 
 def fields(lines: str, type: str | None, retry: int | None) -> Fields:

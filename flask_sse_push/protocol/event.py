@@ -71,7 +71,11 @@ def make_event(
     if data.__class__ is not str or data[-1:] == MARK:
         if data.__class__.__name__ == datastar.CLASS:
             data, type, retry = datastar.fields(data, type, retry)
+        elif data.__class__ in (list, tuple):
+            datastar.check_no_list(data)
         data, is_json = encoded(data, dumps)
+    elif data[:16] == datastar.BEGIN and f"\n\n{datastar.BEGIN}" in data:
+        raise InvalidEvent("data", datastar.SEVERAL)
     if not data.isascii() and (found := _SURROGATE.search(data)):
         raise InvalidEvent(
             "data", f"has a lone surrogate {code_point(found[0])} at {found.start()}; not UTF-8"

@@ -6,10 +6,14 @@ front ends expect. A dictionary with another `type`, or without one, is an ordin
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidEvent, shown
+
+logger = logging.getLogger(__name__)
 
 #: For each `type`, the fields that an item must have, with their classes. `object` means any JSON.
 FIELDS: Mapping[str, dict[str, type]] = {
@@ -26,6 +30,11 @@ OPTIONAL: Mapping[str, dict[str, type]] = {
     "source": {"title": str},
     "data": {"id": str},
 }
+
+
+#: The unknown types that the log has named. At most this many are named.
+_named: set[str] = set()
+MAX_NAMED = 20
 
 
 class Reasoning(str):
@@ -55,6 +64,20 @@ def problem(item: Any) -> str | None:
     if kind == "tool_result" and ("output" in item) == ("error" in item):
         return "has the type 'tool_result', and must have either 'output' or 'error'"
     return "has the type 'data', but its 'name' is empty" if kind == "data" and not item["name"] else None
+
+
+def note_left_out(item: Any) -> None:
+    """Logs a WARNING, once for each type, if no format knows the type of an item."""
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if not isinstance(kind, str) or kind in FIELDS or kind in _named or len(_named) >= MAX_NAMED:
+        return
+    _named.add(kind)
+    near = difflib.get_close_matches(kind[:100], FIELDS, 1)
+    logger.warning(
+        "a run has an item with the type %s, which no format knows: front ends do not get the item. %s",
+        shown(kind), f"Did you mean {near[0]!r}?" if near else f"The types are {', '.join(FIELDS)}.",
+        extra={"event": "item_left_out"},
+    )  # fmt: skip
 
 
 def check(item: Any) -> None:

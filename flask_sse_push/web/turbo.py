@@ -14,6 +14,8 @@ from typing import Protocol
 
 from markupsafe import Markup, escape
 
+from ..errors import shown
+
 
 class Html(Protocol):
     """An object that can write itself as HTML, such as Markup."""
@@ -91,6 +93,13 @@ def _stream(
         raise ValueError(f"turbo.{action} needs the id of an element, or `targets=` with a CSS selector")
     where = f'target="{escape(target)}"' if target else f'targets="{escape(targets)}"'
     method = ' method="morph"' if morph else ""
-    text = html if html is None or isinstance(html, str) else html.__html__()
-    content = "" if text is None else f"<template>{text}</template>"
+    content = "" if action == "remove" else f"<template>{_text(action, html)}</template>"
     return Markup(f'<turbo-stream action="{action}" {where}{method}>{content}</turbo-stream>')
+
+
+def _text(action: str, html: object) -> str:
+    if isinstance(html, str):
+        return html
+    if not hasattr(html, "__html__"):
+        raise TypeError(f"turbo.{action} needs HTML: text or Markup, not {shown(html)}")
+    return str(html.__html__())

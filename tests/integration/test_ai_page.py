@@ -85,3 +85,9 @@ def test_the_generator_that_stores_keeps_what_it_has_yielded(ends: str) -> None:
     text = "abc" if ends == "whole" else "ab"
     message = {"id": "id1", "role": "assistant", "parts": [{"type": "text", "text": text}]}
     assert saved == [("c1", message)]
+
+
+def test_a_chat_id_that_no_key_can_have_is_refused(client: FlaskClient) -> None:
+    refused = client.post("/api/chat", json=QUESTION | {"id": "a chat"})
+    assert refused.status_code == 400
+    assert "does not fit into a channel's name" in refused.text

@@ -55,6 +55,8 @@ class Writer(ABC):
             return self._piece("text", data["text"])
         kind = items.kind_of(data) if type == ITEM and items.problem(data) is None else None
         if kind is None:  # an event or an item that only the app's own page knows
+            if type == ITEM:
+                items.note_left_out(data)
             return []
         if kind == "reasoning":
             return self._piece(kind, data["text"])

@@ -62,3 +62,11 @@ def test_a_second_type_is_refused() -> None:
 def test_a_string_that_only_looks_like_an_event_is_text() -> None:
     text = str(EVENTS[0])
     assert make_event(text).data == text
+
+
+@pytest.mark.parametrize(
+    "several", [EVENTS[0] + EVENTS[3], "".join(EVENTS[:2]), EVENTS[:2], tuple(EVENTS[:1])]
+)
+def test_several_events_in_one_are_refused(several: object) -> None:
+    with pytest.raises(InvalidEvent, match="has several events of datastar-py; publish each of them"):
+        make_event(several)

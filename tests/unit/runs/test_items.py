@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from flask_sse_push import InvalidEvent
+from flask_sse_push.runs import items
+from flask_sse_push.runs.formats import writer_class
+from flask_sse_push.runs.formats.writer import RunFacts
 from flask_sse_push.runs.items import Reasoning, check, kind_of, reasoning_of
 
 CALL = {"type": "tool_call", "id": "c", "name": "n", "input": None}
@@ -72,3 +75,19 @@ def test_only_an_item_with_nothing_but_reasoning_can_be_joined() -> None:
     assert reasoning_of({"type": "reasoning", "text": "a"}) == Reasoning("a")
     assert reasoning_of({"type": "reasoning", "text": "a", "signature": "s"}) is None
     assert reasoning_of({"type": "data", "text": "a"}) is None
+
+
+@pytest.mark.parametrize(
+    ("type", "advice"), [("tool-call", "Did you mean 'tool_call'?"), ("zzz", "The types are ")]
+)
+def test_the_log_says_once_that_formats_leave_an_item_out(
+    type: str, advice: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "_named", set())
+    writer = writer_class("ai-sdk")(RunFacts("k", "r", 0))
+    for _ in range(2):
+        assert writer.item("run.item", {"type": type}) == []
+        assert writer.item("run.item", {"type": 5}) == writer.item("own", {"type": "own"}) == []
+    (message,) = caplog.messages
+    assert f"the type '{type}', which no format knows" in message
+    assert advice in message

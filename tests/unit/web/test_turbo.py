@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from markupsafe import Markup
@@ -60,3 +61,9 @@ def test_without_use_the_module_is_not_imported() -> None:
 def test_another_name_is_still_an_error() -> None:
     with pytest.raises(AttributeError, match="module 'flask_sse_push' has no attribute 'turbine'"):
         flask_sse_push.turbine  # noqa: B018
+
+
+@pytest.mark.parametrize("html", [None, 5, b"<p></p>", ["<p></p>"]])
+def test_what_is_no_html_is_refused(html: Any) -> None:
+    with pytest.raises(TypeError, match=r"^turbo\.append needs HTML: text or Markup, not "):
+        turbo.append("a", html)

@@ -137,8 +137,8 @@ class MemoryBroker(Broker):
             if end > self._last:
                 heapq.heappush(self._ending, (end, name))
             elif end:
-                del self._ends[name], self._lists[name]
-                self._totals.pop(name, None)
+                for kept in (self._ends, self._lists, self._totals):
+                    kept.pop(name, None)
         quiet = self._last - round(self._policies.longest_ttl * 1_000_000)
         while self._heads:
             name, head = next(iter(self._heads.items()))

@@ -9,12 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from flask_sse_push.brokers.base import Broker
 from flask_sse_push.brokers.redis import declared
+from flask_sse_push.brokers.redis.broker import RedisBroker, ShardNumber
+from flask_sse_push.brokers.redis.client import Clients
+from flask_sse_push.brokers.redis.declared import DeclaredPolicies
+from flask_sse_push.brokers.sharded import ShardedBroker
+from flask_sse_push.config import ChannelPolicies
 from flask_sse_push.config.channel_policies import ChannelRule
 from flask_sse_push.protocol.entry import Publication
 from tests.support.deadline import eventually
+from tests.support.policies import keeping
 
 from .conftest import MakeBroker
 from .test_broker import history_of, ids, publish
@@ -136,6 +143,17 @@ def test_publishers_with_any_policies_take_turns(store: Store) -> None:
         broker.close()
 
 
+def test_the_bytes_are_counted_anew_after_another_program_removed_events(store: Store) -> None:
+    limited = store.another(channels=(ChannelRule("a", bytes=50),))
+    for number in range(5):
+        publish(limited, str(number), "a")
+    store.client.ltrim(store.base + "list:a", 3, -1)
+    for number in range(5, 8):
+        publish(limited, str(number), "a")
+    assert store.texts() == [b"3", b"4", b"5", b"6", b"7"]
+    limited.close()
+
+
 def test_a_smaller_limit_takes_effect_with_the_next_event(store: Store) -> None:
     for number in range(900):
         store.publish(f"{number:03}")
@@ -245,6 +263,25 @@ def test_a_deployment_with_other_policies_is_no_warning(
         publish(old[0], "3", "user:7")  # a process that was forgotten
     assert len(warned()) == 1
     for broker in (*old, *new):
+        broker.close()
+
+
+def test_a_publisher_to_several_shards_warns_once(store: Store, warned: Warned) -> None:
+    def sharded(policies: ChannelPolicies) -> ShardedBroker:
+        shared = DeclaredPolicies(policies)
+        clients = [Clients(lambda: redis.ConnectionPool.from_url(store.url)) for _ in range(4)]
+        numbers = [ShardNumber(number, 4) for number in range(4)]
+        brokers = zip(clients, numbers, strict=True)
+        return ShardedBroker(
+            [RedisBroker(of, policies, store.prefix, 5.0, shard=at, declared=shared) for of, at in brokers]
+        )
+
+    app, other = sharded(keeping(100, 60.0)), sharded(keeping(100, 60.0, user={"history": 5}))
+    for broker in (app, other, app, other):
+        for number in range(20):
+            publish(broker, "1", f"channel:{number}")
+    assert len(warned()) == 1
+    for broker in (app, other):
         broker.close()
 
 

@@ -78,7 +78,8 @@ class DeclaredPolicies:
             elif self._must_warn(digest):
                 differences = self.differences(digest, run("HGET", state, "rules"))
                 text = "this process keeps other histories than the app: %s; so the app loses events; %s"
-                logger.warning(text, differences, ADVICE)
+                extra = {"event": "policies_differ", "why": differences}
+                logger.warning(text, differences, ADVICE, extra=extra)
 
     def _must_warn(self, digest: bytes) -> bool:
         if self.are_same:  # they have changed in the meantime, perhaps by a deployment

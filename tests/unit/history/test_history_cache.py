@@ -433,6 +433,18 @@ def test_a_gap_found_too_late_is_reported_as_a_loss() -> None:
     assert lost == ["a"] or gap in ids(*dispatches)
 
 
+def test_events_that_arrive_while_a_short_history_is_read_cause_no_second_pause() -> None:
+    """The broker keeps one event. Several came since it was read, and all of them wait in the tail."""
+    bench = Bench("a", size=1)
+    bench.cut()
+    bench.link.subscribe(["a"])
+    bench.hear()
+    reply = bench.fetch()
+    published = [bench.publish("a") for _ in range(5)]
+    dispatch = bench.history_cache.take([bench.messages(), reply])
+    assert (ids(dispatch), bench.history_cache.paused) == (published, False)
+
+
 def test_a_gap_in_the_tail_is_filled() -> None:
     bench = Bench("a")
     bench.cut()

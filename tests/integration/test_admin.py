@@ -301,6 +301,13 @@ def test_a_channel_shows_its_policy_its_listeners_and_its_events(site: Site) -> 
         assert site.read(f"channel/events?{wrong}", 400)["code"] == 1301
 
 
+def test_a_channel_shows_who_is_present(make_app: MakeApp) -> None:
+    site = Site(make_app(public_channels="room:*", presence_channels="room:*"))
+    with site.streams:
+        site.follow("7", "room:1")
+        eventually(lambda: site.read("channel?name=room:1")["presence"] == {"count": 1, "users": ["7"]})
+
+
 def test_long_events_are_cut_and_large_ones_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     from flask_sse_push.web.admin import events
 

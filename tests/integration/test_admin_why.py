@@ -193,6 +193,9 @@ def test_events_that_wait_in_the_outbox(
     engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
     with site.app.app_context():
         outbox = Outbox(engine, site.sse)
+        (found,) = site.read("outbox")["outboxes"]
+        assert "cannot be read" in found["error"]
+        assert "cannot be read" in reason(site)[1]
         outbox.create_all()
     monkeypatch.setattr(checks, "WAITED", 0.0)
     name, what = reason(site)

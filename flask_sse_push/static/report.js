@@ -16,7 +16,7 @@ const MAX_COUNT = 10000;
 const INTERVAL = 300_000;
 
 /** Milliseconds until a page reports that it has got a traced event. */
-const SOON = 3000;
+const SOON = 1000;
 
 /**
  * Counts and measures from now on. Sends a report whenever the page is hidden, left or closed, and each five minutes.

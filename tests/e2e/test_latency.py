@@ -68,7 +68,7 @@ def test_the_histogram_has_the_time_until_the_kernel_had_the_event(
     serve: Serve, http: httpx.Client, announcer: MessageAnnouncer, transport: str
 ) -> None:
     server = serve(
-        "tests.apps.monitored:app", probe=0.1, heartbeat=60, max_buffer=2 * BIG, max_message=2 * BIG
+        "tests.apps.monitored:app", probe=0.1, drain=0, heartbeat=60, max_buffer=2 * BIG, max_message=2 * BIG
     )
     measured = Measured(server, http)
     with Stream(f"{server.url}/stream?channels=a") as stream:

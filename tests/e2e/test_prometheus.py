@@ -25,7 +25,7 @@ QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 def test_prometheus_understands_every_query_of_the_dashboard_and_knows_its_metrics(
     serve: Serve, http: httpx.Client, tmp_path: Path
 ) -> None:
-    server = serve("tests.apps.monitored:app", probe=0.2)
+    server = serve("tests.apps.monitored:app", probe=0.2, drain=0)
     url = f"{server.url}/stream"
     with (
         prometheus(tmp_path, f"127.0.0.1:{server.port}", "/stream/metrics", "scraper", "200ms") as asked,

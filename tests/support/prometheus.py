@@ -59,7 +59,7 @@ def prometheus(folder: Path, target: str, path: str, token: str, interval: str) 
     :param interval: the time between two scrapes, such as `200ms`.
     """
     config = {
-        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "1s"},
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": [str(RULES)],
         "scrape_configs": [
             {

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import random
 
+from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.config import Settings
 from flask_sse_push.history.broker_clock import DRIFT, BrokerClock
+from flask_sse_push.history.shards import Shards
+from flask_sse_push.protocol.entry import Entry
 
 #: The broker's time at the worker's monotonic time 0, in seconds since 1970.
 AHEAD = 1_800_000_000.0
@@ -57,3 +61,15 @@ def test_nothing_is_known_while_the_broker_s_clock_stands_still_for_the_worker()
     stored_at = clock.stored_at(micros(28.0, AHEAD - 12))
     assert stored_at is not None
     assert abs(stored_at - 28.0) < 0.0015
+
+
+def test_an_event_counts_by_the_clock_of_its_own_shard() -> None:
+    settings = Settings()
+    brokers = [MemoryBroker(settings.policies, epoch) for epoch in ("02aaaa", "12bbbb")]
+    shards = Shards(brokers, "inbox", lambda item: None, settings)
+    for shard, ahead in zip(shards.all, (AHEAD, AHEAD + 3600), strict=True):
+        shard.history_cache.broker_clock.note(micros(10.0, ahead), 10.0, 10.0)
+    for epoch, ahead in (("02aaaa", AHEAD), ("12bbbb", AHEAD + 3600)):
+        stored_at = shards.stored_at(Entry(epoch, micros(12.0, ahead), 0, b"data: x\n\n"))
+        assert stored_at is not None
+        assert abs(stored_at - 12.0) < 0.001

@@ -145,7 +145,7 @@ class RedisBroker(Broker):
             self._foreign.report_all(foreign)
         if differs:
             self._declared.compare(differs, self._state_keys[0], self.run)
-        else:
+        elif differs is not None:
             self._declared.are_same = True
         if count and int(count) != len(publications):
             raise repeated_id(once or "", int(count), len(publications))
@@ -158,7 +158,7 @@ class RedisBroker(Broker):
             self._foreign.report_all(foreign)
             if differs:
                 self._declared.compare(differs, self._state_keys[0], self.run)
-            else:
+            elif differs is not None:
                 self._declared.are_same = True
             if count and int(count) != 1:
                 raise repeated_id(once, int(count), 1)

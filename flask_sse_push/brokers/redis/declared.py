@@ -47,7 +47,7 @@ class DeclaredPolicies:
 
     def __init__(self, policies: ChannelPolicies) -> None:
         self._policies = policies
-        #: Whether the last publish found the policies of this process in the broker.
+        #: Whether the broker had the policies of this process at the last publish, or got them by `declare`.
         self.are_same = False
         self._differ_since: float | None = None
         self._warned: set[bytes] = set()
@@ -59,6 +59,7 @@ class DeclaredPolicies:
         :raises BrokerUnavailable: if the broker does not reply in time.
         """
         run("HSET", state, "policies", self._policies.history_digest, "rules", self._rules())
+        self.are_same = True
 
     def _rules(self) -> str:
         digest, text = self._policies.history_digest, self._policies.history_text

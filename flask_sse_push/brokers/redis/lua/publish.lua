@@ -19,14 +19,15 @@
 -- Returns {epoch, id of the first event, number of events, list `foreign` as in state.lua, the digest in the state if
 -- it is not that of this publisher, else ""}. Each further event has an id that is one higher. If an earlier call had
 -- the same idempotency id, returns the reply of the earlier call. The number is "" if an older version of this script
--- stored the earlier reply. The digest is "-" if the state had none, so that this call stored the publisher's.
+-- stored the earlier reply, and the digest is not compared (false). The digest is "-" if the state had none, so that
+-- this call stored the publisher's.
 
 local earlier = typed('HMGET', KEYS[3], 'epoch', 'first', 'count')
 if not earlier then
   redis.call('DEL', KEYS[3])
 elseif is_epoch(earlier[1]) and position(earlier[2]) then
   redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for this write and all earlier writes
-  return {earlier[1], earlier[2], position(earlier[3]) and earlier[3] or '', foreign, ''}
+  return {earlier[1], earlier[2], position(earlier[3]) and earlier[3] or '', foreign, false}
 end
 
 local epoch, last, horizon, lineage, secret = open_state(KEYS[1], KEYS[2], ARGV[1])

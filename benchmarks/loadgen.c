@@ -2,7 +2,7 @@
  *
  *   loadgen --port P [--host 127.0.0.1] --path '/stream?channels=bench' --streams N
  *           [--header 'Name: value'] [--concurrency 200] [--sources 4] [--timeout 60]
- *           --events K | --seconds S | --hold [--reconnect]
+ *           [--batch] --events K | --seconds S | --hold [--reconnect]
  *
  * Each `%d` in the path becomes the stream's index. The program prints `READY <opened> <failed> <seconds>` when every
  * stream has answered 200 and sent a first part of the body. It ends when all streams have K events, S seconds after
@@ -13,6 +13,7 @@
  *   status N    how many streams are open and have event N (needs --reconnect)
  *   quit        finish now
  *
+ * With --batch, an event that arrives does not interrupt the process that sends it. Use it if they share a core.
  * With --reconnect, a stream that has ended or was refused comes back, and lost and doubled events are counted; see
  * account.h. READY then means that all streams are open at the same time.
  */
@@ -23,6 +24,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +53,7 @@ struct connection {
 static struct {
     const char *host, *path;
     char headers[1024];
-    int port, streams, concurrency, sources, hold, reconnect;
+    int port, streams, concurrency, sources, hold, reconnect, batch;
     uint32_t events;
     double seconds, timeout;
 } option = {.host = "127.0.0.1", .path = "/stream", .streams = 1, .concurrency = 200, .sources = 4, .timeout = 60};
@@ -194,17 +196,18 @@ static void send_request(struct connection *c)
         return;
     }
     c->state = WAITING;
-    watch(c, EPOLL_CTL_MOD, EPOLLIN);
+    watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP | EPOLLET); /* EPOLLET: the kernel looks once at each arrival */
 }
 
-static void read_answer(struct connection *c)
+/* Reads once. Returns whether more may have arrived. */
+static bool read_answer(struct connection *c, bool hung_up)
 {
     ssize_t size = recv(c->fd, buffer, sizeof buffer, 0);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    if (size < 0 && errno == EAGAIN)
+        return false;
     if (size <= 0) {
         ended_by_server(c);
-        return;
+        return false;
     }
     uint64_t events_before = count.events;
     count.read_at = now_ns();
@@ -221,8 +224,11 @@ static void read_answer(struct connection *c)
         if (measured(c) && ++count.opened == option.streams)
             count.all_open_at = count.read_at;
     }
-    if (c->stream.phase == ENDED || c->stream.phase == BROKEN || (c->stream.status && c->stream.status != 200))
+    if (c->stream.phase == ENDED || c->stream.phase == BROKEN || (c->stream.status && c->stream.status != 200)) {
         ended_by_server(c);
+        return false;
+    }
+    return hung_up || (size_t)size == sizeof buffer;
 }
 
 /* Connects the streams whose wait is over. Looks for them every 10 ms. */
@@ -261,7 +267,8 @@ static void step(int timeout_ms)
         else if (c->state == CONNECTING)
             send_request(c);
         else if (c->state == WAITING || c->state == OPEN)
-            read_answer(c);
+            while (read_answer(c, events[i].events & EPOLLRDHUP))
+                ;
     }
 }
 
@@ -373,7 +380,7 @@ static void read_options(int argc, char **argv)
         {"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},        {"path", 1, 0, 'u'},    {"streams", 1, 0, 'n'},
         {"header", 1, 0, 'H'},  {"concurrency", 1, 0, 'c'}, {"sources", 1, 0, 'S'}, {"timeout", 1, 0, 't'},
         {"events", 1, 0, 'e'},  {"seconds", 1, 0, 's'},     {"hold", 0, 0, 'w'},    {"reconnect", 0, 0, 'r'},
-        {0, 0, 0, 0}};
+        {"batch", 0, 0, 'b'},   {0, 0, 0, 0}};
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (name) {
@@ -388,6 +395,7 @@ static void read_options(int argc, char **argv)
         case 's': option.seconds = atof(optarg); break;
         case 'w': option.hold = 1; break;
         case 'r': option.reconnect = 1; break;
+        case 'b': option.batch = 1; break;
         case 'H': {
             size_t at = strlen(option.headers);
             snprintf(option.headers + at, sizeof option.headers - at, "%s\r\n", optarg);
@@ -436,6 +444,8 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+    if (option.batch && sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}) < 0)
+        perror("sched_setscheduler");
     poller = epoll_create1(0);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(poller, EPOLL_CTL_ADD, 0, &e); /* fails if stdin is a plain file: then there are no commands */

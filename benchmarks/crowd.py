@@ -175,9 +175,13 @@ def warm_up(peer: Crowd, workers: int) -> None:
     raise RuntimeError("not all workers get streams")
 
 
-def measure(settings: Settings, count: int, events: int = 10) -> Counters:
-    """Runs everything once; returns the figures."""
-    workers, clients = sizes(count, raise_file_limit())
+def measure(settings: Settings, count: int, events: int = 10, workers: int = 0) -> Counters:
+    """Runs everything once; returns the figures.
+
+    :param workers: The number of workers; 0 means as many as the streams need.
+    """
+    needed, clients = sizes(count, raise_file_limit())
+    workers = workers or needed
     peer = Crowd(settings, workers)
     with started(peer):
         warm_up(peer, workers)
@@ -257,11 +261,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crowd")
     parser.add_argument("--streams", type=int, default=100_000, help="default 100000; 2000 for a smoke test")
     parser.add_argument("--events", type=int, default=10, help="events whose median counts (default 10)")
+    parser.add_argument("--workers", type=int, default=0, help="default: as many as the streams need")
     parser.add_argument("--out", type=Path, help="the JSON file (default: crowd.json in the build folder)")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     options = parser.parse_args(arguments)
     settings = prepare(Path(sys.executable), options.logs, server_cpu=None, client_cpu=None)
-    figures = measure(settings, options.streams, options.events)
+    figures = measure(settings, options.streams, options.events, options.workers)
     out = options.out or settings.build / "crowd.json"
     out.write_text(json.dumps(figures, indent=1) + "\n")
     for name, value in figures.items():

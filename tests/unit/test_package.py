@@ -179,6 +179,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "screenshots",
         "tail",
         "test",
+        "trace",
     }
     assert metadata["Requires-Python"] == ">=3.11"
 

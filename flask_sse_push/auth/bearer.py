@@ -106,7 +106,7 @@ class BearerJWT:
         :param leeway: see `BearerJWT`.
         :param user: see `BearerJWT`.
         :param allow_http: whether an `http:` address may be on another machine than this one.
-        :raises ConfigError: if the address, the issuer or an algorithm is not one that may be used.
+        :raises ConfigError: if the address, the issuer or an algorithm is not allowed.
         :raises MissingExtra: if the extra `jwt` is not installed.
         """
         try:
@@ -154,13 +154,13 @@ class BearerJWT:
             raise invalid_token(f"{type(error).__name__}: {error}") from error
 
     def _check_issuer(self, token: str) -> None:
-        """Checks that a token says that it comes from the issuer, which need not be true.
+        """Checks the issuer that a token names. The signature is not checked yet, so the token may lie.
 
-        :raises ForeignToken: if it names another issuer, or none.
+        :raises ForeignToken: if the token names another issuer, or none.
         """
         found = self._jwt.decode(token, options={"verify_signature": False}).get("iss")
         if found != self._issuer:
-            raise ForeignToken(f"the claim iss is {shown(found)}, expected is {self._issuer!r}")
+            raise ForeignToken(f"the claim iss is {shown(found)}, but must be {self._issuer!r}")
 
     def _checked(self, token: str) -> dict[str, Any]:
         """Returns the claims of a token. Its signature must fit one of the keys."""

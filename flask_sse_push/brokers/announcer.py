@@ -207,7 +207,8 @@ class MessageAnnouncer(Commander):
 class Batch:
     """At most 1000 events that are published together. `cursors` is set when the events are published.
 
-    :param tracing: decides whether the events are traced. The caller then ends `span`.
+    :param tracing: decides whether the events are traced; None: they are not. If they are traced, `span` is
+        their span, and the caller must end the span.
     """
 
     def __init__(self, announcer: MessageAnnouncer, tracing: Tracing | None = None) -> None:
@@ -312,7 +313,7 @@ def _check_fields(event: object) -> None:
         raise TypeError(f"is {shown(event)}, must be a mapping such as {EXAMPLE}")
     for name in event.keys() - FIELDS:
         if name == "id":
-            raise TypeError("id: an event of several has no id of its own; an id is for all of them together")
+            raise TypeError("id: one of several events cannot have its own id; all of them share one id")
         raise TypeError(f"has the unknown field {shown(name)}; the fields are {', '.join(sorted(FIELDS))}")
     if "data" not in event:
         raise TypeError("data: is missing")

@@ -143,7 +143,7 @@ def test_a_token_of_an_issuer_that_nobody_knows_is_refused_even_for_public_chann
     for text in (token(iss="third"), token(iss=None)):
         answer = with_issuers.get("/stream", headers={"Authorization": f"Bearer {text}"})
         assert refusal(answer) == (401, 1102)
-    assert "(the claim iss is 'third', expected is 'first')" in caplog.text
+    assert "(the claim iss is 'third', but must be 'first')" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_many_events_may_be_none_or_come_one_by_one(publishing: Publishing) -> N
         ({"data": "x", "self": "a"}, "events[1]: has the unknown field 'self'"),
         ({"data": "x", 1: "a"}, "events[1]: has the unknown field 1"),
         ({"type": "t"}, "events[1]: data: is missing"),
-        ({"data": "x", "id": "own"}, "events[1]: id: an event of several has no id of its own"),
+        ({"data": "x", "id": "own"}, "events[1]: id: one of several events cannot have its own id"),
         ("text", "events[1]: is 'text', must be a mapping such as {"),
         (None, "events[1]: is None, must be a mapping such as {"),
         (("data", 1), "events[1]: is ('data', 1), must be a mapping such as {"),

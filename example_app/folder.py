@@ -19,7 +19,7 @@ LOOK = 0.01
 
 
 def path() -> Path:
-    """Returns the folder of the log file. Without a log file, this process has a folder of its own."""
+    """Returns the folder of the log file. Without a log file, returns a folder of this process alone."""
     log = logfile.path()
     return log.parent if log else _own()
 

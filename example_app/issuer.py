@@ -55,7 +55,7 @@ def number_now() -> int:
 
 @page.get("/keys")
 def keys() -> dict[str, list[dict[str, str]]]:
-    """Returns the public keys: the last one for the tokens under way, today's, and the next one."""
+    """Returns the public keys: the previous one, which older tokens need, the current one and the next."""
     published = []
     for number in range(number_now() - 1, number_now() + 2):
         public = private_key(str(current_app.secret_key), number).public_key()
@@ -65,7 +65,7 @@ def keys() -> dict[str, list[dict[str, str]]]:
 
 @page.post("/token")
 def token() -> str:
-    """Returns a token for a user who sends name and password. Answers 401 if they are wrong."""
+    """Returns a token for a user who sends name and password. Answers 401 if one of them is wrong."""
     user = signin.USERS.get(request.form.get("name", ""))
     if user is None or not check_password_hash(user.password_hash, request.form.get("password", "")):
         abort(401, "that name and password do not go together")

@@ -74,8 +74,8 @@ class Decorators:
         Admins may use the admin page `<prefix>/admin`, `/stats`, `/metrics` and `/health`. Without such a
         function, these routes answer 404. The function is called during each request, so it may also use
         `request`, for example to check the token of a program that reads the metrics. While an admin page is
-        open, the function is called again from time to time, outside any request, with the page's user. If it
-        then raises an exception three times in a row, the page connects again.
+        open, the function is called again from time to time, outside any request, with the page's user. If
+        the function then raises an exception three times in a row, the page connects again.
         """
         self._hooks.authorize_admin = allowed  # type: ignore[assignment]
         return allowed

@@ -45,9 +45,9 @@ NOBODY = Identity(None)
 
 
 class ForeignToken(Refused):
-    """The token of a request comes from another issuer than a function of `sse.identify` expects.
+    """The token of a request comes from another issuer than a function given to `sse.identify` expects.
 
-    Another such function may know the issuer. If no function does, the request is refused with 401.
+    Another function given to `sse.identify` may know the issuer. If none does, the request gets 401.
     """
 
     def __init__(self, reason: str) -> None:
@@ -56,7 +56,9 @@ class ForeignToken(Refused):
 
 
 def first_found(functions: Iterable[Callable[[Any], Any]], request: Any) -> Any:
-    """Returns what the first function finds that finds a user of a request; None if none does.
+    """Calls the functions in turn until one of them finds the user of a request.
+
+    Returns what this function returns; None if no function finds a user.
 
     :raises Refused: if a function refuses the request, or if the request has a token that no function knows.
     """

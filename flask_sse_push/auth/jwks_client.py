@@ -52,7 +52,8 @@ ALGORITHMS = tuple(name for names in _ALGORITHMS.values() for name in names)
 def checked_url(url: Any, *, allow_http: bool) -> str:
     """Returns the address of a JWKS.
 
-    :raises ConfigError: if the address is not one of HTTPS, or of HTTP where that is allowed.
+    :raises ConfigError: if `url` is not an address, if it has a user name or a password, or if it begins with
+        `http:`, leads to another machine, and `allow_http` is not set.
     """
     expected = "an https: address, such as https://id.example.com/.well-known/jwks.json"
     try:
@@ -193,7 +194,7 @@ def _is_id(kid: object) -> bool:
 
 
 def _is_sound(key: dict[str, Any]) -> bool:
-    """Whether the numbers of a key are valid, and an RSA key has a good length."""
+    """Whether the numbers of a key are valid, and, for an RSA key, whether `RSA_BITS` has its length."""
     try:
         made = PyJWK(key)
     except Exception:  # each version of PyJWT raises other errors
@@ -209,7 +210,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Noting(urllib.request.AbstractHTTPHandler):
-    """A handler of `urllib` that tells `note` the socket of each connection."""
+    """A handler of `urllib` that calls `note` with the socket of each new connection."""
 
     def __init__(self, note: Callable[[socket.socket], None]) -> None:
         super().__init__()

@@ -191,7 +191,10 @@ class Policy(Refusals):
 
     @property
     def loader(self) -> flask_login.Loader | None:
-        """Loads a user by an id; returns None if there is no such user. None if the app cannot load users."""
+        """The app's function that loads a user by an id, or None if the app cannot load users.
+
+        The function returns None for an unknown id.
+        """
         return self._hooks.load_user or flask_login.loader(self._app)
 
     @property
@@ -212,7 +215,7 @@ class Policy(Refusals):
         return identity
 
     def admin_tokens(self, identity: Identity) -> AdminTokens | None:
-        """Returns what makes and checks the tokens of an admin's writes; None without a `SECRET_KEY`."""
+        """Returns the maker and checker of tokens for an admin's writes; None without a `SECRET_KEY`."""
         whose = (self.settings.prefix, self.user_id(identity.user), identity.session)
         return AdminTokens(self._keys(), whose) if self._app.secret_key else None
 

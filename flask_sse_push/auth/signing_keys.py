@@ -59,7 +59,7 @@ class Fetch:
         self._ends: dict[int, threading.Event] = {}  # one for each event loop: gevent's are not for several
 
     def end(self) -> None:
-        """Ends the waits for the fetch, in other event loops than this one within POLL seconds."""
+        """Wakes whoever waits for the fetch: in this event loop at once, in others within POLL seconds."""
         self._is_done = True
         end = self._ends.get(native_threads.courier_number())
         if end is not None:
@@ -112,9 +112,10 @@ class SigningKeys:
 
         :param kid: the field `kid` in the header of the token; None if it has none.
         :param algorithm: the field `alg` in the header of the token.
-        :param check: called before a fetch because of an unknown key. It may raise an error instead.
+        :param check: called before the worker fetches the keys for an unknown key. If `check` raises an
+            error, the worker fetches nothing, and `find` raises this error.
         :param failed: the keys, as objects of `cryptography`, that have not signed the token.
-        :raises Refused: 401, if the provider has no such key; 503, if that is not known.
+        :raises Refused: 401, if the provider has no such key; 503, if the worker cannot tell whether it has.
         """
         if algorithm not in self._algorithms:
             raise invalid_token(f"the algorithm {shown(algorithm)} is not accepted")
@@ -192,7 +193,7 @@ class SigningKeys:
                 self._waiting -= 1
 
     def _refusal(self, arrived: float) -> Refused:
-        """Returns the error for a token whose key the worker does not know: 401, or 503 if it may exist."""
+        """Returns the error for a token with an unknown key: 503 if the provider may have it, else 401."""
         now = time.monotonic()
         if self._fetched >= arrived and not self._failures:
             return invalid_token(f"{self._url} has no such key")

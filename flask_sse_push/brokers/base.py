@@ -301,7 +301,7 @@ class Broker(ABC):
         """
 
     def declare(self) -> None:
-        """Tells the broker the channel policies of the app, so that publishers with others are found out.
+        """Tells the broker the channel policies of the app, so that a publisher with other policies notices.
 
         A worker calls this before its first link. Brokers of one process need not know the policies.
 

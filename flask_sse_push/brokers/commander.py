@@ -82,7 +82,8 @@ class Commander:
             means all events in the history.
         :param last: how many of the newest events the stream first gets; cannot be used with `since`.
         :raises InvalidEvent: if an argument is not valid, or if both `since` and `last` are given.
-        :raises BrokerUnavailable: if the broker does not reply in time. The stream then joins or not.
+        :raises BrokerUnavailable: if the broker does not reply in time. It is then unknown whether the stream
+            joins.
         """
         self.change(connection, checked_channels(channel), (), since=since, last=last)
 
@@ -91,7 +92,8 @@ class Commander:
 
         :param connection: the id of the stream, which its client got in `sse.open`.
         :raises InvalidEvent: if an argument is not valid.
-        :raises BrokerUnavailable: if the broker does not reply in time. The stream then leaves or not.
+        :raises BrokerUnavailable: if the broker does not reply in time. It is then unknown whether the stream
+            leaves.
         """
         self.change(connection, (), checked_channels(channel))
 

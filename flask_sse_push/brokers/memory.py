@@ -126,10 +126,10 @@ class MemoryBroker(Broker):
         return self._last
 
     def _forget_quiet(self) -> None:
-        """Drops lists that had no event for longer than they live, and forgets channels.
+        """Drops each list whose channel had no event for the `ttl` of its policy, and forgets channels.
 
-        A channel is forgotten after the longest time that any list lives. Then `_horizon` moves to the
-        beginning of that time: forgotten channels had no event after `_horizon`.
+        The broker forgets a channel that had no event for the longest `ttl` of all policies. Then `_horizon`
+        moves to the beginning of this time: forgotten channels had no event after `_horizon`.
         """
         while self._ending and self._ending[0][0] <= self._last:
             _, name = heapq.heappop(self._ending)

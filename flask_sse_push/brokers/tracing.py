@@ -70,7 +70,7 @@ class Tracing:
     def _make(
         self, name: str, traceparent: str, begin: float, end: float, attributes: Mapping[str, str | int]
     ) -> None:
-        """Makes a span of the past that is a child of `sse publish`."""
+        """Makes a span that has ended already, as a child of `sse publish`."""
         api, found = self._api, _FIELDS.fullmatch(traceparent)
         if found is None:
             return

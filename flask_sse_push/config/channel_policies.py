@@ -21,7 +21,7 @@ MAX_REMEMBERED = 10_000
 
 
 class ChannelRule(NamedTuple):
-    """What `SSE_PUSH_CHANNELS` says about the channels that match a pattern. None: the rule leaves it out."""
+    """What `SSE_PUSH_CHANNELS` says about the channels that match a pattern. None: it says nothing."""
 
     pattern: str
     history: int | None = None

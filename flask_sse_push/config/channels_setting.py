@@ -29,8 +29,8 @@ _EXAMPLE = '{"user:*": {"history": 50, "ttl": 86400}}'
 def channel_rules(key: str, value: Any) -> tuple[ChannelRule, ...]:
     """Reads the policies of channel patterns, from a mapping or from JSON.
 
-    :raises ConfigError: if the value is no such mapping, or if a policy is wrong; the message then names the
-        pattern and the key.
+    :raises ConfigError: if `value` is no mapping from patterns to policies, or if a policy is wrong. The
+        message about a wrong policy names the pattern and the key.
     """
     if isinstance(value, str):
         value = _parsed(key, value, value) if value.strip() else {}

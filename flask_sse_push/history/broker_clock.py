@@ -24,12 +24,12 @@ class Reading(NamedTuple):
 class BrokerClock:
     """How far the broker's clock is ahead of this worker's monotonic clock.
 
-    An event's id is the time at which the broker stored the event, in microseconds. A reply to a call has the
-    newest id too: the broker's clock had this time between the start of the call and the reply. The quickest
-    call says it best, so the clock keeps the reading with the smallest error.
+    An event's id is the time at which the broker stored the event, in microseconds. The reply to a call also
+    has the newest id: the broker's clock had this time between the start of the call and the reply. The
+    quickest call has the smallest error, so this object keeps its reading.
 
-    While the broker's clock stands still for the worker, nothing is known: ids then count on by one, because
-    the clock was set back, or the broker takes no writes. Two readings contradict each other then.
+    If the broker's clock was set back, or if the broker takes no writes, ids count on by one and no longer
+    follow the clock. Then two readings contradict each other, and the offset is unknown.
     """
 
     def __init__(self) -> None:

@@ -238,7 +238,7 @@ class Delivery(NamedTuple):
 
     @property
     def is_alike(self) -> bool:
-        """Whether all recipients get the chunk, of which there is at least one, and go on after it."""
+        """Whether there are recipients, all of them get the chunk, and their streams go on after it."""
         return not self.limited and not self.is_last and bool(self.recipients.streams)
 
     def write(self, begin: int, end: int) -> None:

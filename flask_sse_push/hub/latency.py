@@ -61,7 +61,7 @@ class Sample(NamedTuple):
 
 
 class Latency:
-    """Picks the events of one worker that are measured: one in each `INTERVAL`, if there are any.
+    """Picks the events that a worker measures: at most one in `INTERVAL` seconds.
 
     Missed events are not measured, because they are no deliveries.
     """
@@ -73,7 +73,7 @@ class Latency:
     def pick(self, steps: Sequence[object]) -> Sample | None:
         """Returns one of the deliveries in `steps`, to be measured. Returns None if there is none to measure.
 
-        Deliveries with an event that excludes some streams are left out, because a stream may not get it.
+        Leaves out deliveries with an event that excludes streams: the chosen stream might not get this event.
         """
         found = [step for step in steps if isinstance(step, Delivery) and step.is_alike and step.entries]
         if not found:

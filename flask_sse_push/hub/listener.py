@@ -69,7 +69,7 @@ class Listeners:
             changed(stream, joined, left)
 
     def tell_lost(self, stream: Stream) -> None:
-        """Notes when the stream lost events, and calls the `lost` method of all listeners."""
+        """Notes the time at which the stream lost events, and calls the `lost` method of all listeners."""
         stream.lost_at = time.time()
         for lost in self.lost:
             lost(stream)

@@ -35,7 +35,7 @@ class RecentRefusal(NamedTuple):
 
     @classmethod
     def of(cls, refused: Refused, address: str | None) -> RecentRefusal:
-        """Returns what is remembered of a refusal."""
+        """Returns what the worker remembers of a refusal."""
         channel = (refused.details or {}).get("channel")
         return cls(time.time(), refused.status, refused.message[:500], channel, refused.user_id, address)
 

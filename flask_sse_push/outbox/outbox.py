@@ -209,9 +209,9 @@ class Outbox:
             self._start_relay()
 
     def serves_request(self) -> None:
-        """Starts the relay, if a worker of the app is to be the relay and this is one.
+        """Starts the relay if the app lets its workers be the relay, and if this process serves a request.
 
-        Called after a commit. Before it, another greenlet could run and wait for the transaction.
+        Called after a commit. Before the commit, another greenlet could run and wait for the transaction.
         """
         if self._has_relay and has_request_context():
             self._start_relay()

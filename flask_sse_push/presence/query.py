@@ -52,7 +52,7 @@ Answer = Callable[[Sequence[Stream], Mapping[str, Any]], Iterable[dict[str, Any]
 
 
 class Answers(NamedTuple):
-    """What the workers have answered to a query of a further kind."""
+    """The answers of all workers to a query of a further kind, such as those of the admin page."""
 
     found: list[dict[str, Any]]  # what the `Answer` of each worker has yielded
     missing: list[str]  # the names of the workers that did not answer in time
@@ -62,7 +62,7 @@ class WorkerQueries:
     """Sends queries to all workers, and answers the queries of other workers.
 
     :param name: a function that returns this worker's current name in the broker's counts.
-    :param find_answer: returns what answers a query of a further kind; None for an unknown kind.
+    :param find_answer: returns the function that answers a query of a further kind; None for an unknown kind.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class WorkerQueries:
     ) -> Answers:
         """Sends a query of a further kind to all workers. Blocks and raises exceptions like `connections`.
 
-        This worker answers too, also without streams. A worker without streams and runs gets no query.
+        This worker always answers. Another worker is asked only if it has streams or runs.
 
-        :param what: the kind, for which `find_answer` returns what answers.
+        :param what: the kind of query, which `find_answer` knows.
         :param details: what else the answer needs to know, as JSON values.
         """
         missing: list[str] = []

@@ -188,7 +188,7 @@ class Routes(Blueprint):
             return views.answer(endpoint, identity, current, view, self._examine)
 
     def _examine(self) -> list[dict[str, str]]:
-        """Runs the checks of `flask sse doctor` for this process. The web package must not know commands."""
+        """Runs the checks of `flask sse doctor` for this process. The package `web` must not import `cli`."""
         raise NotImplementedError
 
     def _admin_endpoint(self) -> StreamEndpoint:

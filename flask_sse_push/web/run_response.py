@@ -53,8 +53,8 @@ def resume_run(endpoint: StreamEndpoint, request: Request, key: str, format: str
 def _seen(request: Request, position: StreamCursor | None) -> Cursor | None:
     """Returns the cursor of the newest event that the client has; None if it has none.
 
-    Another worker may have sent the client events that this worker does not have yet. But no cursor is far
-    ahead of this worker.
+    The cursor may be ahead of this worker, because another worker may have sent the client newer events. A
+    cursor that is more than `AHEAD` microseconds ahead counts as none.
     """
     seen = parse(request.headers.get("Last-Event-ID", ""))
     newest = position.id if isinstance(position, Cursor) else round(time.time() * 1_000_000)

@@ -181,7 +181,7 @@ class Services:
         )
 
     def _find_answer(self, what: str) -> Answer | None:
-        """Returns what answers a query of the admin page; None for an unknown kind."""
+        """Returns the function that answers a kind of query of the admin page; None for an unknown kind."""
         from .admin.answers import answer_of  # only the admin page asks such queries
 
         return answer_of(what, self)

@@ -113,7 +113,7 @@ class StreamEndpoint:
         return self.respond(request, stream, recovery, grant.ticket)
 
     def _watch(self) -> None:
-        """Makes all workers report to open admin pages."""
+        """Makes all workers report their state to open admin pages. Does not block."""
         from .admin.watch import watch_of  # only admin pages listen to the channel
 
         watch_of(self.services).start()

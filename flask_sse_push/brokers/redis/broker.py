@@ -92,7 +92,7 @@ class RedisBroker(Broker):
     :param timeout: how long one call may take, in seconds.
     :param policies: say how much of each channel's history is kept.
     :param shard: which of several shards this broker is; None if there is only one shard.
-    :param declared: compares the policies with those of the app. All shards have the same.
+    :param declared: compares the policies with those of the app. All shards share this object.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 The publisher decides how much of a channel's history is kept. So a publisher with other policies than the app
 removes events that the app wants to keep. The state of each shard has a digest of the policies. The app's
-workers write it when they start; until then, the first publisher does. publish.lua compares it with the
-digest of each publisher.
+workers write this digest when they start. If a publisher comes before them, it writes its own digest.
+publish.lua compares the digest in the state with the digest of each publisher.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ADVICE = (
 
 
 class DeclaredPolicies:
-    """The policies of this process, compared with those that the broker knows. All shards share it.
+    """The policies of this process, compared with those that the broker knows. All shards share this object.
 
     Any thread may call the methods.
     """
@@ -94,7 +94,7 @@ class DeclaredPolicies:
         return True
 
     def differences(self, digest: bytes, rules: bytes | None) -> str:
-        """Returns both digests and, as far as it is known, what differs: "" if the policies are the same.
+        """Returns a text with both digests and, if `rules` is valid, what differs; "" for the same policies.
 
         :param digest: the field `policies` of a shard's state.
         :param rules: the field `rules` of the state. Other programs may have written it.

@@ -47,7 +47,7 @@ class Elsewhere(NamedTuple):
 
 
 def elsewhere(broker: RedisBroker, prefix: str, channel: str) -> list[Elsewhere]:
-    """Returns where else in this Redis events of a channel lie. Blocks for some calls.
+    """Returns the other places in this Redis where events of a channel lie. Blocks for some calls.
 
     :param prefix: the setting SSE_PUSH_PREFIX.
     :raises BrokerUnavailable: if the server does not answer.
@@ -89,7 +89,7 @@ class _Search:
         return Surroundings(bool(newest), self._prefixes(), self._databases(), tuple(kept), ahead)
 
     def elsewhere(self, channel: str) -> Iterator[Elsewhere]:
-        """Yields where else events of a channel lie. Changes the database."""
+        """Yields the other places where events of a channel lie. Switches the connection's database."""
         for prefix in self._prefixes():
             newest = self._newest(f"{{{prefix}:0}}:heads", channel)
             if newest:
@@ -101,7 +101,10 @@ class _Search:
                 yield Elsewhere(self._prefix, database, newest)
 
     def _newest(self, heads: str, channel: str) -> int:
-        """Returns the id of a channel's newest event, from the heads at a key; 0 if there is none."""
+        """Returns the id of a channel's newest event; 0 if there is none.
+
+        :param heads: the key of the sorted set with the newest id of each channel.
+        """
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return int(float(self._ask(0, "ZSCORE", heads, channel)))
         return 0

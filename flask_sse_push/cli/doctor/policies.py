@@ -22,7 +22,7 @@ _WHY = (
 def examine_policies(broker: RedisBroker, kept: Sequence[Kept], settings: Settings) -> Iterator[Finding]:
     """Yields a finding about the policies of other processes. Blocks for one call.
 
-    :param kept: how the newest channels are kept.
+    :param kept: how many events of each of the newest channels are kept, and for how long.
     :raises BrokerUnavailable: if the server does not answer.
     """
     digest, rules = broker.run("HMGET", broker.base + "state", "policies", "rules")
@@ -43,7 +43,7 @@ def examine_policies(broker: RedisBroker, kept: Sequence[Kept], settings: Settin
 
 
 def _difference(kept: Kept, settings: Settings) -> str:
-    """Returns how a channel is kept, if not as its policy says."""
+    """Returns a sentence about a history that is kept otherwise than the policy says; "" if it is not."""
     policy, theirs = settings.policies[kept.channel], ""
     if abs(kept.seconds - policy.ttl) > max(KEPT_DIFFERS, policy.ttl / 100):
         theirs = f"its events for {kept.seconds:.0f} seconds, and the settings of this app say {policy.ttl:g}"

@@ -108,7 +108,7 @@ class RunEncoder(Encoder):
         return begin + self._end(entry, self._writer, fields) if type == END else begin
 
     def _sent(self, at: Cursor, objects: Sequence[Any]) -> bytes:
-        """Returns the bytes of an event that the client does not have, and those that were held before."""
+        """Returns the bytes of an event and those held before it; nothing while the client may have them."""
         frames, held = written(objects, str(at)), self._held
         if held is None or self._seen is None:
             return frames

@@ -22,6 +22,6 @@ _ANSWERS: Mapping[str, Callable[..., Any]] = {
 
 
 def answer_of(what: str, services: Services) -> Answer | None:
-    """Returns what answers a kind of query; None for an unknown kind."""
+    """Returns the function that answers a kind of query; None for an unknown kind."""
     answer = _ANSWERS.get(what)
     return None if answer is None else partial(answer, services)

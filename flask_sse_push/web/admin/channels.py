@@ -38,7 +38,7 @@ def listed(visit: Visit) -> dict[str, Any]:
 
 
 def one(visit: Visit) -> dict[str, Any]:
-    """Returns everything about one channel."""
+    """Returns a channel's policy, its listeners, its present users and its kept events. Blocks for calls."""
     name, services = visit.channel(), visit.services
     return {
         "name": name,
@@ -50,7 +50,7 @@ def one(visit: Visit) -> dict[str, Any]:
 
 
 def policy(settings: Settings, name: str) -> dict[str, Any]:
-    """Returns how the settings treat a channel."""
+    """Returns the policy of a channel, and the pattern that the policy comes from."""
     found = settings.policies[name]
     shown_ones = ("public", "presence", "history", "ttl", "batch_ms")
     facts = {key: getattr(found, key) for key in shown_ones}
@@ -71,9 +71,9 @@ def shard_with(broker: Broker, channel: str) -> Broker:
 
 
 def kept(broker: Broker, name: str) -> dict[str, Any]:
-    """Returns how many events the broker keeps for a channel, how large they are, and the times of the ends.
+    """Returns how many events the broker keeps for a channel, their bytes, and the oldest and newest time.
 
-    `complete` is False if the events are too many to be read: the numbers are then those of the newest ones.
+    `complete` is False if there are too many events to read. The numbers are then about the newest events.
     `gone` is the time of the newest event that is not kept any more; None if no such event is known. Blocks
     for one call.
     """

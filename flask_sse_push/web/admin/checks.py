@@ -53,19 +53,19 @@ class Case(NamedTuple):
 
     @property
     def who(self) -> str:
-        """Whose streams were searched, as the subject of a sentence."""
+        """The user, the address or the channel of the question, as the subject of a sentence."""
         if self.user:
             return f"User {shown(self.user)!r}"
         return f"The address {shown(self.address)!r}" if self.address else f"The channel {self.channel!r}"
 
     @property
     def listening(self) -> list[Mapping[str, Any]]:
-        """Those of the streams that listen to the channel."""
+        """The streams that listen to the channel."""
         return [stream for stream in self.streams if self.channel in stream["channels"]]
 
 
 def refusals(case: Case) -> Iterator[Reason]:
-    """Whether a request of the user or the address was refused, and no stream was opened since then."""
+    """Yields the newest refusal of the user or the address, unless a stream listens to the channel now."""
     if case.refusals and not case.listening:
         newest = max(case.refusals, key=lambda each: float(each["at"]))
         ago = max(0.0, time.time() - float(newest["at"]))
@@ -75,7 +75,7 @@ def refusals(case: Case) -> Iterator[Reason]:
 
 
 def connection(case: Case) -> Iterator[Reason]:
-    """Whether there are streams, and whether they listen to the channel."""
+    """Yields a reason if there is no stream, or if none of the streams listens to the channel."""
     if not case.total:
         on = " on the workers that answered" if case.missing else ""
         advice = (
@@ -93,7 +93,7 @@ def connection(case: Case) -> Iterator[Reason]:
 
 
 def hearing(case: Case) -> Iterator[Reason]:
-    """Whether the workers hear the broker."""
+    """Yields a reason for each worker without link or answer, and for a silent or unshared broker."""
     # The streams that were found lie on workers that answer.
     level, kind = (WARNING, "other_worker_silent") if case.total else (BROKEN, "worker_deaf")
     for name in case.missing:
@@ -121,7 +121,7 @@ def hearing(case: Case) -> Iterator[Reason]:
 
 
 def clients(case: Case) -> Iterator[Reason]:
-    """Whether the clients take what they are sent."""
+    """Yields a reason for each stream whose client is slow, or that has yet to get events."""
     for stream in case.streams:
         name, waited = stream["connection"], stream["waiting"]
         if waited is not None and waited >= SLOW:
@@ -147,7 +147,7 @@ def clients(case: Case) -> Iterator[Reason]:
 
 
 def history(case: Case) -> Iterator[Reason]:
-    """Whether events that the user should have got are gone."""
+    """Yields a reason for each stream that lost events, or one if the channel's events are gone."""
     channel = {"kind": "channel", "name": case.channel}
     policy = case.services.settings.policies[case.channel]
     rule = f"the channel keeps {policy.history} events for {policy.ttl:g} s"
@@ -166,7 +166,7 @@ def history(case: Case) -> Iterator[Reason]:
 
 
 def publishing(case: Case) -> Iterator[Reason]:
-    """Whether events were published, and where."""
+    """Yields a reason if events lie elsewhere, wait in an outbox, or were never published."""
     if case.problem:
         return
     channel, found = {"kind": "channel", "name": case.channel}, list(_elsewhere(case))
@@ -219,7 +219,7 @@ def _waiting(outbox: Any) -> Iterator[Reason]:
 
 
 def delivery(case: Case) -> Iterator[Reason]:
-    """Which streams have got everything."""
+    """Yields a reason with the level ok for each stream of the channel that has got every event."""
     for stream in case.listening:
         if stream["lag"]["events"] == 0 and not stream["buffered"]:
             what = (

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def plain_loader(admin: Any) -> Loader | None:
-    """Returns what loads a user in an app whose users are plain ids; None if the users are other objects.
+    """Returns a function that loads a user by the id, if the users of the app are plain ids; else None.
 
     :param admin: a user of the app.
     """

@@ -125,7 +125,7 @@ def _listed(stream: Stream, worker: str, most_channels: int) -> dict[str, Any]:
 
 
 def one(visit: Visit) -> dict[str, Any]:
-    """Returns everything about one stream.
+    """Returns what its worker knows of one stream, and its lag. Blocks for queries and calls.
 
     :raises Refused: 404, if no worker that answers has the stream.
     """

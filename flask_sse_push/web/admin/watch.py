@@ -50,7 +50,10 @@ class Watch:
         self._running = False
 
     def start(self) -> None:
-        """Makes all workers report from now on. Called when a request wants to listen. Does not block."""
+        """Makes all workers report from now on. Does not block.
+
+        Called when a request opens a stream of `sse.admin`.
+        """
         self._renew_at = 0.0
         self.extend(LEASE)
 
@@ -97,7 +100,7 @@ class Watch:
 
 
 def watch_of(services: Services) -> Watch:
-    """Returns the watch of this process. A fork, or a restart of its parts, makes a new one."""
+    """Returns the watch of this process: a new one after a fork or a restart of the process's parts."""
     streaming: Any = services.streaming
     watch: Watch | None = vars(services).get("admin watch")
     if watch is None or watch.streaming is not streaming:

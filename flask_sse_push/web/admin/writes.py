@@ -1,4 +1,4 @@
-"""Protects and logs what an admin changes: no page of another site can make the browser do it (CSRF)."""
+"""Protects and logs the writes of admins: no page of another site can make a browser send one (CSRF)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWN_SITE = "same-origin"
 def headers(visit: Visit) -> dict[str, str] | None:
     """Returns the headers that the page sends with each write; None if the app has no `SECRET_KEY`.
 
-    In an app with Flask-WTF's `CSRFProtect`, one of them has the token that `CSRFProtect` wants.
+    In an app with Flask-WTF's `CSRFProtect`, one of the headers has the token that `CSRFProtect` wants.
     """
     tokens = visit.endpoint.policy.admin_tokens(visit.identity)
     if tokens is None:

@@ -3,7 +3,7 @@
 
 /** @typedef {Node | string | number | null | undefined | false} Child Nothing is shown for false, null, undefined. */
 
-/** @typedef {string | number | boolean | null | undefined} Value Of an attribute; without one for false, null, undefined. */
+/** @typedef {string | number | boolean | null | undefined} Value Of an attribute; none for false, null, undefined. */
 
 /**
  * Makes an element with attributes and children.

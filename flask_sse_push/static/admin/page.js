@@ -24,7 +24,7 @@ import { why } from "./views/why.js";
 import { workers } from "./views/workers.js";
 import { Workers } from "./workers.js";
 
-/** By the names in addresses. */
+/** The views, by their names in addresses. */
 const VIEWS = /** @type {Record<string, View>} */ ({ "": why, streams, channels, workers, runs, outbox, doctor, stream, channel });
 
 /** The views that the navigation shows. */

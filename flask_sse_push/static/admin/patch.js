@@ -7,8 +7,8 @@
 /**
  * Makes the children of `parent` equal to `wanted`.
  *
- * An element is kept for a new one with the same tag and the same `data-key`. The children of an element with
- * `data-own` are never changed: they show the answer to the user's last action.
+ * An old element stays in place of a new one that has the same tag and the same `data-key`. The children of an element
+ * with `data-own` are never changed: they show the answer to the user's last action.
  * @param {Element} parent @param {Node[]} wanted
  */
 export function patch(parent, wanted) {
@@ -30,7 +30,7 @@ export function patch(parent, wanted) {
 }
 
 /**
- * Removes elements from a place on whose keys are not wanted any more. Returns the place of the next element.
+ * Removes the elements from `place` on, up to the first one that has no key or a key in `keys`. Returns that one.
  * @param {ChildNode | null} place @param {Set<string | undefined>} keys
  */
 function withoutGone(place, keys) {

@@ -26,7 +26,7 @@ import { Failure } from "./server.js";
 
 /**
  * @typedef {{ name: string, query: URLSearchParams, data: any, isOld: boolean, readAt: Date | null }} Shown `isOld`:
- *   whether the data is that of the address before.
+ *   whether the data belongs to the previous address.
  */
 
 /**

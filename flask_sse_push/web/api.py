@@ -20,6 +20,7 @@ from ..protocol.channel import checked_channels
 from ..protocol.cursor import MAX_LENGTH
 from ..protocol.entry import TAB_MARK
 from .body import IN_JSON, MAX_BODY, read_body, size_limit
+from .cors import check_own_page
 from .page import began
 from .refusal import bad_request
 from .services import Services
@@ -62,6 +63,7 @@ def change_channels(request: Request, connection: str, policy: Policy, services:
         message = "the secret is wrong: use the secret that sse.open gave this stream, as the same user"
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
     if ADMIN_CHANNEL in join:
+        check_own_page(request)
         from .admin.watch import watch_of  # only admin pages listen to the channel
 
         watch_of(services).start()

@@ -26,6 +26,11 @@ NULL_ADVICE = (
     "a file and a sandboxed frame have this origin. It cannot be allowed: serve the page over HTTP, and list "
     "its origin in SSE_PUSH_CORS_ORIGINS"
 )
+#: What a refused request to the admin page or its stream says instead: no setting allows another origin.
+OWN_ADVICE = (
+    "only the app's own pages may, also if SSE_PUSH_CORS_ORIGINS lists the origin. If it is your own page, a "
+    "proxy has changed the header Host: let the proxy pass on the Host that the browser sent"
+)
 
 #: How long a browser may remember the response to a preflight request, in seconds.
 MAX_AGE = 600
@@ -79,10 +84,24 @@ def check_origin(request: Request, allowed: Collection[str]) -> None:
     if origin is None or request.environ.get("HTTP_SEC_FETCH_SITE") in OWN_SITES:
         return
     if is_foreign(origin, request.host, allowed):
-        raise _refusal(origin[:MAX_SHOWN], request.host[:MAX_SHOWN])
+        advice = NULL_ADVICE if origin == "null" else ADVICE
+        raise _refusal(origin[:MAX_SHOWN], request.host[:MAX_SHOWN], advice)
 
 
-def _refusal(origin: str, host: str) -> Refused:
-    advice = NULL_ADVICE if origin == "null" else ADVICE
+def check_own_page(request: Request) -> None:
+    """Checks that a page of this very origin sent the request, or no page, whatever the settings allow.
+
+    :raises Refused: 403, if a page of another site or origin sent the request.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None and site not in OWN_SITES:
+        message = f"a page of another site sent this request (Sec-Fetch-Site is {site[:40]!r}); {OWN_ADVICE}"
+        raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
+    origin = request.headers.get("Origin")
+    if site is None and is_foreign(origin, request.host, ()):
+        raise _refusal(str(origin)[:MAX_SHOWN], request.host[:MAX_SHOWN], OWN_ADVICE)
+
+
+def _refusal(origin: str, host: str, advice: str) -> Refused:
     message = f"pages of the origin {origin!r} may not send this request to {host!r}; {advice}"
     return Refused(403, ErrorCode.PERMISSION_DENIED, message, details={"origin": origin})

@@ -30,6 +30,7 @@ from ..protocol.frames import jittered_ms
 from ..transports.base import TransportStream
 from . import page
 from .capacity import explain_full
+from .cors import check_own_page
 from .query import QueryCache, StreamQuery, accepts_gzip
 from .refusal import refusal
 from .response import StreamResponse
@@ -106,14 +107,18 @@ class StreamEndpoint:
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)
         if ADMIN_CHANNEL in grant.channels:
-            self._watch()
+            self._watch(request)
         stream = self._new_stream(request, grant, query)
         last = request.environ.get("HTTP_LAST_EVENT_ID")
         recovery = hub.recovery(stream.subscribed, query.start_for(last) if last else query.start)
         return self.respond(request, stream, recovery, grant.ticket)
 
-    def _watch(self) -> None:
-        """Makes all workers report their state to open admin pages. Does not block."""
+    def _watch(self, request: Request) -> None:
+        """Makes all workers report their state to open admin pages. Does not block.
+
+        :raises Refused: 403, if a page of another origin sent the request.
+        """
+        check_own_page(request)
         from .admin.watch import watch_of  # only admin pages listen to the channel
 
         watch_of(self.services).start()

@@ -93,13 +93,15 @@ def publish(visit: Visit) -> dict[str, Any]:
     services = visit.services
     most = MAX_BODY + LONGEST_CHARACTER * services.settings.max_message
     body = read_body(visit.request, ("channel", "type", "data"), most)
-    channel = body.get("channel")
+    channel, kind = body.get("channel"), body.get("type")
     if not isinstance(channel, str) or channel == ADMIN_CHANNEL:
         raise bad_request("channel must be the name of a channel, and not of the admin page's own", 422)
     if body.get("data") is None:
         raise bad_request("data must be given", 422)
+    if kind is not None and not isinstance(kind, str):
+        raise bad_request("type must be a string", 422, field="type")
     try:
-        cursor = services.publishing.announcer.publish(body["data"], body.get("type"), channel=channel)
+        cursor = services.publishing.announcer.publish(body["data"], kind, channel=channel)
     except MessageTooLarge as error:
         raise bad_request(str(error), 413) from error
     except InvalidEvent as error:

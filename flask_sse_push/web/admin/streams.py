@@ -7,6 +7,7 @@ many streams are open.
 from __future__ import annotations
 
 import heapq
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,10 @@ REFUSED = 600.0
 UNKNOWN: Mapping[str, Any] = {"events": None, "seconds": None}
 #: At most how many events behind the newest one are counted.
 MAX_LAG = 100
+#: The time in a place in the list, in Unix seconds.
+PLACE = re.compile(r"[0-9]{1,12}(\.[0-9]{1,20})?")
+#: The id of a stream.
+CONNECTION = re.compile("[0-9a-f]{16}")
 
 
 # -- the list ------------------------------------------------------------------------------------------------
@@ -79,10 +84,9 @@ def _parsed_place(text: str | None) -> tuple[float, str] | None:
     if text is None:
         return None
     since, _, connection = text.partition(",")
-    try:
-        return float(since), connection
-    except ValueError:
-        raise bad_request("after is no place in the list: pass the value of `next`") from None
+    if not PLACE.fullmatch(since):
+        raise bad_request("after is no place in the list: pass the value of `next`")
+    return float(since), connection
 
 
 def answer_list(
@@ -218,13 +222,18 @@ def lag(broker: Broker, channels: Sequence[str], at: Mapping[int, int]) -> dict[
 def disconnect(visit: Visit) -> dict[str, Any]:
     """Closes one stream, on whichever worker it is.
 
-    :raises Refused: 400, if the body is not valid.
+    :raises Refused: 400, if the body is not valid; 404, if no stream can have the id in the path.
     """
     connection, _, action = visit.rest.partition("/")
     body = read_body(visit.request, ("reconnect",))
     reconnect = body.get("reconnect", True)
-    if action != "disconnect" or not connection or not isinstance(reconnect, bool):
+    if action != "disconnect":
+        raise bad_request("the path of a write to a stream ends with /disconnect")
+    if not isinstance(reconnect, bool):
         raise bad_request("reconnect must be true or false")
-    visit.services.publishing.announcer.disconnect(connection=connection[:100], reconnect=reconnect)
+    if not CONNECTION.fullmatch(connection):
+        message = f"no stream has the id {shown(connection, 100)!r}: an id has 16 hexadecimal digits"
+        raise Refused(404, ErrorCode.DATA_NOT_FOUND, message)
+    visit.services.publishing.announcer.disconnect(connection=connection, reconnect=reconnect)
     writes.note(visit, "disconnected the stream", connection, reconnect=reconnect)
-    return {"connection": connection[:100], "reconnect": reconnect}
+    return {"connection": connection, "reconnect": reconnect}

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Request, current_app
+from flask import current_app
 
 from ...auth.admin_tokens import HEADER
 from ...errors import ErrorCode, Refused
-from ..cors import check_origin
+from ..cors import check_own_page
 from .visit import Visit, shown
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,6 @@ NO_KEY = (
     "the app has no SECRET_KEY, which signs the token of each write: set app.secret_key to a secret text "
     "that all workers share"
 )
-#: The value of the header `Sec-Fetch-Site` of a request that a page of this very origin sent.
-OWN_SITE = "same-origin"
 
 
 def headers(visit: Visit) -> dict[str, str] | None:
@@ -45,7 +43,7 @@ def check(visit: Visit) -> None:
     :raises Refused: 403, if another page may have sent it, or if its token is missing, too old, or made for
         another user or session.
     """
-    _check_site(visit.request)
+    check_own_page(visit.request)
     tokens = visit.endpoint.policy.admin_tokens(visit.identity)
     if tokens is None:
         raise Refused(403, ErrorCode.PERMISSION_DENIED, NO_KEY)
@@ -55,15 +53,6 @@ def check(visit: Visit) -> None:
             "headers that its write_headers has"
         )
         raise Refused(403, ErrorCode.PERMISSION_DENIED, message, details={"csrf": True})
-
-
-def _check_site(request: Request) -> None:
-    """Refuses pages of other origins, also of those in `SSE_PUSH_CORS_ORIGINS`."""
-    site = request.headers.get("Sec-Fetch-Site")
-    if site not in (None, OWN_SITE, "none"):
-        message = f"a page of another site sent this write (Sec-Fetch-Site is {site[:40]!r})"
-        raise Refused(403, ErrorCode.PERMISSION_DENIED, message)
-    check_origin(request, ())
 
 
 def note(visit: Visit, action: str, target: str, **more: object) -> None:

@@ -124,7 +124,7 @@ const brokerTime = (/** @type {string} */ id) => parseInt(ID.exec(id)?.[1] ?? ""
 /**
  * Returns how far the broker's clock is ahead of this page's clock, in milliseconds.
  *
- * The broker's clock had the time between the begin of the request and the arrival of the answer. If both clocks can be
+ * The broker's clock had the time between the start of the request and the arrival of the answer. If both clocks can be
  * equal, they count as equal: then a network that holds answers back does not falsify the offset. If not, the middle is
  * taken, which is wrong by at most half of the time that the answer took.
  * @param {number} time The broker's time.

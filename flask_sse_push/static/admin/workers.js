@@ -9,13 +9,13 @@
 /** A worker that was silent for this many of its intervals is gone. */
 const MISSED = 3;
 
-/** In how many seconds a worker must report again that the server's answer has named. */
+/** Within how many seconds a worker that the server's answer names must report. */
 const PATIENCE = 15;
 
 /** At most how many workers the page remembers. */
 const MOST = 1000;
 
-/** The newest that is known of each worker. */
+/** The newest state of each worker, as far as the page knows it. */
 export class Workers {
   /** @type {Map<string, { worker: Worker, until: number }>} */ #known = new Map();
 

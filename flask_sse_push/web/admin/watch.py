@@ -74,7 +74,7 @@ class Watch:
             except BrokerUnavailable as error:
                 logger.debug("the admin page gets no report now: %s", error)
             except Exception:
-                logger.exception("the state of this worker cannot be reported to the admin page")
+                logger.exception("this worker cannot report its state to the admin page")
             time.sleep(EVERY)
 
     def _goes_on(self) -> bool:

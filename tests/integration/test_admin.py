@@ -168,6 +168,23 @@ def test_the_page_runs_only_its_own_files(make_app: MakeApp) -> None:
     assert "Access-Control-Allow-Origin" in other.headers
 
 
+@pytest.mark.parametrize("path", ["", "/"])
+def test_a_browser_shows_a_small_page_to_those_who_may_not_open_the_page(
+    make_app: MakeApp, path: str
+) -> None:
+    site, address = Site(make_app()), f"/stream/admin{path}"
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    for status, user in ((401, {}), (403, {"X-User": "guest"})):
+        page = site.client.get(address, headers={**browser, **user})
+        assert (page.status_code, page.mimetype) == (status, "text/html")
+        assert "<p>Only admins may do this" in page.text
+        assert page.headers["Cache-Control"] == "no-store"
+        assert page.headers["Content-Security-Policy"]
+        for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+            other = site.client.get(address, headers={**accept, **user})
+            assert (other.status_code, other.is_json) == (status, True)
+
+
 def test_the_addresses_of_the_page_work_under_any_prefix(make_app: MakeApp) -> None:
     app, sse = make_app()
     Site((app, sse))
@@ -286,6 +303,11 @@ def test_a_channel_shows_its_policy_its_listeners_and_its_events(site: Site) -> 
     assert found["presence"] is None
     assert found["kept"]["events"] == 6
     assert found["kept"]["gone"] is None
+    # A policy counts what it keeps of an event: the lines `event:` and `data:`, and not its cursor.
+    stored = len(b'event: count\ndata: {"n": 0}\n\n') + 1  # a TAB marks JSON
+    kept = site.read("channel/events?name=sse")["events"]
+    assert [each["bytes"] for each in kept[1:]] == [stored] * 5
+    assert found["kept"]["bytes"] == sum(each["bytes"] for each in kept)
     assert [each["name"] for each in site.read("channels")["channels"]] == ["sse"]
     assert site.read("channels?contains=other")["channels"] == []
     page = site.read("channel/events?name=sse&limit=4")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +182,10 @@ def test_a_publisher_with_other_settings(make_site: MakeSite, valkey_url: str, e
         announcer.send_to_user(user, "lost")
         name, what = reason(site, f"user={user}")
         assert name == "other_prefix"
-        assert (other if elsewhere == "prefix" else "database 9") in what
+        where = f"under the prefix {other!r}, in the database of this app"
+        assert (where if elsewhere == "prefix" else "in database 9") in what
+        (told,) = (each for each in site.read(f"why?user={user}")["findings"] if each["name"] == name)
+        assert told["link"] == {"kind": "channel", "name": f"user:{user}"}
     finally:
         announcer.close()
 
@@ -238,3 +243,50 @@ def test_a_question_names_somebody_or_a_channel(make_site: MakeSite) -> None:
     site.read("why?user=a%20b", 400)
     site.read("why?user=7&channel=a%20b", 400)
     assert site.read("why?user=a%20b&channel=sse")["reason"] == "not_connected"
+
+
+def test_one_thing_is_told_in_the_singular_and_with_a_link(make_site: MakeSite) -> None:
+    site = make_site()
+    for question in ("user=7", "channel=sse", "address=10.0.0.1&channel=sse"):
+        (found,) = (
+            each for each in site.read(f"why?{question}")["findings"] if each["name"] == "not_connected"
+        )
+        assert found["link"]["kind"] == "channel"
+    site.open("7", "sse")
+    assert "has 1 open stream, which does not listen to" in reason(site)[1]
+    stream = site.follow("7", "user:7")
+    site.publish("x", channel="user:7")
+    assert stream.next().data == "x"
+    told = [each["what"] for each in site.read("why?user=7")["findings"] if each["name"] == "delivered"]
+    assert [each.partition(" has ")[2] for each in told] == [
+        "got every event that this app published to it since it opened: 1 event."
+    ]
+
+
+def test_an_address_alone_is_a_question(make_site: MakeSite) -> None:
+    site = make_site(public_channels="news")
+    assert site.read("why?address=10.0.0.1")["channel"] == "sse"
+    site.open("7", "news")
+    found = site.read("why?address=127.0.0.1")
+    assert (found["channel"], found["reason"]) == ("news", "nothing_published")
+
+
+def test_an_id_of_the_wrong_form_is_asked_for_and_the_worker_is_named(make_site: MakeSite) -> None:
+    site = make_site()
+    site.sse.load_user(int)
+    (found,) = (
+        each for each in site.read("why?user=grace&channel=blue")["findings"] if each["name"] == "rule_failed"
+    )
+    assert "is 'grace' an id of this app?" in found["what"]
+    assert f"process {os.getpid()} on {socket.gethostname()}" in found["advice"]
+
+
+def test_the_advice_names_both_ways_to_open_a_channel_to_everybody(make_site: MakeSite) -> None:
+    site = make_site()
+    site.sse.authorize(lambda user, channel: False)
+    (found,) = (
+        each for each in site.read("why?user=7&channel=red")["findings"] if each["name"] == "not_authorized"
+    )
+    assert "SSE_PUSH_PUBLIC_CHANNELS" in found["advice"]
+    assert '"public": True' in found["advice"]
+    assert found["link"] == {"kind": "channel", "name": "red"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...brokers.base import NO_INBOX, Broker
 from ...presence import presence
 from ...protocol.channel import BROADCAST, shard_of
+from ...protocol.entry import Entry
 from .visit import Visit, shown
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def shard_with(broker: Broker, channel: str) -> Broker:
     return broker.shards[shard_of(channel, len(broker.shards))]
 
 
+def size_of(entry: Entry) -> int:
+    """Returns how many bytes an event counts in a policy: its lines `event:` and `data:`."""
+    return len(entry.frame) - entry.frame.index(b"\n") - 1
+
+
 def kept(broker: Broker, name: str) -> dict[str, Any]:
     """Returns how many events the broker keeps for a channel, their bytes, and the oldest and newest time.
 
@@ -84,7 +90,7 @@ def kept(broker: Broker, name: str) -> dict[str, Any]:
     gone = max([*expired, 0 if found.is_cut else min(found.start, found.head)])
     return {
         "events": len(entries),
-        "bytes": sum(len(entry.frame) for entry in entries),
+        "bytes": sum(map(size_of, entries)),
         "complete": not found.is_cut,
         "oldest": entries[0].id / 1e6 if entries else None,
         "newest": entries[-1].id / 1e6 if entries else None,

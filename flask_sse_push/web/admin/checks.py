@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...brokers.redis.broker import RedisBroker
 from ...monitoring.backlog import of_current_app
-from .visit import shown
+from .visit import counted, shown
 
 if TYPE_CHECKING:
     from ..services import Services
@@ -59,6 +59,11 @@ class Case(NamedTuple):
         return f"The address {shown(self.address)!r}" if self.address else f"The channel {self.channel!r}"
 
     @property
+    def to_channel(self) -> dict[str, str]:
+        """The link to the view of the channel."""
+        return {"kind": "channel", "name": self.channel}
+
+    @property
     def listening(self) -> list[Mapping[str, Any]]:
         """The streams that listen to the channel."""
         return [stream for stream in self.streams if self.channel in stream["channels"]]
@@ -71,7 +76,8 @@ def refusals(case: Case) -> Iterator[Reason]:
         ago = max(0.0, time.time() - float(newest["at"]))
         what = f"{case.who} was refused with {newest['status']}, {ago:.0f} s ago: {newest['message']}"
         name = "not_authorized" if newest["status"] in (401, 403) else "refused"
-        yield Reason(BROKEN, name, what, "The message of the refusal says what to change.")
+        advice = "The message of the refusal says what to change."
+        yield Reason(BROKEN, name, what, advice, case.to_channel)
 
 
 def connection(case: Case) -> Iterator[Reason]:
@@ -82,13 +88,15 @@ def connection(case: Case) -> Iterator[Reason]:
             "The page is closed, has no network, or its request is refused. Look for `refused` in the log of "
             "the workers, and at the console of the browser."
         )
-        yield Reason(BROKEN, "not_connected", f"{case.who} has no open stream{on}.", advice)
+        what = f"{case.who} has no open stream{on}."
+        yield Reason(BROKEN, "not_connected", what, advice, case.to_channel)
     elif not case.listening and case.total <= len(case.streams):
         names = ", ".join(dict.fromkeys(name for each in case.streams for name in each["channels"][:5]))
-        what = f"{case.who} has {case.total} open streams, none of which listens to {case.channel!r}."
-        advice = (
-            f"Their channels are {shown(names)}. Name the channel in the address of the stream, or join it."
-        )
+        streams = counted(case.total, "open stream")
+        which = "which does not listen" if case.total == 1 else "none of which listens"
+        what = f"{case.who} has {streams}, {which} to {case.channel!r}."
+        owner = "Its channels are" if case.total == 1 else "Their channels are"
+        advice = f"{owner} {shown(names)}. Name the channel in the address of the stream, or join it."
         yield Reason(BROKEN, "not_listening", what, advice, _stream(case.streams[0]))
 
 
@@ -127,7 +135,7 @@ def clients(case: Case) -> Iterator[Reason]:
         if waited is not None and waited >= SLOW:
             what = (
                 f"The client of stream {name} has taken nothing for {waited:.0f} s; "
-                f"{stream['buffered']} bytes wait for it here, and more in the system."
+                f"it has yet to take {counted(stream['buffered'], 'byte')} here, and more in the system."
             )
             advice = (
                 "Its network or its page is too slow. After SSE_PUSH_WRITE_TIMEOUT seconds the worker cuts "
@@ -139,18 +147,16 @@ def clients(case: Case) -> Iterator[Reason]:
             yield Reason(WARNING, "catching_up", what, "Wait a moment and ask again.", _stream(stream))
         elif (stream["lag"]["seconds"] or 0) > LATE:
             lag = stream["lag"]
-            what = (
-                f"The stream {name} lacks {lag['events']} events, the oldest from {lag['seconds']:.0f} s ago."
-            )
+            events = counted(lag["events"], "event")
+            what = f"The stream {name} lacks {events}, the oldest from {lag['seconds']:.0f} s ago."
             advice = "Its worker hears nothing or is too busy: look at the worker's link and its load."
             yield Reason(BROKEN, "late", what, advice, {"kind": "worker", "name": stream["worker"]})
 
 
 def history(case: Case) -> Iterator[Reason]:
     """Yields a reason for each stream that lost events, or one if the channel's events are gone."""
-    channel = {"kind": "channel", "name": case.channel}
     policy = case.services.settings.policies[case.channel]
-    rule = f"the channel keeps {policy.history} events for {policy.ttl:g} s"
+    rule = f"the channel keeps {counted(policy.history, 'event')} for {policy.ttl:g} s"
     advice = (
         "Keep more: raise `history` or `ttl` for this channel in SSE_PUSH_CHANNELS, or the general settings."
     )
@@ -162,14 +168,14 @@ def history(case: Case) -> Iterator[Reason]:
         all_gone = not case.kept["events"]
         what = f"{'All' if all_gone else 'The older'} events of {case.channel!r} are gone ({rule})."
         what += " A client that comes now does not get them."
-        yield Reason(WARNING if all_gone else OK, "history_gone", what, advice, channel)
+        yield Reason(WARNING if all_gone else OK, "history_gone", what, advice, case.to_channel)
 
 
 def publishing(case: Case) -> Iterator[Reason]:
     """Yields a reason if events lie elsewhere, wait in an outbox, or were never published."""
     if case.problem:
         return
-    channel, found = {"kind": "channel", "name": case.channel}, list(_elsewhere(case))
+    found = list(_elsewhere(case))
     yield from found
     if not (case.kept["events"] or case.kept["gone"] or found):
         what = f"The broker has no event of {case.channel!r}."
@@ -177,7 +183,7 @@ def publishing(case: Case) -> Iterator[Reason]:
             "Publish a test event from this page. If that one arrives, the publisher names another channel, "
             "or uses another broker or SSE_PUSH_PREFIX: run `flask sse doctor` where it runs."
         )
-        yield Reason(WARNING, "nothing_published", what, advice, channel)
+        yield Reason(WARNING, "nothing_published", what, advice, case.to_channel)
     for outbox in of_current_app():
         yield from _waiting(outbox)
 
@@ -190,17 +196,19 @@ def _elsewhere(case: Case) -> Iterator[Reason]:
 
     for each in elsewhere(broker, settings.prefix, case.channel):
         is_newer = each.newest / 1e6 > (case.kept["newest"] or 0)
-        place = f"the prefix {each.prefix!r}"
-        if each.database is not None:
-            place = f"database {each.database}"
-        reads = f"this app reads the prefix {settings.prefix!r}"
-        what = f"Events of {case.channel!r} lie under {place}, but {reads} in its own database."
+        own = f"this app reads the prefix {settings.prefix!r} in its own database"
+        if each.database is None:
+            own = f"this app reads the prefix {settings.prefix!r}"
+            place = f"under the prefix {each.prefix!r}, in the database of this app"
+        else:
+            place = f"in database {each.database}"
+        what = f"Events of {case.channel!r} lie {place}, but {own}."
         advice = (
             "A publisher has another SSE_PUSH_PREFIX or another database in SSE_PUSH_BROKER_URL: give all "
-            "processes of the app the same settings."
+            "processes of the app the same settings. The channel shows what this app has."
         )
         level = BROKEN if is_newer else WARNING
-        yield Reason(level, "other_prefix", what, advice, {"kind": "doctor", "name": ""})
+        yield Reason(level, "other_prefix", what, advice, case.to_channel)
 
 
 def _waiting(outbox: Any) -> Iterator[Reason]:
@@ -212,7 +220,8 @@ def _waiting(outbox: Any) -> Iterator[Reason]:
         return
     if backlog.age >= WAITED:
         what = (
-            f"{backlog.waiting} events wait in the outbox {backlog.name}, the oldest for {backlog.age:.0f} s."
+            f"The outbox {backlog.name} has {counted(backlog.waiting, 'event')} to publish; "
+            f"the oldest waits for {backlog.age:.0f} s."
         )
         advice = "No relay publishes them: run `flask sse relay`, or pass relay=True to Outbox."
         yield Reason(BROKEN, "outbox_waiting", what, advice, {"kind": "outbox", "name": backlog.name})
@@ -223,7 +232,8 @@ def delivery(case: Case) -> Iterator[Reason]:
     for stream in case.listening:
         if stream["lag"]["events"] == 0 and not stream["buffered"]:
             what = (
-                f"The stream {stream['connection']} has got every event since it opened: {stream['events']}."
+                f"The stream {stream['connection']} has got every event that this app published to it since "
+                f"it opened: {counted(stream['events'], 'event')}."
             )
             yield Reason(OK, "delivered", what, "", _stream(stream))
 

@@ -15,7 +15,7 @@ from ..api import LONGEST_CHARACTER
 from ..body import MAX_BODY, read_body
 from ..refusal import bad_request
 from . import writes
-from .channels import shard_with
+from .channels import shard_with, size_of
 from .visit import Visit, shown
 
 #: At most how many bytes of entries one request reads, and one call. Larger events are shown without data.
@@ -63,7 +63,7 @@ def _shown(id: int, entry: Entry | None, now: int) -> dict[str, Any]:
         **at,
         "id": entry.cursor,
         "type": shown(kind),
-        "bytes": len(entry.frame),
+        "bytes": size_of(entry),
         "data": "\n".join(printable(line) for line in text[:MAX_DATA].split("\n")),
         "cut": len(text) > MAX_DATA,
         "json": is_json,

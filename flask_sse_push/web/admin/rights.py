@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...hub.callbacks import name_of
+from . import workers
 from .checks import BROKEN, WARNING, Reason
 from .visit import shown
 
@@ -46,7 +48,7 @@ def examined(
     try:
         user = load(id)
     except Exception as error:  # the app's function may raise anything
-        yield _failed("load the user", error)
+        yield _failed("load the user", id, error)
         return
     if user is None:
         yield _unchecked(id, channel, "the user loader returns None") if is_connected else _unknown(id)
@@ -54,7 +56,7 @@ def examined(
     try:
         may_listen = policy.may_listen(user, channel)
     except Exception as error:
-        yield _failed("ask @sse.authorize", error)
+        yield _failed("ask @sse.authorize", id, error)
         return
     if not may_listen:
         yield _refused(policy, id, channel)
@@ -74,10 +76,10 @@ def _refused(policy: Policy, id: str, channel: str) -> Reason:
     by = "and the app has no @sse.authorize rule" if rule is None else f"and {name_of(rule)} returns False"
     what = f"User {shown(id)!r} may not listen to {channel!r}: it is not public, {by} for this user."
     advice = (
-        "Requests for this channel get 403. Allow the channel in the function of @sse.authorize, or in "
-        "SSE_PUSH_PUBLIC_CHANNELS if everybody may listen."
+        "Requests for this channel get 403. Allow the channel in @sse.authorize. If all users "
+        'may listen, set "public": True for it in SSE_PUSH_CHANNELS, or name it in SSE_PUSH_PUBLIC_CHANNELS.'
     )
-    return Reason(BROKEN, "not_authorized", what, advice)
+    return Reason(BROKEN, "not_authorized", what, advice, {"kind": "channel", "name": channel})
 
 
 def _unchecked(id: str, channel: str, why: str) -> Reason:
@@ -86,8 +88,14 @@ def _unchecked(id: str, channel: str, why: str) -> Reason:
     return Reason(WARNING, "not_checked", what, advice)
 
 
-def _failed(action: str, error: Exception) -> Reason:
+def _failed(action: str, id: str, error: Exception) -> Reason:
     logger.warning("the admin page could not %s: %r", action, error, exc_info=error)
     what = f"The app could not {action}: its function raised {type(error).__name__}."
-    advice = "Read the traceback in this worker's log. Streams of this user are refused or closed until then."
+    if isinstance(error, (ValueError, TypeError)):
+        what += f" Perhaps the id has the wrong form: is {shown(id)!r} an id of this app?"
+    advice = (
+        f"Read the traceback in the log of the worker that has answered: process {os.getpid()} on "
+        f"{workers.host()}. If the id is right, the app refuses or closes this user's streams until its "
+        "function works."
+    )
     return Reason(BROKEN, "rule_failed", what, advice)

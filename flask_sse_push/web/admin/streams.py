@@ -180,11 +180,11 @@ def _full(services: Services, stream: Stream) -> dict[str, Any]:
 
 def _refusals(services: Services, details: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the newest refusal of the user or the address in a question, if this worker remembers one."""
-    user, address = details.get("user"), details.get("address")
+    user, address, channel = details.get("user"), details.get("address"), details.get("channel")
     for each in reversed(services.refusals):
         if each.at < time.time() - REFUSED:
             return
-        if each.channel in (None, details.get("channel")) and (
+        if (channel is None or each.channel in (None, channel)) and (
             (user is not None and each.user_id == user) or (address is not None and each.address == address)
         ):
             yield {"at": each.at, "status": each.status, "message": shown(each.message, 500)}

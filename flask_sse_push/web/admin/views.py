@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Request, Response, abort, jsonify
+from markupsafe import escape
 from werkzeug.exceptions import MethodNotAllowed
 
 from ...auth.identity import Identity
@@ -40,6 +41,21 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+#: What a browser shows instead of the page to somebody who may not open it.
+REFUSED = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <meta name="color-scheme" content="light dark">
+  <title>Event streams</title>
+</head>
+<body>
+  <h1>Event streams</h1>
+  <p>{text}</p>
+</body>
+</html>
+"""
 
 
 def page(static_path: str) -> Response:
@@ -49,6 +65,18 @@ def page(static_path: str) -> Response:
     """
     text = (FOLDER / "page.html").read_text("utf-8").replace('"client/', f'"{static_path.strip("/")}/')
     return Response(text, content_type="text/html; charset=utf-8", headers=HEADERS)
+
+
+def refusal_page(refused: Response, message: str) -> Response:
+    """Returns what a browser shows to somebody who may not open the page.
+
+    :param refused: the response with JSON. The page has its status and its headers.
+    :param message: says who may open the page.
+    """
+    refused.set_data(REFUSED.format(text=escape(f"{message[:1].upper()}{message[1:]}.")))
+    refused.headers.update(HEADERS)
+    refused.content_type = "text/html; charset=utf-8"
+    return refused
 
 
 def session(visit: Visit) -> dict[str, Any]:

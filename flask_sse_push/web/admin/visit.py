@@ -83,6 +83,11 @@ class Visit(NamedTuple):
         return int(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, such as "1 event" or "2 events"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def shown(text: object, most: int = 300) -> str | None:
     """Returns a text from outside as the page may show it: printable, with at most `most` characters."""
     return None if text is None else printable(str(text)[:most])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...brokers.announcer import DEFAULT_CHANNEL
 from ...errors import BrokerUnavailable
 from ...protocol.channel import is_channel
 from ..refusal import bad_request
@@ -60,14 +61,15 @@ def _case(visit: Visit) -> Case:
     user, address = visit.text("user"), visit.text("address")
     if not (user or address or visit.text("channel")):
         raise bad_request("give a user, a channel or an address")
-    channel = visit.channel("channel") if visit.text("channel") or user is None else f"user:{user}"
-    if not is_channel(channel):
+    asked = visit.channel("channel") if visit.text("channel") else f"user:{user}" if user else None
+    if asked is not None and not is_channel(asked):
         raise bad_request("the user has no channel of their own: give a channel")
     services = visit.services
-    details = {"user": user, "address": address, "channel": channel, "limit": STREAMS, "full": True}
-    wanted = None if user or address else channel
+    details = {"user": user, "address": address, "channel": asked, "limit": STREAMS, "full": True}
+    wanted = None if user or address else asked
     answers = services.streaming.worker_queries.ask(streams.LIST, details, channel=wanted, user_id=user)
     page = streams.merged(answers, STREAMS)
+    channel = asked or _first_channel(page["streams"])
     broker, problem, kept = services.publishing.broker, "", channels.NOTHING
     found = [{**each, "lag": streams.UNKNOWN} for each in page["streams"]]
     try:
@@ -79,6 +81,12 @@ def _case(visit: Visit) -> Case:
     refusals = [refused for each in answers.found for refused in each.get("refusals", ())]
     total, missing = page["total"], answers.missing
     return Case(services, user, address, channel, found, total, states, missing, kept, problem, refusals)
+
+
+def _first_channel(streams: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a channel of the newest stream, for a question that names only the address of the streams."""
+    names = (name for each in streams for name in each["channels"])
+    return next(names, DEFAULT_CHANNEL)
 
 
 def _findings(case: Case, visit: Visit) -> Iterator[Reason]:

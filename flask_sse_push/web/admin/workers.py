@@ -42,7 +42,7 @@ def state(services: Services) -> dict[str, Any]:
     return {
         "worker": streaming.worker_counts.name,
         "pid": os.getpid(),
-        "host": _host(),
+        "host": host(),
         **streaming.hub.stats(),
         "behind": len(streaming.hub.behind),
         "buffered": gauges.buffered,
@@ -57,7 +57,8 @@ def state(services: Services) -> dict[str, Any]:
 
 
 @cache
-def _host() -> str:
+def host() -> str:
+    """Returns the name of this machine, at most 100 characters of it."""
     return socket.gethostname()[:100]
 
 

@@ -7,9 +7,9 @@ OLDEST := .venv-oldest
 DOCS := .venv-docs
 JS := tests/js/node_modules/.installed
 
-# Three processes keep two cores busy, since tests often wait. The tests of a file run one after another. tests/conftest.py
+# Four processes keep two cores busy, since tests often wait. The tests of a file run one after another. tests/conftest.py
 # puts the files in order: the slow ones come first, so all processes end at nearly the same time.
-PARALLEL := -q -n 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := -q -n 4 --dist loadfile --no-loadscope-reorder
 # The tests that another Python runs too.
 IN_PROCESS := tests/unit tests/contract tests/integration
 # The tests of the JavaScript client, which do not depend on the Python.

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,9 @@ def test_a_publisher_with_other_settings(make_site: MakeSite, valkey_url: str, e
         url, other = valkey_url[:-1] + "9", prefix
     announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PREFIX=other)
     try:
+        for number in range(12):  # as on a Redis of many apps
+            with closing(MessageAnnouncer.from_url(url, SSE_PUSH_PREFIX=f"another.{number}")) as another:
+                another.publish("theirs", channel="user:8")
         announcer.publish("lost", channel="user:8")
         assert reason(site, f"user={user}")[0] == "nothing_published"
         announcer.send_to_user(user, "lost")

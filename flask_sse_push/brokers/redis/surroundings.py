@@ -16,8 +16,10 @@ from .client import connection_apart
 _STATE = re.compile(r"\{([A-Za-z0-9_.-]{1,64}):[0-7]\}:state")
 #: At most how many calls the search for prefixes makes, and about how many keys each call examines.
 SCANS, SCANNED = 50, 1000
-#: At most how many databases and how many of the newest channels are examined.
-DATABASES, CHANNELS = 16, 10
+#: At most how many databases, how many of the newest channels, and how many other prefixes are examined.
+DATABASES, CHANNELS, PREFIXES = 16, 10, 1000
+#: At most how many other prefixes are shown.
+SHOWN_PREFIXES = 10
 
 
 class Kept(NamedTuple):
@@ -32,7 +34,7 @@ class Surroundings(NamedTuple):
     """What this app and other processes keep in the same Redis."""
 
     has_events: bool  # whether this app has events under its own prefix, in its own database
-    prefixes: tuple[str, ...]  # other prefixes in the same database
+    prefixes: tuple[str, ...]  # other prefixes in the same database, the first SHOWN_PREFIXES of them
     databases: tuple[int, ...]  # other databases that have events under the app's own prefix
     kept: tuple[Kept, ...]  # the newest channels
     ahead: float  # by how many seconds the newest event is ahead of the server's clock
@@ -86,7 +88,9 @@ class _Search:
         kept = [each for name, head in newest if (each := self._kept(name, head / 1e6, now)) is not None]
         [last] = self._ask([None], "HMGET", self._base + "state", "last")
         ahead = int(last) / 1e6 - now if last and last.isdigit() and now else 0.0
-        return Surroundings(bool(newest), self._prefixes(), self._databases(), tuple(kept), ahead)
+        return Surroundings(
+            bool(newest), self._prefixes()[:SHOWN_PREFIXES], self._databases(), tuple(kept), ahead
+        )
 
     def elsewhere(self, channel: str) -> Iterator[Elsewhere]:
         """Yields the other places where events of a channel lie. Switches the connection's database."""
@@ -116,7 +120,7 @@ class _Search:
 
     def _prefixes(self) -> tuple[str, ...]:
         found = {match[1] for key in self._keys() if (match := _STATE.fullmatch(key))}
-        return tuple(sorted(found - {self._prefix}))[:CHANNELS]
+        return tuple(sorted(found - {self._prefix}))[:PREFIXES]
 
     def _keys(self) -> Iterator[str]:
         cursor = "0"

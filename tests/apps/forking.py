@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -68,6 +69,8 @@ def with_os(sleep: str, seconds: float, fork: Callable[[], int] = os.fork) -> in
     if pid == 0:
         try:
             work(sleep, seconds)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     return pid

@@ -110,5 +110,5 @@ def busy_shares(servers: Sequence[Gunicorn], crowd: Crowd) -> Iterator[float]:
         crowd.run(0.5)
         began, used = time.monotonic(), processor_seconds(worker)
         crowd.run(1.0)
-        assert os.path.exists(f"/proc/{child}")
+        assert os.path.exists(f"/proc/{child}"), server.log.read_text()[-2000:]
         yield (processor_seconds(worker) - used) / (time.monotonic() - began)

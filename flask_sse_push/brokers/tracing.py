@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
-_FIELDS = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
+#: W3C Trace Context, 3.2.2.3: the id of a trace, and that of a span, with zeros only is invalid.
+_FIELDS = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 
 
 class PublishSpan(NamedTuple):
@@ -49,6 +50,8 @@ class Tracing:
             return None
         span = self._tracer.start_span("sse publish", kind=self._api.SpanKind.PRODUCER)
         own = span.get_span_context()
+        if not own.is_valid:  # the app's tracer provider makes no real spans
+            return None
         return PublishSpan(f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}", span.end)
 
     def delivered(self, traceparent: str, begin: float, attributes: Mapping[str, str | int]) -> None:

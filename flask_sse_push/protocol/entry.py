@@ -20,7 +20,7 @@ _HEAD = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16}) (-?[0-9]{1,16}) ([!-~]+)")
 #: `sse.presence` is published; the others come from a worker.
 _BODY = re.compile(
     rb"(?:event: (?!sse\.(?!presence\n))[^\r\n\0]+\n)?(?:retry: [0-9]{1,10}\n)?"
-    rb"(?:traceparent: (00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\n)?(?=data: )"
+    rb"(?:traceparent: (00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})\n)?(?=data: )"
 )
 
 

@@ -26,6 +26,13 @@ from .test_blueprint import listening
 LINE = re.compile(r"traceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-0[13]")
 #: A context that no span of the tests has.
 FOREIGN = f"00-{'ab' * 16}-{'cd' * 8}-01"
+#: W3C Trace Context: ids of zeros only, and the version ff, are invalid.
+INVALID = [
+    f"00-{'0' * 32}-{'1' * 16}-01",
+    f"00-{'1' * 32}-{'0' * 16}-01",
+    f"00-{'0' * 32}-{'0' * 16}-01",
+    f"ff-{'1' * 32}-{'1' * 16}-01",
+]
 
 
 @pytest.fixture
@@ -122,6 +129,7 @@ def test_without_opentelemetry_the_log_says_what_to_install(
         [[FOREIGN, 1, 2]],
         [["00-x", "now", "now"]],
         [[FOREIGN + "0", "now", "now"]],
+        *([[each, "now", "now"]] for each in INVALID),
         [[FOREIGN, "now", True]],
         [[FOREIGN, "now", 10**15]],
         [[FOREIGN, "now", "now"]] * 6,
@@ -174,7 +182,13 @@ def test_the_formats_of_ai_front_ends_show_nothing_of_a_trace(
 
 
 @pytest.mark.parametrize(
-    "line", [b"traceparent: x\n", f"traceparent: {FOREIGN} \n".encode(), b"tracestate: a\n"]
+    "line",
+    [
+        b"traceparent: x\n",
+        f"traceparent: {FOREIGN} \n".encode(),
+        b"tracestate: a\n",
+        *(f"traceparent: {each}\n".encode() for each in INVALID),
+    ],
 )
 def test_a_worker_refuses_an_event_with_a_field_that_no_publisher_writes(line: bytes) -> None:
     entry = Entry("e", 1, 0, line + b"data: x\n\n", channels=("a",))

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: At most this many bytes of events may wait for one commit.
 MAX_BYTES = 50_000_000
-#: The key in `Session.info`. The value is the session's `PendingEvents`.
-_KEY = "flask_sse_push"
+#: The attribute of a session with its `PendingEvents`. The app may clear `Session.info`.
+_ATTRIBUTE = "_flask_sse_push_events"
 
 
 class Destination(Protocol):
@@ -60,7 +60,7 @@ class PendingEvents:
     @classmethod
     def of(cls, session: Session) -> PendingEvents:
         """Returns the pending events of a session. They live as long as the session."""
-        events: PendingEvents = session.info.setdefault(_KEY, cls())
+        events: PendingEvents = vars(session).setdefault(_ATTRIBUTE, cls())
         return events
 
     def add(self, session: Session, destination: Destination, events: Iterable[Publication]) -> None:
@@ -183,17 +183,17 @@ def _destinations(events: Iterable[_Pending]) -> list[Destination]:
 
 
 def _before_commit(session: Session) -> None:
-    if events := session.info.get(_KEY):
+    if events := vars(session).get(_ATTRIBUTE):
         events.before_commit(session)
 
 
 def _after_commit(session: Session) -> None:
-    if events := session.info.get(_KEY):
+    if events := vars(session).get(_ATTRIBUTE):
         events.after_commit(session)
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    if events := session.info.get(_KEY):
+    if events := vars(session).get(_ATTRIBUTE):
         events.end(transaction)
 
 

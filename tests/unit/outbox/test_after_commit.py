@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +76,24 @@ def test_events_go_out_in_one_batch_after_the_commit(session: Session, published
     assert published.broker.calls == [["a", "b", "c", "d", "e"]]
     assert published.data("news") == ["c"]
     assert published.data("user:7") == ["d"]
+
+
+def test_the_app_may_use_and_clear_the_info_of_its_session(engine: Engine, published: Published) -> None:
+    with Session(engine, info={"flask_sse_push": 1}) as session:
+        publisher(session, published).publish("a")
+        session.info.clear()
+        session.commit()
+    assert published.broker.calls == [["a"]]
+
+
+def test_a_session_that_is_dropped_takes_its_events_with_it(engine: Engine, published: Published) -> None:
+    session = Session(engine)
+    publisher(session, published).publish("a")
+    dropped = weakref.ref(session)
+    del session
+    gc.collect()
+    assert dropped() is None
+    assert published.broker.calls == []
 
 
 def test_a_notification_has_the_standard_fields(session: Session, published: Published) -> None:

@@ -50,7 +50,7 @@ def sell() -> Any:
         abort(409, "sold out: the database has refused the sale")
     if body.get("fails"):
         db.session.rollback()
-        abort(409, "the payment failed, and the sale was rolled back")
+        abort(409, "nothing was sold: the payment failed, and the sale was rolled back")
     db.session.commit()
     return jsonify()
 

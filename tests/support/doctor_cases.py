@@ -225,7 +225,7 @@ WEB = {
         "its workers are busy or blocked",
     ),
     "nginx-buffers": Case(
-        "nginx buffers (`proxy_ignore_headers X-Accel-Buffering`)",
+        "nginx buffers (`proxy_ignore_headers X-Accel-Buffering`, without `proxy_http_version 1.1`)",
         "broken buffering",
         "`proxy_buffering off;`",
     ),

@@ -59,7 +59,14 @@ function open(isFirst) {
   for (const link of navigation.querySelectorAll("a")) {
     link.ariaCurrent = link.dataset.view === chosen ? "page" : null;
   }
-  if (!isFirst && viewer.name !== before) heading.focus();
+  if (isFirst) firstField()?.focus({ preventScroll: true });
+  else if (viewer.name !== before) heading.focus();
+}
+
+/** Returns the field of a question that was not asked yet; null in other views. */
+function firstField() {
+  const isAsked = viewer.name !== "" || location.hash.includes("?");
+  return isAsked ? null : /** @type {HTMLInputElement | null} */ (place.querySelector("form input"));
 }
 
 navigation.append(

@@ -108,7 +108,9 @@ export class Viewer {
     }
     this.#place.setAttribute("aria-busy", "false");
     this.#draw();
-    if (shown.isOld) this.#frame.say(this.#place.querySelector("[data-summary]")?.textContent ?? "");
+    const summary = this.#place.querySelector("[data-summary]");
+    if (shown.isOld) this.#frame.say(summary?.textContent ?? "");
+    if (shown.isOld && this.#place.contains(document.activeElement)) summary?.scrollIntoView({ block: "nearest" });
     shown.isOld = false;
     this.#refreshLater();
   }

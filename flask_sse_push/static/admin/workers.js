@@ -12,17 +12,23 @@ const MISSED = 3;
 /** Within how many seconds a worker that the server's answer names must report. */
 const PATIENCE = 15;
 
+/** For so many milliseconds, a page that was just opened waits for workers that have yet to report. */
+const COUNTING = 10_000;
+
 /** At most how many workers the page remembers. */
 const MOST = 1000;
 
 /** The newest state of each worker, as far as the page knows it. */
 export class Workers {
   /** @type {Map<string, { worker: Worker, until: number }>} */ #known = new Map();
+  #countedAt = performance.now() + COUNTING;
+  #heardUntil = 0;
 
   /** Notes what a worker has just reported, or what the server has answered about it. @param {Worker} worker */
   note(worker) {
     const { worker: name, every } = worker;
     const until = performance.now() + 1000 * (every ? MISSED * every : PATIENCE);
+    if (every) this.#heardUntil = until;
     if (this.#known.size < MOST || this.#known.has(name)) this.#known.set(name, { worker, until });
   }
 
@@ -39,6 +45,16 @@ export class Workers {
   /** Returns all workers, sorted by name. */
   all() {
     return [...this.#known.values()].map(({ worker }) => worker).sort((one, two) => one.worker.localeCompare(two.worker));
+  }
+
+  /** Whether workers that the page does not know may still report, because it was just opened. */
+  get isCounting() {
+    return performance.now() < this.#countedAt;
+  }
+
+  /** Whether reports come, on a stream of this page's own. */
+  get isHeard() {
+    return performance.now() < this.#heardUntil;
   }
 
   /** Whether a worker reports nothing any more. @param {string} name */

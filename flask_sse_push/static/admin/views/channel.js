@@ -49,7 +49,7 @@ function facts({ name, policy, listeners, presence, kept }, { now }) {
 
 /** @param {{ history: number, ttl: number, bytes: number | null }} policy */
 function limits({ history, ttl, bytes }) {
-  const parts = [counted(history, "event"), ttl && `for ${duration(ttl)}`, bytes && size(bytes)];
+  const parts = [counted(history, "event"), ttl && `for ${duration(ttl)}`, bytes && `${size(bytes)}, but always the newest event`];
   return parts.filter(Boolean).join(", ");
 }
 

@@ -50,14 +50,15 @@ function ask(server, query, signal) {
 }
 
 /** @param {any} reasons @param {About} about @returns {Child[]} */
-function answer({ user, channel, reason, findings, streams, missing: workers }, { now }) {
+function answer({ user, channel, reason, findings, streams, missing: workers }, { now, query }) {
+  const address = query.get("address");
   const first = findings.find((/** @type {Finding} */ { name }) => name === reason) ?? FINE;
   const others = findings.filter((/** @type {Finding} */ finding) => finding !== first);
   return [
     missing(workers),
     section(
       "answer-title",
-      [user && `User ${user}`, channel && `channel ${channel}`].filter(Boolean).join(", ") || "The answer",
+      [user && `User ${user}`, address && `address ${address}`, channel && `channel ${channel}`].filter(Boolean).join(", ") || "The answer",
       mainFinding(first),
       others.length > 0 && make("h3", {}, "What else was found"),
       others.length > 0 && findingList(others),
@@ -70,13 +71,15 @@ function answer({ user, channel, reason, findings, streams, missing: workers }, 
 function overview({ workers }) {
   const all = workers.all();
   const sum = (/** @type {"streams" | "buffered" | "behind"} */ name) => all.reduce((total, worker) => total + worker[name], 0);
+  const streams = sum("streams");
+  const own = streams > 0 && workers.isHeard && (streams === 1 ? ", this page's own" : ", one of them this page's own");
   const deaf = all.filter(({ worker, connected, streams }) => workers.isGone(worker) || (!connected && streams)).length;
   return section(
     "overview-title",
     "All workers now",
     factList(
-      ["Streams", make("a", { href: "#/streams" }, count(sum("streams")))],
-      ["Workers", make("a", { href: "#/workers" }, count(all.length))],
+      ["Streams", make("span", {}, make("a", { href: "#/streams" }, count(streams)), own)],
+      ["Workers", make("span", {}, make("a", { href: "#/workers" }, count(all.length)), workers.isCounting && " so far, counting")],
       ["Workers without a link, or gone", deaf ? badge(count(deaf), "bad") : "none"],
       ["Streams that get missed events", count(sum("behind"))],
       ["Bytes waiting for clients", size(sum("buffered"))],

@@ -32,7 +32,7 @@ export const workers = {
       make(
         "section",
         { class: "card", "aria-label": "All workers" },
-        make("p", { "data-summary": true }, `${counted(all.length, "worker")}, ${counted(streams, "stream")}.`),
+        make("p", { "data-summary": true }, `${counted(all.length, "worker")}${workers.isCounting ? " so far, counting" : ""}, ${counted(streams, "stream")}.`),
         workerTable(all, workers),
       ),
     ];

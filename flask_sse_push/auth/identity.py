@@ -115,8 +115,13 @@ def login_id(user: Any) -> str | None:
 
 
 def invalid_token(reason: str = "") -> Refused:
-    """Returns the error 401 for an invalid token or ticket. Only the log gives the reason."""
-    return Refused(401, ErrorCode.AUTH_FAILED, "the token or ticket is not valid", for_log=reason)
+    """Returns the error 401 for an invalid bearer token. Only the log gives the reason."""
+    return Refused(401, ErrorCode.AUTH_FAILED, "the bearer token is not valid", for_log=reason)
+
+
+def invalid_ticket() -> Refused:
+    """Returns the error 401 for an invalid ticket, or one that was used before."""
+    return Refused(401, ErrorCode.AUTH_FAILED, "the ticket is not valid, or was used before; get a new one")
 
 
 def expired_token() -> Refused:

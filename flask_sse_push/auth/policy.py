@@ -17,7 +17,7 @@ from ..protocol.channel import MAX_CHANNELS, checked_channels
 from . import doctor_pass, flask_login
 from .admin_tokens import AdminTokens
 from .hooks import Authorize, Hooks
-from .identity import NOBODY, Identity, first_found, invalid_token, login_id, refuse_expired, user_id
+from .identity import NOBODY, Identity, first_found, invalid_ticket, login_id, refuse_expired, user_id
 from .refusals import Refusals
 from .tickets import StreamSecrets, Ticket, Tickets, stream_secrets, tickets_signed_with
 
@@ -81,7 +81,7 @@ class Policy(Refusals):
         """
         most = self.settings.max_channels
         if ticket_text is not None and not self._app.secret_key:  # then the app has given no ticket
-            raise invalid_token()
+            raise invalid_ticket()
         ticket = None if ticket_text is None else self._tickets().read(ticket_text, most)
         if ticket is not None and default:
             channels = ticket.channels
@@ -277,7 +277,7 @@ class Policy(Refusals):
             return Identity(ticket.user_id, session=ticket.session)
         user = load(id)
         if user is None:
-            raise invalid_token()
+            raise invalid_ticket()
         return Identity(user, renew=partial(load, id), session=ticket.session)
 
     # -- the app's secret keys ---------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ..hub.revocations import Revocation
 from ..protocol import cursor
 from ..protocol.command import COMMAND_CHANNEL, REVOKE, REVOKE_SESSION, parse_command
 from ..protocol.entry import Entry
-from .identity import expired_token, invalid_token
+from .identity import expired_token, invalid_ticket
 
 #: A ticket is valid for at most this many seconds, because it stands in a URL, which other people may see.
 LONGEST = 60.0
@@ -144,12 +144,12 @@ class Tickets:
             ticket, and 1102 for any other invalid ticket.
         """
         if len(text) > MAX_LENGTH + MAX_LENGTH_PER_CHANNEL * max_channels:
-            raise invalid_token()
+            raise invalid_ticket()
         try:
             content = self._serializer.loads(text)
             name, user_id, channels, expires_ms, asked, known_by, session = content
         except (BadSignature, ValueError) as error:
-            raise invalid_token() from error
+            raise invalid_ticket() from error
         if time.time() * 1000 >= expires_ms:
             raise expired_token()
         expires = expires_ms / 1000

@@ -92,6 +92,7 @@ class Output:
         self._room = threading.Condition()
         self._waiting: deque[str | Publication] = deque()
         self._size = 0  # total size of `_waiting`, compared with MAX_WAITING
+        self._count = 0  # how many items the generator has yielded
         self._closed = False
         forks.watch(self)
 
@@ -101,12 +102,14 @@ class Output:
     def put(self, item: Any) -> bool:
         """Adds an item. Blocks while the queue is full. Returns False if the queue is closed.
 
-        :raises InvalidEvent: if the item cannot be sent as an event.
+        :raises InvalidEvent: if the item cannot be sent as an event. A note of the error names the item.
         """
-        type, data = event_of(item)
-        content: str | Publication | None = plain_str(item) if type == TEXT else reasoning_of(item)
-        if content is None:
-            content = self._publication(self._announcer, type, data)
+        self._count += 1
+        try:
+            content = self._content(item)
+        except InvalidEvent as error:
+            error.add_note(f"The run failed at item {self._count} of its generator, {_name(item)}.")
+            raise
         with self._room:
             while self._size >= MAX_WAITING and not self._closed:
                 self._room.wait()
@@ -116,6 +119,15 @@ class Output:
                 self._waiting.append(content)
                 self._size += _size(content)
             return True
+
+    def _content(self, item: Any) -> str | Publication:
+        """Returns the text of an item, or the event of an item that is no text.
+
+        :raises InvalidEvent: if the item cannot be sent as an event.
+        """
+        type, data = event_of(item)
+        content = plain_str(item) if type == TEXT else reasoning_of(item)
+        return self._publication(self._announcer, type, data) if content is None else content
 
     def take(self, limit: int) -> list[Publication]:
         """Removes at most `limit` events and returns them. Strings in a row become one event if they fit.
@@ -207,6 +219,14 @@ class Output:
 def piece_event(kind: type[str], text: str) -> tuple[str, dict[str, str]]:
     """Returns the type and the data of the event for text or reasoning."""
     return (ITEM, {"type": "reasoning", "text": text}) if kind is Reasoning else (TEXT, {"text": text})
+
+
+def _name(item: Any) -> str:
+    """Returns the kind of an item for an error. Shows nothing of its data, which may be secret."""
+    kind = (
+        item.get("type") if isinstance(item, dict) else item[0] if isinstance(item, tuple) and item else None
+    )
+    return f"of the type {kind[:40]!r}" if isinstance(kind, str) else f"a {type(item).__name__}"
 
 
 def _size(content: str | Publication) -> int:

@@ -14,7 +14,7 @@ from flask import Flask, Request, Response, g
 from werkzeug.datastructures import Headers
 
 from ..auth.hooks import Hooks
-from ..auth.identity import invalid_token
+from ..auth.identity import invalid_ticket
 from ..auth.limits import Limits
 from ..auth.policy import Grant, Policy
 from ..auth.tickets import Ticket
@@ -208,7 +208,7 @@ class StreamEndpoint:
             revoked = ticket.is_revoked(broker, self.services.streaming.hub.disconnector.revoked_since)
             valid = not revoked and broker.claim(f"ticket:{ticket.name}", seconds)
         if not valid:
-            raise invalid_token()
+            raise invalid_ticket()
 
     def ticket(self, user: Any, channels: str | Iterable[str], seconds: float) -> str:
         """Returns a ticket; see `SSEBlueprint.ticket`."""

@@ -154,7 +154,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_the_page(calm_site: Sit
         page.keyboard.press("Tab")
         reached.append(page.evaluate(NAME_OF_FOCUS))
     pages = list(PAGES)
-    assert reached == ["a.skip", "a.brand", *pages, "Sign out", *FORM, "#feed"]
+    assert reached == ["a.skip", "a.brand", *pages, "Admin", "Sign out", *FORM, "#feed"]
 
 
 FORM = ("channel", "text", "Publish", "pre.command", "#copy")

@@ -107,3 +107,9 @@ def test_a_text_of_any_length_is_refused() -> None:
 def test_a_log_shows_no_ticket(url: str, shown: str) -> None:
     assert redacted_url(url) == shown
     assert redacted_query(url.partition("?")[2]) == shown.partition("?")[2]
+
+
+def test_a_refusal_says_that_it_is_the_ticket_which_is_wrong() -> None:
+    with pytest.raises(Refused) as refused:
+        TICKETS.read("abc.def")
+    assert refused.value.message == "the ticket is not valid, or was used before; get a new one"

@@ -75,7 +75,7 @@ def test_neighbouring_pieces_of_reasoning_are_joined_like_text() -> None:
 
 
 def test_an_item_in_the_neutral_form_that_lacks_a_field_is_refused() -> None:
-    with pytest.raises(InvalidEvent, match=r"^item: has the type 'tool_call', but no 'id'$"):
+    with pytest.raises(InvalidEvent, match=r"(?m)^item: has the type 'tool_call', but no 'id'$"):
         make().put({"type": "tool_call", "name": "weather", "input": {}})
 
 
@@ -114,6 +114,14 @@ def test_a_character_that_is_larger_than_an_event_raises_and_ends_the_wait() -> 
     with pytest.raises(MessageTooLarge):
         output.take(1)
     assert len(output) == 0
+
+
+def test_the_error_names_the_item_and_the_setting() -> None:
+    output = make(max_message=100)
+    output.put("text")
+    with pytest.raises(MessageTooLarge, match="SSE_PUSH_MAX_MESSAGE allows 100;") as raised:
+        output.put({"type": "tool_result", "id": "1", "output": "secret" * 50})
+    assert raised.value.__notes__ == ["The run failed at item 2 of its generator, of the type 'tool_result'."]
 
 
 def test_an_item_that_cannot_be_sent_raises_in_the_producer() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,21 @@ def channel_rules(key: str, value: Any) -> tuple[ChannelRule, ...]:
         return ()
     if not isinstance(value, Mapping):
         raise ConfigError(key, value, f"a mapping from channel patterns to policies, such as {_EXAMPLE}")
-    return tuple(_rule(key, pattern, policy) for pattern, policy in value.items())
+    rules = tuple(_rule(key, pattern, policy) for pattern, policy in value.items())
+    for at, rule in enumerate(rules):
+        _check_reachable(key, rule, rules[:at])
+    return rules
+
+
+def _check_reachable(key: str, rule: ChannelRule, earlier: Sequence[ChannelRule]) -> None:
+    """Checks that no earlier pattern matches all channels of a policy: then the policy would never count."""
+    for each in earlier:
+        # A pattern whose only wildcards are stars covers a second pattern if it matches the text of it.
+        if not re.search(r"[?[]", each.pattern) and fnmatchcase(rule.pattern, each.pattern):
+            problem = (
+                f"patterns in an order in which each counts: {each.pattern!r} stands before {rule.pattern!r}"
+            )
+            raise ConfigError(key, rule.pattern, f"{problem} and matches all its channels")
 
 
 def rules_in_file(key: str, path: str) -> tuple[ChannelRule, ...]:
@@ -71,6 +87,10 @@ def _parsed(key: str, value: str, text: str) -> Any:
         raise ConfigError(key, value, f"JSON that has each key once; {error} is there twice") from error
     except RecursionError as error:
         raise ConfigError(key, value, f"JSON such as {_EXAMPLE}; it is nested too deeply") from error
+    except ValueError as error:
+        raise ConfigError(
+            key, value, f"JSON such as {_EXAMPLE}; a number in it has too many digits"
+        ) from error
 
 
 class _Repeated(Exception):

@@ -37,7 +37,9 @@ def whole(lowest: int, highest: int, unit: str) -> ReadValue:
     """Returns a function that reads a whole number from `lowest` to `highest`."""
 
     def read(key: str, value: Any) -> int:
-        found = int(value) if re.fullmatch(r"[0-9]{1,15}", str(value)) else -1
+        found = -1
+        with contextlib.suppress(ValueError):  # a number may have more digits than Python writes
+            found = int(value) if re.fullmatch(r"[0-9]{1,15}", str(value)) else -1
         if isinstance(value, bool) or not lowest <= found <= highest:
             raise ConfigError(key, value, f"a whole number of {unit} from {lowest} to {highest}")
         return found

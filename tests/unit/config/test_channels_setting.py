@@ -155,3 +155,28 @@ def test_policies_and_a_file_of_policies_together_are_refused(tmp_path: Path) ->
     path.write_text("{}")
     message = refusal({KEY: POLICIES}, {FILE: str(path)})
     assert message == f"{FILE} is {str(path)!r}, but must be left out, because {KEY} is set too"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"), [("*", "user:*"), ("user:*", "user:7"), ("*:a*", "x:ab?"), ("room:*", "room:[ab]*")]
+)
+def test_a_policy_that_would_never_count_is_refused(earlier: str, later: str) -> None:
+    found = refusal({KEY: {earlier: {"ttl": 5}, later: {"history": 5}}})
+    assert f"{earlier!r} stands before {later!r} and matches all its channels" in found
+    Settings.load({KEY: {later: {"history": 5}, earlier: {"ttl": 5}}}, {})
+
+
+def test_overlapping_policies_are_allowed() -> None:
+    Settings.load({KEY: {"user:?": {"ttl": 5}, "user:*": {"ttl": 6}, "*:7": {"ttl": 7}}}, {})
+
+
+def test_numbers_with_thousands_of_digits_are_refused(tmp_path: Path) -> None:
+    digits = "1" * 5000
+    text = f'{{"a": {{"history": {digits}}}}}'
+    path = tmp_path / "channels.json"
+    path.write_text(text)
+    for found in (refusal({}, {KEY: text}), refusal({}, {FILE: str(path)})):
+        assert "a number in it has too many digits" in found
+    assert "history" in refusal({KEY: {"a": {"history": 10**5000}}})
+    for name in ("SSE_PUSH_HISTORY_SIZE", "SSE_PUSH_HISTORY_TTL"):
+        assert name in refusal({name: 10**5000})

@@ -45,6 +45,10 @@ class Client(NamedTuple):
     def mode(self) -> str:
         return str(self.page.evaluate("client.mode"))
 
+    def warnings(self, part: str) -> int:
+        """Returns how many warnings in the console have this text in them."""
+        return sum(part in message.text for message in self.page.console_messages())
+
 
 Open = Callable[..., Client]
 
@@ -91,6 +95,7 @@ def test_behind_a_proxy_that_buffers_every_event_comes_once(
             eventually_on(client.page, lambda: len(client.numbers()) > 20)
         gets_each_once(client, counting)
         assert client.page.evaluate("modes") == ["poll"]
+        assert client.warnings("holds streams back") == 1
 
 
 def test_a_stream_that_is_cut_again_and_again_stays_a_stream(server: Server, listen: Open) -> None:
@@ -161,6 +166,7 @@ def test_the_app_chooses_the_mode(server: Server, listen: Open) -> None:
         for transport in ({}, {"transport": "fetch"}):
             client = listen(proxy.url, "chosen", mode="poll", **transport)
             client.page.wait_for_function("modes.includes('poll')")
+            assert client.warnings("holds streams back") == 0
         before = proxy.count("poll=")
         assert proxy.count("/stream?") == before
         proxy.hold = math.inf

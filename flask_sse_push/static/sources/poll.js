@@ -6,6 +6,7 @@
  * @import * as T from "./source.js"
  */
 
+import { warnOnce } from "../console.js";
 import { forgetBlocked } from "./blocked.js";
 import { read } from "./fetch.js";
 
@@ -17,6 +18,11 @@ const PAUSE = 100;
 
 /** Milliseconds before the first trial of a stream, and the longest pause. Each failed trial doubles the pause. */
 const [FIRST_TRY, LAST_TRY] = [60_000, 3_600_000];
+
+const HELD_BACK =
+  "something between this page and the server, such as a proxy, holds streams back. So the page uses short streams, " +
+  "which cost more requests. In nginx, set `proxy_buffering off` and `proxy_http_version 1.1`. To find the cause, run " +
+  "`flask sse doctor --url` with the address of the stream.";
 
 /** When the browser last got a network, in milliseconds since 1970. The network may be another one. */
 let onlineAt = 0;
@@ -56,6 +62,7 @@ async function readAll(address, options, sink, stop) {
     if (event.id) query.set("last_event_id", event.id);
     const isOpen = event.type === "sse.open";
     quiet &&= isOpen;
+    if (isOpen && !opened && options.mode !== "poll") warnOnce(HELD_BACK);
     if (!isOpen || !opened) sink.event(isOpen ? withoutChanges(event) : event);
     opened ||= isOpen;
   };

@@ -35,9 +35,16 @@ function showMode() {
     client.mode === "poll" ? `short streams, ${asked} of them have ended so far` : "one open stream";
 }
 
+let again = 0;
+
+/** Shows how many events wait in the outbox, until none waits: a row goes after its event has arrived. */
 async function showBacklog() {
+  clearTimeout(again);
   const answer = await fetch(byId("way").dataset.backlog).catch(() => null); // the server may be down
-  if (answer?.ok) byId("waiting").textContent = (await answer.json()).waiting;
+  if (!answer?.ok) return;
+  const { waiting } = await answer.json();
+  byId("waiting").textContent = waiting;
+  if (waiting) again = setTimeout(showBacklog, 500);
 }
 
 byId("buttons").addEventListener("click", async (/** @type {any} */ { target: { dataset } }) => {

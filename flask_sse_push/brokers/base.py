@@ -300,6 +300,13 @@ class Broker(ABC):
         :raises BrokerUnavailable: if the broker does not reply in time. The name is then claimed or not.
         """
 
+    def expect_to_declare(self) -> None:
+        """Notes that this process is a worker of the app, which may publish before its first link.
+
+        The worker's policies are those of the app, so the broker gives no warning if it still has older ones.
+        """
+        return
+
     def declare(self) -> None:
         """Tells the broker the channel policies of the app, so that a publisher with other policies notices.
 

@@ -30,6 +30,9 @@ class ShardedBroker(Broker):
     def shards(self) -> Sequence[Broker]:
         return self._shards
 
+    def expect_to_declare(self) -> None:
+        self._shards[0].expect_to_declare()  # all shards share what they know of the policies
+
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         """Publishes in one atomic step for each shard, one shard after another.
 

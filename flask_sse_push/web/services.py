@@ -144,6 +144,8 @@ class Services:
     def publishing(self) -> Publishing:
         """The parts that publish events. They are made on first use."""
         broker = connect_broker(self.settings, self._root)
+        if wsgi_server.find_worker() is not None:
+            broker.expect_to_declare()
         reporter = Reporter(self.gauges, self.settings.log_totals)
         counters = reporter.counters
         announcer = MessageAnnouncer(broker, self.settings, self._dumps, counters.published)

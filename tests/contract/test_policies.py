@@ -267,6 +267,23 @@ def test_a_deployment_with_other_policies_is_no_warning(
         broker.close()
 
 
+def test_a_new_worker_that_publishes_before_its_first_stream_is_no_warning(
+    store: Store, warned: Warned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = store.another(**HOUR), store.another(**DAY)
+    old.declare()
+    publish(old, "0", "user:7")
+    new.expect_to_declare()
+    publish(new, "1", "user:7")
+    assert warned() == []
+    now = time.monotonic() + declared.GRACE
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    publish(new, "2", "user:7")
+    assert len(warned()) == 1
+    for broker in (old, new):
+        broker.close()
+
+
 def test_a_publisher_to_several_shards_warns_once(store: Store, warned: Warned) -> None:
     def sharded(policies: ChannelPolicies) -> ShardedBroker:
         shared = DeclaredPolicies(policies)

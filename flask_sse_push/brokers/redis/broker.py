@@ -198,6 +198,9 @@ class RedisBroker(Broker):
             raise BrokerUnavailable(f"Redis: {replicas} of {self._wait_replicas} replicas have the event")
         return replies
 
+    def expect_to_declare(self) -> None:
+        self._declared.expect_to_declare()
+
     def declare(self) -> None:
         self._declared.declare(self._state_keys[0], self.run)
 

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 #: Runs one command of Redis and returns its reply.
 Run = Callable[..., Any]
 
-#: For this many seconds, a process that had the same policies as the broker does not warn that they differ:
-#: during a rolling deployment, processes of two versions run side by side.
+#: For this many seconds, a process that had the same policies as the broker does not warn that they differ.
+#: Nor does a new worker of the app. During a rolling deployment, processes of two versions run side by side.
 GRACE = 300.0
 #: At most how many bytes of policies the broker keeps as text, so that a warning can say what differs.
 MAX_TEXT = 10_000
@@ -51,6 +51,10 @@ class DeclaredPolicies:
         self.are_same = False
         self._differ_since: float | None = None
         self._warned: set[bytes] = set()
+
+    def expect_to_declare(self) -> None:
+        """Notes that this process will call `declare` with its first stream."""
+        self._differ_since = time.monotonic()
 
     def declare(self, state: str, run: Run) -> None:
         """Writes the policies of this process into the state of a shard. Blocks for one call.

@@ -11,7 +11,7 @@ import os
 import secrets
 from typing import Any
 
-from flask import Flask, redirect, request, url_for
+from flask import Flask, has_request_context, redirect, request, url_for
 from werkzeug import Response
 
 from flask_sse_push import sse
@@ -110,9 +110,11 @@ def may_listen(user: signin.User | None, channel: str) -> bool:
 def is_admin(user: signin.User | None) -> bool:
     """Whether a user may use the admin page, and read the statistics and the health of the workers.
 
-    Prometheus may read them too, if it sends the password in EXAMPLE_SCRAPE_PASSWORD.
+    Prometheus may read them too, if it sends the password in EXAMPLE_SCRAPE_PASSWORD. The package also calls
+    this function outside requests, to check open streams again.
     """
-    wanted, sent = os.environ.get("EXAMPLE_SCRAPE_PASSWORD"), request.authorization
+    wanted = os.environ.get("EXAMPLE_SCRAPE_PASSWORD")
+    sent = request.authorization if has_request_context() else None
     if wanted and sent and hmac.compare_digest((sent.password or "").encode(), wanted.encode()):
         return True
     return user is not None and user.is_admin

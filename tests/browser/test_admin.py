@@ -195,7 +195,9 @@ def other_prefix(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]
 def history_gone(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]:
     """Grace comes back with a cursor from before the broker lost its data."""
     with Stream(f"{site.url}/stream?channels=news", cursor="lost-1", headers={"Cookie": grace}) as opened:
+        id = opened.next_of("sse.open").json()["connection"]
         opened.next_of("sse.reset")
+        eventually_on(page, lambda: bool(described(page, id)))
         yield "grace", "news"
 
 
@@ -205,16 +207,17 @@ def slow_client(site: Site, page: Page, grace: str) -> Iterator[tuple[str, str]]
     url = f"{site.url}/stream?channels=chat"
     with Stream(url, headers={"Cookie": grace}, receive_buffer=4096) as opened:
         id = opened.next_of("sse.open").json()["connection"]
-        while not described(page, id)["buffered"]:
+        eventually_on(page, lambda: bool(described(page, id)))
+        while not described(page, id).get("buffered"):
             site.announcer.publish_many([{"data": "x" * 9000, "channel": "chat"}] * 20)
-        eventually_on(page, lambda: (described(page, id)["waiting"] or 0) > 2)
+        eventually_on(page, lambda: (described(page, id).get("waiting") or 0) > 2)
         yield "grace", "chat"
 
 
 def described(page: Page, id: str) -> dict[str, Any]:
-    """Returns what the server says about a stream."""
+    """Returns what the server says about a stream; {} if it does not know the stream yet."""
     answer: dict[str, Any] = page.request.get(page.url.partition("#")[0] + f"/streams/{id}").json()
-    return cast("dict[str, Any]", answer["stream"])
+    return cast("dict[str, Any]", answer.get("stream", {}))
 
 
 @contextmanager

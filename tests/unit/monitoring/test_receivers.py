@@ -124,7 +124,7 @@ def test_calls_beyond_the_bound_are_left_out_and_counted(
         receivers.send(app, signal, number=number)
     dropped = tallies.take()["callbacks_dropped", "test-signal"]
     assert dropped in (14, 15)  # the first call may have left the queue before the sixth came
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records].count(receivers.__name__) == 1
     assert "Slow of the signal test-signal is too slow" in caplog.text
     slow.go_on.set()
     eventually(lambda: not receivers._waiting)

@@ -48,9 +48,11 @@ def channel_rules(key: str, value: Any) -> tuple[ChannelRule, ...]:
 
 def _check_reachable(key: str, rule: ChannelRule, earlier: Sequence[ChannelRule]) -> None:
     """Checks that no earlier pattern matches all channels of a policy: then the policy would never count."""
+    # A pattern whose only wildcards are stars covers a second pattern if it matches the text of it. In this
+    # text, "?" takes the place of each [class]: only a star matches "?", as a class may be any character.
+    text = re.sub(r"\[[^]]+\]", "?", rule.pattern)
     for each in earlier:
-        # A pattern whose only wildcards are stars covers a second pattern if it matches the text of it.
-        if not re.search(r"[?[]", each.pattern) and fnmatchcase(rule.pattern, each.pattern):
+        if not re.search(r"[?[]", each.pattern) and fnmatchcase(text, each.pattern):
             problem = (
                 f"patterns in an order in which each counts: {each.pattern!r} stands before {rule.pattern!r}"
             )
@@ -68,7 +70,7 @@ def rules_in_file(key: str, path: str) -> tuple[ChannelRule, ...]:
         if len(text) > MAX_FILE:
             raise ConfigError(key, path, f"a file of at most {MAX_FILE} bytes")
         content = text.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(key, path, f"the path of a readable JSON file: {error}") from error
     return channel_rules(f"{key} ({path})", _parsed(key, path, content))
 
@@ -126,7 +128,7 @@ def _rule(key: str, pattern: Any, policy: Any) -> ChannelRule:
 
 def _known(name: Any) -> str:
     """Returns what an unknown key of a policy should have been."""
-    lowered = str(name).lower().removeprefix("sse_push_")
+    lowered = name.lower().removeprefix("sse_push_") if isinstance(name, str) else ""
     similar = [
         *difflib.get_close_matches(lowered.removeprefix("history_"), _READ, 1),
         *difflib.get_close_matches(lowered, _READ, 1),

@@ -77,7 +77,9 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 def flag(key: str, value: Any) -> bool:
     """Reads true or false, also from a word such as `yes` or `off`."""
-    word = str(value).lower()
+    word = ""
+    with contextlib.suppress(ValueError):  # a number may have more digits than Python writes
+        word = str(value).lower()
     if word not in (*_TRUE, *_FALSE):
         raise ConfigError(key, value, "true or false")
     return word in _TRUE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,33 @@ def test_numbers_with_thousands_of_digits_are_refused(tmp_path: Path) -> None:
     assert "history" in refusal({KEY: {"a": {"history": 10**5000}}})
     for name in ("SSE_PUSH_HISTORY_SIZE", "SSE_PUSH_HISTORY_TTL"):
         assert name in refusal({name: 10**5000})
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("*-*", "[a-z]*"), ("room:*b*", "room:[abc]")])
+def test_a_class_of_characters_is_not_covered_by_one_of_its_characters(earlier: str, later: str) -> None:
+    Settings.load({KEY: {earlier: {"ttl": 5}, later: {"ttl": 6}}}, {})
+
+
+UNWRITABLE = {"number": 10**5000, "list": [10**5000], "mapping": {"a": 10**5000}, "surrogate": "\ud800"}
+
+
+@pytest.mark.parametrize("value", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_each_setting_refuses_what_python_cannot_write(value: Any) -> None:
+    accepted = []
+    for spec in fields(Settings):
+        try:
+            Settings.load({Settings.key(spec.name): value}, {})
+        except ConfigError as error:
+            str(error).encode()
+        else:
+            accepted.append(spec.name)
+    assert accepted == []
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{10**5000: 1}, {"public": 10**5000}, {"presence": [10**5000]}],
+    ids=["key", "public", "presence"],
+)
+def test_each_key_of_a_policy_refuses_what_python_cannot_write(policy: Any) -> None:
+    assert "the policy of 'a' has" in refusal({KEY: {"a": policy}})

@@ -15,7 +15,7 @@ const MAX_TIMES = 50;
 /** At most how many traced events are waited for, and at most how many go into a report. */
 const MAX_TRACES = 5;
 
-/** At most how many types of traced events are told apart. */
+/** At most for how many types of traced events the sampler listens. */
 const MAX_TYPES = 100;
 
 /** The longest time that the server accepts, in milliseconds. */

@@ -19,6 +19,8 @@ class StartPoint(NamedTuple):
 
     cursor: str | None = None
     newest: int | None = None
+    #: Whether the worker first asks the broker which events it has: the stream may end before the next event.
+    asks_broker: bool = False
 
 
 class Snapshot(NamedTuple):

@@ -128,11 +128,13 @@ class MissedEvents:
         """Whether the worker must probe the broker before the stream can continue.
 
         Before `begin`, one probe is enough: if the client's cursor is still later than the worker's position
-        after the probe, no worker ever sent this cursor.
+        after the probe, no worker ever sent this cursor. After a probe, the worker also has every event that
+        was published before the stream's request.
         """
-        if not self.is_ahead(snapshot) or (self.position is not None and not self._continues(snapshot)):
-            return False
-        return self.position is not None or self._probed is None or not self._probed.is_set()
+        if self.position is None:
+            was_probed = self._probed is not None and self._probed.is_set()
+            return not was_probed and (self._start.asks_broker or self.is_ahead(snapshot))
+        return self.is_ahead(snapshot) and self._continues(snapshot)
 
     def start_probe(self) -> threading.Event | None:
         """Returns the `threading.Event` to set when the probe was answered; None if a probe is under way."""
@@ -157,8 +159,8 @@ class MissedEvents:
 
     def begin_live(self, caches: Mapping[str, ChannelCache], snapshot: Snapshot) -> Opening | None:
         """Starts a stream that missed no events; returns None if it may have missed some, see `begin`."""
-        position = snapshot.position
-        if self._start.cursor or self._wants_kept or position != snapshot.seen:
+        position, start = snapshot.position, self._start
+        if start.cursor or self._wants_kept or start.asks_broker or position != snapshot.seen:
             return None
         for name in self.channels:
             if caches[name].floor > position:

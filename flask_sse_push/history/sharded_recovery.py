@@ -173,4 +173,4 @@ def start_points(placement: Placement, start: StartPoint) -> dict[int, StartPoin
     texts = given.texts() if given is not None and valid else {}
     if not texts.keys() >= placement.parts.keys():
         texts = dict.fromkeys(placement.parts, LOST)
-    return {number: StartPoint(texts[number], start.newest) for number in placement.parts}
+    return {number: start._replace(cursor=texts[number]) for number in placement.parts}

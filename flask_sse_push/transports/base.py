@@ -162,7 +162,7 @@ class TransportStream(Stream):
             if frames is None:
                 return
             yield self.first_chunk(frames or comment("looking up what was missed"))
-            wait = BrokerWait(self._settings)
+            wait = BrokerWait(self._settings, self.poll)
             while not self.ended:
                 frames = hub.follow(self, recovery, STEP)
                 if frames is None:
@@ -179,6 +179,8 @@ class TransportStream(Stream):
                         frames = HEARTBEAT
                 if frames:
                     yield self.encoded(frames)
+                if wait.is_over():
+                    self.end(b"")
         finally:
             recovery.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from ..config import Settings
@@ -16,14 +17,19 @@ BROKER_TIMEOUT = 2.0
 LONGEST_WAIT = 30.0
 
 _NO_ANSWER = "the broker does not answer; the stream begins as soon as it does"
+_SHORT_NO_ANSWER = "the broker does not answer; ask again later"
 _BUSY = "this worker sends missed events to many clients; the stream goes on as soon as there is room"
 
 
 class BrokerWait:
-    """How long one stream has waited for missed events, and what its client has been told."""
+    """How long one stream has waited for missed events, and what its client has been told.
 
-    def __init__(self, settings: Settings) -> None:
+    :param poll: `Stream.poll` of the stream.
+    """
+
+    def __init__(self, settings: Settings, poll: float | None = None) -> None:
         self._heartbeat = settings.heartbeat
+        self._poll = math.inf if poll is None else poll
         self.ended()
 
     def ended(self) -> None:
@@ -35,6 +41,10 @@ class BrokerWait:
         """Whether the stream should be closed because it still has no room for its missed events."""
         return recovery.waits_for_room and time.monotonic() - self._began > LONGEST_WAIT
 
+    def is_over(self) -> bool:
+        """Whether a short stream should end: its client knows that no events come, and its time is over."""
+        return self._told_at is not None and time.monotonic() - self._began >= self._poll
+
     def frames(self, recovery: Recovery) -> bytes:
         """Returns what the client gets now: an `sse.error` or a comment; b"" if it is not time for either."""
         now = time.monotonic()
@@ -42,7 +52,8 @@ class BrokerWait:
             if now - self._began < BROKER_TIMEOUT:
                 return b""
             self._told_at = now
-            text = _BUSY if recovery.waits_for_room else _NO_ANSWER
+            no_answer = _NO_ANSWER if self._poll == math.inf else _SHORT_NO_ANSWER
+            text = _BUSY if recovery.waits_for_room else no_answer
             return error_frame(ErrorCode.SERVICE_UNAVAILABLE, text)
         if now - self._told_at < self._heartbeat:
             return b""

@@ -28,6 +28,9 @@ _TOO_LONG = "?"
 _COMMON = frozenset({"channels", "channel", "last", "tagged", "batch", "events", "poll"})
 #: At most how many seconds a short stream may wait for an event. Many proxies give up after 60 seconds.
 MAX_POLL = 55
+#: A short stream that waits fewer seconds than this asks the broker for new events when it begins. Other
+#: short streams wait long enough for the events that are on their way to the worker.
+ASK_BELOW = 1
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
 _TICKET_BYTES = tickets.PARAMETER.encode()
 #: Limits of the cache. The first number: at most how many queries are cached. The second number: a query with
@@ -52,7 +55,7 @@ class StreamQuery(NamedTuple):
 
         :param last_event_id: the value of the header; None if the request has no such header.
         """
-        return _start_after(last_event_id) if last_event_id else self.start
+        return _start_after(last_event_id, self.start.asks_broker) if last_event_id else self.start
 
 
 class QueryCache:
@@ -88,15 +91,16 @@ def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:
 
     :raises Refused: 400, if a parameter is not valid.
     """
+    seconds = poll(args)
     return StreamQuery(
         channels(args, max_channels),
         any(args.getlist("channels")) or any(args.getlist("channel")),
-        start(args),
+        start(args, seconds),
         given(args, "tagged") == "1",
         batch(args),
         given(args, tickets.PARAMETER),
         dialect(args),
-        poll(args),
+        seconds,
     )
 
 
@@ -125,28 +129,30 @@ def channels(args: MultiDict[str, str], most: int) -> tuple[str, ...]:
         raise bad_request(f"channel {error.problem}") from error
 
 
-def _start_after(cursor: str) -> StartPoint:
+def _start_after(cursor: str, asks_broker: bool) -> StartPoint:
     """Returns the start point after a cursor. An unknown or malformed cursor leads to an `sse.reset`."""
-    return StartPoint(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG)
+    return StartPoint(cursor if len(cursor) <= MAX_LENGTH else _TOO_LONG, None, asks_broker)
 
 
-def start(args: MultiDict[str, str]) -> StartPoint:
+def start(args: MultiDict[str, str], poll: float | None = None) -> StartPoint:
     """Returns where the stream starts, as the query says.
 
     With `?last_event_id=<cursor>` the stream starts after the cursor. With `?last=N` it starts with the N
     newest events. Without both it starts with the next event.
 
+    :param poll: how long a short stream waits for an event, in seconds; None if the stream is not short.
     :raises Refused: 400, if `last` is not a number.
     """
+    asks_broker = poll is not None and poll < ASK_BELOW
     cursor = given(args, "last_event_id") or given(args, "lastEventId")
     if cursor:
-        return _start_after(cursor)
+        return _start_after(cursor, asks_broker)
     last = given(args, "last")
     if last is None:
-        return StartPoint()
+        return StartPoint(asks_broker=asks_broker)
     if not (last.isascii() and last.isdigit() and len(last) < 10):
         raise bad_request(f"last is {last[:40]!r}, must be a number of events")
-    return StartPoint(newest=int(last))
+    return StartPoint(None, int(last), asks_broker)
 
 
 def batch(args: MultiDict[str, str]) -> float | None:

@@ -237,7 +237,9 @@ class Stage(ABC):
         """A client opens a stream. If it has a stream, it closes that first."""
         visitor = self.clients[arrival.client]
         visitor.leave()
-        visitor.connect(self, arrival, self._start(visitor, arrival.kind, arrival.channels))
+        start = self._start(visitor, arrival.kind, arrival.channels)
+        asks = arrival.client == len(self.clients) - 1  # as a short stream that ends at once does
+        visitor.connect(self, arrival, start._replace(asks_broker=asks))
 
     def _start(self, visitor: Visitor, kind: str, channels: Sequence[str]) -> StartPoint:
         cursor = visitor.stream.account.cursor if visitor.worker else visitor.cursor

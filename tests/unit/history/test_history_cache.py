@@ -978,3 +978,19 @@ def test_a_stream_does_not_get_an_expired_event_after_a_broken_link(clocks: Cloc
     frames = [entry.frame for each in dispatches for _, entry in each.entries]
     assert [frame.split(b"data: ")[1].strip() for frame in frames] == [b"for ever"]
     assert not any(each.lost for each in dispatches)
+
+
+def test_a_stream_that_asks_the_broker_gets_an_event_that_the_worker_has_yet_to_receive() -> None:
+    bench = Bench("a")
+    before = Cursor(bench.broker._epoch, bench.position)
+    streams = [
+        bench.recovery(("a",), start._replace(asks_broker=True))
+        for start in (StartPoint(str(before)), StartPoint(newest=1), StartPoint())
+    ]
+    new = bench.publish("a")
+    assert [stream.next() for stream in streams] == [None, None, None]
+    for stream, expected in zip(streams, ([new], [new], []), strict=True):
+        while (step := stream.next()) is None:
+            bench.run()
+        assert [entry.id for entry in step.chunk.entries] == expected
+    assert (streams[2].position or 0) >= new

@@ -38,3 +38,17 @@ def test_a_client_is_told_why_it_waits_and_a_crowded_one_is_sent_away(
     wait.ended()
     assert not wait.is_too_long(recovery)
     assert wait.frames(recovery) == b""
+
+
+def test_a_short_stream_ends_when_its_client_has_been_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(waiting, "time", clock)
+    at_once, later, never = (BrokerWait(Settings(), poll) for poll in (0.0, 20.0, None))
+    assert not at_once.is_over()
+    clock.now += BROKER_TIMEOUT
+    for wait in (at_once, later, never):
+        assert wait.frames(UNANSWERED)
+    assert [at_once.is_over(), later.is_over(), never.is_over()] == [True, False, False]
+    clock.now += 20.0
+    assert [later.is_over(), never.is_over()] == [True, False]

@@ -54,6 +54,15 @@ def test_a_channel_name_that_breaks_the_grammar_is_a_bad_request(pairs: Pairs, m
     assert isinstance(caught.value.__cause__, InvalidEvent)
 
 
+@pytest.mark.parametrize(("poll", "asks"), [(None, False), ("0", True), ("0.9", True), ("1", False)])
+def test_a_stream_that_may_end_at_once_asks_the_broker_first(poll: str | None, asks: bool) -> None:
+    given = {} if poll is None else {"poll": poll}
+    for more in ({}, {"last": "5"}, {"last_event_id": "ab-2"}):
+        query = read(MultiDict({**given, **more}), 10)
+        assert query.start.asks_broker is asks
+        assert query.start_for("ab-1") == StartPoint("ab-1", asks_broker=asks)
+
+
 def test_repeated_channels_count_once_towards_the_limit() -> None:
     assert channels(MultiDict([("channels", "a,b,a,b")]), 2) == ("a", "b")
     with pytest.raises(

@@ -303,7 +303,7 @@ class Broker(ABC):
     def expect_to_declare(self) -> None:
         """Notes that this process is a worker of the app, which may publish before its first link.
 
-        The worker's policies are those of the app, so the broker gives no warning if it still has older ones.
+        The worker's policies are those of the app. So `publish` declares them if the broker has older ones.
         """
         return
 

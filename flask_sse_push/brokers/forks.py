@@ -16,6 +16,7 @@ import logging
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
@@ -50,6 +51,17 @@ class _Child:
     """The state of a child of a fork."""
 
     forker: Any = None  # the greenlet that the child goes on with
+
+
+class _Start:
+    """When this process imported this module, or was forked after that; in seconds since 1970."""
+
+    at = time.time()
+
+
+def started_at() -> float:
+    """Returns about when this process started, in seconds since 1970. A child started with its fork."""
+    return _Start.at
 
 
 def watch(part: Part) -> None:
@@ -185,6 +197,7 @@ def original(name: str) -> Callable[..., Any]:
 
 
 def _after_fork() -> None:
+    _Start.at = time.time()
     current = _Child.forker = _greenlet()
     gate = getattr(vars(current).get("switch"), "__self__", None) if current is not None else None
     if isinstance(gate, _Gate):  # a thread of this package has forked, and it goes on in the child

@@ -24,6 +24,15 @@ def several(environ: Mapping[str, Any]) -> str | None:
     return "the server runs several processes" if environ.get("wsgi.multiprocess") else None
 
 
+def serves_app(environ: Mapping[str, Any]) -> bool:
+    """Whether this process is a worker of a web server, so that it serves the app.
+
+    :param environ: the WSGI environment of a request; empty outside of requests. Requests that a test or a
+        script has made itself do not name a server.
+    """
+    return wsgi_server.find_worker() is not None or "uwsgi" in sys.modules or "SERVER_SOFTWARE" in environ
+
+
 def is_reloaded() -> bool:
     """Whether `flask run --debug` or `--reload` starts this process again whenever the app's code changes."""
     return os.environ.get("WERKZEUG_RUN_MAIN") == "true"

@@ -144,7 +144,7 @@ class Services:
     def publishing(self) -> Publishing:
         """The parts that publish events. They are made on first use."""
         broker = connect_broker(self.settings, self._root)
-        if wsgi_server.find_worker() is not None:
+        if processes.serves_app(_environ()):
             broker.expect_to_declare()
         reporter = Reporter(self.gauges, self.settings.log_totals)
         counters = reporter.counters
@@ -243,7 +243,7 @@ class Services:
         """Returns which processes serve the app, if there are several and the broker works for one only."""
         if not serves_one_process(self.settings):
             return None
-        return processes.several(request.environ if has_request_context() else {})
+        return processes.several(_environ())
 
     def _check_memory(self) -> None:
         """Logs what goes wrong with `memory://` in the way in which this process runs."""
@@ -307,3 +307,8 @@ class Services:
             self._take(f"{name} lock")
             self._take(f"{name} native lock")
             forks.keep(self._take(name))
+
+
+def _environ() -> Mapping[str, Any]:
+    """Returns the WSGI environment of the current request; empty outside of requests."""
+    return request.environ if has_request_context() else {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,13 +13,16 @@ from typing import Any
 import pytest
 import redis
 
+from flask_sse_push.brokers import forks
 from flask_sse_push.brokers.base import Broker
 from flask_sse_push.brokers.redis import declared
 from flask_sse_push.brokers.redis.broker import RedisBroker, ShardNumber
 from flask_sse_push.brokers.redis.client import Clients
 from flask_sse_push.brokers.redis.declared import DeclaredPolicies
+from flask_sse_push.brokers.redis.surroundings import surroundings
 from flask_sse_push.brokers.sharded import ShardedBroker
-from flask_sse_push.config import ChannelPolicies
+from flask_sse_push.cli.doctor.policies import examine_policies
+from flask_sse_push.config import ChannelPolicies, Settings
 from flask_sse_push.config.channel_policies import ChannelRule
 from flask_sse_push.protocol.entry import Publication
 from tests.support.deadline import eventually
@@ -206,6 +211,34 @@ def test_the_note_of_the_longest_time_is_not_written_with_each_event(store: Stor
 Warned = Callable[[], list[str]]
 
 
+@pytest.fixture(autouse=True)
+def forget_differences() -> Iterator[None]:
+    """Forgets at the end what this process saw, so that no other test warns of it."""
+    yield
+    declared._seen.clear()
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets the monotonic clock go on by some seconds."""
+
+    def go_on(seconds: float) -> None:
+        now = time.monotonic() + seconds
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    return go_on
+
+
+Start = Callable[[float], None]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Makes the next brokers those of a process that started so many seconds from now."""
+    began = time.time()
+    return lambda seconds: monkeypatch.setattr(forks, "started_at", lambda: began + seconds)
+
+
 @pytest.fixture
 def warned(caplog: pytest.LogCaptureFixture) -> Warned:
     caplog.set_level(logging.WARNING)
@@ -216,11 +249,21 @@ DAY = {"channels": (ChannelRule("user:*", history=50, ttl=86400.0),)}
 HOUR = {"channels": (ChannelRule("user:*", history=10),)}
 
 
-def test_a_publisher_with_other_policies_warns_once_and_names_both(store: Store, warned: Warned) -> None:
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_publisher_with_other_policies_warns_once_and_names_both(
+    store: Store, warned: Warned, later: Callable[[float], None], ends: bool
+) -> None:
     app, other = store.another(**DAY), store.another(**HOUR)
     app.declare()
     for broker in (app, other, app, other, other):
         publish(broker, "1", "user:7")
+    assert warned() == []  # the app may get the same policies in a moment
+    if ends:
+        declared._warn_at_exit()
+    else:
+        later(declared.GRACE)
+        publish(other, "1", "user:7")
+    publish(other, "1", "user:7")
     (message,) = warned()
     digests = [each._policies.history_digest for each in (app, other)]  # type: ignore[attr-defined]
     assert all(digest in message for digest in digests)
@@ -230,58 +273,130 @@ def test_a_publisher_with_other_policies_warns_once_and_names_both(store: Store,
         broker.close()
 
 
+def test_many_announcers_of_one_process_warn_once(
+    store: Store, warned: Warned, later: Callable[[float], None]
+) -> None:
+    app = store.another(**DAY)
+    app.declare()
+    publish(app, "0", "user:7")
+    for number in range(4):  # a task that makes an announcer each time
+        other = store.another(**HOUR)
+        publish(other, "1", "user:7")
+        other.close()
+        later(declared.GRACE * (number > 0))
+    assert len(warned()) == 1
+    app.close()
+
+
 def test_the_first_publisher_counts_until_a_worker_declares_its_policies(
     store: Store, warned: Warned
 ) -> None:
     early, worker = store.another(**HOUR), store.another(**DAY)
     publish(early, "1", "a")
     assert store.client.hget(store.base + "state", "rules").endswith(
-        '[["user:*",10,3600.0,0],["",1000,3600.0,0]]'
+        ' 0 [["user:*",10,3600.0,0],["",1000,3600.0,0]]'
     )
-    worker.declare()
-    publish(worker, "2", "a")
+    worker.expect_to_declare()
+    publish(worker, "2", "a")  # its first publish declares
+    assert policies_of(store) == worker._policies.history_digest  # type: ignore[attr-defined]
+    publish(worker, "3", "a")
+    declared._warn_at_exit()
     assert warned() == []
     for broker in (early, worker):
         broker.close()
 
 
-def test_a_deployment_with_other_policies_is_no_warning(
-    store: Store, warned: Warned, monkeypatch: pytest.MonkeyPatch
+def policies_of(store: Store) -> Any:
+    return store.client.hget(store.base + "state", "policies")
+
+
+def worker_of(store: Store, policies: dict[str, Any]) -> Any:
+    worker = store.another(**policies)
+    worker.expect_to_declare()
+    return worker
+
+
+@pytest.mark.parametrize("by", ["publish", "stream"])
+def test_a_rolling_deployment_with_other_policies_is_no_warning(
+    store: Store, warned: Warned, later: Callable[[float], None], start: Start, by: str
 ) -> None:
-    old = [store.another(**HOUR) for _ in range(3)]
-    new = [store.another(**DAY) for _ in range(3)]
-    for before, after in zip(old, new, strict=True):
-        before.declare()
-        if before is not old[1]:  # this worker publishes for the first time after the other has started
-            publish(before, "1", "user:7")
-        after.declare()
-        for broker in (after, before, after):
-            publish(broker, "2", "user:7")
+    """Each worker begins with a publish or with a stream. An old worker that did nothing yet begins late."""
+
+    def begin(worker: Any) -> None:
+        if by == "stream":
+            worker.declare()
+        publish(worker, "1", "user:7")
+
+    start(-1000)
+    old, old_script = [worker_of(store, HOUR) for _ in range(3)], store.another(**HOUR)
+    begin(old[0])
+    publish(old_script, "1", "user:7")
+    start(-1)
+    new_script = store.another(**DAY)  # it is restarted before the app
+    publish(new_script, "2", "user:7")
+    start(0)
+    new = [worker_of(store, DAY) for _ in range(2)]
+    begin(new[0])
+    begin(old[1])
+    assert policies_of(store) == new[0]._policies.history_digest
+    publish(old_script, "2", "user:7")
+    start(1)
+    again = worker_of(store, HOUR)  # gunicorn starts an old worker anew, until it is told of the new app
+    begin(again)
+    begin(new[1])
+    later(declared.LOOK_EVERY)
+    start(2)
+    new.append(worker_of(store, DAY))
+    begin(new[2])
+    later(declared.GRACE)
+    for broker in (*new, new_script):
+        publish(broker, "3", "user:7")
+    declared._warn_at_exit()  # in each of the processes
     assert warned() == []
-    now = time.monotonic() + declared.GRACE
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    for _ in range(2):
-        publish(old[0], "3", "user:7")  # a process that was forgotten
+    publish(old[0], "3", "user:7")  # a worker that was forgotten
+    later(declared.GRACE)
+    publish(old[0], "3", "user:7")
     assert len(warned()) == 1
-    for broker in (*old, *new):
+    for broker in (*old, *new, again, old_script, new_script):
         broker.close()
 
 
-def test_a_new_worker_that_publishes_before_its_first_stream_is_no_warning(
-    store: Store, warned: Warned, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old, new = store.another(**HOUR), store.another(**DAY)
-    old.declare()
-    publish(old, "0", "user:7")
-    new.expect_to_declare()
-    publish(new, "1", "user:7")
-    assert warned() == []
-    now = time.monotonic() + declared.GRACE
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    publish(new, "2", "user:7")
-    assert len(warned()) == 1
-    for broker in (old, new):
+def test_the_doctor_finds_a_process_that_keeps_less_than_the_app(store: Store) -> None:
+    settings = Settings(channels=DAY["channels"], prefix=store.prefix)
+    app, other = worker_of(store, DAY), store.another(**HOUR)
+
+    def found() -> str:
+        [finding] = examine_policies([app], surroundings(app, store.prefix).kept, settings)
+        return f"{finding.level} {finding.what}"
+
+    publish(app, "1", "user:7")
+    assert found().startswith("ok the broker has the channel policies of this app")
+    publish(other, "1", "user:7")
+    assert re.match(
+        rf"warning process {os.getpid()}@\S+ published [0-9] seconds ago with the channel policies "
+        rf"{other._policies.history_digest} \(user:\*: 50 events, 86400.0 s here, 10 events, 3600.0 s there",  # type: ignore[attr-defined]
+        found(),
+    )
+    publish(app, "2", "user:7")  # keeps the events longer again
+    at, rest = store.client.hget(store.base + "state", "other").split(" ", 1)
+    for when in (str(int(at) - 3600), "x", "9" * 400, "-5", ""):
+        store.client.hset(store.base + "state", "other", f"{when} {rest}")
+        assert found().startswith("ok")
+    for noted in ("x", at, f"{at} a", f"{at} a b", f"{at} a {'b' * 1000} 5 []"):
+        store.client.hset(store.base + "state", "other", noted)
+        assert found().startswith("ok") or "the broker does not say what differs" in found()
+    for broker in (app, other):
         broker.close()
+
+
+@pytest.mark.parametrize("time", ["9" * 15, "9" * 400, "-1", "x"])
+def test_a_wrong_time_of_start_does_not_keep_a_worker_from_declaring(store: Store, time: str) -> None:
+    worker = worker_of(store, DAY)
+    store.publish("1")
+    store.client.hset(store.base + "state", mapping={"policies": "abc", "rules": f"abc {time} []"})
+    publish(worker, "2", "user:7")
+    assert policies_of(store) == worker._policies.history_digest
+    worker.close()
 
 
 def test_a_publisher_to_several_shards_warns_once(store: Store, warned: Warned) -> None:
@@ -298,6 +413,7 @@ def test_a_publisher_to_several_shards_warns_once(store: Store, warned: Warned) 
     for broker in (app, other, app, other):
         for number in range(20):
             publish(broker, "1", f"channel:{number}")
+    declared._warn_at_exit()
     assert len(warned()) == 1
     for broker in (app, other):
         broker.close()
@@ -310,8 +426,10 @@ def test_an_event_that_was_stored_before_compares_nothing(store: Store, warned: 
     event = Publication(b"data: 2\n\n", ("a",))
     app.publish([event], "once")
     other.publish([event], "once")  # as after a lost reply
+    declared._warn_at_exit()
     assert warned() == []
     publish(other, "3", "a")
+    declared._warn_at_exit()
     assert len(warned()) == 1
     for broker in (app, other):
         broker.close()
@@ -341,6 +459,7 @@ def test_foreign_data_in_place_of_the_policies_breaks_nothing(
     other = store.another(**HOUR)
     publish(other, "2", "a")
     other.close()
+    declared._warn_at_exit()
     assert store.texts() == [b"1", b"2"]
     if digest != "abc":
         assert warned() == []

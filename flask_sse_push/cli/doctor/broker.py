@@ -126,7 +126,7 @@ def _around(broker: Broker, settings: Settings) -> Iterator[Finding]:
         return
     try:
         found = surroundings(first, settings.prefix)
-        policies = list(examine_policies(first, found.kept, settings))
+        policies = list(examine_policies(broker.shards, found.kept, settings))
     except (BrokerUnavailable, *UNREADABLE):
         return  # the server may forbid the commands
     yield _publishers(found, settings)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...brokers.base import Broker
 from ...brokers.redis.broker import RedisBroker
-from ...brokers.redis.declared import ADVICE, DeclaredPolicies
+from ...brokers.redis.declared import ADVICE, NOTED, DeclaredPolicies
 from ...brokers.redis.surroundings import Kept
 from ...config import Settings
 from .finding import Finding, ok, warning
@@ -18,20 +19,31 @@ _WHY = (
     "that this app wants to keep"
 )
 
+#: What the doctor says after the publisher was mended.
+_UNTIL = f"this warning goes {NOTED / 60:.0f} minutes after the last event that was published so"
 
-def examine_policies(broker: RedisBroker, kept: Sequence[Kept], settings: Settings) -> Iterator[Finding]:
-    """Yields a finding about the policies of other processes. Blocks for one call.
+
+def examine_policies(shards: Sequence[Broker], kept: Sequence[Kept], settings: Settings) -> Iterator[Finding]:
+    """Yields a finding about the policies of other processes. Blocks for one call for each shard.
 
     :param kept: how many events of each of the newest channels are kept, and for how long.
     :raises BrokerUnavailable: if the server does not answer.
     """
-    digest, rules = broker.run("HMGET", broker.base + "state", "policies", "rules")
-    differences = DeclaredPolicies(settings.policies).differences(digest, rules) if digest else ""
+    own = DeclaredPolicies(settings.policies)
+    digest, differences, process = None, "", ""
+    for shard in shards:
+        if isinstance(shard, RedisBroker):
+            found, rules, note = shard.run("HMGET", shard.base + "state", "policies", "rules", "other")
+            digest = digest or found
+            differences = differences or (own.differences(found, rules) if found else "")
+            process = process or own.other_process(found, note)
     other = next((text for each in kept if (text := _difference(each, settings))), "")
     if differences:
         yield warning(
             NAME, f"other processes keep other histories than this app: {differences}", _WHY, ADVICE
         )
+    elif process:
+        yield warning(NAME, process, _WHY, f"{ADVICE}; {_UNTIL}")
     elif other:
         yield warning(
             NAME, other, _WHY, f"{ADVICE}; if they are the same now, publish one more event to the channel"

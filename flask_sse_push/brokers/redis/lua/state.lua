@@ -9,7 +9,9 @@
 --              time     the server's clock at the last history call, in microseconds
 --              behind   by how much the server's clock was set back altogether, in microseconds
 --              policies digest of the channel policies of the app's workers, or of the first publisher (declared.py)
---              rules    these policies as JSON; only Python reads them
+--              rules    this digest, when the worker started that declared it, and the policies as JSON
+--              other    the last process with other policies: when it published, its id, and its policies as in rules;
+--                       only Python reads rules and other
 --              longest  how long a publisher keeps lists, and until when that holds (see publish.lua)
 --              lineage  the earlier epochs whose older events are kept (see open_state), newest first:
 --                       "<epoch>:<last position that is still valid> ..."

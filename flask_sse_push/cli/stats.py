@@ -16,7 +16,9 @@ def register(group: click.Group, push: Push) -> None:
     @group.command("stats")
     @time_limit(30)
     def stats(timeout: float) -> None:
-        """Print the figures of each worker that has streams, one JSON object per line, then the sum.
+        """Print the figures of each worker that has streams or runs, one JSON object per line, then the sum.
+
+        All other workers are idle: they have no link to the broker, and are not listed.
 
         Example: flask sse stats | tail -1
         """
@@ -28,4 +30,4 @@ def register(group: click.Group, push: Push) -> None:
         streams = sum(worker["streams"] for worker in workers)
         say(json.dumps({"streams": streams, "workers": len(workers)}))
         if not workers:
-            say("No worker has streams: the app does not run, or no client is connected.", err=True)
+            say("No worker has streams or runs: the app does not run, or no client is connected.", err=True)

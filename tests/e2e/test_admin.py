@@ -71,10 +71,13 @@ class Workers:
 def test_an_admin_sees_all_workers(serve: Serve, http: httpx.Client) -> None:
     workers = Workers(serve("tests.apps.administered:app", "--preload", workers=3, max_message=200_000), http)
     eventually(lambda: len(workers.server.worker_pids()) == 3)
+    idle = workers.read("workers")
+    assert (len(idle["workers"]), idle["idle"]) == (1, 2), "only the worker that answers has a reason to"
     streams = workers.open_on_each([f"u{number}" for number in range(6)])
 
     # pages of the list, over all workers
     eventually(lambda: workers.read("streams")["total"] == 6)
+    assert workers.read("workers")["idle"] == 0
     users: list[str] = []
     place: str | None = ""
     while place is not None:

@@ -42,7 +42,7 @@ def commands(empty_valkey: str) -> Commands:
         (["history", "news", "--timeout", "-1"], 2, "is not in the range"),
         (["tail", "--channel", "news", "--last", "-3"], 2, "-3 is not in the range"),
         (["channels"], 0, "No channel has events"),
-        (["stats"], 0, "No worker has streams"),
+        (["stats"], 0, "No worker has streams or runs"),
         (["tail", "https://127.0.0.1:1/stream", "--cacert", "no-such-file"], 2, "no-such-file"),
         (["doctor", "--url", "https://127.0.0.1:1/stream", "--cacert", __file__], 2, "no PEM certificate"),
         (["doctor", "--url", "https://127.0.0.1:1/stream", "--header", "nothing"], 2, "is not 'Name: value'"),

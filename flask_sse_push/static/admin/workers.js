@@ -4,7 +4,10 @@
 /** @typedef {{ worker: string, pid: number, host: string, streams: number, behind: number, channels: number,
  *   buffered: number, connected: boolean, heard_ago: number | null, probed_ago: number | null, probe: number | null,
  *   reconnects: number, recheck_lag: number, memory: number | null, max_streams: number, runs: number,
- *   stopping: boolean, at?: number, every?: number }} Worker */
+ *   stopping: boolean, at?: number, every?: number }} Worker
+ * @typedef {{ workers: Worker[], missing: string[], idle: number }} Answer What the server says about all workers:
+ *   those that answered, the names of those that did not answer, and how many others are idle.
+ */
 
 /** A worker that was silent for this many of its intervals is gone. */
 const MISSED = 3;
@@ -24,6 +27,9 @@ export class Workers {
   #countedAt = performance.now() + COUNTING;
   #heardUntil = 0;
 
+  /** How many workers have no streams and no runs: they answer nothing. */
+  idle = 0;
+
   /** Notes what a worker has just reported, or what the server has answered about it. @param {Worker} worker */
   note(worker) {
     const { worker: name, every } = worker;
@@ -32,11 +38,9 @@ export class Workers {
     if (this.#known.size < MOST || this.#known.has(name)) this.#known.set(name, { worker, until });
   }
 
-  /**
-   * Notes the server's answer about all workers, and forgets all others.
-   * @param {Worker[]} workers @param {string[]} missing The names of workers that did not answer the server.
-   */
-  take(workers, missing) {
+  /** Notes the server's answer about all workers, and forgets all others. @param {Answer} answer */
+  take({ workers, missing, idle }) {
+    this.idle = idle;
     const names = new Set([...missing, ...workers.map(({ worker }) => worker)]);
     for (const name of this.#known.keys()) if (!names.has(name)) this.#known.delete(name);
     workers.forEach((worker) => this.note(worker));

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +23,33 @@ QUERY = "admin.worker"
 
 
 def listed(visit: Visit) -> dict[str, Any]:
-    """Returns the state of every worker that has streams or runs, and of this worker."""
+    """Returns the state of every worker that has streams or runs, and of this worker.
+
+    All other workers are idle: they have no link to the broker, so they get no query. `idle` says how many
+    idle workers the servers of the listed workers have.
+    """
     services = visit.services
     answers = services.streaming.worker_queries.ask(QUERY)
-    own = services.streaming.worker_counts.name
+    own, idle = services.streaming.worker_counts.name, idle_workers(answers.found, len(answers.missing))
     found = [{**state, "own": state.get("worker") == own} for state in answers.found]
-    return {"workers": sorted(found, key=lambda each: str(each.get("worker"))), "missing": answers.missing}
+    found.sort(key=lambda each: str(each.get("worker")))
+    return {"workers": found, "missing": answers.missing, "idle": idle}
+
+
+def idle_workers(found: Iterable[Mapping[str, Any]], missing: int) -> int:
+    """Returns how many workers the servers have beside those that answered, and the `missing` ones."""
+    sizes: dict[tuple[str, str], int] = {}
+    answered: Counter[tuple[str, str]] = Counter()
+    for each in found:
+        server, size = (str(each.get("host")), str(each.get("server"))), each.get("server_workers")
+        answered[server] += 1
+        sizes[server] = size if isinstance(size, int) else 0
+    return max(0, sum(max(0, size - answered[server]) for server, size in sizes.items()) - missing)
 
 
 def answer(services: Services, streams: Sequence[Stream], details: Mapping[str, Any]) -> Iterator[Any]:
-    """Answers the query `QUERY`: yields the state of this worker."""
-    yield state(services)
+    """Answers the query `QUERY`: yields the state of this worker, and how many workers its server has."""
+    yield {**state(services), "server": os.getppid(), "server_workers": wsgi_server.worker_count()}
 
 
 def state(services: Services) -> dict[str, Any]:

@@ -57,13 +57,14 @@ test("a worker that reports nothing is gone, until the server no longer counts i
   let now = 0;
   context.mock.method(performance, "now", () => now);
   const workers = new Workers();
-  workers.take([{ worker: "b" }, { worker: "a" }], []);
+  workers.take({ workers: [{ worker: "b" }, { worker: "a" }], missing: [], idle: 1 });
+  assert.equal(workers.idle, 1);
   workers.note({ worker: "c", every: 2, streams: 1 });
   assert.deepEqual(workers.all().map(({ worker }) => worker), ["a", "b", "c"]);
   now = 7000;
   assert.deepEqual(["a", "c"].map((name) => workers.isGone(name)), [false, true]);
   workers.note({ worker: "c", every: 2, streams: 2 });
   assert.equal(workers.isGone("c"), false);
-  workers.take([{ worker: "a" }], ["c"]);
+  workers.take({ workers: [{ worker: "a" }], missing: ["c"], idle: 0 });
   assert.deepEqual(workers.all().map(({ worker }) => worker), ["a", "c"]);
 });

@@ -79,7 +79,7 @@ function overview({ workers }) {
     "All workers now",
     factList(
       ["Streams", make("span", {}, make("a", { href: "#/streams" }, count(streams)), own)],
-      ["Workers", make("span", {}, make("a", { href: "#/workers" }, count(all.length)), workers.isCounting && " so far, counting")],
+      ["Workers", make("span", {}, make("a", { href: "#/workers" }, count(all.length)), workers.isCounting ? " so far, counting" : workers.idle > 0 && `, and ${count(workers.idle)} idle`)],
       ["Workers without a link, or gone", deaf ? badge(count(deaf), "bad") : "none"],
       ["Streams that get missed events", count(sum("behind"))],
       ["Bytes waiting for clients", size(sum("buffered"))],

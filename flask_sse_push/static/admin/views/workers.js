@@ -1,6 +1,7 @@
 // @ts-check
 /**
  * The workers, live: their links to the broker, their streams, their memory.
+ * @import { Child } from "../elements.js"
  * @import { Server } from "../server.js"
  * @import { View } from "../viewer.js"
  * @import { Worker, Workers } from "../workers.js"
@@ -33,6 +34,7 @@ export const workers = {
         "section",
         { class: "card", "aria-label": "All workers" },
         make("p", { "data-summary": true }, `${counted(all.length, "worker")}${workers.isCounting ? " so far, counting" : ""}, ${counted(streams, "stream")}.`),
+        idle(data.idle),
         workerTable(all, workers),
       ),
     ];
@@ -45,8 +47,15 @@ export const workers = {
  */
 export async function readWorkers(server, query, signal, workers) {
   const data = await server.read("workers", {}, signal);
-  workers.take(data.workers, data.missing);
+  workers.take(data);
   return data;
+}
+
+/** Says how many workers are not in the table. @param {number} number @returns {Child} */
+function idle(number) {
+  if (!number) return null;
+  const text = `${counted(number, "more worker")} of these servers: idle. Without streams and runs, a worker has no link to the broker.`;
+  return make("p", { class: "soft" }, text);
 }
 
 /** @param {Worker[]} all @param {Workers} reports */

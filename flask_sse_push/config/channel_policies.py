@@ -104,6 +104,11 @@ class ChannelPolicies(dict[str, ChannelPolicy]):
         """A short digest of `history_text`. Processes with the same digest keep the same histories."""
         return hashlib.sha256(self.history_text.encode()).hexdigest()[:12]
 
+    def closed_by(self, channel: str) -> str | None:
+        """Returns the pattern of the policy that says that a channel is not public; None if none says so."""
+        rule = self._rule(channel)
+        return rule.pattern if rule.public is False else None
+
     def __missing__(self, channel: str) -> ChannelPolicy:
         if len(self) >= MAX_REMEMBERED:
             self.clear()

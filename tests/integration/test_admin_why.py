@@ -286,11 +286,16 @@ def test_an_id_of_the_wrong_form_is_asked_for_and_the_worker_is_named(make_site:
 
 
 def test_the_advice_names_both_ways_to_open_a_channel_to_everybody(make_site: MakeSite) -> None:
-    site = make_site()
+    site = make_site(public_channels="*", channels={"red": {"public": False}, "user:*": {"public": False}})
     site.sse.authorize(lambda user, channel: False)
-    (found,) = (
-        each for each in site.read("why?user=7&channel=red")["findings"] if each["name"] == "not_authorized"
-    )
+
+    def refusal(channel: str) -> Any:
+        found = site.read(f"why?user=7&channel={channel}")["findings"]
+        return next(each for each in found if each["name"] == "not_authorized")
+
+    found = refusal("red")
+    assert "the policy of 'red' in SSE_PUSH_CHANNELS says that it is not public, and" in found["what"]
     assert "SSE_PUSH_PUBLIC_CHANNELS" in found["advice"]
     assert '"public": True' in found["advice"]
     assert found["link"] == {"kind": "channel", "name": "red"}
+    assert "public" not in refusal("user:8")["advice"].lower(), "that would open it to everybody"

@@ -28,8 +28,9 @@ def test_a_channel_without_a_rule_is_told_once_with_user_reason_and_remedy(
         assert app.test_client().get("/stream?channels=news").status_code == 403
     assert told(caplog) == [
         "refused with 403, code 1201: listening to the channel 'news' is not allowed; to open a channel, "
-        "name it in SSE_PUSH_PUBLIC_CHANNELS or allow it in @sse.authorize (the request has no user; "
-        "SSE_PUSH_PUBLIC_CHANNELS does not have it, and the app has no @sse.authorize rule)"
+        'name it in SSE_PUSH_PUBLIC_CHANNELS, set "public": True for it in SSE_PUSH_CHANNELS, or allow it in '
+        "@sse.authorize (the request has no user; no setting makes it public, and the app has no "
+        "@sse.authorize rule)"
     ]
     assert len(told(caplog, logging.INFO)) == 2
     app.test_client().get("/stream?channels=other")

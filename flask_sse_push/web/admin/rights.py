@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...auth.refusals import not_public
 from ...hub.callbacks import name_of
 from . import workers
 from .checks import BROKEN, WARNING, Reason
@@ -73,12 +74,15 @@ def _unknown(id: str) -> Reason:
 
 def _refused(policy: Policy, id: str, channel: str) -> Reason:
     rule = policy.rule
-    by = "and the app has no @sse.authorize rule" if rule is None else f"and {name_of(rule)} returns False"
-    what = f"User {shown(id)!r} may not listen to {channel!r}: it is not public, {by} for this user."
-    advice = (
-        "Requests for this channel get 403. Allow the channel in @sse.authorize. If all users "
-        'may listen, set "public": True for it in SSE_PUSH_CHANNELS, or name it in SSE_PUSH_PUBLIC_CHANNELS.'
-    )
+    by = "the app has no @sse.authorize rule" if rule is None else f"{name_of(rule)} returns False"
+    closed = not_public(policy.settings, channel)
+    what = f"User {shown(id)!r} may not listen to {channel!r}: {closed}, and {by} for this user."
+    advice = "Requests for this channel get 403. Allow the channel in @sse.authorize."
+    if not channel.startswith("user:"):
+        advice += (
+            ' If all users may listen, set "public": True for it in SSE_PUSH_CHANNELS, or name it in '
+            "SSE_PUSH_PUBLIC_CHANNELS."
+        )
     return Reason(BROKEN, "not_authorized", what, advice, {"kind": "channel", "name": channel})
 
 

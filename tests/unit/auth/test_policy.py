@@ -125,6 +125,7 @@ def test_one_forbidden_channel_refuses_the_request_and_says_how_to_open_it() -> 
     assert refused.details == {"channel": "orders"}
     assert refused.message == f"listening to the channel 'orders' is not allowed; {ADVICE}"
     assert "SSE_PUSH_PUBLIC_CHANNELS" in ADVICE
+    assert '"public": True for it in SSE_PUSH_CHANNELS' in ADVICE
     assert "@sse.authorize" in ADVICE
 
 

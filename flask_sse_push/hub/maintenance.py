@@ -6,8 +6,11 @@ Only the dispatcher calls this module, between deliveries.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 
 from ..protocol.shard_cursor import StreamCursor
 from .drain import Drain
@@ -16,6 +19,9 @@ from .state import HubState
 from .stream import Stream
 
 logger = logging.getLogger(__name__)
+
+#: At most so many streams get a heartbeat before the dispatcher looks for new events.
+MAX_STREAMS = 1000
 
 
 class Maintenance:
@@ -55,7 +61,7 @@ class Maintenance:
             self._wheel.add(stream, now)
 
     def round(self, now: float) -> None:
-        """Does all maintenance whose time has come."""
+        """Does the maintenance whose time has come. Heartbeats for very many streams take several rounds."""
         self.may_begin = now + self._wheel.slot / 2
         self.must_begin = now + self._wheel.slot
         if not self._state.streams and not self._state.shards.idle:
@@ -66,15 +72,14 @@ class Maintenance:
             due = self._wheel.take(now)
             self._state.shards.forget_idle(now - self._linger)
             self._state.shards.tend(now)
-        due = [stream for stream in due if self._state.streams.get(stream.connection) is stream]
-        if leaving or due or self._state.fanout.early:
+        if leaving or self._state.fanout.early or self._state.fanout.batches.next_due < math.inf:
             self._write_pending([*leaving, *[stream for stream in due if self._wheel.is_silent(stream, now)]])
         self._close(leaving, now)
         if due:
             self._look_after(due, now)
-            with self._state.lock:
-                for stream in due:
-                    self._wheel.add(stream, silent_since(stream) if stream.group else now)
+        if len(due) == MAX_STREAMS:  # more streams may be due, but events that have arrived come first
+            self.may_begin = self.must_begin = now
+            time.sleep(0)
 
     def _close(self, leaving: Sequence[Stream], now: float) -> None:
         """Ends streams of a worker that stops. Cuts a stream whose client does not read the last frame."""
@@ -94,42 +99,68 @@ class Maintenance:
         self._deliver(pending)
 
     def _look_after(self, streams: Sequence[Stream], now: float) -> None:
+        """Cuts stuck streams, sends heartbeats to silent streams, and registers all of them again."""
         silent: dict[Group, list[Stream]] = {}
+        others: list[Stream] = []
+        last: Group | None = None
+        members = others
+        is_silent = self._wheel.is_silent
         for stream in streams:
-            cut = stream.cut_if_stuck(now)
-            if not cut and stream.group is not None and self._wheel.is_silent(stream, now):
-                silent.setdefault(stream.group, []).append(stream)
-        for group, members in silent.items():
-            self._send_heartbeat(group, members, now)
+            cut, group = stream.cut_if_stuck(now), stream.group
+            if cut or group is None or not is_silent(stream, now):
+                others.append(stream)
+                continue
+            if group is not last:  # neighbours are often in one group
+                last, members = group, silent.setdefault(group, [])
+            members.append(stream)
+        self._send_heartbeats(silent, now)
+        with self._state.lock:
+            for stream in chain.from_iterable(silent.values()):
+                self._wheel.add(stream, now)
+            for stream in others:
+                if self._state.streams.get(stream.connection) is stream:
+                    self._wheel.add(stream, silent_since(stream) if stream.group else now)
 
-    def _send_heartbeat(self, group: Group, streams: Sequence[Stream], now: float) -> None:
-        """Writes a heartbeat to some streams of a group. Compressed streams each get a chunk of their own."""
-        if group.window is not None:
-            for stream in streams:
+    def _send_heartbeats(self, silent: Mapping[Group, Sequence[Stream]], now: float) -> None:
+        """Writes heartbeats to some streams of each group. Equal heartbeats are written in one go."""
+        equal: dict[tuple[type[Stream], bytes], list[Stream]] = {}
+        for group, streams in silent.items():
+            if group.window is None:
+                equal.setdefault((group.kind, self._heartbeats.chunk(group)), []).extend(streams)
+                continue
+            for stream in streams:  # each compressed stream gets a chunk of its own
                 with self._state.lock:
                     chunk = stream.own_chunk(group.heartbeat())
                 self._write([stream], chunk, now)
-        else:
-            self._write(streams, self._heartbeats.chunk(group), now)
+        for (_, chunk), members in equal.items():
+            self._write(members, chunk, now)
 
     @staticmethod
     def _write(streams: Sequence[Stream], chunk: bytes, now: float) -> None:
+        size = len(chunk)
         for stream in streams:
             stream.written_at = now
-            stream.bytes += len(chunk)
+            stream.bytes += size
         type(streams[0]).recipients(streams).share().write(chunk, 0, len(streams))
 
 
 class HeartbeatWheel:
     """The streams, sorted into slots: short spans of time in which streams may need a heartbeat.
 
+    A worker with many streams does less if they get their heartbeats together: the processor and the network
+    then do the same thing many times in a row. So only every few slots have heartbeats, and a heartbeat may
+    be early by a fifteenth of the interval. Short streams end at their time, so they may use any slot.
+
     Times are monotonic seconds.
     """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        #: How long one slot is, in seconds. A heartbeat may be early or late by at most this time.
+        #: How long one slot is, in seconds. A heartbeat may be late by at most this time.
         self.slot = min(0.25, interval / 4)
+        self._step = max(1, int(interval / 15 / self.slot))  # every how many slots there are heartbeats
+        #: A heartbeat may be early by at most this time, in seconds.
+        self.early = self._step * self.slot
         self._slots: defaultdict[int, list[Stream]] = defaultdict(list)
         self._next = 0
 
@@ -138,30 +169,40 @@ class HeartbeatWheel:
 
         :param silent_since: when the last chunk was written to the stream.
         """
-        interval = self._interval if stream.poll is None else stream.poll
-        due = int((silent_since + interval) / self.slot)
+        if stream.poll is None:
+            due = int((silent_since + self._interval) / self.slot)
+            due -= due % self._step
+        else:
+            due = int((silent_since + stream.poll) / self.slot)
         self._slots[max(due, self._next)].append(stream)
 
     def clear(self) -> None:
         """Removes all streams."""
         self._slots.clear()
 
-    def take(self, now: float) -> list[Stream]:
-        """Removes and returns the streams of all slots up to the time `now`."""
+    def take(self, now: float, most: int = MAX_STREAMS) -> list[Stream]:
+        """Removes and returns the streams of all slots up to the time `now`, but at most `most` streams."""
         current = int(now / self.slot)
         if not self._slots:
             self._next = current
             return []
+        self._next = current + 1
         due: list[Stream] = []
         for slot in [slot for slot in self._slots if slot <= current]:
-            due += self._slots.pop(slot)
-        self._next = current + 1
+            streams, room = self._slots[slot], most - len(due)
+            due += streams[:room]
+            if len(streams) > room:
+                del streams[:room]
+                break
+            del self._slots[slot]
         return due
 
     def is_silent(self, stream: Stream, now: float) -> bool:
         """Whether a stream needs a heartbeat now or within the length of one slot."""
-        interval = self._interval if stream.poll is None else stream.poll
-        return now - silent_since(stream) >= interval - self.slot
+        if stream.poll is not None:
+            return now - silent_since(stream) >= stream.poll - self.slot
+        group, latest = stream.group, now - self._interval + self.early
+        return stream.written_at <= latest and (group is None or group.written_at <= latest)
 
 
 class Heartbeats:

@@ -19,6 +19,9 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
+#: At most how many mistakes one message tells.
+MAX_TOLD = 10
+
 
 class SSEPushError(Exception):
     """Base of all exceptions that this package raises."""
@@ -28,7 +31,11 @@ class ConfigError(SSEPushError):
     """A setting has a wrong value.
 
     `key` is the name of the setting, `value` is the wrong value, and `expected` describes the valid values.
+    If several settings are wrong, these are of the first one; the message tells of each, and `others` has the
+    errors about the others.
     """
+
+    others: tuple[ConfigError, ...] = ()
 
     def __init__(self, key: str, value: object, expected: str) -> None:
         super().__init__(f"{key} is {shown(value)}, but must be {expected}")
@@ -36,29 +43,54 @@ class ConfigError(SSEPushError):
         self.value = value
         self.expected = expected
 
+    def __str__(self) -> str:
+        own = super().__str__()
+        if not self.others:
+            return own
+        lines = [own, *map(str, self.others[: MAX_TOLD - 1])]
+        more = len(self.others) + 1 - len(lines)
+        return "\n- ".join(
+            [f"{len(self.others) + 1} mistakes in the settings:", *lines, *[f"{more} more"] * bool(more)]
+        )
+
+    @classmethod
+    def raise_all(cls, errors: Sequence[ConfigError]) -> None:
+        """Raises the first of the errors, whose message then tells of all. Does nothing if there are none."""
+        found = [error for each in errors for error in (each, *each.others)]
+        for each in errors:
+            each.others = ()
+        if found:
+            found[0].others = tuple(found[1:])
+            raise found[0]
+
 
 class UnknownSetting(ConfigError):
     """No setting has the name `key`; the message gives the most similar name. `expected` lists all names."""
 
-    def __init__(self, key: str, value: object, known: Sequence[str], similar: Sequence[str]) -> None:
+    def __init__(
+        self, key: str, value: object, known: Sequence[str], similar: Sequence[str], source: str = ""
+    ) -> None:
         super().__init__(key, value, "one of the known keys: " + ", ".join(known))
-        hint = f"did you mean {similar[0]}?" if similar else "docs/settings.md lists all settings"
-        self.args = (f"there is no setting {key}; {hint}",)
+        hint = f"did you mean {similar[0]}? " if similar else ""
+        self.args = (f"there is no setting {key}{source}; {hint}docs/settings.md lists all settings",)
 
 
 class WrongChannelPolicy(ConfigError):
     """A channel policy in the setting `key` is wrong.
 
     `pattern` is the channel pattern. `name` is the key of the policy that is unknown, or whose value is
-    wrong; None if the policy is no mapping at all.
+    wrong; None if the policy is no mapping at all, or if the pattern itself is wrong. `value` is then the
+    policy or the pattern.
     """
 
-    def __init__(self, key: str, pattern: str, name: object, value: object, expected: str) -> None:
+    def __init__(self, key: str, pattern: object, name: object, value: object, expected: str) -> None:
         super().__init__(key, value, expected)
         self.pattern = pattern
         self.name = name
         where = f"{key}: the policy of {shown(pattern)}"
-        if name is None:
+        if name is None and value is pattern:
+            self.args = (f"{key}: the pattern {shown(pattern)} must be {expected}",)
+        elif name is None:
             self.args = (f"{where} is {shown(value)}, but must be {expected}",)
         elif expected.startswith("one of "):
             self.args = (f"{where} has the key {shown(name)}, which must be {expected}",)

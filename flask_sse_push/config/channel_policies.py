@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import string
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ T = TypeVar("T")
 
 #: The channel on which workers report to open admin pages. Only `@sse.authorize_admin` opens it to a user.
 ADMIN_CHANNEL = "sse.admin"
+#: The characters that the name of a channel may have.
+CHARACTERS = f"{string.digits}{string.ascii_letters}_:./@-"
 #: At most how many channels' policies are remembered. Clients choose which channels they ask for.
 MAX_REMEMBERED = 10_000
 
@@ -136,6 +140,43 @@ class ChannelPolicies(dict[str, ChannelPolicy]):
                 if fnmatchcase(channel, rule.pattern):
                     return rule
         return ChannelRule("")
+
+
+class OpenUserChannel(NamedTuple):
+    """A user's own channel to which everybody may listen, such as `user:7`, and the setting that opens it."""
+
+    channel: str
+    #: The pattern that opens the channel, and where it stands, such as "'user:*' in SSE_PUSH_CHANNELS".
+    opened_by: str
+    #: Whether the pattern begins with `user:`, so that it was written for such channels.
+    is_named: bool
+
+
+def open_user_channel(settings: Settings) -> OpenUserChannel | None:
+    """Returns a user's channel to which everybody may listen; None if there is none.
+
+    Tries some channels that match the patterns, so it may miss the channel of a rare pattern.
+    """
+    rules = [(rule.pattern, "SSE_PUSH_CHANNELS") for rule in settings.channels if rule.public]
+    for pattern, key in [*rules, *[(each, "SSE_PUSH_PUBLIC_CHANNELS") for each in settings.public_channels]]:
+        examples = [
+            re.sub(r"\[.+?\]|.", partial(_example, stars), pattern) for stars in ("", "7", "user:7", ":7")
+        ]
+        for channel in ("user:7", *examples):
+            is_users = re.match("user:.", channel) and fnmatchcase(channel, pattern)
+            if is_users and settings.policies[channel].public:
+                return OpenUserChannel(channel, f"{pattern!r} in {key}", pattern.startswith("user:"))
+    return None
+
+
+def _example(stars: str, part: re.Match[str]) -> str:
+    """Returns a text that a part of a pattern matches.
+
+    :param stars: the text for a star.
+    """
+    if part[0] in ("*", "?"):
+        return stars if part[0] == "*" else "7"
+    return next((each for each in CHARACTERS if fnmatchcase(each, part[0])), part[0])
 
 
 def _first(chosen: T | None, otherwise: T) -> T:

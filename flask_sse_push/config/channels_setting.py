@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, WrongChannelPolicy
+from ..errors import MAX_TOLD, ConfigError, WrongChannelPolicy
 from . import values
 from .channel_policies import ChannelRule
 
@@ -31,8 +32,8 @@ _EXAMPLE = '{"user:*": {"history": 50, "ttl": 86400}}'
 def channel_rules(key: str, value: Any) -> tuple[ChannelRule, ...]:
     """Reads the policies of channel patterns, from a mapping or from JSON.
 
-    :raises ConfigError: if `value` is no mapping from patterns to policies, or if a policy is wrong. The
-        message about a wrong policy names the pattern and the key.
+    :raises ConfigError: if `value` is no mapping from patterns to policies, or if policies are wrong. The
+        message names the pattern and the key of each mistake.
     """
     if isinstance(value, str):
         value = _parsed(key, value, value) if value.strip() else {}
@@ -40,23 +41,28 @@ def channel_rules(key: str, value: Any) -> tuple[ChannelRule, ...]:
         return ()
     if not isinstance(value, Mapping):
         raise ConfigError(key, value, f"a mapping from channel patterns to policies, such as {_EXAMPLE}")
-    rules = tuple(_rule(key, pattern, policy) for pattern, policy in value.items())
-    for at, rule in enumerate(rules):
-        _check_reachable(key, rule, rules[:at])
-    return rules
+    mistakes: list[ConfigError] = []
+    rules: list[ChannelRule] = []
+    for pattern, policy in value.items():
+        found = list(_mistakes(key, pattern, policy)) or list(_unreachable(key, pattern, rules))
+        mistakes += found
+        if not found:
+            chosen = {name: _READ[name](key, each) for name, each in policy.items() if each is not None}
+            rules.append(ChannelRule(pattern, **chosen))
+    ConfigError.raise_all(mistakes)
+    return tuple(rules)
 
 
-def _check_reachable(key: str, rule: ChannelRule, earlier: Sequence[ChannelRule]) -> None:
-    """Checks that no earlier pattern matches all channels of a policy: then the policy would never count."""
+def _unreachable(key: str, pattern: str, earlier: Sequence[ChannelRule]) -> Iterator[WrongChannelPolicy]:
+    """Yields an error if an earlier pattern matches all channels of a policy: it would never count."""
     # A pattern whose only wildcards are stars covers a second pattern if it matches the text of it. In this
     # text, "?" takes the place of each [class]: only a star matches "?", as a class may be any character.
-    text = re.sub(r"\[[^]]+\]", "?", rule.pattern)
+    text = re.sub(r"\[[^]]+\]", "?", pattern)
     for each in earlier:
         if not re.search(r"[?[]", each.pattern) and fnmatchcase(text, each.pattern):
-            problem = (
-                f"patterns in an order in which each counts: {each.pattern!r} stands before {rule.pattern!r}"
-            )
-            raise ConfigError(key, rule.pattern, f"{problem} and matches all its channels")
+            expected = f"before {each.pattern!r}, which matches all its channels: this policy never counts"
+            yield WrongChannelPolicy(key, pattern, None, pattern, expected)
+            return
 
 
 def rules_in_file(key: str, path: str) -> tuple[ChannelRule, ...]:
@@ -80,50 +86,47 @@ def _parsed(key: str, value: str, text: str) -> Any:
 
     :param value: what the error about wrong JSON quotes.
     """
+    repeated: list[str] = []  # Python would ignore all but the last
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        counts = Counter(name for name, _ in pairs)
+        repeated.extend(repr(name) for name in found if counts[name] > 1)
+        return found
+
+    problem = "a number in it has too many digits"
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        found = json.loads(text, object_pairs_hook=as_dict)
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise ConfigError(key, value, f"JSON such as {_EXAMPLE}; {at}: {error.msg}") from error
-    except _Repeated as error:
-        raise ConfigError(key, value, f"JSON that has each key once; {error} is there twice") from error
-    except RecursionError as error:
-        raise ConfigError(key, value, f"JSON such as {_EXAMPLE}; it is nested too deeply") from error
-    except ValueError as error:
-        raise ConfigError(
-            key, value, f"JSON such as {_EXAMPLE}; a number in it has too many digits"
-        ) from error
+        problem = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError:
+        pass
+    else:
+        if not repeated:
+            return found
+        problem = f"each key may be there once, but these are repeated: {', '.join(repeated[:MAX_TOLD])}"
+    raise ConfigError(key, value, f"JSON such as {_EXAMPLE}; {problem}")
 
 
-class _Repeated(Exception):
-    """A JSON object has a key twice. Python would ignore the first."""
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _Repeated(repr(name))
-        found[name] = value
-    return found
-
-
-def _rule(key: str, pattern: Any, policy: Any) -> ChannelRule:
-    if not isinstance(pattern, str):
-        raise ConfigError(key, pattern, "a mapping whose keys are channel patterns, such as 'user:*'")
-    values.checked_patterns(key, pattern, (pattern,))
+def _mistakes(key: str, pattern: Any, policy: Any) -> Iterator[WrongChannelPolicy]:
+    """Yields an error about each mistake in a pattern and its policy."""
+    is_text = isinstance(pattern, str)
+    expected = values.wrong_pattern(pattern) if is_text else "text, such as 'user:*'"
+    if expected:
+        yield WrongChannelPolicy(key, pattern, None, pattern, expected)
     if not isinstance(policy, Mapping):
-        raise WrongChannelPolicy(key, pattern, None, policy, 'a mapping such as {"history": 50}')
-    found = {}
+        yield WrongChannelPolicy(key, pattern, None, policy, 'a mapping such as {"history": 50}')
+        return
     for name, value in policy.items():
         if name not in _READ:
-            raise WrongChannelPolicy(key, pattern, name, value, _known(name))
-        if value is not None:
+            yield WrongChannelPolicy(key, pattern, name, value, _known(name))
+        elif value is not None:
             try:
-                found[name] = _READ[name](key, value)
+                _READ[name](key, value)
             except ConfigError as error:
-                raise WrongChannelPolicy(key, pattern, name, value, error.expected) from None
-    return ChannelRule(pattern, **found)
+                yield WrongChannelPolicy(key, pattern, name, value, error.expected)
 
 
 def _known(name: Any) -> str:

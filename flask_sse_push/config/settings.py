@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -60,7 +61,7 @@ class Settings:
     #: first pattern that matches a channel counts. What it leaves out comes from the other settings.
     channels: tuple[ChannelRule, ...] = _setting((), channel_rules)
     #: Path of a JSON file with the value of `SSE_PUSH_CHANNELS`, instead of that setting.
-    channels_file: str = _setting("", values.matching(r"[^\0]*", "the path of a JSON file"))
+    channels_file: str = _setting("", values.path)
     #: The largest text of one event, in bytes. Bigger events would slow down every stream of the worker.
     max_message: int = _setting(10_000, values.whole(1, 100_000_000, "bytes"))
     #: Seconds until a publish gives up and raises BrokerUnavailable.
@@ -114,7 +115,9 @@ class Settings:
     #: `generator`, or `auto`. `auto` uses `hijack` wherever it works.
     transport: str = _setting("auto", values.matching("auto|generator|hijack", "auto, generator or hijack"))
     #: Path at which `sse.init_app(app)` registers the blueprint.
-    url_prefix: str = _setting("/stream", values.matching(r"(/[^/\s]+)+", "a path such as /stream"))
+    url_prefix: str = _setting(
+        "/stream", values.matching(r"(/[^/\s?#\ud800-\udfff]+)+", "a path such as /stream")
+    )
     #: Seconds without any event until a heartbeat is sent. Many proxies close a quiet connection after 30 to
     #: 60 seconds.
     heartbeat: float = _setting(15.0, values.number(0.05, 3600, "seconds"))
@@ -191,7 +194,7 @@ class Settings:
         :raises ConfigError: if a value is not valid, or a key is unknown; also if `config` has another broker
             URL than `url`.
         """
-        _refuse_unknown(cls, config)
+        ConfigError.raise_all(list(_unknown(cls, config)))
         settings = cls.load({**config, cls.key("broker_url"): url})
         if config.get(cls.key("broker_url"), url) != url:
             raise ConfigError(cls.key("broker_url"), "***", "left out, because `url` names the broker")
@@ -204,12 +207,17 @@ class Settings:
         If `SSE_PUSH_BROKER_URL` is not set, the broker's URL is read from `SSE_REDIS_URL` or `REDIS_URL`, as
         in the package Flask-SSE.
 
-        :raises ConfigError: if a value is not valid, or if a key that begins with `SSE_PUSH_` is unknown.
+        :raises ConfigError: if values are not valid, or if keys that begin with `SSE_PUSH_` are unknown. The
+            message tells of all of them.
         """
         environ = os.environ if environ is None else environ
-        _refuse_unknown(cls, {key: config[key] for key in list(config) if key.startswith(KEY_PREFIX)})
-        given = [key for key in list(environ) if key.startswith(KEY_PREFIX)]
-        _refuse_unknown(cls, {key: environ[key] for key in given if not _OF_A_SERVICE.fullmatch(key)})
+        given = [
+            key for key in list(environ) if key.startswith(KEY_PREFIX) and not _OF_A_SERVICE.fullmatch(key)
+        ]
+        mistakes: list[ConfigError] = [
+            *_unknown(cls, {key: config[key] for key in list(config) if key.startswith(KEY_PREFIX)}),
+            *_unknown(cls, {key: environ[key] for key in given}, ", which the environment has"),
+        ]
         found: dict[str, Any] = {}
         broker_key = cls.broker_key
         for spec in fields(cls):
@@ -217,14 +225,26 @@ class Settings:
             for name in (key, *REDIS_KEYS) if spec.name == "broker_url" else (key,):
                 value = _value_of(name, config, environ)
                 if value is not None:
-                    found[spec.name] = spec.metadata["read"](name, value)
+                    with _gathered(mistakes):
+                        found[spec.name] = spec.metadata["read"](name, value)
                     broker_key = name if spec.name == "broker_url" else broker_key
                     break
         if found.get("channels_file"):
-            found["channels"] = _rules_in_file(cls, found)
+            with _gathered(mistakes):
+                found["channels"] = _rules_in_file(cls, found)
+        ConfigError.raise_all(mistakes)
         settings = cls(**found)
         object.__setattr__(settings, "broker_key", broker_key)  # the dataclass is frozen
         return settings
+
+
+@contextlib.contextmanager
+def _gathered(mistakes: list[ConfigError]) -> Iterator[None]:
+    """Adds a ConfigError of the `with` block to `mistakes`, in place of raising it."""
+    try:
+        yield
+    except ConfigError as error:
+        mistakes.append(error)
 
 
 def _value_of(name: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
@@ -247,10 +267,16 @@ def _rules_in_file(settings: type[Settings], found: Mapping[str, Any]) -> tuple[
     return rules_in_file(key, path)
 
 
-def _refuse_unknown(settings: type[Settings], config: Mapping[str, Any]) -> None:
+def _unknown(
+    settings: type[Settings], config: Mapping[str, Any], source: str = ""
+) -> Iterator[UnknownSetting]:
+    """Yields an error about each key that no setting has.
+
+    :param source: where the keys come from, for the message; "" for the config.
+    """
     names = {spec.name: settings.key(spec.name) for spec in fields(settings)}
     for key, value in config.items():
         if key not in names.values():
             meant = key.upper().removeprefix(KEY_PREFIX).lower()
             similar = [names[name] for name in difflib.get_close_matches(meant, names, 1)]
-            raise UnknownSetting(key, value, sorted(names.values()), similar)
+            yield UnknownSetting(key, value, sorted(names.values()), similar, source)

@@ -3,48 +3,70 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import MAX_TOLD, ConfigError, shown
+from .channel_policies import ADMIN_CHANNEL, CHARACTERS
 
 #: At most how long an event may wait for its batch, in milliseconds. Batches are meant to save work, not to
 #: store events: the history stores events.
 MAX_BATCH_MS = 5000
 
+#: At most how many characters a pattern of channels may have: as many as the name of a channel.
+MAX_PATTERN = 200
+
 #: A function that checks and converts the value of a key; raises ConfigError if the value is not valid.
 ReadValue = Callable[[str, Any], Any]
 
 
+#: A number as text. Python itself would also read underscores and the digits of other scripts.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
+#: The units of times. A setting with such a unit may also be a timedelta.
+_TIMES = {"seconds": timedelta(seconds=1), "milliseconds": timedelta(milliseconds=1)}
+
+
 def number(lowest: float, highest: float, unit: str = "") -> ReadValue:
-    """Returns a function that reads a number from `lowest` to `highest`."""
+    """Returns a function that reads a number from `lowest` to `highest`. A time may be a timedelta."""
     what = f"a number of {unit}" if unit else "a number"
 
     def read(key: str, value: Any) -> float:
-        try:
-            found = float(value)
-        except (TypeError, ValueError, OverflowError):
-            found = float("nan")
-        if isinstance(value, bool) or not lowest <= found <= highest:
-            raise ConfigError(key, value, f"{what} from {lowest:g} to {highest:g}")
+        found, plain = float("nan"), _in_unit(value, unit)
+        if isinstance(plain, str) and not _NUMBER.fullmatch(plain.strip()):
+            plain = None
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            found = float("nan") if isinstance(plain, (bool, bytes, bytearray)) else float(plain)
+        if not lowest <= found <= highest:
+            raise ConfigError(key, value, f"{what} from {lowest:.15g} to {highest:.15g}")
         return found
 
     return read
 
 
 def whole(lowest: int, highest: int, unit: str) -> ReadValue:
-    """Returns a function that reads a whole number from `lowest` to `highest`."""
+    """Returns a function that reads a whole number from `lowest` to `highest`. A time may be a timedelta."""
 
     def read(key: str, value: Any) -> int:
-        found = -1
+        found, plain = -1, _in_unit(value, unit)
         with contextlib.suppress(ValueError):  # a number may have more digits than Python writes
-            found = int(value) if re.fullmatch(r"[0-9]{1,15}", str(value)) else -1
+            found = int(plain) if re.fullmatch(r"[0-9]{1,15}", str(plain)) else -1
         if isinstance(value, bool) or not lowest <= found <= highest:
             raise ConfigError(key, value, f"a whole number of {unit} from {lowest} to {highest}")
         return found
 
     return read
+
+
+def _in_unit(value: Any, unit: str) -> Any:
+    """Returns a timedelta as a number of seconds or milliseconds, and any other value as it is."""
+    if not isinstance(value, timedelta) or unit not in _TIMES:
+        return value
+    found = value / _TIMES[unit]
+    return int(found) if found.is_integer() else found
 
 
 def names(key: str, value: Any) -> tuple[str, ...]:
@@ -60,16 +82,31 @@ def names(key: str, value: Any) -> tuple[str, ...]:
 
 def patterns(key: str, value: Any) -> tuple[str, ...]:
     """Reads fnmatch patterns of channels from a collection, or from one string with commas."""
-    return checked_patterns(key, value, names(key, value))
+    return _checked_patterns(key, value, names(key, value))
 
 
-def checked_patterns(key: str, value: Any, found: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns fnmatch patterns of channels. Raises ConfigError if no channel's name can match a pattern."""
-    for pattern in found:
-        if not re.fullmatch(r"([A-Za-z0-9_:./@*?-]|\[[^]]+\])+", pattern):
-            allowed = "names of channels (A-Z a-z 0-9 _ : . / @ -) or patterns such as scores:*"
-            raise ConfigError(key, value, f"{allowed}; no channel can match {pattern[:200]!r}")
+def _checked_patterns(key: str, value: Any, found: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [f"{shown(each)} must be {expected}" for each in found if (expected := wrong_pattern(each))]
+    if wrong:
+        raise ConfigError(key, value, f"names or patterns of channels: {'; '.join(wrong[:MAX_TOLD])}")
     return found
+
+
+_CLASS = re.compile(r"\[!?[^]\ud800-\udfff]+\]")
+
+
+def wrong_pattern(pattern: str) -> str:
+    """Returns what an fnmatch pattern of channels must be instead; "" if nothing is wrong with it."""
+    if len(pattern) > MAX_PATTERN:
+        return f"a pattern of at most {MAX_PATTERN} characters, not {len(pattern)}"
+    if pattern == ADMIN_CHANNEL:
+        return "another name: this channel belongs to the admin page, and only @sse.authorize_admin opens it"
+    classes = _CLASS.findall(pattern)
+    can_match = all(any(fnmatchcase(each, one) for each in CHARACTERS) for one in classes)
+    if can_match and re.fullmatch(r"[A-Za-z0-9_:./@*?-]+", _CLASS.sub("?", pattern)):
+        return ""
+    allowed = "the name of a channel (A-Z a-z 0-9 _ : . / @ -) or a pattern such as scores:*"
+    return f"{allowed}; no channel can match {shown(pattern)}"
 
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -93,9 +130,9 @@ def waits(key: str, value: Any) -> tuple[tuple[str, int], ...]:
     elif isinstance(value, Mapping):
         pairs = value.items()
     with contextlib.suppress(TypeError, ValueError):
-        found = [(str(pattern).strip(), str(wait).strip()) for pattern, wait in pairs]
+        found = [(str(name).strip(), str(_in_unit(wait, "milliseconds")).strip()) for name, wait in pairs]
         if all(p and re.fullmatch("[0-9]{1,4}", wait) and int(wait) <= MAX_BATCH_MS for p, wait in found):
-            checked_patterns(key, value, tuple(pattern for pattern, _ in found))
+            _checked_patterns(key, value, tuple(pattern for pattern, _ in found))
             return tuple((pattern, int(wait)) for pattern, wait in found)
     expected = f"milliseconds from 0 to {MAX_BATCH_MS} for each channel pattern, such as {{'ticks:*': 100}}"
     raise ConfigError(key, value, expected)
@@ -110,6 +147,15 @@ def matching(pattern: str, expected: str) -> ReadValue:
         return value
 
     return read
+
+
+def path(key: str, value: Any) -> str:
+    """Reads the path of a file, as text or as a path object. An empty path means that there is no file."""
+    with contextlib.suppress(TypeError):
+        found = os.fsdecode(value)
+        if "\0" not in found:
+            return found
+    raise ConfigError(key, value, "the path of a JSON file")
 
 
 rate = matching(
@@ -136,7 +182,7 @@ def origins(key: str, value: Any) -> tuple[str, ...]:
 
 def url(key: str, value: Any) -> str:
     """Reads the URL of a broker. The error about a wrong URL does not quote its password."""
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z+]+://.*", value):
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z+]+://[^\n\ud800-\udfff]*", value):
         shown = without_secret(value) if isinstance(value, str) else value
         raise ConfigError(key, shown, "a URL such as redis://localhost:6379/0")
     return value

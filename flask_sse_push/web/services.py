@@ -25,6 +25,7 @@ from ..brokers.announcer import MessageAnnouncer
 from ..brokers.base import NO_INBOX, Broker, probe_all
 from ..brokers.url import connect_broker, serves_one_process
 from ..config import SHARE_BROKER, Settings
+from ..config.channel_policies import open_user_channel
 from ..errors import BrokerUnavailable
 from ..hub.commands import Effect
 from ..hub.counters import Counters, Gauges
@@ -157,6 +158,7 @@ class Services:
         native_threads.refuse_native()
         wsgi_server.prepare()
         self._check_memory()
+        self._check_user_channels()
         settings, (broker, announcer, counters, _) = self.settings, self.publishing
         worker_counts = WorkerCounts(broker.counts, lambda: len(hub))
         limits = Limits(settings, worker_counts, broker)
@@ -261,6 +263,13 @@ class Services:
                 "get sse.reset, and miss what was published meanwhile; %s",
                 SHARE_BROKER,
             )
+
+    def _check_user_channels(self) -> None:
+        """Logs a setting that was written for the channels of users, and that opens them to everybody."""
+        found = open_user_channel(self.settings)
+        if found is not None and found.is_named:
+            text = "%s lets everybody listen to the channel %s of one user; take it out if that is wrong"
+            logger.warning(text, found.opened_by, found.channel)
 
     def log_out(self, user_id: str | None = None, session: str | None = None) -> None:
         """Closes the streams of a user who logs out, or of one session, on all workers. Never raises.

@@ -49,6 +49,27 @@ def test_a_policy_decides_who_may_listen_over_the_other_settings(make_app: MakeA
     assert [status(name) for name in ("news", "user:7", "other")] == [403, 403, 403]
 
 
+@pytest.mark.parametrize(
+    ("config", "warns"),
+    [
+        ({"channels": {"user:8": {"public": True}}}, "'user:8' in SSE_PUSH_CHANNELS lets everybody listen"),
+        ({"public_channels": "sse,user:*"}, "'user:*' in SSE_PUSH_PUBLIC_CHANNELS lets everybody listen"),
+        ({"public_channels": "*"}, ""),
+    ],
+)
+def test_a_setting_that_opens_the_channels_of_users_is_warned_of(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, config: dict[str, Any], warns: str
+) -> None:
+    app, _ = make_app(**config)
+    for _ in range(2):
+        app.test_client().get("/stream?channels=user:8", buffered=False).close()
+    found = [
+        record.getMessage() for record in caplog.records if "lets everybody listen" in record.getMessage()
+    ]
+    assert len(found) == bool(warns)
+    assert all(warns in each for each in found)
+
+
 def test_the_events_of_a_channel_are_kept_and_batched_as_its_policy_says(make_app: MakeApp) -> None:
     app, sse = make_app()
     with in_memory(app, channels=POLICIES), SSEClient(app) as client, app.app_context():

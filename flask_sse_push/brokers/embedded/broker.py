@@ -30,7 +30,8 @@ def parse(url: str, root: str | None = None) -> EmbeddedServer:
     """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    idle = float(options.pop("idle", IDLE))
+    seconds = options.pop("idle", str(IDLE))
+    idle = float(seconds) if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,9})?", seconds) else 0.0
     is_name = re.fullmatch(r"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,63})?", parts.netloc)
     if options or parts.fragment or parts.path not in ("", "/") or not is_name or not 1 <= idle <= 86400:
         raise ValueError(EXPECTED)

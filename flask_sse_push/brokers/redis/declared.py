@@ -227,15 +227,6 @@ def _differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
     return [*found[:MAX_NAMED], *more] or ["the patterns are in another order"]
 
 
-def _started(digest: bytes | None, rules: bytes | None) -> float:
-    """Returns when the worker started that declared the policies of a state; 0 if no worker did."""
-    found = re.match(rb"(\S+) (\d{1,16}) ", rules or b"")
-    if found is None or found[1] != digest:
-        return 0.0
-    started = int(found[2]) / 1000
-    return started if started < time.time() + AHEAD else 0.0
-
-
 def _by_pattern(text: str | bytes) -> dict[str, Any]:
     """Reads the text of policies: for each pattern what it keeps. Returns {} if the text is not valid."""
     try:

@@ -30,11 +30,14 @@ ALLOWED = {
 #: For some options, a pattern of the values that redis-py can use, and how an error names these values. With
 #: other values, connecting raises a TypeError, or goes on for ever.
 _VALUES = {
+    "db": (r"[0-9]{1,6}", "a whole number"),
     "max_connections": (r"[1-9][0-9]{0,3}|10000", "a whole number from 1 to 10000"),
     "ssl_ca_data": (r"[\0-\x7f]+", "ASCII text"),
     "ssl_cert_reqs": ("none|optional|required", "none, optional or required"),
     "ssl_min_version": ("771|772", "771 for TLS 1.2, or 772 for TLS 1.3"),
 }
+#: The schemes whose path is the number of a database. redis-py takes database 0 if the path is no number.
+_WITH_DATABASE = {"redis", "rediss", "valkey", "valkeys"}
 _TIMES = {"socket_timeout", "socket_connect_timeout", "timeout"}
 #: Prefix of the options that are for the sentinels.
 FOR_SENTINELS = "sentinel_"
@@ -46,6 +49,8 @@ def wrong_option(url: str, *, sentinel: bool = False) -> str:
     :param sentinel: whether options may have the prefix `sentinel_`.
     """
     parts = urlsplit(url)
+    if parts.scheme in _WITH_DATABASE and not re.fullmatch(r"/?|/[0-9]{1,6}/?", parts.path):
+        return "a URL that ends with the number of a database, such as /0"
     given = parse_qsl(parts.query, keep_blank_values=True)
     for name, value in given:
         option = name.removeprefix(FOR_SENTINELS) if sentinel else name

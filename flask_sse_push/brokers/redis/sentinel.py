@@ -7,6 +7,7 @@ with `sentinel_` are for the sentinels.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -54,7 +55,9 @@ def parse(url: str) -> Service:
         (key[len(FOR_SENTINELS) :], value) for key, value in query if key.startswith(FOR_SENTINELS)
     ]
     if database:
-        for_servers.append(("db", str(int(database))))
+        if not re.fullmatch("[0-9]{1,6}", database):
+            raise ValueError("the database must be a whole number")
+        for_servers.append(("db", database))
     options = url_options(f"{scheme}://{user}{at}server?{urlencode(for_servers)}")
     sentinel_options = url_options(f"{scheme}://sentinel?{urlencode(for_sentinels)}")
     return Service(parse_hosts(hosts, DEFAULT_PORT), name, options, sentinel_options)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...config import Settings
+from ...config.channel_policies import open_user_channel
 from .finding import Finding, broken, ok, warning
 
 #: Many proxies close a connection after this many seconds without data.
@@ -34,15 +35,14 @@ def _heartbeat(settings: Settings) -> Finding:
 
 
 def _public(settings: Settings) -> Finding:
-    policy = settings.policies["user:7"]
-    if not policy.public:
+    found = open_user_channel(settings)
+    if found is None:
         named = [rule.pattern for rule in settings.channels if rule.public]
         return ok("public channels", ", ".join([*named, *settings.public_channels]) or "none")
-    rule = f"the policy of {policy.pattern!r} in SSE_PUSH_CHANNELS" if policy.pattern else ""
     return warning(
         "public channels",
-        f"{rule or 'SSE_PUSH_PUBLIC_CHANNELS'} opens the channels of single users",
-        "anybody may listen to the channel of every user, such as user:7",
+        f"{found.opened_by} opens the channels of single users",
+        f"anybody may listen to such a channel, for example {found.channel}",
         "list only the public channels, and decide about all other channels in @sse.authorize",
     )
 

@@ -28,7 +28,7 @@ def plain_loader(admin: Any) -> Loader | None:
     if isinstance(admin, str):
         return str
     if isinstance(admin, int):
-        return lambda id: int(id) if id.isdecimal() else None
+        return lambda id: int(id) if id.isascii() and id.isdecimal() else None
     return None
 
 

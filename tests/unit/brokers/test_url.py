@@ -75,7 +75,7 @@ def test_every_sentinel_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> 
         "redis+sentinel://h1,,h2/shop",
         "redis+sentinel://h1:port/shop",
         "redis+sentinel://h1/shop/one",
-        "redis+sentinel://h1/shop?db=soon",
+        "redis+sentinel://h1/shop/1_0",
     ],
 )
 def test_a_wrong_sentinel_url_is_named_with_what_is_expected(url: str) -> None:
@@ -108,6 +108,23 @@ def test_every_cluster_scheme_makes_a_broker_and_opens_nothing(scheme: str) -> N
 def test_a_wrong_cluster_url_is_named_with_what_is_expected(url: str) -> None:
     with pytest.raises(ConfigError, match="node1:port,node2"):
         connect_broker(Settings(broker_url=url))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+@pytest.mark.parametrize("database", ["x", "1_0", "٣", "-1", "0/1", "%31_0", " "])
+def test_a_database_that_is_no_number_is_refused(scheme: str, database: str) -> None:
+    with pytest.raises(ConfigError, match="a URL that ends with the number of a database, such as /0"):
+        connect_broker(Settings(broker_url=f"{scheme}://h/{database}"))
+    with pytest.raises(ConfigError, match="a URL whose option 'db' is a whole number"):
+        connect_broker(Settings(broker_url=f"{scheme}://h?db={database}"))
+    for path in ("", "/", "/0", "/15"):
+        connect_broker(Settings(broker_url=f"{scheme}://h{path}")).close()
+
+
+@pytest.mark.parametrize("idle", ["", "1_0", "٣0", "nan", "1e3", "0.5", "86401"])
+def test_an_idle_time_that_is_no_number_of_seconds_is_refused(idle: str) -> None:
+    with pytest.raises(ConfigError, match="a number of seconds from 1 to 86400"):
+        connect_broker(Settings(broker_url=f"embedded://?idle={idle}"))
 
 
 @pytest.mark.parametrize("url", ["embedded://two words", "embedded://h/0", "embedded://?protocol=3"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flask_sse_push.config import ChannelPolicies, ChannelPolicy, Settings
-from flask_sse_push.config.channel_policies import MAX_REMEMBERED
+from flask_sse_push.config.channel_policies import MAX_REMEMBERED, open_user_channel
+from flask_sse_push.errors import ConfigError
 
 
 def policies(channels: Any = None, **others: Any) -> ChannelPolicies:
@@ -77,3 +81,41 @@ def test_the_remembered_policies_are_bounded() -> None:
 def test_a_policy_is_made_once_while_it_is_remembered() -> None:
     found = policies({"user:*": {"history": 5}})
     assert found["user:7"] is found["user:7"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_open"),
+    [
+        *[(each, True) for each in ("user:7", "user:8", "user:*", "*", "user:?", "user:[xz]", "us*", "*:*")],
+        *[(each, False) for each in ("user", "user:", "users:*", "room:*", "sse", "[a-t]ser:7")],
+        ("[u]ser:9", True),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_opens_the_channel_of_a_user_is_found(pattern: str, is_open: bool) -> None:
+    for values in ({"channels": {pattern: {"public": True}}}, {"public_channels": [pattern]}):
+        settings = Settings.load({Settings.key(name): value for name, value in values.items()}, {})
+        found = open_user_channel(settings)
+        assert (found is not None) is is_open
+        if found:
+            assert found.channel.startswith("user:")
+            assert settings.policies[found.channel].public
+            assert found.is_named is pattern.startswith("user:")
+            assert repr(pattern) in found.opened_by
+
+
+def test_a_pattern_that_an_earlier_policy_closes_for_users_is_no_fault() -> None:
+    rules = {"user:*": {"public": False}, "*": {"public": True}}
+    assert open_user_channel(Settings.load({"SSE_PUSH_CHANNELS": rules}, {})) is None
+
+
+def test_the_documented_ranges_are_those_that_are_checked() -> None:
+    page = (Path(__file__).parents[3] / "docs/channels.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (\d+) to (\d+) (\w+) \| `(\w+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for name, lowest, highest, unit, setting in rows:
+        assert setting in {Settings.key(spec.name) for spec in fields(Settings)}
+        for value in (int(lowest), int(highest)):
+            assert getattr(policies({"a": {name: value}}).rules[0], name) == value
+        for value in (int(lowest) - 1, int(highest) + 1):
+            with pytest.raises(ConfigError, match=f" of {unit} from {lowest} to {highest}$"):
+                policies({"a": {name: value}})

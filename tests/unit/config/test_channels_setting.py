@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from flask_sse_push.config import Settings
 from flask_sse_push.config.channel_policies import ChannelRule
 from flask_sse_push.config.channels_setting import MAX_FILE
-from flask_sse_push.errors import ConfigError
+from flask_sse_push.errors import ConfigError, UnknownSetting, shown
 
 KEY, FILE = "SSE_PUSH_CHANNELS", "SSE_PUSH_CHANNELS_FILE"
 POLICIES = {
@@ -57,8 +58,10 @@ def test_a_key_of_a_policy_that_is_none_is_left_out() -> None:
         ("history", 0, "a whole number of events from 1 to 100000"),
         ("history", True, "a whole number of events from 1 to 100000"),
         ("history", [], "a whole number of events from 1 to 100000"),
-        ("ttl", 0.5, "a number of seconds from 1 to 1e+08"),
-        ("ttl", "1h", "a number of seconds from 1 to 1e+08"),
+        ("ttl", 0.5, "a number of seconds from 1 to 100000000"),
+        ("ttl", "1_0", "a number of seconds from 1 to 100000000"),
+        ("history", "٣", "a whole number of events from 1 to 100000"),
+        ("ttl", "1h", "a number of seconds from 1 to 100000000"),
         ("bytes", -1, "a whole number of bytes from 0 to 10000000000"),
         ("batch_ms", 5001, "a whole number of milliseconds from 0 to 5000"),
         ("public", "maybe", "true or false"),
@@ -102,9 +105,90 @@ def test_a_policy_that_is_no_mapping_is_refused_and_names_its_pattern(policy: An
     assert refusal({KEY: {"user:*": policy}}) == expected
 
 
-@pytest.mark.parametrize("pattern", ["breaking news", "", "a[b", 5])
-def test_a_pattern_that_no_channel_can_match_is_refused(pattern: Any) -> None:
-    assert f"{KEY} is {pattern!r}, but must be " in refusal({KEY: {pattern: {"history": 5}}})
+NO_CHANNEL = (
+    "must be the name of a channel (A-Z a-z 0-9 _ : . / @ -) or a pattern such as scores:*; "
+    "no channel can match"
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        *[
+            (pattern, f"{NO_CHANNEL} {pattern!r}")
+            for pattern in ("breaking news", "user *", "", "a[b", "[\ud800]", "[z-a]", "[*]", "\ud800", "٣:*")
+        ],
+        (5, "must be text, such as 'user:*'"),
+        ("x" * 201, "must be a pattern of at most 200 characters, not 201"),
+        ("*" * 201, "must be a pattern of at most 200 characters, not 201"),
+        ("sse.admin", "must be another name: this channel belongs to the admin page, and only "),
+    ],
+)
+def test_a_wrong_pattern_is_refused_and_named(pattern: Any, problem: str) -> None:
+    found = refusal({KEY: {pattern: {"history": 5}}})
+    found.encode()
+    assert found.startswith(f"{KEY}: the pattern {shown(pattern)} {problem}")
+    if isinstance(pattern, str):
+        for key in ("SSE_PUSH_PUBLIC_CHANNELS", "SSE_PUSH_PRESENCE_CHANNELS", "SSE_PUSH_BATCH_MS"):
+            value = {pattern: 5} if key == "SSE_PUSH_BATCH_MS" else [pattern]
+            if pattern or key != "SSE_PUSH_BATCH_MS":
+                assert f"names or patterns of channels: {shown(pattern)} {problem}" in refusal({key: value})
+
+
+def test_patterns_may_be_as_long_as_names_and_match_more_than_the_admin_channel() -> None:
+    for pattern in ("x" * 200, "x" * 199 + "*", "sse.*", "sse.admin*", "[!x]", "[!é]", "[ -~]"):
+        assert Settings.load({KEY: {pattern: {"history": 5}}}, {}).channels[0].pattern == pattern
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    policies = {
+        "user *": {"histroy": 5, "ttl": "1_0"}, "a": 5, "*": {}, "c": {"bytes": -1}, "d": {},
+    }  # fmt: skip
+    path = tmp_path / "channels.json"
+    path.write_text(json.dumps(policies))
+    for config, name in (({KEY: policies}, KEY), ({FILE: path}, f"{FILE} ({path})")):
+        with pytest.raises(UnknownSetting) as caught:
+            Settings.load({**config, "SSE_PUSH_RETRY": "x"}, {"SSE_PUSH_RETYR": "5"})
+        lines = str(caught.value).split("\n- ")
+        assert lines[0] == "8 mistakes in the settings:"
+        assert lines[1].startswith(
+            "there is no setting SSE_PUSH_RETYR, which the environment has; did you mean SSE_PUSH_RETRY?"
+        )
+        rest = "\n".join(lines[2:])
+        assert "SSE_PUSH_RETRY is 'x', but must be a number of seconds" in rest
+        for problem in (
+            "the pattern 'user *' must be", "the policy of 'user *' has the key 'histroy', which must be",
+            "the policy of 'user *' has 'ttl': '1_0', which must be", "the policy of 'a' is 5, but must be",
+            "the policy of 'c' has 'bytes': -1, which must be",
+            "the pattern 'd' must be before '*', which matches all its channels: this policy never counts",
+        ):  # fmt: skip
+            assert f"{name}: {problem}" in rest
+
+
+def test_a_message_about_many_mistakes_has_a_bound() -> None:
+    found = refusal({KEY: {f"user {number}": {"history": "x" * 10_000} for number in range(1000)}})
+    assert found.startswith("2000 mistakes in the settings:\n- ")
+    assert found.endswith("\n- 1990 more")
+    assert len(found) < 5000
+
+
+def test_the_path_of_the_file_may_be_a_path_object(tmp_path: Path) -> None:
+    path = tmp_path / "channels.json"
+    path.write_text('{"a": {"history": 5}}')
+    assert Settings.load({FILE: path}, {}).channels == (ChannelRule("a", history=5),)
+    assert refusal({FILE: tmp_path / "none"}).startswith(f"{FILE} is '{tmp_path}/none', but must be the path")
+    assert "but must be the path of a JSON file" in refusal({FILE: 5})
+
+
+def test_times_may_be_timedeltas() -> None:
+    day, wait = timedelta(days=1), timedelta(milliseconds=100)
+    assert Settings.load({KEY: {"a": {"ttl": day, "batch_ms": wait}}}, {}).channels == (
+        ChannelRule("a", ttl=86400.0, batch_ms=100),
+    )
+    for name in ("history", "bytes", "public"):
+        assert f"the policy of 'a' has {name!r}: " in refusal({KEY: {"a": {name: day}}})
+    for value in (timedelta(microseconds=100_500), timedelta(seconds=6), -wait):
+        assert "a whole number of milliseconds" in refusal({KEY: {"a": {"batch_ms": value}}})
 
 
 def test_bad_json_names_line_and_column(tmp_path: Path) -> None:
@@ -118,8 +202,8 @@ def test_bad_json_names_line_and_column(tmp_path: Path) -> None:
 
 
 def test_json_with_a_pattern_or_key_twice_is_refused() -> None:
-    assert "; 'a' is there twice" in refusal({}, {KEY: '{"a": {}, "b": {}, "a": {"ttl": 5}}'})
-    assert "; 'ttl' is there twice" in refusal({}, {KEY: '{"a": {"ttl": 5, "ttl": 6}}'})
+    assert "these are repeated: 'a'" in refusal({}, {KEY: '{"a": {}, "b": {}, "a": {"ttl": 5}}'})
+    assert "these are repeated: 'ttl', 'a'" in refusal({}, {KEY: '{"a": {"ttl": 5, "ttl": 6}, "a": {}}'})
 
 
 def test_json_that_is_nested_too_deeply_is_refused() -> None:
@@ -163,7 +247,7 @@ def test_policies_and_a_file_of_policies_together_are_refused(tmp_path: Path) ->
 )
 def test_a_policy_that_would_never_count_is_refused(earlier: str, later: str) -> None:
     found = refusal({KEY: {earlier: {"ttl": 5}, later: {"history": 5}}})
-    assert f"{earlier!r} stands before {later!r} and matches all its channels" in found
+    assert f"the pattern {later!r} must be before {earlier!r}, which matches all its channels" in found
     Settings.load({KEY: {later: {"history": 5}, earlier: {"ttl": 5}}}, {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -56,12 +57,15 @@ TEXT: dict[str, tuple[list[str], list[Any]]] = {
             "redis+sentinel://a,b/x",
             "unix:///run/x",
         ],
-        ["", "localhost:6379", "://x", "Redis://x", "redis://a\nb", 5, True],
+        ["", "localhost:6379", "://x", "Redis://x", "redis://a\nb", "redis://\ud800", 5, True],
     ),
     "rate_per_user": RATES,
     "rate_per_address": RATES,
     "prefix": (["sse", "a.b_c-D9", "x" * 64], ["", "a:b", "{x}", "a b", "x" * 65, "sse\n", 5]),
-    "url_prefix": (["/stream", "/a/b.c", "/ä"], ["", "/", "stream", "/a/", "//", "/a b", "/a\n", 5]),
+    "url_prefix": (
+        ["/stream", "/a/b.c", "/ä"],
+        ["", "/", "stream", "/a/", "//", "/a b", "/a\n", "/a?b", "/a#b", "/\ud800", 5],
+    ),
 }
 
 
@@ -138,7 +142,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None:
-    expected = r"^there is no setting SSE_PUSH_HISTROY_SIZE; did you mean SSE_PUSH_HISTORY_SIZE\?$"
+    expected = r"^there is no setting SSE_PUSH_HISTROY_SIZE; did you mean SSE_PUSH_HISTORY_SIZE\? docs/"
     with pytest.raises(ConfigError, match=expected) as caught:
         Settings.load({"SSE_PUSH_HISTROY_SIZE": 5}, {})
     assert (caught.value.key, caught.value.value) == ("SSE_PUSH_HISTROY_SIZE", 5)
@@ -147,7 +151,10 @@ def test_an_unknown_key_with_the_prefix_is_refused_with_the_known_ones() -> None
 
 
 def test_an_unknown_key_in_the_environment_is_refused_too() -> None:
-    expected = r"^there is no setting SSE_PUSH_BROKER_URI; did you mean SSE_PUSH_BROKER_URL\?$"
+    expected = (
+        r"^there is no setting SSE_PUSH_BROKER_URI, which the environment has; "
+        r"did you mean SSE_PUSH_BROKER_URL\? docs/settings\.md lists all settings$"
+    )
     with pytest.raises(ConfigError, match=expected):
         Settings.load({}, {"SSE_PUSH_BROKER_URI": "redis://b", "SSE_PUSHER": "other", "PATH": "/bin"})
 
@@ -191,7 +198,7 @@ def test_a_whole_number_is_read_as_number_or_text(name: str) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_anything_but_a_whole_number_in_range_is_refused(name: str) -> None:
     lowest, highest, unit = WHOLE[name]
-    odd: list[Any] = ["", "x", "1e3", " 1", "-5", 1.5, 1000.0, True, [], b"1000"]
+    odd: list[Any] = ["", "x", "1e3", " 1", "-5", "1_0", "٣", 1.5, 1000.0, True, [], b"1000"]
     for value in [lowest - 1, highest + 1, -1, 10**16, *odd]:
         expected = f"a whole number of {unit} from {lowest} to {highest}"
         assert refusal(name, value).expected == expected
@@ -207,11 +214,20 @@ def test_seconds_are_read_as_number_or_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SECONDS)
+def test_seconds_may_be_a_timedelta(name: str) -> None:
+    lowest, highest = SECONDS[name]
+    for seconds in (lowest, highest):
+        assert getattr(load(**{name: timedelta(seconds=seconds)}), name) == seconds
+    refusal(name, timedelta(seconds=-1))
+    refusal(name, timedelta(seconds=highest + 1))
+
+
+@pytest.mark.parametrize("name", SECONDS)
 def test_anything_but_seconds_in_range_is_refused(name: str) -> None:
     lowest, highest = SECONDS[name]
-    odd: list[Any] = ["", "x", "5s", "nan", "-inf", float("inf"), True, [], {}]
+    odd: list[Any] = ["", "x", "5s", "1_0", "٣", b"5", "nan", "-inf", float("inf"), True, [], {}]
     for value in [lowest - 0.001, highest + 1, *odd]:
-        assert refusal(name, value).expected == f"a number of seconds from {lowest:g} to {highest:g}"
+        assert refusal(name, value).expected == f"a number of seconds from {lowest:.15g} to {highest:.15g}"
 
 
 def test_a_share_is_a_number_from_0_to_1() -> None:
@@ -268,6 +284,7 @@ def test_anything_but_a_list_of_names_is_refused(value: Any) -> None:
         ("ticks:*=100", (("ticks:*", 100),)),
         (" ticks:* = 100, prices=0 ,,", (("ticks:*", 100), ("prices", 0))),
         ({}, ()),
+        ({"ticks:*": timedelta(milliseconds=100)}, (("ticks:*", 100),)),
         ({"ticks:*": 100, "prices": "5000"}, (("ticks:*", 100), ("prices", 5000))),
     ],
 )
@@ -277,7 +294,22 @@ def test_waits_are_a_mapping_or_one_string_with_commas(value: Any, waits: tuple[
 
 @pytest.mark.parametrize(
     "value",
-    ["ticks", "ticks=", "=100", "a=5001", "a=-1", "a=1.5", {"a": True}, {"a": None}, [("a",)], 100, b"a=1"],
+    [
+        "a=1_0",
+        "a=٣",
+        {"a": timedelta(seconds=6)},
+        "ticks",
+        "ticks=",
+        "=100",
+        "a=5001",
+        "a=-1",
+        "a=1.5",
+        {"a": True},
+        {"a": None},
+        [("a",)],
+        100,
+        b"a=1",
+    ],
 )
 def test_anything_but_milliseconds_by_pattern_is_refused(value: Any) -> None:
     expected = "milliseconds from 0 to 5000 for each channel pattern, such as {'ticks:*': 100}"

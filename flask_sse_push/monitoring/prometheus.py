@@ -21,6 +21,7 @@ from ..brokers import forks
 from ..hub.counters import CounterKey, Counters, Gauges
 from .backlog import of_current_app
 from .histograms import HANDLED, WRITTEN, worker_name
+from .labels import KNOWN
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,9 @@ class Exporter:
         self._exported: dict[CounterKey, int] = {}
         self._exported_gauges = Gauges()
         self._written = WRITTEN.labels(_worker())
+        for name, values in KNOWN.items():
+            for value in values:
+                COUNTERS[name].labels(value)  # starts the series with 0
 
     def export(self) -> None:
         """Adds to the metrics what was counted since the last call. Must not run in two threads at once."""

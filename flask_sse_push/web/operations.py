@@ -13,6 +13,7 @@ from ..brokers.tracing import is_traceparent
 from ..errors import BrokerUnavailable, ErrorCode, Refused
 from ..hub import background
 from ..monitoring import health
+from ..monitoring.labels import CLIENT_KINDS
 from ..monitoring.reporter import METRICS_FOLDER, has_prometheus
 from ..transports import wsgi_server
 from .body import read_body
@@ -20,8 +21,6 @@ from .capacity import max_streams
 from .refusal import bad_request
 from .services import Services
 
-#: The fields that a client's report may have.
-KINDS = ("opened", "lost", "silent", "refused", "errors")
 #: The largest number that a field of a report may have.
 MAX_AMOUNT = 10_000
 #: The field of a report with measured times: how many milliseconds events took to the page.
@@ -146,7 +145,7 @@ def take_report(services: Services, request: Request, rate_limit: RateLimit) -> 
     services.check_origin(request)
     if not rate_limit.take():
         raise Refused(429, ErrorCode.RATE_LIMIT_EXCEEDED, "clients send too many reports", retry_after=60)
-    report = read_body(request, (*KINDS, LATENCY, TRACES), MAX_REPORT)
+    report = read_body(request, (*CLIENT_KINDS, LATENCY, TRACES), MAX_REPORT)
     times, traces = report.pop(LATENCY, []), report.pop(TRACES, [])
     if not isinstance(times, list) or len(times) > MAX_TIMES or not all(map(_is_time, times)):
         valid = f"a list of at most {MAX_TIMES} whole numbers from 0 to {MAX_TIME} (milliseconds)"

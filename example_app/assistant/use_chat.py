@@ -62,10 +62,10 @@ def ask() -> Any:
     items = conversations.kept(
         current_user.id, question, answer_id, model.thoughtful(question["parts"][0]["text"])
     )
-    run = sse.start(items, key=key(str(body.get("id"))), id=answer_id)
+    run = sse.start(items, key=key(str(body.get("id"))), id=answer_id, format="ai-sdk")
     if not run.started:
         abort(409, "one answer at a time: stop the other first")
-    return run.response("ai-sdk")
+    return run.response()
 
 
 @views.get("/chat/<chat>/stream")

@@ -27,6 +27,7 @@ class Run:
     started: bool  #: False if a run with this key was already going on; the new producer was then not used
     #: Ids of runs: this run; or the runs under way if `started` is False, usually one.
     ids: tuple[str, ...] = field(default=(), repr=False)
+    _format: str | None = field(default=None, repr=False, compare=False)  # what `sse.start` got
     _respond: Callable[[Run, str], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -34,17 +35,22 @@ class Run:
         """The id of the run; None if `started` is False and it is not certain which run is going on."""
         return self.ids[0] if len(self.ids) == 1 else None
 
-    def response(self, format: str) -> Any:
+    def response(self, format: str | None = None) -> Any:
         """Returns a response that sends the run in the format of a front end, from the beginning to the end.
 
         The view that returns the response has decided who may read the run: `@sse.authorize` is not called.
 
-        :param format: `ai-sdk`, `ag-ui` or `openai`.
-        :raises ValueError: if there is no such format; the message names all formats.
+        :param format: `ai-sdk`, `ag-ui` or `openai`. The default is the format that `sse.start` got.
+        :raises ValueError: if there is no such format; the message names all formats. The run then goes on:
+            give the format to `sse.start`, which checks it before the run starts.
+        :raises TypeError: if neither this method nor `sse.start` got a format.
         :raises Refused: 429 or 503, as for any stream. Without a handler in the app, this is the response.
         """
         if self._respond is None:
             raise RuntimeError("only a run that sse.start has returned has a response")
+        format = self._format if format is None else format
+        if format is None:
+            raise TypeError('give the format to sse.start or to response, such as format="ai-sdk"')
         return self._respond(self, format)
 
 

@@ -46,7 +46,9 @@ class RunViews(Routes):
 
         return respond_items(items, format, dumps)
 
-    def start(self, items: Items, key: str | None = None, id: str | None = None) -> Run:
+    def start(
+        self, items: Items, key: str | None = None, id: str | None = None, format: str | None = None
+    ) -> Run:
         """Runs a generator in the background and publishes its items to the channel `run:<key>`.
 
         Returns a `Run` with the key, the channel, and a cursor from before the first event. The events are
@@ -64,16 +66,22 @@ class RunViews(Routes):
         :param id: the id of the run, at most 100 of `A-Z a-z 0-9 . _ : -`. Choose a new id for each run, such
             as the id under which your app stores the answer. The default is a random id. Front ends get it as
             the id of the message.
+        :param format: the format of `Run.response()`. A wrong format is refused before anything starts.
+        :raises ValueError: if there is no such format; the message names all formats.
         :raises InvalidEvent: if the key does not fit into a channel's name, or if the id is not valid.
         :raises BrokerUnavailable: if the broker does not answer; the generator has then not started.
         :raises Refused: 503, if this worker already has as many runs as it may have.
         """
+        if format is not None:
+            from ..runs.formats import writer_class  # only apps that use formats need it
+
+            writer_class(format)  # raises ValueError if there is no such format
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         runs = self._endpoint.services.streaming.runs
         key = secrets.token_urlsafe(16) if key is None else key
         id = secrets.token_urlsafe(9) if id is None else checked_run_id(id)
         run = runs.start(items, key, id, app.app_context)
-        return replace(run, _respond=self._respond_run)
+        return replace(run, _format=format, _respond=self._respond_run)
 
     def _respond_run(self, run: Run, format: str) -> Response:
         from .run_response import respond_run

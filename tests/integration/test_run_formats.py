@@ -266,6 +266,21 @@ def test_unknown_formats_keys_and_runs_are_refused(chat: Chat, caplog: pytest.Lo
         Run("k", "run:k", "earliest", False).response("ai-sdk")
 
 
+def test_a_run_whose_format_is_wrong_does_not_start(chat: Chat) -> None:
+    chat.items = gated(chat, "text", after=(" more",))
+    with chat.app.test_request_context():
+        for wrong in ("html", ""):
+            with pytest.raises(ValueError, match=f"the format is '{wrong}', must be one of"):
+                chat.sse.start(chat.items, "k", format=wrong)
+        assert chat.get("ai-sdk").response.status_code == 204, "no run is under way"
+        run = chat.sse.start(chat.items, "k", format="ai-sdk")
+        body = Body(run.response())
+        chat.gate.set()
+        assert body.rest().text == "text more"
+        with pytest.raises(TypeError, match=r"give the format to sse\.start or to response"):
+            chat.sse.start([], "other").response()
+
+
 def test_a_last_event_id_from_the_future_does_no_harm_to_other_readers(chat: Chat) -> None:
     chat.items = gated(chat, "text", after=(" more",))
     with chat.app.test_request_context():

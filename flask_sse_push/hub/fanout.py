@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch
@@ -12,6 +12,7 @@ from ..protocol.entry import Entry
 from .batches import BatchPolicy, BatchQueue
 from .batching_group import BatchingGroup
 from .compression import WindowPool
+from .crowd import deliver_to_crowd
 from .encoder import EncodedGroup
 from .group import Chunks, Delivery, Group, merge_equal
 from .sharded_group import ShardedBatchingGroup, ShardedGroup
@@ -117,23 +118,44 @@ class Fanout:
     # -- deliveries for the groups ----------------------------------------------------------------------
 
     def deliveries(
-        self, entries: Iterable[tuple[ChannelCache, Entry]], notices: Mapping[Group, bytes]
+        self, entries: Sequence[tuple[ChannelCache, Entry]], notices: Mapping[Group, bytes]
     ) -> list[Delivery]:
         """Makes the deliveries for all groups that get any of `entries` or `notices`.
 
         :param entries: each entry with the cache of the channel on which it arrived.
         :param notices: frames to send to a group before the entries.
         """
-        groups = list(notices)
+        groups, made, now, chunks = list(notices), list[Delivery](), self._clock(), Chunks()
+        followers: Mapping[ChannelCache, Sequence[Group]] = self._followers
+        common, most = None, 1
+        for cache, _ in () if notices else entries:
+            count = len(followers.get(cache, ()))
+            if count > most:
+                common, most = cache, count
+        if common is not None:
+            made, followers = self._to_crowd(common, entries, now)
         for cache, entry in entries:
-            for group in self._followers.get(cache, ()):
+            for group in followers.get(cache, ()):
                 if group.collect(entry, cache) and group not in notices:
                     groups.append(group)
-        now, chunks = self._clock(), Chunks()
-        made: list[Delivery] = []
         for group in groups:
             made += group.deliveries(now, chunks, notices.get(group, b""))
         return merge_equal(made) if len(made) > 1 else made
+
+    def _to_crowd(
+        self, common: ChannelCache, entries: Sequence[tuple[ChannelCache, Entry]], now: float
+    ) -> tuple[list[Delivery], Mapping[ChannelCache, Sequence[Group]]]:
+        """Makes the deliveries for the groups that get entries of the channel `common` only.
+
+        Returns these deliveries, and the remaining groups that listen to the channel of each entry.
+        """
+        followers: dict[ChannelCache, Sequence[Group]] = {
+            cache: self._followers.get(cache, ()) for cache, _ in entries
+        }
+        apart = {group for cache in followers if cache is not common for group in followers[cache]}
+        own = [entry for cache, entry in entries if cache is common]
+        made, followers[common] = deliver_to_crowd(followers[common], own, apart, now)
+        return made, followers
 
     def due_batches(self, now: float) -> list[Delivery]:
         """Makes the deliveries of all batches that must be sent at `now`, in monotonic seconds."""

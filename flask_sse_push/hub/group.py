@@ -46,6 +46,7 @@ class Group:
         "last",
         "pending",
         "placement",
+        "plain",
         "recipients",
         "tagged",
         "window",
@@ -70,6 +71,8 @@ class Group:
         self.channels = channels
         self.kind = kind
         self.tagged = tagged
+        #: Whether the streams get the frames of entries as they are: see `deliver_to_crowd`.
+        self.plain = type(self) is Group and not tagged and window_pool is None
         self.dialect = ""  # how the server writes its own events: the value of `?events=`, or ""
         self.key: Hashable = None  # the group's key in `Fanout.groups`
         self.recipients = kind.recipients()

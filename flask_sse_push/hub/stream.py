@@ -54,6 +54,10 @@ class Recipients:
         stream.index = len(self.streams)
         self.streams.append(stream)
 
+    def extend(self, others: Recipients) -> None:
+        """Appends the streams of another list. Their indexes stay those of the other list."""
+        self.streams += others.streams
+
     def remove(self, stream: Stream) -> None:
         """Removes a stream. Moves the last stream to the freed index, which is fast for long lists too."""
         last = self.streams.pop()

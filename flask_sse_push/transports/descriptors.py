@@ -45,6 +45,10 @@ class Descriptors(Recipients):
         super().add(stream)
         self.fds.append(cast("HijackedStream", stream).write_fd)
 
+    def extend(self, others: Recipients) -> None:
+        self.streams += others.streams
+        self.fds += cast("Descriptors", others).fds
+
     def remove(self, stream: Stream) -> None:
         super().remove(stream)
         last = self.fds.pop()

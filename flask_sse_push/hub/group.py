@@ -149,6 +149,8 @@ class Group:
     def _changeable_recipients(self) -> Recipients:
         if self.recipients.shared:
             self.recipients = self.recipients.copy()
+            if self.window is not None:
+                self.window.streams = self.streams
         return self.recipients
 
     # -- from entries to chunks --------------------------------------------------------------------------
@@ -217,9 +219,13 @@ class Group:
                 stream.events -= sum(stream.is_excluded(entry.exclude) for entry in limited)
                 stream.bytes += len(chunk) - size
         return [
-            Delivery(self.kind, recipients_of(self.kind, streams), chunk, (), notice, entries, self.batched)
+            Delivery(self.kind, self._recipients(streams), chunk, (), notice, entries, self.batched)
             for streams, chunk in made
         ]
+
+    def _recipients(self, streams: Sequence[Stream]) -> Recipients:
+        """Returns a list of some or all of the streams. The list of all streams is not copied."""
+        return self.recipients.share() if streams is self.streams else recipients_of(self.kind, streams)
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
         if self.tagged:

@@ -195,6 +195,26 @@ def test_streams_in_sync_share_one_chunk_that_refers_to_earlier_ones() -> None:
     assert len(scene.groups[0].deliveries(0.0, Chunks(), b": notice\n\n")) == 1
 
 
+def test_the_streams_of_a_group_are_not_copied_for_an_event_and_a_new_stream_gets_the_next_event() -> None:
+    scene = TwoGroups()
+    for _ in range(3):
+        scene.join(b"")
+    group = scene.groups[0]
+    scene.serial += 1
+    entry = Entry("e0", scene.serial, 0, b"data: x\n\n")
+    group.collect(entry, scene.cache)
+    (delivery,) = group.deliveries(0.0, Chunks())
+    assert delivery.recipients is group.recipients
+    scene.join(b"")
+    assert delivery.recipients.streams == scene.clients[:3]
+    delivery.write(0, 3)
+    for client in scene.clients[:3]:
+        client.expected += entry.frame
+    scene.event(1)
+    for client in scene.clients:
+        client.check()
+
+
 def test_a_new_stream_costs_the_others_nothing_until_a_restart_pays() -> None:
     scene = TwoGroups()
     for _ in range(10):

@@ -86,6 +86,8 @@ class ChannelPolicies(dict[str, ChannelPolicy]):
         self.default_ttl = settings.history_ttl
         #: The longest time that any channel's events are kept after the newest event, in seconds.
         self.longest_ttl = max([settings.history_ttl, *[rule.ttl for rule in self.rules if rule.ttl]])
+        #: The shortest time that any channel's events are kept after the newest event, in seconds.
+        self.shortest_ttl = min([settings.history_ttl, *[rule.ttl for rule in self.rules if rule.ttl]])
 
     @cached_property
     def history_text(self) -> str:

@@ -34,6 +34,8 @@ class ChannelCache:
     :param keep: how many entries the broker keeps, as far as this worker knows: publishers decide. The cache
         has at most `SLACK` more, and so does `tail`, where the oldest are dropped first.
     :param keep_bytes: at most how many bytes the frames have.
+    :param ttl: for how many seconds after the newest event the broker keeps the entries, as far as this
+        worker knows.
     """
 
     __slots__ = (
@@ -49,12 +51,14 @@ class ChannelCache:
         "live",
         "size",
         "tail",
+        "ttl",
         "users",
     )
 
-    def __init__(self, keep: int, keep_bytes: int = UNBOUNDED) -> None:
+    def __init__(self, keep: int, keep_bytes: int = UNBOUNDED, ttl: float = 1e8) -> None:
         self.keep = keep
         self.keep_bytes = keep_bytes
+        self.ttl = ttl * 1e6  # in microseconds, as the ids
         self.entries: list[Entry] = []
         self.filled = (
             0  # for how many calls of `ChannelCaches.tend` older entries are kept for further streams

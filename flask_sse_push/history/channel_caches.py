@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from ..brokers.base import ENTRY_COST, UNBOUNDED
 from ..config import ChannelPolicies
 from .channel_cache import NOW, ChannelCache
@@ -11,7 +13,7 @@ from .pending_reads import PendingReads
 FRESH = 100
 
 
-class ChannelCaches:
+class ChannelCaches(ABC):
     """The channel caches of one shard. The caller holds the hub's lock.
 
     :param policies: say how many entries and bytes are kept for each channel.
@@ -26,6 +28,12 @@ class ChannelCaches:
         self._policies = policies
         self._keep_bytes = keep_bytes
         self._hold = hold
+        self._dropped_at = 0.0  # the broker's clock at the last `_drop_ended`, in microseconds
+        self._drop_every: float = max(0.5e6, policies.shortest_ttl * 1e4)
+
+    @abstractmethod
+    def clock(self) -> float:
+        """Returns the broker's clock in microseconds, at most one round trip too late."""
 
     def enter(self, name: str, after: int = NOW) -> bool:
         """Notes that one more stream uses a channel; returns whether the channel must be subscribed.
@@ -37,7 +45,7 @@ class ChannelCaches:
             policy = self._policies[name]
             # A frame has an `id:` line more than the body, whose bytes the policy limits.
             keep_bytes = min(self._keep_bytes, 2 * policy.bytes or self._keep_bytes)
-            cache = self.caches[name] = ChannelCache(policy.history, keep_bytes)
+            cache = self.caches[name] = ChannelCache(policy.history, keep_bytes, policy.ttl)
             cache.users = 1
             self.reads.join(name, after)
             return True
@@ -71,11 +79,25 @@ class ChannelCaches:
     def tend(self) -> None:
         """Gives memory back. Called about once a second, unless the dispatch pauses."""
         self.trim()
+        now = self.clock()
+        if abs(now - self._dropped_at) >= self._drop_every:
+            self._dropped_at = now
+            self._drop_ended(now)
         for cache in self.caches.values():
             if cache.filled:
                 cache.filled -= 1
                 if not cache.filled:
                     cache.trim(FRESH, UNBOUNDED)
+
+    def _drop_ended(self, now: float) -> None:
+        """Drops the entries of each channel whose time after the newest event is over.
+
+        The broker has dropped them. So a stream gets entries from a cache at most about a second longer than
+        from the broker, or 1 % of the shortest time that any policy sets.
+        """
+        for cache in self.caches.values():
+            if cache.entries and cache.head + cache.ttl < now:
+                cache.trim(0, 0)
 
     def trim(self) -> None:
         """If the caches take more memory than they may, drops the oldest entries of all channels.

@@ -40,7 +40,6 @@ class TrustedCaches(ChannelCaches):
         self._asked = False  # whether a probe was requested because of a message of an unknown epoch
 
     def clock(self) -> float:
-        """Returns the broker's clock in microseconds, at most one round trip too late."""
         return time.monotonic() * 1e6 + self._clock_ahead
 
     @abstractmethod

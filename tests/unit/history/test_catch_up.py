@@ -161,6 +161,38 @@ def test_entries_that_one_stream_needed_are_given_back_after_a_while(monkeypatch
     assert events(steps(made, made.recovery(("a",), StartPoint(EARLIEST)))) == published
 
 
+def test_events_whose_time_is_over_are_not_sent_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Bench("a", "b")
+    caches, other = made.history_cache.caches, made.publish("b")
+    first = made.publish("a")
+    published = [made.publish("a") for _ in range(3)]
+    made.run()
+    caches["a"].ttl, now = 1e6, float(published[-1])
+    made.history_cache._drop_every = 0.5e6
+    for seconds, known in ((0.5, [first, *published]), (1.1, [])):
+        monkeypatch.setattr(made.history_cache, "clock", lambda at=now + seconds * 1e6: at)
+        made.history_cache.tend()
+        assert made.known("a") == known
+        assert made.known("b") == [other]
+    cursor = str(Cursor(made.broker._epoch, first))
+    assert events(steps(made, made.recovery(("a",), StartPoint(cursor)))) == published  # the broker has them
+    monkeypatch.setattr(made.history_cache, "clock", lambda: now + 2e6)
+    made.history_cache.tend()
+    with made.broker._lock:
+        made.broker._lists.pop("a")  # as after the time of its policy
+    for start, channels in (
+        (StartPoint(cursor), [["a"]]),
+        (StartPoint(EARLIEST), []),
+        (StartPoint(newest=9), []),
+    ):
+        found = steps(made, made.recovery(("a",), start))
+        assert events(found) == []
+        assert [reset.channels for reset in resets(found)] == channels
+    fresh = made.publish("a")
+    made.run()
+    assert events(steps(made, made.recovery(("a",), StartPoint(EARLIEST)))) == [fresh]
+
+
 # -- what is read first, and what is not read ----------------------------------------------------------------
 
 

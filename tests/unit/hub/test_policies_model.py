@@ -80,5 +80,5 @@ class PolicyWalk(HubWalk):
 @pytest.mark.parametrize("steps", [40, 160])
 def test_resets_are_exact_while_policies_change(steps: int) -> None:
     PolicyWalk.resets.clear()
-    explore(PolicyWalk, steps, total=8_000)
+    explore(PolicyWalk, steps, total=10_000)
     assert PolicyWalk.resets["all"] > 50  # events were gone, by size, time or bytes

@@ -168,20 +168,7 @@ class Routes(Blueprint):
         return response
 
     def _admin(self, **of_prefix: object) -> Response:
-        refused = self._refused_page()
-        if refused is not None:
-            return refused
-        from .admin import views  # only the admin page needs it
-
-        return views.page(str(self.static_url_path))
-
-    def _admin_slash(self, **of_prefix: object) -> Response:
-        """Sends the browser to the address without the slash: the addresses in the page are relative."""
-        refused = self._refused_page()
-        return refused or Response(status=308, headers={"Location": "../admin", "Cache-Control": "no-store"})
-
-    def _refused_page(self) -> Response | None:
-        """Returns the page for a browser whose user may not open the admin page; None for an admin.
+        """Returns the admin page; for a browser whose user may not open the page, a page that says so.
 
         :raises Refused: 401 or 403, if the user is no admin and the client wants no page.
         """
@@ -191,10 +178,18 @@ class Routes(Blueprint):
         except Refused as refused:
             if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
                 raise
-            from .admin import views
+            from .admin import views  # only the admin page needs it
 
             return views.refusal_page(endpoint.refuse(refused, request), refused.message)
-        return None
+        from .admin import views
+
+        return views.page(str(self.static_url_path))
+
+    def _admin_slash(self, **of_prefix: object) -> Response:
+        """Sends the browser to the address without the slash: the addresses in the page are relative."""
+        if self._hooks.authorize_admin is None:
+            abort(404)
+        return Response(status=308, headers={"Location": "../admin", "Cache-Control": "no-store"})
 
     def _admin_view(self, view: str, **of_prefix: object) -> Response:
         endpoint = self._endpoint

@@ -24,6 +24,8 @@ NO_INBOX = "nobody"
 MAX_COUNTED = 10_000
 
 
+#: How long a worker's link reader lets one `Link.read` block, in seconds. Then it checks for silence.
+READ_TIMEOUT = 1.0
 #: How many bytes an entry counts in the room of a history call, beyond its own bytes: about as many as Python
 #: needs to hold a small entry.
 ENTRY_COST = 500
@@ -167,9 +169,10 @@ class Link(ABC):
 
     @abstractmethod
     def read(self, timeout: float) -> list[LinkMessage]:
-        """Returns all messages that have arrived, in order. Waits at most `timeout` seconds for the first.
+        """Returns messages that have arrived, in order. Waits at most `timeout` seconds for the first.
 
-        A call of `Broker.wake` ends the wait; the list may then be empty.
+        The list has all messages that have arrived, or only the first if it came after a pause. A call of
+        `Broker.wake` ends the wait; the list may then be empty.
 
         :raises BrokerUnavailable: if the connection is broken.
         """

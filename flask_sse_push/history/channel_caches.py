@@ -30,6 +30,9 @@ class ChannelCaches(ABC):
         self._hold = hold
         self._dropped_at = 0.0  # the broker's clock at the last `_drop_ended`, in microseconds
         self._drop_every: float = max(0.5e6, policies.shortest_ttl * 1e4)
+        # At least how many bytes the caches take: their cost when it was last counted, and what came since.
+        self._cost = 0
+        self._filled: set[ChannelCache] = set()  # the caches whose `filled` is not 0
 
     @abstractmethod
     def clock(self) -> float:
@@ -83,11 +86,16 @@ class ChannelCaches(ABC):
         if abs(now - self._dropped_at) >= self._drop_every:
             self._dropped_at = now
             self._drop_ended(now)
-        for cache in self.caches.values():
-            if cache.filled:
-                cache.filled -= 1
-                if not cache.filled:
-                    cache.trim(FRESH, UNBOUNDED)
+        for cache in list(self._filled):
+            cache.filled -= 1
+            if not cache.filled:
+                self._filled.discard(cache)
+                cache.trim(FRESH, UNBOUNDED)
+
+    def note_filled(self, cache: ChannelCache) -> None:
+        """Notes a cache that may have got older entries for one stream, so that `tend` drops them later."""
+        if cache.filled:
+            self._filled.add(cache)
 
     def _drop_ended(self, now: float) -> None:
         """Drops the entries of each channel whose time after the newest event is over.
@@ -104,8 +112,11 @@ class ChannelCaches(ABC):
 
         The caches then take at most half of what they may, so that the next trim is not due soon.
         """
+        if self._cost <= self._hold:
+            return
         caches = self.caches.values()
-        if sum([cache.cost for cache in caches]) > self._hold:
+        self._cost = sum([cache.cost for cache in caches])
+        if self._cost > self._hold:
             share = self._hold // 4 // sum(1 for cache in caches if cache.entries)
             for cache in caches:
                 cache.trim(share // ENTRY_COST, share)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..brokers.base import Echo, History, LinkMessage, LiveEvent
+from ..brokers.base import ENTRY_COST, Echo, History, LinkMessage, LiveEvent
 from ..config import ChannelPolicies
 from ..protocol.cursor import MAX_ID, Cursor, Lineage, belongs
 from ..protocol.entry import Entry
@@ -23,7 +23,7 @@ from .broker_clock import BrokerClock
 from .channel_cache import SLACK, ChannelCache
 from .chunk import ChunkCache
 from .fetcher import HistoryFetcher, HistoryReply
-from .page import Answered, Page, PageRequest
+from .page import Answered, Page, PageRequest, cost_of
 from .pending_reads import PendingReads
 from .position import Gap, Snapshot
 from .read_queue import HistoryRequest
@@ -192,6 +192,7 @@ class HistoryCache(TrustedCaches):
         if not self._heard.note_event(entry) and self._heard.epoch is not None:
             self._doubt(event.channel, cache, entry)
             return
+        self._cost += len(entry.frame) + ENTRY_COST
         if not cache.live:
             cache.tail.append(entry)
         elif entry.id > cache.head:
@@ -239,6 +240,7 @@ class HistoryCache(TrustedCaches):
         self.broker_clock.note(history.last, reply.sent_at, reply.received_at)
         if history.epoch != self._epoch or self._distrusted:
             self._change_epoch(history)
+        self._cost += sum([cost_of(found.entries) for found in history.channels.values()])
         for name, requests in reply.requests.items():
             if self.reads.is_outdated(reply):  # `_go_live` paused delivery again and dropped the tails
                 self.reads.request_again(reply)
@@ -250,6 +252,7 @@ class HistoryCache(TrustedCaches):
                     self._join(name, cache, reply)
                 else:
                     cache.add_older(history.channels[name], after=reply.after[name], last=history.last)
+                    self.note_filled(cache)
             self._answer(requests)
         if reply.page is not None:
             self._take_page(reply, reply.page)
@@ -296,6 +299,7 @@ class HistoryCache(TrustedCaches):
             logger.error("an event of channel %r was never dispatched; its streams get a reset", name)
             self._note_lost(Gap(name, cache.head, self._position))
         start = cache.adopt(history, after=reply.after[name], last=last, known=self._position)
+        self.note_filled(cache)
         del self.reads.joining[name]
         if name in self.reads.resyncing:
             self.reads.resyncing.discard(name)

@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..brokers.base import Broker, Echo, Link, LinkMessage, Subscribed
+from ..brokers.base import READ_TIMEOUT, Broker, Echo, Link, LinkMessage, Subscribed
 from ..errors import BrokerUnavailable
 from ..protocol.entry import Entry
 
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: At most how many channels one SUBSCRIBE or UNSUBSCRIBE names.
 MAX_AT_ONCE = 500
-#: How long one read of the link may block, in seconds. Then the thread checks for silence and for `close`.
-READ_TIMEOUT = 0.5
 #: Seconds between attempts to connect: first the shortest pause, then the longest. Each pause is twice as
 #: long as the pause before. The first pause is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -70,6 +68,8 @@ class LinkReader:
         self._closed = False
         self._link: Link | None = None  # the link; kept after it broke, until `put` knows
         self._renews = False  # whether the link must be dropped, though it works
+        #: Dispatches messages at once and returns True; or returns False, so that they go to `put`.
+        self.dispatch_now: Callable[[tuple[int, list[LinkMessage]]], bool] = lambda item: False
         self.connected = False
         self.heard_at = 0.0  # monotonic time of the last message
         self.proved_at = 0.0  # monotonic time of the last echo
@@ -191,9 +191,14 @@ class LinkReader:
             now = time.monotonic()
             if messages:
                 self.heard_at = now
-                self._put((self._number, self._note_replies(messages, now)))
-            # Messages that waited for a long time may have the expected reply at their end, so wait longer.
-            self._check_silence(now, 1.5 * self._silence if messages else self._silence)
+                item = self._number, self._note_replies(messages, now)
+                if not self.dispatch_now(item):
+                    self._put(item)
+            if not messages:
+                self._check_silence(now, self._silence)
+            elif self._echo_since is not None or self._unconfirmed:
+                # Messages that waited for long may have the expected reply at their end, so wait longer.
+                self._check_silence(now, 1.5 * self._silence)
 
     def _note_replies(self, messages: Iterable[LinkMessage], now: float) -> list[LinkMessage]:
         """Notes the echoes and confirmations among the messages.

@@ -1,4 +1,9 @@
-"""The dispatcher: the thread that takes items from the inbox and writes their events to the streams."""
+"""The dispatcher: the thread that takes items from the inbox and writes their events to the streams.
+
+A link reader that has read a few events for a few streams writes them itself, if the dispatcher waits and the
+inbox is empty. Most events go to one user, and a switch of threads would add much to the work for one event.
+The dispatcher's turn makes sure that only one thread dispatches at a time, in the order of the inbox.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ..brokers.base import LinkMessage, LiveEvent
 from ..brokers.tracing import tracing_of
 from ..history.channel_cache import ChannelCache
 from ..history.history_cache import Dispatch, Item
@@ -15,67 +21,21 @@ from ..history.shards import Shard, ShardItem
 from ..protocol.command import COMMAND_CHANNEL
 from .commands import Effect
 from .group import Delivery, Group
+from .inbox import Inbox
 from .latency import Latency, trace_delivered
 from .maintenance import Maintenance
 from .state import HubState
 
 logger = logging.getLogger(__name__)
 
-#: At most how many items wait in the inbox. While the inbox is full, no messages are read from the links.
-MAX_INBOX = 1000
 #: At most how many streams the dispatcher writes to before it lets other threads run.
 MAX_RUN = 500
+#: At most how many events a link reader dispatches itself, and to at most how many streams.
+MAX_DIRECT, MAX_DIRECT_STREAMS = 16, 50
+
+FAILED = "the dispatcher failed; closing all streams, so that the clients resume"
 
 _NO_NOTICES: Mapping[Group, bytes] = {}
-
-
-class Inbox:
-    """The items from link readers and history fetchers that wait for the dispatcher, in order of arrival."""
-
-    def __init__(self) -> None:
-        self._items: deque[ShardItem] = deque()
-        self._filled = threading.Event()  # set when an item was added, and by `wake`
-        self._room = threading.Event()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def put(self, item: ShardItem) -> None:
-        """Adds an item. Any thread may call. Blocks while the inbox is full."""
-        while len(self._items) >= MAX_INBOX:
-            self._room.clear()
-            if len(self._items) >= MAX_INBOX:
-                self._room.wait()
-        self._items.append(item)
-        if not self._filled.is_set():
-            self._filled.set()
-
-    def put_first(self, items: Iterable[ShardItem]) -> None:
-        """Adds items that are taken before all that wait. Only the dispatcher calls this. Does not block."""
-        self._items.extendleft(items)
-        self._filled.set()
-
-    def wake(self) -> None:
-        """Makes a waiting `take` return at once. Any thread may call."""
-        self._filled.set()
-
-    def take(self, timeout: float, coalesce: float = 0.0) -> list[ShardItem]:
-        """Removes and returns all items, at most `MAX_INBOX`. Only the dispatcher calls this.
-
-        :param timeout: how long to wait for the first item, in seconds.
-        :param coalesce: how long to wait for more items after the first, in seconds. The more items are taken
-            together, the fewer chunks are written.
-        """
-        if not self._items:
-            self._filled.wait(timeout)
-        if coalesce and self._items:
-            time.sleep(coalesce)
-        self._filled.clear()  # clear before taking: `put` adds an item, then sets the flag
-        items = []
-        for _ in range(min(len(self._items), MAX_INBOX)):
-            items.append(self._items.popleft())
-        self._room.set()
-        return items
 
 
 class Dispatcher:
@@ -92,8 +52,14 @@ class Dispatcher:
         self._closed = False
         self._latency = Latency(state.shards, state.counters)
         self._tracing = tracing_of(state.settings.trace)
-        # What an error or the end of the thread would interrupt now. Both are False while the thread waits.
+        # What an error or the end of a thread would interrupt now. Both are False while no one has the turn.
         self._dispatching = self._writing = False
+        self.turn = threading.Lock()  # whoever has it may dispatch and write
+        self._handed_over: list[Delivery | Effect] = []  # steps that a link reader has left to this thread
+        # Coalescing means waiting, and only the dispatcher makes spans.
+        if not state.settings.coalesce and self._tracing is None:
+            for shard in state.shards.all:
+                shard.reader.dispatch_now = self._dispatch_now
         self.maintenance = Maintenance(state, stopping, self.deliver)
 
     def run(self) -> None:
@@ -103,14 +69,24 @@ class Dispatcher:
         """
         while not self._closed:
             try:
-                self._repair()
-                self._run_round()
+                if not (self._dispatching or self._writing):
+                    self._wait()
+                with self.turn:
+                    self._repair()
+                    self._run_round()
             except Exception:
-                logger.exception("the dispatcher failed; closing all streams, so that the clients resume")
+                logger.exception(FAILED)
+
+    def _wait(self) -> None:
+        due = min(self.maintenance.must_begin, self._state.fanout.batches.next_due)
+        self._inbox.wait(max(0.0, due - self._state.clock()), self._state.settings.coalesce)
 
     def _run_round(self) -> None:
-        due = min(self.maintenance.must_begin, self._state.fanout.batches.next_due)
-        items = self._inbox.take(max(0.0, due - self._state.clock()), self._state.settings.coalesce)
+        if self._handed_over:
+            self._writing = True
+            steps, self._handed_over = self._handed_over, []
+            self.deliver(steps)
+        items = self._inbox.take()
         if items or self.is_due():
             self._dispatching = True
             steps = self.dispatch(items)
@@ -141,6 +117,52 @@ class Dispatcher:
             with self._state.lock:
                 self.maintenance.start_over(self._state.clock())
             self._writing = False
+
+    # -- in the thread of a link reader -----------------------------------------------------------------
+
+    def _dispatch_now(self, item: tuple[int, list[LinkMessage]]) -> bool:
+        """Dispatches a few live events at once, in the thread of the link reader that has read them.
+
+        Neither waits nor runs effects: those could keep the reader from its link.
+
+        :returns: False if the item must wait in the inbox.
+        """
+        if not self._is_small(*item) or not self.turn.acquire(blocking=False):
+            return False
+        try:
+            waiting = self._inbox.items or self._callbacks or self._handed_over
+            if waiting or self._dispatching or self._writing or self._state.channel_changes.under_way:
+                return False
+            self._dispatching, due = True, self._state.fanout.batches.next_due
+            steps = self.dispatch([item])
+            self._dispatching, self._writing = False, True
+            if self._are_small(steps):
+                self.deliver(steps)
+            else:
+                self._handed_over = steps
+            self._writing = False
+            if self._handed_over or self._state.fanout.batches.next_due < due:
+                self._inbox.wake()
+        except Exception:
+            logger.exception(FAILED)
+        finally:
+            if self._dispatching or self._writing:  # the dispatcher repairs what was interrupted
+                self._inbox.wake()
+            self.turn.release()
+        return True
+
+    def _is_small(self, number: int, messages: Sequence[LinkMessage]) -> bool:
+        """Whether the messages of a shard are only a few live events, each of them for a few streams."""
+        if len(messages) > MAX_DIRECT:
+            return False
+        caches = self._state.shards.all[number].history_cache.caches
+        for message in messages:
+            if type(message) is not LiveEvent or message.channel == COMMAND_CHANNEL:
+                return False
+            cache = caches.get(message.channel)
+            if cache is not None and cache.users > MAX_DIRECT_STREAMS:
+                return False
+        return True
 
     def is_due(self) -> bool:
         """Whether there is something to dispatch even without new items."""
@@ -264,6 +286,16 @@ class Dispatcher:
                 served += end - begin
                 if sample is not None and sample.is_written(delivery, end):
                     sample = None
+
+    @staticmethod
+    def _are_small(steps: Sequence[Delivery | Effect]) -> bool:
+        """Whether all steps are deliveries of events, to a few streams in all, which go on after them."""
+        streams = 0
+        for step in steps:
+            if not isinstance(step, Delivery) or step.notice or step.is_last:
+                return False
+            streams += len(step.recipients.streams)
+        return streams <= MAX_DIRECT_STREAMS
 
     # -- closing ------------------------------------------------------------------------------------------
 

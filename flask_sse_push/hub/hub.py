@@ -1,8 +1,8 @@
 """The hub: all open streams of one worker.
 
 The hub has three kinds of threads (greenlets on a gevent worker). For each shard, a link reader receives
-events and a history fetcher reads history. The dispatcher is the only thread that writes to streams. One lock
-guards all state of the hub. No thread holds this lock during I/O.
+events and a history fetcher reads history. The dispatcher writes to the streams; a link reader may do so
+while it has the dispatcher's turn. One lock guards all state of the hub. No thread holds it during I/O.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from .channel_changes import ChannelChanges
 from .commands import Commands, Effect
 from .counters import Counters, Gauges
 from .disconnect import Disconnector
-from .dispatcher import Dispatcher, Inbox
+from .dispatcher import Dispatcher
 from .drain import open_streams
 from .fanout import Fanout
+from .inbox import Inbox
 from .listener import Listeners, StreamListener
 from .opening import StreamOpener
 from .state import HubState

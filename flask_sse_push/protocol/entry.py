@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlencode
 
-from .cursor import MAX_ID, Cursor
+from .cursor import MAX_ID, Cursor, base36
 
 #: Tabs of a browser may share a stream. The id of a tab then begins with the id of the stream. This character
 #: follows, and then a part that only this tab has.
@@ -76,7 +76,7 @@ class Entry:
         # Id of the previous event on this channel. If the broker knows of no previous event, `prev` is the
         # negative number `-p`: there was no event between the position `p` and this event.
         self.prev = prev
-        self.frame = event_frame(str(Cursor(epoch, id)), body)
+        self.frame = f"id: {epoch}-{base36(id)}\n".encode() + body  # as `event_frame` writes it
         self.exclude = exclude
         self.expires = expires  # from this time of the broker's clock on, it is not replayed; 0: no limit
         self.shared = shared  # whether the event was published to several channels

@@ -334,16 +334,26 @@ class Worker:
         self._deliveries: list[Delivery | Effect] = []
 
     def dispatch(self, count: int = ALL) -> None:
-        self._arrived += self.hub._inbox.take(0)
-        items, self._arrived = self._arrived[:count], self._arrived[count:]
         # The dispatcher delivers one batch before it takes the next.
         self.deliver()
+        # The dispatcher has the turn until all is delivered. At other times link readers may dispatch.
+        self.hub._dispatcher.turn.acquire(blocking=False)
+        self._arrived += self.hub._inbox.take()
+        items, self._arrived = self._arrived[:count], self._arrived[count:]
         if items or self.hub._dispatcher.is_due():
             self._deliveries = self.hub._dispatcher.dispatch(items)
+        self._give_turn_back()
 
     def deliver(self, count: int = ALL) -> None:
+        left, self.hub._dispatcher._handed_over = self.hub._dispatcher._handed_over, []
+        self.hub._dispatcher.deliver(left)
         now, self._deliveries = self._deliveries[:count], self._deliveries[count:]
         self.hub._dispatcher.deliver(now)
+        self._give_turn_back()
+
+    def _give_turn_back(self) -> None:
+        if not self._deliveries and not self._arrived and self.hub._dispatcher.turn.locked():
+            self.hub._dispatcher.turn.release()
 
     def tick(self) -> None:
         self.deliver()

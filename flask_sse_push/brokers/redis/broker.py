@@ -23,7 +23,7 @@ from ...errors import BrokerUnavailable
 from ...protocol.channel import BROADCAST, is_channel
 from ...protocol.cursor import MAX_ID, Cursor
 from ...protocol.entry import Publication
-from ..base import NO_INBOX, UNBOUNDED, Broker, History, Link, Newest, repeated_id
+from ..base import NO_INBOX, READ_TIMEOUT, UNBOUNDED, Broker, History, Link, Newest, repeated_id
 from ..foreign import ForeignData
 from .client import (
     SHARE,
@@ -292,7 +292,9 @@ class RedisBroker(Broker):
         with translated_errors(self._clients.setting):
             # The connection does not come from the pool, because the pool would close it while the link
             # reads.
-            connection: Any = pool.connection_class(**pool.connection_kwargs)
+            options = dict(pool.connection_kwargs)
+            options["socket_timeout"] = min(options["socket_timeout"], READ_TIMEOUT)
+            connection: Any = pool.connection_class(**options)
             connection.connect()
         names, setting = (self._live, self._inbox(inbox)), self._clients.setting
         link = RedisLink(connection, *names, self._foreign, self._proofs, self.pubsub, setting)

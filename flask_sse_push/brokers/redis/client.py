@@ -192,9 +192,14 @@ def translated_errors(setting: str = "") -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        # The server may have written the text, which logs and terminals show.
-        text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error, setting)}"
-        raise BrokerUnavailable(text) from error
+        raise translated(error, setting) from error
+
+
+def translated(error: Exception, setting: str = "") -> BrokerUnavailable:
+    """Returns an error of redis-py as BrokerUnavailable; see `translated_errors`."""
+    # The server may have written the text, which logs and terminals show.
+    text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error, setting)}"
+    return BrokerUnavailable(text)
 
 
 def is_wrong_type(error: Exception) -> bool:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, TimeoutError
 
 from ...errors import BrokerUnavailable
 from .. import forks
 from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
 from ..foreign import ForeignData
-from .client import close_copy, translated_errors
+from .client import close_copy, translated, translated_errors
 from .proof import LENGTH, Proofs
 
+#: If `read` has waited this many seconds for a message, the message probably comes alone, and `read` returns
+#: it at once. If messages come faster, `read` returns all that have arrived.
+PAUSE = 0.001
+#: redis-py's options for reading a message: as bytes, and a timeout does not end the connection.
+_AS_IT_IS = {"disable_decoding": True, "disconnect_on_error": False}
 #: The content of an echo, `<epoch> <last>`. Anyone may publish to an inbox, so it must match exactly.
 _ECHO = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16})")
 
@@ -64,6 +70,7 @@ class RedisLink(Link):
         self._proofs = proofs
         self._pubsub = pubsub
         self._connection = connection
+        self._patience = connection.socket_timeout  # seconds that reading a message may take
         self._live = live
         self._inbox = inbox.encode()
         forks.watch(self)
@@ -87,14 +94,22 @@ class RedisLink(Link):
 
     def read(self, timeout: float) -> list[LinkMessage]:
         messages: list[LinkMessage] = []
-        with translated_errors(self._setting):
-            ready = self._connection.can_read(timeout)
+        connection, began, alone = self._connection, time.monotonic(), None
+        try:
+            # If the connection itself may wait for the message, `can_read` is not needed, and costs much.
+            ready = timeout >= self._patience or connection.can_read(timeout)
             while ready:
                 # A part of a message has arrived. The connection's own timeout limits the wait for the rest.
-                message = self._message(*self._connection.read_response())
+                message = self._message(*connection.read_response(**_AS_IT_IS))
                 if message is not None:
                     messages.append(message)
-                ready = self._connection.can_read(0)
+                if alone is None:
+                    alone = time.monotonic() - began > PAUSE
+                ready = not alone and connection.can_read(0)
+        except TimeoutError:  # a part of a message may have arrived, and redis-py has kept it
+            pass
+        except (RedisError, OSError) as error:  # no `with translated_errors`: it takes six calls
+            raise translated(error, self._setting) from error
         return messages
 
     def _message(self, kind: bytes, name: bytes, content: bytes) -> LinkMessage | None:

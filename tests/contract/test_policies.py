@@ -361,7 +361,9 @@ def test_a_rolling_deployment_with_other_policies_is_no_warning(
         broker.close()
 
 
-def test_the_doctor_finds_a_process_that_keeps_less_than_the_app(store: Store) -> None:
+def test_the_doctor_finds_a_process_that_keeps_less_than_the_app(
+    store: Store, later: Callable[[float], None]
+) -> None:
     settings = Settings(channels=DAY["channels"], prefix=store.prefix)
     app, other = worker_of(store, DAY), store.another(**HOUR)
 
@@ -377,7 +379,13 @@ def test_the_doctor_finds_a_process_that_keeps_less_than_the_app(store: Store) -
         rf"{other._policies.history_digest} \(user:\*: 50 events, 86400.0 s here, 10 events, 3600.0 s there",  # type: ignore[attr-defined]
         found(),
     )
+    app.declare()  # a worker begins anew
     publish(app, "2", "user:7")  # keeps the events longer again
+    assert found().startswith("ok")
+    later(declared.LOOK_EVERY)
+    publish(other, "3", "user:7")
+    assert found().startswith("warning process")
+    publish(app, "4", "user:7")
     at, rest = store.client.hget(store.base + "state", "other").split(" ", 1)
     for when in (str(int(at) - 3600), "x", "9" * 400, "-5", ""):
         store.client.hset(store.base + "state", "other", f"{when} {rest}")

@@ -121,7 +121,10 @@ class DeclaredPolicies:
             self._write(state, run)
 
     def _write(self, state: str, run: Run) -> None:
-        run("HSET", state, "policies", self._policies.history_digest, "rules", self._rules())
+        # A note about another process may be from the deployment before, so it is dropped. A process that
+        # still publishes with other policies writes it anew.
+        own = self._policies.history_digest
+        run("HSET", state, "policies", own, "rules", self._rules(), "other", "")
         self.are_same = True
 
     def _rules(self) -> str:

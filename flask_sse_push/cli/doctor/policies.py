@@ -19,8 +19,8 @@ _WHY = (
     "that this app wants to keep"
 )
 
-#: What the doctor says after the publisher was mended.
-_UNTIL = f"this warning goes {NOTED / 60:.0f} minutes after the last event that was published so"
+#: How long the doctor warns of a process that publishes no more, or has the same policies now.
+_UNTIL = f"this warning ends {NOTED / 60:.0f} minutes after such an event"
 
 
 def examine_policies(shards: Sequence[Broker], kept: Sequence[Kept], settings: Settings) -> Iterator[Finding]:
@@ -29,14 +29,9 @@ def examine_policies(shards: Sequence[Broker], kept: Sequence[Kept], settings: S
     :param kept: how many events of each of the newest channels are kept, and for how long.
     :raises BrokerUnavailable: if the server does not answer.
     """
-    own = DeclaredPolicies(settings.policies)
-    digest, differences, process = None, "", ""
-    for shard in shards:
-        if isinstance(shard, RedisBroker):
-            found, rules, note = shard.run("HMGET", shard.base + "state", "policies", "rules", "other")
-            digest = digest or found
-            differences = differences or (own.differences(found, rules) if found else "")
-            process = process or own.other_process(found, note)
+    own, states = DeclaredPolicies(settings.policies), _states(shards)
+    differences = next((text for digest, rules, _ in states if (text := own.differences(digest, rules))), "")
+    process = next((text for digest, _, note in states if (text := own.other_process(digest, note))), "")
     other = next((text for each in kept if (text := _difference(each, settings))), "")
     if differences:
         yield warning(
@@ -48,10 +43,18 @@ def examine_policies(shards: Sequence[Broker], kept: Sequence[Kept], settings: S
         yield warning(
             NAME, other, _WHY, f"{ADVICE}; if they are the same now, publish one more event to the channel"
         )
-    elif digest:
+    elif states:
         yield ok(
             NAME, f"the broker has the channel policies of this app ({settings.policies.history_digest})"
         )
+
+
+def _states(shards: Sequence[Broker]) -> list[tuple[bytes, bytes | None, bytes | None]]:
+    """Returns the fields `policies`, `rules` and `other` of each shard's state that has policies."""
+    fields = ("policies", "rules", "other")
+    servers = [shard for shard in shards if isinstance(shard, RedisBroker)]
+    found = [shard.run("HMGET", shard.base + "state", *fields) for shard in servers]
+    return [(digest, rules, note) for digest, rules, note in found if digest]
 
 
 def _difference(kept: Kept, settings: Settings) -> str:

@@ -23,10 +23,10 @@ from ...errors import BrokerUnavailable
 from ...protocol.channel import BROADCAST, is_channel
 from ...protocol.cursor import MAX_ID, Cursor
 from ...protocol.entry import Publication
-from ..base import NO_INBOX, READ_TIMEOUT, UNBOUNDED, Broker, History, Link, Newest, repeated_id
+from ..base import NO_INBOX, READ_TIMEOUT, UNBOUNDED, Broker, History, Link, Newest
 from ..foreign import ForeignData
+from ..group_commit import Request
 from .client import (
-    SHARE,
     Call,
     Clients,
     call_within,
@@ -39,15 +39,12 @@ from .counts import RedisCounts
 from .declared import DeclaredPolicies
 from .link import PLAIN, PubSub, RedisLink
 from .proof import Proofs, new_secret
+from .publish_call import PublishReply, PublishScript
+from .publishing import Publishing
 from .read_reply import ReadReply
 from .refusals import WriteState
 from .scripts import script
 
-#: How long a publish without an idempotency id is remembered, in seconds: long enough for its second try.
-RETRY_MEMORY = 10.0
-#: How long each try waits for replicas, as a share of a call's time. Reading the reply may take SHARE,
-#: which is a bit more.
-WAIT_SHARE = SHARE * 0.8
 EPOCH_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 #: At most how many bytes of entries one search for the newest events looks at: about 2 ms of Redis' time.
 LOOK_ROOM = 500_000
@@ -109,18 +106,16 @@ class RedisBroker(Broker):
         self._shard = shard
         self.pubsub = pubsub
         self._clients = clients
-        self._wait_replicas = wait_replicas
         self._policies = policies
         self._declared = declared or DeclaredPolicies(policies)
-        self._keeps = milliseconds(policies.longest_ttl), policies.history_digest
-        self._remembered = milliseconds(RETRY_MEMORY), milliseconds(policies.default_ttl)
         self._timeout = timeout
         self._call: Call = partial(call_within, timeout, clients.setting)
         self.pool = clients.main.connection_pool
         self.base = hash_tag(prefix, shard.number if shard else 0) + ":"
         self._state_keys = self.base + "state", self.base + "heads"
         self._live = self.base + "live:"
-        self._publish = clients.main.register_script(script("state", "publish"))
+        call = partial(PublishScript, self.base, self._policies, pubsub.publish, self._fresh)
+        self._publishing = Publishing(clients, call, self._note_reply, timeout, wait_replicas)
         self._history = clients.main.register_script(script("state", "lists", "history"))
         self._page = clients.main.register_script(script("state", "lists", "page"))
         self._newest = clients.main.register_script(script("state", "lists", "newest"))
@@ -132,71 +127,25 @@ class RedisBroker(Broker):
     def publish(self, publications: Sequence[Publication], once: str | None = None) -> list[Cursor]:
         if not publications:
             return []
-        keys, args = self._arguments(publications, once)
-        reply = self._call(
-            lambda: (
-                self._store(keys, args)
-                if self._wait_replicas
-                else self._publish(keys=keys, args=args, client=self._clients.current)
-            )
-        )
-        epoch, first, count, foreign, differs = reply
-        if foreign:
-            self._foreign.report_all(foreign)
-        if differs:
-            self._declared.compare(differs, self._state_keys[0], self.run)
-        elif differs is not None:
-            self._declared.are_same = True
-        if count and int(count) != len(publications):
-            raise repeated_id(once or "", int(count), len(publications))
-        return [Cursor(epoch.decode(), int(first) + n) for n in range(len(publications))]
+        request = Request(publications, once)
+        self._publishing.publish([request])
+        return request.result()
 
     def publish_each(self, events: Sequence[tuple[Publication, str]]) -> None:
-        calls = [self._arguments([event], once) for event, once in events]
-        replies = self._call(lambda: self._store_all(calls))
-        for (_, once), (_, _, count, foreign, differs) in zip(events, replies, strict=True):
-            self._foreign.report_all(foreign)
-            if differs:
-                self._declared.compare(differs, self._state_keys[0], self.run)
-            elif differs is not None:
-                self._declared.are_same = True
-            if count and int(count) != 1:
-                raise repeated_id(once, int(count), 1)
+        requests = [Request([event], once) for event, once in events]
+        if requests:
+            self._publishing.publish(requests)
+        for request in requests:
+            request.result()
 
-    def _arguments(
-        self, publications: Sequence[Publication], once: str | None
-    ) -> tuple[list[str], list[Any]]:
-        """Returns the keys and arguments of the script that stores events in one step."""
-        remembered = self._remembered[bool(once)]
-        once = once or "~" + secrets.token_hex(8)  # an app's idempotency id has no `~`
-        channels = list(dict.fromkeys(name for each in publications for name in each.lists))
-        index = {name: at for at, name in enumerate(channels, 1)}
-        keys = [*self._state_keys, f"{self.base}once:{once}", *map(self._list_key, channels)]
-        args: list[Any] = [self._fresh(), self._live, *self._keeps, remembered, self.pubsub.publish]
-        args.append(len(channels))
-        for name in channels:
-            args += [name, self._policies[name].kept]
-        for each in publications:
-            lists = each.lists
-            args += [each.meta(), each.body, len(lists), *(index[name] for name in lists)]
-        return keys, args
-
-    def _store(self, keys: list[str], args: list[Any]) -> Any:
-        return self._store_all([(keys, args)])[0]
-
-    def _store_all(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Calls the script several times, and waits for replicas once."""
-        # Redis's command WAIT waits only for writes of its own connection. The script writes in every try,
-        # even if an earlier try stored the event, so WAIT always has a write to wait for.
-        with self._clients.current.pipeline(transaction=False) as pipe:
-            for keys, args in calls:
-                self._publish(keys=keys, args=args, client=pipe)
-            if self._wait_replicas:
-                pipe.wait(self._wait_replicas, milliseconds(self._timeout * WAIT_SHARE))
-            replies: list[Any] = pipe.execute()
-        if self._wait_replicas and (replicas := replies.pop()) < self._wait_replicas:
-            raise BrokerUnavailable(f"Redis: {replicas} of {self._wait_replicas} replicas have the event")
-        return replies
+    def _note_reply(self, reply: PublishReply) -> None:
+        """Reports data of another program, and compares the channel policies with those in the state."""
+        if reply.foreign:
+            self._foreign.report_all(reply.foreign)
+        if reply.differs:
+            self._declared.compare(reply.differs, self._state_keys[0], self.run)
+        elif reply.differs is not None:
+            self._declared.are_same = True
 
     def expect_to_declare(self) -> None:
         self._declared.expect_to_declare()
@@ -313,6 +262,7 @@ class RedisBroker(Broker):
         return self._call(lambda: self._clients.current.execute_command(*command))
 
     def close(self) -> None:
+        self._publishing.close()
         self._clients.close()
 
     def _fresh(self) -> str:

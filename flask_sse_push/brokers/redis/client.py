@@ -20,8 +20,8 @@ from ...protocol.printable import printable
 from .. import forks, native_threads
 from .refusals import advice, is_refusal
 
-#: At most this many connections for commands in one process, and as many more for native threads if some
-#: publish. Further callers wait for a free connection.
+#: At most this many connections for commands in one process, besides the one that publishes, and as many more
+#: for native threads if some publish. Further callers wait for a free connection.
 MAX_CONNECTIONS = 20
 #: How many times one call is tried. The second try helps if the connection of the first was already broken.
 #: If no reply comes in time, the call is tried until its time is over: a try does not take all of the time.
@@ -196,10 +196,12 @@ def translated_errors(setting: str = "") -> Iterator[None]:
 
 
 def translated(error: Exception, setting: str = "") -> BrokerUnavailable:
-    """Returns an error of redis-py as BrokerUnavailable; see `translated_errors`."""
+    """Returns an error of redis-py as BrokerUnavailable. See `translated_errors`."""
     # The server may have written the text, which logs and terminals show.
     text = f"Redis: {type(error).__name__}: {printable(str(error))}{advice(error, setting)}"
-    return BrokerUnavailable(text)
+    unavailable = BrokerUnavailable(text)
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def is_wrong_type(error: Exception) -> bool:

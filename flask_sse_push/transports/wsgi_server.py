@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import math
 import os
 import resource
@@ -201,7 +202,18 @@ def configuration() -> dict[str, Any] | None:
         "graceful_timeout": cfg.graceful_timeout,
         "tls": bool(cfg.is_ssl),
         "files": _file_limit() or 10**9,
+        "fast_parser": _has_fast_parser(cfg),
     }
+
+
+def _has_fast_parser(cfg: Any) -> bool:
+    """Whether gunicorn parses requests with gunicorn_h1c, which is written in C.
+
+    gunicorn has the setting `http_parser` since version 25. With `auto`, the default, gunicorn uses
+    gunicorn_h1c if that is installed.
+    """
+    wanted = getattr(cfg, "http_parser", "python") != "python"
+    return wanted and importlib.util.find_spec("gunicorn_h1c") is not None
 
 
 # -- limits for the number of streams ------------------------------------------------------------------------

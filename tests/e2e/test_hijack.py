@@ -9,6 +9,7 @@ from pathlib import Path
 import gunicorn
 import httpx
 import pytest
+from gunicorn.config import Config
 
 from flask_sse_push import MessageAnnouncer
 from tests.support.deadline import eventually, stretched
@@ -16,11 +17,21 @@ from tests.support.stream import Stream
 
 from .conftest import Serve
 
+#: The parsers of HTTP that the installed gunicorn has: before version 25 there is only its own.
+PARSERS = ["python", "fast"] if hasattr(Config(), "http_parser") else ["python"]
+
 
 @pytest.fixture(autouse=True)
 def hijack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Demands the hijack transport, so that a silent fallback to the generator would be an error."""
     monkeypatch.setenv("SSE_PUSH_TRANSPORT", "hijack")
+
+
+@pytest.fixture(params=PARSERS)
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test with gunicorn's own parser of HTTP, and with gunicorn_h1c."""
+    if len(PARSERS) > 1:
+        monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--http-parser={request.param}")
 
 
 def raw_socket(stream: Stream) -> socket.socket:
@@ -33,6 +44,7 @@ def send_too_much(stream: Stream, size: int) -> None:
     stream.next()
 
 
+@pytest.mark.usefixtures("parser")
 def test_streams_do_not_count_toward_worker_connections(
     serve: Serve, http: httpx.Client, empty_valkey: str
 ) -> None:
@@ -78,6 +90,7 @@ def test_a_new_worker_can_open_50_streams_at_once(serve: Serve) -> None:
         client.close()
 
 
+@pytest.mark.usefixtures("parser")
 def test_the_app_sets_status_line_headers_and_cookies(serve: Serve) -> None:
     server = serve("tests.apps.decorated:app")
     with Stream(f"{server.url}/stream") as stream:
@@ -103,6 +116,7 @@ def test_a_stream_ends_as_soon_as_its_client_has_left(serve: Serve, http: httpx.
     assert time.monotonic() - began < stretched(1.0)
 
 
+@pytest.mark.usefixtures("parser")
 def test_bytes_that_a_client_sends_are_ignored_up_to_a_limit(
     serve: Serve, http: httpx.Client, empty_valkey: str
 ) -> None:
@@ -118,6 +132,7 @@ def test_bytes_that_a_client_sends_are_ignored_up_to_a_limit(
     eventually(lambda: http.get(f"{server.url}/stats").json()["streams"] == 0, 5)
 
 
+@pytest.mark.usefixtures("parser")
 def test_missed_events_come_before_the_socket_is_hijacked_and_live_events_after(
     serve: Serve, empty_valkey: str
 ) -> None:

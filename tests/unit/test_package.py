@@ -171,6 +171,7 @@ def test_the_metadata_names_the_core_dependencies_and_the_extras(metadata: Messa
         "deploy",
         "docs",
         "embedded",
+        "fast",
         "jwt",
         "limits",
         "login",

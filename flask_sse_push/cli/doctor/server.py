@@ -28,7 +28,7 @@ TOO_FEW_FILES, FEW_FILES = 300, 1_100
 # This program runs in a separate process, because the doctor's own process has already imported modules that
 # gunicorn would import only after monkey patching.
 _PROBE = """
-import json, resource, signal, sys
+import importlib.util, json, resource, signal, sys
 signal.alarm(int(sys.argv.pop(1)))  # ends this process even if the doctor has ended
 late = []
 def watch():
@@ -60,6 +60,8 @@ print(json.dumps({
     "http2": "h2" in getattr(cfg, "http_protocols", ()) and (cfg.is_ssl or cfg.http2_cleartext != "off"),
     "graceful_timeout": cfg.graceful_timeout, "preload": bool(cfg.preload_app), "tls": bool(cfg.is_ssl),
     "patched": is_patched, "late": late, "missing": missing,
+    "fast_parser": getattr(cfg, "http_parser", "python") != "python"
+    and importlib.util.find_spec("gunicorn_h1c") is not None,
     "files": 10**9 if soft == resource.RLIM_INFINITY else soft,
 }))
 """
@@ -76,6 +78,7 @@ class Setup(NamedTuple):
     graceful_timeout: float
     preload: bool
     tls: bool
+    fast_parser: bool  # whether gunicorn parses requests with gunicorn_h1c, which is written in C
     patched: bool  # whether the configuration itself calls monkey.patch_all()
     late: Sequence[str]  # modules that the configuration imports before it calls monkey.patch_all()
     missing: str  # why gunicorn cannot import the worker class; empty if it can
@@ -89,7 +92,7 @@ class Setup(NamedTuple):
 #: Values without faults, for the parts of a configuration that a running worker does not report.
 UNKNOWN = Setup(
     worker_class="", workers=1, threads=1, connections=1000, http2=False, graceful_timeout=30,
-    preload=False, tls=False, patched=False, late=[], missing="", files=10**9,
+    preload=False, tls=False, fast_parser=False, patched=False, late=[], missing="", files=10**9,
 )  # fmt: skip
 
 
@@ -166,6 +169,7 @@ def examine_server(
         yield _not_installed(found)
         return
     yield _workers(found)
+    yield _parser(found)
     yield _worker_class(found)
     yield from _http2(found)
     yield _patching(found)
@@ -180,6 +184,13 @@ def examine_server(
 
 def _workers(found: Setup) -> Finding:
     return ok("gunicorn", f"{found.workers} workers of class {found.worker_class}")
+
+
+def _parser(found: Setup) -> Finding:
+    if found.fast_parser:
+        return ok("HTTP parser", "gunicorn_h1c, written in C")
+    install = "pip install 'flask-sse-push[fast]'"
+    return ok("HTTP parser", f"gunicorn's own, in Python; `{install}` brings a faster one")
 
 
 def _not_installed(found: Setup) -> Finding:

@@ -16,7 +16,8 @@ from tests.support.doctor_cases import APP
 
 SETUP = server.Setup(
     worker_class="gevent", workers=2, threads=1, connections=1000, http2=False,
-    graceful_timeout=30, preload=False, tls=False, patched=True, late=[], missing="", files=65536,
+    graceful_timeout=30, preload=False, tls=False, fast_parser=True, patched=True, late=[], missing="",
+    files=65536,
 )  # fmt: skip
 
 REDIS = {
@@ -40,6 +41,20 @@ def test_good_facts_have_no_findings() -> None:
     assert levels(server.examine_server(SETUP, Settings(broker_url="redis://x"))) == {}
     assert levels(redis_facts.check_facts(REDIS, 1000.5)) == {}
     assert levels(settings.examine_settings(Settings(), {"SECRET_KEY": "x"})) == {}
+
+
+@pytest.mark.parametrize(("fast", "said"), [(True, "gunicorn_h1c"), (False, "flask-sse-push[fast]")])
+def test_the_doctor_says_which_parser_gunicorn_uses(fast: bool, said: str) -> None:
+    found = list(server.examine_server(SETUP._replace(fast_parser=fast), Settings(broker_url="redis://x")))
+    assert [said in each.what for each in found if each.name == "HTTP parser"] == [True]
+
+
+def test_the_doctor_reads_gunicorns_parser_from_its_options() -> None:
+    chosen = server.load_gunicorn("-k gevent --http-parser fast")
+    refused = server.load_gunicorn("-k gevent --http-parser python")
+    assert isinstance(chosen, server.Setup)
+    assert isinstance(refused, server.Setup)
+    assert (chosen.fast_parser, refused.fast_parser) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from flask_sse_push import MessageAnnouncer
+from flask_sse_push.brokers.redis import declared
 from flask_sse_push.config import Settings
 from flask_sse_push.testing import SSEClient, in_memory, published
 from tests.support.deadline import eventually
@@ -118,3 +119,21 @@ def test_a_publisher_outside_the_app_with_other_policies_is_found_out(
         same.publish(1, channel="user:7")
         same.close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("server", ["Werkzeug/3", None])
+def test_a_worker_declares_its_policies_with_its_first_publish(
+    make_app: MakeApp, empty_valkey: str, monkeypatch: pytest.MonkeyPatch, server: str | None
+) -> None:
+    """A request that names no server comes from a script or a test, which must not speak for the app."""
+    monkeypatch.setattr(declared, "_seen", {})
+    early = MessageAnnouncer.from_url(empty_valkey, SSE_PUSH_HISTORY_SIZE=10)
+    early.publish(1, channel="user:7")
+    early.close()
+    app, sse = make_app(broker_url=empty_valkey, channels=POLICIES)
+    app.add_url_rule("/publish", view_func=lambda: sse.publish(2, channel="user:7"))
+    environ = {"SERVER_SOFTWARE": server} if server else {}
+    assert app.test_client().get("/publish", environ_base=environ).status_code == 200
+    digest = Settings.load({"SSE_PUSH_CHANNELS": POLICIES}, {}).policies.history_digest
+    with redis.Redis.from_url(empty_valkey, decode_responses=True) as client:
+        assert (client.hget("{sse:0}:state", "policies") == digest) is bool(server)

@@ -30,7 +30,7 @@ class ChannelCaches(ABC):
         self._hold = hold
         self._dropped_at = 0.0  # the broker's clock at the last `_drop_ended`, in microseconds
         self._drop_every: float = max(0.5e6, policies.shortest_ttl * 1e4)
-        # At least how many bytes the caches take: their cost when it was last counted, and what came since.
+        # The caches take at most so many bytes: their cost when it was last counted, and all that came since.
         self._cost = 0
         self._filled: set[ChannelCache] = set()  # the caches whose `filled` is not 0
 

@@ -191,9 +191,8 @@ class LinkReader:
             now = time.monotonic()
             if messages:
                 self.heard_at = now
-                item = self._number, self._note_replies(messages, now)
-                if not self.dispatch_now(item):
-                    self._put(item)
+                if not self.dispatch_now((self._number, messages)):  # it takes only events, no replies
+                    self._put((self._number, self._note_replies(messages, now)))
             if not messages:
                 self._check_silence(now, self._silence)
             elif self._echo_since is not None or self._unconfirmed:

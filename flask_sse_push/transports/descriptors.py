@@ -34,7 +34,8 @@ class Descriptors(Recipients):
 
     def share(self) -> Recipients:
         self._changes_when_shared = Descriptors.changes
-        return super().share()
+        self.shared = True
+        return self
 
     def copy(self) -> Recipients:
         copy = Descriptors()

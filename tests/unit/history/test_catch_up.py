@@ -11,7 +11,7 @@ import pytest
 from flask_sse_push.brokers.base import UNBOUNDED, History, Newest
 from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.history import channel_caches, fetcher
-from flask_sse_push.history.channel_cache import KEPT_FILLED, NOW
+from flask_sse_push.history.channel_cache import KEPT_FILLED, NOW, ChannelCache
 from flask_sse_push.history.page import PageRequest, Waiter
 from flask_sse_push.history.position import Opening, Reset, StartPoint
 from flask_sse_push.history.read_queue import ChannelRead, HistoryRequest, PageRead, ReadQueue
@@ -143,6 +143,22 @@ def test_the_caches_of_all_channels_together_have_a_bound() -> None:
         made.run()
     made.history_cache.trim()
     assert sum(cache.cost for cache in made.history_cache.caches.values()) <= 20_000
+
+
+def test_the_caches_are_counted_only_when_they_may_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, counted = Bench("a", "b"), list[ChannelCache]()
+    made.history_cache._hold = 20_000
+    monkeypatch.setattr(ChannelCache, "cost", property(counted.append))
+    made.publish("a")
+    made.run()
+    made.history_cache.tend()
+    assert not counted
+    for _ in range(40):
+        made.publish("b")
+        made.run()
+    with pytest.raises(TypeError):  # the cost that is no number
+        made.history_cache.tend()
+    assert counted
 
 
 def test_entries_that_one_stream_needed_are_given_back_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

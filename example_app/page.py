@@ -18,6 +18,9 @@ Allows = Callable[[Any, str], bool]
 class Page(Blueprint):
     """A blueprint under `/<name>`, with the folders `templates/` and `static/`, for users who have signed in.
 
+    Everybody may load the files in `static/`, and what views whose names begin with `static` return. So the
+    scripts of a page load even if its user signs out in another tab meanwhile.
+
     :param allows: Which channels the page opens to its users. The app's `@sse.authorize` function calls it.
     :param public: Whether visitors may see the page too. Its views that need a user have `@login_required`.
     :param admins: Whether the page and its channels are only for users with `is_admin`.
@@ -59,7 +62,7 @@ class Page(Blueprint):
         return {str(file.relative_to(folder.parent)): file.read_text() for file in files}
 
     def _check(self) -> Any:
-        if self._public or request.endpoint == f"{self.name}.static":
+        if self._public or str(request.endpoint).startswith(f"{self.name}.static"):
             return None
         if current_user.is_authenticated:
             return None if self.may_see(current_user) else abort(403, "this is for admins")

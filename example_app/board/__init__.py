@@ -62,7 +62,7 @@ def publish(board: list[cards.Card]) -> None:
 
 
 @page.get("/htmx/<path:name>.js")
-def htmx(name: str) -> Response:
+def static_htmx(name: str) -> Response:
     """Sends htmx, which lies in the package django-htmx. Nothing else of that package is used."""
     package = find_spec("django_htmx")
     if package is None or package.origin is None:

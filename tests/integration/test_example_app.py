@@ -45,6 +45,7 @@ class Page(HTMLParser):
         super().__init__()
         self.forms: list[dict[str, str]] = []
         self.links: list[str] = []
+        self.files: list[str] = []  # scripts, styles and pictures
         self.labels = 0
         self.unnamed: list[str] = []
         self.feed(html)
@@ -55,6 +56,8 @@ class Page(HTMLParser):
             self.forms.append({"action": given.get("action", "")})
         if tag == "a":
             self.links.append(given["href"])
+        if tag in ("script", "link", "img"):
+            self.files.append(given.get("src") or given["href"])
         self.labels += tag == "label"
         if tag == "input" and given.get("type") == "hidden":
             self.forms[-1][given["name"]] = given.get("value", "")
@@ -80,6 +83,16 @@ def test_one_click_signs_in_and_returns_to_the_page(client: FlaskClient, name: s
         (form,) = [form for form in Page(asked.text).forms if form.get("name") == "ada"]
         assert client.post(form.pop("action"), data=form).headers["Location"] == f"/{name}/"
         assert client.get(f"/{name}/", headers=BROWSER).status_code == 200
+
+
+def test_a_page_loads_its_files_although_its_user_signs_out_meanwhile(client: FlaskClient) -> None:
+    sign_in(client, "ada")
+    files = {file for page in PAGES.values() for file in Page(client.get(f"/{page.name}/").text).files}
+    assert len(files) > len(PAGES)
+    client.post("/signout")
+    for file in files:
+        with client.get(file) as answer:
+            assert answer.status_code == 200, file
 
 
 @pytest.mark.parametrize("name", ["logs", "debug"])

@@ -84,7 +84,7 @@ def test_26_big_replays_disturb_nobody_and_take_bounded_memory(
         publisher.start()
         (worker,) = server.worker_pids()
         calm = latencies(crowd, account, for_seconds(SIZE.seconds))
-        askers = Askers(server.port, query, 1000, SIZE.askers, 120)
+        askers = Askers(server.port, query, 1000, SIZE.askers, 400)
         idle, before = memory_of(worker), look_inside(server, 1)[worker]
         forget_peak(worker)
         forget_peak(server_pid(valkey))
@@ -92,7 +92,7 @@ def test_26_big_replays_disturb_nobody_and_take_bounded_memory(
         leave_at_once(server, query, 30)
         askers.begin()
         busy = latencies(crowd, account, lambda: askers.at_work)
-        got = askers.results(120)
+        got = askers.results(400)
         newcomer = ask(server.port, "last=5&channels=full:0", 5, 30)
         peak = memory_of(worker, peak=True) - idle
         after = look_inside(server, 1)[worker]
@@ -152,13 +152,13 @@ def test_26_a_link_that_breaks_during_big_replays_is_resynced_first(
         crowd.open_all()
         publisher = Publisher(valkey.url, account, lambda n: ["live"], rate=50)
         publisher.start()
-        askers = Askers(server.port, everything, 2000, 6, 120)
+        askers = Askers(server.port, everything, 2000, 6, 400)
         askers.begin()
         client, kills = valkey.client(), 0
         while askers.at_work:
             crowd.run(0.2)
             kills += client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        got = askers.results(120)
+        got = askers.results(400)
         publisher.stop()
         crowd.catch_up(account)
         assert crowd.until(lambda: reconnects(server) > 0, 60), f"{kills} links were killed, none was renewed"

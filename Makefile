@@ -8,7 +8,7 @@ DOCS := .venv-docs
 JS := tests/js/node_modules/.installed
 
 # Four processes keep two cores busy, since tests often wait. The tests of a file run one after another. tests/conftest.py
-# puts the files in order: the slow ones come first, so all processes end at nearly the same time.
+# puts the files in order: quick ones come last, so all processes end at nearly the same time.
 PARALLEL := -q -n 4 --dist loadfile --no-loadscope-reorder
 # The tests that another Python runs too.
 IN_PROCESS := tests/unit tests/contract tests/integration
@@ -23,7 +23,7 @@ MEASURED_SERVERS := tests/e2e/test_hijack.py tests/faults/test_broker.py
 # The tests that `make test-oldest` runs.
 OLD_CONTRACT := tests/contract tests/integration/test_blueprint.py tests/unit/hub/test_hub_model.py tests/e2e/test_hijack.py
 
-.PHONY: demo screenshots test test-python test-oldest first-event reloads faults outbox-figures fuzz soak memory coverage bench lint deploy docs format clean
+.PHONY: demo screenshots test only-tests test-python test-oldest first-event reloads faults outbox-figures fuzz soak memory coverage bench lint deploy docs format clean
 
 demo: $(VENV)/demo
 	$(BIN)/gunicorn -c gunicorn.conf.py "example_app:create_app()"
@@ -33,9 +33,13 @@ screenshots: $(VENV)/demo
 	$(BIN)/pip install -q -e ".[screenshots]"
 	$(BIN)/python -m example_app.screenshots
 
-# Compiles first, because the tests start hundreds of servers, also where PYTHONDONTWRITEBYTECODE is set.
-test: lint
+# Compiles first, because the tests start hundreds of servers, also where PYTHONDONTWRITEBYTECODE is set. Then checks
+# the code beside the tests.
+test: $(VENV)/test
 	$(BIN)/python -m compileall -q flask_sse_push example_app tests/apps tests/support
+	$(MAKE) --no-print-directory -j 2 lint only-tests
+
+only-tests: $(VENV)/test
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 # Runs the tests of the package itself with another Python: `make test-python VERSION=3.12`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.support.processes import free_port, redis_server
 
 HERE = Path(__file__).parent
 CHANGES_NETWORK = HERE / "e2e" / "test_machines.py"
+#: Patterns of the files that take long, and the share of a run after which the last of these files begins.
+SLOW, SLOW_END = ("browser/*", "e2e/*", "faults/*", "unit/*_model.py", "integration/test_hostile.py"), 0.8
 
 # `gate` tries the same examples in each run. `--hypothesis-profile explore` tries new ones. Neither has a
 # time limit, since the machine may be slow.
@@ -36,18 +39,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the slow folders come first, and spreads the files of each evenly over their time.
+    """Spreads the files of each kind evenly over the run. The run ends with quick files.
 
-    Files in `browser` keep a processor busy, and files in `e2e` and `faults` mostly wait. So the processes of
+    Files in `e2e` and `faults` mostly wait, and the others keep a processor busy. So the processes of
     `make test` compute and wait at the same time. The test that changes the machine's network comes when the
     browser tests have ended: at such a change, Chromium drops requests.
     """
-    files = list(dict.fromkeys(item.path for item in items))
-    place: dict[Path, float] = {path: 1 + number for number, path in enumerate(files)}
-    place[CHANGES_NETWORK] = 1 + len(files) / 2
-    for folder in ("browser", "e2e", "faults"):
-        slow = [path for path in files if path.is_relative_to(HERE / folder) and path != CHANGES_NETWORK]
-        place.update({path: (number + 0.5) / len(slow) for number, path in enumerate(slow)})
+    files = list(dict.fromkeys(item.path for item in items if item.path != CHANGES_NETWORK))
+    place: dict[Path, float] = {CHANGES_NETWORK: (SLOW_END + 1) / 2}
+    for pattern in SLOW:
+        slow = [path for path in files if fnmatch(str(path), str(HERE / pattern))]
+        place.update({path: SLOW_END * (number + 0.5) / len(slow) for number, path in enumerate(slow)})
+    # The files at the top of `unit` start compilers and other programs, so they come early.
+    quick = [path for path in files if path not in place]
+    quick.sort(key=lambda path: path.parent != HERE / "unit")
+    place.update({path: (number + 0.5) / len(quick) for number, path in enumerate(quick)})
     items.sort(key=lambda item: place[item.path])
 
 

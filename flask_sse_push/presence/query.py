@@ -80,7 +80,7 @@ class WorkerQueries:
         self._find_answer = find_answer
         self._id = secrets.token_hex(6)
         self._answering = threading.Semaphore(MAX_AT_ONCE)
-        hub.commands.on(COMMAND, self._handle)
+        hub.commands.on(COMMAND, self._handle, self._handle_late)
 
     # -- sending queries ----------------------------------------------------------------------------------
 
@@ -167,15 +167,18 @@ class WorkerQueries:
 
     def _collect(self, ticket: str, missing: set[str]) -> list[Part]:
         """Waits for the answers to a query. Removes the workers that answer from `missing`."""
-        parts: list[Part] = []
+        parts: dict[str, Part] = {}  # by id: if the broker's reply is lost, a worker stores its part again
+        read = 0
         deadline, pause = time.monotonic() + TIMEOUT, FIRST_PAUSE
         while missing and time.monotonic() < deadline:
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            new = [_parsed(part) for part in self._counts.replies(ticket, len(parts))]
-            missing.difference_update([part["last_of"] for part in new if "last_of" in part])
-            parts += new
-        return parts
+            new = self._counts.replies(ticket, read)
+            for at, part in enumerate(map(_parsed, new), read):
+                missing.discard(part.get("last_of", ""))
+                parts.setdefault(part.get("id", str(at)), part)
+            read += len(new)
+        return list(parts.values())
 
     # -- answering queries --------------------------------------------------------------------------------
 
@@ -188,12 +191,20 @@ class WorkerQueries:
         body = partial(self._answer, str(arguments["ticket"]), what, streams, details)
         return [partial(background.start, "answer", body, repeat=False)]
 
+    def _handle_late(self, arguments: Mapping[str, Any], published_at: float) -> list[Effect]:
+        """Handles a query from before this worker subscribed to commands, if the asking worker still waits.
+
+        A new worker may be in the broker's list of workers shortly before it subscribes.
+        """
+        return self._handle(arguments) if time.monotonic() < published_at + TIMEOUT else []
+
     def _answer(self, ticket: str, what: str, streams: Sequence[Stream], details: Mapping[str, Any]) -> None:
         if not self._answering.acquire(blocking=False):
             return
         try:
-            for part in self._parts(what, streams, details):
-                self._counts.add_replies(ticket, [json.dumps(part).encode()])
+            for number, part in enumerate(self._parts(what, streams, details)):
+                stored = {**part, "id": f"{self._id}-{number}"}
+                self._counts.add_replies(ticket, [json.dumps(stored).encode()])
                 time.sleep(0)
         finally:
             self._answering.release()
@@ -222,7 +233,7 @@ def _parsed(part: bytes) -> Part:
         found = json.loads(part)
     except (ValueError, RecursionError):
         found = None
-    kinds = {"streams": list, "count": int, "stats": dict, "found": dict, "last_of": str}
+    kinds = {"streams": list, "count": int, "stats": dict, "found": dict, "last_of": str, "id": str}
     if isinstance(found, dict) and all(isinstance(found[key], kinds.get(key, object)) for key in found):
         return found
     logger.error("ignoring a part of an answer that no worker has written")

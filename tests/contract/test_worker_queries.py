@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -161,6 +162,45 @@ def test_a_query_does_not_wait_long_for_a_killed_worker(
     began = time.monotonic()
     assert len(worker_queries[0].connections()) == 4
     assert 0.4 <= time.monotonic() - began < 0.4 + stretched(1.6)
+
+
+def test_a_worker_answers_a_query_that_came_just_before_it_heard_commands(
+    make_worker: MakeWorker, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announcer = MessageAnnouncer(broker, Settings())
+    monkeypatch.setattr(query, "TIMEOUT", 3600.0)
+    asked = {"what": "count", "asker": "another", "channel": None, "user_id": None}
+    announcer.command(query.COMMAND, ticket="open", **asked)
+    hub, _ = make_worker()
+    Record(hub, "s", None, "a")
+    (answer,) = eventually(lambda: broker.counts.replies("open", 0))
+    assert json.loads(answer)["count"] == 1
+
+    monkeypatch.setattr(query, "TIMEOUT", 0.0)  # nobody waits for an answer any more
+    announcer.command(query.COMMAND, ticket="over", **asked)
+    hub, _ = make_worker()
+    Record(hub, "t", None, "a")
+    eventually(lambda: gets_commands(hub))
+    announcer.command(query.COMMAND, ticket="next", **asked)
+    eventually(lambda: len(broker.counts.replies("next", 0)) == 2)
+    assert len(broker.counts.replies("over", 0)) == 1  # of the first worker
+
+
+def test_a_part_that_a_worker_stores_twice_counts_once(
+    workers: tuple[list[Record], list[WorkerQueries]], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = broker.counts
+    store = counts.add_replies
+
+    def store_twice(ticket: str, parts: Sequence[bytes]) -> None:
+        store(ticket, parts)  # the reply to this call is lost
+        store(ticket, parts)
+
+    monkeypatch.setattr(counts, "add_replies", store_twice)
+    _, worker_queries = workers
+    for one in worker_queries:
+        assert one.count() == 4
+        assert len(one.connections()) == len(one.ask("where").found) == 4
 
 
 def test_without_streams_there_is_nothing_to_list(make_worker: MakeWorker) -> None:

@@ -103,6 +103,7 @@ def test_the_cost_of_preparing_an_event_is_its_total_cost_minus_the_delivery(run
 def test_measuring_latency_costs_at_most_half_a_percent_of_a_core() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.latency_cost"],
-        cwd=ROOT, check=True, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "share of a core" in done.stdout

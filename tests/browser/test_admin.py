@@ -138,7 +138,11 @@ def test_a_channel_shows_its_events_and_publishes_one(calm_site: Site, page: Pag
     expect(fact(page, "Kept").first).to_contain_text("2 events")
     page.get_by_label("Type").fill("two\nlines" * 100)
     page.get_by_role("button", name="Publish").click()
-    expect(page.locator(".answer[data-level=bad]")).not_to_be_empty()
+    refused = page.locator(".answer[data-level=bad]")
+    expect(refused).not_to_be_empty()
+    calm_site.announcer.publish("the last", channel=channel)
+    expect(row(page, "the last")).to_be_visible()
+    expect(refused).to_be_visible()  # new data changes neither its text nor its color
     assert page.evaluate("[typeof hacked, document.images.length]") == ["undefined", 0]
 
 

@@ -7,8 +7,8 @@
 /**
  * Makes the children of `parent` equal to `wanted`.
  *
- * An old element stays in place of a new one that has the same tag and the same `data-key`. The children of an element
- * with `data-own` are never changed: they show the answer to the user's last action.
+ * An old element stays in place of a new one that has the same tag and the same `data-key`. An element with `data-own`
+ * is never changed: it shows the answer to the user's last action.
  * @param {Element} parent @param {Node[]} wanted
  */
 export function patch(parent, wanted) {
@@ -60,11 +60,12 @@ function update(kept, fresh) {
     if (kept.nodeValue !== fresh.nodeValue) kept.nodeValue = fresh.nodeValue;
     return;
   }
+  if (kept.hasAttribute("data-own")) return;
   for (const { name } of [...kept.attributes]) {
     if (!fresh.hasAttribute(name) && name !== "open") kept.removeAttribute(name); // the user opens <details>
   }
   for (const { name, value } of fresh.attributes) {
     if (kept.getAttribute(name) !== value) kept.setAttribute(name, value);
   }
-  if (!kept.hasAttribute("data-own")) patch(kept, [...fresh.childNodes]);
+  patch(kept, [...fresh.childNodes]);
 }

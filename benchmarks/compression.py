@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from flask_sse_push import MessageAnnouncer
 from flask_sse_push.hub.compression import SharedWindow, StreamCompression, WindowPool
+from flask_sse_push.hub.stream import Recipients
 
 from .client import Client
 from .peers.base import Settings
@@ -166,10 +167,10 @@ def publish(announcer: MessageAnnouncer, texts: Sequence[str], rate: float) -> N
 def compressing(streams: int, events: int = 2000) -> float:
     """Returns the CPU in µs of compressing one event for a group with this many streams, without writing
     it."""
-    members: list[Any] = [SimpleNamespace(coding=StreamCompression()) for _ in range(streams)]
-    window = SharedWindow(members, WindowPool())
+    members: list[Any] = [SimpleNamespace(compression=StreamCompression()) for _ in range(streams)]
+    window = SharedWindow(Recipients(members), WindowPool())
     for stream in members:
-        stream.coding.join(window)
+        stream.compression.join(window)
     frames = [
         f"id: 1f0c2a77-{n:09x}\nevent: quote\ndata: {text}\n\n".encode()
         for n, text in enumerate(quotes(events))

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from .checksum import shift
-from .stream import Stream
+from .stream import Recipients, Stream
 
 #: The header of a gzip file: deflate, no name, no time, no flags, unknown system.
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -107,6 +107,7 @@ class StreamCompression:
         if self._window is not None and not self.out_of_sync:
             self.out_of_sync = True
             self._window.out_of_sync += 1
+            self._window.parts = None
 
     def leave(self) -> None:
         """Called when the stream stops getting the chunks of its group.
@@ -123,6 +124,7 @@ class StreamCompression:
         size = window.size - self._group_size
         self._crc = shift(self._crc, size) ^ window.crc
         self._size += size
+        window.parts = None
         if self.out_of_sync:
             window.out_of_sync -= 1
 
@@ -181,22 +183,29 @@ class WindowPool:
 class SharedWindow:
     """The compressor of one group.
 
-    :param streams: the group's list of streams. The `compression` of each stream must be set.
+    :param recipients: the group's list of streams. The `compression` of each stream must be set.
     :param pool: decides whether the group may have a compressor.
     """
 
-    __slots__ = ("_deflate", "_extra_chunks", "_pool", "crc", "out_of_sync", "size", "streams")
+    __slots__ = ("_deflate", "_extra_chunks", "_pool", "crc", "out_of_sync", "parts", "recipients", "size")
 
-    def __init__(self, streams: list[Stream], pool: WindowPool) -> None:
-        self.streams = streams
+    def __init__(self, recipients: Recipients, pool: WindowPool) -> None:
+        self.recipients = recipients  # the group replaces this list when it must not change any more
         self.crc = 0  # checksum of all text that was sent to the group
         self.size = 0  # length of all text that was sent to the group, in bytes
         self.out_of_sync = 0  # number of streams of the group that are out of sync
+        # The streams in sync and the streams out of sync; None if the lists must be made again.
+        self.parts: tuple[Recipients, Recipients] | None = None
         self._pool = pool
         self._deflate: zlib._Compress | None = None
         self._extra_chunks = 0  # chunks compressed alone since the last restart, counted for each stream
 
-    def chunks(self, frames: bytes, personal: Mapping[Stream, bytes]) -> list[tuple[Sequence[Stream], bytes]]:
+    @property
+    def streams(self) -> list[Stream]:
+        """The streams of the group."""
+        return self.recipients.streams
+
+    def chunks(self, frames: bytes, personal: Mapping[Stream, bytes]) -> list[tuple[Recipients, bytes]]:
         """Compresses `frames` for all streams. Returns each chunk with the streams that get the chunk.
 
         :param personal: for each stream that must not get `frames`, the frames that it gets instead.
@@ -205,33 +214,43 @@ class SharedWindow:
             _compression(stream).leave()
         self.crc = zlib.crc32(frames, self.crc)
         self.size += len(frames)
-        made: list[tuple[Sequence[Stream], bytes]] = []
+        made: list[tuple[Recipients, bytes]] = []
         for stream, own_frames in personal.items():
-            made.append(((stream,), _compression(stream).encode_alone(own_frames)))
-        others = [stream for stream in self.streams if stream not in personal] if personal else self.streams
+            made.append((self._some([stream]), _compression(stream).encode_alone(own_frames)))
+        others = self.recipients.share()
+        if personal:
+            others = self._some([stream for stream in others.streams if stream not in personal])
         made += self._common_chunks(others, frames)
         for stream in personal:
             _compression(stream).join(self)
         return made
 
-    def _common_chunks(
-        self, streams: Sequence[Stream], frames: bytes
-    ) -> list[tuple[Sequence[Stream], bytes]]:
+    def _some(self, streams: Sequence[Stream]) -> Recipients:
+        """Returns a list of some streams, for a delivery."""
+        return type(self.recipients)(streams).share()
+
+    def _common_chunks(self, recipients: Recipients, frames: bytes) -> list[tuple[Recipients, bytes]]:
+        streams = recipients.streams
         if not streams:
             return []
         deflate = self._deflate or self._open()
         if deflate is None:
-            return [(streams, compress_alone(frames))]
+            return [(recipients, compress_alone(frames))]
         restart = b""
         self._extra_chunks += self.out_of_sync
         if self._extra_chunks >= len(streams):
             restart = self._restart(deflate, streams)
         shared = restart + deflate.compress(frames) + deflate.flush(zlib.Z_SYNC_FLUSH)
         if not self.out_of_sync:
-            return [(streams, shared)]
-        in_sync = [stream for stream in streams if not _compression(stream).out_of_sync]
-        out_of_sync = [stream for stream in streams if _compression(stream).out_of_sync]
-        return [(in_sync, shared), (out_of_sync, compress_alone(frames))]
+            return [(recipients, shared)]
+        parts = self.parts if recipients is self.recipients else None
+        if parts is None or parts[0].is_outdated or parts[1].is_outdated:
+            parts = (
+                self._some([stream for stream in streams if not _compression(stream).out_of_sync]),
+                self._some([stream for stream in streams if _compression(stream).out_of_sync]),
+            )
+            self.parts = parts if recipients is self.recipients else None
+        return list(zip(parts, (shared, compress_alone(frames)), strict=True))
 
     def _open(self) -> zlib._Compress | None:
         if self._pool.grant(self):
@@ -246,7 +265,7 @@ class SharedWindow:
             if compression.out_of_sync:
                 compression.out_of_sync = False
                 self.out_of_sync -= 1
-        self._extra_chunks = 0
+        self._extra_chunks, self.parts = 0, None
         return deflate.flush(zlib.Z_FULL_FLUSH)
 
     def close(self) -> None:

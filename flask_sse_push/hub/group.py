@@ -76,7 +76,7 @@ class Group:
         self.dialect = ""  # how the server writes its own events: the value of `?events=`, or ""
         self.key: Hashable = None  # the group's key in `Fanout.groups`
         self.recipients = kind.recipients()
-        self.window = None if window_pool is None else SharedWindow(self.streams, window_pool)
+        self.window = None if window_pool is None else SharedWindow(self.recipients, window_pool)
         # A hash of the channels if they lie on several shards; else None. Cursors contain the hash, so only
         # groups with the same hash share chunks.
         self.cursors: Hashable = None
@@ -150,7 +150,7 @@ class Group:
         if self.recipients.shared:
             self.recipients = self.recipients.copy()
             if self.window is not None:
-                self.window.streams = self.streams
+                self.window.recipients = self.recipients
         return self.recipients
 
     # -- from entries to chunks --------------------------------------------------------------------------
@@ -210,22 +210,16 @@ class Group:
             for stream in (self.streams if limited else ())
             if any(stream.is_excluded(entry.exclude) for entry in limited)
         }
-        made = [(streams, self.kind.framed(chunk)) for streams, chunk in window.chunks(frames, personal)]
+        made = [(those, self.kind.framed(chunk)) for those, chunk in window.chunks(frames, personal)]
         # The size of the chunk that most streams get.
-        size = len(max(made, key=lambda pair: len(pair[0]), default=((), b""))[1])
+        size = max([(len(those.streams), len(chunk)) for those, chunk in made], default=(0, 0))[1]
         self.bytes += size
-        for (stream, *_), chunk in made:
+        for those, chunk in made if personal else ():
+            stream = those.streams[0]
             if stream in personal:
                 stream.events -= sum(stream.is_excluded(entry.exclude) for entry in limited)
                 stream.bytes += len(chunk) - size
-        return [
-            Delivery(self.kind, self._recipients(streams), chunk, (), notice, entries, self.batched)
-            for streams, chunk in made
-        ]
-
-    def _recipients(self, streams: Sequence[Stream]) -> Recipients:
-        """Returns a list of some or all of the streams. The list of all streams is not copied."""
-        return self.recipients.share() if streams is self.streams else recipients_of(self.kind, streams)
+        return [Delivery(self.kind, those, chunk, (), notice, entries, self.batched) for those, chunk in made]
 
     def _frames(self, entries: Sequence[Entry]) -> bytes:
         if self.tagged:

@@ -40,6 +40,11 @@ class Recipients:
         self.streams = list(streams)
         self.shared = False
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a new list of the same streams could write faster than this list, since `share`."""
+        return False
+
     def share(self) -> Recipients:
         """Returns the list itself, for a delivery. The list must not change after this call."""
         self.shared = True

@@ -32,6 +32,10 @@ class Descriptors(Recipients):
         self.fds = array("i", [stream.write_fd for stream in cast("list[HijackedStream]", self.streams)])
         self._changes_when_shared = 0
 
+    @property
+    def is_outdated(self) -> bool:
+        return self._changes_when_shared != Descriptors.changes
+
     def share(self) -> Recipients:
         self._changes_when_shared = Descriptors.changes
         self.shared = True

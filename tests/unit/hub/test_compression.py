@@ -215,6 +215,33 @@ def test_the_streams_of_a_group_are_not_copied_for_an_event_and_a_new_stream_get
         client.check()
 
 
+def test_the_lists_of_streams_in_sync_and_out_of_sync_are_made_once() -> None:
+    scene = TwoGroups()
+    for _ in range(10):
+        scene.join(b"")
+    scene.event(1)
+    scene.join(b"")
+    window = scene.groups[0].window
+    assert window is not None
+    found = [window.parts]
+    for _ in range(2):
+        scene.event(1)
+        found.append(window.parts)
+    scene.clients[3].write_alone(heartbeat_frame(Cursor("e0", scene.serial)))
+    found.append(window.parts)
+    scene.event(1)
+    found.append(window.parts)
+    assert found[1] is not None
+    assert found[1] is found[2]
+    in_sync, out_of_sync = found[1]
+    assert (in_sync.streams, out_of_sync.streams) == (scene.clients[:10], scene.clients[10:])
+    assert (found[0], found[3]) == (None, None)
+    assert found[4] is not None
+    assert found[4][1].streams == [scene.clients[3], scene.clients[10]]
+    for client in scene.clients:
+        client.check()
+
+
 def test_a_new_stream_costs_the_others_nothing_until_a_restart_pays() -> None:
     scene = TwoGroups()
     for _ in range(10):

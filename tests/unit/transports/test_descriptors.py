@@ -122,7 +122,9 @@ def test_a_descriptor_that_became_anothers_before_the_chunk_was_written_is_not_w
     number = one[0].write_fd
     chunk = chunk_of(b"chunk")
     three = connect()  # from here on the group has other recipients than the chunk
+    assert not chunk.recipients.is_outdated
     one[0].cut()
+    assert chunk.recipients.is_outdated
     newcomers = gevent.socket.socketpair()
     assert number in [newcomer.fileno() for newcomer in newcomers]
     chunk.write(0, len(chunk.recipients.streams))

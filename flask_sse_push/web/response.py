@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from flask import Response, current_app, has_request_context, session
+from flask import Flask, Response, current_app, has_request_context, session
 from werkzeug.datastructures import Headers
 
 from ..transports.base import TransportStream
@@ -97,7 +97,8 @@ class StreamResponse(Response):
 
         Flask would otherwise turn the response into a plain object of that class.
         """
-        made: StreamResponse = object.__new__(_combined(current_app.response_class))  # type: ignore[arg-type]
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        made: StreamResponse = object.__new__(_combined(app.response_class))  # type: ignore[arg-type]
         return made
 
     def __init__(

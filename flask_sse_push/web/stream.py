@@ -101,7 +101,7 @@ class StreamEndpoint:
         query = self._queries.of(request)
         if "HTTP_ORIGIN" in request.environ:  # a fast check: most requests for a stream have no Origin
             self.services.check_origin(request)
-        began = g.get(page.STARTED) or time.monotonic()
+        began = g._get_current_object().get(page.STARTED) or time.monotonic()
         default = not query.names_channels
         grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
         if limits.counts_attempts:

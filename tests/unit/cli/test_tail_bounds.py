@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import ssl
 import threading
-import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -53,7 +53,8 @@ def test_a_line_that_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_quiet_stream_and_slow_lines_that_end_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    # Only of this module: threads that other tests have left behind would see their clock jump.
+    monkeypatch.setattr(bounds, "time", SimpleNamespace(monotonic=lambda: now))
     texts = ["a\n", "data", ": x\n", "\n", "data: y\n\nda", "ta: z\r"]
 
     def body() -> Iterator[bytes]:

@@ -21,8 +21,8 @@ GOALS: tuple[tuple[str, str, str, str, str, float], ...] = (
     ("opening and closing, among many / among few", "departure", "many_vs_few", "push-hijack", "", 1.3),
     ("storm, seconds", "storm", "seconds", "push-hijack", "", 3),
     ("storm, streams that lack events", "storm", "incomplete", "push-hijack", "", 0),
-    ("idle streams with heartbeats, CPU %", "heartbeat", "cpu_percent", "push-hijack", "", 2),
-    ("common event beside own channels / one channel", "groups", "common_vs_crowd", "push-hijack", "", 2),
+    ("idle streams with heartbeats, CPU / nchan", "heartbeat", "cpu_percent", "push-hijack", "nchan", 1.0),
+    ("common event beside own channels / one channel", "groups", "common_vs_crowd", "push-hijack", "", 1.15),
     ("generator, CPU / bare generator", "steady", "cpu_us", "push-generator", "gevent-queue", 1.2),
     (
         "generator, burst / bare generator",

@@ -7,7 +7,6 @@ rediss, valkey and valkeys.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from ..config import Settings, without_secret
 from ..errors import ConfigError
@@ -38,13 +37,12 @@ def connect_broker(settings: Settings, root: str | None = None) -> Broker:
         return memory_broker(settings.policies, root)
     if scheme not in SCHEMES:
         raise _wrong(settings, "a URL that begins with " + ", ".join(f"{name}://" for name in SCHEMES))
-    options: dict[str, Any] = {
-        "policies": settings.policies,
-        "prefix": settings.prefix,
-        "timeout": settings.publish_timeout,
-        "setting": f"{settings.broker_key}, which is {printable(without_secret(settings.broker_url))}",
-        "wait_replicas": settings.wait_replicas,
-    }
+    from .redis.client import BrokerSettings
+
+    shown = f"{settings.broker_key}, which is {printable(without_secret(settings.broker_url))}"
+    options = BrokerSettings(
+        settings.policies, settings.prefix, settings.publish_timeout, shown, settings.wait_replicas
+    )
     wrong = scheme != "embedded" and _wrong_option(f"{scheme}://{rest}", scheme)
     if wrong:
         raise _wrong(settings, wrong)
@@ -54,21 +52,21 @@ def connect_broker(settings: Settings, root: str | None = None) -> Broker:
             from .embedded import broker as embedded
 
             expected = embedded.EXPECTED
-            return embedded.connect(settings.broker_url, root, **options)
+            return embedded.connect(settings.broker_url, options, root)
         if scheme in _SENTINEL:
             from .redis import sentinel
 
             expected = "scheme://user:password@sentinel1:port,sentinel2/service/database"
-            return sentinel.connect(f"{_SENTINEL[scheme]}://{rest}", **options)
+            return sentinel.connect(f"{_SENTINEL[scheme]}://{rest}", options)
         if scheme in _CLUSTER:
             from .redis import cluster
 
             expected = "scheme://user:password@node1:port,node2"
-            return cluster.connect(f"{_CLUSTER[scheme]}://{rest}", shards=settings.shards, **options)
+            return cluster.connect(f"{_CLUSTER[scheme]}://{rest}", options, settings.shards)
         from .redis import broker
 
         expected = "scheme://user:password@host:port/database"
-        return broker.connect(f"{_SAME_AS[scheme]}://{rest}", **options)
+        return broker.connect(f"{_SAME_AS[scheme]}://{rest}", options)
     raise _wrong(settings, f"{expected}, {_CREDENTIALS}")
 
 

@@ -12,6 +12,7 @@ from flask import Flask
 from flask_sse_push import BrokerUnavailable, SSEBlueprint
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.brokers.redis.broker import connect
+from flask_sse_push.brokers.redis.client import BrokerSettings
 from flask_sse_push.brokers.sharded import ShardedBroker
 from flask_sse_push.hub.counters import CounterKey
 from flask_sse_push.web import operations
@@ -107,7 +108,7 @@ def test_a_broker_that_does_not_answer_is_critical(make_app: MakeApp) -> None:
 
 def test_each_shard_must_answer() -> None:
     here = MemoryBroker(POLICIES)
-    gone = connect(f"redis://127.0.0.1:{free_port()}/0", policies=POLICIES, prefix="sse:", timeout=0.2)
+    gone = connect(f"redis://127.0.0.1:{free_port()}/0", BrokerSettings(POLICIES, "sse:", 0.2))
     assert 0 <= operations.slowest_call(ShardedBroker([here, MemoryBroker(POLICIES)])) < 30
     for shards in ([gone, here], [here, gone]):
         with pytest.raises(BrokerUnavailable, match="refused"):

@@ -10,9 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 from redis import BlockingConnectionPool
 from redis.connection import UnixDomainSocketConnection
 
-from ...config import ChannelPolicies
 from ..redis.broker import RedisBroker
-from ..redis.client import Clients, pool_options
+from ..redis.client import BrokerSettings, Clients, pool_options
 from .server import IDLE, EmbeddedServer
 
 #: What an embedded:// URL must be.
@@ -38,26 +37,18 @@ def parse(url: str, root: str | None = None) -> EmbeddedServer:
     return EmbeddedServer(parts.netloc, root, idle)
 
 
-def connect(
-    url: str,
-    root: str | None,
-    *,
-    policies: ChannelPolicies,
-    timeout: float,
-    setting: str = "",
-    **options: Any,
-) -> RedisBroker:
+def connect(url: str, settings: BrokerSettings, root: str | None) -> RedisBroker:
     """Returns the broker on the server that an embedded:// URL names. Starts nothing yet.
 
-    :param timeout: how long one call may take, in seconds. A call that starts the server takes longer.
-    :param setting: what errors call the setting with the URL.
+    A call that starts the server takes longer than `settings.timeout`.
+
+    :param root: the app's `root_path`; None for a process without an app.
     :raises ValueError: if the URL is not as `EXPECTED` says.
     """
     server = parse(url, root)
-    make_pool = partial(
-        BlockingConnectionPool, connection_class=EmbeddedConnection, server=server, **pool_options(timeout)
-    )
-    return RedisBroker(Clients(make_pool, setting), policies, timeout=timeout, **options)
+    options = pool_options(settings.timeout)
+    make_pool = partial(BlockingConnectionPool, connection_class=EmbeddedConnection, server=server, **options)
+    return RedisBroker(Clients(make_pool, settings.setting), *settings.of_broker)
 
 
 class EmbeddedConnection(UnixDomainSocketConnection):

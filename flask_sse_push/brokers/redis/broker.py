@@ -27,6 +27,7 @@ from ..base import NO_INBOX, READ_TIMEOUT, UNBOUNDED, Broker, History, Link, New
 from ..foreign import ForeignData
 from ..group_commit import Request
 from .client import (
+    BrokerSettings,
     Call,
     Clients,
     call_within,
@@ -64,23 +65,13 @@ def hash_tag(prefix: str, shard: int) -> str:
     return "{" + f"{prefix}:{shard}" + "}"
 
 
-def connect(
-    url: str,
-    *,
-    policies: ChannelPolicies,
-    prefix: str,
-    timeout: float,
-    setting: str = "",
-    wait_replicas: int = 0,
-) -> RedisBroker:
+def connect(url: str, settings: BrokerSettings) -> RedisBroker:
     """Returns the broker at a redis://, rediss:// or unix:// URL. Opens no connection yet.
 
-    :param setting: what errors call the setting with the URL.
-    :param wait_replicas: how many replicas must have an event before `publish` returns.
     :raises ValueError: if redis-py cannot read the URL.
     """
-    clients = Clients(partial(BlockingConnectionPool.from_url, url, **pool_options(timeout)), setting)
-    return RedisBroker(clients, policies, prefix, timeout, wait_replicas)
+    make_pool = partial(BlockingConnectionPool.from_url, url, **pool_options(settings.timeout))
+    return RedisBroker(Clients(make_pool, settings.setting), *settings.of_broker)
 
 
 class RedisBroker(Broker):

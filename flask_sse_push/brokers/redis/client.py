@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
@@ -15,6 +15,7 @@ from redis.connection import parse_url
 from redis.exceptions import AuthenticationError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
 
+from ...config import ChannelPolicies
 from ...errors import BrokerUnavailable
 from ...protocol.printable import printable
 from .. import forks, native_threads
@@ -52,6 +53,21 @@ def connection_apart(pool: ConnectionPool, **changes: Any) -> Iterator[Any]:
 #: A function that runs a command within the broker's time limit. The command must be safe to run twice.
 #: Raises BrokerUnavailable if the command fails.
 Call = Callable[[Callable[[], Any]], Any]
+
+
+class BrokerSettings(NamedTuple):
+    """What the settings say about a broker on Redis, besides its URL."""
+
+    policies: ChannelPolicies
+    prefix: str
+    timeout: float  # how long one call may take, in seconds
+    setting: str = ""  # what errors call the setting with the broker's URL
+    wait_replicas: int = 0  # how many replicas must have an event before `publish` returns
+
+    @property
+    def of_broker(self) -> tuple[ChannelPolicies, str, float, int]:
+        """The arguments of `RedisBroker` that follow the clients."""
+        return self.policies, self.prefix, self.timeout, self.wait_replicas
 
 
 class Clients:

@@ -16,11 +16,10 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError
 
-from ...config import ChannelPolicies
 from ..base import Broker
 from ..sharded import ShardedBroker
 from .broker import RedisBroker, ShardNumber, hash_tag
-from .client import SHARE, url_options, without_retries
+from .client import SHARE, BrokerSettings, url_options, without_retries
 from .declared import DeclaredPolicies
 from .link import SHARDED
 from .primary import Address, Primary, clients_of, parse_hosts
@@ -53,28 +52,18 @@ def parse(url: str) -> Nodes:
     return Nodes(parse_hosts(hosts, DEFAULT_PORT), options)
 
 
-def connect(
-    url: str,
-    *,
-    shards: int,
-    policies: ChannelPolicies,
-    prefix: str,
-    timeout: float,
-    setting: str = "",
-    wait_replicas: int = 0,
-) -> Broker:
+def connect(url: str, settings: BrokerSettings, shards: int) -> Broker:
     """Returns the broker at a redis+cluster:// or rediss+cluster:// URL. Opens no connection yet.
 
-    :param setting: what errors call the setting with the URL.
     :param shards: over how many shards the channels are spread.
     :raises ValueError: if the URL is not valid.
     """
-    nodes, declared = parse(url), DeclaredPolicies(policies)
+    nodes, declared = parse(url), DeclaredPolicies(settings.policies)
 
     def on(shard: ShardNumber | None) -> RedisBroker:
-        slot = key_slot(hash_tag(prefix, shard.number if shard else 0)[1:-1].encode())
-        clients = clients_of(lambda: SlotOwner(slot, nodes, timeout), nodes.options, timeout, setting)
-        return RedisBroker(clients, policies, prefix, timeout, wait_replicas, SHARDED, shard, declared)
+        slot = key_slot(hash_tag(settings.prefix, shard.number if shard else 0)[1:-1].encode())
+        clients = clients_of(lambda: SlotOwner(slot, nodes, settings.timeout), nodes.options, settings)
+        return RedisBroker(clients, *settings.of_broker, SHARDED, shard, declared)
 
     if shards == 1:
         return on(None)

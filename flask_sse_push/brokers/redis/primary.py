@@ -14,7 +14,7 @@ from redis import BlockingConnectionPool
 from redis.exceptions import ConnectionError, MovedError, RedisError
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
-from .client import Clients, pool_options
+from .client import BrokerSettings, Clients, pool_options
 
 #: How long a process relies on one lookup of the primary, in seconds. Then the process looks it up again,
 #: even if its connections work: a former primary may still answer, without knowing that it was replaced.
@@ -122,18 +122,16 @@ class PrimarySSLConnection(PrimaryConnection, SentinelManagedSSLConnection):
 
 
 def clients_of(
-    make_primary: Callable[[], Primary], options: dict[str, Any], timeout: float, setting: str
+    make_primary: Callable[[], Primary], options: dict[str, Any], settings: BrokerSettings
 ) -> Clients:
     """Returns redis-py's clients for a primary. Opens no connection yet.
 
     :param make_primary: each client looks up the primary by itself.
     :param options: redis-py's options as `url_options` returns them.
-    :param timeout: how long one call may take, in seconds.
-    :param setting: what errors call the setting with the broker's URL.
     """
-    options = {**pool_options(timeout), **options}
+    options = {**pool_options(settings.timeout), **options}
     kind = PrimarySSLConnection if options.pop("ssl") else PrimaryConnection
     return Clients(
         lambda: BlockingConnectionPool(connection_class=kind, connection_pool=make_primary(), **options),
-        setting,
+        settings.setting,
     )

@@ -14,10 +14,9 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from redis.exceptions import ConnectionError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from ...config import ChannelPolicies
 from .. import forks
 from .broker import RedisBroker
-from .client import SHARE, close_copies, url_options, without_retries
+from .client import SHARE, BrokerSettings, close_copies, url_options, without_retries
 from .options import FOR_SENTINELS
 from .primary import Address, Primary, clients_of, parse_hosts
 
@@ -63,29 +62,19 @@ def parse(url: str) -> Service:
     return Service(parse_hosts(hosts, DEFAULT_PORT), name, options, sentinel_options)
 
 
-def connect(
-    url: str,
-    *,
-    policies: ChannelPolicies,
-    prefix: str,
-    timeout: float,
-    setting: str = "",
-    wait_replicas: int = 0,
-) -> RedisBroker:
+def connect(url: str, settings: BrokerSettings) -> RedisBroker:
     """Returns the broker at a redis+sentinel:// or rediss+sentinel:// URL. Opens no connection yet.
 
-    :param setting: what errors call the setting with the URL.
-    :param wait_replicas: how many replicas must have an event before `publish` returns.
     :raises ValueError: if the URL is not valid.
     """
-    service = parse(url)
+    service, timeout = parse(url), settings.timeout
     options = {**without_retries(timeout * SENTINEL_SHARE), **service.sentinel_options}
 
     def primary() -> ServicePrimary:
         return ServicePrimary(Sentinel(service.sentinels, sentinel_kwargs=options), service.name, timeout)
 
-    clients = clients_of(primary, service.options, timeout, setting)
-    return RedisBroker(clients, policies, prefix, timeout, wait_replicas)
+    clients = clients_of(primary, service.options, settings)
+    return RedisBroker(clients, *settings.of_broker)
 
 
 class ServicePrimary(Primary):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 #: By how many seconds in each second the clocks of broker and worker may drift apart. Computers whose time is
 #: set by NTP stay below this number.
 DRIFT = 0.0001
+#: The same for `stored_by`, which decides about rights. So the number is on the safe side.
+SAFE_DRIFT = 0.001
 
 
 class Reading(NamedTuple):
@@ -36,6 +38,7 @@ class BrokerClock:
         #: What to add to monotonic seconds to get the broker's time, in seconds since 1970; None if unknown.
         self.offset: float | None = None
         self._best: Reading | None = None
+        self._last, self._received_at = 0, 0.0  # of the newest reply: its id, and its monotonic time
 
     def note(self, last: int, sent_at: float, received_at: float) -> None:
         """Takes the reading of one reply.
@@ -44,6 +47,7 @@ class BrokerClock:
         :param sent_at: monotonic time at which the call began.
         :param received_at: monotonic time at which its reply came.
         """
+        self._last, self._received_at = last, received_at
         error = (received_at - sent_at) / 2
         reading = Reading(last / 1e6 - sent_at - error, error, received_at)
         best = self._best
@@ -61,3 +65,11 @@ class BrokerClock:
     def stored_at(self, id: int) -> float | None:
         """Returns the monotonic time at which the broker stored the event with this id; None if unknown."""
         return None if self.offset is None else id / 1e6 - self.offset
+
+    def stored_by(self, id: int) -> float:
+        """Returns a monotonic time at which the broker had certainly stored the event with this id.
+
+        The time is never too early, also if the broker's clock was set back. Usually it is too late by some
+        milliseconds. `stored_at` returns the most likely time instead.
+        """
+        return self._received_at - (self._last - id) / 1e6 * (1 - SAFE_DRIFT)

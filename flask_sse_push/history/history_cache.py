@@ -35,10 +35,6 @@ logger = logging.getLogger(__name__)
 #: The messages of one read of the link, or a reply of the fetcher, or None, which means that the link broke.
 Item = list[LinkMessage] | HistoryReply | None
 
-#: By how many seconds in each second the broker's clock may be faster than this worker's clock.
-DRIFT = 0.001
-
-
 #: At most this many traced events wait for the dispatcher.
 MAX_TRACED = 100
 
@@ -86,7 +82,6 @@ class HistoryCache(TrustedCaches):
         self._base = 0  # the first position that this worker knows in the current epoch
         self._seen = 0  # the id of the newest dispatched event, or a later position
         self.paused = False  # whether entries wait until all channels were read again
-        self._read_at = 0, 0.0  # first a position, then the monotonic time at which the broker had reached it
 
     # -- positions --------------------------------------------------------------------------------------
 
@@ -102,14 +97,6 @@ class HistoryCache(TrustedCaches):
     def is_settled(self) -> bool:
         """Whether every event up to some position was dispatched, and no event after this position."""
         return self._position == self._seen and not self.paused
-
-    def time_of(self, id: int) -> float:
-        """Returns the monotonic time at which the event with this id was stored, or a time shortly after.
-
-        An id counts microseconds of the broker's clock, which may run a little faster than this worker's.
-        """
-        last, at = self._read_at
-        return at - (last - id) / 1e6 * (1 - DRIFT)
 
     # -- messages and replies ---------------------------------------------------------------------------
 
@@ -236,7 +223,6 @@ class HistoryCache(TrustedCaches):
 
     def _take_reply(self, reply: HistoryReply) -> None:
         history = reply.history
-        self._read_at = history.last, reply.received_at
         self.broker_clock.note(history.last, reply.sent_at, reply.received_at)
         if history.epoch != self._epoch or self._distrusted:
             self._change_epoch(history)

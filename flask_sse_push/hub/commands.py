@@ -78,18 +78,18 @@ class Commands:
         """
         self._when_heard.append(listener)
 
-    def begin(self, cache: ChannelCache, time_of: Callable[[int], float]) -> list[Effect]:
+    def begin(self, cache: ChannelCache, stored_by: Callable[[int], float]) -> list[Effect]:
         """Handles the commands that were published before this worker subscribed to commands.
 
         Called once for each new channel cache of the commands.
 
-        :param time_of: returns the monotonic time at which the broker had reached a position.
+        :param stored_by: see `BrokerClock.stored_by`.
         :returns: the effects of the late handlers.
         """
         self.heard = cache
-        effects = self.handle_late((entry, time_of(entry.id)) for entry in cache.entries)
+        effects = self.handle_late((entry, stored_by(entry.id)) for entry in cache.entries)
         for listener in self._when_heard:
-            effects += listener(cache.floor, time_of(cache.floor))
+            effects += listener(cache.floor, stored_by(cache.floor))
         return effects
 
     def lost(self) -> None:

@@ -217,7 +217,8 @@ class Disconnector:
         """Returns the monotonic time at which a revocation was published, by the broker's clock."""
         if not revocation.id:
             return revocation.at
-        return min(revocation.at, self._state.shards.all[0].history_cache.time_of(revocation.id))
+        clock = self._state.shards.all[0].history_cache.broker_clock
+        return min(revocation.at, clock.stored_by(revocation.id))
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> list[Effect]:
         given = ((key, arguments.get(key)) for key in ("user_id", "connection", "channel"))

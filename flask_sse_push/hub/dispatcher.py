@@ -217,7 +217,7 @@ class Dispatcher:
         cache = shard.history_cache.caches.get(COMMAND_CHANNEL)
         if cache is not None:
             if cache is not self._state.commands.heard and cache.live:
-                steps += self._state.commands.begin(cache, self._history_cache.time_of)
+                steps += self._state.commands.begin(cache, self._history_cache.broker_clock.stored_by)
             if dispatch.entries and cache.head != self._state.commands.newest:
                 return steps + self._with_commands(cache, dispatch, notices)
         if dispatch.entries or notices:

@@ -6,7 +6,7 @@ import random
 
 from flask_sse_push.brokers.memory import MemoryBroker
 from flask_sse_push.config import Settings
-from flask_sse_push.history.broker_clock import DRIFT, BrokerClock
+from flask_sse_push.history.broker_clock import DRIFT, SAFE_DRIFT, BrokerClock
 from flask_sse_push.history.shards import Shards
 from flask_sse_push.protocol.entry import Entry
 
@@ -45,6 +45,19 @@ def test_a_busy_worker_knows_the_broker_s_time_within_five_milliseconds() -> Non
         stored_at = clock.stored_at(micros(sent_at, drifted))
         assert stored_at is not None
         assert abs(stored_at - sent_at) < 0.005
+
+
+def test_the_time_that_decides_about_rights_is_never_too_early() -> None:
+    """The broker's clock is a little faster or slower than the worker's. It is set back at last."""
+    for drift in (SAFE_DRIFT, 0.0, -SAFE_DRIFT):
+        clock, ahead = BrokerClock(), AHEAD
+        for turn in range(1, 50):
+            now = 5.0 * turn
+            ahead = AHEAD - 60 if turn == 49 else AHEAD + drift * now
+            stored, last = micros(now - 4.0, AHEAD + drift * (now - 4.0)), micros(now, ahead)
+            clock.note(max(stored + 1, last), now - 0.001, now + 0.02)
+            assert now - 4.0 - 1e-6 <= clock.stored_by(stored) <= now + 0.02
+            assert turn == 49 or clock.stored_by(stored) <= now - 4.0 + 0.03
 
 
 def test_nothing_is_known_while_the_broker_s_clock_stands_still_for_the_worker() -> None:

@@ -46,33 +46,45 @@ class PublishReply(NamedTuple):
             return cls(epoch.decode(), int(first), int(count))
         text, foreign, differs, problem = reply
         epoch, first, count = text.split()
-        return cls(epoch.decode(), int(first), int(count), foreign, differs, problem.decode(errors="replace"))
+        return cls(
+            epoch.decode(),
+            int(first),
+            int(count),
+            foreign,
+            differs,
+            problem.decode(errors="replace"),
+        )
 
 
 class PublishCall:
     """One run of publish.lua. It stores the events of one request, or of several without idempotency ids.
 
-    :param fresh: the name and the secret of the epoch that the call begins if it must begin one.
-    :param words: how many words the command has.
-    :param before: the packed words before the word that tells the first try from later ones.
-    :param after: the packed words after this word.
+    :param head: the packed words of the command before its last arguments.
+    :param words: how many words `head` has.
+    :param arguments: the last arguments: the epoch that the call begins if it must begin one; how long the
+        reply is kept; the kind of the try, which `next_try` sets; channels and events.
     """
 
-    __slots__ = ("_after", "_before", "_words", "fresh", "requests", "tries")
+    __slots__ = ("_head", "_words", "arguments", "requests", "tries")
 
     def __init__(
-        self, requests: Sequence[Request], fresh: str, words: int, before: bytes, after: bytes
+        self,
+        requests: Sequence[Request],
+        head: bytes,
+        words: int,
+        arguments: list[bytes],
     ) -> None:
         self.requests = requests
-        self.fresh = fresh
-        self._words, self._before, self._after = words, before, after
+        self._head, self._words = head, words + len(arguments)
+        self.arguments = arguments
         self.tries = 0
 
     def next_try(self) -> bytes:
         """Returns the command that runs the script, once more if it may have run before."""
         self.tries += 1
-        mode = b"named" if self.requests[0].once is not None else b"new" if self.tries == 1 else b"again"
-        return command(self._words, self._before, packed([mode]), self._after)
+        named = self.requests[0].once is not None
+        self.arguments[2] = b"named" if named else b"new" if self.tries == 1 else b"again"
+        return command(self._words, self._head, packed(self.arguments))
 
     def settle(self, reply: PublishReply) -> Sequence[Request]:
         """Gives the requests their outcomes. Returns the requests that the call has not tried to store."""
@@ -117,13 +129,18 @@ class PublishScript:
         sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
         self._evalsha = packed([b"EVALSHA", sha.encode()])
         self._state_keys = packed([f"{base}state".encode(), f"{base}heads".encode()])
-        constants = f"{base}live:", milliseconds(policies.longest_ttl), policies.history_digest, send
+        constants = (
+            f"{base}live:",
+            milliseconds(policies.longest_ttl),
+            policies.history_digest,
+            send,
+        )
         self._constants = packed([str(each).encode() for each in constants])
         self._named, self._unnamed = (
-            packed([b"%d" % milliseconds(each)]) for each in (policies.default_ttl, RETRY_MEMORY)
+            b"%d" % milliseconds(each) for each in (policies.default_ttl, RETRY_MEMORY)
         )
         self._fresh = fresh
-        self._spare: list[str] = []  # names of epochs that no call has begun
+        self._spare: list[bytes] = []  # names of epochs that no call has begun
         self.after_fork()
         forks.watch(self)
 
@@ -134,9 +151,11 @@ class PublishScript:
 
     def settle(self, call: PublishCall, reply: PublishReply) -> list[PublishCall]:
         """Gives the requests of a call their outcomes. Returns calls for those that it has left out."""
-        if call.tries == 1 and not call.fresh.startswith(f"{reply.epoch} ") and len(self._spare) < 10:
-            self._spare.append(call.fresh)  # random words take long to make
-        return self.calls(call.settle(reply))
+        fresh = call.arguments[0]
+        if call.tries == 1 and not self._spare and not fresh.startswith(reply.epoch.encode() + b" "):
+            self._spare.append(fresh)  # random words take long to make
+        left = call.settle(reply)
+        return self.calls(left) if left else []
 
     def load(self) -> bytes:
         """Returns the command that makes the script known to a server."""
@@ -144,6 +163,8 @@ class PublishScript:
 
     def calls(self, requests: Sequence[Request]) -> list[PublishCall]:
         """Returns the calls that store requests in their order. Requests without ids share a call."""
+        if len(requests) == 1:
+            return [self.call(requests)]
         calls: list[PublishCall] = []
         for is_named, some in groupby(requests, lambda each: each.once is not None):
             together = list(some)
@@ -165,24 +186,20 @@ class PublishScript:
                     events += f"{meta} {' '.join(map(str, at))}".encode(), each.body
         key = once or f"~{self._process}{next(self._calls):x}"  # an app's idempotency id has no `~`
         keys = [f"{self._base}once:{key}".encode()]
-        arguments = [b"%d" % len(channels)]
+        try:
+            fresh = self._spare.pop()
+        except IndexError:
+            fresh = self._fresh().encode()
+        arguments = [
+            fresh,
+            self._unnamed if once is None else self._named,
+            b"",
+            b"%d" % len(channels),
+        ]
         for name in channels:
             keys.append(f"{self._base}list:{name}".encode())
             arguments += name.encode(), self._policies[name].kept.encode()
         arguments += events
-        try:
-            fresh = self._spare.pop()
-        except IndexError:
-            fresh = self._fresh()
-        before = (
-            self._evalsha,
-            packed([b"%d" % (len(keys) + 2)]),
-            self._state_keys,
-            packed(keys),
-            self._constants,
-            packed([fresh.encode()]),
-            self._unnamed if once is None else self._named,
-        )
-        return PublishCall(
-            requests, fresh, 12 + len(keys) + len(arguments), b"".join(before), packed(arguments)
-        )
+        count = packed([b"%d" % (len(keys) + 2)])
+        head = b"".join((self._evalsha, count, self._state_keys, packed(keys), self._constants))
+        return PublishCall(requests, head, 9 + len(keys), arguments)

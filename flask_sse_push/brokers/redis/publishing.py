@@ -54,6 +54,9 @@ class Publishing:
 
         :raises BrokerUnavailable: if something ends the thread that serves native threads.
         """
+        if not native_threads.is_native():
+            self._publish_here(requests)
+            return
         with translated_errors(self.setting):
             native_threads.run(partial(self._publish_here, requests), 2 * self._timeout)
 

@@ -32,6 +32,13 @@ local function reply_of(epoch, first, count)
   return epoch .. ' ' .. first .. ' ' .. count
 end
 
+-- Returns an id as text. Most calls store one event, and need its id several times.
+local text_id, id_text
+local function text_of(id)
+  if id ~= text_id then text_id, id_text = id, whole_text(id) end
+  return id_text
+end
+
 if ARGV[7] == 'named' then
   local earlier = typed('HMGET', KEYS[3], 'epoch', 'first', 'count')
   if not earlier then
@@ -136,7 +143,7 @@ local function store(index, meta, body)
     local total, bytes = make_room(list, tonumber(size), tonumber(most), #body)
     meta = (meta == '-' and '' or meta .. '&') .. 'b=' .. total .. '.' .. whole_text(bytes)
   end
-  local head = epoch .. ' ' .. whole_text(id) .. ' ' .. whole_text(prev) .. ' ' .. meta
+  local head = epoch .. ' ' .. text_of(id) .. ' ' .. whole_text(prev) .. ' ' .. meta
   local entry = head .. '\n' .. body
   local entries = waiting[index]
   if entries then entries[#entries + 1] = entry else waiting[index] = {entry} end
@@ -189,13 +196,13 @@ end
 
 if problem ~= '' then
   take_back()
-  if count == 0 then return {reply_of(epoch, whole_text(first), 0), foreign, false, problem} end
+  if count == 0 then return {reply_of(epoch, text_of(first), 0), foreign, false, problem} end
 end
 for index, head in pairs(heads) do
   local size, ttl = string.match(ARGV[8 + 2 * index], '^(%d+) (%d+)')
   if lengths[index] > tonumber(size) then redis.call('LTRIM', KEYS[3 + index], '-' .. size, -1) end
   redis.call('PEXPIRE', KEYS[3 + index], ttl)
-  redis.call('ZADD', KEYS[2], whole_text(head), ARGV[7 + 2 * index])
+  redis.call('ZADD', KEYS[2], text_of(head), ARGV[7 + 2 * index])
 end
 
 -- Removes the heads of channels whose lists have expired. If there are any, the horizon moves to the position up to
@@ -215,7 +222,7 @@ local is_due = math.floor(id / 100000) ~= math.floor(last / 100000) -- at most t
 if is_due and quiet > horizon and redis.call('ZREMRANGEBYSCORE', KEYS[2], '(0', whole_text(quiet)) > 0 then
   redis.call('HSET', KEYS[1], 'horizon', whole_text(quiet))
 end
-redis.call('HSET', KEYS[1], 'last', whole_text(id))
+redis.call('HSET', KEYS[1], 'last', text_of(id))
 
 local differs = '' -- the digest in the state, if it is not that of this publisher
 if noted_policies ~= ARGV[3] then
@@ -225,9 +232,10 @@ if noted_policies ~= ARGV[3] then
     redis.call('HSET', KEYS[1], 'policies', ARGV[3])
   end
 end
-local reply = reply_of(epoch, whole_text(first), whole_text(count))
+local first_text = text_of(first)
+local reply = reply_of(epoch, first_text, count)
 if ARGV[7] == 'named' then
-  redis.call('HSET', KEYS[3], 'epoch', epoch, 'first', whole_text(first), 'count', whole_text(count))
+  redis.call('HSET', KEYS[3], 'epoch', epoch, 'first', first_text, 'count', count)
   redis.call('PEXPIRE', KEYS[3], ARGV[6])
 else
   redis.call('SET', KEYS[3], reply, 'PX', ARGV[6])

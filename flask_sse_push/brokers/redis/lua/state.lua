@@ -64,7 +64,8 @@ end
 -- starts. Returns "unknown" if INFO is forbidden.
 local function replication_id()
   local info = redis.pcall('INFO', 'replication')
-  return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or 'unknown'
+  local _, before = string.find(type(info) == 'string' and info or '', 'master_replid:', 1, true)
+  return before and string.match(info, '^%w+', before + 1) or 'unknown' -- one pattern for both would take longer
 end
 
 -- Returns the two words of a field `secret`: an epoch, and the secret of this epoch. Returns nothing if the text has

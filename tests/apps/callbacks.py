@@ -157,7 +157,7 @@ def end(name: str) -> Response:
     The answer says in which functions the thread was.
     """
     thread, inside = own_threads()[name], request.args.get("inside")
-    with gevent.Timeout(10):
+    with gevent.Timeout(50):
         while inside and inside not in _functions(thread):
             gevent.sleep(0)
     was_in = _functions(thread)

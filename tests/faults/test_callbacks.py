@@ -25,7 +25,7 @@ CHANNELS = [f"room:{n}" for n in range(5)]
 ERRORS = ("GreenletExit", "Timeout", "SystemExit")
 #: Threads of a worker with streams, and a function in which each is ended; None: wherever it is.
 THREADS: list[tuple[str, str | None]] = [
-    *[("hub", "deliver"), ("hub", "take"), ("reader", "read"), ("fetcher", "history"), ("fetcher", None)],
+    *[("hub", "deliver"), ("hub", "wait"), ("reader", "read"), ("fetcher", "history"), ("fetcher", None)],
     *[("hub", "deliver"), ("recheck", None), ("counts", None), ("counts", "report"), ("runs", None)],
     *[("run", None), ("reporter", None), ("connections", None)],
 ]

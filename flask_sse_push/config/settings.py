@@ -50,15 +50,15 @@ class Settings:
     broker_url: str = _setting("memory://", values.url)
     #: Prefix of every key and pub/sub name in Redis. With different prefixes, apps can share a database.
     prefix: str = _setting("sse", values.matching(r"[A-Za-z0-9_.-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"))
-    #: How many events are kept for each channel. A client that missed at most this many gets them all.
+    #: How many events the broker keeps for each channel. A client that missed no more than these gets them.
     history_size: int = _setting(1000, values.whole(1, 100_000, "events"))
-    #: How long the events of a channel are kept after the newest event, in seconds.
+    #: How long the broker keeps the events of a channel after the newest event, in seconds.
     history_ttl: float = _setting(3600.0, values.number(1, 10**8, "seconds"))
     #: How many bytes the events of a channel may have together; 0 means no limit. The oldest events go first.
-    #: The newest event is always kept.
+    #: The broker always keeps the newest event.
     history_bytes: int = _setting(0, values.whole(0, 10**10, "bytes"))
     #: What is different for channels that match a pattern: `{"user:*": {"history": 50, "ttl": 86400}}`. The
-    #: first pattern that matches a channel counts. What it leaves out comes from the other settings.
+    #: first pattern that matches a channel counts. What its policy leaves out comes from the other settings.
     channels: tuple[ChannelRule, ...] = _setting((), channel_rules)
     #: Path of a JSON file with the value of `SSE_PUSH_CHANNELS`, instead of that setting.
     channels_file: str = _setting("", values.path)
@@ -171,8 +171,8 @@ class Settings:
     log_json: bool = _setting(False, values.flag)
     #: Seconds between two log lines with totals; 0 means no such lines.
     log_totals: float = _setting(60.0, values.number(0, 86_400, "seconds"))
-    #: Which share of the events is traced with OpenTelemetry, from 0 to 1; 0 means none. Set the same share
-    #: for all processes. Needs the extra `trace`.
+    #: Which share of the events this package traces with OpenTelemetry, from 0 to 1; 0 means none. Set the
+    #: same share for all processes. Needs the extra `trace`.
     trace: float = _setting(0.0, values.number(0, 1))
 
     @cached_property

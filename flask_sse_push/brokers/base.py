@@ -17,7 +17,7 @@ from ..protocol.entry import Entry, Publication
 from ..protocol.shard_cursor import ANY_CHANNELS, ShardCursor, StreamCursor
 from .counts import Counts
 
-#: The name of the inbox for callers without a link. Nobody reads the echo of such a call.
+#: What a caller without a link passes as the name of its link. Nobody reads the echo of such a call.
 NO_INBOX = "nobody"
 #: At most how many entries one call of `Broker.newest` looks at. More entries would keep the broker busy
 #: for too long.

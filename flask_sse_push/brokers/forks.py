@@ -60,7 +60,7 @@ class _Start:
 
 
 def started_at() -> float:
-    """Returns about when this process started, in seconds since 1970. A child started with its fork."""
+    """Returns when this process imported this module, or was forked after that, in seconds since 1970."""
     return _Start.at
 
 

@@ -40,7 +40,7 @@ class Request:
     def result(self) -> list[Cursor]:
         """Returns the cursors of the events.
 
-        :raises InvalidEvent, BrokerUnavailable: if this is the outcome.
+        :raises InvalidEvent, BrokerUnavailable: if the broker has refused the events, or cannot be reached.
         """
         if isinstance(self.outcome, BaseException):
             raise self.outcome
@@ -68,7 +68,7 @@ class _Publisher:
         self.deadline = deadline  # monotonic time
         self.leads = False  # whether this publisher makes the next call
         self.is_gone = False  # whether it has stopped waiting
-        self.group: _Group | None = None  # a group that another publisher has left to this one
+        self.group: _Group | None = None  # the group that it leads; perhaps another has left it to this one
         self.woken: Any = None  # a lock that it waits for
 
 
@@ -108,11 +108,14 @@ class GroupCommit:
 
     @forks.stays_in_parent
     def publish(self, requests: Sequence[Request]) -> None:
-        """Stores requests, and sets the outcome of each. Blocks.
+        """Stores requests, and sets the outcome of each. Blocks for at most about `timeout` seconds.
 
-        The events of one publisher are stored in the order in which it publishes them.
+        The broker stores the events of one publisher in the order in which it publishes them.
+
+        :raises BrokerUnavailable: only in the handler of a signal that has interrupted the leader. Other
+            callers find this error in the outcomes.
         """
-        if self._leader == threading.get_ident():  # a signal's handler has interrupted its own publish
+        if self._leader == threading.get_ident():  # in the handler of a signal that has interrupted a call
             self._prepare(requests).run(self._timeout)
             return
         mine = _Publisher(requests, time.monotonic() + self._timeout)
@@ -154,7 +157,7 @@ class GroupCommit:
             raise BrokerUnavailable("the broker is too slow for all events that this process publishes")
 
     def _lead(self, mine: _Publisher) -> None:
-        """Makes one call for the publishers that wait, first for `mine`. Then the next of them leads.
+        """Makes one call for the publishers that wait, of which `mine` is the first. Then lets the next lead.
 
         Goes on with the call of another publisher if that publisher has left it to `mine`.
         """
@@ -167,9 +170,8 @@ class GroupCommit:
         group.commit.run(max(0.0, mine.deadline - time.monotonic()))
         self._end(group, mine)
         if len(group.publishers) > 1:
-            time.sleep(
-                0
-            )  # the others publish their next events, if they have any, before this publisher does
+            # The others publish their next events, if they have any, before this publisher does.
+            time.sleep(0)
 
     def _next_group(self, mine: _Publisher) -> _Group:
         """Takes the first publishers that wait out of the queue, as many as one call may serve."""
@@ -186,7 +188,7 @@ class GroupCommit:
         return mine.group
 
     def _end(self, group: _Group, mine: _Publisher) -> None:
-        """Wakes the other publishers of a group: their requests have outcomes. The next publisher leads."""
+        """Wakes the others of a group: all have outcomes now. The first publisher that waits leads next."""
         with self._mutex:
             mine.leads = False
             for each in group.publishers:

@@ -56,13 +56,13 @@ ADVICE = (
 
 @dataclass
 class _Difference:
-    """The policies of this process and other policies, which the broker has."""
+    """How the policies of this process differ from those that the broker has."""
 
     text: str
     owner: DeclaredPolicies
     #: Whether this process started after the worker that declared the other policies.
     is_newer: bool
-    #: When this process saw the other policies for the first time, on the monotonic clock.
+    #: When this process first saw the other policies, or first after its own, on the monotonic clock.
     since: float
     #: When this process last saw them, give or take `LOOK_EVERY`.
     looked: float
@@ -143,7 +143,7 @@ class DeclaredPolicies:
             if digest == b"-":
                 self._write(state, run)
             elif (difference := self._difference(digest, state, run)) is not None:
-                if self.are_same:  # the policies have changed since then, perhaps by a deployment
+                if self.are_same:  # until now the broker had the same policies: perhaps a deployment
                     difference.since = time.monotonic()
                 self.are_same, difference.owner = False, self
                 if time.monotonic() >= difference.since + GRACE:

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError, ResponseError
 from .. import forks
 from .client import close_copy, connection_apart
 
-#: After so many seconds without a call, the connection is checked before it is used: the server may have
-#: closed it.
+#: After so many seconds without a call, `round_trip` checks the connection before it uses it: the server may
+#: have closed it.
 QUIET = 1.0
 
 
@@ -42,10 +42,11 @@ class DirectConnection:
     def round_trip(self, commands: Sequence[bytes]) -> list[Any]:
         """Sends commands together and returns their replies. The reply to a refused command is the error.
 
-        Blocks. The handler of a signal that has interrupted another round trip gets a connection of its own.
+        Blocks to connect, and for each reply, at most for the pool's `socket_timeout`. If a signal interrupts
+        a round trip and its handler calls this method too, the handler gets a connection of its own.
 
         :param commands: each made by `command`.
-        :raises redis.exceptions.RedisError: if the connection fails.
+        :raises redis.exceptions.RedisError: if the connection fails; BrokerUnavailable in such a handler.
         """
         if self._is_used:
             with connection_apart(self._pool()) as connection:

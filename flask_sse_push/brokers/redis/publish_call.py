@@ -28,6 +28,7 @@ class PublishReply(NamedTuple):
     """A reply of publish.lua."""
 
     epoch: str
+    #: The id of the first event. Each further event has an id that is one higher.
     first: int
     #: How many events the call has stored. 0 may also mean that nobody knows.
     stored: int
@@ -61,8 +62,9 @@ class PublishCall:
 
     :param head: the packed words of the command before its last arguments.
     :param words: how many words `head` has.
-    :param arguments: the last arguments: the epoch that the call begins if it must begin one; how long the
-        reply is kept; the kind of the try, which `next_try` sets; channels and events.
+    :param arguments: the last arguments: the epoch that the call begins if it must begin one; for how many
+        milliseconds the broker keeps the reply; "named", "new" or "again", which `next_try` sets; channels
+        and events.
     """
 
     __slots__ = ("_head", "_words", "arguments", "requests", "tries")

@@ -25,8 +25,8 @@ class Publishing:
     """Publishes from all threads of a process.
 
     :param make_script: makes the calls of one line.
-    :param note: is called with each reply of publish.lua.
-    :param timeout: how long `publish` blocks at most, in seconds.
+    :param note: a function that gets each reply of publish.lua.
+    :param timeout: how long `publish` blocks at most, in seconds; in a native thread, twice as long.
     :param wait_replicas: how many replicas must have an event before `publish` returns.
     """
 
@@ -120,7 +120,10 @@ class SharedCall:
                 raise failure
 
     def _round_trip(self) -> list[Any]:
-        """Sends the calls, and waits for replicas once. Returns the replies to the calls."""
+        """Sends the calls, and waits for replicas once. Returns the replies to the calls.
+
+        :raises BrokerUnavailable: if fewer replicas than `wait_replicas` have the events in time.
+        """
         # Redis's command WAIT waits only for writes of its own connection. The script writes in every try,
         # even if an earlier try stored the events, so WAIT always has a write to wait for.
         replies = self._send()

@@ -106,7 +106,8 @@ def test_a_wrong_value_is_an_error_at_once_and_also_late(monkeypatch: pytest.Mon
         app.register_blueprint(SSEBlueprint("other"), url_prefix="/other")
     assert app.test_client().get("/stream").status_code == 500
     monkeypatch.setenv("SSE_PUSH_RETYR", "3")
-    with pytest.raises(ConfigError, match=r"SSE_PUSH_RETYR; did you mean SSE_PUSH_RETRY\?"):
+    expected = r"no setting SSE_PUSH_RETYR, which the environment has; did you mean SSE_PUSH_RETRY\?"
+    with pytest.raises(ConfigError, match=expected):
         make_app()
 
 

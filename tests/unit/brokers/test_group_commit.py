@@ -134,7 +134,9 @@ def test_another_publisher_repeats_the_call_of_one_that_something_ends() -> None
 broker = Broker(pause=lambda: 0.02)
 group = GroupCommit(broker.prepare, 5)
 publishers = [gevent.spawn(publish, group, b"%d" % n) for n in range(4)]
-gevent.sleep(0.05)  # the first call has ended, and 1, 2 and 3 share the second
+with gevent.Timeout(5):
+    while len(broker.calls) < 2:  # until the first call has ended, and 1, 2 and 3 share the second
+        gevent.sleep(0.001)
 publishers[1].kill()
 publishers[2].kill()
 gevent.joinall(publishers, timeout=5)

@@ -62,12 +62,12 @@ def belongs(cursor: Cursor, epoch: str, lineage: Lineage) -> bool:
 
 def base36(number: int) -> str:
     """Returns `number` in base 36, without leading zeros. `number` must not be negative."""
-    pairs = []
-    while number >= 1296:
-        number, pair = divmod(number, 1296)
-        pairs.append(_PAIRS[pair])
-    pairs.append(_PAIRS[number])
-    return "".join(reversed(pairs)).lstrip("0") or "0"
+    high, pair = divmod(number, 1296)
+    return _high_digits(high) + _PAIRS[pair] if high else _PAIRS[pair].lstrip("0") or "0"
+
+
+#: Returns all digits but the last two. Events that are stored at about the same time share them.
+_high_digits = lru_cache(maxsize=64)(base36)
 
 
 def parse(text: str) -> Cursor | None:

@@ -52,7 +52,9 @@ class Event(NamedTuple):
             head += f"retry: {self.retry_ms}\n"
         if self.traceparent:
             head += f"traceparent: {self.traceparent}\n"
-        data = LINE_END.sub("\ndata: ", self.data)
+        data = self.data
+        if "\n" in data or "\r" in data:
+            data = LINE_END.sub("\ndata: ", data)
         mark = PACKED if self.is_packed else MARK if self.is_json else ""
         return f"{head}data: {data}{mark}\n\n".encode()
 

@@ -57,10 +57,11 @@ def check(visit: Visit) -> None:
 
 def note(visit: Visit, action: str, target: str, **more: object) -> None:
     """Logs a write: who did what to what. The level is WARNING, which most apps log."""
-    user = shown(visit.user_id)
+    user, address = shown(visit.user_id), shown(visit.request.remote_addr)
     facts = {"user": user, "action": action, "target": shown(target), **more}
-    extra = {"event": "admin_write", **facts, "address": shown(visit.request.remote_addr)}
-    logger.warning("admin %r %s %r (%s)", user, action, facts["target"], _pairs(more), extra=extra)
+    extra = {"event": "admin_write", **facts, "address": address}
+    text = "admin_write: %r at %s %s %r (%s)"
+    logger.warning(text, user, address, action, facts["target"], _pairs(more), extra=extra)
 
 
 def _pairs(more: Mapping[str, object]) -> str:

@@ -104,7 +104,8 @@ class GroupCommit:
         self._mutex = native_threads.lock()  # guards the next two fields
         self._waiting: deque[_Publisher] = deque()
         self._is_busy = False
-        self._leader = 0  # the greenlet or thread that leads
+        #: The threads or greenlets that publish. If one of them publishes again, it runs a signal's handler.
+        self._inside: set[int] = set()
 
     @forks.stays_in_parent
     def publish(self, requests: Sequence[Request]) -> None:
@@ -112,13 +113,20 @@ class GroupCommit:
 
         The broker stores the events of one publisher in the order in which it publishes them.
 
-        :raises BrokerUnavailable: only in the handler of a signal that has interrupted the leader. Other
+        :raises BrokerUnavailable: only in the handler of a signal that has interrupted a publish. Other
             callers find this error in the outcomes.
         """
-        if self._leader == threading.get_ident():  # in the handler of a signal that has interrupted a call
+        thread = threading.get_ident()
+        if thread in self._inside:  # what the handler has interrupted may hold the mutex, and cannot go on
             self._prepare(requests).run(self._timeout)
             return
-        mine = _Publisher(requests, time.monotonic() + self._timeout)
+        self._inside.add(thread)
+        try:
+            self._publish(_Publisher(requests, time.monotonic() + self._timeout))
+        finally:
+            self._inside.discard(thread)
+
+    def _publish(self, mine: _Publisher) -> None:
         try:
             self._enter(mine)
             if not mine.leads:
@@ -161,7 +169,6 @@ class GroupCommit:
 
         Goes on with the call of another publisher if that publisher has left it to `mine`.
         """
-        self._leader = threading.get_ident()
         group = mine.group or self._next_group(mine)
         if group.commit is None:
             group.commit = self._prepare(
@@ -198,7 +205,6 @@ class GroupCommit:
 
     def _pass_on(self) -> None:
         """Lets the first publisher that waits lead, if any waits. The caller holds the mutex."""
-        self._leader = 0
         self._is_busy = bool(self._waiting)
         if self._is_busy:
             self._waiting[0].leads = True
@@ -219,7 +225,6 @@ class GroupCommit:
                 return
             heir = self._heir(group, mine, error)
             if heir is not None:
-                self._leader = 0
                 heir.group, heir.leads = group, True
                 heir.woken.release()
                 return

@@ -280,7 +280,7 @@ def test_an_admin_closes_a_stream_and_the_log_says_who(site: Site, caplog: pytes
     assert json.loads(closed["data"])["reconnect"] is False
     (line,) = [record.getMessage() for record in caplog.records if "admin_write" in record.getMessage()]
     done = f"disconnected the stream {connection!r} (reconnect=False)"
-    assert line == f"admin_write: 'root' at '127.0.0.1' {done}"
+    assert line == f"admin_write: 'root' at 127.0.0.1 {done}"
     bodies: list[Any] = [{"reconnect": 1}, {"other": True}, []]
     for body in bodies:
         assert site.write(f"streams/{connection}/disconnect", body).status_code == 400

@@ -104,7 +104,7 @@ def check(seed):
     for number in range(20):
         own = [each.split() for each in stored if each.startswith(b"%d " % number)]
         assert own == sorted(own, key=lambda each: (int(each[1]), int(each[2]))), "the order is not kept"
-    assert not group._waiting and not group._is_busy and not group._leader
+    assert not group._waiting and not group._is_busy and not group._inside
     return len(done), len(unknown & set(stored)), sum(len(each) > 1 for each in broker.calls)
 
 found = [check(seed) for seed in range(40)]
@@ -220,19 +220,37 @@ def test_a_thread_that_waits_too_long_gets_an_error_in_time() -> None:
     assert third.result() == [Cursor("e", 1)]
 
 
-def test_the_handler_of_a_signal_may_publish_while_its_thread_publishes() -> None:
-    ends = threading.Event()
-    ends.set()
-    inner = Request([Publication(b"inner", ("a",))], None)
+def test_the_handler_of_a_signal_may_publish_at_every_moment() -> None:
+    run(
+        """
+import sys
+broker = Broker()
+group = GroupCommit(broker.prepare, 5)
 
-    class Interrupted(Stuck):
-        def run(self, seconds: float) -> None:
-            if self.requests != [inner]:
-                group.publish([inner])
-            super().run(seconds)
+def publish_interrupted(at):
+    '''Publishes. A handler publishes before line number `at` of the module. False: there is no such line.'''
+    lines = 0
 
-    group = GroupCommit(lambda requests: Interrupted(list(requests), ends), 5)
-    outer = Request([Publication(b"outer", ("a",))], None)
-    group.publish([outer])
-    assert inner.result()
-    assert outer.result()
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_globals["__name__"] != GroupCommit.__module__:
+            return None
+        lines += event == "line"
+        if event == "line" and lines == at:
+            publish(group, b"handler %d" % at)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        publish(group, b"main %d" % at)
+    finally:
+        sys.settrace(None)
+    return lines >= at
+
+at = 1
+while publish_interrupted(at):
+    at += 1
+assert at > 30, at
+assert len(set(broker.stored)) == len(broker.stored) == 2 * at - 1, broker.stored  # no handler in the last
+"""
+    )

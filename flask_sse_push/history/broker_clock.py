@@ -38,7 +38,8 @@ class BrokerClock:
         #: What to add to monotonic seconds to get the broker's time, in seconds since 1970; None if unknown.
         self.offset: float | None = None
         self._best: Reading | None = None
-        self._last, self._received_at = 0, 0.0  # of the newest reply: its id, and its monotonic time
+        # Of the newest reply: the newest id that it names, and the monotonic time at which it came.
+        self._last, self._received_at = 0, 0.0
 
     def note(self, last: int, sent_at: float, received_at: float) -> None:
         """Takes the reading of one reply.

@@ -36,7 +36,7 @@ class ChannelCaches(ABC):
 
     @abstractmethod
     def clock(self) -> float:
-        """Returns the broker's clock in microseconds, at most one round trip too late."""
+        """Returns the time of the broker's clock in microseconds, or up to one round trip more than that."""
 
     def enter(self, name: str, after: int = NOW) -> bool:
         """Notes that one more stream uses a channel; returns whether the channel must be subscribed.

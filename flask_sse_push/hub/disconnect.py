@@ -258,8 +258,8 @@ class Disconnector:
 
         Returns None if this worker does not know what was revoked since then.
 
-        :param asked: a cursor that is older than the app's answer that the stream may join; None if the app
-            itself made the stream join.
+        :param asked: a cursor from before the app said that the stream may join; None if the app itself made
+            the stream join.
         """
         if asked is None or stream.user_id is None or not join:
             return []

@@ -52,7 +52,7 @@ class Dispatcher:
         self._closed = False
         self._latency = Latency(state.shards, state.counters)
         self._tracing = tracing_of(state.settings.trace)
-        # What an error or the end of a thread would interrupt now. Both are False while no one has the turn.
+        # The step that is under way. An error, or the end of a thread, leaves it True for `_repair` to see.
         self._dispatching = self._writing = False
         self.turn = threading.Lock()  # whoever has it may dispatch and write
         self._handed_over: list[Delivery | Effect] = []  # steps that a link reader has left to this thread

@@ -19,13 +19,13 @@ class Inbox:
     def __init__(self) -> None:
         self.items: deque[ShardItem] = deque()
         self._filled = threading.Event()  # set when an item was added, and by `wake`
-        self._room = threading.Event()
+        self._room = threading.Event()  # set when `take` has made room for more items
 
     def __len__(self) -> int:
         return len(self.items)
 
     def put(self, item: ShardItem) -> None:
-        """Adds an item. Any thread may call. Blocks while the inbox is full."""
+        """Adds an item. Any thread may call. Blocks while `MAX_INBOX` items wait."""
         while len(self.items) >= MAX_INBOX:
             self._room.clear()
             if len(self.items) >= MAX_INBOX:
@@ -35,7 +35,10 @@ class Inbox:
             self._filled.set()
 
     def put_first(self, items: Iterable[ShardItem]) -> None:
-        """Adds items that are taken before all that wait. Only the dispatcher calls this. Does not block."""
+        """Adds items that `take` returns before all others, the last of them first. Does not block.
+
+        Only the dispatcher calls this.
+        """
         self.items.extendleft(items)
         self._filled.set()
 

@@ -6,6 +6,21 @@ from playwright.sync_api import Page, expect
 
 from .conftest import Site, Visit, open_example
 
+#: Notes when the page sends a click and gets the answer. The answer to the first click comes late.
+SLOW_FIRST_ANSWER = """() => {
+  const original = fetch;
+  window.posts = [];
+  window.fetch = async (url, options) => {
+    if (options?.method !== "POST") return original(url, options);
+    const delay = posts.length ? 0 : 200;
+    posts.push("asked");
+    const response = await original(url, options);
+    await new Promise((done) => setTimeout(done, delay));
+    posts.push("answered");
+    return response;
+  };
+}"""
+
 
 def click(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
@@ -21,9 +36,11 @@ def test_only_committed_sales_show_in_all_windows(calm_site: Site, visit: Visit)
     ada = open_example(seller, calm_site, "/stock/", "ada")
     grace = open_example(poller, calm_site, "/stock/?mode=poll", "grace")
     expect(ada.locator("#mode")).to_have_text("one open stream")
+    ada.evaluate(SLOW_FIRST_ANSWER)
     click(ada, "Sell one")
     click(ada, "Sell one, but the payment fails")
     expect(ada.get_by_role("alert")).to_contain_text("rolled back")
+    assert ada.evaluate("posts") == ["asked", "answered", "asked", "answered"]
     click(ada, "Get a delivery")
     click(ada, "Sell one")
     for page in (ada, grace):

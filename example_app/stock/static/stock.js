@@ -47,9 +47,14 @@ async function showBacklog() {
   if (waiting) again = setTimeout(showBacklog, 500);
 }
 
-byId("buttons").addEventListener("click", async (/** @type {any} */ { target: { dataset } }) => {
+/** Ends when the server has answered every click so far. The next click waits for it: so its answer comes last. */
+let answered = Promise.resolve();
+
+byId("buttons").addEventListener("click", (/** @type {any} */ { target: { dataset } }) => {
   if (!dataset.url) return;
   const sale = { article: Number(byId("article").value), fails: "fails" in dataset };
-  byId("problem").textContent = (await post(dataset.url, sale)) ?? "";
-  void showBacklog();
+  answered = answered.then(async () => {
+    byId("problem").textContent = (await post(dataset.url, sale)) ?? "";
+    void showBacklog();
+  });
 });

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from ..brokers import forks, native_threads
@@ -49,9 +50,6 @@ MAX_IDS = 20
 MAX_RUNS = 500
 #: At most this many events are published in one call, because the broker does nothing else during the call.
 MAX_SENT = 500
-#: Seconds between two publications of one run. The first value applies at the beginning of a run. The time
-#: grows with the run, at most to the second value.
-MIN_INTERVAL, MAX_INTERVAL = 0.1, 5.0
 #: Seconds until a failed publication is tried again, on average.
 RETRY_DELAY = 0.5
 #: Seconds between two checks whether the worker is stopping.
@@ -126,12 +124,12 @@ class Runs:
             # From here on the publishing thread ends the run, and gives back what the run holds.
             self.producers[producer.name] = producer
             try:
-                cursor = self._own_announcer.publish({"run": producer.id}, BEGIN, channel=channel)
+                producer.cursor = self._publish_begin(producer)
                 self._start_thread(producer, items, context, place)
             except BaseException as error:
                 producer.finish(FAILED, type(error).__name__)
                 raise
-        return Run(key, channel, cursor, True, (producer.id,))
+        return Run(key, channel, producer.cursor, True, (producer.id,))
 
     def under_way(self, key: str) -> tuple[str, ...]:
         """Returns the ids of the runs with this key that are going on: one, or none. Blocks for one call.
@@ -282,11 +280,13 @@ class Runs:
         self._publish_taken()  # what the thread before this one has left, if something has ended it
         for producer in due:
             taken = self._take(producer, MAX_SENT - len(self._taken))
-            producer.note_sent(len(taken), self._interval(producer))
+            producer.note_sent(len(taken), self._settings.policies[producer.channel].history)
             self._taken += taken
         self._publish_taken()
         for producer in due:
             if producer.end is not None and not len(producer.output):
+                if producer.cursor is None:  # something has interrupted the start
+                    self._retry(partial(self._publish_begin, producer))
                 self._publish_end(producer.channel, producer.name, *producer.end)
                 self.producers.pop(producer.name, None)
                 producer.held.close()
@@ -306,23 +306,21 @@ class Runs:
             producer.finish(FAILED, type(error).__name__)
             return []
 
-    def _interval(self, producer: Producer) -> float:
-        """Returns the seconds until the next publication of a run.
-
-        The time grows as the run fills the history of its channel, so that the history keeps the beginning of
-        a long run.
-        """
-        kept = self._settings.policies[producer.channel].history
-        return min(MAX_INTERVAL, MIN_INTERVAL * kept / max(1, kept - producer.events))
-
     def _publish(self, publications: list[Publication], once: str) -> None:
         with self._announcer.batch(id=once) as batch:
             batch.publications += publications
 
+    def _publish_begin(self, producer: Producer) -> str:
+        """Publishes `run.begin`, unless the broker has it already. Returns its cursor."""
+        return self._publish_once({"run": producer.id}, BEGIN, producer.channel, producer.name)
+
     def _publish_end(self, channel: str, name: str, status: str, error: str | None) -> None:
         """Publishes `run.end`. If several workers publish it for a run, the broker stores only the first."""
-        data, once = end_data(id_in(name), status, error), "run.end:" + name.replace(" ", ":")
-        self._retry(lambda: self._own_announcer.publish(data, END, channel=channel, id=once))
+        self._retry(lambda: self._publish_once(end_data(id_in(name), status, error), END, channel, name))
+
+    def _publish_once(self, data: Mapping[str, Any], type: str, channel: str, name: str) -> str:
+        once = f"{type}:{name.replace(' ', ':')}"
+        return self._own_announcer.publish(data, type, channel=channel, id=once)
 
     def _retry(self, publish: Callable[[], object]) -> None:
         """Calls `publish` until the broker answers. Until then, producers with a full output wait."""

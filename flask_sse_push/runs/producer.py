@@ -17,6 +17,9 @@ from .run import id_in
 logger = logging.getLogger(__name__)
 
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
+#: Seconds between two publications of one run. The first value applies at the beginning of a run. The time
+#: grows with the run, at most to the second value.
+MIN_INTERVAL, MAX_INTERVAL = 0.1, 5.0
 #: After this many seconds, a generator that never waits lets the other threads of the worker run.
 TURN = 0.01
 
@@ -51,6 +54,7 @@ class Producer:
         self.held = held
         self.worker = worker
         self.began = time.monotonic()
+        self.cursor: str | None = None  # of `run.begin`; None until it is certain that the broker has it
         self.events = 0  # number of events published so far
         self.next_send = 0.0  # monotonic time from which on the next events may be published
         self._wake = wake
@@ -91,8 +95,15 @@ class Producer:
         """Returns whether events of the run, or its `run.end`, must be published now."""
         return self.end is not None or (len(self.output) > 0 and self.next_send <= now)
 
-    def note_sent(self, count: int, interval: float) -> None:
-        """Notes that `count` events were published. The next events must wait for `interval` seconds."""
+    def note_sent(self, count: int, kept: int) -> None:
+        """Notes that `count` events were published, and when the next events may be published.
+
+        The time in between grows as the run fills the history of its channel, so that the history keeps the
+        beginning of a long run.
+
+        :param kept: how many events the history keeps.
+        """
+        interval = min(MAX_INTERVAL, MIN_INTERVAL * kept / max(1, kept - self.events))
         self.events += count
         self.next_send = time.monotonic() + interval
 

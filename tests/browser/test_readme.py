@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.deadline import eventually
-from tests.support.pages import block, commands
-from tests.support.processes import ROOT, accepts, free_port
+from tests.support.pages import block, commands, served
+from tests.support.processes import ROOT
 
 from .conftest import Visit
 
@@ -28,28 +25,13 @@ def test_the_app_of_the_readme_shows_an_event_in_two_windows(
     without = {
         key: value for key, value in os.environ.items() if not key.endswith(("REDIS_URL", "BROKER_URL"))
     }
-    port = free_port()
-    environ = {
-        **without,
-        "PYTHONPATH": str(ROOT),
-        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
-        "FLASK_RUN_PORT": str(port),
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command.split()], cwd=tmp_path, env=environ, stdout=output, stderr=output
-        )
-    try:
-        eventually(lambda: accepts(port), 20)
+    with served(command, tmp_path, log, without) as url:
         first, second = visit().page, visit().page
         for page in (first, second):
             with page.expect_response(lambda response: urlsplit(response.url).path == "/stream") as opened:
-                page.goto(f"http://127.0.0.1:{port}/")
+                page.goto(f"{url}/")
             assert opened.value.status == 200
         first.get_by_role("button").click()
         for page in (first, second):
             expect(page.locator("ul")).to_have_text("Hello!")
             page.goto("about:blank")
-    finally:
-        process.terminate()
-        process.wait(60)

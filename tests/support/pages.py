@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from .processes import ROOT
+from .deadline import eventually
+from .processes import ROOT, accepts, free_port
 
 
 class Command(NamedTuple):
@@ -38,3 +46,25 @@ def commands(page: str) -> list[Command]:
         else:
             found[-1].output.append(line)
     return found
+
+
+@contextlib.contextmanager
+def served(command: str, folder: Path, log: Path, environ: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Serves the app in a folder with a command of a page. Yields the address of the app.
+
+    :param command: `gunicorn` or `flask run`, with its options.
+    :param log: gets the output of the server.
+    """
+    port = free_port()
+    address = {"GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}", "FLASK_RUN_PORT": str(port)}
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command.split()], cwd=folder, stdout=output, stderr=output,
+            env={**environ, "PYTHONPATH": str(ROOT), **address},
+        )  # fmt: skip
+    try:
+        eventually(lambda: accepts(port), 20)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGINT)  # gunicorn then waits for nothing
+        server.wait(60)

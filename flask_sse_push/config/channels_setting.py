@@ -44,10 +44,10 @@ def channel_rules(key: str, value: Any) -> tuple[ChannelRule, ...]:
     mistakes: list[ConfigError] = []
     rules: list[ChannelRule] = []
     for pattern, policy in value.items():
-        found = list(_mistakes(key, pattern, policy)) or list(_unreachable(key, pattern, rules))
+        chosen: dict[str, Any] = {}
+        found = list(_read_policy(key, pattern, policy, chosen)) or list(_unreachable(key, pattern, rules))
         mistakes += found
         if not found:
-            chosen = {name: _READ[name](key, each) for name, each in policy.items() if each is not None}
             rules.append(ChannelRule(pattern, **chosen))
     ConfigError.raise_all(mistakes)
     return tuple(rules)
@@ -110,8 +110,8 @@ def _parsed(key: str, value: str, text: str) -> Any:
     raise ConfigError(key, value, f"JSON such as {_EXAMPLE}; {problem}")
 
 
-def _mistakes(key: str, pattern: Any, policy: Any) -> Iterator[WrongChannelPolicy]:
-    """Yields an error about each mistake in a pattern and its policy."""
+def _read_policy(key: str, pattern: Any, policy: Any, chosen: dict[str, Any]) -> Iterator[WrongChannelPolicy]:
+    """Reads a policy into `chosen`. Yields an error about each mistake in the pattern and the policy."""
     is_text = isinstance(pattern, str)
     expected = values.wrong_pattern(pattern) if is_text else "text, such as 'user:*'"
     if expected:
@@ -124,7 +124,7 @@ def _mistakes(key: str, pattern: Any, policy: Any) -> Iterator[WrongChannelPolic
             yield WrongChannelPolicy(key, pattern, name, value, _known(name))
         elif value is not None:
             try:
-                _READ[name](key, value)
+                chosen[name] = _READ[name](key, value)
             except ConfigError as error:
                 yield WrongChannelPolicy(key, pattern, name, value, error.expected)
 

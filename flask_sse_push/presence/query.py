@@ -117,7 +117,7 @@ class WorkerQueries:
     ) -> Answers:
         """Sends a query of a further kind to all workers. Blocks and raises exceptions like `connections`.
 
-        This worker always answers. Other workers are asked only if they have streams or runs.
+        This worker always answers. Of the other workers, the query goes to those with streams or runs.
 
         :param what: the kind of query, which `find_answer` knows.
         :param details: what else the answer needs to know, as JSON values.

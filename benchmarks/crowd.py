@@ -166,6 +166,9 @@ def warm_up(peer: Crowd, workers: int) -> None:
     for _ in range(PATIENCE):
         before = {pid: open_files([pid]) for pid in peer.workers()}
         with Streams(peer, 100 * workers, 1) as streams:
+            # For the load generator, a stream is open with its first byte. New workers send a comment first,
+            # then `sse.open` when they know the broker's position. Events from before that do not come.
+            settle(1)
             publisher.publish()
             _until(lambda: not streams.status(publisher.last)["behind"], streams, publisher)
             served = [pid for pid, files in before.items() if open_files([pid]) > files + 10]

@@ -37,7 +37,7 @@ from .client import (
     translated_errors,
 )
 from .counts import RedisCounts
-from .declared import DeclaredPolicies
+from .declared import DeclaredPolicies, Run
 from .link import PLAIN, PubSub, RedisLink
 from .proof import Proofs, new_secret
 from .publish_call import PublishReply, PublishScript
@@ -129,12 +129,12 @@ class RedisBroker(Broker):
         for request in requests:
             request.result()
 
-    def _note_reply(self, reply: PublishReply) -> None:
+    def _note_reply(self, reply: PublishReply, run: Run) -> None:
         """Reports data of another program, and compares the channel policies with those in the state."""
         if reply.foreign:
             self._foreign.report_all(reply.foreign)
         if reply.differs:
-            self._declared.compare(reply.differs, self._state_keys[0], self.run)
+            self._declared.compare(reply.differs, self._state_keys[0], run)
         elif reply.differs is not None:
             self._declared.are_same = True
 

@@ -60,6 +60,16 @@ class DirectConnection:
         finally:
             self._is_used = False
 
+    def run(self, command: bytes) -> Any:
+        """Sends one command and returns its reply. See `round_trip`.
+
+        :raises redis.exceptions.ResponseError: if Redis refuses the command.
+        """
+        (reply,) = self.round_trip([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
     def _ready(self) -> Any:
         """Returns the connection, open."""
         connection, now = self._connection, time.monotonic()

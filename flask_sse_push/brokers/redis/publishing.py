@@ -12,6 +12,7 @@ from ...errors import BrokerUnavailable
 from .. import native_threads
 from ..group_commit import GroupCommit, Request
 from .client import SHARE, Clients, call_within, milliseconds, translated, translated_errors
+from .declared import Run
 from .direct import DirectConnection, command, packed
 from .publish_call import PublishCall, PublishReply, PublishScript
 from .refusals import is_refusal
@@ -25,7 +26,8 @@ class Publishing:
     """Publishes from all threads of a process.
 
     :param make_script: makes the calls of one line.
-    :param note: a function that gets each reply of publish.lua.
+    :param note: a function that gets each reply of publish.lua, and a function that runs another command
+        over the same connection: a new one would take the time of several calls.
     :param timeout: how long `publish` blocks at most, in seconds; in a native thread, twice as long.
     :param wait_replicas: how many replicas must have an event before `publish` returns.
     """
@@ -34,7 +36,7 @@ class Publishing:
         self,
         clients: Clients,
         make_script: Callable[[], PublishScript],
-        note: Callable[[PublishReply], None],
+        note: Callable[[PublishReply, Run], None],
         timeout: float,
         wait_replicas: int,
     ) -> None:
@@ -92,6 +94,14 @@ class Line:
         self.script = script
         self.group = GroupCommit(lambda requests: SharedCall(self, script.calls(requests)), timeout)
 
+    def run(self, *words: str) -> Any:
+        """Runs one command and returns its reply. Only the publisher that leads may call this method. Blocks.
+
+        :raises BrokerUnavailable: if Redis does not reply in time, or refuses the command.
+        """
+        with translated_errors(self.publishing.setting):
+            return self.connection.run(command(len(words), packed([each.encode() for each in words])))
+
 
 class SharedCall:
     """The calls of publish.lua for a group of publishers, sent together. See `group_commit.Commit`."""
@@ -115,7 +125,7 @@ class SharedCall:
                 else:
                     read = PublishReply.read(reply)
                     self._left += self._line.script.settle(call, read)
-                    self._shared.note(read)
+                    self._shared.note(read, self._line.run)
             if failure is not None:
                 raise failure
 
@@ -128,9 +138,7 @@ class SharedCall:
         # even if an earlier try stored the events, so WAIT always has a write to wait for.
         replies = self._send()
         if any(isinstance(each, NoScriptError) for each in replies):
-            (loaded,) = self._line.connection.round_trip([self._line.script.load()])
-            if isinstance(loaded, Exception):
-                raise loaded
+            self._line.connection.run(self._line.script.load())
             replies = self._send()
         if self._shared.replicas:
             replicas = replies.pop()

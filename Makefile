@@ -10,6 +10,9 @@ JS := tests/js/node_modules/.installed
 # Four processes keep two cores busy, since tests often wait. The tests of a file run one after another. tests/conftest.py
 # puts the files in order: quick ones come last, so all processes end at nearly the same time.
 PARALLEL := -q -n 4 --dist loadfile --no-loadscope-reorder
+# gunicorn_h1c has no wheel for some machines, and then needs a C compiler: where there is none, the tests use only gunicorn's
+# own parser.
+INSTALL_FAST := pip install -q "gunicorn_h1c>=0.4.1" || echo "no C compiler: the tests leave out gunicorn's parser in C"
 # The tests that another Python runs too.
 IN_PROCESS := tests/unit tests/contract tests/integration
 # The tests of the JavaScript client, which do not depend on the Python.
@@ -126,12 +129,11 @@ $(VENV)/demo: setup.cfg pyproject.toml $(VENV)/bin/python
 	$(BIN)/pip install -q -e ".[demo]"
 	touch $@
 
-# gunicorn_h1c has no wheel for some machines, and then needs a C compiler: where there is none, the tests use only gunicorn's
-# own parser. npm has no Datastar 1.0. The tests take its JavaScript from starhtml, and do not import starhtml.
+# npm has no Datastar 1.0. The tests take its JavaScript from starhtml, and do not import starhtml.
 $(VENV)/test: setup.cfg pyproject.toml $(VENV)/bin/python $(JS)
 	$(BIN)/pip install -q -e ".[test]"
 	$(BIN)/pip install -q --no-deps --ignore-requires-python "starhtml>=0.7"
-	$(BIN)/pip install -q "gunicorn_h1c>=0.4.1" || echo "no C compiler: the tests leave out gunicorn's parser in C"
+	$(BIN)/$(INSTALL_FAST)
 	touch $@
 
 # Only the browser tests and a few unit tests need Node.
@@ -142,6 +144,7 @@ $(JS): tests/js/package.json tests/js/package-lock.json
 .venv-3.%/test: setup.cfg $(JS)
 	python="$$(.ci/find-python 3.$*)" && "$$python" -m venv .venv-3.$*
 	.venv-3.$*/bin/pip install -q -e ".[test]"
+	.venv-3.$*/bin/$(INSTALL_FAST)
 	touch $@
 
 $(OLDEST)/test: setup.cfg tests/oldest.txt $(JS)

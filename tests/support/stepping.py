@@ -58,6 +58,9 @@ class Clock:
     def time_ns(self) -> int:
         return self.micros * 1000
 
+    def time(self) -> float:
+        return self.micros / 1e6
+
     def monotonic(self) -> float:
         return self.now
 

@@ -29,6 +29,9 @@ READ_TIMEOUT = 1.0
 #: How many bytes an entry counts in the room of a history call, beyond its own bytes: about as many as Python
 #: needs to hold a small entry.
 ENTRY_COST = 500
+#: About how many bytes of messages one `Link.read` returns at most, with ENTRY_COST for each. During a longer
+#: read, a gevent worker could do nothing else.
+READ_ROOM = 250_000
 #: The room of a history call that reads every entry.
 UNBOUNDED = MAX_ID
 
@@ -171,8 +174,8 @@ class Link(ABC):
     def read(self, timeout: float) -> list[LinkMessage]:
         """Returns messages that have arrived, in order. Waits at most `timeout` seconds for the first.
 
-        The list has all messages that have arrived, or only the first if it came after a pause. A call of
-        `Broker.wake` ends the wait; the list may then be empty.
+        The list has all messages that have arrived and fit into `READ_ROOM`, or only the first if it came
+        after a pause. A call of `Broker.wake` ends the wait; the list may then be empty.
 
         :raises BrokerUnavailable: if the connection is broken.
         """

@@ -17,6 +17,7 @@ from ..protocol.entry import Entry, Publication, stored_form
 from . import forks, native_threads
 from .base import (
     ENTRY_COST,
+    READ_ROOM,
     UNBOUNDED,
     Broker,
     Echo,
@@ -313,10 +314,14 @@ class MemoryLink(Link):
         self._filled.wait(timeout)
         self._filled.clear()  # clear before reading: `put` adds a message, then sets the flag
         messages: list[LinkMessage] = []
-        for _ in range(len(self._unread)):
+        room = READ_ROOM
+        while self._unread and room > 0:
             message = self._unread.popleft()
             if message is not None:
                 messages.append(message)
+                room -= ENTRY_COST + (len(message.stored) if isinstance(message, LiveEvent) else 0)
+        if self._unread:
+            self._filled.set()
         return messages
 
     def close(self) -> None:

@@ -27,6 +27,8 @@ MAX_AT_ONCE = 500
 #: long as the pause before. The first pause is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
+#: While messages come faster than the reader takes them, it lets other threads run after so many seconds.
+TURN = 0.01
 #: How many microseconds an id may be ahead of the position that the broker should have reached by now.
 #: Between two replies, the clocks of the broker and of the worker drift apart by some milliseconds.
 ALLOWANCE = 100_000
@@ -182,6 +184,7 @@ class LinkReader:
         return link
 
     def _read(self, link: Link) -> None:
+        rests_at = time.monotonic() + TURN
         while not self._closed:
             if self._renews:
                 raise BrokerUnavailable("the worker asked for a new link after an error")
@@ -198,6 +201,9 @@ class LinkReader:
             elif self._echo_since is not None or self._unconfirmed:
                 # Messages that waited for long may have the expected reply at their end, so wait longer.
                 self._check_silence(now, 1.5 * self._silence)
+            if now >= rests_at:
+                time.sleep(0)
+                rests_at = now + TURN
 
     def _note_replies(self, messages: Iterable[LinkMessage], now: float) -> list[LinkMessage]:
         """Notes the echoes and confirmations among the messages.

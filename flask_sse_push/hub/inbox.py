@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from ..history.shards import ShardItem
 
-#: At most how many items wait in the inbox. While the inbox is full, no messages are read from the links.
-MAX_INBOX = 1000
+#: At most how many items wait in the inbox. While the inbox is full, no messages are read from the links. One
+#: item has the messages of one read, at most about `READ_ROOM` bytes.
+MAX_INBOX = 100
 
 
 class Inbox:

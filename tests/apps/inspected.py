@@ -26,7 +26,8 @@ _broker_port = urlsplit(os.environ.get("SSE_PUSH_BROKER_URL", "")).port
 #: The loop counts as blocked when it wakes up more than these seconds late.
 LONG = 0.1
 
-_blocked = {"seconds": 0.0, "since": time.monotonic()}
+#: For how many seconds the loop was blocked, since when, and how many seconds of CPU its longest turn took.
+_blocked = {"seconds": 0.0, "since": time.monotonic(), "longest": 0.0}
 
 
 def _files() -> int:
@@ -52,9 +53,10 @@ def _is_connected_to_broker(fd: int) -> bool:
 
 def _measure_blocking() -> None:
     while True:
-        began = time.monotonic()
+        began, used = time.monotonic(), time.thread_time()
         time.sleep(0.005)
         late = time.monotonic() - began - 0.005
+        _blocked["longest"] = max(_blocked["longest"], time.thread_time() - used)
         _blocked["seconds"] += late if late > LONG else 0.0
 
 
@@ -86,10 +88,10 @@ def memory() -> dict[str, int]:
 
 @app.get("/blocked")
 def blocked() -> dict[str, Any]:
-    """The share of the time since the last call during which the loop was blocked."""
+    """The share of the time since the last call during which the loop was blocked, and its longest turn."""
     if not any(thread.name == "loop-watch" for thread in threading.enumerate()):
         threading.Thread(target=_measure_blocking, name="loop-watch", daemon=True).start()
     now = time.monotonic()
-    share = _blocked["seconds"] / (now - _blocked["since"])
-    _blocked.update(seconds=0.0, since=now)
-    return {"pid": os.getpid(), "share": share}
+    share, longest = _blocked["seconds"] / (now - _blocked["since"]), _blocked["longest"]
+    _blocked.update(seconds=0.0, since=now, longest=0.0)
+    return {"pid": os.getpid(), "share": share, "longest": longest}

@@ -9,7 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_sse_push.brokers.base import Broker, ChannelHistory, Echo, Link, LinkMessage, LiveEvent, Subscribed
+from flask_sse_push.brokers.base import (
+    READ_ROOM,
+    Broker,
+    ChannelHistory,
+    Echo,
+    Link,
+    LinkMessage,
+    LiveEvent,
+    Subscribed,
+)
 from flask_sse_push.errors import InvalidEvent
 from flask_sse_push.protocol.cursor import MAX_ID, Cursor
 from flask_sse_push.protocol.entry import Entry, Publication
@@ -392,6 +401,22 @@ def test_a_read_returns_what_is_there_at_once(broker: Broker, link: Link) -> Non
     start = time.monotonic()
     assert len(link.read(30)) == 1
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(("count", "size"), [(5000, 10), (60, 20_000)])
+def test_a_read_returns_no_more_than_its_room(broker: Broker, link: Link, count: int, size: int) -> None:
+    """However many events have arrived, one read neither takes long nor fills the memory."""
+    cursors = broker.publish([event("x" * size, "a") for _ in range(count)])
+    reads: list[list[LinkMessage]] = []
+
+    def all_have_come() -> bool:
+        reads.append(link.read(0.1))
+        return sum(map(len, reads)) >= count
+
+    eventually(all_have_come, 20, every=0)
+    found = [message for messages in reads for message in messages if isinstance(message, LiveEvent)]
+    assert ids([Entry.parse(each.stored, "a") for each in found]) == [each.id for each in cursors]
+    assert max(map(len, reads)) <= READ_ROOM // (size + 500) + 1
 
 
 def test_a_wake_ends_a_read_that_waits(broker: Broker, link: Link) -> None:

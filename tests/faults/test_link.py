@@ -6,11 +6,15 @@ import os
 import random
 import signal
 import time
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from flask_sse_push import MessageAnnouncer
 from tests.support.account.logs import LogAccount
 from tests.support.crowd import Client, Crowd
 from tests.support.deadline import eventually, stretched
@@ -18,6 +22,7 @@ from tests.support.fault_setup import Baseline, Publisher, Valkey, look_inside, 
 from tests.support.measurements import Measurements
 from tests.support.processes import state_of
 from tests.support.proxy import Proxy
+from tests.support.stream import Stream
 
 from .conftest import StartValkey
 
@@ -223,6 +228,43 @@ def test_07_a_link_to_a_replaced_node_is_renewed_though_it_still_brings_events(
     assert {reset.reason for reset in all_resets} == {"epoch"}
     assert len(all_resets) == len(clients), "each client gets one reset"
     assert verdict.clean(), verdict
+
+
+def test_a_worker_that_reads_a_flood_of_events_serves_requests_meanwhile(
+    valkey: Valkey, measurements: Measurements, tmp_path: Path, http: httpx.Client
+) -> None:
+    """60,000 events arrive while each worker is stopped. So all of them wait in its link at once."""
+    count = 60_000
+    with servers(valkey.url, tmp_path, max_buffer=200_000_000) as both, ThreadPoolExecutor() as pool:
+        streams = [Stream(f"{server.url}/stream?channels=room:1") for server in both]
+        for server, stream in zip(both, streams, strict=True):
+            stream.next_of("sse.open")
+            http.get(f"{server.url}/blocked")
+        workers = [server.worker_pids()[0] for server in both]
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        with closing(MessageAnnouncer.from_url(valkey.url)) as announcer:
+            for first in range(0, count, 1000):
+                numbers = range(first, first + 1000)
+                announcer.publish_many([{"data": f"{n:0200}", "channel": "room:1"} for n in numbers])
+        readers = [pool.submit(last_of, stream, count) for stream in streams]
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+        wrong = [reader.result(60) for reader in readers]
+        longest = [http.get(f"{server.url}/blocked").json()["longest"] for server in both]
+    measurements.note(longest_turn=max(longest))
+    assert wrong == [[], []]
+    assert max(longest) < 0.3
+
+
+def last_of(stream: Stream, count: int) -> list[int]:
+    """Reads until the event `count` - 1 comes. Returns the numbers of events that came at a wrong place."""
+    wrong = []
+    for expected in range(count):
+        found = int(stream.next_of("message", "sse.reset", "sse.close").data)
+        if found != expected:
+            wrong.append(found)
+    return wrong
 
 
 def run_all(crowds: dict[str, Crowd], seconds: float) -> None:

@@ -65,7 +65,7 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        if getcurrent().parent is not None:
+        if seconds and getcurrent().parent is not None:
             pause()
 
 

@@ -13,13 +13,13 @@ from redis.exceptions import RedisError, TimeoutError
 
 from ...errors import BrokerUnavailable
 from .. import forks
-from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
+from ..base import ENTRY_COST, READ_ROOM, Echo, Link, LinkMessage, LiveEvent, Subscribed
 from ..foreign import ForeignData
 from .client import close_copy, translated, translated_errors
 from .proof import LENGTH, Proofs
 
 #: If `read` has waited this many seconds for a message, the message probably comes alone, and `read` returns
-#: it at once. If messages come faster, `read` returns all that have arrived.
+#: it at once. If messages come faster, `read` returns all that have arrived and fit into `READ_ROOM`.
 PAUSE = 0.001
 #: redis-py's options for reading a message: as bytes, and a timeout does not end the connection.
 _AS_IT_IS = {"disable_decoding": True, "disconnect_on_error": False}
@@ -96,18 +96,22 @@ class RedisLink(Link):
 
     def read(self, timeout: float) -> list[LinkMessage]:
         messages: list[LinkMessage] = []
-        connection, began, alone = self._connection, time.monotonic(), None
+        connection, began, alone, room = self._connection, time.monotonic(), None, READ_ROOM
         try:
             # If the connection itself may wait for the message, `can_read` is not needed, and costs much.
             ready = timeout >= self._patience or connection.can_read(timeout)
             while ready:
                 # A part of a message has arrived. The connection's own timeout limits the wait for the rest.
-                message = self._message(*connection.read_response(**_AS_IT_IS))
+                kind, name, content = connection.read_response(**_AS_IT_IS)
+                message = self._message(kind, name, content)
                 if message is not None:
                     messages.append(message)
                 if alone is None:
                     alone = time.monotonic() - began > PAUSE
-                ready = not alone and connection.can_read(0)
+                if alone:
+                    break
+                room -= ENTRY_COST + (len(content) if type(content) is bytes else 0)
+                ready = room > 0 and connection.can_read(0)
         except TimeoutError:  # a part of a message may have arrived, and redis-py has kept it
             pass
         except (RedisError, OSError) as error:  # no `with translated_errors`: it takes six calls

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
 
 from flask_sse_push.brokers.base import Link, LinkMessage, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.history import link
 from flask_sse_push.history.link import LinkReader
 from tests.support.policies import keeping
 
@@ -43,3 +47,53 @@ def test_of_several_subscriptions_of_a_channel_the_newest_one_counts() -> None:
     assert not reader._unconfirmed
     # This one is unexpected. The history cache gets it and reads all channels again.
     assert reader._note_replies(confirmation, 0.0) == confirmation
+
+
+class Clock:
+    """Takes the place of the module `time`. Notes when the reader lets other threads run."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.rests: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.rests.append(self.now)
+
+
+class Flood(Wire):
+    """A link with a message at every read, which takes a millisecond of the time of `clock`."""
+
+    def __init__(self, clock: Clock, reads: int) -> None:
+        super().__init__()
+        self._clock = clock
+        self.left = reads
+
+    def read(self, timeout: float) -> list[LinkMessage]:
+        self._clock.now += 0.001
+        self.left -= 1
+        return [Subscribed("a")]
+
+
+@pytest.mark.parametrize("dispatches_itself", [True, False])
+def test_while_messages_come_without_a_pause_other_threads_run_too(
+    monkeypatch: pytest.MonkeyPatch, dispatches_itself: bool
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(link, "time", clock)
+    flood = Flood(clock, 1000)
+    reader = LinkReader(MemoryBroker(keeping(10, 60.0)), "inbox", lambda item: end_after(flood), 1e9)
+
+    def end_after(flood: Flood) -> bool:
+        if not flood.left:
+            reader.close()
+        return True
+
+    if dispatches_itself:
+        reader.dispatch_now = lambda item: end_after(flood)
+    reader._read(flood)
+    pauses = [after - before for before, after in pairwise([100.0, *clock.rests, clock.now])]
+    assert max(pauses) < 0.02
+    assert len(pauses) < 110, "a pause costs time, too"

@@ -225,6 +225,7 @@ def test_events_that_wait_in_the_outbox(
     assert name == "outbox_waiting"
     assert outbox.name in what
     assert [each["name"] for each in site.read("outbox")["outboxes"]] == [outbox.name]
+    engine.dispose()
 
 
 def test_a_worker_that_does_not_answer(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:

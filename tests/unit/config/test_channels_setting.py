@@ -192,13 +192,13 @@ def test_times_may_be_timedeltas() -> None:
 
 
 def test_bad_json_names_line_and_column(tmp_path: Path) -> None:
-    text = '{\n  "user:*": {"history": 50,}\n}'
-    assert "; line 2, column 28: " in refusal({}, {KEY: text})
+    text = '{\n  "user:*": {"history" 50}\n}'
+    assert "; line 2, column 24: " in refusal({}, {KEY: text})
     path = tmp_path / "channels.json"
     path.write_text(text)
     message = refusal({}, {FILE: str(path)})
     assert message.startswith(f"{FILE} is {str(path)!r}, but must be JSON such as ")
-    assert "; line 2, column 28: " in message
+    assert "; line 2, column 24: " in message
 
 
 def test_json_with_a_pattern_or_key_twice_is_refused() -> None:

@@ -58,6 +58,23 @@ export async function post(url, body = {}, use = () => {}) {
   }
 }
 
+/** Ends when the app has answered everything that the user has sent so far. */
+let answered = Promise.resolve(/** @type {string | null} */ (null));
+
+/**
+ * Sends what the user does to the app, in the order of the clicks: each request waits for the answer to the one before.
+ * So no late answer takes the place of a newer one in the page's alert. Takes and returns what `post` does.
+ * @param {string} url @param {object} [body] @param {(answer: any) => void} [use]
+ */
+export function send(url, body, use) {
+  answered = answered.then(async () => {
+    const error = await post(url, body, use);
+    byId("problem").textContent = error ?? "";
+    return error;
+  });
+  return answered;
+}
+
 /**
  * Makes an element with a class and a text. The browser shows the text as it is, never as markup.
  * @template {keyof HTMLElementTagNameMap} Tag

@@ -6,8 +6,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from .conftest import Site, Visit, assert_prompt, open_example, open_page
+from .test_stock import SLOW_FIRST_ANSWER
 
 PATH = "/notifications/"
+NOBODY = "choose whom to tell, and a level"  # the answer to a notification for a user who does not exist
 
 
 def send(page: Page, to: str, level: str, text: str) -> None:
@@ -15,6 +17,11 @@ def send(page: Page, to: str, level: str, text: str) -> None:
     page.get_by_label("Level").select_option(level)
     page.get_by_label("Text").fill(text)
     page.keyboard.press("Enter")
+
+
+def offer_nobody(page: Page) -> None:
+    """Lets the page send to a user who does not exist."""
+    page.locator("[name=to] option").first.evaluate("option => { option.value = 'nobody' }")
 
 
 def in_list(page: Page, text: str) -> Locator:
@@ -82,11 +89,23 @@ def test_an_info_toast_disappears_by_itself(calm_site: Site, visit: Visit) -> No
 def test_the_page_explains_why_a_notification_was_not_sent(calm_site: Site, visit: Visit) -> None:
     visitor = visit()
     page = open_example(visitor, calm_site, PATH, "ada")
-    page.locator("[name=to] option").first.evaluate("option => { option.value = 'nobody' }")
-    page.get_by_label("To").select_option("nobody")
-    page.get_by_label("Text").fill("hello")
-    page.keyboard.press("Enter")
-    expect(page.locator("#problem")).to_have_text("choose whom to tell, and a level")
+    offer_nobody(page)
+    send(page, "nobody", "info", "hello")
+    expect(page.locator("#problem")).to_have_text(NOBODY)
+    visitor.expect_network_errors()
+
+
+def test_a_late_answer_does_not_remove_the_alert_about_a_later_click(calm_site: Site, visit: Visit) -> None:
+    visitor = visit()
+    page = open_example(visitor, calm_site, PATH, "ada")
+    send(page, "ada", "error", "still unread")
+    expect(in_list(page, "still unread")).to_be_visible()
+    offer_nobody(page)
+    page.evaluate(SLOW_FIRST_ANSWER)
+    in_list(page, "still unread").get_by_role("button", name="Mark as read").click()
+    send(page, "nobody", "error", "hello")
+    expect(page.locator("#problem")).to_have_text(NOBODY)
+    assert page.evaluate("posts") == ["asked", "answered", "asked", "answered"]
     visitor.expect_network_errors()
 
 

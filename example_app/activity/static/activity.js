@@ -5,7 +5,7 @@
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
-import { byId, clock, openStream, piece, post } from "../../static/page.js";
+import { byId, clock, openStream, piece, send } from "../../static/page.js";
 
 const MOST = 300;
 /** Milliseconds within which older events must arrive. */
@@ -140,6 +140,6 @@ byId("do").addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const { action, elements } = submit.target;
   const event = { kind: elements.kind.value, text: elements.text.value };
-  byId("problem").textContent = (await post(action, event, () => (elements.text.value = ""))) ?? "";
+  await send(action, event, () => (elements.text.value = ""));
   elements.text.focus();
 });

@@ -1,9 +1,9 @@
 // @ts-check
 /** The page "AI chat": shows the events of its stream, always as text, never as markup. */
 
-import { byId, openStream, piece, post } from "../../static/page.js";
+import { byId, openStream, piece, send } from "../../static/page.js";
 
-const [talk, form, stop, problem] = ["talk", "ask", "stop", "problem"].map(byId);
+const [talk, form, stop] = ["talk", "ask", "stop"].map(byId);
 
 const SHOWN = 200;
 /** @type {Record<string, string>} */
@@ -71,8 +71,7 @@ function end({ status, error }) {
 
 form.addEventListener("submit", async (/** @type {SubmitEvent} */ submit) => {
   submit.preventDefault();
-  problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";
-  if (!problem.textContent) form.reset();
+  await send(form.action, Object.fromEntries(new FormData(form)), () => form.reset());
   form.elements.question.focus();
 });
 
@@ -82,6 +81,4 @@ byId("ideas").addEventListener("click", (/** @type {any} */ { target }) => {
   form.requestSubmit();
 });
 
-stop.addEventListener("click", async () => {
-  problem.textContent = (await post(stop.dataset.url)) ?? "";
-});
+stop.addEventListener("click", () => send(stop.dataset.url));

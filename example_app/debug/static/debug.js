@@ -4,11 +4,11 @@
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
-import { byId, openStream, piece, post, putOnTop } from "../../static/page.js";
+import { byId, openStream, piece, putOnTop, send } from "../../static/page.js";
 import { readFrames } from "./frames.js";
 
 const page = /** @type {HTMLElement} */ (document.querySelector("main"));
-const [streams, workers, health, frames, problem] = ["streams", "workers", "health", "frames", "problem"].map(byId);
+const [streams, workers, health, frames] = ["streams", "workers", "health", "frames"].map(byId);
 
 const MOST_FRAMES = 100;
 const MOST_DATA = 200;
@@ -47,13 +47,8 @@ function fill(texts) {
   for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
 }
 
-/** @param {string} url @param {object} [body] */
-async function ask(url, body) {
-  problem.textContent = (await post(url, body)) ?? "";
-}
-
-byId("send").addEventListener("click", (/** @type {any} */ { target }) => ask(target.dataset.url));
-byId("cut").addEventListener("click", () => ask(streams.dataset.end, { connection }));
+byId("send").addEventListener("click", (/** @type {any} */ { target }) => send(target.dataset.url));
+byId("cut").addEventListener("click", () => send(streams.dataset.end, { connection }));
 
 // -- the frames ---------------------------------------------------------------------------------------
 
@@ -154,7 +149,7 @@ function row(body, ...texts) {
 }
 
 streams.addEventListener("click", (/** @type {any} */ { target }) => {
-  if (target.matches("button")) ask(streams.dataset.end, { connection: target.closest("tr").dataset.connection });
+  if (target.matches("button")) send(streams.dataset.end, { connection: target.closest("tr").dataset.connection });
 });
 
 look();

@@ -3,9 +3,9 @@
 
 /** @typedef {{ at?: string, level: string, source: string, text: string }} Line */
 
-import { byId, openStream, piece, post } from "../../static/page.js";
+import { byId, openStream, piece, send } from "../../static/page.js";
 
-const [lines, level, search, pause, problem] = ["lines", "level", "search", "pause", "problem"].map(byId);
+const [lines, level, search, pause] = ["lines", "level", "search", "pause"].map(byId);
 
 const MOST = 1000;
 const levels = lines.dataset.levels.split(",");
@@ -82,9 +82,8 @@ byId("clear").addEventListener("click", () => {
   count();
 });
 
-byId("write").addEventListener("submit", async (/** @type {any} */ submit) => {
+byId("write").addEventListener("submit", (/** @type {any} */ submit) => {
   submit.preventDefault();
   const form = submit.target;
-  problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";
-  if (!problem.textContent) form.elements.text.value = "";
+  void send(form.action, Object.fromEntries(new FormData(form)), () => (form.elements.text.value = ""));
 });

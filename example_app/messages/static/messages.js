@@ -4,7 +4,7 @@
  * @import { Message } from "../../../flask_sse_push/static/push-client.js"
  */
 
-import { byId, clock, openStream, piece, post } from "../../static/page.js";
+import { byId, clock, openStream, piece, post, send } from "../../static/page.js";
 
 /** Maximum number of messages in the page, over all conversations. */
 const SHOWN = 300;
@@ -128,11 +128,9 @@ form.elements.text.addEventListener("input", () => (id = newId())); // a new tex
 form.addEventListener("submit", async (/** @type {SubmitEvent} */ submit) => {
   submit.preventDefault();
   const { text } = form.elements;
-  const problem = await post(form.action, { id, to: other, text: text.value });
-  byId("problem").textContent = problem ?? "";
-  if (!problem) {
+  await send(form.action, { id, to: other, text: text.value }, () => {
     text.value = "";
     id = newId();
-  }
+  });
   text.focus();
 });

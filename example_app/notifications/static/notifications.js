@@ -4,9 +4,9 @@
  * @typedef {{ id: string, level: string, timestamp: string, data: { from: string, text: string } }} Notice
  */
 
-import { byId, clock, openStream, piece, post, putOnTop } from "../../static/page.js";
+import { byId, clock, openStream, piece, putOnTop, send } from "../../static/page.js";
 
-const [inbox, toasts, unread, problem] = ["inbox", "toasts", "unread", "problem"].map(byId);
+const [inbox, toasts, unread] = ["inbox", "toasts", "unread"].map(byId);
 
 const MOST = 200;
 const MOST_TOASTS = 4;
@@ -79,9 +79,7 @@ function count() {
 // -- what the user does -------------------------------------------------------------------------------
 
 /** @param {string[]} ids @param {string} as */
-async function mark(ids, as) {
-  problem.textContent = (await post(inbox.dataset.mark, { ids, as })) ?? "";
-}
+const mark = (ids, as) => send(inbox.dataset.mark, { ids, as });
 
 for (const list of [inbox, toasts]) {
   list.addEventListener("click", (/** @type {any} */ { target }) => {
@@ -103,7 +101,6 @@ for (const button of choices) {
 byId("send").addEventListener("submit", async (/** @type {any} */ submit) => {
   submit.preventDefault();
   const form = submit.target;
-  problem.textContent = (await post(form.action, Object.fromEntries(new FormData(form)))) ?? "";
-  if (!problem.textContent) form.elements.text.value = "";
+  await send(form.action, Object.fromEntries(new FormData(form)), () => (form.elements.text.value = ""));
   form.elements.text.focus();
 });

@@ -1,7 +1,7 @@
 // @ts-check
 /** The page "Order": shows the events of its channel, from the earliest on. */
 
-import { byId, openStream, post } from "../../static/page.js";
+import { byId, openStream, send } from "../../static/page.js";
 
 const steps = [...byId("steps").children];
 
@@ -31,7 +31,5 @@ function draw(step, percent, running, title = step) {
 }
 
 for (const button of [byId("place"), byId("cancel")]) {
-  button.addEventListener("click", async () => {
-    byId("problem").textContent = (await post(button.dataset.url)) ?? "";
-  });
+  button.addEventListener("click", () => send(button.dataset.url));
 }

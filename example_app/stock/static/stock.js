@@ -1,7 +1,7 @@
 // @ts-check
 /** The page "Stock": shows committed sales, and how their events come to this window. */
 
-import { byId, clock, openStream, piece, post, putOnTop } from "../../static/page.js";
+import { byId, clock, openStream, piece, putOnTop, send } from "../../static/page.js";
 
 const SHOWN = 8;
 
@@ -47,14 +47,8 @@ async function showBacklog() {
   if (waiting) again = setTimeout(showBacklog, 500);
 }
 
-/** Ends when the server has answered every click so far. The next click waits for it: so its answer comes last. */
-let answered = Promise.resolve();
-
 byId("buttons").addEventListener("click", (/** @type {any} */ { target: { dataset } }) => {
   if (!dataset.url) return;
   const sale = { article: Number(byId("article").value), fails: "fails" in dataset };
-  answered = answered.then(async () => {
-    byId("problem").textContent = (await post(dataset.url, sale)) ?? "";
-    void showBacklog();
-  });
+  void send(dataset.url, sale).then(showBacklog);
 });

@@ -1,7 +1,7 @@
 // @ts-check
 /** The page "Timer": shows the latest event of its channel. */
 
-import { byId, openStream, post } from "../../static/page.js";
+import { byId, openStream, send } from "../../static/page.js";
 
 /** @type {Record<string, string>} */
 const ENDS = { done: "Time is up", stopped: "Stopped", failed: "The timer's worker went away" };
@@ -21,11 +21,9 @@ function running(is, text) {
   byId("stop").disabled = !is;
 }
 
-byId("start").addEventListener("submit", async (/** @type {any} */ submit) => {
+byId("start").addEventListener("submit", (/** @type {any} */ submit) => {
   submit.preventDefault();
   const { action, elements } = submit.target;
-  byId("problem").textContent = (await post(action, { seconds: Number(elements.seconds.value) })) ?? "";
+  void send(action, { seconds: Number(elements.seconds.value) });
 });
-byId("stop").addEventListener("click", async () => {
-  byId("problem").textContent = (await post(byId("stop").dataset.url)) ?? "";
-});
+byId("stop").addEventListener("click", () => send(byId("stop").dataset.url));

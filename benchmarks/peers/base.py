@@ -115,7 +115,7 @@ class Peer:
         return spawn(self.command(), cpu, env=self.env(), log=self.settings.logs / f"{self.name}.log")
 
     def give_redis_the_servers_core(self) -> None:
-        """Moves Redis from the clients' core to the server's core. Does nothing for a server without Redis."""
+        """Moves Redis, if the server has one, from the clients' core to the server's core."""
         if self.redis and self.settings.server_cpu is not None:
             self.redis.move_to(self.settings.server_cpu)
 

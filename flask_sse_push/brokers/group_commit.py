@@ -139,6 +139,8 @@ class GroupCommit:
         except BaseException as error:
             self._leave(mine, error)
             raise
+        finally:
+            mine.group = None  # a circle of references would be left to the garbage collector
 
     def _enter(self, mine: _Publisher) -> None:
         """Puts a publisher in the queue. It leads if no call is under way."""

@@ -128,6 +128,22 @@ assert broker.stored == [b"%d" % n for n in range(MOST_EVENTS + 50)]
     )
 
 
+def test_publishers_leave_nothing_to_the_garbage_collector() -> None:
+    run(
+        """
+import gc
+broker = Broker()
+group = GroupCommit(broker.prepare, 5)
+gc.collect()
+gc.disable()
+for each in range(3):
+    gevent.joinall([gevent.spawn(publish, group, b"%d" % n) for n in range(5)], raise_error=True)
+left = [type(each).__name__ for each in gc.get_objects()]
+assert "_Publisher" not in left and "_Group" not in left
+"""
+    )
+
+
 def test_another_publisher_repeats_the_call_of_one_that_something_ends() -> None:
     run(
         """

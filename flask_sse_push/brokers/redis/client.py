@@ -176,27 +176,26 @@ def call_within(timeout: float, setting: str, command: Callable[[], Any]) -> Any
     :raises BrokerUnavailable: if the last try failed.
     """
     with translated_errors(setting):
-        return native_threads.run(partial(_try_again, timeout, setting, command), 2 * timeout)
+        return native_threads.run(partial(_try_in_parent, timeout, setting, command), 2 * timeout)
 
 
-@forks.stays_in_parent
-def _try_again(timeout: float, setting: str, command: Callable[[], Any]) -> Any:
+def try_again(timeout: float, setting: str, command: Callable[[], Any]) -> Any:
+    """Does what `call_within` does, in this thread. In the child of a fork, the call goes on."""
     last_start = time.monotonic() + timeout * LAST_START
     for tries in itertools.count(1):
         try:
-            with translated_errors(setting):
-                return command()
-        except BrokerUnavailable as error:
+            return command()
+        except (BrokerUnavailable, RedisError, OSError) as error:
+            failure = error if isinstance(error, BrokerUnavailable) else translated(error, setting)
+            cause = failure.__cause__
             is_over = time.monotonic() > last_start
-            enough = tries >= TRIES and not isinstance(error.__cause__, TimeoutError)
-            if (
-                is_over
-                or enough
-                or isinstance(error.__cause__, AuthenticationError)
-                or is_refusal(error.__cause__)
-            ):
-                raise
+            enough = tries >= TRIES and not isinstance(cause, TimeoutError)
+            if is_over or enough or isinstance(cause, AuthenticationError) or is_refusal(cause):
+                raise failure from cause
     raise AssertionError("the last try returns or raises")
+
+
+_try_in_parent = forks.stays_in_parent(try_again)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,10 @@ from .scripts import script
 #: How long Redis remembers a publish without an idempotency id: at least so many seconds, and so many times
 #: the publish timeout. A second try that came later would store the events twice.
 RETRY_MEMORY, RETRY_MEMORY_SHARE = 10.0, 5.0
+#: What publish.lua gets to know about earlier tries of a call.
+NAMED, NEW, AGAIN = (packed([word]) for word in (b"named", b"new", b"again"))
+#: For at most so many channels, the packed words that name the channel are remembered.
+MOST_CHANNELS = 1000
 
 
 class PublishReply(NamedTuple):
@@ -61,33 +65,24 @@ class PublishReply(NamedTuple):
 class PublishCall:
     """One run of publish.lua. It stores the events of one request, or of several without idempotency ids.
 
-    :param head: the packed words of the command before its last arguments.
-    :param words: how many words `head` has.
-    :param arguments: the last arguments: the epoch that the call begins if it must begin one; for how many
-        milliseconds the broker keeps the reply; "named", "new" or "again", which `next_try` sets; channels
-        and events.
+    :param fresh: the epoch that the call begins if it must begin one.
+    :param before: the command, packed, before the word "named", "new" or "again".
+    :param after: the command after this word: channels and events.
     """
 
-    __slots__ = ("_head", "_words", "arguments", "requests", "tries")
+    __slots__ = ("_after", "_before", "fresh", "requests", "tries")
 
-    def __init__(
-        self,
-        requests: Sequence[Request],
-        head: bytes,
-        words: int,
-        arguments: list[bytes],
-    ) -> None:
+    def __init__(self, requests: Sequence[Request], fresh: bytes, before: bytes, after: bytes) -> None:
         self.requests = requests
-        self._head, self._words = head, words + len(arguments)
-        self.arguments = arguments
+        self.fresh = fresh
+        self._before, self._after = before, after
         self.tries = 0
 
     def next_try(self) -> bytes:
         """Returns the command that runs the script, once more if it may have run before."""
         self.tries += 1
-        named = self.requests[0].once is not None
-        self.arguments[2] = b"named" if named else b"new" if self.tries == 1 else b"again"
-        return command(self._words, self._head, packed(self.arguments))
+        kind = NAMED if self.requests[0].once is not None else NEW if self.tries == 1 else AGAIN
+        return self._before + kind + self._after
 
     def settle(self, reply: PublishReply) -> Sequence[Request]:
         """Gives the requests their outcomes. Returns the requests that the call has not tried to store."""
@@ -143,7 +138,10 @@ class PublishScript:
         )
         self._constants = packed([str(each).encode() for each in constants])
         memory = max(RETRY_MEMORY, RETRY_MEMORY_SHARE * timeout)
-        self._named, self._unnamed = (b"%d" % milliseconds(each) for each in (policies.default_ttl, memory))
+        self._named, self._unnamed = (
+            packed([b"%d" % milliseconds(each)]) for each in (policies.default_ttl, memory)
+        )
+        self._channels: dict[str, tuple[bytes, bytes]] = {}
         self._fresh = fresh
         self._spare: list[bytes] = []  # names of epochs that no call has begun
         self.after_fork()
@@ -156,7 +154,7 @@ class PublishScript:
 
     def settle(self, call: PublishCall, reply: PublishReply) -> list[PublishCall]:
         """Gives the requests of a call their outcomes. Returns calls for those that it has left out."""
-        fresh = call.arguments[0]
+        fresh = call.fresh
         if call.tries == 1 and not self._spare and not fresh.startswith(reply.epoch.encode() + b" "):
             self._spare.append(fresh)  # random words take long to make
         left = call.settle(reply)
@@ -178,7 +176,6 @@ class PublishScript:
 
     def call(self, requests: Sequence[Request]) -> PublishCall:
         """Returns one call that stores the events of several requests."""
-        once = requests[0].once
         channels: dict[str, int] = {}
         events: list[bytes] = []
         for request in requests:
@@ -189,22 +186,33 @@ class PublishScript:
                     events += b"%d" % at[0], each.body
                 else:
                     events += f"{meta} {' '.join(map(str, at))}".encode(), each.body
+        count = len(channels)
+        lists, names = zip(*map(self._words_of, channels), strict=True)
+        once = requests[0].once
         key = once or f"~{self._process}{next(self._calls):x}"  # an app's idempotency id has no `~`
-        keys = [f"{self._base}once:{key}".encode()]
-        try:
-            fresh = self._spare.pop()
-        except IndexError:
-            fresh = self._fresh().encode()
-        arguments = [
-            fresh,
+        fresh = self._spare.pop() if self._spare else self._fresh().encode()
+        before = b"*%d\r\n%b%b%b%b%b%b%b%b" % (
+            14 + 3 * count + len(events),
+            self._evalsha,
+            packed([b"%d" % (3 + count)]),
+            self._state_keys,
+            packed([f"{self._base}once:{key}".encode()]),
+            b"".join(lists),
+            self._constants,
+            packed([fresh]),
             self._unnamed if once is None else self._named,
-            b"",
-            b"%d" % len(channels),
-        ]
-        for name in channels:
-            keys.append(f"{self._base}list:{name}".encode())
-            arguments += name.encode(), self._policies[name].kept.encode()
-        arguments += events
-        count = packed([b"%d" % (len(keys) + 2)])
-        head = b"".join((self._evalsha, count, self._state_keys, packed(keys), self._constants))
-        return PublishCall(requests, head, 9 + len(keys), arguments)
+        )
+        after = packed([b"%d" % count]) + b"".join(names) + packed(events)
+        return PublishCall(requests, fresh, before, after)
+
+    def _words_of(self, channel: str) -> tuple[bytes, bytes]:
+        """Returns the words of a call that name a channel: its key; its name, and what is kept of it."""
+        words = self._channels.get(channel)
+        if words is None:
+            if len(self._channels) >= MOST_CHANNELS:
+                self._channels.clear()
+            words = self._channels[channel] = (
+                packed([f"{self._base}list:{channel}".encode()]),
+                packed([channel.encode(), self._policies[channel].kept.encode()]),
+            )
+        return words

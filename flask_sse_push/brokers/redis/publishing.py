@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from ...errors import BrokerUnavailable
 from .. import native_threads
 from ..group_commit import GroupCommit, Request
-from .client import SHARE, Clients, call_within, milliseconds, translated, translated_errors
+from .client import SHARE, Clients, milliseconds, translated, translated_errors, try_again
 from .declared import Run
 from .direct import DirectConnection, command, packed
 from .publish_call import PublishCall, PublishReply, PublishScript
@@ -113,7 +113,7 @@ class SharedCall:
 
     def run(self, seconds: float) -> None:
         """See `group_commit.Commit.run`."""
-        call_within(seconds, self._shared.setting, self._store_all)
+        try_again(seconds, self._shared.setting, self._store_all)
 
     def _store_all(self) -> None:
         while self._left:

@@ -120,8 +120,7 @@ def test_a_user_without_the_command_stores_nothing(narrow: Narrow) -> None:
 def test_a_server_that_cannot_be_asked_keeps_the_events_before_the_refused_one(
     narrow: Narrow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = script("state", "publish")
-    monkeypatch.setattr(publish_call, "script", lambda *names: HIDE + text)
+    monkeypatch.setattr(publish_call, "script", lambda *names, first: HIDE + script(*names, first=first))
     refused(lambda: narrow.announcer.publish_many(EVENTS))
     refused(lambda: narrow.announcer.publish("4", channel=["a", "b"]))
     narrow.announcer.publish("5", channel="a")

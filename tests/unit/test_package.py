@@ -143,6 +143,7 @@ def metadata(wheel: Path) -> Message:
         "static/admin/views/why.js",
         "brokers/redis/lua/state.lua",
         "brokers/redis/lua/publish.lua",
+        "brokers/redis/lua/publish_one.lua",
         "brokers/redis/lua/history.lua",
     ],
 )

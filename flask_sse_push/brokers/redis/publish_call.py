@@ -124,7 +124,7 @@ class PublishScript:
     def __init__(
         self, base: str, policies: ChannelPolicies, send: str, fresh: Callable[[], str], timeout: float
     ) -> None:
-        self._text = script("state", "publish").encode()
+        self._text = script("state", "publish", first=["publish_one"]).encode()
         self._base = base
         self._policies = policies
         sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()

@@ -31,6 +31,8 @@
 -- stored the publisher's. The digest is false if an earlier call is repeated. The error is "" unless a server without
 -- `acl_check_cmd` has refused a live message: then the call stores the events before the first such event, and no later
 -- event.
+--
+-- publish_one.lua has a shorter way for the usual call, with the same results. A change here may need one there.
 
 local function reply_of(epoch, first, count)
   return epoch .. ' ' .. first .. ' ' .. count

@@ -84,7 +84,10 @@ def test_while_messages_come_without_a_pause_other_threads_run_too(
     clock = Clock()
     monkeypatch.setattr(link, "time", clock)
     flood = Flood(clock, 1000)
-    reader = LinkReader(MemoryBroker(keeping(10, 60.0)), "inbox", lambda item: end_after(flood), 1e9)
+    reader = LinkReader(MemoryBroker(keeping(10, 60.0)), "inbox", lambda item: end(), 1e9)
+
+    def end() -> None:
+        end_after(flood)
 
     def end_after(flood: Flood) -> bool:
         if not flood.left:

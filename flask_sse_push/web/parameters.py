@@ -36,6 +36,8 @@ _TEXTS = frozenset({"last_event_id", "lastEventId", "ticket", "events"})
 _NUMBERS = frozenset({"last", "batch", "poll"})
 #: The parameter whose value may be true or false in JSON. It may also be the text that a query has.
 _FLAG = "tagged"
+#: The names of all parameters.
+NAMES = (*_LISTS, *_TEXTS, *_NUMBERS, _FLAG)
 
 
 def take_body(request: Request, max_channels: int) -> None:
@@ -132,7 +134,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _pairs(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields the parameters as they would stand in a query. Skips unknown names and values that are null.
+    """Yields the parameters as they would stand in a query. Skips values that are null.
 
     :raises Refused: 400, if a value has the wrong type; the message names the parameter.
     """
@@ -154,6 +156,8 @@ def _pairs(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
             if not isinstance(value, (int, str)):
                 raise bad_request(f"{name} is {_shown(value)}, must be true or false")
             yield name, "1" if value in (True, "1") else "0"
+        else:
+            yield name, ""  # an unknown parameter has no effect, but its name may be a mistake
 
 
 def _channels(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -74,7 +74,7 @@ class QueryCache:
         :raises Refused: 400, if a parameter is not valid; 411, 413 or 415, if the body is not valid.
         """
         if request.method == "POST":
-            return read(parameters_of(request), self._max_channels)
+            return read(arguments_of(request), self._max_channels)
         raw = request.query_string
         query = self._known.get(raw)
         if query is None:
@@ -84,6 +84,14 @@ class QueryCache:
                     self._known.clear()
                 self._known[raw] = query
         return query
+
+
+def arguments_of(request: Request) -> MultiDict[str, str]:
+    """Returns the parameters in the query of a request, for `POST` together with those in its body.
+
+    :raises Refused: 400, 411, 413 or 415, if the body is not valid.
+    """
+    return parameters_of(request) if request.method == "POST" else request.args
 
 
 def read(args: MultiDict[str, str], max_channels: int) -> StreamQuery:

@@ -31,7 +31,8 @@ from ..transports.base import TransportStream
 from . import page
 from .capacity import explain_full
 from .cors import check_own_page
-from .query import QueryCache, StreamQuery, accepts_gzip
+from .misspelt import explain, misspelt
+from .query import QueryCache, StreamQuery, accepts_gzip, arguments_of
 from .refusal import refusal
 from .response import StreamResponse
 from .services import Services
@@ -67,7 +68,7 @@ class StreamEndpoint:
         self.policy = Policy(app, settings, hooks)
         self._queries = QueryCache(settings.max_channels)
         self._refusals = RefusalLog(app)
-        self._told_full = False
+        self._told_full = self._told_misspelt = False
         self.services = Services(
             settings, app.json.dumps, StreamSignals(app), self.policy.find_forbidden, app.root_path
         )
@@ -103,7 +104,14 @@ class StreamEndpoint:
             self.services.check_origin(request)
         began = g._get_current_object().get(page.STARTED) or time.monotonic()
         default = not query.names_channels
-        grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
+        try:
+            grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
+        except Refused as refused:
+            if default:
+                explain(refused, arguments_of(request))
+            raise
+        if default and not self._told_misspelt:
+            self._tell_misspelt(request)
         if limits.counts_attempts:
             limits.count_attempt("user", grant.user_id)
         if ADMIN_CHANNEL in grant.channels:
@@ -112,6 +120,13 @@ class StreamEndpoint:
         last = request.environ.get("HTTP_LAST_EVENT_ID")
         recovery = hub.recovery(stream.subscribed, query.start_for(last) if last else query.start)
         return self.respond(request, stream, recovery, grant.ticket)
+
+    def _tell_misspelt(self, request: Request) -> None:
+        """Writes into the log, once, that a request may have misspelt the parameter with its channels."""
+        hint = misspelt(arguments_of(request))
+        if hint:
+            self._told_misspelt = True
+            logger.warning("a stream listens to the default channel: %s", hint)
 
     def _watch(self, request: Request) -> None:
         """Makes all workers report their state to open admin pages. Does not block.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
+from flask import Flask
 
+from flask_sse_push import SSEBlueprint
 from flask_sse_push.monitoring.refusals import MAX_KINDS
 
 from .conftest import MakeApp
@@ -118,3 +121,51 @@ def test_a_refusal_whose_reason_an_error_has_told_is_no_second_line(
     assert "streams are refused: the server is one/1" in error
     assert told(caplog) == []
     assert len(told(caplog, logging.INFO)) == 2
+
+
+MISSPELT = [
+    ("?chanels=news", {}, "'chanels': did you mean 'channels'?"),
+    ("?_=1&path=x&Channels[]=news", {}, "'Channels[]': did you mean 'channels'?"),
+    ("?chanel=news", {}, "'chanel': did you mean 'channel'?"),
+    ("?tikcet=x", {}, "'tikcet': did you mean 'ticket'?"),
+    ("", {"json": {"chanels": ["news"]}}, "'chanels': did you mean 'channels'?"),
+    ("", {"data": {"chanels": "news"}}, "'chanels': did you mean 'channels'?"),
+]
+
+
+@pytest.mark.parametrize(("query", "body", "hint"), MISSPELT)
+def test_a_refused_request_without_channels_is_told_which_parameter_is_misspelt(
+    make_app: MakeApp, query: str, body: dict[str, Any], hint: str
+) -> None:
+    app, _ = make_app(public_channels=())
+    refused = app.test_client().open(f"/stream{query}", method="POST" if body else "GET", **body)
+    assert refused.status_code == 403
+    message: str = refused.get_json()["message"]
+    assert message.endswith(f"; the request names no channel, but has {hint}")
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?_=1&path=x&lang=de", "?channels=other&chanels=news", f"?{'chanels' * 9}=1"]
+)
+def test_other_refusals_have_no_hint(make_app: MakeApp, query: str) -> None:
+    app, _ = make_app(public_channels=())
+    assert "did you mean" not in app.test_client().get(f"/stream{query}").get_json()["message"]
+
+
+@pytest.mark.parametrize(("query", "body", "hint"), MISSPELT)
+def test_a_stream_of_the_default_channel_tells_once_which_parameter_is_misspelt(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, query: str, body: dict[str, Any], hint: str
+) -> None:
+    app, sse = make_app()
+    for _ in range(2):
+        with app.test_client().open(f"/stream{query}", method="POST" if body else "GET", **body) as answer:
+            assert answer.status_code == 200
+            next(iter(answer.response))
+            assert [list(stream["channels"]) for stream in app_streams(app, sse)] == [["sse"]]
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert lines == [f"a stream listens to the default channel: the request names no channel, but has {hint}"]
+
+
+def app_streams(app: Flask, sse: SSEBlueprint) -> list[dict[str, Any]]:
+    with app.app_context():
+        return sse.connections()

@@ -28,7 +28,6 @@ class DirectConnection:
     def __init__(self, pool: Callable[[], ConnectionPool]) -> None:
         self._pool = pool
         self._connection: Any = None
-        self._is_open = False  # what redis-py's `connect` would find out more slowly
         self._used_at = 0.0
         self._is_used = False  # whether a round trip is under way
         forks.watch(self)
@@ -36,7 +35,6 @@ class DirectConnection:
     def after_fork(self) -> None:
         """See `forks.Part.after_fork`."""
         connection, self._connection, self._is_used = self._connection, None, False
-        self._is_open = False
         if connection is not None:
             forks.keep(connection)
             close_copy(connection)
@@ -79,16 +77,13 @@ class DirectConnection:
             pool = self._pool()
             connection = self._connection = pool.connection_class(**pool.connection_kwargs)
         elif now - self._used_at > QUIET and not _is_clean(connection):
-            self.close()
+            connection.disconnect()
         self._used_at = now
-        if not self._is_open:
-            connection.connect()
-            self._is_open = True
+        connection.connect()
         return connection
 
     def close(self) -> None:
         """Closes the connection. May be called twice."""
-        self._is_open = False
         if self._connection is not None:
             self._connection.disconnect()
 

@@ -174,8 +174,8 @@ class Link(ABC):
     def read(self, timeout: float) -> list[LinkMessage]:
         """Returns messages that have arrived, in order. Waits at most `timeout` seconds for the first.
 
-        The list has all messages that have arrived and fit into `READ_ROOM`, or only the first if it came
-        after a pause. A call of `Broker.wake` ends the wait; the list may then be empty.
+        The list has messages that fit into `READ_ROOM`; more may have arrived. A call of `Broker.wake` ends
+        the wait; the list may then be empty.
 
         :raises BrokerUnavailable: if the connection is broken.
         """

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError, TimeoutError
+from redis.exceptions import RedisError
 
 from ...errors import BrokerUnavailable
 from .. import forks
-from ..base import ENTRY_COST, READ_ROOM, Echo, Link, LinkMessage, LiveEvent, Subscribed
+from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
 from ..foreign import ForeignData
+from .arrivals import Messages, receiver
 from .client import close_copy, translated, translated_errors
 from .proof import LENGTH, Proofs
 
-#: If `read` has waited this many seconds for a message, the message probably comes alone, and `read` returns
-#: it at once. If messages come faster, `read` returns all that have arrived and fit into `READ_ROOM`.
-PAUSE = 0.001
-#: redis-py's options for reading a message: as bytes, and a timeout does not end the connection.
-_AS_IT_IS = {"disable_decoding": True, "disconnect_on_error": False}
 #: The content of an echo, `<epoch> <last>`. Anyone may publish to an inbox, so it must match exactly.
 _ECHO = re.compile(rb"([a-z0-9]{1,16}) ([0-9]{1,16})")
 
@@ -47,7 +41,7 @@ class RedisLink(Link):
     """A link to Redis over one subscribed connection.
 
     The link does not use the class PubSub of redis-py: PubSub reconnects without a notice and loses messages.
-    A plain connection raises an error instead.
+    A plain connection raises an error instead. redis-py only opens the connection and sends commands.
 
     :param live: prefix of the pub/sub names of channels.
     :param inbox: the pub/sub name of this link's inbox.
@@ -71,8 +65,8 @@ class RedisLink(Link):
         self._proofs = proofs
         self._pubsub = pubsub
         self._connection = connection
-        # How many seconds reading a message may take. redis-py 5.0 sets no limit for Unix sockets.
-        self._patience = connection.socket_timeout or math.inf
+        self._receiver = receiver(connection._sock)
+        self._messages = Messages()
         self._live = live
         self._inbox = inbox.encode()
         forks.watch(self)
@@ -95,28 +89,12 @@ class RedisLink(Link):
             self._connection.send_command(*command, check_health=False)
 
     def read(self, timeout: float) -> list[LinkMessage]:
-        messages: list[LinkMessage] = []
-        connection, began, alone, room = self._connection, time.monotonic(), None, READ_ROOM
         try:
-            # If the connection itself may wait for the message, `can_read` is not needed, and costs much.
-            ready = timeout >= self._patience or connection.can_read(timeout)
-            while ready:
-                # A part of a message has arrived. The connection's own timeout limits the wait for the rest.
-                kind, name, content = connection.read_response(**_AS_IT_IS)
-                message = self._message(kind, name, content)
-                if message is not None:
-                    messages.append(message)
-                if alone is None:
-                    alone = time.monotonic() - began > PAUSE
-                if alone:
-                    break
-                room -= ENTRY_COST + (len(content) if type(content) is bytes else 0)
-                ready = room > 0 and connection.can_read(0)
-        except TimeoutError:  # a part of a message may have arrived, and redis-py has kept it
-            pass
+            arrived = self._messages.take(self._receiver.receive(timeout))
         except (RedisError, OSError) as error:  # no `with translated_errors`: it takes six calls
             raise translated(error, self._setting) from error
-        return messages
+        messages = [self._message(*message) for message in arrived]
+        return [message for message in messages if message is not None]
 
     def _message(self, kind: bytes, name: bytes, content: bytes) -> LinkMessage | None:
         if kind == self._pubsub.message:
@@ -137,8 +115,10 @@ class RedisLink(Link):
 
     def after_fork(self) -> None:
         """See `forks.Part.after_fork`."""
+        self._receiver.close()
         close_copy(self._connection)
 
     def close(self) -> None:
+        self._receiver.close()
         with contextlib.suppress(RedisError, OSError):
             self._connection.disconnect()

@@ -1,0 +1,167 @@
+"""Reads what arrives on the connection of a link: waits for bytes, and finds the messages in them.
+
+redis-py can do both too, but takes more CPU time than all other work for an event: it reads each line of a
+message apart, and starts a timer of gevent for each wait.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+from redis.exceptions import ConnectionError, InvalidResponse, ResponseError
+
+#: At most how many bytes are read in one go. So many small messages fit into `READ_ROOM`.
+SIZE = 65_536
+#: The longest beginning of a message, up to its content. The names of channels are much shorter.
+MAX_HEAD = 8192
+
+#: The beginning of a message of Redis's pub/sub. Its content follows, with as many bytes as the last number
+#: says, and a line end.
+_MESSAGE = re.compile(rb"\*3\r\n\$\d+\r\n(s?message)\r\n\$\d+\r\n([^\r]*)\r\n\$(\d{1,10})\r\n")
+#: The reply to SUBSCRIBE or UNSUBSCRIBE, for each channel.
+_CONFIRMATION = re.compile(rb"\*3\r\n\$\d+\r\n(s?(?:un)?subscribe)\r\n\$\d+\r\n([^\r]*)\r\n:\d+\r\n")
+_ERROR = re.compile(rb"-([^\r]*)\r\n")
+
+#: What Redis sends to subscribers: `message`, `subscribe` …, the pub/sub name, and the content.
+Message = tuple[bytes, bytes, bytes]
+
+
+class Messages:
+    """Finds messages in the bytes that arrive. Keeps the beginning of a message until its rest arrives."""
+
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []  # the beginning of a message
+        self._missing = 0  # at least how many more bytes the message needs
+
+    def take(self, data: bytes) -> list[Message]:
+        """Returns the messages that are complete with `data`, in order.
+
+        :raises redis.exceptions.RedisError: if the server refused a command, or sends something else.
+        """
+        if self._begun:
+            self._begun.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._begun)
+            self._begun.clear()
+        found: list[Message] = []
+        at, size = 0, len(data)
+        while at < size:
+            head = _MESSAGE.match(data, at) or _CONFIRMATION.match(data, at)
+            if head is None:
+                _check_begin(data, at)
+                self._keep(data[at:], 1)
+                break
+            begin = end = head.end()
+            if head.re is _MESSAGE:
+                end += int(head[3])
+                if end + 2 > size:
+                    self._keep(data[at:], end + 2 - size)
+                    break
+                at = end + 2
+            else:
+                at = end
+            found.append((head[1], head[2], data[begin:end]))
+        return found
+
+    def _keep(self, begun: bytes, missing: int) -> None:
+        self._begun.append(begun)
+        self._missing = missing
+
+
+def _check_begin(data: bytes, at: int) -> None:
+    """Checks that a message can begin at the index `at`.
+
+    :raises redis.exceptions.RedisError: if not: the server refused a command, or sends something else.
+    """
+    refusal = _ERROR.match(data, at)
+    if refusal is not None:
+        raise ResponseError(refusal[1].decode(errors="replace"))
+    if data[at : at + 1] not in (b"*", b"-") or len(data) - at > MAX_HEAD:
+        raise InvalidResponse(f"not a message of Redis's pub/sub: {data[at : at + 40]!r}")
+
+
+class Receiver:
+    """Waits for bytes on a socket of a thread, or on a socket with TLS."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+
+    def receive(self, timeout: float) -> bytes:
+        """Returns bytes that have arrived. Waits at most `timeout` seconds for the first; then returns b"".
+
+        :raises OSError: if the connection is broken.
+        :raises redis.exceptions.ConnectionError: if the server has closed it.
+        """
+        if self._socket.gettimeout() != timeout:
+            self._socket.settimeout(timeout)
+        try:
+            return _not_closed(self._socket.recv(SIZE))
+        except TimeoutError:
+            return b""
+
+    def close(self) -> None:
+        """Stops waiting. Leaves the socket open. May be called twice."""
+
+
+class GeventReceiver(Receiver):
+    """Waits for bytes on a socket of gevent.
+
+    A timer for each wait would cost as much CPU as a third of the work for an event. So one timer runs all
+    the time, and ends a wait that is under way when the timer fires.
+    """
+
+    def __init__(self, socket: Any) -> None:
+        super().__init__(socket)
+        from gevent import get_hub
+
+        self._hub = get_hub()
+        self._fd = socket.fileno()
+        self._readable = self._hub.loop.io(self._fd, 1)
+        self._timer: Any = None
+        self._timeout = 0.0
+
+    def receive(self, timeout: float) -> bytes:
+        if timeout != self._timeout:
+            self._start_timer(timeout)
+        try:
+            self._hub.wait(self._readable)  # even if bytes are there: other greenlets run during a flood
+            return _not_closed(os.read(self._fd, SIZE))
+        except (_TimeOver, BlockingIOError):
+            return b""
+
+    def _start_timer(self, timeout: float) -> None:
+        if self._timer is not None:
+            self._timer.close()
+        self._timeout = timeout
+        self._timer = self._hub.loop.timer(timeout, timeout)
+        self._timer.start(self._end_wait)
+
+    def _end_wait(self) -> None:
+        self._hub.cancel_wait(self._readable, _TimeOver)
+
+    def close(self) -> None:
+        self._readable.close()
+        if self._timer is not None:
+            self._timer.close()
+
+
+class _TimeOver(Exception):
+    """No byte has arrived while the timer ran."""
+
+
+def _not_closed(data: bytes) -> bytes:
+    if not data:
+        raise ConnectionError("Connection closed by server.")
+    return data
+
+
+def receiver(socket: Any) -> Receiver:
+    """Returns a receiver for the socket of a connection. Call it in the thread that will read."""
+    sockets = sys.modules.get("gevent.socket")
+    is_plain = sockets is not None and type(socket) is sockets.socket
+    return GeventReceiver(socket) if is_plain else Receiver(socket)

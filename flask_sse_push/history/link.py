@@ -29,6 +29,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 #: While messages come faster than the reader takes them, it lets other threads run after so many seconds.
 TURN = 0.01
+#: A read that took longer than so many seconds has waited, so other threads ran. No read works for so long.
+WAITED = 0.005
 #: How many microseconds an id may be ahead of the position that the broker should have reached by now.
 #: Between two replies, the clocks of the broker and of the worker drift apart by some milliseconds.
 ALLOWANCE = 100_000
@@ -190,8 +192,11 @@ class LinkReader:
                 raise BrokerUnavailable("the worker asked for a new link after an error")
             if self._changes:
                 self._apply_changes(link)
+            began = time.monotonic()
             messages = link.read(READ_TIMEOUT)
             now = time.monotonic()
+            if now - began > WAITED:
+                rests_at = now + TURN
             if messages:
                 self.heard_at = now
                 if not self.dispatch_now((self._number, messages)):  # it takes only events, no replies

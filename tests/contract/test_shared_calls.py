@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +12,9 @@ import pytest
 import redis
 
 from flask_sse_push import MessageAnnouncer
-from tests.support.processes import ROOT
+from tests.support.greenlets import scripts
+
+Run = Callable[[str, str, str], None]
 
 SET_UP = """
 from gevent import monkey
@@ -23,14 +23,16 @@ import random, signal, sys, time
 import gevent
 from flask_sse_push import BrokerUnavailable, InvalidEvent, MessageAnnouncer
 
-url, prefix = sys.argv[1:]
-announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PREFIX=prefix, SSE_PUSH_HISTORY_SIZE=10_000)
-
 def at_once(*bodies):
     greenlets = [gevent.spawn(body) for body in bodies]
     gevent.joinall(greenlets, timeout=30)
     assert all(each.dead for each in greenlets)
     return [each.exception or each.value for each in greenlets]
+"""
+
+BEGIN = """
+url, prefix = sys.argv[1:]
+announcer = MessageAnnouncer.from_url(url, SSE_PUSH_PREFIX=prefix, SSE_PUSH_HISTORY_SIZE=10_000)
 """
 
 
@@ -43,10 +45,11 @@ def prefix(redis_url: str) -> Iterator[str]:
             client.delete(key)
 
 
-def run(script: str, url: str, prefix: str) -> None:
-    command = [sys.executable, "-W", "error", "-c", SET_UP + script, url, prefix]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Returns a function that runs a script with a URL and a prefix."""
+    with scripts(SET_UP) as running:
+        yield lambda script, url, prefix: running.run(BEGIN + script, url, prefix)
 
 
 def stored(client: Any, prefix: str, channel: str) -> list[str]:
@@ -55,7 +58,9 @@ def stored(client: Any, prefix: str, channel: str) -> list[str]:
     return [entry.decode().split("\ndata: ")[1].strip() for entry in entries]
 
 
-def test_a_hundred_greenlets_publish_at_once_with_ids_and_without(redis_url: str, prefix: str) -> None:
+def test_a_hundred_greenlets_publish_at_once_with_ids_and_without(
+    run: Run, redis_url: str, prefix: str
+) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.config_resetstat()
         run(
@@ -94,7 +99,7 @@ def test_threads_share_calls_too(redis_url: str, prefix: str) -> None:
         assert sorted(map(int, stored(client, prefix, "a"))) == list(range(500))
 
 
-def test_one_refused_publication_does_not_fail_the_others(redis_url: str, prefix: str) -> None:
+def test_one_refused_publication_does_not_fail_the_others(run: Run, redis_url: str, prefix: str) -> None:
     base = f"{{{prefix}:0}}"
     keys = [f"~{base}:{name}" for name in ("state", "heads", "once:*", "list:open*", "list:mute")]
     with redis.Redis.from_url(redis_url) as client:
@@ -139,7 +144,9 @@ for _ in range(2):
         client.execute_command("ACL", "DELUSER", "narrow")
 
 
-def test_greenlets_that_end_early_lose_and_double_no_event_of_others(redis_url: str, prefix: str) -> None:
+def test_greenlets_that_end_early_lose_and_double_no_event_of_others(
+    run: Run, redis_url: str, prefix: str
+) -> None:
     run(
         """
 chance = random.Random(5)
@@ -154,9 +161,8 @@ def publisher(number):
     return publish
 
 assert not any(at_once(*map(publisher, range(40))))
-with announcer.batch() as batch:
-    for each in done:
-        batch.publish(each, channel="done")
+for start in range(0, len(done), 1000):
+    announcer.publish_many([{"data": each, "channel": "done"} for each in done[start : start + 1000]])
 """,
         redis_url,
         prefix,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from flask_sse_push import BrokerUnavailable
 from flask_sse_push.brokers.group_commit import GroupCommit, Request
 from flask_sse_push.protocol.cursor import Cursor
 from flask_sse_push.protocol.entry import Publication
-from tests.support.processes import ROOT
+from tests.support.greenlets import Scripts, scripts
 
 SET_UP = """
 from gevent import monkey
@@ -63,10 +62,10 @@ def publish(group, *bodies):
 """
 
 
-def run(script: str) -> None:
-    command = [sys.executable, "-W", "error", "-c", SET_UP + script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def gevent_scripts() -> Iterator[Scripts]:
+    with scripts(SET_UP) as running:
+        yield running
 
 
 MODEL = """
@@ -112,12 +111,12 @@ assert all(map(sum, zip(*found))), found
 """
 
 
-def test_model_every_event_is_stored_once_or_its_publisher_gets_an_error() -> None:
-    run(MODEL)
+def test_model_every_event_is_stored_once_or_its_publisher_gets_an_error(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(MODEL)
 
 
-def test_publishers_that_come_during_a_call_share_the_next_one() -> None:
-    run(
+def test_publishers_that_come_during_a_call_share_the_next_one(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(
         """
 broker = Broker(pause=lambda: 0.005)
 group = GroupCommit(broker.prepare, 5)
@@ -128,8 +127,8 @@ assert broker.stored == [b"%d" % n for n in range(MOST_EVENTS + 50)]
     )
 
 
-def test_publishers_leave_nothing_to_the_garbage_collector() -> None:
-    run(
+def test_publishers_leave_nothing_to_the_garbage_collector(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(
         """
 import gc
 broker = Broker()
@@ -144,8 +143,8 @@ assert "_Publisher" not in left and "_Group" not in left
     )
 
 
-def test_another_publisher_repeats_the_call_of_one_that_something_ends() -> None:
-    run(
+def test_another_publisher_repeats_the_call_of_one_that_something_ends(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(
         """
 broker = Broker(pause=lambda: 0.02)
 group = GroupCommit(broker.prepare, 5)
@@ -162,8 +161,8 @@ assert sorted(broker.stored) == [b"0", b"1", b"2", b"3"] and len(broker.calls) =
     )
 
 
-def test_a_publisher_whose_greenlet_ends_while_it_waits_stores_nothing() -> None:
-    run(
+def test_a_publisher_whose_greenlet_ends_while_it_waits_stores_nothing(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(
         """
 broker = Broker(pause=lambda: 0.02)
 group = GroupCommit(broker.prepare, 5)
@@ -176,8 +175,8 @@ assert broker.stored == [b"0", b"2"]
     )
 
 
-def test_a_publisher_that_comes_late_gets_the_whole_time_of_its_own() -> None:
-    run(
+def test_a_publisher_that_comes_late_gets_the_whole_time_of_its_own(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(
         """
 class Slow(Broker):
     def prepare(self, requests):
@@ -236,8 +235,8 @@ def test_a_thread_that_waits_too_long_gets_an_error_in_time() -> None:
     assert third.result() == [Cursor("e", 1)]
 
 
-def test_the_handler_of_a_signal_may_publish_at_every_moment() -> None:
-    run(
+def test_the_handler_of_a_signal_may_publish_at_every_moment(gevent_scripts: Scripts) -> None:
+    gevent_scripts.run(
         """
 import sys
 broker = Broker()

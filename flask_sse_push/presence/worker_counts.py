@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import secrets
 import threading
@@ -127,7 +128,7 @@ class WorkerCounts(StreamListener):
         self._pending: Report | None = None  # the report whose reply has not arrived
         self._number = 0  # number of the last report
         self._serial = 0  # serial of the last report that the broker accepted under this name; 0: none yet
-        self._renewed = 0.0  # monotonic time of the last accepted report
+        self._renewed = -math.inf  # monotonic time of the last accepted report
         self._failed = False
         self._started = self._closed = False
         self.name = secrets.token_hex(6)
@@ -304,7 +305,7 @@ class WorkerCounts(StreamListener):
     def _start_over(self) -> None:
         """Gives the worker a new name, and marks all counts as not yet reported."""
         with self._lock:
-            self.name, self._serial, self._renewed = secrets.token_hex(6), 0, 0.0
+            self.name, self._serial, self._renewed = secrets.token_hex(6), 0, -math.inf
             self._unreported.update(dict.fromkeys(self._counts))
 
     def _answer_reservations(self, report: Report, changes: Sequence[CountChange]) -> None:

@@ -254,6 +254,17 @@ def test_a_worker_with_streams_is_listed_and_the_counts_of_a_killed_one_go(
     assert counts.workers() == [alive.name]
 
 
+def test_a_worker_is_listed_at_once_on_a_machine_that_has_just_booted(
+    make_worker_counts: MakeWorkerCounts, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make_worker_counts(1)
+    monkeypatch.setattr(
+        worker_counts, "RENEW", time.monotonic() + 1000
+    )  # no machine runs for so long already
+    one.wake()
+    eventually(lambda: counts.workers() == [one.name])
+
+
 def test_a_worker_stays_listed_while_it_holds_something_and_nothing_changes(
     make_worker_counts: MakeWorkerCounts, counts: Counts
 ) -> None:

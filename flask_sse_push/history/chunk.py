@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..protocol.entry import Entry
+
+if TYPE_CHECKING:
+    from .recovery_driver import Step
 
 
 class MissedChunk:
@@ -25,11 +30,14 @@ NO_CHUNK = MissedChunk([], None, True)
 class ChunkCache:
     """Keeps the newest chunk of missed events for the next stream that needs the same chunk.
 
-    When thousands of clients come back at once, most of them missed the same events.
+    When thousands of clients come back at once, most of them missed the same events. Most of these streams
+    need only one step; so the newest such step is kept too.
     """
 
-    __slots__ = ("chunk", "key")
+    __slots__ = ("begin", "chunk", "key", "step")
 
     def __init__(self) -> None:
         self.key: tuple[object, ...] | None = None
         self.chunk = NO_CHUNK
+        self.begin: tuple[object, ...] | None = None  # how the stream of `step` began
+        self.step: Step | None = None

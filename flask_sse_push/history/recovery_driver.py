@@ -124,6 +124,9 @@ class ShardRecovery(MissedEvents, Recovery):
                 opening = self.begin_live(self.history_cache.caches, snapshot)
                 if opening is not None:
                     return Step(opening, (), NO_CHUNK, snapshot.position, True)
+                step = self._shared_step(snapshot)
+                if step is not None:
+                    return step
             elif self.has_all_of(snapshot):
                 return NOTHING_MISSED
         if self.must_wait():
@@ -134,7 +137,33 @@ class ShardRecovery(MissedEvents, Recovery):
         chunk, is_complete = self.next_chunk(), self.is_complete()
         if opening is not None and is_complete and not chunk.entries:
             opening = self.without_events(opening)
-        return Step(opening, resets, chunk, began, is_complete)
+        step = Step(opening, resets, chunk, began, is_complete)
+        if is_complete and opening is not None and not resets:
+            self._share(step)
+        return step
+
+    def _shared_step(self, snapshot: Snapshot) -> Step | None:
+        """Takes the only step of the stream before, if this stream has the same start and missed the same."""
+        kept = self.history_cache.chunk_cache
+        if kept.step is None or self._given is None or kept.begin != self._beginning(snapshot):
+            return None
+        after, caches = self._given.id, self.history_cache.caches
+        if max([caches[name].floor for name in self.channels]) > after:
+            return None  # the caches do not have the events any more
+        self._epoch, self._complete_at = snapshot.epoch, snapshot
+        self.position = after if kept.step.chunk.position is None else kept.step.chunk.position
+        return kept.step
+
+    def _share(self, step: Step) -> None:
+        """Keeps a first step that brought the stream up to date, for streams with the same start."""
+        kept, snapshot = self.history_cache.chunk_cache, self.history_cache.snapshot
+        is_kept = step.chunk is kept.chunk  # not if an event in it may expire
+        if is_kept and self._given is not None and not self._start.asks_broker:
+            kept.begin, kept.step = self._beginning(snapshot), step
+
+    def _beginning(self, snapshot: Snapshot | None) -> tuple[object, ...]:
+        """Returns all that the first step of the stream depends on, except the caches."""
+        return self.channels, self._start, snapshot, self.joining, self.boundary
 
     def must_wait(self) -> bool:
         """Whether the broker must answer requests before the stream can go on. Queues these requests."""

@@ -70,6 +70,7 @@ def base36(number: int) -> str:
 _high_digits = lru_cache(maxsize=64)(base36)
 
 
+@lru_cache(64)  # many streams start at the same cursor
 def parse(text: str) -> Cursor | None:
     """Reads a cursor. Returns None if `text` is not a cursor; the client that sent it gets `sse.reset`."""
     if len(text) > MAX_LENGTH:

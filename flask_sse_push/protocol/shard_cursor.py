@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def channel_hash(channels: Iterable[str]) -> str:
     return base64.urlsafe_b64encode(digest).decode()[:6]
 
 
+@lru_cache(64)  # many streams start at the same cursor
 def parse(text: str) -> ShardCursor | None:
     """Reads a cursor over several shards. Returns None if `text` is not such a cursor."""
     match = _GRAMMAR.fullmatch(text)

@@ -18,6 +18,7 @@ from flask_sse_push.history.read_queue import ChannelRead, HistoryRequest, PageR
 from flask_sse_push.history.recovery_driver import ShardRecovery, Step
 from flask_sse_push.history.room import Room
 from flask_sse_push.protocol.cursor import EARLIEST, MAX_ID, Cursor
+from flask_sse_push.protocol.entry import Publication
 from tests.unit.history.test_history_cache import Bench, Flaky, ids
 
 #: Room for two events of the bench.
@@ -207,6 +208,68 @@ def test_events_whose_time_is_over_are_not_sent_from_the_cache(monkeypatch: pyte
     fresh = made.publish("a")
     made.run()
     assert events(steps(made, made.recovery(("a",), StartPoint(EARLIEST)))) == [fresh]
+
+
+# -- what streams share --------------------------------------------------------------------------------------
+
+
+def returning(made: Bench, after: int) -> StartPoint:
+    """The start of a client that comes back with the cursor of the event `after`."""
+    return StartPoint(str(Cursor(made.broker._epoch, after)))
+
+
+def test_streams_that_come_back_with_the_same_cursor_share_their_only_step() -> None:
+    made = Bench("a")
+    seen, *missed = [made.publish("a") for _ in range(3)]
+    made.run()
+    first, second = (made.recovery(("a",), returning(made, seen)) for _ in range(2))
+    (step,) = steps(made, first)
+    assert second.next() is step
+    assert events([step]) == missed
+    assert second.is_complete()
+    assert second.positions == first.positions
+    fresh = made.publish("a")
+    made.run()
+    assert [events(steps(made, stream)) for stream in (first, second)] == [[fresh], [fresh]]
+    assert events(steps(made, made.recovery(("a",), returning(made, seen)))) == [*missed, fresh]
+    assert events(steps(made, made.recovery(("a",), returning(made, missed[0])))) == [missed[1], fresh]
+
+
+def test_a_stream_shares_no_step_with_events_that_the_cache_has_given_up() -> None:
+    made = Bench("a")
+    seen, *missed = [made.publish("a") for _ in range(3)]
+    made.run()
+    assert events(steps(made, made.recovery(("a",), returning(made, seen)))) == missed
+    made.history_cache.caches["a"].trim(0, 0)
+    with made.broker._lock:
+        made.broker._lists.pop("a")
+    found = steps(made, made.recovery(("a",), returning(made, seen)))
+    assert events(found) == []
+    assert [reset.channels for reset in resets(found)] == [["a"]]
+
+
+def test_a_stream_that_asks_the_broker_shares_no_step() -> None:
+    made = Bench("a")
+    seen, missed = made.publish("a"), made.publish("a")
+    made.run()
+    start = returning(made, seen)
+    assert events(steps(made, made.recovery(("a",), start))) == [missed]
+    for _ in range(2):
+        asking = made.recovery(("a",), start._replace(asks_broker=True))
+        assert asking.next() is None
+        assert events(steps(made, asking)) == [missed]
+
+
+def test_a_step_with_an_event_that_expires_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Bench("a")
+    seen, lasting = made.publish("a"), made.publish("a")
+    made.broker.publish([Publication(b"data: x\n\n", ("a",), ttl=60)])
+    made.run()
+    (step,) = steps(made, made.recovery(("a",), returning(made, seen)))[-1:]
+    assert len(step.chunk.entries) == 2
+    over = step.chunk.entries[-1].expires + 1
+    monkeypatch.setattr(made.history_cache, "clock", lambda: over)
+    assert events(steps(made, made.recovery(("a",), returning(made, seen)))) == [lasting]
 
 
 # -- what is read first, and what is not read ----------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flask import Request, request
+from flask import Request
 from werkzeug.datastructures import Accept, MultiDict
 
 from ..auth import tickets
@@ -212,16 +212,15 @@ def accepts_gzip(accepted: Accept) -> bool:
     return accepted.best_match(("gzip", "identity")) == "gzip"
 
 
-def hide_ticket(endpoint: str | None, values: dict[str, Any] | None) -> None:
+def hide_ticket(current: Request) -> None:
     """Replaces the ticket in the request's URL with `***`, so that gunicorn's access log does not show it.
 
-    Flask calls this function before the app's hooks and the view, but after all WSGI middlewares: a tracer
-    that wraps the app, such as Sentry, has read the ticket by then. `request.args` is read before the ticket
-    is replaced, so `request.args` still has the ticket.
+    Called before the app's hooks and the view, but after all WSGI middlewares: a tracer that wraps the app,
+    such as Sentry, has read the ticket by then. `request.args` is read before the ticket is replaced, so
+    `request.args` still has the ticket.
 
     :raises Refused: 400, if the query is not UTF-8.
     """
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
     raw = current.query_string
     try:
         raw.decode()

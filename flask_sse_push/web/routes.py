@@ -47,8 +47,7 @@ class Routes(Blueprint):
         self.add_url_rule("/admin/<path:view>", "admin_view", self._admin_view, methods=["GET", "POST"])
         self.add_url_rule("/report", "report", self._take_report, methods=["POST"])
         self.app_url_value_preprocessor(_note_start)
-        self.url_value_preprocessor(hide_ticket)
-        self.url_value_preprocessor(self._take_body)
+        self.url_value_preprocessor(self._take_request)
         self.app_errorhandler(Refused)(self._refuse)
         self.record(self._add_name)
 
@@ -112,14 +111,18 @@ class Routes(Blueprint):
             f"call app.register_blueprint({self.name}, url_prefix='/stream')"
         )
 
-    def _take_body(self, endpoint: str | None, values: dict[str, Any] | None) -> None:
-        """Reads the body of a `POST` request for a stream. Flask calls this method before the app's hooks.
+    def _take_request(self, endpoint: str | None, values: dict[str, Any] | None) -> None:
+        """Hides the ticket in the URL, and reads the body of a `POST` request for a stream.
 
-        The first request reads the settings, because CORS headers must also be on answers without a view.
+        Flask calls this method before the app's hooks. The first request reads the settings, because CORS
+        headers must also be on answers without a view.
+
+        :raises Refused: 400, if the query is not UTF-8, or if the body is not valid.
         """
+        current: Request = request._get_current_object()  # type: ignore[attr-defined]
+        hide_ticket(current)
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         own: StreamEndpoint = app.extensions[EXTENSION][self]
-        current: Request = request._get_current_object()  # type: ignore[attr-defined]
         if (
             current.method == "POST"
             and endpoint

@@ -119,7 +119,7 @@ class HistoryCache(TrustedCaches):
                     elif message.channel in self.caches and not self.reads.confirm(message.channel):
                         self._pause(link_up=True)
         if self.reads.replies:
-            for reply in self.reads.usable(self._heard.epoch, self._heard.id):
+            for reply in self.reads.usable(self._heard.epoch, self._heard.id - self._heard.in_part):
                 self._take_reply(reply)
         if self.paused:
             if self.reads.resyncing:

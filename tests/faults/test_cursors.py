@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 import redis
 
-from flask_sse_push import MessageAnnouncer
+from flask_sse_push import BrokerUnavailable, MessageAnnouncer
 from flask_sse_push.protocol.cursor import Cursor, parse
 from tests.e2e.conftest import Serve
 from tests.support.deadline import eventually
+from tests.support.fault_setup import Valkey, servers
 from tests.support.memory import resident_kb
 from tests.support.processes import Gunicorn, gunicorn
 from tests.support.stream import Stream
@@ -234,3 +237,28 @@ def storm(server: Gunicorn, count: int) -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_cursor_of_an_event_on_two_channels_counts_while_the_broker_takes_no_writes(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """The broker then makes no positions. So the event itself has the newest position."""
+    with (
+        servers(valkey.url, tmp_path, probe=0.5) as both,
+        valkey.client() as client,
+        closing(MessageAnnouncer.from_url(valkey.url)) as announcer,
+    ):
+        for server in both:
+            address = f"{server.url}/stream?channels=a,b"
+            with Stream(address) as stream:
+                stream.next_of("sse.open")
+                cursor = announcer.publish("first", channel=["a", "b"])
+                client.config_set("min-replicas-to-write", "1")
+                assert stream.next_of("message", "sse.reset").id == cursor
+            with pytest.raises(BrokerUnavailable):
+                announcer.publish("refused", channel="a")
+            with Stream(address, cursor=cursor) as stream:
+                assert stream.next_of("sse.open", "sse.error").json()["resumed"] is True
+                client.config_set("min-replicas-to-write", "0")
+                announcer.publish("second", channel="b")
+                assert stream.next_of("message", "sse.reset").data == "second"

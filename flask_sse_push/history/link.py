@@ -127,22 +127,27 @@ class LinkReader:
             except BrokerUnavailable as error:
                 if pause == FIRST_PAUSE:
                     self._log_down("cannot reach the broker; trying again: %s", error)
-                time.sleep(pause * (0.5 + random.random() / 2))
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = self._rest(pause)
                 continue
-            pause = FIRST_PAUSE
             self._log_up()
+            connected_at = time.monotonic()
             try:
                 self._read(self._link)
             except BrokerUnavailable as error:
                 if not self._closed:
                     self._log_down("the link to the broker broke; connecting again: %s", error)
+                    is_refused = time.monotonic() - connected_at < pause
+                    pause = self._rest(pause) if is_refused else FIRST_PAUSE
             except Exception:
                 # The thread must survive any error: without this thread the worker would get no more events.
                 logger.exception("reading from the broker failed; connecting again")
-                self.connected = False
-                time.sleep(LONGEST_PAUSE)
+                pause = self._rest(LONGEST_PAUSE)
         self._drop_link()
+
+    def _rest(self, pause: float) -> float:
+        self.connected = False
+        time.sleep(pause * (0.5 + random.random() / 2))
+        return min(pause * 2, LONGEST_PAUSE)
 
     def _drop_link(self) -> None:
         """Closes the link and tells `put` that it is gone. Does nothing without a link."""

@@ -66,10 +66,12 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         if seconds and getcurrent().parent is not None:
-            pause()
+            pause(ASLEEP)
 
 
 CLOCK = Clock()
+#: What the scheduler gets from a greenlet that sleeps.
+ASLEEP = "asleep"
 
 
 def pause(*values: Any) -> Any:
@@ -272,7 +274,8 @@ class ShardThreads:
         self._fetching: greenlet | None = None
 
     def read(self, turn: Turn) -> None:
-        self._reading.switch(turn)
+        if self._reading.switch(turn) == ASLEEP and self.gate.reachable:
+            self._reading.switch()
         assert not self._reading.dead
 
     @property

@@ -9,6 +9,7 @@ import pytest
 
 from flask_sse_push.brokers.base import Link, LinkMessage, Subscribed
 from flask_sse_push.brokers.memory import MemoryBroker
+from flask_sse_push.errors import BrokerUnavailable
 from flask_sse_push.history import link
 from flask_sse_push.history.link import LinkReader
 from tests.support.policies import keeping
@@ -61,6 +62,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.rests.append(self.now)
+        self.now += seconds
 
 
 class Flood(Wire):
@@ -100,3 +102,32 @@ def test_while_messages_come_without_a_pause_other_threads_run_too(
     pauses = [after - before for before, after in pairwise([100.0, *clock.rests, clock.now])]
     assert max(pauses) < 0.02
     assert len(pauses) < 110, "a pause costs time, too"
+
+
+def test_a_broker_that_refuses_links_is_asked_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For example, its user may connect, but not subscribe."""
+    clock = Clock()
+    monkeypatch.setattr(link, "time", clock)
+    broker = MemoryBroker(keeping(10, 60.0))
+    reader = LinkReader(broker, "inbox", lambda item: None, 10.0)
+    monkeypatch.setattr(broker, "link", lambda inbox: Refused(clock, reader))
+    reader.run()
+    assert reader.reconnects == 19
+    assert clock.now - 100.0 > 8.0
+
+
+class Refused(Wire):
+    """A link that breaks at its first read."""
+
+    def __init__(self, clock: Clock, reader: LinkReader) -> None:
+        super().__init__()
+        self._clock = clock
+        self._reader = reader
+
+    def read(self, timeout: float) -> list[LinkMessage]:
+        self._clock.now += 0.001
+        if self._reader.reconnects == 19:
+            self._reader.close()
+        raise BrokerUnavailable("no permission to subscribe")

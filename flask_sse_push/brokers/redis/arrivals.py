@@ -139,7 +139,7 @@ class GeventReceiver(Receiver):
             self._timer.close()
         self._timeout = timeout
         self._timer = self._hub.loop.timer(timeout, timeout)
-        self._timer.start(self._end_wait)
+        self._timer.start(self._end_wait, update=True)  # the loop's own time is old if it has stood still
 
     def _end_wait(self) -> None:
         self._hub.cancel_wait(self._readable, _TimeOver)

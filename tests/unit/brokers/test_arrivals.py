@@ -66,6 +66,15 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     theirs.close()
 
 
+def test_a_wait_takes_its_time_although_the_loop_has_stood_still(pair: tuple[Any, Any]) -> None:
+    gevent.sleep(0)
+    time.sleep(0.3)
+    arrivals, began = receiver(pair[0]), time.monotonic()
+    assert arrivals.receive(0.2) == b""
+    assert time.monotonic() - began > 0.15
+    arrivals.close()
+
+
 def test_a_receiver_returns_what_has_arrived(pair: tuple[Any, Any]) -> None:
     ours, theirs = pair
     arrivals = receiver(ours)

@@ -235,7 +235,8 @@ def test_a_worker_that_reads_a_flood_of_events_serves_requests_meanwhile(
 ) -> None:
     """60,000 events arrive while each worker is stopped. So all of them wait in its link at once."""
     count = 60_000
-    with servers(valkey.url, tmp_path, max_buffer=200_000_000) as both, ThreadPoolExecutor() as pool:
+    running = servers(valkey.url, tmp_path, max_buffer=200_000_000, probe=60)
+    with running as both, ThreadPoolExecutor() as pool:
         streams = [Stream(f"{server.url}/stream?channels=room:1") for server in both]
         for server, stream in zip(both, streams, strict=True):
             stream.next_of("sse.open")

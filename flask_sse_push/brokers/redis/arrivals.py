@@ -1,7 +1,7 @@
 """Reads what arrives on the connection of a link: waits for bytes, and finds the messages in them.
 
 redis-py can do both too, but takes more CPU time than all other work for an event: it reads each line of a
-message apart, and starts a timer of gevent for each wait.
+message apart, and starts a timer of gevent for each wait. Its option `parser_class` lets another parser read.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import partial
 from typing import Any
 
+from redis import ConnectionPool
+from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError
 
 #: At most how many bytes are read in one go. So many small messages fit into `READ_ROOM`.
@@ -27,6 +30,36 @@ _ERROR = re.compile(rb"-([^\r]*)\r\n")
 
 #: What Redis sends to subscribers: `message`, `subscribe` …, the pub/sub name, and the content.
 Message = tuple[bytes, bytes, bytes]
+
+
+class HandshakeParser(DefaultParser):  # type: ignore[misc,valid-type]
+    """redis-py's parser, for the replies before a link subscribes. Then a `Receiver` reads the socket.
+
+    :param sockets: gets the socket of the connection.
+    """
+
+    def __init__(self, sockets: list[Any], socket_read_size: int) -> None:
+        super().__init__(socket_read_size)
+        self._sockets = sockets
+
+    def on_connect(self, connection: Any) -> None:
+        super().on_connect(connection)
+        self._sockets.append(connection._sock)
+
+
+def connect_link(pool: ConnectionPool, **changes: Any) -> tuple[Any, Receiver]:
+    """Returns an open connection for a link, and what reads the connection.
+
+    The pool does not know the connection: it would close the connection while the link reads.
+
+    :param changes: options of the connection that differ from the pool's.
+    :raises redis.exceptions.RedisError: if the server cannot be reached.
+    """
+    sockets: list[Any] = []
+    options = {**pool.connection_kwargs, **changes, "parser_class": partial(HandshakeParser, sockets)}
+    connection: Any = pool.connection_class(**options)
+    connection.connect()
+    return connection, receiver(sockets[-1])
 
 
 class Messages:

@@ -26,6 +26,7 @@ from ...protocol.entry import Publication
 from ..base import NO_INBOX, READ_TIMEOUT, UNBOUNDED, Broker, History, Link, Newest
 from ..foreign import ForeignData
 from ..group_commit import Request
+from .arrivals import connect_link
 from .client import (
     BrokerSettings,
     Call,
@@ -230,14 +231,10 @@ class RedisBroker(Broker):
             self.history({}, NO_INBOX)
         pool = self._clients.main.connection_pool
         with translated_errors(self._clients.setting):
-            # The connection does not come from the pool, because the pool would close it while the link
-            # reads.
-            options = dict(pool.connection_kwargs)
-            options["socket_timeout"] = min(options["socket_timeout"], READ_TIMEOUT)
-            connection: Any = pool.connection_class(**options)
-            connection.connect()
+            timeout = min(pool.connection_kwargs["socket_timeout"], READ_TIMEOUT)
+            connection = connect_link(pool, socket_timeout=timeout)
         names, setting = (self._live, self._inbox(inbox)), self._clients.setting
-        link = RedisLink(connection, *names, self._foreign, self._proofs, self.pubsub, setting)
+        link = RedisLink(*connection, *names, self._foreign, self._proofs, self.pubsub, setting)
         link.open()
         return link
 

@@ -13,7 +13,7 @@ from ...errors import BrokerUnavailable
 from .. import forks
 from ..base import Echo, Link, LinkMessage, LiveEvent, Subscribed
 from ..foreign import ForeignData
-from .arrivals import Messages, receiver
+from .arrivals import Messages, Receiver
 from .client import close_copy, translated, translated_errors
 from .proof import LENGTH, Proofs
 
@@ -43,6 +43,7 @@ class RedisLink(Link):
     The link does not use the class PubSub of redis-py: PubSub reconnects without a notice and loses messages.
     A plain connection raises an error instead. redis-py only opens the connection and sends commands.
 
+    :param receiver: reads the connection; see `connect_link`.
     :param live: prefix of the pub/sub names of channels.
     :param inbox: the pub/sub name of this link's inbox.
     :param foreign: reports messages that another program has published.
@@ -53,6 +54,7 @@ class RedisLink(Link):
     def __init__(
         self,
         connection: Any,
+        receiver: Receiver,
         live: str,
         inbox: str,
         foreign: ForeignData,
@@ -65,7 +67,7 @@ class RedisLink(Link):
         self._proofs = proofs
         self._pubsub = pubsub
         self._connection = connection
-        self._receiver = receiver(connection._sock)
+        self._receiver = receiver
         self._messages = Messages()
         self._live = live
         self._inbox = inbox.encode()

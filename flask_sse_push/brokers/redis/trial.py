@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..foreign import ForeignData
+from .arrivals import connect_link
 from .broker import RedisBroker
 from .client import translated_errors
 from .link import RedisLink
@@ -27,12 +26,10 @@ def open_link(broker: RedisBroker, inbox: str) -> RedisLink:
 
     :raises BrokerUnavailable: if the server does not answer.
     """
-    pool = broker.pool
     with translated_errors():
-        connection: Any = pool.connection_class(**pool.connection_kwargs)
-        connection.connect()
+        connection = connect_link(broker.pool)
     live, own = f"{broker.base}live:", f"{broker.base}inbox:{inbox}"
-    link = RedisLink(connection, live, own, ForeignData(), Proofs(), broker.pubsub)
+    link = RedisLink(*connection, live, own, ForeignData(), Proofs(), broker.pubsub)
     link.open()
     return link
 

@@ -38,6 +38,7 @@ class Sizes:
     publish_many: int = 20000
     churned: int = 600
     churn_idle: int = 5000
+    crowd_streams: int = 100_000  # see crowd.py
 
     @classmethod
     def small(cls) -> Sizes:

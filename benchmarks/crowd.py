@@ -31,19 +31,21 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from flask_sse_push import MessageAnnouncer
 
+from . import goals, report
+from .cases import Sizes
 from .client import Client
 from .peers.base import Settings
 from .peers.push.driver import PushHijack
 from .process import open_files, raise_file_limit, rss_kb, tree
 from .publisher import event_data
-from .run import SPARE_FILES, prepare, started
+from .run import SPARE_FILES, prepare, publish, started
 from .work import Counters, settle
 
 SIZE = 200
@@ -58,15 +60,6 @@ FULL = 0.85
 PAUSE, EVENTS_AFTER_KILL = 0.5, 8
 #: Seconds within which all streams must get an event, or come back.
 PATIENCE = 120
-
-#: The goals: figure, title, maximum.
-GOALS = (
-    ("memory_mb", "memory of the workers above idle, MB", 150),
-    ("event_s", "an event is with all streams, s", 0.6),
-    ("lost", "events lost after the kill", 0),
-    ("doubled", "events doubled after the kill", 0),
-    ("back_s", "all streams are back, s", 10),
-)
 
 
 class Crowd(PushHijack):
@@ -254,31 +247,38 @@ def _until(condition: Callable[[], bool], streams: Streams, publisher: Publisher
         time.sleep(0.05)
 
 
-def reached_goals(figures: Counters) -> Iterator[tuple[str, float, float, bool]]:
-    """Yields each goal: its title, its maximum, the figure, and whether it is reached."""
-    for name, title, most in GOALS:
-        yield title, most, figures[name], figures[name] <= most
+def add_to_run(figures: Counters, folder: Path, settings: Settings) -> None:
+    """Adds the figures to the run in a folder, and writes its page and chart again."""
+    run = report.read(folder)
+    run["results"]["crowd"] = {PushHijack.name: figures}
+    run["sizes"] = {
+        **run["sizes"],
+        "crowd_streams": figures["streams"],
+        "rounds": {**run["sizes"]["rounds"], "crowd": 1},
+    }
+    publish(run, settings.python, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crowd")
-    parser.add_argument("--streams", type=int, default=100_000, help="default 100000; 2000 for a smoke test")
+    parser.add_argument(
+        "--streams", type=int, default=Sizes().crowd_streams, help="default 100000; 2000 for a smoke test"
+    )
     parser.add_argument("--events", type=int, default=10, help="events whose median counts (default 10)")
     parser.add_argument("--workers", type=int, default=0, help="default: as many as the streams need")
-    parser.add_argument("--out", type=Path, help="the JSON file (default: crowd.json in the build folder)")
+    parser.add_argument("--out", type=Path, help="folder with a run of benchmarks.run, to which this adds")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     options = parser.parse_args(arguments)
     settings = prepare(Path(sys.executable), options.logs, server_cpu=None, client_cpu=None)
     figures = measure(settings, options.streams, options.events, options.workers)
-    out = options.out or settings.build / "crowd.json"
-    out.write_text(json.dumps(figures, indent=1) + "\n")
+    (settings.build / "crowd.json").write_text(json.dumps(figures, indent=1) + "\n")
+    if options.out:
+        add_to_run(figures, options.out, settings)
     for name, value in figures.items():
         print(f"{name:20}{value:,.3f}" if isinstance(value, float) else f"{name:20}{value:,}")
-    goals = list(reached_goals(figures))
-    for title, most, value, reached in goals:
-        print(f"{title:40}{value:12,.2f}  at most {most:g}: {'yes' if reached else 'no'}")
-    print(f"written to {out}")
-    return 0 if all(reached for *_, reached in goals) else 1
+    results = {"crowd": {PushHijack.name: figures}}
+    print("\n".join(goals.table(results)))
+    return 0 if all(reached for *_, reached in goals.judged(results)) else 1
 
 
 if __name__ == "__main__":

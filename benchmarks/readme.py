@@ -24,6 +24,8 @@ COLUMNS = (
     ("burst", "deliveries_per_s_from_publish", "burst, deliveries/s", 0),
     ("idle", "kb_per_stream", "memory of an idle stream, kB", 1),
     ("handshake", "cpu_us", "CPU for a handshake, µs", 0),
+    ("users", "fast_cpu_us", "CPU for an event to one user, µs", 0),
+    ("publish", "many_per_s", "events/s, published 100 at a time", 0),
 )
 
 
@@ -47,6 +49,7 @@ def section(run: Mapping[str, Any]) -> str:
         "|---|" + "---|" * len(COLUMNS),
         *(_row(run, name) for name in names),
         "",
+        *_crowd(run["results"].get("crowd", {}).get("push-hijack")),
         f"Measured on {run['date']}: {_machine(run['machine'])}; {_versions(run['versions'])}.",
     ]
     return "\n".join(lines) + "\n"
@@ -57,6 +60,20 @@ def _row(run: Mapping[str, Any], name: str) -> str:
     cells = [_cell(results[case].get(name, {}).get(figure), digits) for case, figure, _, digits in COLUMNS]
     title = run["titles"][name] + given_less(results["steady"][name])
     return f"| {title} | " + " | ".join(cells) + " |"
+
+
+def _crowd(figures: Mapping[str, Any] | None) -> list[str]:
+    """Returns a line about the crowd, if the run has one."""
+    if figures is None:
+        return []
+    streams, workers, lost, doubled = (figures[name] for name in ("streams", "workers", "lost", "doubled"))
+    return [
+        f"With {streams:,} streams on {workers} workers of the same machine, whose cores the clients shared: "
+        f"all streams had an event after {figures['event_s']:.1f} s, and the workers needed "
+        f"{figures['memory_mb']:.0f} MB more than without streams. One worker was killed: all its streams "
+        f"were back after {figures['back_s']:.0f} s, with {lost} events lost and {doubled} doubled.",
+        "",
+    ]
 
 
 def _cell(value: float | None, digits: int) -> str:

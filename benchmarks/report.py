@@ -124,6 +124,19 @@ TABLES: dict[str, tuple[str, tuple[Column, ...]]] = {
             Column("redis_cpu_us_per_worker", "added for each worker that listens", 1),
         ),
     ),
+    "crowd": (
+        "A crowd: {crowd_streams:,} streams on one machine, and one of the workers is killed",
+        (
+            Column("workers", "workers", 0),
+            Column("open_s", "seconds until all are open", 1),
+            Column("memory_mb", "MB of all workers above idle", 0),
+            Column("event_s", "seconds until all have an event", 2),
+            Column("killed_streams", "streams of the killed worker", 0),
+            Column("back_s", "seconds until all are back", 1),
+            Column("lost", "events lost", 0),
+            Column("doubled", "events doubled", 0),
+        ),
+    ),
     "departure": (
         "Open and close {churned} streams among 10 and among {churn_idle} idle ones; then nearly all leave",
         (

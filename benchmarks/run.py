@@ -45,16 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if older is not None:
         document = report.updated(older, document)
-    publish(document, options)
+    publish(document, options.python, options.out)
     return 1 if errors else 0
 
 
-def publish(document: dict[str, Any], options: argparse.Namespace) -> None:
-    """Writes the run's JSON, chart and page, and prints the page."""
-    report.write(document, options.out)
-    chart = draw(options.python, options.out)
+def publish(document: dict[str, Any], python: Path, out: Path) -> None:
+    """Writes the run's JSON, chart and page into a folder, and prints the page."""
+    report.write(document, out)
+    chart = draw(python, out)
     page = report.markdown(document, chart=chart)
-    (options.out / "benchmarks.md").write_text(page, "utf-8")
+    (out / "benchmarks.md").write_text(page, "utf-8")
     print(page)
 
 

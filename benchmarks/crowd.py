@@ -1,11 +1,11 @@
 """100,000 streams on one machine: `python -m benchmarks.crowd`. A full run takes two to three minutes.
 
-One gunicorn master has as many workers as the streams need, and all workers accept from the same socket, as
-in production. The kernel spreads the streams: an idle worker accepts sooner than a busy one. A worker that
-has no file descriptor left for another stream answers 503, and the stream tries again, as push-client.js
-does. With one master for each address, the streams would be spread evenly, but the streams of a killed worker
-could only come back to the master of their address. Here, the other workers take them, and so does the worker
-that gunicorn starts instead.
+One gunicorn master has as many workers as the streams need, and a spare one. All workers accept from the same
+socket, as in production. The kernel spreads the streams: an idle worker accepts sooner than a busy one. A
+worker that has no file descriptor left for another stream answers 503, and the stream tries again, as
+push-client.js does. With one master for each address, the streams would be spread evenly, but the streams of
+a killed worker could only come back to the master of their address. Here, the other workers take them, and so
+does the worker that gunicorn starts instead.
 
 Several load generators hold the streams, because a process may not open 100,000 files. They connect from
 several addresses of 127.0.0.0/8, because one address has too few ports. No process is tied to a core, and all
@@ -53,8 +53,7 @@ SIZE = 200
 SOURCES = 16
 #: How many new connections may wait for a worker. The kernel allows at most net.core.somaxconn.
 BACKLOG = 4096
-#: Streams of a worker, as a share of what its descriptors allow. The kernel does not spread streams evenly,
-#: and the streams of a killed worker need room in the others.
+#: Streams of a worker, as a share of what its descriptors allow: the kernel does not spread streams evenly.
 FULL = 0.85
 #: Seconds between two events after the kill, and at least how many events are published then.
 PAUSE, EVENTS_AFTER_KILL = 0.5, 8
@@ -150,7 +149,8 @@ def sizes(streams: int, files: int) -> tuple[int, int]:
     if tracked.exists() and streams * 1.5 > int(tracked.read_text()):
         raise SystemExit("the firewall tracks too few connections: raise net.netfilter.nf_conntrack_max")
     room = files - SPARE_FILES
-    return max(2, math.ceil(streams / (room * FULL))), max(2, math.ceil(streams / room))
+    spare = 1  # the streams of a killed worker need room in the others
+    return max(2, math.ceil(streams / (room * FULL)) + spare), max(2, math.ceil(streams / room))
 
 
 def warm_up(peer: Crowd, workers: int) -> None:
@@ -174,7 +174,7 @@ def warm_up(peer: Crowd, workers: int) -> None:
 def measure(settings: Settings, count: int, events: int = 10, workers: int = 0) -> Counters:
     """Runs everything once; returns the figures.
 
-    :param workers: The number of workers; 0 means as many as the streams need.
+    :param workers: The number of workers; 0 means as many as the streams need, and a spare one.
     """
     needed, clients = sizes(count, raise_file_limit())
     workers = workers or needed
@@ -265,7 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--streams", type=int, default=Sizes().crowd_streams, help="default 100000; 2000 for a smoke test"
     )
     parser.add_argument("--events", type=int, default=10, help="events whose median counts (default 10)")
-    parser.add_argument("--workers", type=int, default=0, help="default: as many as the streams need")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="default: one more than the streams need"
+    )
     parser.add_argument("--out", type=Path, help="folder with a run of benchmarks.run, to which this adds")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     options = parser.parse_args(arguments)

@@ -45,7 +45,7 @@ from .peers.base import Settings
 from .peers.push.driver import PushHijack
 from .process import open_files, raise_file_limit, rss_kb, tree
 from .publisher import event_data
-from .run import SPARE_FILES, prepare, publish, started
+from .run import SPARE_FILES, prepare, started, write_pages
 from .work import Counters, settle
 
 SIZE = 200
@@ -137,7 +137,7 @@ class Publisher:
 
 
 def sizes(streams: int, files: int) -> tuple[int, int]:
-    """Returns how many workers and load generators the streams need.
+    """Returns how many workers to start, with a spare one, and how many load generators.
 
     :param files: How many files a process may open.
     :raises SystemExit: if the machine has no room for so many streams.
@@ -256,7 +256,7 @@ def add_to_run(figures: Counters, folder: Path, settings: Settings) -> None:
         "crowd_streams": figures["streams"],
         "rounds": {**run["sizes"]["rounds"], "crowd": 1},
     }
-    publish(run, settings.python, folder)
+    write_pages(run, settings.python, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -265,10 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--streams", type=int, default=Sizes().crowd_streams, help="default 100000; 2000 for a smoke test"
     )
     parser.add_argument("--events", type=int, default=10, help="events whose median counts (default 10)")
-    parser.add_argument(
-        "--workers", type=int, default=0, help="default: one more than the streams need"
-    )
-    parser.add_argument("--out", type=Path, help="folder with a run of benchmarks.run, to which this adds")
+    parser.add_argument("--workers", type=int, default=0, help="default: one more than the streams need")
+    parser.add_argument("--out", type=Path, help="folder of a run, to which the figures are added")
     parser.add_argument("--logs", help="folder for the servers' error output (default: a temporary one)")
     options = parser.parse_args(arguments)
     settings = prepare(Path(sys.executable), options.logs, server_cpu=None, client_cpu=None)

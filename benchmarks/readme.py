@@ -68,10 +68,10 @@ def _crowd(figures: Mapping[str, Any] | None) -> list[str]:
         return []
     streams, workers, lost, doubled = (figures[name] for name in ("streams", "workers", "lost", "doubled"))
     return [
-        f"With {streams:,} streams on {workers} workers of the same machine, whose cores the clients shared: "
-        f"all streams had an event after {figures['event_s']:.1f} s, and the workers needed "
-        f"{figures['memory_mb']:.0f} MB more than without streams. One worker was killed: all its streams "
-        f"were back after {figures['back_s']:.0f} s, with {lost} events lost and {doubled} doubled.",
+        f"{streams:,} streams on {workers} workers, with the clients on the same two cores: an event reached "
+        f"all streams in {figures['event_s']:.1f} s. The streams took {figures['memory_mb']:.0f} MB of the "
+        f"workers' memory. After one worker was killed, all streams were open again within "
+        f"{figures['back_s']:.0f} s; {lost} events were lost, and {doubled} came twice.",
         "",
     ]
 

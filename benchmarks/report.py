@@ -246,8 +246,9 @@ def markdown(run: Mapping[str, Any], *, chart: bool = False) -> str:
         "",
         "How do the servers compare when they do the same work? This page is generated from a run of "
         f"`python -m benchmarks.run` on {run['date']}. One server after another ran on one machine. The "
-        "server had one core; the publisher, Redis and the clients shared another, but in the case of "
-        "publishing Redis had the server's. `benchmarks/README.md` explains what each case does.",
+        "server had one core; the publisher, Redis and the clients shared another. Two cases differ: in the "
+        "case of publishing, Redis used the server's core, and the crowd shared all cores. "
+        "`benchmarks/README.md` explains what each case does.",
         "",
         "Absolute figures depend on the machine, so compare the ratios: `vs C` is the ratio to a C program "
         "that does nothing but `send()`, `vs nchan` the ratio to nginx with nchan. flask_sse_push runs with "

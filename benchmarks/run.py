@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if older is not None:
         document = report.updated(older, document)
-    publish(document, options.python, options.out)
+    write_pages(document, options.python, options.out)
     return 1 if errors else 0
 
 
-def publish(document: dict[str, Any], python: Path, out: Path) -> None:
+def write_pages(document: dict[str, Any], python: Path, out: Path) -> None:
     """Writes the run's JSON, chart and page into a folder, and prints the page."""
     report.write(document, out)
     chart = draw(python, out)

@@ -58,12 +58,12 @@ export async function post(url, body = {}, use = () => {}) {
   }
 }
 
-/** Ends when the app has answered everything that the user has sent so far. */
+/** Resolves when the app has answered the newest `send`. */
 let answered = Promise.resolve(/** @type {string | null} */ (null));
 
 /**
- * Sends what the user does to the app, in the order of the clicks: each request waits for the answer to the one before.
- * So no late answer takes the place of a newer one in the page's alert. Takes and returns what `post` does.
+ * Sends the user's actions to the app, one after another: each waits for the answer to the one before. So the element
+ * #problem always shows the error of the newest answer. Takes and returns what `post` does.
  * @param {string} url @param {object} [body] @param {(answer: any) => void} [use]
  */
 export function send(url, body, use) {

@@ -29,8 +29,8 @@ READ_TIMEOUT = 1.0
 #: How many bytes an entry counts in the room of a history call, beyond its own bytes: about as many as Python
 #: needs to hold a small entry.
 ENTRY_COST = 500
-#: About how many bytes of messages one `Link.read` returns at most, with ENTRY_COST for each. During a longer
-#: read, a gevent worker could do nothing else.
+#: About how many bytes of messages one `Link.read` returns at most, with ENTRY_COST for each. Other greenlets
+#: wait while a gevent worker unpacks these messages, so one read is kept short.
 READ_ROOM = 250_000
 #: The room of a history call that reads every entry.
 UNBOUNDED = MAX_ID

@@ -31,7 +31,7 @@ class ChunkCache:
     """Keeps the newest chunk of missed events for the next stream that needs the same chunk.
 
     When thousands of clients come back at once, most of them missed the same events. Most of these streams
-    need only one step; so the newest such step is kept too.
+    are complete after one step, so the newest step of this kind is kept too.
     """
 
     __slots__ = ("begin", "chunk", "key", "step")
@@ -39,5 +39,5 @@ class ChunkCache:
     def __init__(self) -> None:
         self.key: tuple[object, ...] | None = None
         self.chunk = NO_CHUNK
-        self.begin: tuple[object, ...] | None = None  # how the stream of `step` began
+        self.begin: tuple[object, ...] | None = None  # with what the stream of `step` began
         self.step: Step | None = None

@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 #: At most how many channels one SUBSCRIBE or UNSUBSCRIBE names.
 MAX_AT_ONCE = 500
-#: Seconds between attempts to connect: first the shortest pause, then the longest. Each pause is twice as
-#: long as the pause before. The first pause is short because the broker may only be restarting.
+#: Seconds between attempts to connect. Each pause is twice as long as the one before, up to the longest, and
+#: half of it is random. The first pause is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
-#: While messages come faster than the reader takes them, it lets other threads run after so many seconds.
-TURN = 0.01
-#: A read that took longer than so many seconds has waited, so other threads ran. No read works for so long.
+#: While messages come without a pause, the reader lets other threads run after this many seconds.
+YIELD_EVERY = 0.01
+#: A read never computes for this many seconds. So if it took longer, it has waited, and other threads ran.
 WAITED = 0.005
 #: How many microseconds an id may be ahead of the position that the broker should have reached by now.
 #: Between two replies, the clocks of the broker and of the worker drift apart by some milliseconds.
@@ -136,8 +136,8 @@ class LinkReader:
             except BrokerUnavailable as error:
                 if not self._closed:
                     self._log_down("the link to the broker broke; connecting again: %s", error)
-                    is_refused = time.monotonic() - connected_at < pause
-                    pause = self._rest(pause) if is_refused else FIRST_PAUSE
+                    broke_soon = time.monotonic() - connected_at < pause
+                    pause = self._rest(pause) if broke_soon else FIRST_PAUSE
             except Exception:
                 # The thread must survive any error: without this thread the worker would get no more events.
                 logger.exception("reading from the broker failed; connecting again")
@@ -191,7 +191,7 @@ class LinkReader:
         return link
 
     def _read(self, link: Link) -> None:
-        rests_at = time.monotonic() + TURN
+        yields_at = time.monotonic() + YIELD_EVERY
         while not self._closed:
             if self._renews:
                 raise BrokerUnavailable("the worker asked for a new link after an error")
@@ -201,7 +201,7 @@ class LinkReader:
             messages = link.read(READ_TIMEOUT)
             now = time.monotonic()
             if now - began > WAITED:
-                rests_at = now + TURN
+                yields_at = now + YIELD_EVERY
             if messages:
                 self.heard_at = now
                 if not self.dispatch_now((self._number, messages)):  # it takes only events, no replies
@@ -211,9 +211,9 @@ class LinkReader:
             elif self._echo_since is not None or self._unconfirmed:
                 # Messages that waited for long may have the expected reply at their end, so wait longer.
                 self._check_silence(now, 1.5 * self._silence)
-            if now >= rests_at:
+            if now >= yields_at:
                 time.sleep(0)
-                rests_at = now + TURN
+                yields_at = now + YIELD_EVERY
 
     def _note_replies(self, messages: Iterable[LinkMessage], now: float) -> list[LinkMessage]:
         """Notes the echoes and confirmations among the messages.
@@ -339,7 +339,9 @@ class Heard:
     def _match(self, echo: Echo, before: int) -> bool:
         if echo.epoch != self.epoch:
             return True
-        if echo.last >= self.id:  # it is the same if the broker takes no writes, and so makes no position
+        # If the broker refuses writes, the echo has no new position. Even then, event `id` has arrived on all
+        # of its channels.
+        if echo.last >= self.id:
             self.id, self.in_part = echo.last, False
         return before <= echo.last
 

@@ -106,7 +106,7 @@ class PendingReads:
         """Yields the replies whose position the link has reached: all later live events are newer than these.
 
         :param epoch: the epoch of the newest message on the link.
-        :param heard: the highest id that arrived over the link, on all channels of its event.
+        :param heard: the position up to which every event has arrived over the link, on each of its channels.
         """
         waiting, self.replies = self.replies, []
         for reply in waiting:

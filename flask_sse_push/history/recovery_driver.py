@@ -143,7 +143,10 @@ class ShardRecovery(MissedEvents, Recovery):
         return step
 
     def _shared_step(self, snapshot: Snapshot) -> Step | None:
-        """Takes the only step of the stream before, if this stream has the same start and missed the same."""
+        """Returns the kept step, if this stream begins in the same way and the caches still have its events.
+
+        Then also sets the position of this stream. Otherwise returns None.
+        """
         kept = self.history_cache.chunk_cache
         if kept.step is None or self._given is None or kept.begin != self._beginning(snapshot):
             return None
@@ -157,7 +160,8 @@ class ShardRecovery(MissedEvents, Recovery):
     def _share(self, step: Step) -> None:
         """Keeps a first step that brought the stream up to date, for streams with the same start."""
         kept, snapshot = self.history_cache.chunk_cache, self.history_cache.snapshot
-        is_kept = step.chunk is kept.chunk  # not if an event in it may expire
+        # Chunks with events that expire, or that may not be complete, are not kept.
+        is_kept = step.chunk is kept.chunk
         if is_kept and self._given is not None and not self._start.asks_broker:
             kept.begin, kept.step = self._beginning(snapshot), step
 

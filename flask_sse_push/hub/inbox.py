@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from ..history.shards import ShardItem
 
-#: At most how many items wait in the inbox. While the inbox is full, no messages are read from the links. One
-#: item has the messages of one read, at most about `READ_ROOM` bytes.
+#: At most how many items wait in the inbox. While it is full, link readers wait. An item of a link reader has
+#: the messages of one read, about `READ_ROOM` bytes at most.
 MAX_INBOX = 100
 
 

@@ -16,7 +16,7 @@ _MOST, _LONGEST = 10, 20
 
 
 def misspelt(names: Iterable[str]) -> str:
-    """Returns a clause about the first unknown parameter that is similar to a known one; "" if there is none.
+    """Returns a text about the first unknown parameter that is similar to a known one; "" if there is none.
 
     :param names: the names of the parameters of a request that names no channel.
     """
@@ -28,7 +28,7 @@ def misspelt(names: Iterable[str]) -> str:
 
 
 def explain(refused: Refused, names: Iterable[str]) -> None:
-    """Lets the refusal of a channel say which parameter of the request is misspelt."""
+    """Adds the misspelt parameter to the message of a refusal, if the refusal is about a channel."""
     hint = misspelt(names) if "channel" in (refused.details or {}) else ""
     if hint:
         refused.message += f"; {hint}"

@@ -136,6 +136,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _pairs(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields the parameters as they would stand in a query. Skips values that are null.
 
+    An unknown parameter gets the value "": only its name is used.
+
     :raises Refused: 400, if a value has the wrong type; the message names the parameter.
     """
     for name, value in body.items():

@@ -74,7 +74,7 @@ class QueryCache:
         :raises Refused: 400, if a parameter is not valid; 411, 413 or 415, if the body is not valid.
         """
         if request.method == "POST":
-            return read(arguments_of(request), self._max_channels)
+            return read(all_parameters_of(request), self._max_channels)
         raw = request.query_string
         query = self._known.get(raw)
         if query is None:
@@ -86,7 +86,7 @@ class QueryCache:
         return query
 
 
-def arguments_of(request: Request) -> MultiDict[str, str]:
+def all_parameters_of(request: Request) -> MultiDict[str, str]:
     """Returns the parameters in the query of a request, for `POST` together with those in its body.
 
     :raises Refused: 400, 411, 413 or 415, if the body is not valid.

@@ -115,9 +115,9 @@ class Routes(Blueprint):
         """Hides the ticket in the URL, and reads the body of a `POST` request for a stream.
 
         Flask calls this method before the app's hooks. The first request reads the settings, because CORS
-        headers must also be on answers without a view.
+        headers must also be on answers that Flask sends without calling a view.
 
-        :raises Refused: 400, if the query is not UTF-8, or if the body is not valid.
+        :raises Refused: 400, if the query is not UTF-8. If the body is not valid, the view refuses it.
         """
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
         hide_ticket(current)

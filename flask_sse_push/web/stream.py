@@ -32,7 +32,7 @@ from . import page
 from .capacity import explain_full
 from .cors import check_own_page
 from .misspelt import explain, misspelt
-from .query import QueryCache, StreamQuery, accepts_gzip, arguments_of
+from .query import QueryCache, StreamQuery, accepts_gzip, all_parameters_of
 from .refusal import refusal
 from .response import StreamResponse
 from .services import Services
@@ -108,7 +108,7 @@ class StreamEndpoint:
             grant = self.policy.grant(request, query.channels, query.ticket, began, default=default)
         except Refused as refused:
             if default:
-                explain(refused, arguments_of(request))
+                explain(refused, all_parameters_of(request))
             raise
         if default and not self._told_misspelt:
             self._tell_misspelt(request)
@@ -122,8 +122,8 @@ class StreamEndpoint:
         return self.respond(request, stream, recovery, grant.ticket)
 
     def _tell_misspelt(self, request: Request) -> None:
-        """Writes into the log, once, that a request may have misspelt the parameter with its channels."""
-        hint = misspelt(arguments_of(request))
+        """Writes into the log, once, that a request without channels may have misspelt a parameter."""
+        hint = misspelt(all_parameters_of(request))
         if hint:
             self._told_misspelt = True
             logger.warning("a stream listens to the default channel: %s", hint)

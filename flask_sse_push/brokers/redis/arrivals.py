@@ -1,7 +1,8 @@
 """Reads what arrives on the connection of a link: waits for bytes, and finds the messages in them.
 
 redis-py can do both too, but takes more CPU time than all other work for an event: it reads each line of a
-message apart, and starts a timer of gevent for each wait. Its option `parser_class` lets another parser read.
+message apart, and starts a timer of gevent for each wait. So redis-py only connects and sends. Its option
+`parser_class` tells this module the socket.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from redis import ConnectionPool
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError, InvalidResponse, ResponseError
 
-#: At most how many bytes are read in one go. So many small messages fit into `READ_ROOM`.
+#: At most how many bytes are read in one go. With this size, even small messages nearly stay in `READ_ROOM`.
 SIZE = 65_536
 #: The longest beginning of a message, up to its content. The names of channels are much shorter.
 MAX_HEAD = 8192
@@ -35,7 +36,7 @@ Message = tuple[bytes, bytes, bytes]
 class HandshakeParser(DefaultParser):  # type: ignore[misc,valid-type]
     """redis-py's parser, for the replies before a link subscribes. Then a `Receiver` reads the socket.
 
-    :param sockets: gets the socket of the connection.
+    :param sockets: a list, to which the parser appends the connection's socket.
     """
 
     def __init__(self, sockets: list[Any], socket_read_size: int) -> None:
@@ -50,7 +51,7 @@ class HandshakeParser(DefaultParser):  # type: ignore[misc,valid-type]
 def connect_link(pool: ConnectionPool, **changes: Any) -> tuple[Any, Receiver]:
     """Returns an open connection for a link, and what reads the connection.
 
-    The pool does not know the connection: it would close the connection while the link reads.
+    The connection does not come from the pool, because a pool would close it while the link reads.
 
     :param changes: options of the connection that differ from the pool's.
     :raises redis.exceptions.RedisError: if the server cannot be reached.
@@ -72,7 +73,7 @@ class Messages:
     def take(self, data: bytes) -> list[Message]:
         """Returns the messages that are complete with `data`, in order.
 
-        :raises redis.exceptions.RedisError: if the server refused a command, or sends something else.
+        :raises redis.exceptions.RedisError: if the server refused a command, or sends other bytes.
         """
         if self._begun:
             self._begun.append(data)
@@ -109,7 +110,7 @@ class Messages:
 def _check_begin(data: bytes, at: int) -> None:
     """Checks that a message can begin at the index `at`.
 
-    :raises redis.exceptions.RedisError: if not: the server refused a command, or sends something else.
+    :raises redis.exceptions.RedisError: if not: the server refused a command, or sends other bytes.
     """
     refusal = _ERROR.match(data, at)
     if refusal is not None:
@@ -119,7 +120,7 @@ def _check_begin(data: bytes, at: int) -> None:
 
 
 class Receiver:
-    """Waits for bytes on a socket of a thread, or on a socket with TLS."""
+    """Waits for bytes on a blocking socket without gevent, or on a socket with TLS."""
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
@@ -138,14 +139,14 @@ class Receiver:
             return b""
 
     def close(self) -> None:
-        """Stops waiting. Leaves the socket open. May be called twice."""
+        """Frees what this receiver needs for waiting. Leaves the socket open. May be called twice."""
 
 
 class GeventReceiver(Receiver):
     """Waits for bytes on a socket of gevent.
 
-    A timer for each wait would cost as much CPU as a third of the work for an event. So one timer runs all
-    the time, and ends a wait that is under way when the timer fires.
+    To start a timer for each wait would take a third of the CPU time of an event. So one timer fires again
+    and again. If it fires during a wait, the wait ends, perhaps early.
     """
 
     def __init__(self, socket: Any) -> None:
@@ -162,7 +163,8 @@ class GeventReceiver(Receiver):
         if timeout != self._timeout:
             self._start_timer(timeout)
         try:
-            self._hub.wait(self._readable)  # even if bytes are there: other greenlets run during a flood
+            # Waits even if bytes are there, so that other greenlets run during a flood.
+            self._hub.wait(self._readable)
             return _not_closed(os.read(self._fd, SIZE))
         except (_TimeOver, BlockingIOError):
             return b""
@@ -172,7 +174,8 @@ class GeventReceiver(Receiver):
             self._timer.close()
         self._timeout = timeout
         self._timer = self._hub.loop.timer(timeout, timeout)
-        self._timer.start(self._end_wait, update=True)  # the loop's own time is old if it has stood still
+        # Without `update`, the timer counts from the time at which gevent's loop last ran.
+        self._timer.start(self._end_wait, update=True)
 
     def _end_wait(self) -> None:
         self._hub.cancel_wait(self._readable, _TimeOver)
@@ -184,7 +187,7 @@ class GeventReceiver(Receiver):
 
 
 class _TimeOver(Exception):
-    """No byte has arrived while the timer ran."""
+    """The timer fired while `receive` waited."""
 
 
 def _not_closed(data: bytes) -> bytes:

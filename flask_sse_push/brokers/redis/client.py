@@ -180,7 +180,7 @@ def call_within(timeout: float, setting: str, command: Callable[[], Any]) -> Any
 
 
 def try_again(timeout: float, setting: str, command: Callable[[], Any]) -> Any:
-    """Does what `call_within` does, in this thread. In the child of a fork, the call goes on."""
+    """Does what `call_within` does, in this thread. Does not stop in the child of a fork: the caller must."""
     last_start = time.monotonic() + timeout * LAST_START
     for tries in itertools.count(1):
         try:

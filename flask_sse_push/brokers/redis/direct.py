@@ -20,7 +20,7 @@ QUIET = 1.0
 class DirectConnection:
     """One connection that sends several commands together. Opens with the first call, and again when needed.
 
-    Only one thread or greenlet at a time may call `round_trip`.
+    Only one thread or greenlet at a time may call `round_trip` or `run`.
 
     :param pool: returns a pool that says how to connect. The pool does not know the connection.
     """

@@ -23,9 +23,9 @@ from .scripts import script
 #: How long Redis remembers a publish without an idempotency id: at least so many seconds, and so many times
 #: the publish timeout. A second try that came later would store the events twice.
 RETRY_MEMORY, RETRY_MEMORY_SHARE = 10.0, 5.0
-#: What publish.lua gets to know about earlier tries of a call.
+#: Tells publish.lua whether a call has an idempotency id, or else whether this is its first try.
 NAMED, NEW, AGAIN = (packed([word]) for word in (b"named", b"new", b"again"))
-#: For at most so many channels, the packed words that name the channel are remembered.
+#: `PublishScript` remembers the packed words of at most this many channels, then forgets all.
 MOST_CHANNELS = 1000
 
 
@@ -65,7 +65,7 @@ class PublishReply(NamedTuple):
 class PublishCall:
     """One run of publish.lua. It stores the events of one request, or of several without idempotency ids.
 
-    :param fresh: the epoch that the call begins if it must begin one.
+    :param fresh: the name and the secret of the epoch that the call begins, if it must begin one.
     :param before: the command, packed, before the word "named", "new" or "again".
     :param after: the command after this word: channels and events.
     """
@@ -79,7 +79,7 @@ class PublishCall:
         self.tries = 0
 
     def next_try(self) -> bytes:
-        """Returns the command that runs the script, once more if it may have run before."""
+        """Returns the command for the next try. From the second try on, it says that a try may have run."""
         self.tries += 1
         kind = NAMED if self.requests[0].once is not None else NEW if self.tries == 1 else AGAIN
         return self._before + kind + self._after
@@ -113,7 +113,7 @@ def cursors(reply: PublishReply, first: int, count: int) -> list[Cursor]:
 
 
 class PublishScript:
-    """Makes the calls of publish.lua for one thread. Forgets its state in the child of a fork.
+    """Makes the calls of publish.lua for one thread. Forgets its random words in the child of a fork.
 
     :param base: how the keys begin.
     :param send: the name of the command that sends, PUBLISH or SPUBLISH.
@@ -143,7 +143,7 @@ class PublishScript:
         )
         self._channels: dict[str, tuple[bytes, bytes]] = {}
         self._fresh = fresh
-        self._spare: list[bytes] = []  # names of epochs that no call has begun
+        self._spare: list[bytes] = []  # names and secrets of epochs that no call has begun
         self.after_fork()
         forks.watch(self)
 
@@ -206,7 +206,7 @@ class PublishScript:
         return PublishCall(requests, fresh, before, after)
 
     def _words_of(self, channel: str) -> tuple[bytes, bytes]:
-        """Returns the words of a call that name a channel: its key; its name, and what is kept of it."""
+        """Returns two parts of a call: the key of the channel's list, and its name with the list's limits."""
         words = self._channels.get(channel)
         if words is None:
             if len(self._channels) >= MOST_CHANNELS:

@@ -26,8 +26,8 @@ class Publishing:
     """Publishes from all threads of a process.
 
     :param make_script: makes the calls of one line.
-    :param note: a function that gets each reply of publish.lua, and a function that runs another command
-        over the same connection: a new one would take the time of several calls.
+    :param note: called with each reply of publish.lua and with a function. That function runs one more
+        command over the same connection, because to open a connection takes as long as several calls.
     :param timeout: how long `publish` blocks at most, in seconds; in a native thread, twice as long.
     :param wait_replicas: how many replicas must have an event before `publish` returns.
     """
@@ -95,7 +95,9 @@ class Line:
         self.group = GroupCommit(lambda requests: SharedCall(self, script.calls(requests)), timeout)
 
     def run(self, *words: str) -> Any:
-        """Runs one command and returns its reply. Only the publisher that leads may call this method. Blocks.
+        """Runs one command and returns its reply. Blocks.
+
+        Only the publisher that leads may call this method, or the handler of a signal that interrupted it.
 
         :raises BrokerUnavailable: if Redis does not reply in time, or refuses the command.
         """

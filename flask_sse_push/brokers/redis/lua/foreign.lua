@@ -1,4 +1,4 @@
--- Finds data that another program has written into the package's keys. This text is put in front of every script.
+-- Finds data that another program has written into the package's keys. Every script has this text in front; only publish_one.lua stands before it.
 
 local function whole_text(number)
   return string.format('%.0f', number)

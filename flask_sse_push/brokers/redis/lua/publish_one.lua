@@ -14,7 +14,7 @@ local function publish_one()
   local epoch, server = state[1], state[4]
   if not epoch or not server or state[6] ~= ARGV[3] then return end
 
-  -- The checks of `read_state` in state.lua.
+  -- The checks of `read_state` and `open_state` in state.lua, without the check of all heads.
   local last, horizon = string.match(state[2] or '', '^%d+$'), string.match(state[3] or '', '^%d+$')
   local of, secret = string.match(state[5] or '', '^([a-z0-9]+) (%x+)$')
   if not last or not horizon or of ~= epoch or #epoch > 16 or #state[5] > 64 then return end

@@ -23,10 +23,9 @@ logger = logging.getLogger(__name__)
 
 #: At most how many channels one SUBSCRIBE or UNSUBSCRIBE names.
 MAX_AT_ONCE = 500
-#: Seconds between attempts to connect. Each pause is twice as long as the one before, up to the longest, and
-#: half of it is random. The first pause is short because the broker may only be restarting.
+#: Seconds between attempts to connect. The pause doubles each time, and half of it is random. The first pause
+#: is short because the broker may only be restarting.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-
 #: While messages come without a pause, the reader lets other threads run after this many seconds.
 YIELD_EVERY = 0.01
 #: A read never computes for this many seconds. So if it took longer, it has waited, and other threads ran.
@@ -339,8 +338,7 @@ class Heard:
     def _match(self, echo: Echo, before: int) -> bool:
         if echo.epoch != self.epoch:
             return True
-        # If the broker refuses writes, the echo has no new position. Even then, event `id` has arrived on all
-        # of its channels.
+        # While the broker refuses writes, the echo has no new position, but all before it has arrived.
         if echo.last >= self.id:
             self.id, self.in_part = echo.last, False
         return before <= echo.last

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...process import spawn
-from ..base import GROUPS, PUBLISH, Peer
+from ..base import GROUPS, PUBLISH, USERS, Peer
 
 
 class Broadcaster(Peer):
     name = "broadcaster"
     title = "C, nothing but send() (the limit)"
-    cases = Peer.cases - {PUBLISH, GROUPS}
+    cases = Peer.cases - {PUBLISH, GROUPS, USERS}  # it has no channels
 
     def command(self) -> Sequence[str | Path]:
         return [self.settings.build / "broadcaster", "--port", str(self.port)]

@@ -54,7 +54,7 @@ SOURCES = 16
 #: How many new connections may wait for a worker. The kernel allows at most net.core.somaxconn.
 BACKLOG = 4096
 #: Streams of a worker, as a share of what its descriptors allow: the kernel does not spread streams evenly.
-FULL = 0.85
+FULL = 0.75
 #: Seconds between two events after the kill, and at least how many events are published then.
 PAUSE, EVENTS_AFTER_KILL = 0.5, 8
 #: Seconds within which all streams must get an event, or come back.

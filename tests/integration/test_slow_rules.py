@@ -94,6 +94,8 @@ def test_a_channel_revoked_before_the_client_asks_may_come(site: SlowSite) -> No
     """The app revoked the channel, then allowed it again."""
     with site.stream("red") as ada:
         site.revoke("ada", "blue")
+        site.publish("between", "red")
+        assert ada.next()["data"] == "between"  # so the worker has handled the revocation
         site.ask_to_join("blue")
         assert joined(ada) == ["blue"]
         site.publish("welcome", "blue")

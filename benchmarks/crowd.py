@@ -251,11 +251,8 @@ def add_to_run(figures: Counters, folder: Path, settings: Settings) -> None:
     """Adds the figures to the run in a folder, and writes its page and chart again."""
     run = report.read(folder)
     run["results"]["crowd"] = {PushHijack.name: figures}
-    run["sizes"] = {
-        **run["sizes"],
-        "crowd_streams": figures["streams"],
-        "rounds": {**run["sizes"]["rounds"], "crowd": 1},
-    }
+    run["sizes"]["crowd_streams"] = figures["streams"]
+    run["sizes"]["rounds"]["crowd"] = 1
     write_pages(run, settings.python, folder)
 
 

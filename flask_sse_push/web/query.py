@@ -74,7 +74,7 @@ class QueryCache:
         :raises Refused: 400, if a parameter is not valid; 411, 413 or 415, if the body is not valid.
         """
         if request.method == "POST":
-            return read(all_parameters_of(request), self._max_channels)
+            return read(parameters_of(request), self._max_channels)
         raw = request.query_string
         query = self._known.get(raw)
         if query is None:

@@ -27,7 +27,7 @@ local function publish_one()
 
   local id = math.max(last + 1, now)
   if math.floor(id / 100000) ~= math.floor(last / 100000) then return end
-  -- publish.lua writes `longest` when this is due.
+  -- If the field `longest` must be written again, publish.lua does that.
   local longest, valid = string.match(state[7] or '', '^(%d+) (%d+)$')
   longest, valid = tonumber(longest), tonumber(valid)
   local own = tonumber(ARGV[2])
